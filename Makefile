@@ -1,0 +1,37 @@
+# make demo    install into .venv and run the main job on the embedded simulated field
+# make test    lint and all tests, the slow ones too
+# make PYTHON=python3.12 ...    another interpreter (3.11 or newer)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: venv demo test lint bench clean
+
+venv: $(STAMP)
+
+# The package is installed editable, so only a change of its metadata calls for a new environment.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "massmap_jax needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/massmap-jax demo --out demo_output --overwrite
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+test: lint
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+clean:
+	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,130 @@
+"""Column values of any origin (lists, masked arrays, Series, big-endian, text) as plain NumPy, with errors that say where."""
+
+import numpy as np
+
+from massmap_jax.errors import MassmapError
+
+# Placeholders that catalogues write for "no value". A negative one is impossible for a luminosity, its error or
+# a redshift; 99 and its kin are impossible for a redshift, but not for a luminosity, which has any unit.
+NEGATIVE_SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0)
+POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
+
+BLANKS = ("", "-", "--", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked")
+"""Cells of a text column (in lower case) that mean "no value"."""
+
+
+def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
+    """(n,) bool: the value is one of `NEGATIVE_SENTINELS`."""
+    return np.isin(values, NEGATIVE_SENTINELS)
+
+
+def is_positive_sentinel(values: np.ndarray) -> np.ndarray:
+    """(n,) bool: the value is one of `POSITIVE_SENTINELS`."""
+    return np.isin(values, POSITIVE_SENTINELS)
+
+
+def rows_text(bad: np.ndarray, values) -> str:
+    """How many rows are bad, the first of them (0-based) and its value: "3 rows, first row 17 with value -99.0"."""
+    first = int(np.flatnonzero(bad)[0])
+    count = int(np.count_nonzero(bad))
+    value = values[first]
+    shown = repr(value.item() if isinstance(value, np.generic) else value)
+    return f"{count} row{'s' if count > 1 else ''}, first row {first} with value {shown}"
+
+
+def as_float64(values, name: str, *, rows: int | None = None, scalar: bool = False) -> np.ndarray:
+    """Values as a native, contiguous float64 array of its own, (n,); NaN where masked or missing.
+
+    Parameters
+    ----------
+    values : array_like
+        Numbers of any width and byte order, a masked array, a pandas Series, or text that spells numbers.
+    name : str
+        What to call the column in an error.
+    rows : int, optional
+        How many there must be.
+    scalar : bool
+        Take a single number for all rows.
+
+    Raises
+    ------
+    MassmapError
+        Not one value per object, no numbers, or text that is no number.
+    """
+    array = as_plain(values)
+    if array.ndim == 0 and scalar:
+        array = np.broadcast_to(array, (rows,))
+    _check_shape(array, name, rows)
+    kind = array.dtype.kind
+    if kind in "OSU":
+        return _numbers_from_text(array, name)
+    if kind not in "iuf":
+        raise MassmapError(f"{name} holds {array.dtype} values, not numbers: choose a numeric column")
+    if np.ma.isMaskedArray(array):
+        return np.ma.filled(array.astype(np.float64), np.nan)
+    return np.array(array, dtype=np.float64)
+
+
+def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Ids as a native array, (n,), values kept (bytes become str), and which of them are missing, (n,) bool."""
+    array = as_plain(values)
+    _check_shape(array, "ids", rows)
+    missing = np.ma.getmaskarray(array).copy()
+    array = np.ma.getdata(array)
+    kind = array.dtype.kind
+    if kind == "f":
+        missing |= np.isnan(array)
+        if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array) < 2**53):
+            array = array.astype(np.int64)
+    elif kind == "O":
+        missing |= np.array([_is_missing(x) for x in array], dtype=bool)
+        if all(isinstance(x, str) for x in array):
+            array = array.astype(str)
+    elif kind in "SU":
+        array = np.char.decode(array, "utf-8", "replace") if kind == "S" else array
+        missing |= array == ""
+    return array.astype(array.dtype.newbyteorder("=")), missing
+
+
+def as_plain(values) -> np.ndarray:
+    """Array or masked array behind a list, Quantity, Column or Series; nullable Series become objects with None."""
+    if hasattr(values, "to_numpy") and not isinstance(getattr(values, "dtype", None), np.dtype):
+        return np.asarray(values.to_numpy(dtype=object), dtype=object)
+    if np.ma.isMaskedArray(values):
+        return np.ma.masked_array(np.ma.getdata(values).view(np.ndarray), np.ma.getmaskarray(values))
+    try:
+        return np.array(values, subok=False, copy=None)
+    except ValueError:  # rows of different lengths
+        return np.array(list(values), dtype=object)
+
+
+def _check_shape(array: np.ndarray, name: str, rows: int | None):
+    if array.ndim != 1:
+        raise MassmapError(f"{name} has shape {array.shape}: it must be one column with one value per object")
+    if rows is not None and array.size != rows:
+        raise MassmapError(f"{name} has {array.size} rows where {rows} are expected: every column needs one value per object")
+
+
+def _is_missing(value) -> bool:
+    return value is None or (isinstance(value, float) and value != value) or str(value) in ("<NA>", "NaT", "")
+
+
+def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
+    missing = np.ma.getmaskarray(array)
+    texts = np.ma.getdata(array).tolist()
+    numbers = np.full(len(texts), np.nan)
+    bad = np.zeros(len(texts), dtype=bool)
+    for row, value in enumerate(texts):
+        if missing[row]:
+            continue
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if value is None or str(value).strip().lower() in BLANKS:
+            continue
+        try:
+            numbers[row] = float(value)
+        except (TypeError, ValueError):
+            bad[row] = True
+    if bad.any():
+        raise MassmapError(f"{name} holds text where numbers are needed: {rows_text(bad, texts)}; choose a numeric column")
+    return numbers

@@ -1,0 +1,5 @@
+"""The one exception that the library raises for bad input."""
+
+
+class MassmapError(ValueError):
+    """Bad input, told in one sentence: which column or argument, how many rows, the first one, its value, the remedy."""

@@ -1,0 +1,252 @@
+"""The arrays of a catalogue that go to the device, and the density of ln M on panels that comes of them.
+
+`Halos` is one chunk of objects. `mixture_panel` is the heart of the package: for one halo it lays panels over the
+range of its posterior, evaluates prior x likelihood for every relation draw in streamed blocks, and mixes the draws
+with the weights asked for. `posterior` reads summaries off the result, `mass_map` draws from single draws of it.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from massmap_jax import panels
+from massmap_jax.catalogue import NOISE_KINDS
+from massmap_jax.data_term import TabulatedTerm
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
+from massmap_jax.prior import MassPrior
+
+DRAW_BLOCK = 16
+# Panels when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
+_WIDE_PANELS = 128
+# Beyond each end of the mass nodes, for the edge mass of a likelihood that is not Gaussian: 3 in ln M.
+_PAD_PANELS, _PAD = 8, 3.0
+_LOGNORMAL = NOISE_KINDS.index("lognormal")
+
+
+class Halos(eqx.Module):
+    """One chunk of objects; `q` redshift nodes each (1 for a known redshift)."""
+
+    ln_lum_obs: Float[Array, "halo q"]
+    sigma: Float[Array, "halo"]
+    z: Float[Array, "halo q"]
+    ln_z_weight: Float[Array, "halo q"]
+    kind: Int[Array, "halo"]
+    id_hash: Int[Array, "halo 2"]
+    extra: TabulatedTerm | None = None
+
+    def take(self, rows) -> "Halos":
+        """The chunk of these rows (host arrays)."""
+        extra = self.extra
+        if extra is not None:
+            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
+        return Halos(*(a[rows] for a in fields), extra=extra)
+
+    def axes(self) -> "Halos":
+        """vmap axes over halos."""
+        extra = None if self.extra is None else TabulatedTerm(None, 0)
+        return Halos(0, 0, 0, 0, 0, 0, extra=extra)
+
+
+class Panel(NamedTuple):
+    """Posterior density of ln M of one halo at the panel nodes, and what was learnt on the way."""
+
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    density: Float[Array, "node"]  # any normalisation
+    ln_prior: Float[Array, "node"]  # normalised prior density
+    ln_evidence: Float[Array, "draw"]
+    ln_beyond: Float[Array, "draw"]  # ln of the evidence that lies outside the mass nodes
+
+
+def is_gaussian(halos: Halos, relation) -> np.ndarray:
+    """(halo,) whether the likelihood is known beforehand to be near a Gaussian in ln M."""
+    plain = hasattr(relation, "data_term") and halos.extra is None
+    return (halos.kind == _LOGNORMAL) & plain
+
+
+@jax.jit
+def ranges(halos: Halos, prior: MassPrior, relation):
+    """Range of each posterior over all draws: low, high, and the shortest range of an extreme draw; (halo,) each."""
+
+    def one(ln_lum_obs, sigma, z):
+        term = jax.vmap(jax.vmap(lambda r, L, x: r.data_term(L, sigma, x), (None, 0, 0)), (0, None, None))(
+            relation, ln_lum_obs, z
+        )
+
+        def node(z, centre, width):
+            narrow, wide = width.min(), width.max()
+            corners = jnp.stack([centre.min(), centre.min(), centre.max(), centre.max()])
+            widths = jnp.stack([narrow, wide, narrow, wide])
+            return prior.posterior_range(z, corners, widths)
+
+        low, high, narrowest = jax.vmap(node, (0, 1, 1))(z, term.centre, term.width)
+        return low.min(), high.max(), narrowest.min()
+
+    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z)
+
+
+def number_of_panels(low, high, narrowest) -> np.ndarray:
+    """BASE_PANELS for a range as short as its narrowest draw's; doubled until every draw is as well resolved."""
+    ratio = (high - low) / narrowest
+    doublings = np.ceil(np.log2(np.maximum(ratio / 1.5, 1.0)))
+    return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
+
+
+def base_normals(key: Array, id_hash: Int[Array, "2"], shape) -> Float[Array, "..."]:
+    """Standard normals keyed by the halo's id: order, subset and chunk leave them alone."""
+    key = jax.random.fold_in(jax.random.fold_in(key, id_hash[0]), id_hash[1])
+    return jax.random.normal(key, shape)
+
+
+def joint_of_draws(halo: Halos, relation, normals, rows, ln_mass, prior: MassPrior, method: str):
+    """ln of prior x likelihood of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
+
+    def at_node(ln_lum_obs, z, ln_z_weight, row):
+        args = (ln_mass, z, ln_lum_obs, halo.sigma, halo.kind, relation, normals)
+        likelihood = over_draws(over_masses(log_likelihood(method)))(*args)
+        return prior.interpolate(row, ln_mass) + ln_z_weight + likelihood
+
+    joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight, rows)
+    joint = joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
+    return joint if halo.extra is None else joint + halo.extra(ln_mass)
+
+
+def mixture_panel(
+    halo: Halos, low, high, prior: MassPrior, norm, relation, selection, key, *, method, normalise, wide, num_panels, num_lum
+) -> Panel:
+    """Posterior of one halo, mixed over relation draws.
+
+    `norm` is `prior.norm_coefficients()`. `normalise`: each draw's posterior is normalised and weighs exp(log_weight) (draws that know these objects, or may
+    not be updated by them); otherwise a draw weighs exp(log_weight) Z / A (the object itself updates external draws).
+    """
+    draws = relation.log_weight.shape[0]
+    block = min(DRAW_BLOCK, draws)
+    blocks = -(-draws // block)
+    # Padding repeats the last draw at weight zero.
+    rows_of_blocks = np.minimum(np.arange(blocks * block), draws - 1).reshape(blocks, block)
+    is_padding = jnp.asarray((np.arange(blocks * block) >= draws).reshape(blocks, block))
+    log_weight = jnp.where(is_padding, -jnp.inf, jax.nn.log_softmax(relation.log_weight)[rows_of_blocks])
+    relations = jax.tree.map(lambda a: jnp.asarray(a)[rows_of_blocks], relation)
+
+    prior_rows = jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm)
+    ln_mass = panels.panel_nodes(low, high, num_panels)
+    weights = panels.panel_weights(low, high, num_panels)
+    inside = ln_mass.shape[0]
+    if wide and prior.support == "extend":
+        for start in (low - _PAD, high):
+            ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(start, start + _PAD, _PAD_PANELS)])
+            weights = jnp.concatenate([weights, panels.panel_weights(start, start + _PAD, _PAD_PANELS)])
+
+    def draw_normals(first):
+        if method not in SAMPLED_METHODS:
+            return jnp.zeros((block, 1))
+        return base_normals(jax.random.fold_in(key, first), halo.id_hash, (block, num_lum))
+
+    def step(carry, inputs):
+        density, reference = carry
+        relation, log_weight, first = inputs
+        joint = joint_of_draws(halo, relation, draw_normals(first), prior_rows, ln_mass, prior, method)
+        peak = joint[:, :inside].max(axis=1)
+        peak = jnp.where(jnp.isfinite(peak), peak, -1e30)  # no support at all: evidence 0 and no NaN
+        shape = jnp.exp(joint - peak[:, None])
+        mass = (weights[:inside] * shape[:, :inside]).sum(axis=1)
+        ln_evidence = peak + jnp.log(mass)
+        if wide:
+            ln_beyond = peak + jnp.log((weights[inside:] * shape[:, inside:]).sum(axis=1))
+        else:
+            ln_beyond = _gaussian_beyond(halo, relation, prior_rows, prior)
+        if normalise:
+            scale = jnp.exp(log_weight) / jnp.where(mass > 0, mass, jnp.inf)
+        else:
+            ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0]))(relation)
+            ln_scale = log_weight + peak - ln_norm
+            new = jnp.maximum(reference, ln_scale.max())
+            density, reference = density * jnp.exp(reference - new), new
+            scale = jnp.exp(ln_scale - new)
+        density = density + (scale[:, None] * shape[:, :inside]).sum(axis=0)
+        return (density, reference), (ln_evidence, ln_beyond)
+
+    start = (jnp.zeros_like(ln_mass[:inside]), jnp.full_like(low, -1e30))
+    firsts = jnp.arange(blocks)
+    (density, _), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
+    ln_prior = jax.vmap(prior.interpolate, (0, None))(prior_rows, ln_mass[:inside]) + halo.ln_z_weight[:, None]
+    ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
+    return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws])
+
+
+def _gaussian_beyond(halo: Halos, relation, prior_rows, prior: MassPrior):
+    def one(relation, ln_lum_obs, z, ln_z_weight, row):
+        term = relation.data_term(ln_lum_obs, halo.sigma, z)
+        # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
+        ln_scale = term.log_norm + jnp.log(term.width) + 0.5 * np.log(2 * np.pi)
+        return ln_scale + ln_z_weight + prior.ln_beyond_edges(row, term.centre, term.width)
+
+    over_nodes = jax.vmap(one, (None, 0, 0, 0, 0))
+    beyond = jax.vmap(over_nodes, (0, None, None, None, None))(
+        relation, halo.ln_lum_obs, halo.z, halo.ln_z_weight, prior_rows
+    )
+    return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
+
+
+def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
+    """Groups of rows that share a compiled kernel: (rows, low, high, number of panels, wide), in row order.
+
+    The number of panels of a halo depends on that halo alone, so subset and chunk size leave every answer alone.
+    """
+    number = halos.sigma.shape[0]
+    low = np.full(number, prior.ln_mass_min)
+    high = np.full(number, prior.ln_mass_max)
+    counts = np.full(number, _WIDE_PANELS)
+    gaussian = is_gaussian(halos, relation)
+    rows = np.flatnonzero(gaussian)
+    if rows.size:
+        outputs = [
+            np.concatenate(part)
+            for part in zip(*in_chunks(lambda i: ranges(halos.take(i), prior, relation), rows, chunk_size), strict=True)
+        ]
+        low[rows], high[rows] = outputs[0], outputs[1]
+        counts[rows] = number_of_panels(*outputs)
+    for wide in (False, True):
+        for count in np.unique(counts[gaussian != wide]):
+            chosen = np.flatnonzero((gaussian != wide) & (counts == count))
+            yield chosen, low, high, int(count), wide
+
+
+def in_chunks(function, rows: np.ndarray, chunk_size: int):
+    """Outputs of `function(rows)` on the host, chunk by chunk; the last chunk is padded by repeating its last row."""
+    for start in range(0, rows.size, chunk_size):
+        chunk = rows[start : start + chunk_size]
+        padded = np.concatenate([chunk, np.full(chunk_size - chunk.size, chunk[-1])])
+        yield jax.tree.map(lambda a, n=chunk.size: np.asarray(a)[:n], function(padded))
+
+
+def check_noise(halos: Halos, relation, method: str, prior: MassPrior) -> None:
+    """Settings that cannot give an answer, said before anything is computed."""
+    lognormal = halos.kind == _LOGNORMAL
+    if method != "quadrature" and not lognormal.all():
+        first = int(np.argmax(~lognormal))
+        raise MassmapError(
+            f"method {method!r} is for lognormal noise, and {(~lognormal).sum()} objects have another kind, first row "
+            f"{first} ({NOISE_KINDS[halos.kind[first]]}): use method='quadrature'"
+        )
+    scatter = np.atleast_1d(np.asarray(getattr(relation, "scatter", 1.0)))
+    no_noise, no_scatter = halos.sigma == 0, scatter == 0
+    if method == "analytic":
+        bad = no_noise if no_scatter.any() else np.zeros_like(no_noise)
+        what = "noise and scatter are both 0"
+    elif method == "importance":
+        bad = no_noise | no_scatter.any()
+        what = "method 'importance' needs noise and scatter above 0"
+    else:
+        bad, what = no_noise, f"method {method!r} needs noise above 0"
+    if bad.any():
+        raise MassmapError(
+            f"{what} for {bad.sum()} objects, first usable row {int(np.argmax(bad))}: give a sigma above 0"
+            + ("" if method == "analytic" else " or use method='analytic'")
+        )

@@ -1,0 +1,147 @@
+"""Quadrature of a one-dimensional posterior in ln M on panels that follow it.
+
+A posterior in ln M is prior x likelihood. `posterior_range` finds the interval that holds it, and the interval is
+cut into equal panels of 8 Gauss-Legendre nodes. Through those nodes goes one polynomial of degree 7 a panel: its
+integral is the evidence, its running integral the CDF, and the CDF's inverse the quantile function, so that every
+summary and every draw comes from one object. No table has to be built, and a coarse or sharp-edged prior is met by
+the same code (errors: tests/test_posterior.py and benchmarks/).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+NODES = 8
+# exp(-30) of the peak density: 7.7 standard deviations of a Gaussian, 30 e-folds of an exponential at a sharp edge.
+DEPTH = 30.0
+# Panels for the range of one Gaussian: 1.9 standard deviations a panel, where 8 nodes leave errors below 1e-6.
+BASE_PANELS = 8
+
+_x, _w = np.polynomial.legendre.leggauss(NODES)
+_degree = np.arange(NODES)
+# f(x_i) -> Legendre coefficients of the interpolant: c_l = (2l+1)/2 sum_i w_i P_l(x_i) f(x_i), exact at this degree.
+_TO_LEGENDRE = (np.polynomial.legendre.legvander(_x, NODES - 1) * _w[:, None] * (_degree + 0.5)).astype(float)
+_NEWTON_STEPS = 8
+
+
+class Blocks(NamedTuple):
+    """Bounds of ln p over blocks of neighbouring cells, and the blocks' ends in ln M; last axis (block,)."""
+
+    lowest: Float[Array, "... block"]
+    highest: Float[Array, "... block"]
+    left: Float[Array, "block"]
+    right: Float[Array, "block"]
+
+    @classmethod
+    def of(cls, ln_density: Float[Array, "... mass"], nodes: Float[Array, "mass"], number: int = 32) -> "Blocks":
+        """Blocks of a table of ln densities, linear between its nodes."""
+        cells = nodes.shape[0] - 1
+        starts = np.unique(np.linspace(0, cells, min(number, cells) + 1).astype(int))
+        inner = [ln_density[..., i : j + 1] for i, j in zip(starts[:-1], starts[1:], strict=True)]
+        lowest = jnp.stack([part.min(axis=-1) for part in inner], axis=-1)
+        highest = jnp.stack([part.max(axis=-1) for part in inner], axis=-1)
+        return cls(lowest, highest, nodes[starts[:-1]], nodes[starts[1:]])
+
+
+def posterior_range(
+    blocks: Blocks, centre: Float[Array, "corner"], width: Float[Array, "corner"]
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Interval of ln M outside which every prior x Gaussian(centre, width) is below exp(-DEPTH) of its peak.
+
+    Parameters
+    ----------
+    blocks : bounds of the ln prior density per ln M (any normalisation).
+    centre, width : (corner,)
+        Gaussians in ln M. For many relation draws the corners (extreme centres x extreme widths) are enough: at a
+        fixed width the posterior rises monotonically with the centre.
+
+    Returns
+    -------
+    low, high : ends of the union of the corners' intervals, inside the nodes.
+    narrowest : the shortest of those intervals.
+    """
+    lowest, highest, left, right = blocks
+    centre, width = centre[:, None], width[:, None]
+    distance = jnp.maximum(0.0, jnp.maximum(left - centre, centre - right))
+    fall = 0.5 * (distance / width) ** 2
+    peak = (lowest - fall).max(axis=1, keepdims=True)  # a lower bound of the peak ln density
+    keep = highest - fall >= peak - DEPTH
+    low = jnp.where(keep, left, jnp.inf).min(axis=1)
+    high = jnp.where(keep, right, -jnp.inf).max(axis=1)
+    # A block may be much wider than the Gaussian: cut it down by the Gaussian alone.
+    reach = width[:, 0] * jnp.sqrt(2 * (DEPTH + jnp.where(keep, highest, -jnp.inf).max(axis=1) - peak[:, 0]))
+    low, high = jnp.maximum(low, centre[:, 0] - reach), jnp.minimum(high, centre[:, 0] + reach)
+    return low.min(), high.max(), (high - low).min()
+
+
+def panel_nodes(low, high, panels: int) -> Float[Array, "node"]:
+    """ln M of the `panels * NODES` quadrature nodes of [low, high]."""
+    place = (np.arange(panels)[:, None] + 0.5 * (_x + 1)).ravel() / panels
+    return low + (high - low) * jnp.asarray(place, dtype=jnp.result_type(low))
+
+
+def panel_weights(low, high, panels: int) -> Float[Array, "node"]:
+    """Quadrature weights of `panel_nodes`: sum(weights * f) is the integral of f over [low, high]."""
+    return (high - low) * jnp.asarray(np.tile(0.5 * _w, panels) / panels, dtype=jnp.result_type(low))
+
+
+def _coefficients(density: Float[Array, "node"], panels: int) -> Float[Array, "panel degree"]:
+    return density.reshape(panels, NODES) @ jnp.asarray(_TO_LEGENDRE, dtype=density.dtype)
+
+
+def _density_and_integral(t, coefficients):
+    """Value at t in [-1, 1] of sum_l c_l P_l, and its integral from -1; c has the degree axis last."""
+    legendre = [jnp.ones_like(t), t]
+    for degree in range(1, NODES):
+        legendre.append(((2 * degree + 1) * t * legendre[-1] - degree * legendre[-2]) / (degree + 1))
+    c = [coefficients[..., degree] for degree in range(NODES)]
+    value, integral = c[0], c[0] * (t + 1)
+    for degree in range(1, NODES):
+        value = value + c[degree] * legendre[degree]
+        integral = integral + c[degree] * (legendre[degree + 1] - legendre[degree - 1]) / (2 * degree + 1)
+    return value, integral
+
+
+def panel_cdf(density: Float[Array, "node"], low, high, panels: int, ln_mass) -> Float[Array, "..."]:
+    """P(ln M <= ln_mass) of the density (any normalisation) given at the panel nodes."""
+    coefficients = _coefficients(density, panels)
+    mass = 2 * coefficients[:, 0]  # of each panel, in units of half a panel's width
+    below = jnp.cumsum(mass) - mass
+    place = jnp.clip((ln_mass - low) / (high - low), 0.0, 1.0) * panels
+    panel = jnp.clip(jnp.floor(place), 0, panels - 1).astype(int)
+    t = 2 * (place - panel) - 1
+    _, inside = _density_and_integral(t, coefficients[panel])
+    return jnp.clip((below[panel] + inside) / mass.sum(), 0.0, 1.0)
+
+
+def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower, upper) -> Float[Array, "..."]:
+    """ln M at which the lower tail holds `lower` and the upper tail `upper` (= 1 - lower) of the mass.
+
+    Both tails are asked for because 1 - lower rounds the upper one away in float32: each level is found from its
+    nearer end of the interval.
+    """
+    coefficients = _coefficients(density, panels)
+    mass = jnp.maximum(2 * coefficients[:, 0], 0.0)
+    below, above = jnp.cumsum(mass) - mass, jnp.cumsum(mass[::-1])[::-1] - mass
+    total = mass.sum()
+    from_below = lower <= upper
+    # The panel of a level: the number of inner edges that lie at or below it.
+    at_or_below = jnp.where(
+        from_below[..., None], (below + mass)[:-1] <= lower[..., None] * total, above[:-1] >= upper[..., None] * total
+    )
+    panel = at_or_below.sum(axis=-1)
+    target = jnp.where(from_below, lower * total - below[panel], mass[panel] - (upper * total - above[panel]))
+    target = jnp.clip(target, 0.0, mass[panel])
+    coefficients = coefficients[panel]
+    # Newton inside a shrinking bracket: the running integral rises with t, its slope is the density.
+    left, right = -jnp.ones_like(target), jnp.ones_like(target)
+    t = 2 * target / jnp.where(mass[panel] > 0, mass[panel], 1.0) - 1
+    for _ in range(_NEWTON_STEPS):
+        value, integral = _density_and_integral(t, coefficients)
+        short = integral < target
+        left, right = jnp.where(short, t, left), jnp.where(short, right, t)
+        step = t - (integral - target) / jnp.where(value > 0, value, 1.0)
+        t = jnp.where((value > 0) & (step >= left) & (step <= right), step, 0.5 * (left + right))
+    return low + (high - low) * (panel + 0.5 * (t + 1)) / panels

@@ -1,0 +1,780 @@
+"""Figures of posteriors and maps: results in, matplotlib Axes or Figure out; only `save_all` writes files.
+
+Every function imports matplotlib when called and draws in one style (`STYLE`: Okabe & Ito's colour-blind safe
+colours, at least 7 pt at column widths of 3.5 and 7 inches). Functions with an `ax` draw into it and return it;
+without one they make a new Figure, reached as `ax.figure`, that pyplot does not know of: nothing pops up or leaks.
+"""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from massmap_jax.catalogue import HaloCatalogue
+    from massmap_jax.mass_map import MassMap
+    from massmap_jax.posterior import MassPosterior
+
+# Okabe & Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
+BLACK, ORANGE, SKY_BLUE, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+_GREY = "0.55"
+_EMPTY = "#cfe6f5"
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 9,
+    "axes.prop_cycle": "cycler('color', ['0072B2', 'D55E00', '009E73', 'CC79A7', 'E69F00', '56B4E9', '000000'])",
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.2,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "legend.frameon": False,
+    "legend.handlelength": 1.5,
+    "image.interpolation": "nearest",
+    "image.origin": "lower",
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+}
+
+_LN10 = np.log(10)
+_LABEL_BOX = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 1.5}
+_COLUMN, _PAGE = 3.5, 7.0  # inches
+
+
+def _styled(function):
+    """Run a figure function in the package's style."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _new_figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _axes(ax: "Axes | None", width: float = _COLUMN, height: float = 3.0) -> "Axes":
+    return _new_figure(width, height).subplots() if ax is None else ax
+
+
+# -- posteriors ----------------------------------------------------------------------------------------------
+
+
+@_styled
+def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
+    """Nine panels: the prior, seven haloes from faint to bright, and the most massive one.
+
+    Parameters
+    ----------
+    posterior : MassPosterior
+    rows : sequence of int, optional
+        Rows to show instead, at most eight; rows without a mass are left out.
+
+    Returns
+    -------
+    Figure
+        Log-log, dP/dlnM against M in Msun, with the 68 % interval shaded, the prior's shape (normalised within the
+        panel) dashed, and the true mass, where known, as a line.
+    """
+    figure = _new_figure(_PAGE, 7.0)
+    axes = figure.subplots(3, 3).ravel()
+    usable = np.isfinite(posterior.mean)
+    rows = _show_rows(posterior, usable) if rows is None else [int(r) for r in rows if usable[int(r)]][:8]
+    _prior_axes(axes[0], posterior, rows)
+    if rows:
+        _row_axes(axes[1 : 1 + len(rows)], posterior, np.asarray(rows), int(np.nanargmax(posterior.mean)))
+    for ax in axes[1 + len(rows) :]:
+        ax.remove()
+    figure.supxlabel(_mass_label(posterior.prior), fontsize=8)
+    figure.supylabel(r"probability per unit $\ln M$,  $\mathrm{d}P/\mathrm{d}\ln M$", fontsize=8)
+    if rows:
+        handles, labels = axes[1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def _show_rows(posterior, usable) -> list[int]:
+    """Seven rows spread over the ranks of observed luminosity, and the most massive."""
+    index = np.flatnonzero(usable)
+    if index.size == 0:
+        return []
+    most_massive = int(index[np.argmax(posterior.mean[index])])
+    others = index[index != most_massive]
+    others = others[np.argsort(posterior.catalogue.ln_lum_obs[others], kind="stable")]
+    # Massive objects are rare: even ranks would show seven faint ones.
+    rank = (
+        np.round((others.size - 1) * (1 - np.geomspace(1, 1e-3, 7) + 1e-3)).astype(int) if others.size else []
+    )
+    return [int(r) for r in others[np.unique(rank)]] + [most_massive] if others.size else [most_massive]
+
+
+def _prior_axes(ax, posterior, rows):
+    prior = posterior.prior
+    ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 300)
+    z = np.asarray(posterior.catalogue.redshift)[rows] if rows else np.array([prior.z_min])
+    shown = np.unique(np.quantile(z, [0, 0.5, 1], method="nearest"))
+    density = np.exp(np.asarray(prior.log_prob(ln_mass, shown[:, None]), np.float64))
+    for value, curve, colour, dash in zip(
+        shown, density, (BLUE, ORANGE, PURPLE), ("-", "--", "-."), strict=False
+    ):
+        ax.loglog(np.exp(ln_mass), curve, color=colour, ls=dash, label=f"$z = {value:.2f}$")
+    top = 3 * density.max()
+    ax.set_ylim(top * 1e-9, top)
+    ax.set_xlim(np.exp(ln_mass[[0, -1]]))
+    ax.set_title("prior  $p(\\ln M\\,|\\,z)$")
+    ax.legend(loc="lower left")
+
+
+def _row_axes(axes, posterior, rows, most_massive):
+    """One posterior in each of the axes."""
+    prior, catalogue = posterior.prior, posterior.catalogue
+    low, high = _interval(posterior)
+    # A grid each, at one shape: the curves are as fine for a narrow posterior as for a wide one.
+    offset = np.linspace(-5, 5, 401)
+    grids = posterior.mean[rows, None] + np.maximum(posterior.sd[rows, None], 1e-4) * offset
+    grids = np.clip(grids, prior.ln_mass_min, prior.ln_mass_max)
+    prior_pdfs = np.exp(np.asarray(prior.log_prob(grids, catalogue.redshift[rows, None]), np.float64))
+    for ax, row, grid, prior_pdf in zip(axes, rows, grids, prior_pdfs, strict=True):
+        grid, log_pdf = (np.asarray(a, np.float64) for a in posterior.log_pdf(np.array([row]), grid))
+        pdf = np.exp(log_pdf[0])
+        mass = np.exp(grid)
+        ax.loglog(mass, pdf, color=BLUE, label="posterior")
+        inside = (grid >= low[row]) & (grid <= high[row])
+        ax.fill_between(mass, pdf, 1e-30, where=inside, color=SKY_BLUE, alpha=0.45, lw=0, label="68 %")
+        norm = np.trapezoid(prior_pdf, grid)
+        if norm > 0:
+            ax.loglog(mass, prior_pdf / norm, color=_GREY, ls="--", lw=0.9, label="prior's shape")
+        if catalogue.truth_ln_mass is not None and np.isfinite(catalogue.truth_ln_mass[row]):
+            ax.axvline(np.exp(catalogue.truth_ln_mass[row]), color=VERMILLION, lw=1.2, label="true mass")
+        top = pdf.max() * 3
+        ax.set_ylim(top * 1e-5, top)
+        ax.set_xlim(mass[0], mass[-1])
+        _log_mass_ticks(ax)
+        ax.set_title(
+            f"{_short(posterior.ids[row])},  $z = {catalogue.redshift[row]:.2f}$\n"
+            + _log10_text(posterior.median[row], low[row], high[row])
+        )
+        if row == most_massive:
+            ax.text(0.96, 0.95, "most massive", transform=ax.transAxes, ha="right", va="top", fontsize=7, bbox=_LABEL_BOX)
+
+
+def _log10_text(median, low, high) -> str:
+    middle, up, down = median / _LN10, (high - median) / _LN10, (median - low) / _LN10
+    return rf"$\log_{{10}} M = {middle:.2f}^{{+{up:.2f}}}_{{-{down:.2f}}}$"
+
+
+def _log_mass_ticks(ax):
+    """Decades where the axis has one or more, with 1 and 3 or 1, 2, 5 on shorter ones; linear steps on the shortest."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    ends = ax.get_xlim()
+    low, high = np.log10(ends)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if np.floor(high) - np.ceil(low) >= 1:
+        ax.xaxis.set_major_locator(LogLocator(10))
+        return
+    ax.xaxis.set_major_formatter(FuncFormatter(_power_label))
+    if high - low < 0.5:
+        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_minor_locator(MaxNLocator(15))
+    else:
+        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3) if high - low > 0.9 else (1, 2, 5)))
+
+
+def _power_label(value, _position=None) -> str:
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    factor = value / 10.0**exponent
+    return (
+        rf"$10^{{{exponent}}}$" if abs(factor - 1) < 1e-6 else rf"${factor:.3g}{{\times}}10^{{{exponent}}}$"
+    )
+
+
+# -- sky -----------------------------------------------------------------------------------------------------
+
+
+@_styled
+def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "Axes | None" = None) -> "Axes":
+    """The field: a point for each object, its radius proportional to M^(1/3) at the posterior mean of ln M.
+
+    The radius so follows the halo's own; the colour is the redshift. Objects without a mass are grey crosses,
+    objects without a position are not shown.
+    """
+    ax = _axes(ax, _PAGE * 0.7, 4.4)
+    x, y = _place_on_sky(ax, catalogue)
+    placed = np.isfinite(x) & np.isfinite(y)
+    with_mass = placed & np.isfinite(posterior.mean)
+    without = placed & ~with_mass
+    # A marker each: the few without a mass lie under the rest.
+    ax.scatter(x[without], y[without], s=6, marker="x", c=_GREY, lw=0.5, rasterized=True)
+    index = np.flatnonzero(with_mass)
+    index = index[np.argsort(posterior.mean[index], kind="stable")]
+    if index.size:
+        log10_mass = posterior.mean[index] / _LN10
+        largest = float(log10_mass[-1])
+        crowding = float(np.clip((5000 / index.size) ** 0.5, 0.25, 1.0))
+        area = _point_area(log10_mass, largest, crowding)
+        points = ax.scatter(
+            x[index], y[index], s=area, c=catalogue.redshift[index], cmap="viridis", lw=0.2 * (area > 8),
+            ec="white", alpha=0.85, rasterized=True,
+        )  # fmt: skip
+        bar = _side_bar(ax, points)
+        bar.set_label("redshift $z$")
+        bar.solids.set_alpha(1)
+        _size_legend(ax, largest, crowding, without.any(), posterior.prior)
+    ax.set_title(
+        f"{index.size:,} objects with a mass" + (f", {without.sum():,} without" if without.any() else "")
+    )
+    return ax
+
+
+def _point_area(log10_mass, largest, crowding):
+    """Marker area in pt^2: radius as M^(1/3), floored so that no point vanishes."""
+    return np.maximum(120 * crowding * 10 ** (2 / 3 * (log10_mass - largest)), 0.2)
+
+
+def _size_legend(ax, largest, crowding, some_without, prior):
+    from matplotlib.lines import Line2D
+
+    steps = np.floor(largest) - np.arange(3)
+    handles = [
+        Line2D([], [], ls="", marker="o", color=_GREY, mec="white", mew=0.15,
+               ms=np.sqrt(_point_area(step, largest, crowding)), label=rf"$10^{{{step:g}}}$")
+        for step in steps
+    ]  # fmt: skip
+    if some_without:
+        handles.append(Line2D([], [], ls="", marker="x", color=_GREY, ms=3, label="flagged, no mass"))
+    ax.legend(
+        handles=handles, title=_mass_label(prior), title_fontsize=7, loc="upper center",
+        bbox_to_anchor=(0.5, -0.12), ncols=len(handles), columnspacing=1.2, handletextpad=0.4,
+    )  # fmt: skip
+
+
+def _place_on_sky(ax, catalogue) -> tuple[np.ndarray, np.ndarray]:
+    """Plot coordinates (n,) of the objects, and axes: tangent plane, or RA and dec where that is too wide."""
+    from massmap_jax.errors import MassmapError
+    from massmap_jax.pixels import PixelGrid
+
+    ra, dec = np.asarray(catalogue.ra, np.float64), np.asarray(catalogue.dec, np.float64)
+    try:
+        grid = PixelGrid.fit(ra, dec, frame=catalogue.frame)
+    except MassmapError:
+        # Wider than one tangent plane; without any position there is nothing to place.
+        if not np.any(np.isfinite(ra) & np.isfinite(dec)):
+            raise
+        return _whole_sky_axes(ax, ra, dec)
+    _grid_axes(ax, grid)
+    return grid.project(ra, dec)
+
+
+def _whole_sky_axes(ax, ra, dec):
+    """RA (increasing to the left, wrapped about the objects' own middle) and dec as plain axes, degrees."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    angle = np.deg2rad(ra[np.isfinite(ra)])
+    middle = np.round(np.rad2deg(np.arctan2(np.sin(angle).sum(), np.cos(angle).sum())) % 360, -1)
+    x = (ra - middle + 180) % 360 - 180
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 3, 6, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{(value + middle) % 360:g}"))
+    ax.set_xlim(np.nanmax(x) + 2, np.nanmin(x) - 2)
+    ax.set_ylim(max(np.nanmin(dec) - 2, -90), min(np.nanmax(dec) + 2, 90))
+    ax.set_xlabel("right ascension [deg]")
+    ax.set_ylabel("declination [deg]")
+    return x, dec
+
+
+def _sides_degrees(grid) -> tuple[float, float]:
+    return grid.shape[1] * grid.pixel_arcmin / 60, grid.shape[0] * grid.pixel_arcmin / 60
+
+
+def _grid_axes(ax, grid):
+    """Limits, ticks and labels of axes in the pixel coordinates of a PixelGrid."""
+    ny, nx = grid.shape
+    ax.set_xlim(-0.5, nx - 0.5)
+    ax.set_ylim(-0.5, ny - 0.5)
+    ax.set_aspect("equal")
+    ax.tick_params(top=False, right=False, direction="out")
+    if grid.projection == "flat":
+        _flat_ticks(ax, grid)
+    else:
+        _sky_ticks(ax, grid)
+
+
+def _num_ticks(ax) -> tuple[int, int]:
+    """How many labels fit along x and y."""
+    box = ax.get_position()
+    width, height = ax.figure.get_size_inches()
+    return int(np.clip(box.width * width / 0.5, 2, 7)), int(np.clip(box.height * height / 0.4, 2, 7))
+
+
+def _flat_ticks(ax, grid):
+    ny, nx = grid.shape
+    half = np.array([nx, ny]) * grid.pixel_arcmin / 2
+    for axis, centre, reach, count, coordinate in zip(
+        (ax.xaxis, ax.yaxis), grid.centre, half, _num_ticks(ax), (0, 1), strict=True
+    ):
+        step = _nice_step(2 * reach / count)
+        values = np.arange(np.ceil((centre - reach) / step), np.floor((centre + reach) / step) + 1) * step
+        place = grid.project(
+            values if coordinate == 0 else np.full(values.size, grid.centre[0]),
+            values if coordinate == 1 else np.full(values.size, grid.centre[1]),
+        )[coordinate]
+        axis.set_ticks(place, [_decimal(v, step) for v in values])
+    ax.set_xlabel("x [arcmin]")
+    ax.set_ylabel("y [arcmin]")
+
+
+def _sky_ticks(ax, grid):
+    """RA where meridians meet the lower side, dec where parallels meet the left; on wide fields the lines too."""
+    ny, nx = grid.shape
+    width, height = _sides_degrees(grid)
+    # Half-diagonal of the field on the sphere; the tangent plane stretches r to tan r.
+    radius = np.rad2deg(np.arctan(np.deg2rad(np.hypot(width, height) / 2)))
+    ra0, dec0 = grid.centre
+    num_x, num_y = _num_ticks(ax)
+    polar = abs(dec0) + radius >= 89.0
+    cos_dec = np.cos(np.deg2rad(dec0))
+    ra_step = 30.0 if polar else _nice_step(min(width / cos_dec, 360) / num_x, angle=True)
+    dec_step = _nice_step(height / num_y, angle=True)
+    ra_reach = 180.0 if polar else np.rad2deg(np.arcsin(min(1.0, np.sin(np.deg2rad(radius)) / cos_dec)))
+    # RA is counted from the centre's own turn, so nothing happens at 0 = 360.
+    meridians = (
+        np.arange(np.ceil((ra0 - ra_reach) / ra_step), np.floor((ra0 + ra_reach) / ra_step) + 1) * ra_step
+    )
+    if polar:
+        meridians = np.arange(0, 360, ra_step)
+    dec_low, dec_high = max(dec0 - radius, -90.0), min(dec0 + radius, 90.0)
+    parallels = np.arange(np.ceil(dec_low / dec_step), np.floor(dec_high / dec_step) + 1) * dec_step
+
+    lines = radius > 2 or polar
+    along_dec = np.linspace(dec_low, dec_high, 400)
+    along_ra = np.linspace(ra0 - ra_reach, ra0 + ra_reach, 800)
+    ra_ticks, dec_ticks = [], []
+    for value in meridians:
+        x, y = grid.project(np.full(along_dec.size, value), along_dec)
+        ra_ticks += [
+            (place, _decimal(value % 360, ra_step)) for place in _crossings(y, x, -0.5, -0.5, nx - 0.5)
+        ]
+        if lines:
+            ax.plot(x, y, color=ORANGE, lw=0.4, alpha=0.6, zorder=2)
+    for value in parallels:
+        x, y = grid.project(along_ra, np.full(along_ra.size, value))
+        dec_ticks += [(place, _decimal(value, dec_step)) for place in _crossings(x, y, -0.5, -0.5, ny - 0.5)]
+        if lines:
+            ax.plot(x, y, color=ORANGE, lw=0.4, alpha=0.6, zorder=2)
+            if polar and (middle := grid.project(np.array([ra0]), np.array([value]))):
+                ax.text(middle[0][0], middle[1][0], _decimal(value, dec_step), color=VERMILLION, fontsize=7,
+                        ha="left", va="bottom", clip_on=True)  # fmt: skip
+    for axis, ticks, length in ((ax.xaxis, ra_ticks, nx), (ax.yaxis, dec_ticks, ny)):
+        ticks = _thin_out(sorted(ticks), length / 12)
+        axis.set_ticks([place for place, _ in ticks], [label for _, label in ticks])
+    ax.set_xlabel("right ascension [deg]")
+    ax.set_ylabel("declination [deg]")
+
+
+def _crossings(across, along, level, low, high) -> list[float]:
+    """Where the polyline (across, along) meets across = level, with along inside [low, high]."""
+    left, right = across[:-1] - level, across[1:] - level
+    with np.errstate(invalid="ignore", divide="ignore"):
+        meets = (left * right < 0) | ((left == 0) & (right != 0))
+        place = along[:-1] + (along[1:] - along[:-1]) * left / (left - right)
+        return [float(p) for p in place[meets] if low <= p <= high]
+
+
+def _thin_out(ticks, least):
+    """Drop ticks closer than `least` to the one before."""
+    kept = []
+    for tick in ticks:
+        if not kept or tick[0] - kept[-1][0] >= least:
+            kept.append(tick)
+    return kept
+
+
+def _nice_step(rough: float, angle: bool = False) -> float:
+    """About `rough` or above: 1, 2 or 5 times a power of ten; for angles above 10 degrees, a divisor of 180."""
+    rough = 0.85 * rough
+    if angle and rough > 10:
+        return next((s for s in (15.0, 20.0, 30.0, 45.0, 60.0) if s >= rough), 90.0)
+    power = 10.0 ** np.floor(np.log10(rough))
+    return float(power * next(s for s in (1, 2, 5, 10) if s * power >= rough * (1 - 1e-9)))
+
+
+def _decimal(value: float, step: float) -> str:
+    places = max(0, int(-np.floor(np.log10(step) + 1e-9)))
+    # Rounding may reach the full turn (359.96 -> 360.0) or a negative zero.
+    text = f"{value:.{places}f}"
+    return {f"{360:.{places}f}": f"{0:.{places}f}", f"{-0.0:.{places}f}": f"{0:.{places}f}"}.get(text, text)
+
+
+# -- maps ----------------------------------------------------------------------------------------------------
+
+
+@_styled
+def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean") -> "Axes":
+    """Greyscale map on sky axes with a colour bar; dark is massive, pixels without objects are tinted blue.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+    ax : Axes, optional
+    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (Msun per pixel) or "nobj" (objects per pixel)
+    """
+    ny, nx = mass_map.grid.shape
+    ax = _axes(ax, _PAGE * 0.7, float(np.clip(_PAGE * 0.55 * ny / nx + 0.8, 2.0, 6.0)))
+    values = np.asarray(getattr(mass_map, quantity), np.float64)
+    shown = values[_filled(mass_map)]
+    image = _draw_map(ax, mass_map, values, _count_norm(shown) if quantity == "nobj" else _map_norm([shown]))
+    bar = _side_bar(ax, image)
+    bar.set_label(_MAP_LABELS[quantity])
+    ax.set_title(_map_title(mass_map))
+    _empty_legend(ax, mass_map)
+    return ax
+
+
+_MAP_LABELS = {
+    "mean": r"mean mass in a pixel [$\mathrm{M}_\odot$]",
+    "sampled_mean": r"mean mass of the draws [$\mathrm{M}_\odot$]",
+    "sd": r"standard deviation [$\mathrm{M}_\odot$]",
+    "q16": r"16 % quantile [$\mathrm{M}_\odot$]",
+    "q50": r"median [$\mathrm{M}_\odot$]",
+    "q84": r"84 % quantile [$\mathrm{M}_\odot$]",
+    "nobj": "objects in a pixel",
+}
+
+
+@_styled
+def map_panels(mass_map: "MassMap") -> "Figure":
+    """Six maps: mean, 16 % and 84 % quantile on one grey scale; standard deviation, relative error, counts."""
+    ny, nx = mass_map.grid.shape
+    wide = nx > 1.6 * ny
+    num_rows, num_columns = (3, 2) if wide else (2, 3)
+    panel_width = _PAGE / num_columns - 0.75
+    height = float(np.clip(num_rows * (panel_width * ny / nx + 0.3) + 0.8, 3.0, 9.0))
+    figure = _new_figure(_PAGE, height)
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True).ravel()
+    filled = _filled(mass_map)
+    mean, sd, q16, q84, nobj = (
+        np.asarray(getattr(mass_map, name), np.float64) for name in ("mean", "sd", "q16", "q84", "nobj")
+    )
+    relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
+    shared = _map_norm([v[filled] for v in (mean, q16, q84)])
+    panels = [
+        ("mean", mean, shared, _MSUN),
+        ("16 % quantile", q16, shared, _MSUN),
+        ("84 % quantile", q84, shared, _MSUN),
+        ("standard deviation", sd, _map_norm([sd[filled]]), _MSUN),
+        ("relative error, sd / mean", relative, _linear_norm(relative[filled]), ""),
+        ("objects in a pixel", nobj, _count_norm(nobj[filled]), ""),
+    ]
+    for ax, (title, values, norm, unit) in zip(axes, panels, strict=True):
+        image = _draw_map(ax, mass_map, values, norm)
+        _side_bar(ax, image)
+        ax.set_title(title + (f" [{unit}]" if unit else ""))
+        ax.label_outer()
+    figure.suptitle(_map_title(mass_map), fontsize=8)
+    return figure
+
+
+_MSUN = r"$\mathrm{M}_\odot$"
+
+
+def _filled(mass_map) -> np.ndarray:
+    return np.asarray(mass_map.nobj) > 0
+
+
+def _draw_map(ax, mass_map, values, norm):
+    import matplotlib
+
+    grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
+    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_EMPTY)
+    # Low but filled pixels take the lightest grey; only empty ones fall under the scale.
+    shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), 0.0 if norm.vmin > 0 else -1.0)
+    image = ax.imshow(np.ma.masked_invalid(shown), norm=norm, cmap=cmap, origin="lower")
+    _grid_axes(ax, mass_map.grid)
+    return image
+
+
+def _map_norm(values):
+    """Log stretch from the 1 % to the 99.9 % quantile of the positive values."""
+    from matplotlib.colors import LogNorm
+
+    positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in values])
+    if positive.size == 0:
+        return LogNorm(0.1, 1.0)
+    low, high = np.quantile(positive, [0.01, 0.999])
+    return LogNorm(low / 1.1, high * 1.1) if high < 1.2 * low else LogNorm(low, high)
+
+
+def _linear_norm(values):
+    from matplotlib.colors import Normalize
+
+    finite = values[np.isfinite(values)]
+    return Normalize(0.0, max(float(np.quantile(finite, 0.999)), 1e-6) if finite.size else 1.0)
+
+
+def _count_norm(values):
+    """Linear for small counts, whose decades hold few integers, and log above."""
+    return _linear_norm(values) if values.size == 0 or values.max() <= 50 else _map_norm([values])
+
+
+def _side_bar(ax, mappable, **options):
+    """Colour bar as tall as the axes, whatever their aspect."""
+    return ax.figure.colorbar(mappable, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]), **options)
+
+
+def _map_title(mass_map) -> str:
+    text = f"{int(np.asarray(mass_map.nobj).sum()):,} objects, {mass_map.grid.pixel_arcmin:g} arcmin pixels"
+    return text + f", {mass_map.num_draws} draws"
+
+
+def _empty_legend(ax, mass_map):
+    from matplotlib.patches import Patch
+
+    if not _filled(mass_map).all():
+        empty = Patch(fc=_EMPTY, ec=_GREY, lw=0.5, label="no objects")
+        ax.legend(handles=[empty], loc="upper right", frameon=True)
+
+
+# -- where the truth is known --------------------------------------------------------------------------------
+
+
+@_styled
+def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_bars: int = 200) -> "Axes":
+    """Posterior median against true mass, with 68 % bars on at most `max_bars` objects.
+
+    From 1,000 objects on, their density is shown as hexagons, and a band holds the central 68 % of the *true*
+    masses in bins of the *predicted* one: calibrated posteriors make it straddle the diagonal. (Bins of true mass
+    would not: there, a perfect posterior is biased towards the prior.)
+    """
+    ax = _axes(ax, _COLUMN, 3.4)
+    index = _with_truth(posterior)
+    if index.size == 0:
+        ax.text(
+            0.5, 0.5, "no object has both a posterior and a true mass", ha="center", transform=ax.transAxes
+        )
+        return ax
+    low, high = (v[index] / _LN10 for v in _interval(posterior))
+    median, truth = posterior.median[index] / _LN10, posterior.catalogue.truth_ln_mass[index] / _LN10
+    pad = 0.04 * max(np.ptp(np.concatenate([median, truth])), 0.5)
+    ends = np.array([min(median.min(), truth.min()) - pad, max(median.max(), truth.max()) + pad])
+    if index.size >= 1000:
+        ax.hexbin(truth, median, gridsize=60, bins="log", cmap="Greys", mincnt=1, lw=0.1, extent=(*ends, *ends),
+                  rasterized=True)  # fmt: skip
+        _truth_band(ax, median, truth)
+    # Spread over the masses, so that the rare massive objects are among them.
+    shown = np.argsort(median, kind="stable")
+    if shown.size > max_bars:
+        level = np.linspace(median.min(), median.max(), max_bars)
+        shown = np.unique(shown[np.minimum(np.searchsorted(median[shown], level), shown.size - 1)])
+    bars = np.abs(np.stack([low, high])[:, shown] - median[shown])
+    label = "median and 68 % interval" + (f", {shown.size} objects" if shown.size < index.size else "")
+    ax.errorbar(
+        truth[shown],
+        median[shown],
+        bars,
+        fmt="o",
+        ms=1.8,
+        mec="none",
+        lw=0.5,
+        color=BLUE,
+        alpha=0.8,
+        label=label,
+    )
+    ax.plot(ends, ends, color=BLACK, lw=0.8, ls="--", zorder=3)
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    symbol = _mass_symbol(posterior.prior)
+    ax.set_xlabel(rf"true halo mass $\log_{{10}}({symbol}/\mathrm{{M}}_\odot)$")
+    ax.set_ylabel(rf"predicted $\log_{{10}}({symbol}/\mathrm{{M}}_\odot)$")
+    held = np.mean((truth >= low) & (truth <= high))
+    ax.set_title(f"{index.size:,} objects; the 68 % interval holds {100 * held:.1f} %")
+    ax.legend(loc="upper left", fontsize=7)
+    return ax
+
+
+def _truth_band(ax, median, truth, num_bins=25):
+    edges = np.linspace(median.min(), median.max(), num_bins + 1)
+    which = np.clip(np.searchsorted(edges, median, side="right") - 1, 0, num_bins - 1)
+    bands = [(median[which == b].mean(), *np.quantile(truth[which == b], [0.16, 0.5, 0.84]))
+             for b in range(num_bins) if np.sum(which == b) >= 20]  # fmt: skip
+    if len(bands) < 2:
+        return
+    middle, low, half, high = np.array(bands).T
+    ax.fill_betweenx(middle, low, high, color=ORANGE, alpha=0.45, lw=0, zorder=2,
+                     label="16-84 % of true masses at\na predicted mass")  # fmt: skip
+    ax.plot(half, middle, color=ORANGE, lw=1.2, zorder=3)
+
+
+@_styled
+def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
+    """Histograms of the PIT (posterior CDF at the true mass) in bins of observed luminosity.
+
+    Uniform if the posteriors are calibrated. The shaded band holds 95 % of counts under uniformity, bar by bar
+    (binomial); each title has the p value of a Kolmogorov-Smirnov test (Stephens 1970, JRSS B 32, 115).
+    Fewer panels and bars for small catalogues.
+    """
+    index = _with_truth(posterior)
+    pit = np.asarray(posterior.cdf(posterior.catalogue.truth_ln_mass), np.float64)[index]
+    index, pit = index[np.isfinite(pit)], pit[np.isfinite(pit)]
+    num_panels = int(np.clip(index.size // 50, 1, num_panels))
+    columns = min(num_panels, 3)
+    rows = -(-num_panels // columns)
+    figure = _new_figure(_PAGE if columns > 1 else _COLUMN, 1.9 * rows + 0.6)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    ln_lum = posterior.catalogue.ln_lum_obs[index]
+    order = np.argsort(ln_lum, kind="stable")
+    for ax, part in zip(axes, np.array_split(order, num_panels), strict=False):
+        _pit_axes(ax, pit[part], np.exp(ln_lum[part]))
+    low, high = axes[0].get_ylim()
+    reach = 1.2 * max(high - 1, 1 - low, 0.1)
+    axes[0].set_ylim(max(1 - reach, 0.0), 1 + reach)
+    for ax in axes[num_panels:]:
+        ax.remove()
+    unit = posterior.catalogue.lum_unit
+    figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
+    figure.supylabel("objects / expected", fontsize=8)
+    figure.suptitle(
+        r"in bins of observed luminosity $L_\mathrm{obs}$" + (f" [{unit}]" if unit else "") + "; band: 95 %",
+        fontsize=8,
+    )
+    return figure
+
+
+def _pit_axes(ax, pit, lum):
+    num_bars = int(np.clip(pit.size // 25, 4, 20))
+    counts, edges = np.histogram(pit, num_bars, (0.0, 1.0))
+    expected = max(pit.size, 1) / num_bars
+    low, high = _binomial_interval(pit.size, 1 / num_bars)
+    ax.axhspan(low / expected, high / expected, color=SKY_BLUE, alpha=0.4, lw=0)
+    ax.axhline(1.0, color=BLUE, lw=0.8)
+    ax.stairs(counts / expected, edges, baseline=None, color=BLACK, lw=1.0)
+    ax.set_xlim(0, 1)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+    if pit.size:
+        span = f"{_short_number(lum.min())} to {_short_number(lum.max())}"
+        ax.set_title(f"{span}\n{pit.size:,} objects, KS p = {_ks_p(pit):.2g}")
+    else:
+        ax.set_title("no object has a true mass")
+
+
+def _binomial_interval(num, probability) -> tuple[int, int]:
+    """Central 95 % interval of a binomial count."""
+    if num == 0:
+        return 0, 1
+    k = np.arange(1, num + 1)
+    ln_ratio = np.log((num - k + 1) / k * (probability / (1 - probability)))
+    ln_pmf = num * np.log1p(-probability) + np.concatenate([[0.0], np.cumsum(ln_ratio)])
+    cdf = np.cumsum(np.exp(ln_pmf))
+    return int(np.searchsorted(cdf, 0.025)), int(np.searchsorted(cdf, 0.975))
+
+
+def _ks_p(values) -> float:
+    """p of the one-sample Kolmogorov-Smirnov test of uniformity, Stephens' form of the asymptotic law."""
+    n = values.size
+    ordered, rank = np.sort(values), np.arange(n)
+    distance = max(np.max((rank + 1) / n - ordered), np.max(ordered - rank / n))
+    scaled = (np.sqrt(n) + 0.12 + 0.11 / np.sqrt(n)) * distance
+    if scaled < 0.2:
+        return 1.0  # the series alternates without converging here, and p is 1 to 1e-12
+    k = np.arange(1, 101)
+    return float(np.clip(2 * np.sum((-1.0) ** (k - 1) * np.exp(-2 * (k * scaled) ** 2)), 0, 1))
+
+
+# -- shared --------------------------------------------------------------------------------------------------
+
+
+def _with_truth(posterior) -> np.ndarray:
+    """Rows with both a posterior and a true mass."""
+    truth = posterior.catalogue.truth_ln_mass
+    if truth is None:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.isfinite(truth) & np.isfinite(posterior.median))
+
+
+def _interval(posterior) -> tuple[np.ndarray, np.ndarray]:
+    """16 % and 84 % quantiles of ln M, (n,) each: the stored ones if there."""
+    levels = [round(float(v), 6) for v in posterior.quantile_levels]
+    if 0.16 in levels and 0.84 in levels:
+        stored = np.asarray(posterior.quantiles)
+        return stored[:, levels.index(0.16)], stored[:, levels.index(0.84)]
+    both = np.asarray(posterior.quantile((0.16, 0.84)))
+    return both[:, 0], both[:, 1]
+
+
+def _mass_symbol(prior) -> str:
+    """'200m' -> M_{200m} in mathtext; plain M where the definition is not known."""
+    name = prior.mass_definition
+    return "M" if name in ("", "unknown") else rf"M_{{\mathrm{{{name}}}}}"
+
+
+def _mass_label(prior) -> str:
+    return rf"halo mass ${_mass_symbol(prior)}$ [$\mathrm{{M}}_\odot$]"
+
+
+def _short(name, longest: int = 24) -> str:
+    text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+    # A dollar sign would start mathtext.
+    text = text.strip().replace("$", r"\$")
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _short_number(value: float) -> str:
+    """Three digits, in powers of ten where the plain number would be long."""
+    if 1e-3 <= abs(value) < 1e5:
+        return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return rf"${mantissa}{{\times}}10^{{{int(exponent)}}}$"
+
+
+def standard_figures(
+    posterior: "MassPosterior", mass_map: "MassMap | None" = None, catalogue: "HaloCatalogue | None" = None
+) -> "dict[str, Figure]":
+    """The figures that the data allow, by name.
+
+    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`; with true
+    masses `predicted_vs_true` and `pit_histograms`.
+    """
+    catalogue = posterior.catalogue if catalogue is None else catalogue
+    figures = {"posterior_panel": posterior_panel(posterior)}
+    if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
+        figures["field_of_view"] = field_of_view(catalogue, posterior).figure
+    if mass_map is not None:
+        figures["mass_map"] = mass_map_image(mass_map).figure
+        figures["map_panels"] = map_panels(mass_map)
+    if _with_truth(posterior).size:
+        figures["predicted_vs_true"] = predicted_vs_true(posterior).figure
+        figures["pit_histograms"] = pit_histograms(posterior)
+    return figures
+
+
+def save_all(figures: "dict[str, Figure]", directory, dpi: int = 150) -> list[Path]:
+    """Write each figure as NAME.png into an existing or new directory; the paths, in order."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(directory / f"{name}.png")
+        figure.savefig(paths[-1], dpi=dpi)
+    return paths

@@ -1,0 +1,341 @@
+"""Halo mass function tables from the hmf package, in Msun and Mpc^-3 without h.
+
+hmf and astropy are imported when a function is called, so that the rest of the library runs without them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from massmap_jax.errors import MassmapError
+
+COSMOLOGIES = ("WMAP5", "WMAP7", "WMAP9", "Planck13", "Planck15", "Planck18")
+# hmf's BBKS is left out: its default baryon term has sqrt(Omega_b h) where its documentation has sqrt(2 h)
+TRANSFER_MODELS = ("EH", "EH_NoBAO", "BondEfs", "CAMB")
+MASS_DEFINITIONS: dict[str, tuple[str, dict[str, float]]] = {
+    "200m": ("SOMean", {"overdensity": 200.0}),
+    "200c": ("SOCritical", {"overdensity": 200.0}),
+    "500c": ("SOCritical", {"overdensity": 500.0}),
+    "vir": ("SOVirial", {}),
+    "fof": ("FOF", {"linking_length": 0.2}),
+}
+
+# Step in ln k of the power spectrum integrals. Error in ln n at z = 4 against 0.0025: 8e-6 at 0.01 over the
+# whole default mass range; 7e-4 below 1e15 Msun and 4e-3 above with hmf's own 0.05, as wiggles in mass.
+DLNK = 0.01
+# hmf's default collapse threshold, under which the fits it carries were coded.
+DELTA_C = 1.686
+# Overdensities relative to the mean for which Tinker et al. list parameters (2008, Table 2; 2010, Table 4).
+TINKER_OVERDENSITY = (200.0, 3200.0)
+
+
+def hmf_table(
+    hmf_model: str = "Tinker10",
+    cosmology: Any = "Planck18",
+    mass_definition: str = "200m",
+    transfer_model: str = "EH",
+    sigma8: float | None = None,
+    n_s: float | None = None,
+    redshift: Any = None,
+    log10_mass_range: tuple[float, float] = (10.0, 16.0),
+    dlog10_mass: float = 0.02,
+    cumulative: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    """Tabulate a halo mass function on redshift and mass nodes.
+
+    Parameters
+    ----------
+    hmf_model : str
+        Name of a fit in ``hmf.mass_function.fitting_functions``, for example "Tinker10" or "Tinker08".
+    cosmology : str or astropy FLRW
+        One of `COSMOLOGIES`, or a flat LambdaCDM astropy cosmology with Tcmb0 and Ob0.
+    mass_definition : str
+        One of `MASS_DEFINITIONS` ("fof" has linking length 0.2). It must be one that the fit was
+        made for: masses are never converted from another definition.
+    transfer_model : str
+        One of `TRANSFER_MODELS`: "EH" is Eisenstein & Hu (1998) with baryon oscillations, "CAMB" needs camb.
+    sigma8, n_s : float, optional
+        Power spectrum amplitude and slope. For a named cosmology they default to the values of its paper,
+        as astropy records them (`flrw.meta`, with the reference); for any other cosmology they are
+        required.
+    redshift : array_like (j,), optional
+        Redshift nodes, increasing; 0 to 4 in steps of 0.05 if left out.
+    log10_mass_range : (float, float)
+        log10 of the lowest and highest mass [Msun]. The default ends at 10^16 Msun, where the density at
+        z = 4 (2e-94) is still far from underflow; nothing more massive exists.
+    dlog10_mass : float
+        Step in log10 mass; shrunk if need be so that the range holds a whole number of steps.
+    cumulative : bool
+        Return N(>M) instead of the density. A calibrated posterior needs the density; N(>M) is there to
+        reproduce published corrections which used it.
+
+    Returns
+    -------
+    redshift : ndarray (j,)
+    mass : ndarray (k,)
+        Mass nodes [Msun, no h].
+    density : ndarray (j, k)
+        dn/dlnM [Mpc^-3 comoving, no h], or N(>M) [Mpc^-3] if `cumulative`. Underflow is returned as 0.
+    meta : dict
+        What was computed, with versions (str, float, bool or None); `description` is one line for a header.
+
+    Raises
+    ------
+    MassmapError
+        For an unknown name, a definition the fit was not made for, an incomplete cosmology, or bad nodes.
+
+    Notes
+    -----
+    The evolution of Tinker et al. (2010, eq. 8-12) is frozen above z = 3. With massive neutrinos (Planck13 to
+    Planck18) the mean matter density is astropy's Om0, which leaves the neutrinos out.
+    """
+    try:
+        import astropy
+        import hmf
+    except ImportError as error:
+        raise MassmapError(
+            f"a mass prior from a halo mass function needs the package {error.name!r} (pip install hmf "
+            "astropy), or use the shipped table (MassPrior.default) or one of your own (MassPrior.from_table)"
+        ) from error
+
+    redshift = _redshift_nodes(redshift)
+    log10_mass = _log10_mass_nodes(log10_mass_range, dlog10_mass)
+    flrw, cosmology_name, sigma8, n_s = _cosmology(cosmology, sigma8, n_s)
+    if transfer_model not in TRANSFER_MODELS:
+        raise MassmapError(
+            f"transfer_model {transfer_model!r} is unknown; choose from {', '.join(TRANSFER_MODELS)}"
+        )
+    if transfer_model == "CAMB" and not hmf.density_field.transfer_models.HAVE_CAMB:
+        raise MassmapError("transfer_model 'CAMB' needs the package 'camb': pip install camb, or use 'EH'")
+    mdef_model, mdef_params = _native_definition(hmf_model, mass_definition, flrw, redshift)
+
+    h = flrw.h
+    step = log10_mass[1] - log10_mass[0]
+    low = log10_mass[0] + np.log10(h)
+    density = np.empty((len(redshift), len(log10_mass)))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        function = hmf.MassFunction(
+            Mmin=low,
+            # hmf leaves the upper end out; half a step keeps rounding from adding or losing a node
+            Mmax=low + (len(log10_mass) - 0.5) * step,
+            dlog10m=step,
+            hmf_model=hmf_model,
+            mdef_model=mdef_model,
+            mdef_params=mdef_params,
+            cosmo_model=flrw,
+            sigma_8=sigma8,
+            n=n_s,
+            transfer_model=transfer_model,
+            # named, because hmf's own choice depends on whether camb is installed
+            growth_model="GrowthFactor",
+            delta_c=DELTA_C,
+            dlnk=DLNK,
+            z=redshift[0],
+        )
+        for j, z in enumerate(redshift):
+            function.update(z=float(z))
+            density[j] = function.dndlnm
+        # The one place where h goes: hmf has Msun/h and (h/Mpc)^3.
+        mass = function.m / h
+        density *= h**3
+
+    bad = np.argwhere(~(np.isfinite(density) & (density >= 0)))
+    if len(bad):
+        j, k = bad[0]
+        raise MassmapError(
+            f"hmf gives {len(bad)} densities of {hmf_model} that are not finite and >= 0, the first "
+            f"{density[j, k]} at z = {redshift[j]:g}, mass {mass[k]:.4g} Msun: narrow redshift or "
+            "log10_mass_range, or choose another fit"
+        )
+    meta = {
+        "description": f"{hmf_model} {'N(>M)' if cumulative else 'dn/dlnM'}, {mass_definition}, "
+        f"{cosmology_name}, {transfer_model} transfer, sigma8 = {sigma8:g}, n_s = {n_s:g}, "
+        f"hmf {hmf.__version__}",
+        "hmf_model": hmf_model,
+        "mass_definition": mass_definition,
+        "transfer_model": transfer_model,
+        "cosmology": cosmology_name,
+        "H0": float(flrw.H0.value),
+        "Om0": float(flrw.Om0),
+        "Ob0": float(flrw.Ob0),
+        "Tcmb0": float(flrw.Tcmb0.value),
+        "sigma8": sigma8,
+        "n_s": n_s,
+        "cumulative": bool(cumulative),
+        "quantity": "N(>M) [Mpc^-3]" if cumulative else "dn/dlnM [Mpc^-3]",
+        "mass_unit": "Msun",
+        "hmf": hmf.__version__,
+        "astropy": astropy.__version__,
+        "camb": _camb_version() if transfer_model == "CAMB" else None,
+    }
+    return redshift, mass, number_above(mass, density) if cumulative else density, meta
+
+
+def number_above(mass: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """N(>M) [Mpc^-3] at each mass node (..., k) of a density dn/dlnM (..., k), by exact log-linear cells.
+
+    Log-linear cells are the density that `MassPrior` interpolates; against the mass function itself, in steps
+    of 0.02 in log10 mass, they are 1e-4 low at 1e14 Msun and 6e-4 low at 1e15. The last cell's slope is
+    continued to infinite mass; zero densities (underflow) contribute nothing.
+    """
+    width = np.diff(np.log(mass))
+    left, right = density[..., :-1], density[..., 1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.log(right / left)
+        cells = width * np.where(np.abs(slope) > 1e-8, (right - left) / slope, 0.5 * (left + right))
+        cells = np.where(right > 0, cells, 0.5 * width * left)
+        falling = (right[..., -1] > 0) & (slope[..., -1] < 0)
+        tail = np.where(falling, -right[..., -1] * width[-1] / slope[..., -1], 0.0)
+    above = np.cumsum(np.concatenate([tail[..., None], cells[..., ::-1]], axis=-1), axis=-1)
+    return above[..., ::-1]
+
+
+def comoving_volume(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
+    """Comoving volume per unit redshift and square degree [Mpc^3 deg^-2] at each redshift (j,)."""
+    flrw = _cosmology(cosmology, 1.0, 1.0)[0]
+    return flrw.differential_comoving_volume(redshift).to_value("Mpc3 / sr") * np.deg2rad(1.0) ** 2
+
+
+def _redshift_nodes(redshift: Any) -> np.ndarray:
+    if redshift is None:
+        # division, not a step, so that the node at 0.3 is the float 0.3
+        return np.arange(81) / 20
+    redshift = np.atleast_1d(np.asarray(redshift, dtype=float))
+    if redshift.ndim != 1 or len(redshift) == 0:
+        raise MassmapError(f"redshift must be a list of nodes, not an array of shape {redshift.shape}")
+    bad = np.flatnonzero(~(np.isfinite(redshift) & (redshift >= 0)))
+    if len(bad):
+        raise MassmapError(
+            f"redshift has {len(bad)} nodes that are not finite and >= 0; the first, node {bad[0]}, is "
+            f"{redshift[bad[0]]}"
+        )
+    if np.any(np.diff(redshift) <= 0):
+        first = int(np.flatnonzero(np.diff(redshift) <= 0)[0]) + 1
+        raise MassmapError(f"redshift nodes must increase; node {first} is {redshift[first]:g}: sort them")
+    return redshift
+
+
+def _log10_mass_nodes(log10_mass_range: tuple[float, float], dlog10_mass: float) -> np.ndarray:
+    low, high = (float(value) for value in log10_mass_range)
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise MassmapError(
+            f"log10_mass_range must be (low, high) in log10 Msun with low < high, not ({low:g}, {high:g})"
+        )
+    if low < 3 or high > 18:
+        raise MassmapError(
+            f"log10_mass_range is log10 of Msun, in 3 to 18, not ({low:g}, {high:g}): pass 10, not 1e10"
+        )
+    if not 0 < dlog10_mass <= (high - low) / 2:
+        raise MassmapError(
+            f"dlog10_mass must be above 0 and at most half of the mass range ({(high - low) / 2:g}), not "
+            f"{dlog10_mass:g}"
+        )
+    return np.linspace(low, high, int(np.ceil((high - low) / dlog10_mass - 1e-9)) + 1)
+
+
+def _cosmology(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple[Any, str, float, float]:
+    """The astropy cosmology, its name, sigma8 and n_s."""
+    import astropy.cosmology
+
+    if isinstance(cosmology, str):
+        if cosmology not in COSMOLOGIES:
+            raise MassmapError(
+                f"cosmology {cosmology!r} is unknown; choose from {', '.join(COSMOLOGIES)} or pass an "
+                "astropy cosmology"
+            )
+        flrw = getattr(astropy.cosmology, cosmology)
+        name = cosmology
+        sigma8 = flrw.meta["sigma8"] if sigma8 is None else sigma8
+        n_s = flrw.meta["n"] if n_s is None else n_s
+    else:
+        flrw = cosmology
+        if not isinstance(flrw, astropy.cosmology.FLRW):
+            raise MassmapError(
+                f"cosmology must be one of {', '.join(COSMOLOGIES)} or an astropy FLRW cosmology, not "
+                f"{type(flrw).__name__}"
+            )
+        if not isinstance(flrw, astropy.cosmology.LambdaCDM) or abs(flrw.Ok0) > 1e-8:
+            raise MassmapError(
+                f"cosmology must be flat LambdaCDM (the growth factor here is for no other), not "
+                f"{type(flrw).__name__} with Ok0 = {flrw.Ok0:g}; pass your own table to MassPrior.from_table"
+            )
+        name = flrw.name or type(flrw).__name__
+        missing = [label for label, value in (("sigma8", sigma8), ("n_s", n_s)) if value is None]
+        if not flrw.Tcmb0.value > 0:
+            missing.append("Tcmb0 (in the astropy cosmology, for example Tcmb0=2.7255)")
+        if not (flrw.Ob0 or 0) > 0:
+            missing.append("Ob0 (in the astropy cosmology, for example Ob0=0.049)")
+        if missing:
+            raise MassmapError(
+                f"cosmology {name!r} lacks {' and '.join(missing)}, needed for the power spectrum"
+            )
+    for label, value, upper in (("sigma8", sigma8, 10.0), ("n_s", n_s, 4.0)):
+        if not 0.1 <= value <= upper:
+            raise MassmapError(f"{label} must lie in 0.1 to {upper:g}, not {value:g}")
+    return flrw, name, float(sigma8), float(n_s)
+
+
+def _native_definition(
+    hmf_model: str, mass_definition: str, flrw: Any, redshift: np.ndarray
+) -> tuple[str, dict[str, float]]:
+    """hmf's names for the mass definition, after making sure that the fit itself is for that definition."""
+    from hmf.halos import mass_definitions
+    from hmf.mass_function import fitting_functions
+
+    fits = {
+        name: fit
+        for name, fit in vars(fitting_functions).items()
+        if isinstance(fit, type)
+        and issubclass(fit, fitting_functions.FittingFunction)
+        and fit.get_measured_mdef() is not None
+        # hmf <= 3.5.2 multiplies by h where it should divide (hmf pull request 335)
+        and name != "Behroozi"
+    }
+    if hmf_model not in fits:
+        why = {
+            "Behroozi": "is left out because hmf up to 3.5.2 applies it in the wrong mass unit",
+            "PS": "is left out because it has no mass definition",
+        }.get(hmf_model, "is unknown")
+        raise MassmapError(f"hmf_model {hmf_model!r} {why}; choose from {', '.join(sorted(fits))}")
+    if mass_definition not in MASS_DEFINITIONS:
+        raise MassmapError(
+            f"mass_definition {mass_definition!r} is unknown; choose from {', '.join(MASS_DEFINITIONS)}"
+        )
+    mdef_model, mdef_params = MASS_DEFINITIONS[mass_definition]
+    requested = getattr(mass_definitions, mdef_model)(**mdef_params)
+    measured = fits[hmf_model].get_measured_mdef()
+    # `measured` on the left, and no `!=`: hmf's generic spherical overdensity compares equal only so
+    is_native = measured == requested
+    if not is_native:
+        native = ", ".join(
+            name
+            for name, (model, params) in MASS_DEFINITIONS.items()
+            if measured == getattr(mass_definitions, model)(**params)
+        )
+        raise MassmapError(
+            f"{hmf_model} was fitted for mass definition {native or measured}, not {mass_definition!r}, "
+            "and masses are never converted silently: choose another fit (Tinker08 and Tinker10 do 200m, "
+            "200c, 500c, vir) or another definition"
+        )
+    if hmf_model in ("Tinker08", "Tinker10"):
+        overdensity = np.array([requested.halo_overdensity_mean(z, flrw) for z in redshift])
+        low, high = TINKER_OVERDENSITY
+        # hmf's splines in overdensity extrapolate without limit; "vir" tends to 178 at high z: close enough
+        bad = np.flatnonzero((overdensity < 0.85 * low) | (overdensity > high))
+        if len(bad):
+            raise MassmapError(
+                f"{hmf_model} is tabulated for {low:g} to {high:g} times the mean density, and "
+                f"{mass_definition!r} is {overdensity[bad[0]]:.0f} times at z = "
+                f"{redshift[bad[0]]:g} ({len(bad)} of {len(redshift)} redshifts): choose another definition"
+            )
+    return mdef_model, mdef_params
+
+
+def _camb_version() -> str:
+    import camb
+
+    return camb.__version__

@@ -1,0 +1,265 @@
+"""Tables out, whole or not at all: `write_table` for one file, `atomic_directory` for a set of them."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from massmap_jax.errors import MassmapError
+
+SUFFIXES = (".parquet", ".fits", ".csv", ".ecsv")
+
+
+def write_table(
+    path,
+    columns: dict[str, np.ndarray],
+    meta: dict | None = None,
+    units: dict[str, str] | None = None,
+    descriptions: dict[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+):
+    """Write columns to a file of the kind that its suffix says: .parquet, .fits, .csv or .ecsv.
+
+    Parameters
+    ----------
+    path : path
+        Written under another name and renamed at the end, so a failure leaves what was there before.
+    columns : dict of array, (n,)
+        Numbers, booleans or text.
+    meta : dict, optional
+        Kept as Parquet schema metadata (JSON), FITS header cards, ECSV meta, or "# key: value" lines atop a CSV.
+    units, descriptions : dict of str, optional
+        By column. A unit that FITS does not allow goes into the column's comment there.
+    overwrite : bool
+        Replace a file of that name.
+
+    Raises
+    ------
+    MassmapError
+        Unknown suffix, columns of different lengths, the file exists, or it cannot be written (disk full, say).
+    """
+    path = Path(path)
+    writers = dict(zip(SUFFIXES, (_write_parquet, _write_fits, _write_csv, _write_ecsv), strict=True))
+    if path.suffix.lower() not in writers:
+        raise MassmapError(f"{path} must end in one of {', '.join(SUFFIXES)} to say what kind of table to write")
+    columns = {name: _writable(values) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise MassmapError(f"the columns for {path} differ in length: {lengths}")
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        writers[path.suffix.lower()](temporary, columns, meta or {}, units or {}, descriptions or {})
+
+
+@contextlib.contextmanager
+def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A path to write to, in the same folder and with the same suffix, that becomes `path` once the block ends well.
+
+    Raises
+    ------
+    MassmapError
+        The file exists and `overwrite` is false, or an OSError came up in the block.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise MassmapError(f"{path} is a folder: give the name of a file to write")
+    if path.exists() and not overwrite:
+        raise MassmapError(f"{path} exists and is left as it was: choose another name or overwrite")
+    with _told_as_sentence(path):
+        _check_parent(path)
+        target = Path(os.path.realpath(path))  # through a link, rather than in its place
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
+    """A new folder to fill, beside `path`, that becomes `path` once the block ends well; else it is removed.
+
+    Parameters
+    ----------
+    path : path
+        Its parent must exist.
+    overwrite : bool
+        Replace an earlier output there: a folder that holds a run.json. Any other folder is refused.
+
+    Raises
+    ------
+    MassmapError
+        The folder exists, is not to be replaced, cannot be written, or an OSError (disk full) came up in the block.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        if not path.is_dir():
+            raise MassmapError(f"{path} exists and is a file, left as it was: choose another output folder")
+        if not overwrite:
+            raise MassmapError(f"{path} exists and is left as it was: choose another output folder or overwrite")
+        if not (path / "run.json").is_file():
+            raise MassmapError(f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another folder")
+    with _told_as_sentence(path):
+        _check_parent(path)
+        target = Path(os.path.realpath(path))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            _put_in_place(temporary, target, overwrite)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(new: Path, target: Path, overwrite: bool):
+    if not (overwrite and target.exists()):
+        # rename() would replace an empty folder that came up meanwhile, but no other.
+        new.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    try:
+        target.rename(old)
+        try:
+            new.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _told_as_sentence(path: Path):
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise MassmapError(
+            f"{path} could not be written ({reason}); nothing was left behind: check space and permissions, or choose another place"
+        ) from error
+
+
+def _check_parent(path: Path):
+    parent = Path(os.path.realpath(path)).parent
+    if not parent.is_dir():
+        raise MassmapError(f"the folder {parent} does not exist, so {path.name} cannot be written there: make it first")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _writable(values) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind == "S":
+        return np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind == "O":
+        return np.array(["" if value is None else str(value) for value in array], dtype=str)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _json(value) -> str:
+    return json.dumps(value, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))
+
+
+def _arrow_table(columns: dict[str, np.ndarray]):
+    import pyarrow as pa
+
+    return pa.table({name: pa.array(values) for name, values in columns.items()})
+
+
+def _write_parquet(path, columns, meta, units, descriptions):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = _arrow_table(columns)
+    fields = [
+        field.with_metadata({"unit": units.get(field.name, ""), "description": descriptions.get(field.name, "")})
+        for field in table.schema
+    ]
+    metadata = {key: value if isinstance(value, str) else _json(value) for key, value in meta.items()}
+    parquet.write_table(table.cast(pa.schema(fields, metadata=metadata)), path)
+
+
+def _write_csv(path, columns, meta, units, descriptions):
+    from pyarrow import csv
+
+    lines = [f"{key}: {value if isinstance(value, str) else _json(value)}" for key, value in meta.items()]
+    for name in columns:
+        if units.get(name) or descriptions.get(name):
+            lines.append(f"column {name} [{units.get(name, '')}]: {descriptions.get(name, '')}")
+    with open(path, "wb") as file:
+        file.writelines(("# " + line.replace("\n", " ") + "\n").encode() for line in lines)
+        csv.write_csv(_arrow_table(columns), file, csv.WriteOptions(quoting_style="needed"))
+
+
+def _write_ecsv(path, columns, meta, units, descriptions):
+    from astropy.table import Column, Table
+
+    table = Table(
+        [Column(v, name=n, unit=units.get(n) or None, description=descriptions.get(n)) for n, v in columns.items()],
+        meta=json.loads(_json(meta)),
+    )
+    table.write(path, format="ascii.ecsv", overwrite=True)
+
+
+def _write_fits(path, columns, meta, units, descriptions):
+    import warnings
+
+    from astropy.io import fits
+
+    fields, comments = [], []
+    for name, values in columns.items():
+        if values.dtype.kind == "U":
+            values = np.char.encode(values, "ascii", "backslashreplace")  # all that FITS allows
+        unit = _fits_unit(units.get(name, ""))
+        described = descriptions.get(name, "")
+        if units.get(name) and not unit:
+            described = f"{described} [{units[name]}]".strip()
+        fields.append(fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None))
+        comments.append(described)
+    hdu = fits.BinTableHDU.from_columns(fits.ColDefs(fields), name="MASSES")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)  # long keys and values: HIERARCH and CONTINUE cards
+        for number, comment in enumerate(comments, start=1):
+            if comment:
+                hdu.header[f"TCOMM{number}"] = _fits_value(comment)
+        for key, value in meta.items():
+            key = key if len(key) <= 8 and key.isidentifier() else f"HIERARCH {key}"
+            hdu.header[key] = _fits_value(value)
+        hdu.writeto(path, overwrite=True)
+
+
+def _fits_format(dtype: np.dtype) -> str:
+    if dtype.kind == "S":
+        return f"{max(dtype.itemsize, 1)}A"
+    # FITS has no unsigned and no 8-bit signed integers; the next wider signed one holds them.
+    formats = {"b1": "L", "i1": "I", "u1": "I", "i2": "I", "u2": "J", "i4": "J", "u4": "K", "i8": "K", "u8": "K", "f4": "E"}
+    return formats.get(dtype.str[1:], "D")
+
+
+def _fits_unit(unit: str) -> str:
+    from astropy import units as u
+
+    try:
+        return u.Unit(unit).to_string("fits")
+    except (ValueError, TypeError):
+        return ""
+
+
+def _fits_value(value):
+    if isinstance(value, bool | int | np.integer) or (isinstance(value, float | np.floating) and np.isfinite(value)):
+        return value.item() if isinstance(value, np.generic) else value
+    text = value if isinstance(value, str) else _json(value)
+    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ")

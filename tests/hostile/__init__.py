@@ -1,0 +1,1 @@
+"""Hostile catalogues: one good field of 20 objects, and ways in which real pipelines spoil it."""

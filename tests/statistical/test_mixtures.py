@@ -1,0 +1,133 @@
+"""Which weights mix the relation draws: each choice is right in its own setting, and wrong in the other.
+
+Fields of 5 objects share one relation, whose alpha1 is known only to +-0.8. What is known is NUM_DRAWS equally likely
+values, and each field's truth is one of them, so that the mixture has no Monte Carlo error and the right answer is
+exactly calibrated.
+
+External draws (`other_data`): one object's posterior weighs a draw by that object's evidence Z_k. With equal weights
+(`fixed_draws`) the object does not update the draws, and the PIT over objects fails.
+
+Draws inferred with the field's own objects (`this_catalogue`): the draws weigh exp(log_weight), here the product of
+the field's 5 evidences from the reference. Weighing them by Z_k again counts the luminosity of object k twice.
+
+The objects of a field share an error: the field is the unit, and a statistic is a sum over the field's objects,
+divided by its own scatter over fields.
+"""
+
+import numpy as np
+import pytest
+from scipy.interpolate import CubicSpline
+from scipy.special import logsumexp, ndtri
+from scipy.stats import norm
+
+from massmap_jax.posterior import mass_posterior
+from reference.posterior_reference import Relation, SingleDraw
+from statistical.universe import (
+    NUM_KEYS,
+    REFERENCE,
+    SIGMA,
+    TRUTH,
+    catalogue,
+    package_prior,
+    package_relation,
+    posterior_of,
+    report,
+)
+
+NUM_DRAWS, NUM_HALOS = 16, 5
+ALPHA1 = TRUTH.alpha1 + 0.8 * ndtri((np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS)
+REDSHIFTS = (0.45, 1.3, 2.2)
+LEVEL = 0.01
+
+
+@pytest.fixture(scope="module")
+def ln_evidence():
+    """ln Z(ln L_obs, z) for every draw, (..., draw): the exact cells on nodes, splined in what they depend on."""
+    offset = np.linspace(-9.0, 9.0, 600)  # ln L_obs less alpha1
+    splines = {
+        z: CubicSpline(offset, [SingleDraw(REFERENCE, x, SIGMA, z, Relation(alpha1=0.0)).log_evidence + x for x in offset])
+        for z in REDSHIFTS
+    }
+
+    def evaluate(ln_lum_obs, z):
+        return splines[z](ln_lum_obs[..., None] - ALPHA1) - ln_lum_obs[..., None]
+
+    exact = SingleDraw(REFERENCE, 8.123, SIGMA, 1.3, Relation(alpha1=ALPHA1[3])).log_evidence
+    assert evaluate(np.array(8.123), 1.3)[3] == pytest.approx(exact, abs=1e-4)
+    return evaluate
+
+
+def simulate_fields(rng, number):
+    """(ln M, ln L_obs, z): (field, halo) twice, (field,). One redshift and one draw of alpha1 for a field."""
+    z = rng.choice(REDSHIFTS, number)
+    alpha1 = rng.choice(ALPHA1, number)
+    ln_mass = REFERENCE.sample(rng, np.repeat(z, NUM_HALOS)).reshape(number, NUM_HALOS)
+    mean = alpha1[:, None] + TRUTH.alpha2 * (ln_mass - np.log(TRUTH.alpha3)) + TRUTH.alpha4 * np.log1p(z)[:, None]
+    noise = np.hypot(TRUTH.scatter, SIGMA) * rng.standard_normal(ln_mass.shape)
+    return ln_mass, mean + noise, z
+
+
+def t_of_fields(per_field):
+    """Mean over fields in its own standard errors: N(0, 1) where the expectation of each field is 0."""
+    return per_field.sum() / np.sqrt((per_field**2).sum())
+
+
+@pytest.mark.slow
+def test_external_draws_are_weighed_by_each_object():
+    number = 300
+
+    def p_value(key, relation_from):
+        ln_mass, ln_lum_obs, z = simulate_fields(np.random.default_rng([key, 1]), number)
+        relation = package_relation(alpha1=ALPHA1)
+        posterior = posterior_of(ln_lum_obs.ravel(), np.repeat(z, NUM_HALOS), relation, relation_from=relation_from)
+        pit = posterior.cdf(ln_mass.ravel()).reshape(ln_mass.shape) - 0.5
+        # mean and spread of the PIT in thirds of L_obs
+        third = np.argsort(np.argsort(ln_lum_obs.ravel())).reshape(ln_lum_obs.shape) * 3 // ln_lum_obs.size
+        t = [
+            t_of_fields(np.where(third == i, moment, 0.0).sum(axis=1))
+            for i in range(3)
+            for moment in (pit, pit**2 - 1 / 12)
+        ]
+        return min(1.0, len(t) * 2 * norm.sf(np.abs(t).max()))
+
+    right = [p_value(key, "other_data") for key in range(NUM_KEYS)]
+    wrong = {"equal weights (fixed_draws)": [p_value(key, "fixed_draws") for key in range(NUM_KEYS)]}
+    false_alarms, power = report(f"external draws, {number} fields of {NUM_HALOS}", right, wrong, LEVEL)
+    assert false_alarms <= 2
+    assert min(power.values()) >= 0.99
+
+
+@pytest.mark.slow
+def test_draws_inferred_with_the_objects_are_not_weighed_again(ln_evidence):
+    number = 500
+    prior = package_prior()
+    levels = tuple(np.linspace(0.02, 0.98, 33))
+
+    def p_values(key):
+        ln_mass, ln_lum_obs, z = simulate_fields(np.random.default_rng([key, 2]), number)
+        t = {"this_catalogue": np.zeros(number), "other_data": np.zeros(number)}
+        for field in range(number):
+            ln_z = ln_evidence(ln_lum_obs[field], z[field])
+            log_weight = ln_z.sum(axis=0)
+            log_weight = log_weight - logsumexp(log_weight)
+            # Counting Z_k twice moves alpha1 by its covariance with ln Z_k, and ln M_k the other way: the PIT is
+            # weighed by that, which depends on the data alone, so a calibrated answer has expectation 0.
+            weight = np.exp(log_weight)
+            pull = (ln_z * ALPHA1) @ weight - (ln_z @ weight) * (ALPHA1 @ weight)
+            relation = package_relation(alpha1=ALPHA1, log_weight=log_weight)
+            objects = catalogue(ln_lum_obs[field], np.full(NUM_HALOS, z[field]))
+            for relation_from, per_field in t.items():
+                posterior = mass_posterior(
+                    objects, prior, relation, relation_from=relation_from, chunk_size=NUM_HALOS, quantile_levels=levels
+                )
+                pit = [np.interp(m, q, levels, left=0.01, right=0.99)
+                       for m, q in zip(ln_mass[field], posterior.quantiles)]
+                per_field[field] = pull @ (np.array(pit) - 0.5)
+        return {name: 2 * norm.sf(abs(t_of_fields(per_field))) for name, per_field in t.items()}
+
+    p = [p_values(key) for key in range(NUM_KEYS)]
+    right = [one["this_catalogue"] for one in p]
+    wrong = {"Z_k weights again (other_data)": [one["other_data"] for one in p]}
+    false_alarms, power = report(f"draws of the field itself, {number} fields of {NUM_HALOS}", right, wrong, LEVEL)
+    assert false_alarms <= 2
+    assert min(power.values()) >= 0.99

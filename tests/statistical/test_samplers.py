@@ -1,0 +1,64 @@
+"""Every sampler against its density: Kolmogorov-Smirnov with 1e6 draws and the reference's distribution function."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from reference.posterior_reference import Mixture, Relation
+from statistical.universe import REFERENCE, SIGMA, TABLE, TRUTH, package_prior, package_relation, posterior_of
+
+NUMBER = 1_000_000
+LEVEL = 1e-3
+
+
+def dense_cdf(cdf, points=20_001):
+    """A slow distribution function, tabulated and interpolated: good to 1e-7 on this spacing."""
+    grid = np.linspace(REFERENCE.ln_mass[0], REFERENCE.ln_mass[-1], points)
+    values = np.array([cdf(m) for m in grid])
+    return lambda m: np.interp(m, grid, values)
+
+
+@pytest.mark.parametrize("z", [float(TABLE[0][6]), 0.31, 3.4])
+def test_prior_samples(z):
+    draws = np.asarray(package_prior().sample(jax.random.key(8), np.full(NUMBER, z)), dtype=float)
+    assert draws.shape == (NUMBER,)
+    p = kstest(REFERENCE.cdf(draws, z), "uniform").pvalue
+    print(f"\nprior at z = {z:.3f}: KS p = {p:.3f}")
+    assert p > LEVEL
+
+
+def test_prior_samples_of_the_massive_tail():
+    """1e-4 of the draws: float32 levels near 1 must not run out."""
+    z, share = 1.7, 1e-4
+    draws = np.asarray(package_prior().sample(jax.random.key(9), np.full(NUMBER, z)), dtype=float)
+    threshold = REFERENCE.quantile(1 - share, z)
+    tail = draws[draws > threshold]
+    assert abs(tail.size - share * NUMBER) < 4 * np.sqrt(share * NUMBER)
+    assert kstest((REFERENCE.cdf(tail, z) - 1 + share) / share, "uniform").pvalue > LEVEL
+
+
+@pytest.mark.parametrize("relation_from", ["this_catalogue", "other_data", "fixed_draws"])
+def test_posterior_samples(relation_from):
+    ln_lum_obs, z = np.log([1500.0, 4300.0, 3.0e4]), np.array([0.31, 1.38, 2.2])
+    alpha1 = TRUTH.alpha1 + np.array([-0.6, 0.0, 0.5])
+    log_weight = np.log([0.3, 0.5, 0.2])
+    relation = package_relation(alpha1=alpha1, log_weight=log_weight)
+    draws = posterior_of(ln_lum_obs, z, relation, relation_from=relation_from).sample(jax.random.key(3), NUMBER)
+    assert draws.shape == (3, NUMBER)
+    for row in range(3):
+        exact = Mixture(REFERENCE, ln_lum_obs[row], SIGMA, z[row], [Relation(alpha1=a) for a in alpha1],
+                        relation_from, log_weight)
+        p = kstest(dense_cdf(exact.cdf, 2001)(draws[row]), "uniform").pvalue
+        print(f"\n{relation_from}, object {row}: KS p = {p:.3f}")
+        assert p > LEVEL
+
+
+def test_a_sampler_without_the_cell_width_would_be_found():
+    rng = np.random.default_rng(5)
+    z = np.full(10_000, 1.1)
+    p = [kstest(REFERENCE.cdf(REFERENCE.sample_without_cell_width(rng, z), 1.1), "uniform").pvalue for _ in range(20)]
+    right = [kstest(REFERENCE.cdf(REFERENCE.sample(rng, z), 1.1), "uniform").pvalue for _ in range(20)]
+    print(f"\nno cell width: largest p {max(p):.2g} in 20; right: {sum(q < LEVEL for q in right)} false alarms in 20")
+    assert max(p) < LEVEL
+    assert sum(q < LEVEL for q in right) <= 1

@@ -1,0 +1,200 @@
+"""Simulated fields against the raw table, the relation's formula and plain NumPy."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+from scipy.stats import kstest
+
+import massmap_jax
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation import MassLuminosityRelation
+from massmap_jax.simulate import simulate_field
+
+NUM = 20_000
+TABLE = Path(massmap_jax.__file__).parent / "data" / "tinker10_planck18_200m.npz"
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulate_field(jax.random.key(5), NUM, centre=None)
+
+
+@pytest.fixture(scope="module")
+def table():
+    with np.load(TABLE) as file:
+        return dict(file)
+
+
+def pit_from_table(table, ln_mass, z, power=0.0):
+    """CDF at ln_mass of density x M^power: trapezia on a fine grid, ln density linear in ln M and z; plain NumPy."""
+    nodes, ln_m = table["redshift"], np.log(table["mass"])
+    ln_density = np.log(table["density"])
+    fine = np.linspace(ln_m[0], ln_m[-1], 3001)
+    result = np.empty(z.size)
+    for i in range(z.size):
+        j = np.clip(np.searchsorted(nodes, z[i]) - 1, 0, nodes.size - 2)
+        t = (z[i] - nodes[j]) / (nodes[j + 1] - nodes[j])
+        row = np.interp(fine, ln_m, (1 - t) * ln_density[j] + t * ln_density[j + 1]) + power * fine
+        p = np.exp(row - row.max())
+        cdf = np.concatenate([[0], np.cumsum(p[1:] + p[:-1])])
+        result[i] = np.interp(ln_mass[i], fine, cdf / cdf[-1])
+    return result
+
+
+def test_counts_ids_and_truth_beside_the_data(field):
+    catalogue = field.catalogue
+    assert len(catalogue) == field.num_halos == NUM
+    assert catalogue.ids.dtype == np.int64 and np.array_equal(catalogue.ids, np.arange(NUM))
+    assert np.all(catalogue.flag == 0) and catalogue.usable.all()
+    assert catalogue.truth_ln_mass.shape == field.ln_lum_true.shape == (NUM,)
+    assert catalogue.lum_unit == field.relation.lum_unit
+
+
+def test_redshifts_follow_the_default_density(field, table):
+    keep = table["dndz_z"] <= 3.5
+    z, dndz = table["dndz_z"][keep], table["dndz"][keep]
+    cdf = np.concatenate([[0], np.cumsum(np.diff(z) * (dndz[1:] + dndz[:-1]))])
+    fine = np.linspace(0, 3.5, 5001)  # linear dN/dz makes the CDF a parabola between nodes
+    fine_cdf = np.concatenate([[0], np.cumsum(np.diff(fine) * np.convolve(np.interp(fine, z, dndz), [1, 1], "valid"))])
+    assert cdf[-1] == pytest.approx(fine_cdf[-1], rel=1e-6)
+    observed = field.catalogue.redshift
+    assert observed.min() > 0 and observed.max() <= 3.5
+    assert kstest(observed, lambda x: np.interp(x, fine, fine_cdf / fine_cdf[-1])).pvalue > 1e-3
+    assert kstest(observed * 1.03, lambda x: np.interp(x, fine, fine_cdf / fine_cdf[-1])).pvalue < 1e-3
+
+
+def test_redshifts_follow_a_given_density():
+    z = simulate_field(jax.random.key(2), NUM, redshift=([0.5, 1.5], [0.0, 7.0]), centre=None).catalogue.redshift
+    assert kstest(z, lambda x: np.clip(x - 0.5, 0, 1) ** 2).pvalue > 1e-3
+
+
+def test_masses_follow_the_table(field, table):
+    rows = slice(0, 4000)
+    ln_mass, z = field.catalogue.truth_ln_mass[rows], field.catalogue.redshift[rows]
+    assert kstest(pit_from_table(table, ln_mass, z), "uniform").pvalue > 1e-3
+    # The density without the cell width is p(M) / M on a log grid: it must be refused.
+    assert kstest(pit_from_table(table, ln_mass, z, power=-1.0), "uniform").pvalue < 1e-10
+
+
+def test_masses_are_uniform_in_the_prior_cdf(field):
+    pit = np.asarray(field.prior.cdf(field.catalogue.truth_ln_mass, field.catalogue.redshift))
+    assert kstest(pit, "uniform").pvalue > 1e-3
+
+
+def test_scatter_about_the_relation(field):
+    catalogue = field.catalogue
+    mean = 10.709 + 0.359 * (catalogue.truth_ln_mass - np.log(2.35e14)) + 1.10 * np.log1p(catalogue.redshift)
+    assert kstest((field.ln_lum_true - mean) / 0.155, "norm").pvalue > 1e-3
+    assert kstest((field.ln_lum_true - mean) / (1.1 * 0.155), "norm").pvalue < 1e-3
+
+
+def test_noise_width_scalar_and_per_object(field):
+    noise = field.catalogue.ln_lum_obs - field.ln_lum_true
+    assert kstest(noise / 0.05, "norm").pvalue > 1e-3
+    assert np.all(field.catalogue.sigma_ln_lum == 0.05)
+    sigma = np.linspace(0.0, 0.4, 5000)
+    other = simulate_field(jax.random.key(8), 5000, sigma_ln_lum=sigma, centre=None)
+    noise = other.catalogue.ln_lum_obs - other.ln_lum_true
+    assert noise[0] == pytest.approx(0, abs=1e-12)
+    assert kstest(noise[1:] / sigma[1:], "norm").pvalue > 1e-3
+
+
+def num_pairs(field, radius=1.0):
+    return cKDTree(np.column_stack([field.catalogue.ra, field.catalogue.dec])).count_neighbors(
+        cKDTree(np.column_stack([field.catalogue.ra, field.catalogue.dec])), radius
+    )
+
+
+def test_positions_are_clustered_inside_the_field(field):
+    x, y = field.catalogue.ra, field.catalogue.dec
+    assert max(np.abs(x).max(), np.abs(y).max()) <= 20.0
+    poisson = np.random.default_rng(0).uniform(-20, 20, (NUM, 2))
+    expected = cKDTree(poisson).count_neighbors(cKDTree(poisson), 1.0)
+    assert num_pairs(field) > 1.03 * expected
+    unclustered = simulate_field(jax.random.key(5), NUM, centre=None, cluster_scale_mpc=1e4)
+    assert num_pairs(unclustered) == pytest.approx(expected, rel=0.02)
+    assert kstest(unclustered.catalogue.ra, "uniform", args=(-20, 40)).pvalue > 1e-3
+
+
+def test_cluster_scale_is_comoving():
+    from astropy.cosmology import Planck18
+
+    field = simulate_field(
+        jax.random.key(1), 4000, side_arcmin=300, redshift=([0.999, 1.001], [1, 1]), centre=None,
+        cluster_scale_mpc=3.0, halos_per_cluster=4000,
+    )  # fmt: skip
+    arcmin = np.rad2deg(3.0 / Planck18.comoving_distance(1.0).value) * 60
+    assert np.std(field.catalogue.ra) == pytest.approx(arcmin, rel=0.04)
+    assert np.std(field.catalogue.dec) == pytest.approx(arcmin, rel=0.04)
+
+
+def test_masses_are_independent_of_the_clustering(field):
+    tree = cKDTree(np.column_stack([field.catalogue.ra, field.catalogue.dec]))
+    neighbours = tree.query_ball_point(tree.data, 1.0, return_length=True)
+    pit = np.asarray(field.prior.cdf(field.catalogue.truth_ln_mass, field.catalogue.redshift))
+    assert abs(np.corrcoef(neighbours, pit)[0, 1]) < 4 / np.sqrt(NUM)
+
+
+def test_sky_positions_surround_the_centre():
+    for ra, dec in [(0.0, 0.0), (150.0, 2.2), (30.0, 89.9)]:
+        catalogue = simulate_field(jax.random.key(3), 2000, centre=(ra, dec)).catalogue
+        assert catalogue.frame == "sky"
+        assert np.all((catalogue.ra >= 0) & (catalogue.ra < 360))
+        a, d, d0 = np.deg2rad(catalogue.ra - ra), np.deg2rad(catalogue.dec), np.deg2rad(dec)
+        distance = np.arccos(np.clip(np.sin(d) * np.sin(d0) + np.cos(d) * np.cos(d0) * np.cos(a), -1, 1))
+        assert np.rad2deg(distance).max() * 60 <= 20 * np.sqrt(2) + 0.01
+        assert np.rad2deg(distance).max() * 60 > 20
+
+
+def test_flux_limit_keeps_ids_and_objects():
+    whole = simulate_field(jax.random.key(4), 3000)
+    limit = float(np.exp(np.median(whole.catalogue.ln_lum_obs)))
+    cut = simulate_field(jax.random.key(4), 3000, flux_limit=limit)
+    assert cut.num_halos == 3000 and cut.flux_limit == limit
+    assert 1499 <= len(cut.catalogue) <= 1501
+    assert np.all(cut.catalogue.ln_lum_obs >= np.log(limit) - 1e-12)
+    kept = cut.catalogue.ids
+    assert np.array_equal(cut.catalogue.truth_ln_mass, whole.catalogue.truth_ln_mass[kept])
+    assert np.array_equal(cut.ln_lum_true, whole.ln_lum_true[kept])
+    assert np.array_equal(kept, np.flatnonzero(whole.catalogue.ln_lum_obs >= np.log(limit)))
+
+
+def test_same_key_same_field():
+    one, two, other = (simulate_field(jax.random.key(k), 500) for k in (9, 9, 10))
+    for name in ("ra", "dec", "redshift", "ln_lum_obs", "truth_ln_mass"):
+        assert np.array_equal(getattr(one.catalogue, name), getattr(two.catalogue, name))
+        assert not np.any(getattr(one.catalogue, name) == getattr(other.catalogue, name))
+
+
+def test_one_object():
+    field = simulate_field(jax.random.key(0), 1)
+    assert len(field.catalogue) == 1 and np.isfinite(field.catalogue.ln_lum_obs[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"num_halos": 0}, "num_halos is 0"),
+        ({"num_halos": 10.5}, "num_halos is 10.5"),
+        ({"side_arcmin": -1.0}, "side_arcmin is -1"),
+        ({"side_arcmin": np.nan}, "side_arcmin is nan"),
+        ({"z_max": 0.0}, "z_max is 0"),
+        ({"z_max": 40.0}, "the prior ends at z = 4"),
+        ({"sigma_ln_lum": -0.1}, "sigma_ln_lum is -0.1 in row 0"),
+        ({"sigma_ln_lum": np.full(7, 0.1)}, "sigma_ln_lum"),
+        ({"flux_limit": 0.0}, "flux_limit is 0"),
+        ({"flux_limit": 1e30}, "no object of 10 is brighter"),
+        ({"redshift": ([0.0, 1.0], [1.0, -1.0])}, "nowhere negative"),
+        ({"redshift": ([1.0, 0.0], [1.0, 1.0])}, "ascending"),
+        ({"redshift": ([0.0, 1.0], [0.0, 0.0])}, "no objects"),
+        ({"redshift": ([3.6, 3.9], [1.0, 1.0])}, "no objects"),
+        ({"halos_per_cluster": 0.0}, "halos_per_cluster is 0"),
+        ({"relation": MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(0), 3)}, "3 draws"),
+    ],
+)
+def test_bad_arguments(options, text):
+    with pytest.raises(MassmapError, match=text):
+        simulate_field(jax.random.key(0), **{"num_halos": 10} | options)
