@@ -20,8 +20,8 @@ NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 class HaloCatalogue(eqx.Module):
     """A catalogue in host memory: immutable NumPy arrays, one row per object, never passed through jit.
 
-    Make one with `from_arrays` or `massmap_jax.read_catalogue`. Rows that cannot be used stay, with NaN in the
-    column at fault and a `Flag` that says why.
+    Make one with `from_arrays` or `massmap_jax.read_catalogue`. Rows that cannot be used stay, with NaN in
+    the column at fault and a `Flag` that says why.
 
     Attributes
     ----------
@@ -71,11 +71,13 @@ class HaloCatalogue(eqx.Module):
     def __check_init__(self):
         shapes = {np.shape(leaf) for leaf in jax.tree.leaves(self)}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise MassmapError(f"every column of a HaloCatalogue must be one array of n rows, but the shapes are {shapes}")
+            raise MassmapError(
+                f"every column of a HaloCatalogue must be one array of n rows, but the shapes are {shapes}"
+            )
         if self.noise_kind not in NOISE_KINDS or self.frame not in ("sky", "flat"):
             raise MassmapError(
-                f"noise_kind is {self.noise_kind!r} (one of {', '.join(NOISE_KINDS)}) and frame is {self.frame!r} "
-                "(sky or flat); one of them is not known"
+                f"noise_kind is {self.noise_kind!r} (one of {', '.join(NOISE_KINDS)}) and frame is"
+                f" {self.frame!r} (sky or flat); one of them is not known"
             )
 
     @classmethod
@@ -121,7 +123,8 @@ class HaloCatalogue(eqx.Module):
             (RA, Dec) in degrees of the origin of arcmin offsets: they become sky positions. Without it the
             frame stays flat.
         duplicate_ids : {"error", "row_number"}
-            Repeated or missing ids are refused, or kept as they are and the row number used for random numbers.
+            Repeated or missing ids are refused, or kept as they are and the row number used for random
+            numbers.
         noise_kind : {"lognormal", "normal", "upper_limit"}
         flag : array_like of int, (n,), optional
             `Flag` bits that the caller already knows, added to those found here.
@@ -130,8 +133,8 @@ class HaloCatalogue(eqx.Module):
         Raises
         ------
         MassmapError
-            No rows, lengths that differ, text where numbers are needed, repeated ids, or positions that cannot
-            be what `position_unit` says. Single bad values are flagged, not raised.
+            No rows, lengths that differ, text where numbers are needed, repeated ids, or positions that
+            cannot be what `position_unit` says. Single bad values are flagged, not raised.
         """
         lum = as_float64(luminosity, "luminosity")
         n = lum.size
@@ -142,7 +145,9 @@ class HaloCatalogue(eqx.Module):
         truth = None if truth_mass is None else as_float64(truth_mass, "truth_mass", rows=n)
         if (ra is None) != (dec is None):
             given, lacking = ("dec", "ra") if ra is None else ("ra", "dec")
-            raise MassmapError(f"{given} is given without {lacking}: give both columns of the position, or neither")
+            raise MassmapError(
+                f"{given} is given without {lacking}: give both columns of the position, or neither"
+            )
         id_values, id_missing = (np.arange(n), np.zeros(n, bool)) if ids is None else as_ids(ids, rows=n)
         key_number = _row_numbers_if_repeated(id_values, id_missing, duplicate_ids)
 
@@ -204,8 +209,8 @@ class HaloCatalogue(eqx.Module):
 def id_hash(ids) -> UInt32[np.ndarray, "halo 2"]:
     """High and low half of a 64-bit hash of each id.
 
-    BLAKE2b of the id written as text (UTF-8), so 7, "7", b"7", int32 and int64 agree, and a catalogue keeps its
-    random numbers when it goes through a text file. About a second for 1e6 ids.
+    BLAKE2b of the id written as text (UTF-8), so 7, "7", b"7", int32 and int64 agree, and a catalogue keeps
+    its random numbers when it goes through a text file. About a second for 1e6 ids.
 
     Returns
     -------
@@ -237,7 +242,9 @@ def _sigma_flags(sigma: np.ndarray, known: np.ndarray) -> np.ndarray:
     told = (known & int(SIGMA_BAD)) != 0
     # An error of 99 in ln L is no error of anything.
     missing = ~np.isfinite(sigma) | is_positive_sentinel(sigma)
-    return _bit(missing & ~told, Flag.SIGMA_MISSING) | _bit((sigma < 0) & np.isfinite(sigma), Flag.SIGMA_NEGATIVE)
+    return _bit(missing & ~told, Flag.SIGMA_MISSING) | _bit(
+        (sigma < 0) & np.isfinite(sigma), Flag.SIGMA_NEGATIVE
+    )
 
 
 def _redshift_flags(z: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -261,7 +268,11 @@ def _row_numbers_if_repeated(ids: np.ndarray, missing: np.ndarray, duplicate_ids
         return np.arange(len(listed))
     remedy = "give another id column, or duplicate_ids='row_number' to key random numbers by row"
     if missing.any():
-        raise MassmapError(f"the id is missing in {np.count_nonzero(missing)} rows, first row {np.argmax(missing)}: {remedy}")
+        raise MassmapError(
+            f"the id is missing in {np.count_nonzero(missing)} rows, first row {np.argmax(missing)}: {remedy}"
+        )
     first_row = {}
     repeated = np.array([first_row.setdefault(x, row) != row for row, x in enumerate(listed)])
-    raise MassmapError(f"ids must be unique, but an id seen before comes again in {rows_text(repeated, ids)}: {remedy}")
+    raise MassmapError(
+        f"ids are not unique: an earlier id comes again in {rows_text(repeated, ids)}; {remedy}"
+    )

@@ -2,10 +2,11 @@
 
 import difflib
 
+from massmap_jax.columns import ColumnTable
 from massmap_jax.errors import MassmapError
-from massmap_jax.readers import ColumnTable
 
-# Usual names in lower case, in tiers: the first tier with a match wins, and two matches within one are refused.
+# Usual names in lower case, in tiers: the first tier with a match wins, and two matches within one are
+# refused.
 USUAL_NAMES = {
     "luminosity": (
         {"lum", "luminosity", "lum_obs", "l_obs", "lobs", "luminosity_obs"},
@@ -14,7 +15,20 @@ USUAL_NAMES = {
     ),
     "redshift": (
         {"z", "redshift", "z_obs", "zobs"},
-        {"z_spec", "zspec", "specz", "z_best", "zbest", "zcmb", "z_cmb", "zhel", "z_hel", "z_cl", "zcl", "z_clus"},
+        {
+            "z_spec",
+            "zspec",
+            "specz",
+            "z_best",
+            "zbest",
+            "zcmb",
+            "z_cmb",
+            "zhel",
+            "z_hel",
+            "z_cl",
+            "zcl",
+            "z_clus",
+        },
         {"z_phot", "zphot", "photoz", "photo_z", "z_lambda", "z_photo", "redshift_true", "z_true"},
     ),
     "ra": (
@@ -28,18 +42,39 @@ USUAL_NAMES = {
         {"y_arcmin", "dec_arcmin", "y_offset", "dec_offset"},
     ),
     "id": (
-        {"id", "ids", "halo_id", "haloid", "object_id", "objid", "obj_id", "objectid", "source_id", "cluster_id"},
+        {
+            "id",
+            "ids",
+            "halo_id",
+            "haloid",
+            "object_id",
+            "objid",
+            "obj_id",
+            "objectid",
+            "source_id",
+            "cluster_id",
+        },
         {"name", "source_name", "object_name", "mem_match_id", "galaxy_id", "galaxyid"},
     ),
     "true mass": ({"truth_mass", "mass_true", "true_mass", "mass_truth", "m_true", "mtrue"},),
     "sigma": (
-        {"sigma_ln_lum", "sigma_ln_luminosity", "sigma_lnl", "sigma_ln_l", "sigma_lnlum", "lum_err_ln", "err_ln_lum"},
+        {
+            "sigma_ln_lum",
+            "sigma_ln_luminosity",
+            "sigma_lnl",
+            "sigma_ln_l",
+            "sigma_lnlum",
+            "lum_err_ln",
+            "err_ln_lum",
+        },
         {"sigma"},
     ),
 }
 
 
-def choose_column(table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False):
+def choose_column(
+    table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False
+):
     """Name of the column that plays a role, and a note where it was guessed.
 
     Parameters
@@ -70,15 +105,17 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
         return _named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
         found = [name for name in table.names if name.strip().lower() in tier]
-        if len(found) > 1:
+        if len(set(found)) > 1:
             raise MassmapError(
-                f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose one with {option}"
+                f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"
+                f" one with {option}"
             )
         if found:
-            return found[0], (f"{role} column: guessed {found[0]!r}",)
+            return _named_column(table, found[0], option), (f"{role} column: guessed {found[0]!r}",)
     if required:
         raise MassmapError(
-            f"no column of {table.label} has a usual name for the {role}: choose it with {option}; {_listed(table)}"
+            f"no column of {table.label} has a usual name for the {role}: choose it with {option};"
+            f" {_listed(table)}"
         )
     return None, ()
 
@@ -87,7 +124,10 @@ def _named_column(table: ColumnTable, name: str, option: str) -> str:
     same = [other for other in table.names if other == name]
     same = same or [other for other in table.names if other.lower() == name.lower()]
     if len(same) > 1:
-        raise MassmapError(f"{table.label} has {len(same)} columns called {name!r} ({option}): rename all but one")
+        raise MassmapError(
+            f"{table.label} has {len(same)} columns called {name!r}, so {option} is ambiguous: rename the "
+            "repeated one"
+        )
     if same:
         return same[0]
     by_lower = {other.lower(): other for other in table.names}
@@ -99,5 +139,9 @@ def _named_column(table: ColumnTable, name: str, option: str) -> str:
 def _listed(table: ColumnTable) -> str:
     shown = ", ".join(table.names[:40])
     more = f" and {len(table.names) - 40} more" if len(table.names) > 40 else ""
-    note = "" if not any("no header" in note for note in table.notes) else "; the file has no header, so name its columns with names"
+    note = (
+        ""
+        if not any("no header" in note for note in table.notes)
+        else "; the file has no header, so name its columns with names"
+    )
     return f"columns: {shown}{more}{note}"

@@ -1,16 +1,44 @@
-"""Column values of any origin (lists, masked arrays, Series, big-endian, text) as plain NumPy, with errors that say where."""
+"""Column values of any origin (lists, masked, big-endian, Series, text) as plain NumPy; errors say where."""
+
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from massmap_jax.errors import MassmapError
 
-# Placeholders that catalogues write for "no value". A negative one is impossible for a luminosity, its error or
-# a redshift; 99 and its kin are impossible for a redshift, but not for a luminosity, which has any unit.
+# Placeholders that catalogues write for "no value". A negative one is impossible for a luminosity, its error
+# or a redshift; 99 and its kin are impossible for a redshift, but not for a luminosity, which has any unit.
 NEGATIVE_SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0)
 POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
 
-BLANKS = ("", "-", "--", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked")
+BLANKS = ("", "-", "--", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnTable:
+    """Names, units and values of a table's columns.
+
+    Attributes
+    ----------
+    label : str
+        What to call the table in an error: the file's path, or its type.
+    names : tuple of str
+        In the table's order.
+    column : callable
+        Name -> values, an array or masked array; Parquet columns are read when asked for.
+    units : dict of str
+        Units by column, as the table's metadata writes them; columns without one are left out.
+    notes : tuple of str
+        What was guessed in reading it.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    column: Callable[[str], np.ndarray]
+    units: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
@@ -24,11 +52,11 @@ def is_positive_sentinel(values: np.ndarray) -> np.ndarray:
 
 
 def rows_text(bad: np.ndarray, values) -> str:
-    """How many rows are bad, the first of them (0-based) and its value: "3 rows, first row 17 with value -99.0"."""
+    """How many rows are bad, the first (0-based) and its value: "3 rows, first row 17 with value -99.0"."""
     first = int(np.flatnonzero(bad)[0])
     count = int(np.count_nonzero(bad))
     value = values[first]
-    shown = repr(value.item() if isinstance(value, np.generic) else value)
+    shown = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())[:80]
     return f"{count} row{'s' if count > 1 else ''}, first row {first} with value {shown}"
 
 
@@ -66,8 +94,10 @@ def as_float64(values, name: str, *, rows: int | None = None, scalar: bool = Fal
 
 
 def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Ids as a native array, (n,), values kept (bytes become str), and which of them are missing, (n,) bool."""
+    """Ids as a native array, (n,), values kept (bytes become str), and which are missing, (n,) bool."""
     array = as_plain(values)
+    if array.dtype.kind in "SU" and isinstance(values, list | tuple):
+        array = np.array(values, dtype=object)  # NumPy would turn 2 in ["a", 2] into text
     _check_shape(array, "ids", rows)
     missing = np.ma.getmaskarray(array).copy()
     array = np.ma.getdata(array)
@@ -87,7 +117,7 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_plain(values) -> np.ndarray:
-    """Array or masked array behind a list, Quantity, Column or Series; nullable Series become objects with None."""
+    """Array or masked array behind a list, Quantity, Column or Series; a nullable Series becomes objects."""
     if hasattr(values, "to_numpy") and not isinstance(getattr(values, "dtype", None), np.dtype):
         return np.asarray(values.to_numpy(dtype=object), dtype=object)
     if np.ma.isMaskedArray(values):
@@ -102,7 +132,9 @@ def _check_shape(array: np.ndarray, name: str, rows: int | None):
     if array.ndim != 1:
         raise MassmapError(f"{name} has shape {array.shape}: it must be one column with one value per object")
     if rows is not None and array.size != rows:
-        raise MassmapError(f"{name} has {array.size} rows where {rows} are expected: every column needs one value per object")
+        raise MassmapError(
+            f"{name} has {array.size} rows where {rows} are expected: every column needs one value per object"
+        )
 
 
 def _is_missing(value) -> bool:
@@ -126,5 +158,11 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
         except (TypeError, ValueError):
             bad[row] = True
     if bad.any():
-        raise MassmapError(f"{name} holds text where numbers are needed: {rows_text(bad, texts)}; choose a numeric column")
+        value = texts[np.argmax(bad)]
+        held = "text" if isinstance(value, str | bytes) else f"{type(value).__name__} values"
+        sexagesimal = "; write angles in decimal" if isinstance(value, str) and value.count(":") == 2 else ""
+        raise MassmapError(
+            f"{name} holds {held} where numbers are needed: {rows_text(bad, texts)}{sexagesimal}; choose a"
+            " numeric column"
+        )
     return numbers

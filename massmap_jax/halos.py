@@ -104,12 +104,12 @@ def base_normals(key: Array, id_hash: Int[Array, "2"], shape) -> Float[Array, ".
     return jax.random.normal(key, shape)
 
 
-def joint_of_draws(halo: Halos, relation, normals, rows, ln_mass, prior: MassPrior, method: str):
+def joint_of_draws(halo: Halos, relation, normals, rows, ln_mass, prior: MassPrior, method: str, kind: str):
     """ln of prior x likelihood of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
 
     def at_node(ln_lum_obs, z, ln_z_weight, row):
-        args = (ln_mass, z, ln_lum_obs, halo.sigma, halo.kind, relation, normals)
-        likelihood = over_draws(over_masses(log_likelihood(method)))(*args)
+        args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
+        likelihood = over_draws(over_masses(log_likelihood(method, kind)))(*args)
         return prior.interpolate(row, ln_mass) + ln_z_weight + likelihood
 
     joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight, rows)
@@ -118,7 +118,21 @@ def joint_of_draws(halo: Halos, relation, normals, rows, ln_mass, prior: MassPri
 
 
 def mixture_panel(
-    halo: Halos, low, high, prior: MassPrior, norm, relation, selection, key, *, method, normalise, wide, num_panels, num_lum
+    halo: Halos,
+    low,
+    high,
+    prior: MassPrior,
+    norm,
+    relation,
+    selection,
+    key,
+    *,
+    method,
+    kind,
+    normalise,
+    wide,
+    num_panels,
+    num_lum,
 ) -> Panel:
     """Posterior of one halo, mixed over relation draws.
 
@@ -151,7 +165,7 @@ def mixture_panel(
     def step(carry, inputs):
         density, reference = carry
         relation, log_weight, first = inputs
-        joint = joint_of_draws(halo, relation, draw_normals(first), prior_rows, ln_mass, prior, method)
+        joint = joint_of_draws(halo, relation, draw_normals(first), prior_rows, ln_mass, prior, method, kind)
         peak = joint[:, :inside].max(axis=1)
         peak = jnp.where(jnp.isfinite(peak), peak, -1e30)  # no support at all: evidence 0 and no NaN
         shape = jnp.exp(joint - peak[:, None])
@@ -194,8 +208,21 @@ def _gaussian_beyond(halo: Halos, relation, prior_rows, prior: MassPrior):
     return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
 
 
+class Group(NamedTuple):
+    """Rows that share a compiled kernel, with the static arguments of that kernel."""
+
+    rows: np.ndarray
+    num_panels: int
+    wide: bool
+    kind: str
+
+    @property
+    def static(self) -> dict:
+        return {"num_panels": self.num_panels, "wide": self.wide, "kind": self.kind}
+
+
 def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
-    """Groups of rows that share a compiled kernel: (rows, low, high, number of panels, wide), in row order.
+    """Ranges of ln M of each object, and the groups to compute them in: (low, high, [Group]).
 
     The number of panels of a halo depends on that halo alone, so subset and chunk size leave every answer alone.
     """
@@ -212,10 +239,24 @@ def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
         ]
         low[rows], high[rows] = outputs[0], outputs[1]
         counts[rows] = number_of_panels(*outputs)
-    for wide in (False, True):
-        for count in np.unique(counts[gaussian != wide]):
-            chosen = np.flatnonzero((gaussian != wide) & (counts == count))
-            yield chosen, low, high, int(count), wide
+    groups = []
+    for wide, count, kind in sorted(set(zip(~gaussian, counts, halos.kind, strict=True))):
+        chosen = np.flatnonzero((~gaussian == wide) & (counts == count) & (halos.kind == kind))
+        groups.append(Group(chosen, int(count), bool(wide), NOISE_KINDS[kind]))
+    return low, high, groups
+
+
+def run(kernel, halos: Halos, prior: MassPrior, relation, chunk_size: int):
+    """Call `kernel(rows, low, high, **static)` on every group, chunk by chunk; yields (rows, outputs on the host)."""
+    low, high, groups = plan(halos, prior, relation, chunk_size)
+    for group in groups:
+        # More panels, fewer objects: the same memory.
+        size = max(1, chunk_size * panels.BASE_PANELS // group.num_panels)
+        start = 0
+        for outputs in in_chunks(lambda i, g=group: kernel(i, low[i], high[i], **g.static), group.rows, size):
+            count = jax.tree.leaves(outputs)[0].shape[0]
+            yield group.rows[start : start + count], outputs
+            start += count
 
 
 def in_chunks(function, rows: np.ndarray, chunk_size: int):

@@ -1,4 +1,4 @@
-"""Catalogues and relation draws from files and tables: columns found, units settled, error bars made sigma in ln L."""
+"""Catalogues and relation draws from files and tables in memory; tables out."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,15 +7,16 @@ import numpy as np
 
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.column_names import USUAL_NAMES, choose_column
-from massmap_jax.columns import as_float64, rows_text
+from massmap_jax.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import count
 from massmap_jax.luminosity import linear_luminosity, numbers, sigma_ln_errors
-from massmap_jax.readers import ColumnTable, open_table
+from massmap_jax.readers import open_table
 from massmap_jax.units import has_little_h, is_log_unit, name_has_little_h, split_unit_scale
 from massmap_jax.writers import atomic_directory, write_table
 
 __all__ = ["atomic_directory", "read_catalogue", "read_relation", "write_table"]
+
 
 def read_catalogue(
     source,
@@ -52,11 +53,11 @@ def read_catalogue(
     sigma : str or float, optional
         Column of the luminosity error, or one number for all rows; 0.05 in ln L where there is neither.
     sigma_kind : {"ln", "dex", "linear"}
-        Whether that error is in ln L, in dex, or a bar in the luminosity's own unit. A linear bar e becomes half the
-        log interval that it spans, sigma = [ln(1 + e/L) - ln(1 - e/L)] / 2.
+        Whether that error is in ln L, in dex, or a bar in the luminosity's own unit. A linear bar e becomes
+        half the log interval that it spans, sigma = [ln(1 + e/L) - ln(1 - e/L)] / 2.
     sigma_plus, sigma_minus : str, optional
-        Columns of the upper and lower bar, in the unit of the luminosity column (of its logarithm, with `lum_log`):
-        sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2, or the mean of the two for a logarithm.
+        Columns of the upper and lower bar, in the unit of the luminosity column (of its logarithm, with
+        `lum_log`): sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2, or the mean of the two for a logarithm.
     min_snr : float
         Linear bars are refused (row flagged SIGMA_LOW_SNR) where L over the mean of its bars is below this,
         or the lower bar reaches zero: lognormal noise is then no description of them.
@@ -104,7 +105,10 @@ def read_catalogue(
     if (ra_name is None) != (dec_name is None):
         found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
         if ra is not None or dec is not None:
-            raise MassmapError(f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}")
+            raise MassmapError(
+                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and"
+                f" {lacking}"
+            )
         notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
         ra_name = dec_name = None
     id_name = choose("id", id, "id")
@@ -142,9 +146,10 @@ def read_catalogue(
     )
     if not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
+        snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
         raise MassmapError(
-            f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}): are {lum_name!r} and {z_name!r} "
-            "the right columns, in the right units?"
+            f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): are"
+            f" {lum_name!r} (luminosity) and {z_name!r} (redshift) the right columns, in the right units?"
         )
     return catalogue
 
@@ -154,23 +159,30 @@ def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
     good = z[np.isfinite(z) & (z > 0)]
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
         raise MassmapError(
-            f"redshift column {name!r} of {table.label} looks like a velocity (unit {unit!r}, first row 0 with value "
-            f"{float(z[0])!r}): divide it by the speed of light, 299792.458 km/s"
+            f"redshift column {name!r} of {table.label} looks like a velocity (unit {unit!r}, first row 0"
+            f" with value {float(z[0])!r}): divide it by the speed of light, 299792.458 km/s"
         )
 
 
 def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
     mass, unit = numbers(table, name, "true mass", notes), table.units.get(name, "")
     good = mass[np.isfinite(mass) & (mass > 0)]
-    if has_little_h(unit) or name_has_little_h(name) or is_log_unit(unit) or (good.size and good.max() < 100.0):
+    if (
+        has_little_h(unit)
+        or name_has_little_h(name)
+        or is_log_unit(unit)
+        or (good.size and good.max() < 100.0)
+    ):
         raise MassmapError(
-            f"true mass column {name!r} of {table.label} (unit {unit!r}, largest {good.max(initial=0.0):g}) is not in Msun: "
-            "convert it to linear Msun without h"
+            f"true mass column {name!r} of {table.label} (unit {unit!r}, largest {good.max(initial=0.0):g})"
+            " is not in Msun: convert it to linear Msun without h"
         )
     return mass * split_unit_scale(unit)[0]
 
 
-def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:
+def _position_unit(
+    table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]
+) -> str:
     unit, lower = table.units.get(ra_name, "").lower(), ra_name.lower()
     known = {"deg": "deg", "degree": "deg", "degrees": "deg", "arcmin": "arcmin", "arcminute": "arcmin"}
     known |= dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle")
@@ -181,7 +193,9 @@ def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_ce
     if unit in known:
         return known[unit]
     if unit:
-        raise MassmapError(f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees")
+        raise MassmapError(
+            f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees"
+        )
     if lower in ("rah", "ra_hour", "ra_hours", "ra_hr"):
         guess = "hourangle"
     else:
@@ -201,8 +215,8 @@ def read_relation(path) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of np.ndarray, (draw,) float64
-        alpha1, alpha2, alpha4, scatter (also read from a column S), and alpha3 [Msun] and log_weight where the
-        file has them.
+        alpha1, alpha2, alpha4, scatter (also read from a column S), and alpha3 [Msun] and log_weight where
+        the file has them.
 
     Raises
     ------
@@ -216,14 +230,22 @@ def read_relation(path) -> dict[str, np.ndarray]:
         usual = ({name}, {"s"}) if name == "scatter" else ({name},)
         column, _ = choose_column(table, name, None, name, usual=usual)
         if column is not None:
-            draws[name] = np.atleast_1d(as_float64(table.column(column), f"relation parameter {name!r} of {path}"))
+            draws[name] = np.atleast_1d(
+                as_float64(table.column(column), f"relation parameter {name!r} of {path}")
+            )
     missing = [name for name in ("alpha1", "alpha2", "alpha4", "scatter") if name not in draws]
     if missing:
-        raise MassmapError(f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha4 and scatter, one draw per row")
+        raise MassmapError(
+            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha4 and scatter, one"
+            " draw per row"
+        )
     rows = max(values.size for values in draws.values())
     for name, values in draws.items():
         if values.size not in (1, rows) or rows == 0:
-            raise MassmapError(f"relation parameter {name!r} of {path} has {values.size} draws where another has {rows}: give one per draw")
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} has {values.size} draws where another has {rows}:"
+                " give one per draw"
+            )
         values = draws[name] = np.broadcast_to(values, (rows,)).copy()
         # A weight of zero is a log weight of -inf, and no harm.
         bad = np.isnan(values) | (values == np.inf) if name == "log_weight" else ~np.isfinite(values)
@@ -231,7 +253,10 @@ def read_relation(path) -> dict[str, np.ndarray]:
             bad |= values < 0
         if bad.any():
             need = "finite and not negative" if name == "scatter" else "finite"
-            raise MassmapError(f"relation parameter {name!r} of {path} must be {need}, but is not in {rows_text(bad, values)}: remove those draws")
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} must be {need}, but is not in"
+                f" {rows_text(bad, values)}: remove those draws"
+            )
     return draws
 
 

@@ -20,78 +20,76 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
-from massmap_jax.catalogue import NOISE_KINDS
 from massmap_jax.relation import Relation
 
 METHODS = ("analytic", "monte_carlo", "importance", "quadrature")
 SAMPLED_METHODS = ("monte_carlo", "importance")
-_LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
-_QUADRATURE_NODES = 96
+_QUADRATURE_NODES = 64
 _QUADRATURE_REACH = 8.0
 
-over_masses = partial(jax.vmap, in_axes=(0, None, None, None, None, None, None))
-over_draws = partial(jax.vmap, in_axes=(None, None, None, None, None, 0, 0))
-over_halos = partial(jax.vmap, in_axes=(None, 0, 0, 0, 0, None, 0))
+over_masses = partial(jax.vmap, in_axes=(0, None, None, None, None, None))
+over_draws = partial(jax.vmap, in_axes=(None, None, None, None, 0, 0))
+over_halos = partial(jax.vmap, in_axes=(None, 0, 0, 0, None, 0))
 
 
 def ln_normal(x, mean, sd):
     return -0.5 * ((x - mean) / sd) ** 2 - jnp.log(sd) - _HALF_LN_2PI
 
 
-def log_noise(ln_lum_obs, ln_lum, sigma_ln_lum, kind):
-    """ln p4(L_obs | L) for a noise kind (an index into `catalogue.NOISE_KINDS`).
+def log_noise(ln_lum_obs, ln_lum, sigma_ln_lum, kind: str = "lognormal"):
+    """ln p4(L_obs | L) for one of `catalogue.NOISE_KINDS`.
 
     `lognormal`: ln L_obs ~ N(ln L, sigma). `normal`: L_obs ~ N(L, sigma L_obs), the linear error as a fraction of
     L_obs. `upper_limit`: L_obs is the limit; the probability that a measurement with that error stays below it.
     """
-    ratio = jnp.exp(jnp.minimum(ln_lum - ln_lum_obs, 40.0))  # beyond exp(40) every kind is zero anyway
-    lognormal = ln_normal(ln_lum_obs, ln_lum, sigma_ln_lum) - ln_lum_obs
-    normal = ln_normal(1.0, ratio, sigma_ln_lum) - ln_lum_obs
-    upper_limit = log_ndtr((1.0 - ratio) / sigma_ln_lum)
-    return jnp.where(kind == _LOGNORMAL, lognormal, jnp.where(kind == _NORMAL, normal, upper_limit))
+    if kind == "lognormal":
+        return ln_normal(ln_lum_obs, ln_lum, sigma_ln_lum) - ln_lum_obs
+    ratio = jnp.exp(jnp.minimum(ln_lum - ln_lum_obs, 40.0))  # beyond exp(40) both are zero anyway
+    if kind == "normal":
+        return ln_normal(1.0, ratio, sigma_ln_lum) - ln_lum_obs
+    return log_ndtr((1.0 - ratio) / sigma_ln_lum)
 
 
-def _analytic(ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
+def _analytic(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
     if hasattr(relation, "data_term"):
         return relation.data_term(ln_lum_obs, sigma, z)(ln_mass)
     total = jnp.sqrt(relation.scatter_ln_lum(ln_mass, z) ** 2 + sigma**2)
     return ln_normal(ln_lum_obs, relation.mean_ln_lum(ln_mass, z), total) - ln_lum_obs
 
 
-def _monte_carlo(ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
-    return _ln_mean(monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, kind, relation, normals))
+def _monte_carlo(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+    return _ln_mean(monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, relation, normals))
 
 
-def monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
+def monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
     """ln p4 at luminosities drawn from p3: ln mu_L + S normals; (lum,)."""
-    del kind  # lognormal only: one exp an element
     ln_lum = relation.mean_ln_lum(ln_mass, z) + relation.scatter_ln_lum(ln_mass, z) * normals
     return -0.5 * ((ln_lum_obs - ln_lum) / sigma) ** 2 - (jnp.log(sigma) + _HALF_LN_2PI + ln_lum_obs)
 
 
-def _importance(ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
-    return _ln_mean(importance_log_weights(ln_mass, z, ln_lum_obs, sigma, kind, relation, normals))
+def _importance(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+    return _ln_mean(importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation, normals))
 
 
-def importance_log_weights(ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
+def importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
     """ln of p3 p4 / q at luminosities drawn from q = p4 reversed about L_obs, ln L = ln L_obs + sigma normals; (lum,)."""
-    del kind
     scatter = relation.scatter_ln_lum(ln_mass, z)
     offset = ln_lum_obs + sigma * normals - relation.mean_ln_lum(ln_mass, z)
     return -0.5 * (offset / scatter) ** 2 - (jnp.log(scatter) + _HALF_LN_2PI + ln_lum_obs)
 
 
-def _quadrature(ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
+def _quadrature(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals, kind="lognormal"):
     """Gauss-Legendre in x, ln L = ln mu_L + S x: the scatter is N(0, 1) in x, also when S is 0."""
     mean, scatter = relation.mean_ln_lum(ln_mass, z), relation.scatter_ln_lum(ln_mass, z)
     x, w = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
     # p3 alone spans +-8 in x. A measurement narrows that to about the product of the two lognormals; the window is
     # widened for the skewness that linear noise has in ln L.
     variance = 1 / (1 + (scatter / sigma) ** 2)
-    measured = kind != _UPPER_LIMIT
-    centre = jnp.where(measured, variance * scatter * (ln_lum_obs - mean) / sigma**2, 0.0)
-    reach = jnp.where(measured, 1.5 * _QUADRATURE_REACH * jnp.sqrt(variance), _QUADRATURE_REACH)
+    centre, reach = jnp.zeros_like(mean), jnp.full_like(mean, _QUADRATURE_REACH)
+    if kind != "upper_limit":
+        centre = variance * scatter * (ln_lum_obs - mean) / sigma**2
+        reach = jnp.broadcast_to(1.5 * _QUADRATURE_REACH * jnp.sqrt(variance), mean.shape)
     x = centre + reach * jnp.asarray(x, dtype=reach.dtype)
     ln_w = jnp.log(jnp.asarray(w, dtype=reach.dtype)) + jnp.log(reach)
     ln_integrand = ln_normal(x, 0.0, 1.0) + log_noise(ln_lum_obs, mean + scatter * x, sigma, kind)
@@ -112,12 +110,15 @@ _INTEGRATORS = {
 }
 
 
-def log_likelihood(method: str):
-    """The scalar function ln f(ln_mass, z, ln_lum_obs, sigma, kind, relation, normals) of an integrator."""
-    return _INTEGRATORS[method]
+def log_likelihood(method: str, kind: str = "lognormal"):
+    """The scalar function ln f(ln_mass, z, ln_lum_obs, sigma, relation, normals) of an integrator and a noise kind.
+
+    Every integrator but `quadrature` is for lognormal noise.
+    """
+    return partial(_quadrature, kind=kind) if method == "quadrature" else _INTEGRATORS[method]
 
 
-@partial(jax.jit, static_argnames="method")
+@partial(jax.jit, static_argnames=("method", "kind"))
 def log_likelihood_grid(
     ln_mass: Float[Array, "mass"],
     z: Float[Array, "halo"],
@@ -127,20 +128,20 @@ def log_likelihood_grid(
     normals: Float[Array, "halo draw lum"],
     *,
     method: str = "analytic",
+    kind: str = "lognormal",
 ) -> Float[Array, "halo draw mass"]:
-    """ln f on halos x relation draws x a mass grid, lognormal noise; the luminosity samples are reduced inside.
+    """ln f on halos x relation draws (a batch) x a mass grid; the luminosity samples are reduced inside.
 
     `normals` are the base normals of the sampled methods (any array with these leading axes for the others).
     """
-    kind = jnp.full(z.shape, _LOGNORMAL)
-    function = over_halos(over_draws(over_masses(log_likelihood(method))))
-    return function(ln_mass, z, ln_lum_obs, sigma_ln_lum, kind, relation.as_batch(), normals)
+    function = over_halos(over_draws(over_masses(log_likelihood(method, kind))))
+    return function(ln_mass, z, ln_lum_obs, sigma_ln_lum, relation, normals)
 
 
-def log_weights_at(method: str, ln_mass, z, ln_lum_obs, sigma, kind, relation: Relation, normals):
+def log_weights_at(method: str, ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
     """ln weights (draw, lum) of a sampled method at one mass, for its diagnostics; `relation` is a batch."""
     function = {"monte_carlo": monte_carlo_log_weights, "importance": importance_log_weights}[method]
-    return over_draws(function)(ln_mass, z, ln_lum_obs, sigma, kind, relation, normals)
+    return over_draws(function)(ln_mass, z, ln_lum_obs, sigma, relation, normals)
 
 
 def effective_sample_size(log_weights: Float[Array, "sample"]):

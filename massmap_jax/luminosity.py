@@ -1,13 +1,22 @@
-"""The luminosity and its error from a table's columns: units settled, logarithms undone, error bars made sigma in ln L."""
+"""Luminosity and its error from a table's columns: units settled, logarithms undone, bars to sigma."""
+
+import re
 
 import numpy as np
 
 from massmap_jax.column_names import USUAL_NAMES
-from massmap_jax.columns import as_float64, is_negative_sentinel
+from massmap_jax.columns import ColumnTable, as_float64, is_negative_sentinel
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import Flag
-from massmap_jax.readers import ColumnTable
-from massmap_jax.units import LN10, has_little_h, is_log_unit, name_has_little_h, sigma_ln_from_bars, split_unit_scale, strip_log
+from massmap_jax.units import (
+    LN10,
+    has_little_h,
+    is_log_unit,
+    name_has_little_h,
+    sigma_ln_from_bars,
+    split_unit_scale,
+    strip_log,
+)
 
 DEFAULT_SIGMA_LN_LUM = 0.05
 """Error in ln L where a catalogue has none, as in the mocks of BigMaLI (2017)."""
@@ -35,19 +44,33 @@ def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
     if lum_unit is None:
         if has_little_h(metadata) or name_has_little_h(name):
             raise MassmapError(
-                f"{where} is in units with h (unit {metadata!r}): divide by h with lum_scale (1/0.7 = 1.4286 for h = 0.7) "
-                "and say lum_unit='Msun', or keep it by saying lum_unit='Msun/h'"
+                f"{where} is in units with h (unit {metadata!r}): divide by h with lum_scale (1/0.7 = 1.4286"
+                " for h = 0.7) and say lum_unit='Msun', or keep it by saying lum_unit='Msun/h'"
+            )
+        if not metadata and re.search(r"^mag(_|$)|_mag$|magnitude", name.lower()):
+            raise MassmapError(
+                f"{where} looks like magnitudes by its name: turn it into luminosities, or say lum_unit"
             )
         if is_log_unit(metadata) and lum_log == "none":
-            remedy = "turn magnitudes into luminosities" if "mag" in metadata.lower() else "pass lum_log='log10' (or 'ln')"
+            remedy = (
+                "turn magnitudes into luminosities"
+                if "mag" in metadata.lower()
+                else "pass lum_log='log10' (or 'ln')"
+            )
             raise MassmapError(f"{where} has the logarithmic unit {metadata!r}: {remedy}")
     elif metadata and metadata != lum_unit:
         notes.append(f"luminosity unit: {lum_unit!r} as given, in place of {metadata!r} in the file")
     unit_scale, unit = split_unit_scale(strip_log(metadata if lum_unit is None else lum_unit))
     if unit_scale != 1.0 and lum_scale != 1.0:
         if lum_unit is not None:
-            raise MassmapError(f"lum_unit={lum_unit!r} holds a scale and lum_scale={lum_scale:g} gives another: keep one of them")
-        notes.append(f"luminosity scale: {lum_scale:g} as given, in place of {unit_scale:g} in the file's unit {metadata!r}")
+            raise MassmapError(
+                f"lum_unit={lum_unit!r} holds a scale and lum_scale={lum_scale:g} gives another: keep one of"
+                " them"
+            )
+        notes.append(
+            f"luminosity scale: {lum_scale:g} as given, in place of {unit_scale:g} in the file's unit"
+            f" {metadata!r}"
+        )
     elif unit_scale != 1.0:
         lum_scale = unit_scale
         notes.append(f"luminosity: multiplied by {unit_scale:g}, the scale in its unit")
@@ -69,12 +92,20 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, linear
     low, high, lower = good.min(), good.max(), name.lower().replace("catalog", "")
     named_log = "log" in lower or lower.startswith(("lg", "ln_"))
     # No halo has 60 Msun, no galaxy 60 Lsun or erg/s; a bare mass of 8 to 17 is 10^8 to 10^17 Msun.
-    physical = any(word in unit.lower() for word in ("msun", "solmass", "m_sun", "lsun", "sollum", "l_sun", "erg"))
-    bare_mass = not unit and low > 8.0 and high < 17.0 and ("mass" in lower or lower.startswith(("m200", "m500", "mvir")))
-    if (3.0 < low and high < 60.0 and (named_log or physical)) or bare_mass:
+    physical = any(
+        word in unit.lower() for word in ("msun", "solmass", "m_sun", "lsun", "sollum", "l_sun", "erg")
+    )
+    bare_mass = (
+        not unit
+        and low > 8.0
+        and high < 17.0
+        and ("mass" in lower or lower.startswith(("m200", "m500", "mvir")))
+    )
+    if (low > 3.0 and high < 60.0 and (named_log or physical)) or bare_mass:
         raise MassmapError(
-            f"{where} looks like log10 (values {low:g} to {high:g}, first row 0 with value {float(raw[0])!r}): pass "
-            "lum_log='log10' (or 'ln'), or the unit's scale, as in lum_unit='1e14 Msun'"
+            f"{where} looks like log10 (values {low:g} to {high:g}, first row 0 with value"
+            f" {float(raw[0])!r}): pass lum_log='log10' (or 'ln'), or the unit's scale, as in lum_unit='1e14"
+            " Msun'"
         )
 
 
@@ -86,12 +117,18 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
         raise MassmapError(f"min_snr is {min_snr!r}: it must be above 1, where a bar reaches zero luminosity")
     none = np.zeros(raw.size, np.int32)
     if (plus is None) != (minus is None):
-        raise MassmapError("sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one")
+        raise MassmapError(
+            "sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one"
+        )
     if plus is not None:
         if sigma is not None:
-            raise MassmapError("sigma is given beside sigma_plus and sigma_minus: give either one error or two bars")
-        up, down = (_bar(table, lum_name, choose("error", x, option), notes)
-                    for x, option in ((plus, "sigma_plus"), (minus, "sigma_minus")))
+            raise MassmapError(
+                "sigma is given beside sigma_plus and sigma_minus: give either one error or two bars"
+            )
+        up, down = (
+            _bar(table, lum_name, choose("error", x, option), notes)
+            for x, option in ((plus, "sigma_plus"), (minus, "sigma_minus"))
+        )
         if np.any(down < 0) and not np.any(down > 0):
             down = np.abs(down)
             notes.append(f"lower bars in {minus!r} are written as negative numbers: their size was taken")
@@ -101,17 +138,42 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
         return _linear_bars(raw, up, down, min_snr)
 
     if kind == "linear" and lum_log != "none":
-        raise MassmapError(f"lum_log is {lum_log!r} but sigma_kind is 'linear': the error of a logarithm is 'dex' or 'ln'")
+        raise MassmapError(
+            f"lum_log is {lum_log!r} but sigma_kind is 'linear': the error of a logarithm is 'dex' or 'ln'"
+        )
     value = _as_number(sigma, table)
     if sigma is None:
         lower = lum_name.lower()
-        bars = {f"{lower}_err", f"{lower}_error", f"e_{lower}", f"err_{lower}", f"{lower}err", f"sigma_{lower}", f"d{lower}"}
-        name = choose("sigma", None, "sigma", usual=USUAL_NAMES["sigma"] if kind == "ln" else (bars,), required=kind != "ln")
+        bars = {
+            f"{lower}_err",
+            f"{lower}_error",
+            f"e_{lower}",
+            f"err_{lower}",
+            f"{lower}err",
+            f"sigma_{lower}",
+            f"d{lower}",
+        }
+        name = choose(
+            "sigma",
+            None,
+            "sigma",
+            usual=USUAL_NAMES["sigma"] if kind == "ln" else (bars,),
+            required=kind != "ln",
+        )
         if name is None:
-            notes.append(f"luminosity error: no column given or guessed, {DEFAULT_SIGMA_LN_LUM} in ln L for all")
-            unused = [c for c in table.names if c.lower() in bars or c.lower().startswith((f"{lower}_err", f"e_{lower}"))]
+            notes.append(
+                f"luminosity error: no column given or guessed, {DEFAULT_SIGMA_LN_LUM} in ln L for all"
+            )
+            unused = [
+                c
+                for c in table.names
+                if c.lower() in bars or c.lower().startswith((f"{lower}_err", f"e_{lower}"))
+            ]
             if unused:
-                notes.append(f"not used as error of {lum_name!r}: {', '.join(unused)} (sigma, sigma_plus, sigma_minus, sigma_kind)")
+                notes.append(
+                    f"not used as error of {lum_name!r}: {', '.join(unused)} (sigma, sigma_plus, sigma_minus,"
+                    " sigma_kind)"
+                )
             return DEFAULT_SIGMA_LN_LUM, none
     elif value is None:
         name = choose("sigma", sigma, "sigma")
@@ -129,8 +191,8 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
     good = error[np.isfinite(error) & (error >= 0)]
     if good.size and np.median(good) > 2.0:
         raise MassmapError(
-            f"sigma has a median of {np.median(good):.3g} in ln L, a factor of {np.exp(np.median(good)):.2g}: it looks like a "
-            "bar in the luminosity's own unit (sigma_kind='linear')"
+            f"sigma has a median of {np.median(good):.3g} in ln L, a factor of {np.exp(np.median(good)):.2g}:"
+            " it looks like a bar in the luminosity's own unit (sigma_kind='linear')"
         )
     return error, none
 
@@ -149,7 +211,8 @@ def _bar(table: ColumnTable, lum_name: str, name: str, notes: list[str]) -> np.n
     unit, lum_unit = table.units.get(name), table.units.get(lum_name)
     if unit and lum_unit and unit != lum_unit:
         raise MassmapError(
-            f"error column {name!r} of {table.label} is in {unit!r} but {lum_name!r} is in {lum_unit!r}: bring them to one unit"
+            f"error column {name!r} of {table.label} is in {unit!r} but {lum_name!r} is in {lum_unit!r}:"
+            " bring them to one unit"
         )
     return numbers(table, name, "error", notes)
 
@@ -162,5 +225,3 @@ def _linear_bars(raw, up, down, min_snr):
     bits = np.where(negative, np.int32(Flag.SIGMA_NEGATIVE), np.int32(0))
     bits |= np.where(low & ~negative, np.int32(Flag.SIGMA_LOW_SNR), np.int32(0))
     return np.where(bits == 0, sigma, np.nan), bits
-
-

@@ -9,6 +9,7 @@ the same code (errors: tests/test_posterior.py and benchmarks/).
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -20,9 +21,9 @@ DEPTH = 30.0
 BASE_PANELS = 8
 
 _x, _w = np.polynomial.legendre.leggauss(NODES)
-_degree = np.arange(NODES)
-# f(x_i) -> Legendre coefficients of the interpolant: c_l = (2l+1)/2 sum_i w_i P_l(x_i) f(x_i), exact at this degree.
-_TO_LEGENDRE = (np.polynomial.legendre.legvander(_x, NODES - 1) * _w[:, None] * (_degree + 0.5)).astype(float)
+# f(x_i) -> coefficients of the interpolant, in powers of t on [-1, 1], lowest first. A panel spans two standard
+# deviations at most, so these are close to Taylor coefficients: small, and safe in float32.
+_TO_POWERS = np.linalg.inv(np.vander(_x, NODES, increasing=True)).T
 _NEWTON_STEPS = 8
 
 
@@ -87,32 +88,31 @@ def panel_weights(low, high, panels: int) -> Float[Array, "node"]:
     return (high - low) * jnp.asarray(np.tile(0.5 * _w, panels) / panels, dtype=jnp.result_type(low))
 
 
-def _coefficients(density: Float[Array, "node"], panels: int) -> Float[Array, "panel degree"]:
-    return density.reshape(panels, NODES) @ jnp.asarray(_TO_LEGENDRE, dtype=density.dtype)
-
-
 def _density_and_integral(t, coefficients):
-    """Value at t in [-1, 1] of sum_l c_l P_l, and its integral from -1; c has the degree axis last."""
-    legendre = [jnp.ones_like(t), t]
-    for degree in range(1, NODES):
-        legendre.append(((2 * degree + 1) * t * legendre[-1] - degree * legendre[-2]) / (degree + 1))
-    c = [coefficients[..., degree] for degree in range(NODES)]
-    value, integral = c[0], c[0] * (t + 1)
-    for degree in range(1, NODES):
-        value = value + c[degree] * legendre[degree]
-        integral = integral + c[degree] * (legendre[degree + 1] - legendre[degree - 1]) / (2 * degree + 1)
-    return value, integral
+    """Value at t in [-1, 1] of sum_i c_i t^i, and its integral from -1; c has the power axis last. Horner."""
+    value = jnp.zeros_like(t)
+    integral, start = value, jnp.zeros_like(coefficients[..., 0])
+    for i in range(NODES - 1, -1, -1):
+        value = value * t + coefficients[..., i]
+        integral = integral * t + coefficients[..., i] / (i + 1)
+        start = start * -1.0 + coefficients[..., i] / (i + 1)
+    return value, integral * t + start
+
+
+def _by_panel(density: Float[Array, "node"], panels: int):
+    """Densities (panel, NODES), and the mass of each panel in units of half its width."""
+    density = density.reshape(panels, NODES)
+    return density, density @ jnp.asarray(_w, dtype=density.dtype)
 
 
 def panel_cdf(density: Float[Array, "node"], low, high, panels: int, ln_mass) -> Float[Array, "..."]:
     """P(ln M <= ln_mass) of the density (any normalisation) given at the panel nodes."""
-    coefficients = _coefficients(density, panels)
-    mass = 2 * coefficients[:, 0]  # of each panel, in units of half a panel's width
+    density, mass = _by_panel(density, panels)
     below = jnp.cumsum(mass) - mass
     place = jnp.clip((ln_mass - low) / (high - low), 0.0, 1.0) * panels
     panel = jnp.clip(jnp.floor(place), 0, panels - 1).astype(int)
-    t = 2 * (place - panel) - 1
-    _, inside = _density_and_integral(t, coefficients[panel])
+    coefficients = density[panel] @ jnp.asarray(_TO_POWERS, dtype=density.dtype)
+    _, inside = _density_and_integral(2 * (place - panel) - 1, coefficients)
     return jnp.clip((below[panel] + inside) / mass.sum(), 0.0, 1.0)
 
 
@@ -122,8 +122,7 @@ def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower,
     Both tails are asked for because 1 - lower rounds the upper one away in float32: each level is found from its
     nearer end of the interval.
     """
-    coefficients = _coefficients(density, panels)
-    mass = jnp.maximum(2 * coefficients[:, 0], 0.0)
+    density, mass = _by_panel(density, panels)
     below, above = jnp.cumsum(mass) - mass, jnp.cumsum(mass[::-1])[::-1] - mass
     total = mass.sum()
     from_below = lower <= upper
@@ -134,14 +133,18 @@ def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower,
     panel = at_or_below.sum(axis=-1)
     target = jnp.where(from_below, lower * total - below[panel], mass[panel] - (upper * total - above[panel]))
     target = jnp.clip(target, 0.0, mass[panel])
-    coefficients = coefficients[panel]
-    # Newton inside a shrinking bracket: the running integral rises with t, its slope is the density.
-    left, right = -jnp.ones_like(target), jnp.ones_like(target)
-    t = 2 * target / jnp.where(mass[panel] > 0, mass[panel], 1.0) - 1
-    for _ in range(_NEWTON_STEPS):
+    coefficients = density[panel] @ jnp.asarray(_TO_POWERS, dtype=density.dtype)
+
+    def newton(_, state):
+        # Inside a shrinking bracket: the running integral rises with t, and its slope is the density.
+        t, left, right = state
         value, integral = _density_and_integral(t, coefficients)
         short = integral < target
         left, right = jnp.where(short, t, left), jnp.where(short, right, t)
         step = t - (integral - target) / jnp.where(value > 0, value, 1.0)
-        t = jnp.where((value > 0) & (step >= left) & (step <= right), step, 0.5 * (left + right))
+        good = (value > 0) & (step >= left) & (step <= right)
+        return jnp.where(good, step, 0.5 * (left + right)), left, right
+
+    t = 2 * target / jnp.where(mass[panel] > 0, mass[panel], 1.0) - 1
+    t, _, _ = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, (t, -jnp.ones_like(t), jnp.ones_like(t)))
     return low + (high - low) * (panel + 0.5 * (t + 1)) / panels

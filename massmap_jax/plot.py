@@ -9,7 +9,10 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
+
+from massmap_jax.errors import MassmapError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,44 +103,58 @@ def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
         Log-log, dP/dlnM against M in Msun, with the 68 % interval shaded, the prior's shape (normalised within the
         panel) dashed, and the true mass, where known, as a line.
     """
-    figure = _new_figure(_PAGE, 7.0)
-    axes = figure.subplots(3, 3).ravel()
-    usable = np.isfinite(posterior.mean)
-    rows = _show_rows(posterior, usable) if rows is None else [int(r) for r in rows if usable[int(r)]][:8]
+    rows = _show_rows(posterior) if rows is None else _given_rows(posterior, rows)
+    num_columns = min(3, 1 + rows.size)
+    num_rows = -(-(1 + rows.size) // num_columns)
+    figure = _new_figure(_PAGE * num_columns / 3 + 0.3 * (num_columns < 3), 2.2 * num_rows + 0.4)
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     _prior_axes(axes[0], posterior, rows)
-    if rows:
-        _row_axes(axes[1 : 1 + len(rows)], posterior, np.asarray(rows), int(np.nanargmax(posterior.mean)))
-    for ax in axes[1 + len(rows) :]:
+    if rows.size:
+        _row_axes(axes[1 : 1 + rows.size], posterior, rows)
+    for ax in axes[1 + rows.size :]:
         ax.remove()
-    figure.supxlabel(_mass_label(posterior.prior), fontsize=8)
-    figure.supylabel(r"probability per unit $\ln M$,  $\mathrm{d}P/\mathrm{d}\ln M$", fontsize=8)
-    if rows:
-        handles, labels = axes[1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    figure.supxlabel(_mass_label(posterior.prior.mass_definition), fontsize=8)
+    figure.supylabel(r"$\mathrm{d}P/\mathrm{d}\ln M$", fontsize=8)
+    if rows.size:
+        labelled = [ax.get_legend_handles_labels() for ax in axes[1 : 1 + rows.size]]
+        legend = {label: handle for pair in labelled for handle, label in zip(*pair, strict=True)}
+        figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=len(legend))
     return figure
 
 
-def _show_rows(posterior, usable) -> list[int]:
+def _show_rows(posterior) -> np.ndarray:
     """Seven rows spread over the ranks of observed luminosity, and the most massive."""
-    index = np.flatnonzero(usable)
-    if index.size == 0:
-        return []
-    most_massive = int(index[np.argmax(posterior.mean[index])])
+    index = np.flatnonzero(np.isfinite(posterior.mean))
+    if index.size < 2:
+        return index
+    most_massive = index[np.argmax(posterior.mean[index])]
     others = index[index != most_massive]
     others = others[np.argsort(posterior.catalogue.ln_lum_obs[others], kind="stable")]
     # Massive objects are rare: even ranks would show seven faint ones.
-    rank = (
-        np.round((others.size - 1) * (1 - np.geomspace(1, 1e-3, 7) + 1e-3)).astype(int) if others.size else []
-    )
-    return [int(r) for r in others[np.unique(rank)]] + [most_massive] if others.size else [most_massive]
+    share = 1 - np.geomspace(1, 1e-3, 7) if others.size > 7 else np.linspace(0, 1, 7)
+    rank = np.round((others.size - 1) * share).astype(int)
+    return np.append(others[np.unique(rank)], most_massive)
+
+
+def _given_rows(posterior, rows) -> np.ndarray:
+    rows = np.atleast_1d(np.asarray(rows))
+    num = posterior.mean.size
+    if rows.dtype.kind not in "iu" or np.any((rows < 0) | (rows >= num)):
+        raise MassmapError(f"rows are {rows.tolist()}; give row numbers from 0 to {num - 1}")
+    return rows[np.isfinite(posterior.mean[rows])][:8]
+
+
+@jax.jit
+def _log_prob(prior, ln_mass, z):
+    return prior.log_prob(ln_mass, z)
 
 
 def _prior_axes(ax, posterior, rows):
     prior = posterior.prior
     ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 300)
-    z = np.asarray(posterior.catalogue.redshift)[rows] if rows else np.array([prior.z_min])
+    z = posterior.catalogue.redshift[rows] if rows.size else np.array([prior.z_min])
     shown = np.unique(np.quantile(z, [0, 0.5, 1], method="nearest"))
-    density = np.exp(np.asarray(prior.log_prob(ln_mass, shown[:, None]), np.float64))
+    density = np.exp(np.asarray(_log_prob(prior, ln_mass, shown[:, None]), np.float64))
     for value, curve, colour, dash in zip(
         shown, density, (BLUE, ORANGE, PURPLE), ("-", "--", "-."), strict=False
     ):
@@ -149,15 +166,16 @@ def _prior_axes(ax, posterior, rows):
     ax.legend(loc="lower left")
 
 
-def _row_axes(axes, posterior, rows, most_massive):
+def _row_axes(axes, posterior, rows):
     """One posterior in each of the axes."""
     prior, catalogue = posterior.prior, posterior.catalogue
+    most_massive = np.nanargmax(posterior.mean)
     low, high = _interval(posterior)
     # A grid each, at one shape: the curves are as fine for a narrow posterior as for a wide one.
     offset = np.linspace(-5, 5, 401)
     grids = posterior.mean[rows, None] + np.maximum(posterior.sd[rows, None], 1e-4) * offset
     grids = np.clip(grids, prior.ln_mass_min, prior.ln_mass_max)
-    prior_pdfs = np.exp(np.asarray(prior.log_prob(grids, catalogue.redshift[rows, None]), np.float64))
+    prior_pdfs = np.exp(np.asarray(_log_prob(prior, grids, catalogue.redshift[rows, None]), np.float64))
     for ax, row, grid, prior_pdf in zip(axes, rows, grids, prior_pdfs, strict=True):
         grid, log_pdf = (np.asarray(a, np.float64) for a in posterior.log_pdf(np.array([row]), grid))
         pdf = np.exp(log_pdf[0])
@@ -169,17 +187,20 @@ def _row_axes(axes, posterior, rows, most_massive):
         if norm > 0:
             ax.loglog(mass, prior_pdf / norm, color=_GREY, ls="--", lw=0.9, label="prior's shape")
         if catalogue.truth_ln_mass is not None and np.isfinite(catalogue.truth_ln_mass[row]):
-            ax.axvline(np.exp(catalogue.truth_ln_mass[row]), color=VERMILLION, lw=1.2, label="true mass")
-        top = pdf.max() * 3
-        ax.set_ylim(top * 1e-5, top)
-        ax.set_xlim(mass[0], mass[-1])
-        _log_mass_ticks(ax)
+            truth = np.exp(catalogue.truth_ln_mass[row])
+            ax.axvline(truth, color=VERMILLION, lw=1.2, label="true mass")
+            mass = np.append(mass, [truth / 1.1, truth * 1.1])
+        # Head room for a label.
+        ax.set_ylim(pdf.max() * 1e-5, pdf.max() * 10)
+        ax.set_xlim(mass.min(), mass.max())
+        _label_log_axis(ax.xaxis, mass.min(), mass.max(), 3)
         ax.set_title(
             f"{_short(posterior.ids[row])},  $z = {catalogue.redshift[row]:.2f}$\n"
             + _log10_text(posterior.median[row], low[row], high[row])
         )
-        if row == most_massive:
-            ax.text(0.96, 0.95, "most massive", transform=ax.transAxes, ha="right", va="top", fontsize=7, bbox=_LABEL_BOX)
+        if row == most_massive and rows.size > 1:
+            place = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+            ax.text(0.97, 0.96, "most massive", fontsize=7, bbox=_LABEL_BOX, **place)
 
 
 def _log10_text(median, low, high) -> str:
@@ -187,30 +208,30 @@ def _log10_text(median, low, high) -> str:
     return rf"$\log_{{10}} M = {middle:.2f}^{{+{up:.2f}}}_{{-{down:.2f}}}$"
 
 
-def _log_mass_ticks(ax):
-    """Decades where the axis has one or more, with 1 and 3 or 1, 2, 5 on shorter ones; linear steps on the shortest."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+def _label_log_axis(axis, low, high, most):
+    """At most `most` labels between low and high: decades, or 1 and 3, or 1, 2, 5; linear steps on short ranges."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter
 
-    ends = ax.get_xlim()
-    low, high = np.log10(ends)
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    if np.floor(high) - np.ceil(low) >= 1:
-        ax.xaxis.set_major_locator(LogLocator(10))
-        return
-    ax.xaxis.set_major_formatter(FuncFormatter(_power_label))
-    if high - low < 0.5:
-        ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-        ax.xaxis.set_minor_locator(MaxNLocator(15))
+    exponents = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = np.outer(exponents, factors).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if ticks.size >= 2:
+            break
     else:
-        ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 3) if high - low > 0.9 else (1, 2, 5)))
+        ticks = MaxNLocator(max(most - 1, 2), steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+    ticks = ticks[:: -(-ticks.size // most)] if ticks.size else ticks
+    axis.set_ticks(ticks, [_power_label(value) for value in ticks])
+    axis.set_minor_formatter(NullFormatter())
 
 
-def _power_label(value, _position=None) -> str:
+def _power_label(value: float) -> str:
     exponent = int(np.floor(np.log10(value) + 1e-9))
     factor = value / 10.0**exponent
-    return (
-        rf"$10^{{{exponent}}}$" if abs(factor - 1) < 1e-6 else rf"${factor:.3g}{{\times}}10^{{{exponent}}}$"
-    )
+    if abs(factor - 1) < 1e-6:
+        return rf"$10^{{{exponent}}}$"
+    return rf"${factor:.6g}{{\times}}10^{{{exponent}}}$"
 
 
 # -- sky -----------------------------------------------------------------------------------------------------
@@ -223,176 +244,226 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
     The radius so follows the halo's own; the colour is the redshift. Objects without a mass are grey crosses,
     objects without a position are not shown.
     """
-    ax = _axes(ax, _PAGE * 0.7, 4.4)
-    x, y = _place_on_sky(ax, catalogue)
+    x, y, aspect, draw_axes = _sky_frame(catalogue)
+    width, height = _map_size(aspect)
+    ax = _axes(ax, width, height + 0.45)
+    draw_axes(ax)
     placed = np.isfinite(x) & np.isfinite(y)
     with_mass = placed & np.isfinite(posterior.mean)
     without = placed & ~with_mass
-    # A marker each: the few without a mass lie under the rest.
     ax.scatter(x[without], y[without], s=6, marker="x", c=_GREY, lw=0.5, rasterized=True)
     index = np.flatnonzero(with_mass)
     index = index[np.argsort(posterior.mean[index], kind="stable")]
     if index.size:
         log10_mass = posterior.mean[index] / _LN10
         largest = float(log10_mass[-1])
-        crowding = float(np.clip((5000 / index.size) ** 0.5, 0.25, 1.0))
-        area = _point_area(log10_mass, largest, crowding)
+        # As much ink as covers a seventh of the axes, in points of 120 pt^2 at most.
+        width, height = _axes_inches(ax, aspect)
+        area = np.minimum(120.0, width * height * 72**2 / 7 / np.sum(_relative_area(log10_mass - largest)))
+        sizes = _marker_area(area, log10_mass - largest)
         points = ax.scatter(
-            x[index], y[index], s=area, c=catalogue.redshift[index], cmap="viridis", lw=0.2 * (area > 8),
+            x[index], y[index], s=sizes, c=catalogue.redshift[index], cmap="viridis", lw=0.25 * (sizes > 8),
             ec="white", alpha=0.85, rasterized=True,
         )  # fmt: skip
-        bar = _side_bar(ax, points)
+        bar = _side_bar(ax, points, aspect)
         bar.set_label("redshift $z$")
         bar.solids.set_alpha(1)
-        _size_legend(ax, largest, crowding, without.any(), posterior.prior)
+        _size_legend(ax, area, log10_mass, without.any(), posterior.prior.mass_definition)
     ax.set_title(
-        f"{index.size:,} objects with a mass" + (f", {without.sum():,} without" if without.any() else "")
+        f"{_count(index.size)} with a mass" + (f", {without.sum():,} without" if without.any() else "")
     )
     return ax
 
 
-def _point_area(log10_mass, largest, crowding):
-    """Marker area in pt^2: radius as M^(1/3), floored so that no point vanishes."""
-    return np.maximum(120 * crowding * 10 ** (2 / 3 * (log10_mass - largest)), 0.2)
+def _relative_area(log10_ratio):
+    return 10 ** (2 / 3 * log10_ratio)
 
 
-def _size_legend(ax, largest, crowding, some_without, prior):
+def _marker_area(area, log10_ratio):
+    """pt^2; radius as M^(1/3), floored so that no point vanishes."""
+    return np.maximum(area * _relative_area(log10_ratio), 0.2)
+
+
+def _size_legend(ax, area, log10_mass, some_without, mass_definition):
+    """Points for half decades of mass between the median object and the most massive one."""
     from matplotlib.lines import Line2D
+    from matplotlib.transforms import offset_copy
 
-    steps = np.floor(largest) - np.arange(3)
+    largest = log10_mass[-1]
+    steps = np.unique(np.round(2 * np.linspace(np.median(log10_mass), largest, 4)) / 2)
     handles = [
         Line2D([], [], ls="", marker="o", color=_GREY, mec="white", mew=0.15,
-               ms=np.sqrt(_point_area(step, largest, crowding)), label=rf"$10^{{{step:g}}}$")
+               ms=np.sqrt(_marker_area(area, step - largest)), label=rf"$10^{{{step:g}}}$")
         for step in steps
     ]  # fmt: skip
     if some_without:
         handles.append(Line2D([], [], ls="", marker="x", color=_GREY, ms=3, label="flagged, no mass"))
+    below = offset_copy(ax.transAxes, ax.figure, y=-0.42, units="inches")
     ax.legend(
-        handles=handles, title=_mass_label(prior), title_fontsize=7, loc="upper center",
-        bbox_to_anchor=(0.5, -0.12), ncols=len(handles), columnspacing=1.2, handletextpad=0.4,
+        handles=handles, title=_mass_label(mass_definition), title_fontsize=7, loc="upper center",
+        bbox_to_anchor=(0.5, 0.0), bbox_transform=below, borderaxespad=0, ncols=len(handles), columnspacing=1.2,
+        handletextpad=0.4,
     )  # fmt: skip
 
 
-def _place_on_sky(ax, catalogue) -> tuple[np.ndarray, np.ndarray]:
-    """Plot coordinates (n,) of the objects, and axes: tangent plane, or RA and dec where that is too wide."""
-    from massmap_jax.errors import MassmapError
+def _sky_frame(catalogue):
+    """Plot coordinates x, y (n,) of the objects, height over width of the field, and what draws the axes.
+
+    The tangent plane up to 25 degrees from the middle, where it stretches by a fifth; wider fields in RA and dec.
+    """
     from massmap_jax.pixels import PixelGrid
 
     ra, dec = np.asarray(catalogue.ra, np.float64), np.asarray(catalogue.dec, np.float64)
+    placed = np.isfinite(ra) & np.isfinite(dec)
     try:
         grid = PixelGrid.fit(ra, dec, frame=catalogue.frame)
     except MassmapError:
         # Wider than one tangent plane; without any position there is nothing to place.
-        if not np.any(np.isfinite(ra) & np.isfinite(dec)):
+        if not placed.any():
             raise
-        return _whole_sky_axes(ax, ra, dec)
-    _grid_axes(ax, grid)
-    return grid.project(ra, dec)
-
-
-def _whole_sky_axes(ax, ra, dec):
-    """RA (increasing to the left, wrapped about the objects' own middle) and dec as plain axes, degrees."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    angle = np.deg2rad(ra[np.isfinite(ra)])
+        grid = None
+    if grid is not None and (grid.projection == "flat" or _radius(grid) < 25 or _is_polar(grid)):
+        return *grid.project(ra, dec), grid.shape[0] / grid.shape[1], functools.partial(_grid_axes, grid=grid)
+    angle = np.deg2rad(ra[placed])
     middle = np.round(np.rad2deg(np.arctan2(np.sin(angle).sum(), np.cos(angle).sum())) % 360, -1)
-    x = (ra - middle + 180) % 360 - 180
-    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 3, 6, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{(value + middle) % 360:g}"))
-    ax.set_xlim(np.nanmax(x) + 2, np.nanmin(x) - 2)
-    ax.set_ylim(max(np.nanmin(dec) - 2, -90), min(np.nanmax(dec) + 2, 90))
-    ax.set_xlabel("right ascension [deg]")
-    ax.set_ylabel("declination [deg]")
-    return x, dec
+    x = np.where(placed, (ra - middle + 180) % 360 - 180, np.nan)
+    xlim = np.nanmax(x) + 2, np.nanmin(x) - 2
+    ylim = max(np.nanmin(dec[placed]) - 2, -90), min(np.nanmax(dec[placed]) + 2, 90)
+    draw_axes = functools.partial(_ra_dec_axes, middle=middle, xlim=xlim, ylim=ylim)
+    return x, dec, (ylim[1] - ylim[0]) / (xlim[0] - xlim[1]), draw_axes
+
+
+def _ra_dec_axes(ax, middle, xlim, ylim):
+    """RA, increasing to the left and counted from `middle`, and dec as plain axes, degrees."""
+    ax.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="right ascension [deg]", ylabel="declination [deg]")
+    ax.tick_params(top=False, right=False, direction="out")
+    num_x, num_y = _num_ticks(ax, (ylim[1] - ylim[0]) / (xlim[0] - xlim[1]))
+    ticks = _ticks(middle + xlim[1], middle + xlim[0], num_x, angle=True)
+    ax.set_xticks([t - middle for t, _ in ticks], [label for _, label in ticks])
+    ticks = _ticks(*ylim, num_y, angle=True, wrap=False)
+    ax.set_yticks([t for t, _ in ticks], [label for _, label in ticks])
 
 
 def _sides_degrees(grid) -> tuple[float, float]:
     return grid.shape[1] * grid.pixel_arcmin / 60, grid.shape[0] * grid.pixel_arcmin / 60
 
 
+def _radius(grid) -> float:
+    """Half-diagonal of the field on the sphere, degrees: the tangent plane stretches r to tan r."""
+    return float(np.rad2deg(np.arctan(np.deg2rad(np.hypot(*_sides_degrees(grid)) / 2))))
+
+
+def _is_polar(grid) -> bool:
+    return abs(grid.centre[1]) + _radius(grid) >= 89.0
+
+
 def _grid_axes(ax, grid):
     """Limits, ticks and labels of axes in the pixel coordinates of a PixelGrid."""
     ny, nx = grid.shape
-    ax.set_xlim(-0.5, nx - 0.5)
-    ax.set_ylim(-0.5, ny - 0.5)
-    ax.set_aspect("equal")
+    ax.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5), aspect="equal")
     ax.tick_params(top=False, right=False, direction="out")
-    if grid.projection == "flat":
-        _flat_ticks(ax, grid)
-    else:
-        _sky_ticks(ax, grid)
+    draw = _flat_ticks if grid.projection == "flat" else _polar_ticks if _is_polar(grid) else _sky_ticks
+    draw(ax, grid)
 
 
-def _num_ticks(ax) -> tuple[int, int]:
-    """How many labels fit along x and y."""
+def _axes_inches(ax, aspect) -> tuple[float, float]:
+    """Width and height of the axes once their aspect is kept."""
     box = ax.get_position()
-    width, height = ax.figure.get_size_inches()
-    return int(np.clip(box.width * width / 0.5, 2, 7)), int(np.clip(box.height * height / 0.4, 2, 7))
+    width, height = ax.figure.get_size_inches() * (box.width, box.height)
+    return min(width, height / aspect), min(height, width * aspect)
+
+
+def _num_ticks(ax, aspect) -> tuple[int, int]:
+    """How many labels fit along x and y."""
+    width, height = _axes_inches(ax, aspect)
+    return int(np.clip(width / 0.5, 2, 8)), int(np.clip(height / 0.35, 2, 8))
 
 
 def _flat_ticks(ax, grid):
     ny, nx = grid.shape
-    half = np.array([nx, ny]) * grid.pixel_arcmin / 2
-    for axis, centre, reach, count, coordinate in zip(
-        (ax.xaxis, ax.yaxis), grid.centre, half, _num_ticks(ax), (0, 1), strict=True
-    ):
-        step = _nice_step(2 * reach / count)
-        values = np.arange(np.ceil((centre - reach) / step), np.floor((centre + reach) / step) + 1) * step
-        place = grid.project(
-            values if coordinate == 0 else np.full(values.size, grid.centre[0]),
-            values if coordinate == 1 else np.full(values.size, grid.centre[1]),
-        )[coordinate]
-        axis.set_ticks(place, [_decimal(v, step) for v in values])
-    ax.set_xlabel("x [arcmin]")
-    ax.set_ylabel("y [arcmin]")
+    num_x, num_y = _num_ticks(ax, ny / nx)
+    (x0, y0), half_x, half_y = grid.centre, nx * grid.pixel_arcmin / 2, ny * grid.pixel_arcmin / 2
+    x_ticks, y_ticks = _ticks(x0 - half_x, x0 + half_x, num_x), _ticks(y0 - half_y, y0 + half_y, num_y)
+    ax.set_xticks([grid.project(t, y0)[0] for t, _ in x_ticks], [label for _, label in x_ticks])
+    ax.set_yticks([grid.project(x0, t)[1] for t, _ in y_ticks], [label for _, label in y_ticks])
+    ax.set(xlabel="x [arcmin]", ylabel="y [arcmin]")
 
 
 def _sky_ticks(ax, grid):
     """RA where meridians meet the lower side, dec where parallels meet the left; on wide fields the lines too."""
     ny, nx = grid.shape
     width, height = _sides_degrees(grid)
-    # Half-diagonal of the field on the sphere; the tangent plane stretches r to tan r.
-    radius = np.rad2deg(np.arctan(np.deg2rad(np.hypot(width, height) / 2)))
+    radius = _radius(grid)
     ra0, dec0 = grid.centre
-    num_x, num_y = _num_ticks(ax)
-    polar = abs(dec0) + radius >= 89.0
-    cos_dec = np.cos(np.deg2rad(dec0))
-    ra_step = 30.0 if polar else _nice_step(min(width / cos_dec, 360) / num_x, angle=True)
-    dec_step = _nice_step(height / num_y, angle=True)
-    ra_reach = 180.0 if polar else np.rad2deg(np.arcsin(min(1.0, np.sin(np.deg2rad(radius)) / cos_dec)))
-    # RA is counted from the centre's own turn, so nothing happens at 0 = 360.
-    meridians = (
-        np.arange(np.ceil((ra0 - ra_reach) / ra_step), np.floor((ra0 + ra_reach) / ra_step) + 1) * ra_step
-    )
-    if polar:
-        meridians = np.arange(0, 360, ra_step)
-    dec_low, dec_high = max(dec0 - radius, -90.0), min(dec0 + radius, 90.0)
-    parallels = np.arange(np.ceil(dec_low / dec_step), np.floor(dec_high / dec_step) + 1) * dec_step
+    num_x, num_y = _num_ticks(ax, ny / nx)
+    # How far the field reaches: RA along the equator-ward corners, dec along the middle.
+    reach = np.rad2deg(np.arcsin(min(1.0, np.sin(np.deg2rad(radius)) / np.cos(np.deg2rad(dec0)))))
+    shown = np.rad2deg(np.arctan(np.deg2rad(width / 2) / np.cos(np.deg2rad(dec0))))
+    ra_step = _tick_step(2 * shown, num_x, angle=True)
+    dec_step = _tick_step(2 * np.rad2deg(np.arctan(np.deg2rad(height / 2))), num_y, angle=True)
+    # RA is counted on from the centre's, so nothing happens at 0 = 360.
+    meridians = _multiples(ra0 - reach, ra0 + reach, ra_step)
+    parallels = _multiples(dec0 - radius, dec0 + radius, dec_step)
+    along_dec = np.linspace(max(dec0 - radius, -90.0), min(dec0 + radius, 90.0), 400)
+    along_ra = np.linspace(ra0 - reach, ra0 + reach, 800)
 
-    lines = radius > 2 or polar
-    along_dec = np.linspace(dec_low, dec_high, 400)
-    along_ra = np.linspace(ra0 - ra_reach, ra0 + ra_reach, 800)
-    ra_ticks, dec_ticks = [], []
+    x_ticks, y_ticks, lines = [], [], []
     for value in meridians:
         x, y = grid.project(np.full(along_dec.size, value), along_dec)
-        ra_ticks += [
-            (place, _decimal(value % 360, ra_step)) for place in _crossings(y, x, -0.5, -0.5, nx - 0.5)
-        ]
-        if lines:
-            ax.plot(x, y, color=ORANGE, lw=0.4, alpha=0.6, zorder=2)
+        x_ticks += [(p, _decimal(value % 360, ra_step)) for p in _crossings(y, x, -0.5, -0.5, nx - 0.5)]
+        lines.append((x, y))
     for value in parallels:
         x, y = grid.project(along_ra, np.full(along_ra.size, value))
-        dec_ticks += [(place, _decimal(value, dec_step)) for place in _crossings(x, y, -0.5, -0.5, ny - 0.5)]
-        if lines:
-            ax.plot(x, y, color=ORANGE, lw=0.4, alpha=0.6, zorder=2)
-            if polar and (middle := grid.project(np.array([ra0]), np.array([value]))):
-                ax.text(middle[0][0], middle[1][0], _decimal(value, dec_step), color=VERMILLION, fontsize=7,
-                        ha="left", va="bottom", clip_on=True)  # fmt: skip
-    for axis, ticks, length in ((ax.xaxis, ra_ticks, nx), (ax.yaxis, dec_ticks, ny)):
-        ticks = _thin_out(sorted(ticks), length / 12)
+        y_ticks += [(p, _decimal(value, dec_step)) for p in _crossings(x, y, -0.5, -0.5, ny - 0.5)]
+        lines.append((x, y))
+    if radius > 2:
+        _draw_lines(ax, lines)
+    inches = _axes_inches(ax, ny / nx)
+    for axis, ticks, least in ((ax.xaxis, x_ticks, 0.35 * nx / inches[0]), (ax.yaxis, y_ticks, 0.15 * ny / inches[1])):
+        ticks = _thin_out(sorted(ticks), least)
         axis.set_ticks([place for place, _ in ticks], [label for _, label in ticks])
-    ax.set_xlabel("right ascension [deg]")
-    ax.set_ylabel("declination [deg]")
+    ax.set(xlabel="right ascension [deg]", ylabel="declination [deg]")
+
+
+def _polar_ticks(ax, grid):
+    """Around a pole: meridians every 30 degrees, named at the rim, and rings of dec, named between two of them."""
+    ny, nx = grid.shape
+    ra0, dec0 = grid.centre
+    radius = _radius(grid)
+    low, high = max(dec0 - radius, -90.0), min(dec0 + radius, 90.0)
+    dec_step = _tick_step(high - low, 5, angle=True)
+    pole_dec = np.copysign(90.0, dec0)
+    from_pole = np.linspace(pole_dec, low if dec0 > 0 else high, 400)
+    lines = []
+    small = _axes_inches(ax, ny / nx)[0] < 2.5
+
+    def name(x, y, text):
+        ax.text(x, y, text, fontsize=7, ha="center", va="center", zorder=5, bbox=_LABEL_BOX)
+
+    for value in np.arange(0.0, 360.0, 30.0):
+        x, y = grid.project(np.full(from_pole.size, value), from_pole)
+        lines.append((x, y))
+        inside = np.flatnonzero(
+            (np.abs(x - (nx - 1) / 2) < 0.44 * nx) & (np.abs(y - (ny - 1) / 2) < 0.46 * ny)
+        )
+        if inside.size and not (small and value % 90):
+            name(x[inside[-1]], y[inside[-1]], f"{value:g}°")
+    ra_of_names = np.round((ra0 - 15) / 30) * 30 + 15
+    for value in _multiples(low, high, dec_step):
+        ring = np.linspace(0, 360, 721)
+        lines.append(grid.project(ring, np.full(ring.size, value)))
+        x, y = (float(v) for v in grid.project(ra_of_names, value))
+        if abs(value) < 90 and abs(x - (nx - 1) / 2) < 0.44 * nx and abs(y - (ny - 1) / 2) < 0.46 * ny:
+            name(x, y, f"dec {_decimal(value, dec_step)}")
+    _draw_lines(ax, lines)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel("right ascension at the rim, declination on the rings [deg]")
+
+
+def _draw_lines(ax, lines):
+    for x, y in lines:
+        ax.plot(x, y, color=ORANGE, lw=0.5, alpha=0.6, zorder=2)
 
 
 def _crossings(across, along, level, low, high) -> list[float]:
@@ -413,20 +484,29 @@ def _thin_out(ticks, least):
     return kept
 
 
-def _nice_step(rough: float, angle: bool = False) -> float:
-    """About `rough` or above: 1, 2 or 5 times a power of ten; for angles above 10 degrees, a divisor of 180."""
-    rough = 0.85 * rough
-    if angle and rough > 10:
-        return next((s for s in (15.0, 20.0, 30.0, 45.0, 60.0) if s >= rough), 90.0)
-    power = 10.0 ** np.floor(np.log10(rough))
-    return float(power * next(s for s in (1, 2, 5, 10) if s * power >= rough * (1 - 1e-9)))
+def _tick_step(span: float, count: int, angle: bool = False) -> float:
+    """A step that gives about `count` ticks over `span`, and two at least: 1, 2, 5; above 10 degrees divisors of 90."""
+    steps = [f * 10.0**e for e in range(-6, 7) for f in (1, 2, 5)]
+    if angle:
+        steps = [s for s in steps if s < 11] + [15.0, 30.0, 45.0, 90.0]
+    fitting = [s for s in steps if s <= span / 2] or steps[:1]
+    return min((s for s in fitting if s >= 0.85 * span / count), default=fitting[-1])
+
+
+def _multiples(low, high, step) -> np.ndarray:
+    return np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
+
+
+def _ticks(low, high, count, angle=False, wrap=True) -> list[tuple[float, str]]:
+    step = _tick_step(high - low, count, angle)
+    return [(v, _decimal(v % 360 if angle and wrap else v, step)) for v in _multiples(low, high, step)]
 
 
 def _decimal(value: float, step: float) -> str:
     places = max(0, int(-np.floor(np.log10(step) + 1e-9)))
-    # Rounding may reach the full turn (359.96 -> 360.0) or a negative zero.
-    text = f"{value:.{places}f}"
-    return {f"{360:.{places}f}": f"{0:.{places}f}", f"{-0.0:.{places}f}": f"{0:.{places}f}"}.get(text, text)
+    value = round(value, places) + 0.0
+    # 359.96 may have become the full turn.
+    return f"{0.0 if value == 360.0 else value:.{places}f}".replace("-", "−")
 
 
 # -- maps ----------------------------------------------------------------------------------------------------
@@ -442,25 +522,36 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
     ax : Axes, optional
     quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (Msun per pixel) or "nobj" (objects per pixel)
     """
+    if quantity not in _MAP_LABELS:
+        raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
     ny, nx = mass_map.grid.shape
-    ax = _axes(ax, _PAGE * 0.7, float(np.clip(_PAGE * 0.55 * ny / nx + 0.8, 2.0, 6.0)))
+    width, height = _map_size(ny / nx)
+    ax = _axes(ax, width, height)
     values = np.asarray(getattr(mass_map, quantity), np.float64)
     shown = values[_filled(mass_map)]
     image = _draw_map(ax, mass_map, values, _count_norm(shown) if quantity == "nobj" else _map_norm([shown]))
-    bar = _side_bar(ax, image)
-    bar.set_label(_MAP_LABELS[quantity])
-    ax.set_title(_map_title(mass_map))
+    bar = _side_bar(ax, image, ny / nx)
+    label = _MAP_LABELS[quantity]
+    if quantity != "nobj":
+        label += f" ${_mass_symbol(mass_map.mass_definition)}$ [{_MSUN}]"
+    title = _map_title(mass_map)
+    if ny < 0.5 * nx:  # too low for a label along the bar
+        title = f"{label}\n{title}"
+    else:
+        bar.set_label(label)
+    ax.set_title(title)
     _empty_legend(ax, mass_map)
     return ax
 
 
+_MSUN = r"$\mathrm{M}_\odot$"
 _MAP_LABELS = {
-    "mean": r"mean mass in a pixel [$\mathrm{M}_\odot$]",
-    "sampled_mean": r"mean mass of the draws [$\mathrm{M}_\odot$]",
-    "sd": r"standard deviation [$\mathrm{M}_\odot$]",
-    "q16": r"16 % quantile [$\mathrm{M}_\odot$]",
-    "q50": r"median [$\mathrm{M}_\odot$]",
-    "q84": r"84 % quantile [$\mathrm{M}_\odot$]",
+    "mean": "mean halo mass in a pixel",
+    "sampled_mean": "mean halo mass of the draws",
+    "sd": "standard deviation of halo mass",
+    "q16": "16 % quantile of halo mass",
+    "q50": "median halo mass in a pixel",
+    "q84": "84 % quantile of halo mass",
     "nobj": "objects in a pixel",
 }
 
@@ -469,10 +560,10 @@ _MAP_LABELS = {
 def map_panels(mass_map: "MassMap") -> "Figure":
     """Six maps: mean, 16 % and 84 % quantile on one grey scale; standard deviation, relative error, counts."""
     ny, nx = mass_map.grid.shape
-    wide = nx > 1.6 * ny
-    num_rows, num_columns = (3, 2) if wide else (2, 3)
-    panel_width = _PAGE / num_columns - 0.75
-    height = float(np.clip(num_rows * (panel_width * ny / nx + 0.3) + 0.8, 3.0, 9.0))
+    num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
+    num_rows = 6 // num_columns
+    panel_width = _PAGE / num_columns - 0.8
+    height = float(np.clip(num_rows * (panel_width * ny / nx + 0.33) + 0.8, 3.0, 9.0))
     figure = _new_figure(_PAGE, height)
     axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True).ravel()
     filled = _filled(mass_map)
@@ -491,14 +582,16 @@ def map_panels(mass_map: "MassMap") -> "Figure":
     ]
     for ax, (title, values, norm, unit) in zip(axes, panels, strict=True):
         image = _draw_map(ax, mass_map, values, norm)
-        _side_bar(ax, image)
+        _side_bar(ax, image, ny / nx)
         ax.set_title(title + (f" [{unit}]" if unit else ""))
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="")
         ax.label_outer()
-    figure.suptitle(_map_title(mass_map), fontsize=8)
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    symbol = f"${_mass_symbol(mass_map.mass_definition)}$"
+    figure.suptitle(f"halo mass {symbol} in a pixel: {_map_title(mass_map)}", fontsize=8)
     return figure
-
-
-_MSUN = r"$\mathrm{M}_\odot$"
 
 
 def _filled(mass_map) -> np.ndarray:
@@ -540,14 +633,31 @@ def _count_norm(values):
     return _linear_norm(values) if values.size == 0 or values.max() <= 50 else _map_norm([values])
 
 
-def _side_bar(ax, mappable, **options):
-    """Colour bar as tall as the axes, whatever their aspect."""
-    return ax.figure.colorbar(mappable, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]), **options)
+def _side_bar(ax, mappable, aspect):
+    """Colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
+    unit = max(1.0, aspect)
+    bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + 0.03 * unit, 0.0, 0.045 * unit, 1.0]))
+    height = _axes_inches(ax, aspect)[1]
+    most = int(np.clip(height / 0.3, 2, 7))
+    if type(mappable.norm).__name__ == "LogNorm":
+        _label_log_axis(bar.ax.yaxis, mappable.norm.vmin, mappable.norm.vmax, most)
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        bar.locator = MaxNLocator(most, steps=[1, 2, 5, 10])
+        bar.update_ticks()
+    return bar
+
+
+def _map_size(aspect) -> tuple[float, float]:
+    """Figure width and height in inches for one map of this height over width."""
+    width = _PAGE if aspect < 0.5 else 0.7 * _PAGE
+    return width, float(np.clip((width - 1.3) * aspect + 0.8, 1.6, 6.5))
 
 
 def _map_title(mass_map) -> str:
-    text = f"{int(np.asarray(mass_map.nobj).sum()):,} objects, {mass_map.grid.pixel_arcmin:g} arcmin pixels"
-    return text + f", {mass_map.num_draws} draws"
+    text = f"{_count(np.asarray(mass_map.nobj).sum())}, {mass_map.grid.pixel_arcmin:g} arcmin pixels"
+    return f"{text}, {mass_map.num_draws} draws"
 
 
 def _empty_legend(ax, mass_map):
@@ -578,17 +688,18 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
         return ax
     low, high = (v[index] / _LN10 for v in _interval(posterior))
     median, truth = posterior.median[index] / _LN10, posterior.catalogue.truth_ln_mass[index] / _LN10
-    pad = 0.04 * max(np.ptp(np.concatenate([median, truth])), 0.5)
-    ends = np.array([min(median.min(), truth.min()) - pad, max(median.max(), truth.max()) + pad])
-    if index.size >= 1000:
-        ax.hexbin(truth, median, gridsize=60, bins="log", cmap="Greys", mincnt=1, lw=0.1, extent=(*ends, *ends),
-                  rasterized=True)  # fmt: skip
-        _truth_band(ax, median, truth)
     # Spread over the masses, so that the rare massive objects are among them.
     shown = np.argsort(median, kind="stable")
     if shown.size > max_bars:
         level = np.linspace(median.min(), median.max(), max_bars)
         shown = np.unique(shown[np.minimum(np.searchsorted(median[shown], level), shown.size - 1)])
+    drawn = np.concatenate([median, truth, low[shown], high[shown]])
+    pad = 0.04 * max(np.ptp(drawn), 0.5)
+    ends = np.array([drawn.min() - pad, drawn.max() + pad])
+    if index.size >= 1000:
+        ax.hexbin(truth, median, gridsize=60, bins="log", cmap="Greys", mincnt=1, lw=0.1, extent=(*ends, *ends),
+                  rasterized=True)  # fmt: skip
+        _truth_band(ax, median, truth)
     bars = np.abs(np.stack([low, high])[:, shown] - median[shown])
     label = "median and 68 % interval" + (f", {shown.size} objects" if shown.size < index.size else "")
     ax.errorbar(
@@ -605,11 +716,12 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
     )
     ax.plot(ends, ends, color=BLACK, lw=0.8, ls="--", zorder=3)
     ax.set(xlim=ends, ylim=ends, aspect="equal")
-    symbol = _mass_symbol(posterior.prior)
+    symbol = _mass_symbol(posterior.prior.mass_definition)
     ax.set_xlabel(rf"true halo mass $\log_{{10}}({symbol}/\mathrm{{M}}_\odot)$")
     ax.set_ylabel(rf"predicted $\log_{{10}}({symbol}/\mathrm{{M}}_\odot)$")
-    held = np.mean((truth >= low) & (truth <= high))
-    ax.set_title(f"{index.size:,} objects; the 68 % interval holds {100 * held:.1f} %")
+    held = (truth >= low) & (truth <= high)
+    share = f"{100 * held.mean():.1f} %" if held.size >= 100 else f"{held.sum()} of {held.size}"
+    ax.set_title(f"{_count(index.size)}; the 68 % interval holds {share}")
     ax.legend(loc="upper left", fontsize=7)
     return ax
 
@@ -674,7 +786,7 @@ def _pit_axes(ax, pit, lum):
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     if pit.size:
         span = f"{_short_number(lum.min())} to {_short_number(lum.max())}"
-        ax.set_title(f"{span}\n{pit.size:,} objects, KS p = {_ks_p(pit):.2g}")
+        ax.set_title(f"{span}\n{_count(pit.size)}, KS p = {_ks_p(pit):.2g}")
     else:
         ax.set_title("no object has a true mass")
 
@@ -723,17 +835,20 @@ def _interval(posterior) -> tuple[np.ndarray, np.ndarray]:
     return both[:, 0], both[:, 1]
 
 
-def _mass_symbol(prior) -> str:
+def _mass_symbol(mass_definition: str) -> str:
     """'200m' -> M_{200m} in mathtext; plain M where the definition is not known."""
-    name = prior.mass_definition
-    return "M" if name in ("", "unknown") else rf"M_{{\mathrm{{{name}}}}}"
+    return "M" if mass_definition in ("", "unknown") else rf"M_{{\mathrm{{{mass_definition}}}}}"
 
 
-def _mass_label(prior) -> str:
-    return rf"halo mass ${_mass_symbol(prior)}$ [$\mathrm{{M}}_\odot$]"
+def _mass_label(mass_definition: str) -> str:
+    return f"halo mass ${_mass_symbol(mass_definition)}$ [{_MSUN}]"
 
 
-def _short(name, longest: int = 24) -> str:
+def _count(number) -> str:
+    return f"{int(number):,} object" + ("" if number == 1 else "s")
+
+
+def _short(name, longest: int = 20) -> str:
     text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
     # A dollar sign would start mathtext.
     text = text.strip().replace("$", r"\$")

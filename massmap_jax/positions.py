@@ -1,4 +1,4 @@
-"""Sky positions as they come (degrees, hours, offsets from a field centre) turned into degrees and checked."""
+"""Sky positions in degrees, hours or offsets from a field centre, turned into degrees and checked."""
 
 import numpy as np
 
@@ -14,7 +14,8 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
     Parameters
     ----------
     ra, dec : np.ndarray, (n,) float64
-        In `position_unit`; for "arcmin", offsets x (east) and y (north) on the tangent plane of the field centre.
+        In `position_unit`; for "arcmin", offsets x (east) and y (north) on the tangent plane of the field
+        centre.
     position_unit : {"deg", "hourangle", "arcmin"}
     field_centre : (float, float), optional
         (RA, Dec) [deg] of the origin of arcmin offsets.
@@ -34,11 +35,13 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
         Where most declinations are impossible, or the unit cannot be right.
     """
     if position_unit not in POSITION_UNITS:
-        raise MassmapError(f"position_unit is {position_unit!r}: it must be one of {', '.join(POSITION_UNITS)}")
+        raise MassmapError(
+            f"position_unit is {position_unit!r}: it must be one of {', '.join(POSITION_UNITS)}"
+        )
     if field_centre is not None and position_unit != "arcmin":
         raise MassmapError(
-            f"field_centre is given but position_unit is {position_unit!r}: a centre belongs to offsets in arcmin "
-            "(position_unit='arcmin'), so drop one or change the other"
+            f"field_centre is given but position_unit is {position_unit!r}: a centre belongs to offsets in"
+            " arcmin (position_unit='arcmin'), so drop one or change the other"
         )
     finite = np.isfinite(ra) & np.isfinite(dec)
     if position_unit == "arcmin":
@@ -67,9 +70,13 @@ def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.n
     try:
         ra0, dec0 = (float(angle) for angle in field_centre)
     except (TypeError, ValueError):
-        raise MassmapError(f"field_centre is {field_centre!r}: it must be two numbers, RA and Dec in degrees") from None
+        raise MassmapError(
+            f"field_centre is {field_centre!r}: it must be two numbers, RA and Dec in degrees"
+        ) from None
     if not (np.isfinite(ra0) and abs(dec0) <= 90.0):
-        raise MassmapError(f"field_centre is ({ra0:g}, {dec0:g}): RA must be finite and Dec within -90 to 90 degrees")
+        raise MassmapError(
+            f"field_centre is ({ra0:g}, {dec0:g}): RA must be finite and Dec within -90 to 90 degrees"
+        )
     xi, eta = (np.deg2rad(np.asarray(angle, np.float64) / 60.0) for angle in (x_arcmin, y_arcmin))
     sin0, cos0 = np.sin(np.deg2rad(dec0)), np.cos(np.deg2rad(dec0))
     north = cos0 - eta * sin0
@@ -82,8 +89,8 @@ def _refuse_impossible(ra, dec, finite, position_unit):
     outside = finite & (np.abs(dec) > 90.0)
     if 2 * outside.sum() > finite.sum():
         raise MassmapError(
-            f"dec is outside -90 to 90 degrees in {rows_text(outside, dec)}, of {dec.size}: ra and dec look swapped, or "
-            "they are offsets in arcmin (position_unit='arcmin')"
+            f"dec is outside -90 to 90 degrees in {rows_text(outside, dec)}, of {dec.size}: ra and dec look"
+            " swapped, or they are offsets in arcmin (position_unit='arcmin')"
         )
     if position_unit == "hourangle" and np.any(beyond := finite & (np.abs(ra) > 24.0) & ~outside):
         raise MassmapError(
@@ -94,7 +101,9 @@ def _refuse_impossible(ra, dec, finite, position_unit):
 def _hours_note(ra, dec) -> tuple[str, ...]:
     if ra.size > 1 and ra.min() >= 0.0 and ra.max() <= 24.0 and np.ptp(dec) > 30.0:
         return (
-            f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g} degrees: if ra is "
-            "in hours, give position_unit='hourangle'",
+            (
+                f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g}"
+                " degrees: if ra is in hours, give position_unit='hourangle'"
+            ),
         )
     return ()

@@ -372,39 +372,20 @@ def _device_halos(catalogue, extra, usable, *, rows=None, need_keys=True) -> tup
 
 
 def _run(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
-    """Plan, then call the one compiled kernel chunk by chunk; yields (rows, outputs on the host)."""
+    """The posterior kernel over all rows; yields (rows, outputs on the host)."""
     key = jax.random.key(0) if key is None else key  # unused by the methods that need none
     key_sample = static.pop("key_sample", None)
-    key_sample = key if key_sample is None else key_sample
-    for chosen, low, high, num_panels, wide in _halos.plan(halos, prior, relation, chunk_size):
-        # More panels, fewer objects: the same memory.
-        size = max(1, chunk_size * panels.BASE_PANELS // num_panels)
+    keys = (key, key if key_sample is None else key_sample)
 
-        def kernel(i, low=low, high=high, num_panels=num_panels, wide=wide):
-            return _posterior_chunk(
-                halos.take(i),
-                low[i],
-                high[i],
-                tuple(a[i] for a in arguments),
-                shared,
-                prior,
-                relation,
-                selection,
-                (key, key_sample),
-                request=request,
-                num_panels=num_panels,
-                wide=wide,
-                **static,
-            )
+    def kernel(i, low, high, **group):
+        own = tuple(a[i] for a in arguments)
+        inputs = (halos.take(i), low, high, own, shared, prior, relation, selection, keys)
+        return _posterior_chunk(*inputs, request=request, **group, **static)
 
-        start = 0
-        for outputs in _halos.in_chunks(kernel, chosen, size):
-            count = jax.tree.leaves(outputs)[0].shape[0]
-            yield chosen[start : start + count], outputs
-            start += count
+    return _halos.run(kernel, halos, prior, relation, chunk_size)
 
 
-@partial(jax.jit, static_argnames=("request", "method", "normalise", "wide", "num_panels", "num_lum", "size"))
+@partial(jax.jit, static_argnames=("request", "method", "kind", "normalise", "wide", "num_panels", "num_lum", "size"))
 def _posterior_chunk(
     halos,
     low,
@@ -418,6 +399,7 @@ def _posterior_chunk(
     *,
     request,
     method,
+    kind,
     normalise,
     wide,
     num_panels,
@@ -425,7 +407,8 @@ def _posterior_chunk(
     size=0,
 ):
     """One chunk of objects: the panel of each, then what `request` asks of it. The package's one posterior kernel."""
-    settings = {"method": method, "normalise": normalise, "wide": wide, "num_panels": num_panels, "num_lum": num_lum}
+    settings = {"method": method, "kind": kind, "normalise": normalise, "wide": wide}
+    settings |= {"num_panels": num_panels, "num_lum": num_lum}
     low, high = jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float)
     norm = prior.norm_coefficients()
 
@@ -482,7 +465,7 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
     if settings["method"] in SAMPLED_METHODS:
         normals = _all_normals(halo, relation, key, settings["num_lum"])
         log_weights = log_weights_at(
-            settings["method"], mean, halo.z[0], halo.ln_lum_obs[0], halo.sigma, halo.kind, relation, normals
+            settings["method"], mean, halo.z[0], halo.ln_lum_obs[0], halo.sigma, relation, normals
         )
         log_weights = (log_weights + ln_shares[:, None]).ravel()
         ess, k = effective_sample_size(log_weights), pareto_k(log_weights)
@@ -524,7 +507,8 @@ def _all_normals(halo, relation, key, num_lum):
     draws = relation.log_weight.shape[0]
     block = min(_halos.DRAW_BLOCK, draws)
     blocks = [
-        _halos.base_normals(jax.random.fold_in(key, i), halo.id_hash, (block, num_lum)) for i in range(-(-draws // block))
+        _halos.base_normals(jax.random.fold_in(key, i), halo.id_hash, (block, num_lum))
+        for i in range(-(-draws // block))
     ]
     return jnp.concatenate(blocks)[:draws]
 
@@ -532,7 +516,7 @@ def _all_normals(halo, relation, key, num_lum):
 def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
     rows = jax.vmap(prior.ln_density_at)(halo.z)
     normals = _all_normals(halo, relation, key, settings["num_lum"])
-    joint = _halos.joint_of_draws(halo, relation, normals, rows, ln_mass, prior, settings["method"])
+    joint = _halos.joint_of_draws(halo, relation, normals, rows, ln_mass, prior, settings["method"], settings["kind"])
     shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
     values = jax.nn.logsumexp(joint + (shares - panel.ln_evidence)[:, None], axis=0)
     inside = (ln_mass >= prior.ln_mass_nodes[0]) & (ln_mass <= prior.ln_mass_nodes[-1])

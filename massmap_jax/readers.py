@@ -3,48 +3,27 @@
 Files are told apart by their first bytes, since a suffix may lie or be absent.
 """
 
-import dataclasses
 import gzip
 import re
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from massmap_jax.columns import BLANKS, as_plain
+from massmap_jax.columns import ColumnTable, as_plain
 from massmap_jax.errors import MassmapError
+from massmap_jax.text_table import parse_text
 
 FORMATS = ("csv", "ecsv", "fits", "parquet", "text")
 
 
-@dataclasses.dataclass(frozen=True)
-class ColumnTable:
-    """Names, units and values of a table's columns.
-
-    Attributes
-    ----------
-    label : str
-        What to call the table in an error: the file's path, or its type.
-    names : tuple of str
-        In the table's order.
-    column : callable
-        Name -> values, an array or masked array; Parquet columns are read when asked for.
-    units : dict of str
-        Units by column, as the table's metadata writes them; columns without one are left out.
-    notes : tuple of str
-        What was guessed in reading it.
-    """
-
-    label: str
-    names: tuple[str, ...]
-    column: Callable[[str], np.ndarray]
-    units: dict[str, str] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
 def open_table(
-    source, *, format: str | None = None, names: Sequence[str] | None = None, text_columns: Collection[str] = ()
+    source,
+    *,
+    format: str | None = None,
+    names: Sequence[str] | None = None,
+    text_columns: Collection[str] = (),
 ) -> ColumnTable:
     """Open a table by path, or wrap one in memory.
 
@@ -72,7 +51,9 @@ def open_table(
     path, extension = _split_extension(str(source))
     kind = format or sniff_format(path)
     if names is not None and kind not in ("csv", "text"):
-        raise MassmapError(f"names are given, but {path} is {kind} and names its own columns: leave names out")
+        raise MassmapError(
+            f"names are given, but {path} is {kind} and names its own columns: leave names out"
+        )
     readers = {
         "fits": lambda: _read_fits(path, extension),
         "parquet": lambda: _read_parquet(path),
@@ -113,26 +94,33 @@ def sniff_format(path: str) -> str:
         raise MassmapError(f"{path} cannot be read: {_first_line(error)}") from error
     if not head.strip():
         raise MassmapError(f"{path} is empty")
+    if head.startswith(b"version https://git-lfs"):
+        raise MassmapError(f"{path} is a git-lfs pointer and not the file itself: fetch it with git lfs pull")
     if head.startswith(b"SIMPLE  ="):
         return "fits"
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.removeprefix(b"\xef\xbb\xbf").startswith(b"# %ECSV"):
         return "ecsv"
-    others = {b"\x89HDF": "HDF5", b"PK\x03\x04": "a zip or npz archive", b"\x93NUMPY": "a .npy array", b"<": "XML"}
+    others = {
+        b"\x89HDF": "HDF5",
+        b"PK\x03\x04": "a zip or npz archive",
+        b"\x93NUMPY": "a .npy array",
+        b"<": "XML",
+    }
     other = next((name for start, name in others.items() if head.startswith(start)), None)
     if other or b"\x00" in head:
         raise MassmapError(
-            f"{path} is {other or 'binary (or UTF-16 text)'}: convert it to FITS, Parquet, ECSV, CSV or plain UTF-8 text"
+            f"{path} is {other or 'binary (or UTF-16 text)'}: convert it to FITS, Parquet, ECSV, CSV or plain"
+            " UTF-8 text"
         )
     return "text"
 
 
 def _open_plain_or_gzip(path: str):
-    file = open(path, "rb")
-    magic = file.read(2)
-    file.seek(0)
-    return gzip.open(file) if magic == b"\x1f\x8b" else file
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else open(path, "rb")
 
 
 def _split_extension(path: str) -> tuple[str, str | None]:
@@ -171,7 +159,11 @@ def _table_in_memory(source) -> ColumnTable:
 
 
 def _from_astropy(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:
-    units = {name: str(table[name].unit) for name in table.colnames if getattr(table[name], "unit", None) is not None}
+    units = {
+        name: str(table[name].unit)
+        for name in table.colnames
+        if getattr(table[name], "unit", None) is not None
+    }
     return ColumnTable(label, tuple(table.colnames), lambda name: as_plain(table[name]), units, notes)
 
 
@@ -180,7 +172,9 @@ def _read_fits(path: str, extension: str | None) -> ColumnTable:
     from astropy.table import Table
 
     with fits.open(path) as hdus:
-        tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))}
+        tables = {
+            i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))
+        }
         tables = {i: name for i, name in tables.items() if not isinstance(hdus[i], fits.CompImageHDU)}
         if not tables:
             raise MassmapError(f"{path} holds no table, only images: give a FITS file with a binary table")
@@ -222,7 +216,9 @@ def _read_parquet(path: str) -> ColumnTable:
 
 def _from_arrow(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:
     names = tuple(table.column_names)
-    return ColumnTable(label, names, lambda name: _array_from_arrow(table.column(names.index(name))), notes=notes)
+    return ColumnTable(
+        label, names, lambda name: _array_from_arrow(table.column(names.index(name))), notes=notes
+    )
 
 
 def _array_from_arrow(column) -> np.ndarray:
@@ -246,114 +242,6 @@ def _array_from_arrow(column) -> np.ndarray:
 
 
 def _read_text(path: str, names: Sequence[str] | None, text_columns: Collection[str]) -> ColumnTable:
-    import pyarrow as pa
-    from pyarrow import csv
-
     with _open_plain_or_gzip(path) as file:
-        data = file.read()
-    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    comments, data = _split_comments(data)
-    first = data[: (data + b"\n").index(b"\n")].decode("utf-8", "replace")
-    if not first:
-        raise MassmapError(f"{path} holds no rows, only comments or blank lines")
-    delimiter = next((mark for mark in (",", "\t", ";", "|") if mark in first), " ")
-    if delimiter == " ":
-        data = _single_spaces(data)
-    first_cells = _cells(first, delimiter)
-    columns, has_header, notes = _header(path, first_cells, comments, names)
-
-    if has_header:
-        data = data[len(data.split(b"\n", 1)[0]) + 1 :]
-    if not data.strip():
-        return ColumnTable(path, tuple(columns), lambda name: np.zeros(0), notes=notes)
-
-    ragged = []
-    kept = {name: pa.string() for name in columns if name.lower() in text_columns}
-    table = csv.read_csv(
-        pa.BufferReader(data),
-        # One block, so that a column's type is inferred from all of its rows and not from the first megabyte.
-        read_options=csv.ReadOptions(
-            column_names=columns, block_size=min(len(data) + 1, 1 << 30), use_threads=False
-        ),
-        parse_options=csv.ParseOptions(
-            delimiter=delimiter, invalid_row_handler=lambda row: ragged.append(row) or "skip"
-        ),
-        convert_options=csv.ConvertOptions(
-            column_types=kept,
-            null_values=sorted({form for b in BLANKS for form in (b, b.upper(), b.capitalize(), "NaN")}),
-            strings_can_be_null=True,
-            timestamp_parsers=[],
-        ),
-    )
-    if ragged:
-        row = ragged[0]
-        raise MassmapError(
-            f"{path} has {len(ragged)} rows that do not have {row.expected_columns} columns like the first, first "
-            f"row {row.number - 1} with {row.actual_columns}: {row.text[:60]!r}; is a cell missing or the file cut short?"
-        )
-    for position, name in enumerate(columns):
-        if name in kept:
-            table = table.set_column(position, name, _integers_if_same_text(table.column(position)))
+        table, notes = parse_text(file.read(), path, names, text_columns)
     return _from_arrow(table, path, notes)
-
-
-def _split_comments(data: bytes) -> tuple[list[str], bytes]:
-    """The text of lines that begin with "#", and the other lines without leading blank ones."""
-    comments = []
-    if b"#" in data:
-        pattern = re.compile(rb"^[ \t]*#(.*)\n?", re.MULTILINE)
-        comments = [text.decode("utf-8", "replace").strip() for text in pattern.findall(data)]
-        data = pattern.sub(b"", data)
-    return comments, re.sub(rb"\A(?:[ \t]*\n)+", b"", data)
-
-
-def _single_spaces(data: bytes) -> bytes:
-    """Whitespace text with one space between cells and none at either end of a line."""
-    data = data.replace(b"\t", b" ")
-    while b"  " in data:
-        data = data.replace(b"  ", b" ")
-    return data.replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    import csv
-
-    return [cell.strip() for cell in next(csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True))]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _header(path: str, first: list[str], comments: list[str], names: Sequence[str] | None):
-    """Column names, whether the first line is a header, and notes on what was guessed."""
-    # A header has no number in it; a first row of text and blanks alone is taken for a header too.
-    has_header = not any(_is_number(cell) for cell in first)
-    if names is not None:
-        if len(names) != len(first):
-            raise MassmapError(f"{len(names)} names are given, but {path} has {len(first)} columns: {', '.join(first)}")
-        return list(names), has_header, (f"names given replace the header: {', '.join(first)}",) if has_header else ()
-    if has_header:
-        return first, True, ()
-    for comment in reversed(comments):
-        for delimiter in (",", "\t", ";", "|", " "):
-            cells = _cells(comment, delimiter) if comment else []
-            if len(cells) == len(first) and not any(_is_number(cell) for cell in cells):
-                return cells, False, (f"column names: taken from the comment line '# {comment}'",)
-    columns = [f"col{i}" for i in range(1, len(first) + 1)]
-    return columns, False, (f"the file has no header: its columns are called {', '.join(columns)}",)
-
-
-def _integers_if_same_text(column):
-    """An Arrow text column as int64 where that loses nothing (no leading zeros, no overflow), else unchanged."""
-    import pyarrow as pa
-
-    try:
-        integers = column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return column
-    return integers if integers.cast(pa.string()).equals(column) else column

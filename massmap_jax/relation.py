@@ -94,7 +94,9 @@ class MassLuminosityRelation(eqx.Module):
         except ValueError as error:
             raise MassmapError(f"relation parameters are not numbers of one length: {error}") from None
         if arrays["alpha1"].ndim > 1 or arrays["alpha1"].size == 0:
-            raise MassmapError(f"relation parameters have shape {arrays['alpha1'].shape}: give scalars or (draw,) arrays")
+            raise MassmapError(
+                f"relation parameters have shape {arrays['alpha1'].shape}: give scalars or (draw,) arrays"
+            )
         evolution = labels.get("evolution", "power")
         if evolution not in ("power", "E"):
             raise MassmapError(f"relation evolution {evolution!r} is not known: give 'power' or 'E'")

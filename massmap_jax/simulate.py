@@ -141,7 +141,9 @@ def simulate_field(
         )
     sigma = np.asarray(sigma_ln_lum, np.float64)
     if sigma.shape not in ((), (num_halos,)):
-        raise MassmapError(f"sigma_ln_lum has shape {sigma.shape}; give one number or one per object, ({num_halos},)")
+        raise MassmapError(
+            f"sigma_ln_lum has shape {sigma.shape}; give one number or one per object, ({num_halos},)"
+        )
     sigma = np.broadcast_to(sigma, (num_halos,))
     if not np.all(np.isfinite(sigma) & (sigma >= 0)):
         row = int(np.argmin(np.isfinite(sigma) & (sigma >= 0)))

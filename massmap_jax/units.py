@@ -62,8 +62,10 @@ def sigma_ln_from_bars(value, err_plus, err_minus):
 
 
 def split_unit_scale(unit: str) -> tuple[float, str]:
-    """Leading number and the rest of a unit: "1e14 Msun" is (1e14, "Msun"), "10**44 erg / s" (1e44, "erg / s")."""
-    match = re.fullmatch(r"\s*(?:10\s*(?:\*\*|\^)\s*([+-]?\d+)|(\d[\d.]*(?:[eE][+-]?\d+)?))\s*[*. ]?\s*(\D.*)", unit)
+    """Leading number and rest of a unit: "1e14 Msun" is (1e14, "Msun"), "10**44 erg" (1e44, "erg")."""
+    match = re.fullmatch(
+        r"\s*(?:10\s*(?:\*\*|\^)\s*([+-]?\d+)|(\d[\d.]*(?:[eE][+-]?\d+)?))\s*[*. ]?\s*(\D.*)", unit
+    )
     if match is None:
         return 1.0, unit.strip()
     power, number, rest = match.groups()
@@ -72,13 +74,15 @@ def split_unit_scale(unit: str) -> tuple[float, str]:
 
 def has_little_h(unit: str) -> bool:
     """Whether a unit such as "Msun/h", "solMass / h" or "h-1 Msun" carries the Hubble constant."""
-    pattern = r"/\s*\(?\s*h(70)?\b|\bh(70)?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
+    pattern = r"/\s*\(?\s*h(70)?\b|\bh_?\{?(70)?\}?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
     return re.search(pattern, unit, re.IGNORECASE) is not None
 
 
 def name_has_little_h(name: str) -> bool:
-    """Whether a column name such as "mass_msun_h" or "M200_Msun/h" says that its unit carries the Hubble constant."""
-    pattern = r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
+    """Whether a column name such as "mass_msun_h" says that its unit carries the Hubble constant."""
+    pattern = (
+        r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
+    )
     return has_little_h(name) or re.search(pattern, name, re.IGNORECASE) is not None
 
 
@@ -89,5 +93,7 @@ def is_log_unit(unit: str) -> bool:
 
 def strip_log(unit: str) -> str:
     """The unit inside a logarithm: "solMass" of "dex(solMass)" or "[solMass]"."""
-    match = re.fullmatch(r"\s*(?:dex|log10|log|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log10|log|ln)\s*(.*)", unit, re.IGNORECASE)
+    match = re.fullmatch(
+        r"\s*(?:dex|log10|log|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log10|log|ln)\s*(.*)", unit, re.IGNORECASE
+    )
     return unit if match is None else (match[1] or match[2] or "").strip()

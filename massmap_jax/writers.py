@@ -33,7 +33,8 @@ def write_table(
     columns : dict of array, (n,)
         Numbers, booleans or text.
     meta : dict, optional
-        Kept as Parquet schema metadata (JSON), FITS header cards, ECSV meta, or "# key: value" lines atop a CSV.
+        Kept as Parquet schema metadata (JSON), FITS header cards, ECSV meta, or "# key: value" lines atop a
+        CSV.
     units, descriptions : dict of str, optional
         By column. A unit that FITS does not allow goes into the column's comment there.
     overwrite : bool
@@ -42,12 +43,15 @@ def write_table(
     Raises
     ------
     MassmapError
-        Unknown suffix, columns of different lengths, the file exists, or it cannot be written (disk full, say).
+        Unknown suffix, columns of different lengths, the file exists, or it cannot be written (disk full,
+        say).
     """
     path = Path(path)
     writers = dict(zip(SUFFIXES, (_write_parquet, _write_fits, _write_csv, _write_ecsv), strict=True))
     if path.suffix.lower() not in writers:
-        raise MassmapError(f"{path} must end in one of {', '.join(SUFFIXES)} to say what kind of table to write")
+        raise MassmapError(
+            f"{path} must end in one of {', '.join(SUFFIXES)} to say what kind of table to write"
+        )
     columns = {name: _writable(values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -58,7 +62,7 @@ def write_table(
 
 @contextlib.contextmanager
 def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A path to write to, in the same folder and with the same suffix, that becomes `path` once the block ends well.
+    """A path to write to, same folder and suffix, that becomes `path` once the block ends well.
 
     Raises
     ------
@@ -98,16 +102,22 @@ def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     MassmapError
-        The folder exists, is not to be replaced, cannot be written, or an OSError (disk full) came up in the block.
+        The folder exists, is not to be replaced, cannot be written, or an OSError (disk full) came up in the
+        block.
     """
     path = Path(path)
     if path.exists() or path.is_symlink():
         if not path.is_dir():
             raise MassmapError(f"{path} exists and is a file, left as it was: choose another output folder")
         if not overwrite:
-            raise MassmapError(f"{path} exists and is left as it was: choose another output folder or overwrite")
+            raise MassmapError(
+                f"{path} exists and is left as it was: choose another output folder or overwrite"
+            )
         if not (path / "run.json").is_file():
-            raise MassmapError(f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another folder")
+            raise MassmapError(
+                f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another"
+                " folder"
+            )
     with _told_as_sentence(path):
         _check_parent(path)
         target = Path(os.path.realpath(path))
@@ -142,16 +152,21 @@ def _told_as_sentence(path: Path):
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if "requested and" in reason:  # NumPy's text for a short write, which has no error number
+            reason = f"disk full or file too large: {reason} bytes"
         raise MassmapError(
-            f"{path} could not be written ({reason}); nothing was left behind: check space and permissions, or choose another place"
+            f"{path} could not be written ({reason}); nothing was left behind: check space and permissions,"
+            " or choose another place"
         ) from error
 
 
 def _check_parent(path: Path):
     parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
-        raise MassmapError(f"the folder {parent} does not exist, so {path.name} cannot be written there: make it first")
+        raise MassmapError(
+            f"the folder {parent} does not exist, so {path.name} cannot be written there: make it first"
+        )
 
 
 def _umask() -> int:
@@ -185,7 +200,9 @@ def _write_parquet(path, columns, meta, units, descriptions):
 
     table = _arrow_table(columns)
     fields = [
-        field.with_metadata({"unit": units.get(field.name, ""), "description": descriptions.get(field.name, "")})
+        field.with_metadata(
+            {"unit": units.get(field.name, ""), "description": descriptions.get(field.name, "")}
+        )
         for field in table.schema
     ]
     metadata = {key: value if isinstance(value, str) else _json(value) for key, value in meta.items()}
@@ -208,7 +225,10 @@ def _write_ecsv(path, columns, meta, units, descriptions):
     from astropy.table import Column, Table
 
     table = Table(
-        [Column(v, name=n, unit=units.get(n) or None, description=descriptions.get(n)) for n, v in columns.items()],
+        [
+            Column(v, name=n, unit=units.get(n) or None, description=descriptions.get(n))
+            for n, v in columns.items()
+        ],
         meta=json.loads(_json(meta)),
     )
     table.write(path, format="ascii.ecsv", overwrite=True)
@@ -227,11 +247,15 @@ def _write_fits(path, columns, meta, units, descriptions):
         described = descriptions.get(name, "")
         if units.get(name) and not unit:
             described = f"{described} [{units[name]}]".strip()
-        fields.append(fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None))
+        fields.append(
+            fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None)
+        )
         comments.append(described)
     hdu = fits.BinTableHDU.from_columns(fits.ColDefs(fields), name="MASSES")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)  # long keys and values: HIERARCH and CONTINUE cards
+        warnings.simplefilter(
+            "ignore", fits.verify.VerifyWarning
+        )  # long keys and values: HIERARCH and CONTINUE cards
         for number, comment in enumerate(comments, start=1):
             if comment:
                 hdu.header[f"TCOMM{number}"] = _fits_value(comment)
@@ -245,7 +269,18 @@ def _fits_format(dtype: np.dtype) -> str:
     if dtype.kind == "S":
         return f"{max(dtype.itemsize, 1)}A"
     # FITS has no unsigned and no 8-bit signed integers; the next wider signed one holds them.
-    formats = {"b1": "L", "i1": "I", "u1": "I", "i2": "I", "u2": "J", "i4": "J", "u4": "K", "i8": "K", "u8": "K", "f4": "E"}
+    formats = {
+        "b1": "L",
+        "i1": "I",
+        "u1": "I",
+        "i2": "I",
+        "u2": "J",
+        "i4": "J",
+        "u4": "K",
+        "i8": "K",
+        "u8": "K",
+        "f4": "E",
+    }
     return formats.get(dtype.str[1:], "D")
 
 
@@ -259,7 +294,9 @@ def _fits_unit(unit: str) -> str:
 
 
 def _fits_value(value):
-    if isinstance(value, bool | int | np.integer) or (isinstance(value, float | np.floating) and np.isfinite(value)):
+    if isinstance(value, bool | int | np.integer) or (
+        isinstance(value, float | np.floating) and np.isfinite(value)
+    ):
         return value.item() if isinstance(value, np.generic) else value
     text = value if isinstance(value, str) else _json(value)
     return text.encode("ascii", "backslashreplace").decode().replace("\n", " ")

@@ -1,8 +1,9 @@
 """The installed command line on bad input: a clear sentence, exit code 2, no traceback, nothing overwritten.
 
 Written from the interface alone, before there was a reader. Every case runs the program in a folder of its
-own. A refusal must leave each file there, and the folder for temporary files, as they were, byte for byte. A
-catalogue with some bad rows must keep them, flagged, and give the other rows the masses that they have without.
+own. A refusal must leave each file there, and the folder for temporary files, as they were, byte for byte.
+In a catalogue with some bad rows those must stay, flagged, and the other rows keep the masses that they have
+without them.
 """
 
 import hashlib
@@ -112,7 +113,7 @@ def check_refused(outcome, before, words):
         f"not one line: {error!r}"
     )
     assert "\x1b" not in error, f"colour codes in {error!r}"
-    assert not re.search(r"\b\w*(Error|Exception)\b|Errno|<class|object at 0x", error), (
+    assert not re.search(r"\b\w+(Error|Exception)\b|Errno|<class|object at 0x", error), (
         f"Python talk: {error!r}"
     )
     assert 25 < len(error) < 600, f"not one sentence: {error!r}"

@@ -46,7 +46,7 @@ def masked_bigendian_fits(path):
     """A survey's binary table: an integer column with TNULL, NaN in a float32 column, a vector column."""
     from astropy.io import fits
 
-    null = -2147483648
+    null = 32767  # a plausible luminosity: a reader that forgets the mask gives these rows a mass
     lum = LUM.astype(">i4")
     lum[[3, 11]] = null
     z = REDSHIFT.astype(">f4")
