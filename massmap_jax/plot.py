@@ -155,9 +155,7 @@ def _prior_axes(ax, posterior, rows):
     z = posterior.catalogue.redshift[rows] if rows.size else np.array([prior.z_min])
     shown = np.unique(np.quantile(z, [0, 0.5, 1], method="nearest"))
     density = np.exp(np.asarray(_log_prob(prior, ln_mass, shown[:, None]), np.float64))
-    for value, curve, colour, dash in zip(
-        shown, density, (BLUE, ORANGE, PURPLE), ("-", "--", "-."), strict=False
-    ):
+    for value, curve, colour, dash in zip(shown, density, (BLUE, ORANGE, PURPLE), ("-", "--", "-."), strict=False):
         ax.loglog(np.exp(ln_mass), curve, color=colour, ls=dash, label=f"$z = {value:.2f}$")
     top = 3 * density.max()
     ax.set_ylim(top * 1e-9, top)
@@ -257,9 +255,10 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
     if index.size:
         log10_mass = posterior.mean[index] / _LN10
         largest = float(log10_mass[-1])
-        # As much ink as covers a seventh of the axes, in points of 120 pt^2 at most.
+        # The 500 most massive objects cover a tenth of the axes, the largest 120 pt^2 at most.
         width, height = _axes_inches(ax, aspect)
-        area = np.minimum(120.0, width * height * 72**2 / 7 / np.sum(_relative_area(log10_mass - largest)))
+        ink = width * height * 72**2 / 10
+        area = min(120.0, ink / float(np.sum(_relative_area(log10_mass[-500:] - largest))))
         sizes = _marker_area(area, log10_mass - largest)
         points = ax.scatter(
             x[index], y[index], s=sizes, c=catalogue.redshift[index], cmap="viridis", lw=0.25 * (sizes > 8),
@@ -269,9 +268,7 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
         bar.set_label("redshift $z$")
         bar.solids.set_alpha(1)
         _size_legend(ax, area, log10_mass, without.any(), posterior.prior.mass_definition)
-    ax.set_title(
-        f"{_count(index.size)} with a mass" + (f", {without.sum():,} without" if without.any() else "")
-    )
+    ax.set_title(f"{_count(index.size)} with a mass" + (f", {without.sum():,} without" if without.any() else ""))
     return ax
 
 
@@ -443,9 +440,7 @@ def _polar_ticks(ax, grid):
     for value in np.arange(0.0, 360.0, 30.0):
         x, y = grid.project(np.full(from_pole.size, value), from_pole)
         lines.append((x, y))
-        inside = np.flatnonzero(
-            (np.abs(x - (nx - 1) / 2) < 0.44 * nx) & (np.abs(y - (ny - 1) / 2) < 0.46 * ny)
-        )
+        inside = np.flatnonzero((np.abs(x - (nx - 1) / 2) < 0.44 * nx) & (np.abs(y - (ny - 1) / 2) < 0.46 * ny))
         if inside.size and not (small and value % 90):
             name(x[inside[-1]], y[inside[-1]], f"{value:g}°")
     ra_of_names = np.round((ra0 - 15) / 30) * 30 + 15
@@ -562,9 +557,10 @@ def map_panels(mass_map: "MassMap") -> "Figure":
     ny, nx = mass_map.grid.shape
     num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
     num_rows = 6 // num_columns
-    panel_width = _PAGE / num_columns - 0.8
-    height = float(np.clip(num_rows * (panel_width * ny / nx + 0.33) + 0.8, 3.0, 9.0))
-    figure = _new_figure(_PAGE, height)
+    panel_height = min((_PAGE / num_columns - 0.85) * ny / nx, 8.0 / num_rows)
+    # No narrower than a title.
+    width = num_columns * max(panel_height * nx / ny + 0.85, 1.75)
+    figure = _new_figure(width, max(num_rows * (panel_height + 0.33) + 0.7, 3.0))
     axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True).ravel()
     filled = _filled(mass_map)
     mean, sd, q16, q84, nobj = (
@@ -651,8 +647,8 @@ def _side_bar(ax, mappable, aspect):
 
 def _map_size(aspect) -> tuple[float, float]:
     """Figure width and height in inches for one map of this height over width."""
-    width = _PAGE if aspect < 0.5 else 0.7 * _PAGE
-    return width, float(np.clip((width - 1.3) * aspect + 0.8, 1.6, 6.5))
+    width = _PAGE if aspect < 0.5 else 0.7 * _PAGE if aspect < 1.6 else max(3.2, 5.7 / aspect + 1.5)
+    return width, float(np.clip((width - 1.4) * aspect + 0.8, 1.6, 6.5))
 
 
 def _map_title(mass_map) -> str:
@@ -682,9 +678,7 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
     ax = _axes(ax, _COLUMN, 3.4)
     index = _with_truth(posterior)
     if index.size == 0:
-        ax.text(
-            0.5, 0.5, "no object has both a posterior and a true mass", ha="center", transform=ax.transAxes
-        )
+        ax.text(0.5, 0.5, "no object has both a posterior and a true mass", ha="center", transform=ax.transAxes)
         return ax
     low, high = (v[index] / _LN10 for v in _interval(posterior))
     median, truth = posterior.median[index] / _LN10, posterior.catalogue.truth_ln_mass[index] / _LN10

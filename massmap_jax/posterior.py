@@ -84,6 +84,11 @@ class MassPosterior(eqx.Module):
             return self.quantiles[:, self.quantile_levels.index(0.5)]
         return self.quantile((0.5,))[:, 0]
 
+    @property
+    def quantile_columns(self) -> tuple[str, ...]:
+        """Names of the quantiles in `to_table`."""
+        return tuple(f"log10_mass_q{_percent(level)}" for level in self.quantile_levels)
+
     def quantile(self, levels) -> np.ndarray:
         """(halo, level) quantiles of ln M at CDF levels in (0, 1)."""
         levels = _check_levels(levels)
@@ -147,8 +152,7 @@ class MassPosterior(eqx.Module):
             table |= dict(zip(names, (cat.ra, cat.dec), strict=True))
         table |= {"z": cat.redshift, "ln_lum_obs": cat.ln_lum_obs, "sigma_ln_lum": cat.sigma_ln_lum}
         table |= {f"log10_mass_{name}": getattr(self, name) / ln10 for name in ("mean", "sd", "mode")}
-        for i, level in enumerate(self.quantile_levels):
-            table[f"log10_mass_q{_percent(level)}"] = self.quantiles[:, i] / ln10
+        table |= {name: self.quantiles[:, i] / ln10 for i, name in enumerate(self.quantile_columns)}
         table |= {
             "mass_mean": self.mean_mass,
             "log_evidence": self.log_evidence,

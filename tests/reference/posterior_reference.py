@@ -194,8 +194,9 @@ class SingleDrawByQuadrature(_OneDimensional):
         grid = np.unique(np.concatenate([self.ln_mass, np.linspace(self.ln_mass[0], self.ln_mass[-1], 40_001)]))
         best = int(np.argmax(self._ln_joint(grid)))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
-        found = minimize_scalar(lambda m: -self._ln_joint(m), bounds=(low, high), method="bounded",
-                                options={"xatol": 1e-10})
+        found = minimize_scalar(
+            lambda m: -self._ln_joint(m), bounds=(low, high), method="bounded", options={"xatol": 1e-10}
+        )
         return found.x if self._ln_joint(found.x) > self._ln_joint(grid[best]) else grid[best]
 
     def _integrate(self, weight, low, high):
@@ -293,8 +294,9 @@ class Mixture(_OneDimensional):
         grid = np.unique(np.concatenate([self.ln_mass, np.linspace(self.ln_mass[0], self.ln_mass[-1], 20_001)]))
         best = int(np.argmax(self.log_pdf(grid)))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
-        found = minimize_scalar(lambda m: -self.log_pdf(m), bounds=(low, high), method="bounded",
-                                options={"xatol": 1e-10})
+        found = minimize_scalar(
+            lambda m: -self.log_pdf(m), bounds=(low, high), method="bounded", options={"xatol": 1e-10}
+        )
         return found.x if self.log_pdf(found.x) > self.log_pdf(grid[best]) else grid[best]
 
     def _information(self):
@@ -302,8 +304,11 @@ class Mixture(_OneDimensional):
         node, gauss = np.polynomial.legendre.leggauss(12)
         narrowest = min(part.width for part in self.parts)
         pieces = int(np.ceil(4 * np.diff(self.ln_mass).max() / narrowest))
-        edges = np.unique(np.concatenate(
-            [a + (b - a) * np.arange(pieces + 1) / pieces for a, b in zip(self.ln_mass, self.ln_mass[1:])]))
+        edges = np.unique(
+            np.concatenate(
+                [a + (b - a) * np.arange(pieces + 1) / pieces for a, b in zip(self.ln_mass, self.ln_mass[1:])]
+            )
+        )
         half = np.diff(edges)[:, None] / 2
         m = (edges[:-1, None] + half) + half * node
         ln_post = self.log_pdf(m)

@@ -37,8 +37,10 @@ OBJECTS = {
 def integral_of_prior(prior, z, upper=None):
     nodes = prior.ln_mass if upper is None else np.append(prior.ln_mass[prior.ln_mass < upper], upper)
     row = prior.row(z)
-    return sum(quad(lambda m: np.exp(np.interp(m, prior.ln_mass, row)), a, b, epsrel=1e-12)[0]
-               for a, b in zip(nodes, nodes[1:]))
+    return sum(
+        quad(lambda m: np.exp(np.interp(m, prior.ln_mass, row)), a, b, epsrel=1e-12)[0]
+        for a, b in zip(nodes, nodes[1:])
+    )
 
 
 @pytest.mark.parametrize("z", [0.0, 1.7, 3.5])
@@ -53,8 +55,9 @@ def test_prior_is_normalised_and_its_cdf_is_its_integral(z):
 def test_prior_interpolates_in_log_and_ignores_the_normalisation_of_a_node():
     scaled = PriorReference(REDSHIFT, MASS, DENSITY * np.geomspace(1, 1e6, REDSHIFT.size)[:, None], per="mass")
     np.testing.assert_allclose(scaled.row(1.23), PRIOR.row(1.23), atol=1e-12)
-    np.testing.assert_allclose(PRIOR.row(REDSHIFT[4]), np.log(DENSITY[4] * MASS) - PRIOR.ln_density[4]
-                               + PRIOR.row(REDSHIFT[4]), atol=1e-12)
+    np.testing.assert_allclose(
+        PRIOR.row(REDSHIFT[4]), np.log(DENSITY[4] * MASS) - PRIOR.ln_density[4] + PRIOR.row(REDSHIFT[4]), atol=1e-12
+    )
     half = PRIOR.row(0.5 * (REDSHIFT[3] + REDSHIFT[4]))
     mean = 0.5 * (PRIOR.ln_density[3] + PRIOR.ln_density[4])
     assert np.ptp(half - mean) < 1e-12
@@ -73,7 +76,9 @@ def test_snap_takes_the_next_node_up():
     np.testing.assert_array_equal(snapped.row(0.0), PRIOR.row(0.0))
 
 
-@pytest.mark.parametrize("low, high", [(-1.0, 2.0), (-9.0, -8.99), (8.99, 9.0), (37.0, 37.1), (-0.01, 0.01), (0.0, 40.0)])
+@pytest.mark.parametrize(
+    "low, high", [(-1.0, 2.0), (-9.0, -8.99), (8.99, 9.0), (37.0, 37.1), (-0.01, 0.01), (0.0, 40.0)]
+)
 def test_log_normal_interval_against_high_precision(low, high):
     mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(400):
@@ -97,8 +102,11 @@ def test_cells_agree_with_quadrature(name):
         assert cells.cdf(m) == pytest.approx(level, abs=1e-9)
         assert slow.cdf(m) == pytest.approx(level, abs=1e-8)
     m = np.linspace(slow.mode - 3 * slow.sd, slow.mode + 3 * slow.sd, 7)
-    np.testing.assert_allclose(cells.log_pdf(m), slow._ln_joint(m) - slow.log_evidence
-                               + np.where((m < PRIOR.ln_mass[0]) | (m > PRIOR.ln_mass[-1]), -np.inf, 0), atol=1e-8)
+    np.testing.assert_allclose(
+        cells.log_pdf(m),
+        slow._ln_joint(m) - slow.log_evidence + np.where((m < PRIOR.ln_mass[0]) | (m > PRIOR.ln_mass[-1]), -np.inf, 0),
+        atol=1e-8,
+    )
 
 
 def test_mixture_of_one_draw_is_that_draw():
@@ -125,8 +133,10 @@ def test_mixture_weights_against_their_definition():
         assert mixed.log_evidence == pytest.approx(np.log(np.exp(log_weight) @ np.exp(ln_z)))
 
         def moment(power, mixed=mixed):
-            return sum(quad(lambda m: m**power * np.exp(mixed.log_pdf(m)), a, b, epsrel=1e-10)[0]
-                       for a, b in zip(PRIOR.ln_mass[::4], np.append(PRIOR.ln_mass[4::4], PRIOR.ln_mass[-1])))
+            return sum(
+                quad(lambda m: m**power * np.exp(mixed.log_pdf(m)), a, b, epsrel=1e-10)[0]
+                for a, b in zip(PRIOR.ln_mass[::4], np.append(PRIOR.ln_mass[4::4], PRIOR.ln_mass[-1]))
+            )
 
         assert moment(0) == pytest.approx(1.0, abs=1e-8)
         assert moment(1) == pytest.approx(mixed.mean, abs=1e-7)

@@ -78,6 +78,10 @@ def test_bins_of_true_mass_would_fail_a_perfect_code(hundred_thousand):
     pit = posterior.cdf(ln_mass)
     thirds = np.array_split(pit[np.argsort(ln_mass)], 3)
     means = [third.mean() for third in thirds]
-    print("\nmean PIT in thirds of the true mass:", np.round(means, 2), "with total scatter",
-          round(float(np.hypot(TRUTH.scatter, SIGMA)), 3))
+    print(
+        "\nmean PIT in thirds of the true mass:",
+        np.round(means, 2),
+        "with total scatter",
+        round(float(np.hypot(TRUTH.scatter, SIGMA)), 3),
+    )
     assert means[0] < 0.45 and means[2] > 0.55

@@ -45,7 +45,9 @@ def ln_evidence():
     """ln Z(ln L_obs, z) for every draw, (..., draw): the exact cells on nodes, splined in what they depend on."""
     offset = np.linspace(-9.0, 9.0, 600)  # ln L_obs less alpha1
     splines = {
-        z: CubicSpline(offset, [SingleDraw(REFERENCE, x, SIGMA, z, Relation(alpha1=0.0)).log_evidence + x for x in offset])
+        z: CubicSpline(
+            offset, [SingleDraw(REFERENCE, x, SIGMA, z, Relation(alpha1=0.0)).log_evidence + x for x in offset]
+        )
         for z in REDSHIFTS
     }
 
@@ -117,11 +119,13 @@ def test_draws_inferred_with_the_objects_are_not_weighed_again(ln_evidence):
             relation = package_relation(alpha1=ALPHA1, log_weight=log_weight)
             objects = catalogue(ln_lum_obs[field], np.full(NUM_HALOS, z[field]))
             for relation_from, per_field in t.items():
+                # one small compiled call a field; the quantiles stand in for a second call to cdf
                 posterior = mass_posterior(
-                    objects, prior, relation, relation_from=relation_from, chunk_size=NUM_HALOS, quantile_levels=levels
+                    objects, prior, relation, relation_from=relation_from, chunk_size=10, quantile_levels=levels
                 )
-                pit = [np.interp(m, q, levels, left=0.01, right=0.99)
-                       for m, q in zip(ln_mass[field], posterior.quantiles)]
+                pit = [
+                    np.interp(m, q, levels, left=0.01, right=0.99) for m, q in zip(ln_mass[field], posterior.quantiles)
+                ]
                 per_field[field] = pull @ (np.array(pit) - 0.5)
         return {name: 2 * norm.sf(abs(t_of_fields(per_field))) for name, per_field in t.items()}
 

@@ -77,7 +77,9 @@ def report(name, p_right, p_wrong: dict, level):
     p_right = np.asarray(p_right)
     false_alarms = int((p_right < level).sum())
     print(f"\n{name}: level {level:g}, {p_right.size} keys")
-    print(f"  right model: {false_alarms} false alarms, smallest p {p_right.min():.2g}, median {np.median(p_right):.2f}")
+    print(
+        f"  right model: {false_alarms} false alarms, smallest p {p_right.min():.2g}, median {np.median(p_right):.2f}"
+    )
     power = {}
     for mistake, p in p_wrong.items():
         p = np.asarray(p)

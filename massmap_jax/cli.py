@@ -1,0 +1,380 @@
+"""The program `massmap-jax`: options in, the functions of `job` called, sentences out. No science here.
+
+Bad input ends with exit code 2 and one line on stderr. JAX is imported inside the commands, so `--help` is prompt.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from massmap_jax.errors import MassmapError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Halo masses and mass maps with honest error bars, from a catalogue.",
+)
+
+EXAMPLES_RUN = """
+Examples:
+
+    massmap-jax run clusters.fits --out result --lum L500 --z z --relation my_draws.csv --relation-from other_data
+
+    massmap-jax run mocks.txt --names z,lum_obs --sigma 0.05 --out result --no-map
+
+    massmap-jax run clusters.fits --out result --lum M500cUnc --sigma-plus M500cUnc_errPlus
+    --sigma-minus M500cUnc_errMinus --lum-scale 1e14 --relation identity --prior hmf --hmf-model Tinker08
+    --mass-definition 500c
+"""
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed, written to every output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No summary on stdout.")]
+Precision = Annotated[str, typer.Option("--precision", help="float32 or float64 on the device.")]
+
+
+@app.command(epilog=EXAMPLES_RUN)
+def run(
+    catalogue: Annotated[str, typer.Argument(help="CSV, ECSV, FITS (FILE[EXT]), Parquet or whitespace text.")],
+    out: Out,
+    overwrite: Overwrite = False,
+    lum: Annotated[str | None, typer.Option(help="Column of the luminosity (or mass proxy).")] = None,
+    z: Annotated[str | None, typer.Option(help="Column of the redshift.")] = None,
+    sigma: Annotated[str | None, typer.Option(help="Column of the luminosity error, or one number.")] = None,
+    sigma_kind: Annotated[str, typer.Option(help="The error is in ln, dex, or linear.")] = "ln",
+    sigma_plus: Annotated[str | None, typer.Option(help="Column of the upper bar.")] = None,
+    sigma_minus: Annotated[str | None, typer.Option(help="Column of the lower bar.")] = None,
+    min_snr: Annotated[float, typer.Option(help="Linear bars below this signal to noise are flagged.")] = 3.0,
+    ra: Annotated[str | None, typer.Option(help="Column of the right ascension, or x.")] = None,
+    dec: Annotated[str | None, typer.Option(help="Column of the declination, or y.")] = None,
+    position_unit: Annotated[str | None, typer.Option(help="deg, hourangle or arcmin.")] = None,
+    field_centre: Annotated[str | None, typer.Option(help="RA,DEC in degrees, of arcmin offsets.")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of the object id.")] = None,
+    duplicate_ids: Annotated[str, typer.Option(help="error, or row_number.")] = "error",
+    truth: Annotated[str | None, typer.Option(help="Column of the true mass in Msun, for simulations.")] = None,
+    names: Annotated[str | None, typer.Option(help="Column names a,b,c of a text file without header.")] = None,
+    lum_log: Annotated[str, typer.Option(help="The luminosity column is none, ln or log10.")] = "none",
+    lum_scale: Annotated[float, typer.Option(help="Multiplies the luminosity (1e14 for 1e14 Msun).")] = 1.0,
+    lum_unit: Annotated[str | None, typer.Option(help="Unit of the luminosity.")] = None,
+    relation: Annotated[str, typer.Option(help="bigmali2017, identity, or a file of draws.")] = "bigmali2017",
+    num_relation_draws: Annotated[int, typer.Option(help="Draws from a preset.")] = 100,
+    relation_from: Annotated[
+        str | None, typer.Option(help="this_catalogue, other_data or fixed_draws (default, said in the output).")
+    ] = None,
+    pivot: Annotated[float, typer.Option(help="identity: Msun per unit of the observable.")] = 1.0,
+    prior: Annotated[str, typer.Option(help="default, hmf, or a file (.npz; text z, M, density).")] = "default",
+    prior_per: Annotated[str, typer.Option(help="Density of a text prior: mass, ln_mass, log10_mass.")] = "mass",
+    prior_mass_unit: Annotated[str, typer.Option(help="Msun, or Msun/h with --h.")] = "Msun",
+    h: Annotated[float | None, typer.Option("--h", help="Little h of a prior in Msun/h.")] = None,
+    prior_snap: Annotated[str | None, typer.Option(help="upper: next redshift node up, as in 2017.")] = None,
+    prior_support: Annotated[str, typer.Option(help="extend, or sharp (table ends are physical).")] = "extend",
+    hmf_model: Annotated[str, typer.Option(help="hmf: mass function.")] = "Tinker10",
+    cosmology: Annotated[str, typer.Option(help="hmf: astropy cosmology.")] = "Planck18",
+    transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
+    mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
+    method: Annotated[
+        str, typer.Option(help="analytic, monte_carlo, importance or quadrature (the integral over L).")
+    ] = "analytic",
+    num_lum_draws: Annotated[int, typer.Option(help="Luminosity draws of a sampled method.")] = 100,
+    pixel_arcmin: Annotated[float | None, typer.Option(help="Pixel side; default about 1/64 of the field.")] = None,
+    num_map_draws: Annotated[int, typer.Option(help="Coherent draws of the map.")] = 100,
+    no_map: Annotated[bool, typer.Option("--no-map", help="Masses only.")] = False,
+    format: Annotated[str, typer.Option(help="Table: parquet, fits, csv or ecsv.")] = "parquet",
+    seed: Seed = 0,
+    precision: Precision = "float32",
+    quiet: Quiet = False,
+):
+    """Masses and mass map of a catalogue, into a new folder.
+
+    Writes masses.FORMAT, mass_map.fits, figures/ and run.json. Rows that cannot be used stay, with NaN and a flag.
+    """
+    start_jax(precision)
+    from massmap_jax.job import JobOptions, PriorOptions, check_options, check_output
+
+    check_output(out, overwrite, catalogue)
+    options = JobOptions(
+        prior=PriorOptions(
+            source=prior,
+            per=prior_per,
+            mass_unit=prior_mass_unit,
+            h=h,
+            snap=prior_snap,
+            support=prior_support,
+            hmf_model=hmf_model,
+            cosmology=cosmology,
+            transfer_model=transfer_model,
+            mass_definition=mass_definition,
+        ),
+        relation=relation,
+        num_relation_draws=num_relation_draws,
+        relation_from=relation_from,
+        pivot=pivot,
+        method=method,
+        num_lum_draws=num_lum_draws,
+        make_map=not no_map,
+        pixel_arcmin=pixel_arcmin,
+        num_map_draws=num_map_draws,
+        format=format,
+        seed=seed,
+    )
+    check_options(options)
+    columns = {
+        "lum": lum,
+        "z": z,
+        "sigma": _number_or_name(sigma),
+        "sigma_kind": sigma_kind,
+        "sigma_plus": sigma_plus,
+        "sigma_minus": sigma_minus,
+        "min_snr": min_snr,
+        "ra": ra,
+        "dec": dec,
+        "position_unit": position_unit,
+        "field_centre": _pair(field_centre),
+        "id": id,
+        "duplicate_ids": duplicate_ids,
+        "truth": truth,
+        "names": names.split(",") if names else None,
+        "lum_log": lum_log,
+        "lum_scale": lum_scale,
+        "lum_unit": lum_unit,
+    }
+
+    def read():
+        from massmap_jax.io import read_catalogue
+
+        return read_catalogue(catalogue, **columns)
+
+    _do(read, out, overwrite, options, quiet, {"catalogue": str(catalogue), "columns": columns})
+
+
+@app.command()
+def demo(
+    out: Out = Path("massmap_demo"),
+    num_halos: Annotated[int, typer.Option(help="Objects in the simulated field.")] = 20_000,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    precision: Precision = "float32",
+    quiet: Quiet = False,
+):
+    """The main job on an embedded simulated field, truth beside it.
+
+    The relation is not fitted yet: draws of the preset are used as they are (fixed_draws), which the output says.
+
+    Example:
+
+        massmap-jax demo --out demo
+    """
+    start_jax(precision)
+    import jax
+
+    from massmap_jax.job import JobOptions, check_options, check_output
+
+    check_output(out, overwrite)
+    # The field holds no halo below the table's lowest mass: its end is physical.
+    options = JobOptions(prior=PriorOptions(support="sharp"), seed=seed)
+    check_options(options)
+    _check_positive("num_halos", num_halos)
+
+    def read():
+        from massmap_jax.simulate import simulate_field
+
+        return simulate_field(jax.random.key(seed), num_halos).catalogue
+
+    _do(read, out, overwrite, options, quiet, {"catalogue": f"simulated field of {num_halos} halos"})
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv or .ecsv.")],
+    num_halos: Annotated[int, typer.Option(help="Objects drawn, before the flux limit.")] = 20_000,
+    flux_limit: Annotated[float | None, typer.Option(help="Drop objects with observed luminosity below this.")] = None,
+    side_arcmin: Annotated[float, typer.Option(help="Side of the square field.")] = 40.0,
+    z_max: Annotated[float, typer.Option(help="Largest redshift.")] = 3.5,
+    sigma: Annotated[float, typer.Option(help="Noise in ln L.")] = 0.05,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+):
+    """A simulated light cone, true masses beside the data, as a catalogue file.
+
+    Example:
+
+        massmap-jax simulate --out field.fits --num-halos 5000 --flux-limit 8000
+    """
+    if out.exists() and not overwrite:
+        raise MassmapError(f"{out} exists and is left as it was: choose another name or pass --overwrite")
+    _check_positive("num_halos", num_halos)
+    start_jax("float32")
+    import jax
+    import numpy as np
+
+    from massmap_jax.job import JobOptions, check_options
+    from massmap_jax.simulate import simulate_field
+    from massmap_jax.writers import write_table
+
+    check_options(JobOptions(seed=seed))
+    field = simulate_field(
+        jax.random.key(seed),
+        num_halos,
+        side_arcmin=side_arcmin,
+        z_max=z_max,
+        sigma_ln_lum=sigma,
+        flux_limit=flux_limit,
+    )
+    cat = field.catalogue
+    columns = {
+        "id": cat.ids,
+        "ra": cat.ra,
+        "dec": cat.dec,
+        "z": cat.redshift,
+        "lum_obs": np.exp(cat.ln_lum_obs),
+        "sigma_ln_lum": cat.sigma_ln_lum,
+        "mass_true": np.exp(cat.truth_ln_mass),
+    }
+    meta = {
+        "seed": seed,
+        "mass_definition": field.prior.mass_definition,
+        "prior": field.prior.description,
+        "relation": field.relation.source,
+        "flux_limit": flux_limit,
+    }
+    write_table(out, columns, meta, {"ra": "deg", "dec": "deg", "mass_true": "solMass"}, overwrite=overwrite)
+    typer.echo(f"{out}: {len(cat)} of {num_halos} halos, z {cat.redshift.min():.3f} to {cat.redshift.max():.3f}")
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masses, map or result folder.")]):
+    """What a file or a result folder holds.
+
+    Example:
+
+        massmap-jax info result
+    """
+    from massmap_jax.info import describe_path
+
+    typer.echo(describe_path(path))
+
+
+def start_jax(precision: str) -> None:
+    """Settings a program may make and a library may not: precision, compilation cache, no windows, no warnings."""
+    if precision not in ("float32", "float64"):
+        raise MassmapError(f"precision {precision!r} is not known: give float32 or float64")
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import jax
+
+    jax.config.update("jax_enable_x64", precision == "float64")
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict) -> None:
+    """Read, compute and write behind a progress line; then a summary."""
+    from massmap_jax.job import Clock, compute, map_line, write_outputs
+    from massmap_jax.writers import atomic_directory
+
+    with atomic_directory(out, overwrite) as directory:
+        with _progress() as watch:
+            clock = Clock(watch)
+            with clock.stage("reading"):
+                catalogue = read()
+            result = compute(catalogue, options, clock)
+            record = write_outputs(directory, result, options, clock, record)
+    if quiet:
+        return
+    lines = [f"note: {_as_options(note)}" for note in result.notes]
+    lines += [result.posterior.summary()]
+    lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
+    lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
+    if result.mass_map is not None:
+        lines.append(map_line(result.mass_map))
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
+    lines += [f"seed {options.seed}; {seconds}", f"results in {out}"]
+    typer.echo("\n".join(lines))
+
+
+class _progress:
+    """A spinner with the stage's name on a terminal; nothing anywhere else."""
+
+    def __enter__(self):
+        self._status = None
+        if not sys.stderr.isatty():
+            return lambda stage: None
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("starting")
+        self._status.start()
+        return lambda stage: self._status.update(stage)
+
+    def __exit__(self, *_):
+        if self._status is not None:
+            self._status.stop()
+
+
+def _number_or_name(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _pair(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise MassmapError(f"field_centre is {text!r}: give RA,DEC in degrees, such as 150.1,2.2") from None
+    return first, second
+
+
+def _check_positive(name: str, number: int) -> None:
+    if number < 1:
+        raise MassmapError(f"{name} is {number}: give at least 1")
+
+
+def _as_options(sentence: str) -> str:
+    """Arguments of the library, as `lum_log='log10'`, in the words of the command line, `--lum-log log10`."""
+    known = set(run.__annotations__) | set(simulate.__annotations__)
+
+    def option(match):
+        name, value = match.group(1), match.group(2) or ""
+        return match.group(0) if name not in known else f"--{name.replace('_', '-')} {value.strip(chr(39))}".rstrip()
+
+    return re.sub(r"\b([a-z_]+)=('[^']*'|[\w.+-]+)?", option, sentence)
+
+
+def main() -> None:
+    """Entry point: every bad input is one line on stderr and exit code 2."""
+    import click
+
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except MassmapError as error:
+        message = _as_options(str(error))
+    except click.exceptions.UsageError as error:
+        message = error.format_message()
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("stopped: nothing was written", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except (OSError, MemoryError) as error:
+        message = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else "out of memory"
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
