@@ -1,7 +1,7 @@
 """The per-halo loop of the 2017 mass-map notebook, ported plainly: the reference for the package's speed.
 
-It keeps the notebook's way of working: for each of the n_S draws of (alpha, S) and for each mass, a frozen SciPy lognormal
-draws n_L luminosities (p3), and p4 is evaluated for one luminosity after the other. Nothing is slowed down on
+It keeps the notebook's way of working: for each of the n_S draws of (alpha, S) and for each mass, a frozen SciPy
+lognormal draws n_L luminosities (p3), and p4 is evaluated for one luminosity after the other. Nothing is slowed down on
 purpose; a second form, with the n_L evaluations of p4 in one array call and the SciPy distribution called without
 freezing it, shows how much of the time is the notebook's habits rather than the algorithm.
 

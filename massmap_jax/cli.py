@@ -76,7 +76,7 @@ def run(
     prior_snap: Annotated[str | None, typer.Option(help="upper: next redshift node up, as in 2017.")] = None,
     prior_support: Annotated[str, typer.Option(help="extend, or sharp (table ends are physical).")] = "extend",
     hmf_model: Annotated[str, typer.Option(help="hmf: mass function.")] = "Tinker10",
-    cosmology: Annotated[str, typer.Option(help="hmf: astropy cosmology.")] = "Planck18",
+    cosmology: Annotated[str, typer.Option(help="hmf: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95.")] = "Planck18",
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
     mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
     method: Annotated[
@@ -355,17 +355,25 @@ def _as_options(sentence: str) -> str:
     return re.sub(r"\b([a-z_]+)=('[^']*'|[\w.+-]+)?", option, sentence)
 
 
+def _value_given(error) -> str:
+    """The value that a usage error is about, which its own text may leave out."""
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        if option in sys.argv[:-1]:
+            return f" (given: {sys.argv[sys.argv.index(option) + 1]})"
+    return ""
+
+
 def main() -> None:
     """Entry point: every bad input is one line on stderr and exit code 2."""
-    import click
-
+    # typer carries its own copy of click in newer versions: take the class from where typer has it.
+    usage_error = typer.BadParameter.__bases__[0]
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except MassmapError as error:
         message = _as_options(str(error))
-    except click.exceptions.UsageError as error:
-        message = error.format_message()
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except usage_error as error:
+        message = error.format_message() + _value_given(error)
+    except (typer.Abort, KeyboardInterrupt):
         print("stopped: nothing was written", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:

@@ -28,8 +28,15 @@ USUAL_NAMES = {
             "z_cl",
             "zcl",
             "z_clus",
+            # Not after z_spec: where both stand, most objects often have the photometric one only.
+            "z_phot",
+            "zphot",
+            "photoz",
+            "photo_z",
+            "z_lambda",
+            "z_photo",
         },
-        {"z_phot", "zphot", "photoz", "photo_z", "z_lambda", "z_photo", "redshift_true", "z_true"},
+        {"redshift_true", "z_true"},
     ),
     "ra": (
         {"ra", "radeg", "ra_deg", "right_ascension", "rah", "ra_hour", "ra_hours", "ra_hr"},
@@ -108,13 +115,13 @@ def choose_column(
         if len(set(found)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"
-                f" one with {option}"
+                f" one with {option}="
             )
         if found:
             return _named_column(table, found[0], option), (f"{role} column: guessed {found[0]!r}",)
     if required:
         raise MassmapError(
-            f"no column of {table.label} has a usual name for the {role}: choose it with {option};"
+            f"no column of {table.label} has a usual name for the {role}: choose it with {option}=;"
             f" {_listed(table)}"
         )
     return None, ()
@@ -125,14 +132,14 @@ def _named_column(table: ColumnTable, name: str, option: str) -> str:
     same = same or [other for other in table.names if other.lower() == name.lower()]
     if len(same) > 1:
         raise MassmapError(
-            f"{table.label} has {len(same)} columns called {name!r}, so {option} is ambiguous: rename the "
+            f"{table.label} has {len(same)} columns called {name!r}, so {option}= is ambiguous: rename the "
             "repeated one"
         )
     if same:
         return same[0]
     by_lower = {other.lower(): other for other in table.names}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    hint = f"; did you mean {by_lower[near[0]]!r}?" if near else f": choose another with {option};"
+    hint = f"; did you mean {by_lower[near[0]]!r}?" if near else f": choose another with {option}=;"
     raise MassmapError(f"no column {name!r} in {table.label}{hint} {_listed(table)}")
 
 
@@ -142,6 +149,6 @@ def _listed(table: ColumnTable) -> str:
     note = (
         ""
         if not any("no header" in note for note in table.notes)
-        else "; the file has no header, so name its columns with names"
+        else "; the file has no header, so name its columns with names="
     )
     return f"columns: {shown}{more}{note}"

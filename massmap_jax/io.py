@@ -147,8 +147,9 @@ def read_catalogue(
     if not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
+        log = f", with lum_log={lum_log!r}," if lum_log != "none" else ""
         raise MassmapError(
-            f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): are"
+            f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): are{log}"
             f" {lum_name!r} (luminosity) and {z_name!r} (redshift) the right columns, in the right units?"
         )
     return catalogue
@@ -240,8 +241,10 @@ def read_relation(path) -> dict[str, np.ndarray]:
             " draw per row"
         )
     rows = max(values.size for values in draws.values())
+    if rows == 0:
+        raise MassmapError(f"{path} has no rows: a relation needs at least one draw")
     for name, values in draws.items():
-        if values.size not in (1, rows) or rows == 0:
+        if values.size not in (1, rows):
             raise MassmapError(
                 f"relation parameter {name!r} of {path} has {values.size} draws where another has {rows}:"
                 " give one per draw"

@@ -128,7 +128,8 @@ def mass_map(
     occupied = np.unique(pixel[on_map])
     sums = np.zeros(num_draws * occupied.size)
     offsets = np.arange(num_draws) * occupied.size
-    halos, rows = _device_halos(catalogue, None, on_map)
+    rows = np.flatnonzero(on_map)
+    halos = _device_halos(catalogue, None, rows)
     for picked, ln_mass in _draw_masses(halos, prior, relation.draw(chosen), key_mass, chunk_size):
         place = np.searchsorted(occupied, pixel[rows[picked]])
         np.add.at(sums, (place[:, None] + offsets).ravel(), np.exp(ln_mass.astype(np.float64)).ravel())
@@ -168,7 +169,8 @@ def _ln_shares(relation) -> np.ndarray:
 
 def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     """The draws with weights W_j proportional to the product over objects of Z_k(j) / A; refused when they collapse."""
-    halos, rows = _device_halos(catalogue, None, _usable_in_prior(catalogue, prior), need_keys=False)
+    rows = np.flatnonzero(_usable_in_prior(catalogue, prior))
+    halos = _device_halos(catalogue, None, rows, need_keys=False)
     total = np.zeros(relation.num_draws)
     chunk_size = chunk_size or _auto_chunk(relation, "analytic", 1)
 

@@ -105,6 +105,14 @@ def _by_panel(density: Float[Array, "node"], panels: int):
     return density, density @ jnp.asarray(_w, dtype=density.dtype)
 
 
+def end_densities(density: Float[Array, "node"]):
+    """Densities at the low and the high end of the interval, which are no nodes."""
+    to_powers = jnp.asarray(_TO_POWERS, dtype=density.dtype)
+    first, last = density[:NODES] @ to_powers, density[-NODES:] @ to_powers
+    signs = jnp.asarray((-1.0) ** np.arange(NODES), dtype=density.dtype)
+    return (first * signs).sum(), last.sum()
+
+
 def panel_cdf(density: Float[Array, "node"], low, high, panels: int, ln_mass) -> Float[Array, "..."]:
     """P(ln M <= ln_mass) of the density (any normalisation) given at the panel nodes."""
     density, mass = _by_panel(density, panels)

@@ -80,6 +80,12 @@ def _new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _settle(figure: "Figure") -> None:
+    """Lay out once now: with axes of fixed aspect the engine needs two rounds, and drawing gives the second."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+
+
 def _axes(ax: "Axes | None", width: float = _COLUMN, height: float = 3.0) -> "Axes":
     return _new_figure(width, height).subplots() if ax is None else ax
 
@@ -269,6 +275,7 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
         bar.solids.set_alpha(1)
         _size_legend(ax, area, log10_mass, without.any(), posterior.prior.mass_definition)
     ax.set_title(f"{_count(index.size)} with a mass" + (f", {without.sum():,} without" if without.any() else ""))
+    _settle(ax.figure)
     return ax
 
 
@@ -536,6 +543,7 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
         bar.set_label(label)
     ax.set_title(title)
     _empty_legend(ax, mass_map)
+    _settle(ax.figure)
     return ax
 
 
@@ -587,6 +595,7 @@ def map_panels(mass_map: "MassMap") -> "Figure":
     figure.supylabel(y_label, fontsize=8)
     symbol = f"${_mass_symbol(mass_map.mass_definition)}$"
     figure.suptitle(f"halo mass {symbol} in a pixel: {_map_title(mass_map)}", fontsize=8)
+    _settle(figure)
     return figure
 
 
@@ -695,7 +704,7 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
                   rasterized=True)  # fmt: skip
         _truth_band(ax, median, truth)
     bars = np.abs(np.stack([low, high])[:, shown] - median[shown])
-    label = "median and 68 % interval" + (f", {shown.size} objects" if shown.size < index.size else "")
+    label = "median, 68 % interval" + (f"\nof {shown.size} objects" if shown.size < index.size else "")
     ax.errorbar(
         truth[shown],
         median[shown],

@@ -112,35 +112,33 @@ class MassPosterior(eqx.Module):
         """ln density per ln M of some rows on a grid: (grid (mass,), values (row, mass)); default grid: the prior's."""
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
         rows = np.atleast_1d(np.arange(len(self))[rows])
-        values = self._evaluate("log_pdf", (grid,), grid.size, rows=rows, per_row=False, chunk_size=16)
-        return grid, values[rows]
+        return grid, self._evaluate("log_pdf", (grid,), grid.size, rows=rows, per_row=False, chunk_size=16)
 
     def _evaluate(self, request, arguments, size, *, rows=None, per_row=True, key_sample=None, chunk_size=None):
-        """Recompute each row's panel and ask it something; NaN for unusable rows."""
-        halos, usable_rows = _device_halos(
-            self.catalogue,
-            self.extra,
-            self.usable,
-            rows=rows,
-            need_keys=request == "sample" or self.method in SAMPLED_METHODS,
-        )
-        result = np.full((len(self), size), np.nan)
-        settings = _settings(self.method, self.relation_from, self.num_lum_draws)
+        """Recompute the panels of some rows (default all) and ask them something; NaN for unusable rows."""
+        asked = np.arange(len(self)) if rows is None else rows
+        result = np.full((asked.size, size), np.nan)
+        places = np.flatnonzero(self.usable[asked])
+        need_keys = request == "sample" or self.method in SAMPLED_METHODS
+        halos = _device_halos(self.catalogue, self.extra, asked[places], need_keys=need_keys)
+        chunk_size = chunk_size or self.chunk_size
+        if request == "sample":  # about a dozen numbers live per draw
+            chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
         for chosen, outputs in _run(
             halos,
             self.prior,
             self.relation.as_batch(),
             self.selection,
             self.key,
-            chunk_size or self.chunk_size,
+            chunk_size,
             request=request,
-            arguments=tuple(a[usable_rows] for a in arguments) if per_row else (),
+            arguments=tuple(a[asked[places]] for a in arguments) if per_row else (),
             shared=() if per_row else arguments,
             key_sample=key_sample,
             size=size,
-            **settings,
+            **_settings(self.method, self.relation_from, self.num_lum_draws),
         ):
-            result[usable_rows[chosen]] = outputs
+            result[places[chosen]] = outputs
         return result
 
     def to_table(self) -> dict[str, np.ndarray]:
@@ -249,7 +247,8 @@ def mass_posterior(
     levels = _check_levels(quantile_levels)
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0
-    halos, rows = _device_halos(catalogue, extra, usable, need_keys=method in SAMPLED_METHODS)
+    rows = np.flatnonzero(usable)
+    halos = _device_halos(catalogue, extra, rows, need_keys=method in SAMPLED_METHODS)
     _halos.check_noise(halos, relation, method, prior)
     chunk_size = chunk_size or _auto_chunk(relation, method, num_lum_draws)
     selection = NoSelection() if selection is None else selection
@@ -356,13 +355,8 @@ def _auto_chunk(relation, method: str, num_lum: int) -> int:
     return int(2 ** np.clip(np.floor(np.log2(budget / per_halo)), 4, 16))
 
 
-def _device_halos(catalogue, extra, usable, *, rows=None, need_keys=True) -> tuple[_halos.Halos, np.ndarray]:
-    """Usable rows (among `rows`) as host arrays in the layout of the kernel, and their row numbers."""
-    if rows is not None:
-        chosen = np.zeros_like(usable)
-        chosen[rows] = True
-        usable = usable & chosen
-    rows = np.flatnonzero(usable)
+def _device_halos(catalogue, extra, rows, *, need_keys=True) -> _halos.Halos:
+    """Some usable rows as host arrays in the layout of the kernel."""
     z = catalogue.redshift_nodes[rows]
     with np.errstate(divide="ignore"):
         ln_z_weight = np.log(catalogue.redshift_weights[rows])
@@ -372,7 +366,7 @@ def _device_halos(catalogue, extra, usable, *, rows=None, need_keys=True) -> tup
     table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
     ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
     hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
-    return _halos.Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table), rows
+    return _halos.Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
 
 
 def _run(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
@@ -490,7 +484,8 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
 
 
 def _mode(ln_mass, density, low, high):
-    """Peak of the parabola through the highest node and its neighbours in ln density (exact for a Gaussian)."""
+    """Highest of: the parabola through the highest node and its neighbours in ln density (exact for a Gaussian), and
+    the two ends of the interval, where a table that ends cuts the posterior off."""
     # The first index of the maximum (argmax is a slow reduction on CPU).
     index = jnp.arange(density.shape[0])
     top = jnp.clip(jnp.where(density == density.max(), index, density.shape[0]).min(), 1, density.shape[0] - 2)
@@ -499,11 +494,13 @@ def _mode(ln_mass, density, low, high):
     tiny = jnp.finfo(density.dtype).tiny
     y = jnp.log(jnp.maximum(density[three], tiny))
     left, right = (y[1] - y[0]) / -x[0], (y[2] - y[1]) / x[2]
-    curvature = (right - left) / (x[2] - x[0])
-    at_edge = jnp.where(right > 0, high, low)
-    slope_at_top = left + curvature * -x[0]
-    peak = jnp.clip(ln_mass[top] - slope_at_top / (2 * jnp.where(curvature < 0, curvature, -1.0)), low, high)
-    return jnp.where(curvature < 0, peak, at_edge)
+    curvature = jnp.minimum((right - left) / (x[2] - x[0]), -tiny)
+    slope = left + curvature * -x[0]  # at the highest node
+    offset = jnp.clip(-slope / (2 * curvature), low - ln_mass[top], high - ln_mass[top])
+    candidates = jnp.stack([ln_mass[top] + offset, low, high])
+    ends = jnp.log(jnp.maximum(jnp.stack(panels.end_densities(density)), tiny))
+    values = jnp.concatenate([(y[1] + slope * offset + curvature * offset**2)[None], ends])
+    return candidates[jnp.argmax(values)]
 
 
 def _all_normals(halo, relation, key, num_lum):

@@ -6,6 +6,7 @@ dn/dM, dn/dlnM and dn/dlog10M cannot be confused after `from_table`, and float32
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from massmap_jax.errors import MassmapError
 
 _BATCH = 1024
 _NORM_NODES = 8
-_DEFAULT = Path(__file__).parent / "data" / "tinker10_planck18_200m.npz"
+DEFAULT_TABLE = Path(__file__).parent / "data" / "tinker10_planck18_200m.npz"
 
 
 def _mean_ratio(difference):
@@ -180,7 +181,7 @@ class MassPrior(eqx.Module):
     @classmethod
     def default(cls) -> "MassPrior":
         """The shipped table: Tinker et al. 2010, Planck18, 200m, Eisenstein-Hu transfer (scripts/make_default_prior.py)."""
-        return cls.load(_DEFAULT)
+        return cls.load(DEFAULT_TABLE)
 
     def save(self, path) -> None:
         """Write a .npz that `load` reads back unchanged (float64)."""
@@ -371,11 +372,11 @@ class MassPrior(eqx.Module):
 
     def log_prob(self, ln_mass, z) -> Float[Array, "..."]:
         """ln p(ln M | z), density per ln M; -inf outside the mass nodes, NaN outside the redshift nodes."""
-        return _batched(self._log_prob, ln_mass, z)
+        return _batched(self, "_log_prob", ln_mass, z)
 
     def cdf(self, ln_mass, z) -> Float[Array, "..."]:
         """P(ln M' <= ln_mass | z)."""
-        return _batched(self._cdf, ln_mass, z)
+        return _batched(self, "_cdf", ln_mass, z)
 
     def sample(self, key: Array, z) -> Float[Array, "..."]:
         """One ln M for each redshift, by the inverse of the CDF (cell widths included: dn/dM is not a probability)."""
@@ -384,7 +385,7 @@ class MassPrior(eqx.Module):
         # A float32 uniform has steps of 1e-7; the second one fills the first step, so the massive tail is resolved.
         step = 2.0**-23
         whole = jnp.floor(jax.random.uniform(key_high, z.shape) / step)
-        return _batched(self._inverse_survival, (whole + jax.random.uniform(key_low, z.shape)) * step, z)
+        return _batched(self, "_inverse_survival", (whole + jax.random.uniform(key_low, z.shape)) * step, z)
 
     def log_evidence(self, ln_mass_centre, z, width) -> Float[Array, "..."]:
         """G: ln of the integral of p(ln M|z) N(ln M; ln_mass_centre, width^2) d ln M.
@@ -392,11 +393,11 @@ class MassPrior(eqx.Module):
         With ln_mass_centre = ln alpha3 + [ln L_obs - alpha1 - alpha4 ln(1+z)] / alpha2 and
         width = sqrt(S^2 + sigma^2) / alpha2, the evidence of an object is ln Z = -ln L_obs - ln alpha2 + G.
         """
-        return _batched(self._log_evidence, ln_mass_centre, z, width)
+        return _batched(self, "_log_evidence", ln_mass_centre, z, width)
 
     def conditional_quantile(self, normal_score, ln_mass_centre, z, width) -> Float[Array, "..."]:
         """Q: ln M at CDF level Phi(normal_score) of the density proportional to p(ln M|z) N(ln M; centre, width^2)."""
-        return _batched(self._conditional_quantile, normal_score, ln_mass_centre, z, width)
+        return _batched(self, "_conditional_quantile", normal_score, ln_mass_centre, z, width)
 
     def ln_beyond_edges(self, row, centre, width) -> Float[Array, ""]:
         """ln of the integral outside the mass nodes of prior x N(centre, width^2), ln p continued linearly.
@@ -416,11 +417,12 @@ class MassPrior(eqx.Module):
         return jnp.logaddexp(tail(row[0], low_slope, nodes[0], 1.0), tail(row[-1], high_slope, nodes[-1], -1.0))
 
 
-def _batched(function, *arguments):
-    """Broadcast the arguments and map the scalar function over them in blocks, so that memory stays bounded."""
+@partial(jax.jit, static_argnames="method")
+def _batched(prior, method, *arguments):
+    """Broadcast the arguments and map a scalar method over them in blocks, so that memory stays bounded."""
     arguments = jnp.broadcast_arrays(*(jnp.asarray(a, dtype=float) for a in arguments))
     flat = tuple(a.ravel() for a in arguments)
-    result = jax.lax.map(lambda a: function(*a), flat, batch_size=_BATCH)
+    result = jax.lax.map(lambda a: getattr(prior, method)(*a), flat, batch_size=_BATCH)
     return result.reshape(arguments[0].shape)
 
 

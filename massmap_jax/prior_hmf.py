@@ -241,11 +241,14 @@ def _cosmology(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple
     """The astropy cosmology, its name, sigma8 and n_s."""
     import astropy.cosmology
 
+    if isinstance(cosmology, str) and "=" in cosmology:
+        cosmology, given = _cosmology_from_text(cosmology)
+        sigma8, n_s = given.get("sigma8", sigma8), given.get("n_s", n_s)
     if isinstance(cosmology, str):
         if cosmology not in COSMOLOGIES:
             raise MassmapError(
-                f"cosmology {cosmology!r} is unknown; choose from {', '.join(COSMOLOGIES)} or pass an "
-                "astropy cosmology"
+                f"cosmology {cosmology!r} is unknown; choose from {', '.join(COSMOLOGIES)}, write the parameters as "
+                "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95', or pass an astropy cosmology"
             )
         flrw = getattr(astropy.cosmology, cosmology)
         name = cosmology
@@ -277,6 +280,28 @@ def _cosmology(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple
         if not 0.1 <= value <= upper:
             raise MassmapError(f"{label} must lie in 0.1 to {upper:g}, not {value:g}")
     return flrw, name, float(sigma8), float(n_s)
+
+
+def _cosmology_from_text(text: str) -> tuple[Any, dict[str, float]]:
+    """Flat LambdaCDM from "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95" (Tcmb0 = 2.725 where not given)."""
+    from astropy.cosmology import FlatLambdaCDM
+
+    needed, optional = ("H0", "Om0", "Ob0", "sigma8", "n_s"), ("Tcmb0",)
+    try:
+        given = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        given = {}
+    if not set(needed) <= given.keys() <= set(needed + optional):
+        raise MassmapError(
+            f"cosmology {text!r} cannot be read: give {', '.join(needed)} (and Tcmb0 if not 2.725), such as "
+            "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95'"
+        )
+    name = ", ".join(f"{key} = {value:g}" for key, value in given.items() if key not in ("sigma8", "n_s"))
+    try:
+        flrw = FlatLambdaCDM(given["H0"], given["Om0"], given.get("Tcmb0", 2.725), Ob0=given["Ob0"], name=name)
+    except ValueError as error:
+        raise MassmapError(f"cosmology {text!r} is not possible: {error}") from None
+    return flrw, given
 
 
 def _native_definition(

@@ -10,7 +10,7 @@ import numpy as np
 
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.prior import _DEFAULT as DEFAULT_TABLE
+from massmap_jax.prior import DEFAULT_TABLE as DEFAULT_TABLE
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 
@@ -116,9 +116,7 @@ def simulate_field(
     sample variance in redshift on top.
     """
     if not isinstance(num_halos, int | np.integer) or num_halos < 1:
-        raise MassmapError(
-            f"num_halos is {num_halos!r}, and a field needs a whole number of objects, at least 1"
-        )
+        raise MassmapError(f"num_halos is {num_halos!r}, and a field needs a whole number of objects, at least 1")
     for name, value in [
         ("side_arcmin", side_arcmin),
         ("z_max", z_max),
@@ -141,9 +139,7 @@ def simulate_field(
         )
     sigma = np.asarray(sigma_ln_lum, np.float64)
     if sigma.shape not in ((), (num_halos,)):
-        raise MassmapError(
-            f"sigma_ln_lum has shape {sigma.shape}; give one number or one per object, ({num_halos},)"
-        )
+        raise MassmapError(f"sigma_ln_lum has shape {sigma.shape}; give one number or one per object, ({num_halos},)")
     sigma = np.broadcast_to(sigma, (num_halos,))
     if not np.all(np.isfinite(sigma) & (sigma >= 0)):
         row = int(np.argmin(np.isfinite(sigma) & (sigma >= 0)))

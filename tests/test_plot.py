@@ -75,8 +75,9 @@ def check_legible(figure, skip_overlap=()):
             low, high = sorted(axis.get_view_interval())
             labels = [
                 label.get_window_extent(renderer)
-                for place, label in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
-                if label.get_visible() and label.get_text() and low <= place <= high
+                for tick in axis.get_major_ticks()
+                for label in (tick.label1, tick.label2)
+                if label.get_visible() and label.get_text() and low <= tick.get_loc() <= high
             ]
             for i, one in enumerate(labels):
                 assert not any(one.overlaps(other) for other in labels[i + 1 :]), axis.get_label().get_text()

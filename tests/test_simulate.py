@@ -58,9 +58,7 @@ def test_redshifts_follow_the_default_density(field, table):
     z, dndz = table["dndz_z"][keep], table["dndz"][keep]
     cdf = np.concatenate([[0], np.cumsum(np.diff(z) * (dndz[1:] + dndz[:-1]))])
     fine = np.linspace(0, 3.5, 5001)  # linear dN/dz makes the CDF a parabola between nodes
-    fine_cdf = np.concatenate(
-        [[0], np.cumsum(np.diff(fine) * np.convolve(np.interp(fine, z, dndz), [1, 1], "valid"))]
-    )
+    fine_cdf = np.concatenate([[0], np.cumsum(np.diff(fine) * np.convolve(np.interp(fine, z, dndz), [1, 1], "valid"))])
     assert cdf[-1] == pytest.approx(fine_cdf[-1], rel=1e-6)
     observed = field.catalogue.redshift
     assert observed.min() > 0 and observed.max() <= 3.5
@@ -69,9 +67,7 @@ def test_redshifts_follow_the_default_density(field, table):
 
 
 def test_redshifts_follow_a_given_density():
-    z = simulate_field(
-        jax.random.key(2), NUM, redshift=([0.5, 1.5], [0.0, 7.0]), centre=None
-    ).catalogue.redshift
+    z = simulate_field(jax.random.key(2), NUM, redshift=([0.5, 1.5], [0.0, 7.0]), centre=None).catalogue.redshift
     assert kstest(z, lambda x: np.clip(x - 0.5, 0, 1) ** 2).pvalue > 1e-3
 
 

@@ -1,4 +1,4 @@
-"""The posterior of ln M of one object, slowly: exact cells, adaptive quadrature, mixtures over relation draws, 2017 loop.
+"""The posterior of ln M of one object, slowly: exact cells, quadrature, mixtures over relation draws, the 2017 loop.
 
 The model (all logs natural): ln L_obs | M ~ N(alpha1 + alpha2 ln(M / alpha3) + alpha4 g(z), S^2 + sigma^2) with
 g = ln(1 + z) or ln E(z), and M from `PriorReference`. The evidence Z is a density per unit L_obs.
@@ -6,6 +6,7 @@ g = ln(1 + z) or ln E(z), and M from `PriorReference`. The evidence Z is a densi
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.integrate import quad
@@ -172,7 +173,7 @@ class SingleDrawByQuadrature(_OneDimensional):
         ladder = self.mode + reach / 12 * np.arange(-12, 13)
         ladder = ladder[(ladder > self.ln_mass[0]) & (ladder < self.ln_mass[-1])]
         self._edges = np.unique(np.concatenate([self.ln_mass, ladder]))
-        self._piece = np.array([self._integrate(_one, a, b) for a, b in zip(self._edges, self._edges[1:])])
+        self._piece = np.array([self._integrate(_one, a, b) for a, b in pairwise(self._edges)])
         total = self._piece.sum()
         self.log_evidence = np.log(total) + self._ln_peak
         self._below = np.concatenate([[0.0], np.cumsum(self._piece)]) / total
@@ -213,7 +214,7 @@ class SingleDrawByQuadrature(_OneDimensional):
         return quad(integrand, low, high, epsabs=1e-14, epsrel=1e-11, limit=200)[0]
 
     def _expect(self, weight):
-        return sum(self._integrate(weight, a, b) for a, b in zip(self._edges, self._edges[1:])) / self._total
+        return sum(self._integrate(weight, a, b) for a, b in pairwise(self._edges)) / self._total
 
     def _find_edge(self, relation, reach):
         outside = 0.0
@@ -233,7 +234,7 @@ class SingleDrawByQuadrature(_OneDimensional):
             points = np.concatenate([[low], ladder[inner], [high]])
             outside += sum(
                 quad(lambda m: math.exp(ln_extended(m) - self._ln_peak), a, b, epsabs=1e-14, epsrel=1e-11, limit=200)[0]
-                for a, b in zip(points, points[1:])
+                for a, b in pairwise(points)
             )
         return outside / (outside + self._total)
 
@@ -305,9 +306,7 @@ class Mixture(_OneDimensional):
         narrowest = min(part.width for part in self.parts)
         pieces = int(np.ceil(4 * np.diff(self.ln_mass).max() / narrowest))
         edges = np.unique(
-            np.concatenate(
-                [a + (b - a) * np.arange(pieces + 1) / pieces for a, b in zip(self.ln_mass, self.ln_mass[1:])]
-            )
+            np.concatenate([a + (b - a) * np.arange(pieces + 1) / pieces for a, b in pairwise(self.ln_mass)])
         )
         half = np.diff(edges)[:, None] / 2
         m = (edges[:-1, None] + half) + half * node

@@ -1,5 +1,7 @@
 """The references against each other: closed form against adaptive quadrature, and the 2017 loop against both."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -38,8 +40,7 @@ def integral_of_prior(prior, z, upper=None):
     nodes = prior.ln_mass if upper is None else np.append(prior.ln_mass[prior.ln_mass < upper], upper)
     row = prior.row(z)
     return sum(
-        quad(lambda m: np.exp(np.interp(m, prior.ln_mass, row)), a, b, epsrel=1e-12)[0]
-        for a, b in zip(nodes, nodes[1:])
+        quad(lambda m: np.exp(np.interp(m, prior.ln_mass, row)), a, b, epsrel=1e-12)[0] for a, b in pairwise(nodes)
     )
 
 

@@ -1,8 +1,8 @@
 """Which weights mix the relation draws: each choice is right in its own setting, and wrong in the other.
 
-Fields of 5 objects share one relation, whose alpha1 is known only to +-0.4 (18 times the 2017 width). What is known is NUM_DRAWS equally likely
-values, and each field's truth is one of them, so that the mixture has no Monte Carlo error and the right answer is
-exactly calibrated.
+Fields of 5 objects share one relation, whose alpha1 is known only to +-0.4 (18 times the 2017 width). What is known is
+NUM_DRAWS equally likely values, and each field's truth is one of them, so that the mixture has no Monte Carlo error
+and the right answer is exactly calibrated.
 
 External draws (`other_data`): one object's posterior weighs a draw by that object's evidence Z_k. With equal weights
 (`fixed_draws`) the object does not update the draws, and the PIT over objects fails.
@@ -16,12 +16,12 @@ divided by its own scatter over fields.
 
 import numpy as np
 import pytest
+from reference.posterior_reference import Relation, SingleDraw
 from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp, ndtri
 from scipy.stats import norm
 
 from massmap_jax.posterior import mass_posterior
-from reference.posterior_reference import Relation, SingleDraw
 from statistical.universe import (
     NUM_KEYS,
     REFERENCE,

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from reference.posterior_reference import Mixture, Relation
 from scipy.stats import kstest
 
-from reference.posterior_reference import Mixture, Relation
 from statistical.universe import REFERENCE, SIGMA, TABLE, TRUTH, package_prior, package_relation, posterior_of
 
 NUMBER = 1_000_000

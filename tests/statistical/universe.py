@@ -1,15 +1,15 @@
-"""Simulated objects from the reference prior in plain NumPy, the package's answer to them, and the tests' statistics."""
+"""Simulated objects from the reference prior in plain NumPy, the package's answer to them, and test statistics."""
 
 import numpy as np
+from reference.posterior_reference import Relation
+from reference.prior_reference import PriorReference
+from reference.tables import schechter_table
 from scipy.stats import kstest, norm
 
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
-from reference.posterior_reference import Relation
-from reference.prior_reference import PriorReference
-from reference.tables import schechter_table
 
 TABLE = schechter_table()
 REFERENCE = PriorReference(*TABLE, per="mass")
