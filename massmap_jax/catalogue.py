@@ -145,9 +145,7 @@ class HaloCatalogue(eqx.Module):
         truth = None if truth_mass is None else as_float64(truth_mass, "truth_mass", rows=n)
         if (ra is None) != (dec is None):
             given, lacking = ("dec", "ra") if ra is None else ("ra", "dec")
-            raise MassmapError(
-                f"{given} is given without {lacking}: give both columns of the position, or neither"
-            )
+            raise MassmapError(f"{given} is given without {lacking}: give both columns of the position, or neither")
         id_values, id_missing = (np.arange(n), np.zeros(n, bool)) if ids is None else as_ids(ids, rows=n)
         key_number = _row_numbers_if_repeated(id_values, id_missing, duplicate_ids)
 
@@ -242,9 +240,7 @@ def _sigma_flags(sigma: np.ndarray, known: np.ndarray) -> np.ndarray:
     told = (known & int(SIGMA_BAD)) != 0
     # An error of 99 in ln L is no error of anything.
     missing = ~np.isfinite(sigma) | is_positive_sentinel(sigma)
-    return _bit(missing & ~told, Flag.SIGMA_MISSING) | _bit(
-        (sigma < 0) & np.isfinite(sigma), Flag.SIGMA_NEGATIVE
-    )
+    return _bit(missing & ~told, Flag.SIGMA_MISSING) | _bit((sigma < 0) & np.isfinite(sigma), Flag.SIGMA_NEGATIVE)
 
 
 def _redshift_flags(z: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -273,6 +269,4 @@ def _row_numbers_if_repeated(ids: np.ndarray, missing: np.ndarray, duplicate_ids
         )
     first_row = {}
     repeated = np.array([first_row.setdefault(x, row) != row for row, x in enumerate(listed)])
-    raise MassmapError(
-        f"ids are not unique: an earlier id comes again in {rows_text(repeated, ids)}; {remedy}"
-    )
+    raise MassmapError(f"ids are not unique: an earlier id comes again in {rows_text(repeated, ids)}; {remedy}")

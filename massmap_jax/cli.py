@@ -76,7 +76,9 @@ def run(
     prior_snap: Annotated[str | None, typer.Option(help="upper: next redshift node up, as in 2017.")] = None,
     prior_support: Annotated[str, typer.Option(help="extend, or sharp (table ends are physical).")] = "extend",
     hmf_model: Annotated[str, typer.Option(help="hmf: mass function.")] = "Tinker10",
-    cosmology: Annotated[str, typer.Option(help="hmf: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95.")] = "Planck18",
+    cosmology: Annotated[
+        str, typer.Option(help="hmf: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95.")
+    ] = "Planck18",
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
     mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
     method: Annotated[
@@ -174,7 +176,7 @@ def demo(
     start_jax(precision)
     import jax
 
-    from massmap_jax.job import JobOptions, check_options, check_output
+    from massmap_jax.job import JobOptions, PriorOptions, check_options, check_output
 
     check_output(out, overwrite)
     # The field holds no halo below the table's lowest mass: its end is physical.
@@ -284,13 +286,12 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict) ->
     from massmap_jax.job import Clock, compute, map_line, write_outputs
     from massmap_jax.writers import atomic_directory
 
-    with atomic_directory(out, overwrite) as directory:
-        with _progress() as watch:
-            clock = Clock(watch)
-            with clock.stage("reading"):
-                catalogue = read()
-            result = compute(catalogue, options, clock)
-            record = write_outputs(directory, result, options, clock, record)
+    with atomic_directory(out, overwrite) as directory, _progress() as watch:
+        clock = Clock(watch)
+        with clock.stage("reading"):
+            catalogue = read()
+        result = compute(catalogue, options, clock)
+        record = write_outputs(directory, result, options, clock, record)
     if quiet:
         return
     lines = [f"note: {_as_options(note)}" for note in result.notes]

@@ -79,9 +79,7 @@ USUAL_NAMES = {
 }
 
 
-def choose_column(
-    table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False
-):
+def choose_column(table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False):
     """Name of the column that plays a role, and a note where it was guessed.
 
     Parameters
@@ -121,8 +119,7 @@ def choose_column(
             return _named_column(table, found[0], option), (f"{role} column: guessed {found[0]!r}",)
     if required:
         raise MassmapError(
-            f"no column of {table.label} has a usual name for the {role}: choose it with {option}=;"
-            f" {_listed(table)}"
+            f"no column of {table.label} has a usual name for the {role}: choose it with {option}=; {_listed(table)}"
         )
     return None, ()
 
@@ -132,8 +129,7 @@ def _named_column(table: ColumnTable, name: str, option: str) -> str:
     same = same or [other for other in table.names if other.lower() == name.lower()]
     if len(same) > 1:
         raise MassmapError(
-            f"{table.label} has {len(same)} columns called {name!r}, so {option}= is ambiguous: rename the "
-            "repeated one"
+            f"{table.label} has {len(same)} columns called {name!r}, so {option}= is ambiguous: rename the repeated one"
         )
     if same:
         return same[0]

@@ -2,4 +2,4 @@
 
 
 class MassmapError(ValueError):
-    """Bad input, told in one sentence: which column or argument, how many rows, the first one, its value, the remedy."""
+    """Bad input in one sentence: which column or argument, how many rows, the first one, its value, the remedy."""

@@ -136,8 +136,9 @@ def mixture_panel(
 ) -> Panel:
     """Posterior of one halo, mixed over relation draws.
 
-    `norm` is `prior.norm_coefficients()`. `normalise`: each draw's posterior is normalised and weighs exp(log_weight) (draws that know these objects, or may
-    not be updated by them); otherwise a draw weighs exp(log_weight) Z / A (the object itself updates external draws).
+    `norm` is `prior.norm_coefficients()`. `normalise`: each draw's posterior is normalised and weighs exp(log_weight)
+    (draws that know these objects, or may not be updated by them); otherwise a draw weighs exp(log_weight) Z / A (the
+    object itself updates external draws).
     """
     draws = relation.log_weight.shape[0]
     block = min(DRAW_BLOCK, draws)

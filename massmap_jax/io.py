@@ -106,8 +106,7 @@ def read_catalogue(
         found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
         if ra is not None or dec is not None:
             raise MassmapError(
-                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and"
-                f" {lacking}"
+                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
             )
         notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
         ra_name = dec_name = None
@@ -168,12 +167,7 @@ def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
 def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
     mass, unit = numbers(table, name, "true mass", notes), table.units.get(name, "")
     good = mass[np.isfinite(mass) & (mass > 0)]
-    if (
-        has_little_h(unit)
-        or name_has_little_h(name)
-        or is_log_unit(unit)
-        or (good.size and good.max() < 100.0)
-    ):
+    if has_little_h(unit) or name_has_little_h(name) or is_log_unit(unit) or (good.size and good.max() < 100.0):
         raise MassmapError(
             f"true mass column {name!r} of {table.label} (unit {unit!r}, largest {good.max(initial=0.0):g})"
             " is not in Msun: convert it to linear Msun without h"
@@ -181,9 +175,7 @@ def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
     return mass * split_unit_scale(unit)[0]
 
 
-def _position_unit(
-    table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]
-) -> str:
+def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:
     unit, lower = table.units.get(ra_name, "").lower(), ra_name.lower()
     known = {"deg": "deg", "degree": "deg", "degrees": "deg", "arcmin": "arcmin", "arcminute": "arcmin"}
     known |= dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle")
@@ -194,9 +186,7 @@ def _position_unit(
     if unit in known:
         return known[unit]
     if unit:
-        raise MassmapError(
-            f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees"
-        )
+        raise MassmapError(f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees")
     if lower in ("rah", "ra_hour", "ra_hours", "ra_hr"):
         guess = "hourangle"
     else:
@@ -231,14 +221,11 @@ def read_relation(path) -> dict[str, np.ndarray]:
         usual = ({name}, {"s"}) if name == "scatter" else ({name},)
         column, _ = choose_column(table, name, None, name, usual=usual)
         if column is not None:
-            draws[name] = np.atleast_1d(
-                as_float64(table.column(column), f"relation parameter {name!r} of {path}")
-            )
+            draws[name] = np.atleast_1d(as_float64(table.column(column), f"relation parameter {name!r} of {path}"))
     missing = [name for name in ("alpha1", "alpha2", "alpha4", "scatter") if name not in draws]
     if missing:
         raise MassmapError(
-            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha4 and scatter, one"
-            " draw per row"
+            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha4 and scatter, one draw per row"
         )
     rows = max(values.size for values in draws.values())
     if rows == 0:

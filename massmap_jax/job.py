@@ -188,12 +188,12 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "relation weights: fixed_draws, as relation_from was not given: the draws are external and these objects "
             "may not update them"
         )
-    if "unknown" not in (relation.mass_definition, prior.mass_definition):
-        if relation.mass_definition != prior.mass_definition:
-            raise MassmapError(
-                f"the relation is for {relation.mass_definition} masses and the prior for {prior.mass_definition}: "
-                "nothing is converted, so choose a prior of the relation's mass definition"
-            )
+    definitions = {relation.mass_definition, prior.mass_definition} - {"unknown"}
+    if len(definitions) > 1:
+        raise MassmapError(
+            f"the relation is for {relation.mass_definition} masses and the prior for {prior.mass_definition}: "
+            "nothing is converted, so choose a prior of the relation's mass definition"
+        )
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,
@@ -253,9 +253,9 @@ def _refuse_wrong_masses(posterior: MassPosterior) -> None:
         row = int(np.flatnonzero(posterior.usable)[np.argmax(lost)]) if edge.size else 0
         low, high = prior.ln_mass_min / np.log(10), prior.ln_mass_max / np.log(10)
         raise MassmapError(
-            f"the prior's mass range, log10(M/Msun) {low:.2f} to {high:.2f}, does not hold the catalogue: {lost.sum()} of "
-            f"{edge.size} objects have more than half of their posterior beyond its edge, first row {row}; check the "
-            "unit of the luminosity and the relation, or give a prior with a wider mass table"
+            f"the prior's mass range, log10(M/Msun) {low:.2f} to {high:.2f}, does not hold the catalogue: {lost.sum()} "
+            f"of {edge.size} objects have more than half of their posterior beyond its edge, first row {row}; check "
+            "the unit of the luminosity and the relation, or give a prior with a wider mass table"
         )
 
 
@@ -298,19 +298,23 @@ def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock
         save_all(figures, directory / "figures")
         for figure in figures.values():
             plt.close(figure)
-    record = record | meta | {
-        "options": asdict(options),
-        "rows": len(posterior),
-        "rows_with_mass": int(posterior.usable.sum()),
-        "flags": count(posterior.flag),
-        "notes": result.notes,
-        "map": None if image is None else _map_record(image),
-        "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
-        "seconds": clock.seconds,
-        "versions": versions(),
-        "device": str(jax.devices()[0]),
-        "float64": bool(jax.config.jax_enable_x64),
-    }
+    record = (
+        record
+        | meta
+        | {
+            "options": asdict(options),
+            "rows": len(posterior),
+            "rows_with_mass": int(posterior.usable.sum()),
+            "flags": count(posterior.flag),
+            "notes": result.notes,
+            "map": None if image is None else _map_record(image),
+            "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
+            "seconds": clock.seconds,
+            "versions": versions(),
+            "device": str(jax.devices()[0]),
+            "float64": bool(jax.config.jax_enable_x64),
+        }
+    )
     (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     return record
 
@@ -375,4 +379,3 @@ def map_line(mapped: MassMap) -> str:
         f"map: {mapped.grid.shape[1]} x {mapped.grid.shape[0]} pixels of {mapped.grid.pixel_arcmin:g} arcmin, "
         f"{int(mapped.nobj.sum())} objects, {mapped.n_outside} outside; total mass {total:.3e} +- {sd:.1e} Msun"
     )
-

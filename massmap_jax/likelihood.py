@@ -73,7 +73,7 @@ def _importance(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
 
 
 def importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
-    """ln of p3 p4 / q at luminosities drawn from q = p4 reversed about L_obs, ln L = ln L_obs + sigma normals; (lum,)."""
+    """ln of p3 p4 / q at luminosities drawn from q = p4 reversed, ln L = ln L_obs + sigma normals; (lum,)."""
     scatter = relation.scatter_ln_lum(ln_mass, z)
     offset = ln_lum_obs + sigma * normals - relation.mean_ln_lum(ln_mass, z)
     return -0.5 * (offset / scatter) ** 2 - (jnp.log(scatter) + _HALF_LN_2PI + ln_lum_obs)

@@ -48,14 +48,10 @@ def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
                 " for h = 0.7) and say lum_unit='Msun', or keep it by saying lum_unit='Msun/h'"
             )
         if not metadata and re.search(r"^mag(_|$)|_mag$|magnitude", name.lower()):
-            raise MassmapError(
-                f"{where} looks like magnitudes by its name: turn it into luminosities, or say lum_unit"
-            )
+            raise MassmapError(f"{where} looks like magnitudes by its name: turn it into luminosities, or say lum_unit")
         if is_log_unit(metadata) and lum_log == "none":
             remedy = (
-                "turn magnitudes into luminosities"
-                if "mag" in metadata.lower()
-                else "pass lum_log='log10' (or 'ln')"
+                "turn magnitudes into luminosities" if "mag" in metadata.lower() else "pass lum_log='log10' (or 'ln')"
             )
             raise MassmapError(f"{where} has the logarithmic unit {metadata!r}: {remedy}")
     elif metadata and metadata != lum_unit:
@@ -64,12 +60,10 @@ def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
     if unit_scale != 1.0 and lum_scale != 1.0:
         if lum_unit is not None:
             raise MassmapError(
-                f"lum_unit={lum_unit!r} holds a scale and lum_scale={lum_scale:g} gives another: keep one of"
-                " them"
+                f"lum_unit={lum_unit!r} holds a scale and lum_scale={lum_scale:g} gives another: keep one of them"
             )
         notes.append(
-            f"luminosity scale: {lum_scale:g} as given, in place of {unit_scale:g} in the file's unit"
-            f" {metadata!r}"
+            f"luminosity scale: {lum_scale:g} as given, in place of {unit_scale:g} in the file's unit {metadata!r}"
         )
     elif unit_scale != 1.0:
         lum_scale = unit_scale
@@ -92,14 +86,9 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, linear
     low, high, lower = good.min(), good.max(), name.lower().replace("catalog", "")
     named_log = "log" in lower or lower.startswith(("lg", "ln_"))
     # No halo has 60 Msun, no galaxy 60 Lsun or erg/s; a bare mass of 8 to 17 is 10^8 to 10^17 Msun.
-    physical = any(
-        word in unit.lower() for word in ("msun", "solmass", "m_sun", "lsun", "sollum", "l_sun", "erg")
-    )
+    physical = any(word in unit.lower() for word in ("msun", "solmass", "m_sun", "lsun", "sollum", "l_sun", "erg"))
     bare_mass = (
-        not unit
-        and low > 8.0
-        and high < 17.0
-        and ("mass" in lower or lower.startswith(("m200", "m500", "mvir")))
+        not unit and low > 8.0 and high < 17.0 and ("mass" in lower or lower.startswith(("m200", "m500", "mvir")))
     )
     if (low > 3.0 and high < 60.0 and (named_log or physical)) or bare_mass:
         raise MassmapError(
@@ -117,14 +106,10 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
         raise MassmapError(f"min_snr is {min_snr!r}: it must be above 1, where a bar reaches zero luminosity")
     none = np.zeros(raw.size, np.int32)
     if (plus is None) != (minus is None):
-        raise MassmapError(
-            "sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one"
-        )
+        raise MassmapError("sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one")
     if plus is not None:
         if sigma is not None:
-            raise MassmapError(
-                "sigma is given beside sigma_plus and sigma_minus: give either one error or two bars"
-            )
+            raise MassmapError("sigma is given beside sigma_plus and sigma_minus: give either one error or two bars")
         up, down = (
             _bar(table, lum_name, choose("error", x, option), notes)
             for x, option in ((plus, "sigma_plus"), (minus, "sigma_minus"))
@@ -161,13 +146,9 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
             required=kind != "ln",
         )
         if name is None:
-            notes.append(
-                f"luminosity error: no column given or guessed, {DEFAULT_SIGMA_LN_LUM} in ln L for all"
-            )
+            notes.append(f"luminosity error: no column given or guessed, {DEFAULT_SIGMA_LN_LUM} in ln L for all")
             unused = [
-                c
-                for c in table.names
-                if c.lower() in bars or c.lower().startswith((f"{lower}_err", f"e_{lower}"))
+                c for c in table.names if c.lower() in bars or c.lower().startswith((f"{lower}_err", f"e_{lower}"))
             ]
             if unused:
                 notes.append(

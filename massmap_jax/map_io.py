@@ -170,9 +170,7 @@ def read_map(path) -> dict[str, Any]:
             warnings.simplefilter("error", AstropyUserWarning)  # how astropy says that a file is cut short
             with fits.open(path, memmap=False) as hdus:
                 stored = {field: hdus[extension].data for field, (extension, _, _) in IMAGES.items()}
-                result = {
-                    field: image.astype(image.dtype.newbyteorder("=")) for field, image in stored.items()
-                }
+                result = {field: image.astype(image.dtype.newbyteorder("=")) for field, image in stored.items()}
                 header, cards = hdus[0].header, dict(hdus["MEAN"].header)
                 meta = {name: header[keyword] for name, (keyword, _) in (PROVENANCE | _COUNTS).items()}
                 meta |= json.loads(header.get(_EXTRA, "{}"))

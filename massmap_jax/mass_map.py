@@ -184,9 +184,9 @@ def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     ess = 1 / np.exp(2 * _ln_shares(updated)).sum()
     if ess < LEAST_ESS:
         raise MassmapError(
-            f"the {relation.num_draws} relation draws collapse to {ess:.1f} effective ones when all {rows.size} objects "
-            f"update them jointly, and a map needs {LEAST_ESS:.0f}: fit the relation with these draws as the prior and "
-            "use relation_from='this_catalogue', or do not let the objects update it, relation_from='fixed_draws'"
+            f"the {relation.num_draws} relation draws collapse to {ess:.1f} effective ones when all {rows.size} "
+            f"objects update them jointly, and a map needs {LEAST_ESS:.0f}: fit the relation with these draws as the prior "
+            "and use relation_from='this_catalogue', or do not let the objects update it, relation_from='fixed_draws'"
         )
     return updated
 

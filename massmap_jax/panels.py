@@ -39,11 +39,15 @@ class Blocks(NamedTuple):
     def of(cls, ln_density: Float[Array, "... mass"], nodes: Float[Array, "mass"], number: int = 32) -> "Blocks":
         """Blocks of a table of ln densities, linear between its nodes."""
         cells = nodes.shape[0] - 1
-        starts = np.unique(np.linspace(0, cells, min(number, cells) + 1).astype(int))
-        inner = [ln_density[..., i : j + 1] for i, j in zip(starts[:-1], starts[1:], strict=True)]
-        lowest = jnp.stack([part.min(axis=-1) for part in inner], axis=-1)
-        highest = jnp.stack([part.max(axis=-1) for part in inner], axis=-1)
-        return cls(lowest, highest, nodes[starts[:-1]], nodes[starts[1:]])
+        size = -(-cells // number)
+        # Padding repeats the last node: cells of no width.
+        short = -cells % size
+        nodes = jnp.concatenate([nodes, jnp.repeat(nodes[-1:], short)])
+        ln_density = jnp.concatenate([ln_density, jnp.repeat(ln_density[..., -1:], short, axis=-1)], axis=-1)
+        body = ln_density[..., :-1].reshape(*ln_density.shape[:-1], -1, size)
+        last = ln_density[..., size::size]
+        lowest, highest = jnp.minimum(body.min(axis=-1), last), jnp.maximum(body.max(axis=-1), last)
+        return cls(lowest, highest, nodes[:-1:size], nodes[size::size])
 
 
 def posterior_range(

@@ -263,9 +263,7 @@ class PixelGrid(eqx.Module):
         x, y = (v.ravel() for v in (_sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec)))
         finite = np.isfinite(x) & np.isfinite(y)
         if not finite.any():
-            raise MassmapError(
-                f"none of the {x.size} objects has a usable position, so there is nothing to map"
-            )
+            raise MassmapError(f"none of the {x.size} objects has a usable position, so there is nothing to map")
         x, y = x[finite], y[finite]
 
         if projection == "flat":

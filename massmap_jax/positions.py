@@ -35,9 +35,7 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
         Where most declinations are impossible, or the unit cannot be right.
     """
     if position_unit not in POSITION_UNITS:
-        raise MassmapError(
-            f"position_unit is {position_unit!r}: it must be one of {', '.join(POSITION_UNITS)}"
-        )
+        raise MassmapError(f"position_unit is {position_unit!r}: it must be one of {', '.join(POSITION_UNITS)}")
     if field_centre is not None and position_unit != "arcmin":
         raise MassmapError(
             f"field_centre is given but position_unit is {position_unit!r}: a centre belongs to offsets in"
@@ -70,13 +68,9 @@ def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.n
     try:
         ra0, dec0 = (float(angle) for angle in field_centre)
     except (TypeError, ValueError):
-        raise MassmapError(
-            f"field_centre is {field_centre!r}: it must be two numbers, RA and Dec in degrees"
-        ) from None
+        raise MassmapError(f"field_centre is {field_centre!r}: it must be two numbers, RA and Dec in degrees") from None
     if not (np.isfinite(ra0) and abs(dec0) <= 90.0):
-        raise MassmapError(
-            f"field_centre is ({ra0:g}, {dec0:g}): RA must be finite and Dec within -90 to 90 degrees"
-        )
+        raise MassmapError(f"field_centre is ({ra0:g}, {dec0:g}): RA must be finite and Dec within -90 to 90 degrees")
     xi, eta = (np.deg2rad(np.asarray(angle, np.float64) / 60.0) for angle in (x_arcmin, y_arcmin))
     sin0, cos0 = np.sin(np.deg2rad(dec0)), np.cos(np.deg2rad(dec0))
     north = cos0 - eta * sin0

@@ -127,7 +127,7 @@ class MassPrior(eqx.Module):
         density = np.atleast_2d(density)
         if density.shape != (redshift.size, mass.size):
             raise MassmapError(
-                f"prior density has shape {density.shape}, but {redshift.size} redshifts and {mass.size} masses were given"
+                f"prior density has shape {density.shape}, but there are {redshift.size} redshifts and {mass.size} masses"
             )
         if mass_unit == "Msun/h":
             if h is None or not 0 < h < 2:
@@ -180,7 +180,7 @@ class MassPrior(eqx.Module):
 
     @classmethod
     def default(cls) -> "MassPrior":
-        """The shipped table: Tinker et al. 2010, Planck18, 200m, Eisenstein-Hu transfer (scripts/make_default_prior.py)."""
+        """The shipped table (scripts/make_default_prior.py): Tinker et al. 2010, Planck18, 200m, Eisenstein-Hu."""
         return cls.load(DEFAULT_TABLE)
 
     def save(self, path) -> None:
@@ -216,7 +216,7 @@ class MassPrior(eqx.Module):
                 f"prior file {path} holds {sorted(table)}; it needs redshift, mass and density (or ln_density) per ln M"
             )
         meta = json.loads(str(table["meta"])) if "meta" in table else {}
-        ln_density = table["ln_density"] if "ln_density" in table else None
+        ln_density = table.get("ln_density")
         density = table["density"] if ln_density is None else np.exp(ln_density - ln_density.max(axis=1, keepdims=True))
         prior = cls.from_table(
             table["redshift"],
@@ -440,7 +440,7 @@ def _columns_to_grid(redshift, mass, density):
     nodes, counts = np.unique(redshift, return_counts=True)
     if np.any(counts != counts[0]) or not np.array_equal(redshift, np.repeat(nodes, counts[0])):
         raise MassmapError(
-            f"prior columns are not a grid: {nodes.size} redshifts with between {counts.min()} and {counts.max()} masses;"
+            f"prior columns are not a grid: {nodes.size} redshifts with {counts.min()} to {counts.max()} masses;"
             " sort the rows by redshift, then mass, with the same masses at every redshift"
         )
     mass = mass.reshape(nodes.size, -1)

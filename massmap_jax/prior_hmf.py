@@ -105,9 +105,7 @@ def hmf_table(
     log10_mass = _log10_mass_nodes(log10_mass_range, dlog10_mass)
     flrw, cosmology_name, sigma8, n_s = _cosmology(cosmology, sigma8, n_s)
     if transfer_model not in TRANSFER_MODELS:
-        raise MassmapError(
-            f"transfer_model {transfer_model!r} is unknown; choose from {', '.join(TRANSFER_MODELS)}"
-        )
+        raise MassmapError(f"transfer_model {transfer_model!r} is unknown; choose from {', '.join(TRANSFER_MODELS)}")
     if transfer_model == "CAMB" and not hmf.density_field.transfer_models.HAVE_CAMB:
         raise MassmapError("transfer_model 'CAMB' needs the package 'camb': pip install camb, or use 'EH'")
     mdef_model, mdef_params = _native_definition(hmf_model, mass_definition, flrw, redshift)
@@ -226,9 +224,7 @@ def _log10_mass_nodes(log10_mass_range: tuple[float, float], dlog10_mass: float)
             f"log10_mass_range must be (low, high) in log10 Msun with low < high, not ({low:g}, {high:g})"
         )
     if low < 3 or high > 18:
-        raise MassmapError(
-            f"log10_mass_range is log10 of Msun, in 3 to 18, not ({low:g}, {high:g}): pass 10, not 1e10"
-        )
+        raise MassmapError(f"log10_mass_range is log10 of Msun, in 3 to 18, not ({low:g}, {high:g}): pass 10, not 1e10")
     if not 0 < dlog10_mass <= (high - low) / 2:
         raise MassmapError(
             f"dlog10_mass must be above 0 and at most half of the mass range ({(high - low) / 2:g}), not "
@@ -273,9 +269,7 @@ def _cosmology(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple
         if not (flrw.Ob0 or 0) > 0:
             missing.append("Ob0 (in the astropy cosmology, for example Ob0=0.049)")
         if missing:
-            raise MassmapError(
-                f"cosmology {name!r} lacks {' and '.join(missing)}, needed for the power spectrum"
-            )
+            raise MassmapError(f"cosmology {name!r} lacks {' and '.join(missing)}, needed for the power spectrum")
     for label, value, upper in (("sigma8", sigma8, 10.0), ("n_s", n_s, 4.0)):
         if not 0.1 <= value <= upper:
             raise MassmapError(f"{label} must lie in 0.1 to {upper:g}, not {value:g}")
@@ -327,9 +321,7 @@ def _native_definition(
         }.get(hmf_model, "is unknown")
         raise MassmapError(f"hmf_model {hmf_model!r} {why}; choose from {', '.join(sorted(fits))}")
     if mass_definition not in MASS_DEFINITIONS:
-        raise MassmapError(
-            f"mass_definition {mass_definition!r} is unknown; choose from {', '.join(MASS_DEFINITIONS)}"
-        )
+        raise MassmapError(f"mass_definition {mass_definition!r} is unknown; choose from {', '.join(MASS_DEFINITIONS)}")
     mdef_model, mdef_params = MASS_DEFINITIONS[mass_definition]
     requested = getattr(mass_definitions, mdef_model)(**mdef_params)
     measured = fits[hmf_model].get_measured_mdef()

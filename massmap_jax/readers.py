@@ -51,9 +51,7 @@ def open_table(
     path, extension = _split_extension(str(source))
     kind = format or sniff_format(path)
     if names is not None and kind not in ("csv", "text"):
-        raise MassmapError(
-            f"names are given, but {path} is {kind} and names its own columns: leave names out"
-        )
+        raise MassmapError(f"names are given, but {path} is {kind} and names its own columns: leave names out")
     readers = {
         "fits": lambda: _read_fits(path, extension),
         "parquet": lambda: _read_parquet(path),
@@ -159,11 +157,7 @@ def _table_in_memory(source) -> ColumnTable:
 
 
 def _from_astropy(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:
-    units = {
-        name: str(table[name].unit)
-        for name in table.colnames
-        if getattr(table[name], "unit", None) is not None
-    }
+    units = {name: str(table[name].unit) for name in table.colnames if getattr(table[name], "unit", None) is not None}
     return ColumnTable(label, tuple(table.colnames), lambda name: as_plain(table[name]), units, notes)
 
 
@@ -172,9 +166,7 @@ def _read_fits(path: str, extension: str | None) -> ColumnTable:
     from astropy.table import Table
 
     with fits.open(path) as hdus:
-        tables = {
-            i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))
-        }
+        tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))}
         tables = {i: name for i, name in tables.items() if not isinstance(hdus[i], fits.CompImageHDU)}
         if not tables:
             raise MassmapError(f"{path} holds no table, only images: give a FITS file with a binary table")
@@ -216,9 +208,7 @@ def _read_parquet(path: str) -> ColumnTable:
 
 def _from_arrow(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:
     names = tuple(table.column_names)
-    return ColumnTable(
-        label, names, lambda name: _array_from_arrow(table.column(names.index(name))), notes=notes
-    )
+    return ColumnTable(label, names, lambda name: _array_from_arrow(table.column(names.index(name))), notes=notes)
 
 
 def _array_from_arrow(column) -> np.ndarray:

@@ -10,8 +10,7 @@ import numpy as np
 
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.prior import DEFAULT_TABLE as DEFAULT_TABLE
-from massmap_jax.prior import MassPrior
+from massmap_jax.prior import DEFAULT_TABLE, MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 
 # The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, matter and

@@ -54,9 +54,7 @@ def parse_text(data: bytes, label: str, names: Sequence[str] | None, text_column
     table = csv.read_csv(
         pa.BufferReader(data),
         # One block, so that a column's type is inferred from all of its rows and not from the first megabyte.
-        read_options=csv.ReadOptions(
-            column_names=columns, block_size=min(len(data) + 1, 1 << 30), use_threads=False
-        ),
+        read_options=csv.ReadOptions(column_names=columns, block_size=min(len(data) + 1, 1 << 30), use_threads=False),
         parse_options=csv.ParseOptions(
             delimiter=delimiter, invalid_row_handler=lambda row: ragged.append(row) or "skip"
         ),
@@ -101,10 +99,7 @@ def _single_spaces(data: bytes) -> bytes:
 def _cells(line: str, delimiter: str) -> list[str]:
     import csv
 
-    return [
-        cell.strip()
-        for cell in next(csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True))
-    ]
+    return [cell.strip() for cell in next(csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True))]
 
 
 def _is_number(cell: str) -> bool:

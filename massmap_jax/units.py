@@ -63,9 +63,7 @@ def sigma_ln_from_bars(value, err_plus, err_minus):
 
 def split_unit_scale(unit: str) -> tuple[float, str]:
     """Leading number and rest of a unit: "1e14 Msun" is (1e14, "Msun"), "10**44 erg" (1e44, "erg")."""
-    match = re.fullmatch(
-        r"\s*(?:10\s*(?:\*\*|\^)\s*([+-]?\d+)|(\d[\d.]*(?:[eE][+-]?\d+)?))\s*[*. ]?\s*(\D.*)", unit
-    )
+    match = re.fullmatch(r"\s*(?:10\s*(?:\*\*|\^)\s*([+-]?\d+)|(\d[\d.]*(?:[eE][+-]?\d+)?))\s*[*. ]?\s*(\D.*)", unit)
     if match is None:
         return 1.0, unit.strip()
     power, number, rest = match.groups()
@@ -80,9 +78,7 @@ def has_little_h(unit: str) -> bool:
 
 def name_has_little_h(name: str) -> bool:
     """Whether a column name such as "mass_msun_h" says that its unit carries the Hubble constant."""
-    pattern = (
-        r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
-    )
+    pattern = r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
     return has_little_h(name) or re.search(pattern, name, re.IGNORECASE) is not None
 
 

@@ -49,9 +49,7 @@ def write_table(
     path = Path(path)
     writers = dict(zip(SUFFIXES, (_write_parquet, _write_fits, _write_csv, _write_ecsv), strict=True))
     if path.suffix.lower() not in writers:
-        raise MassmapError(
-            f"{path} must end in one of {', '.join(SUFFIXES)} to say what kind of table to write"
-        )
+        raise MassmapError(f"{path} must end in one of {', '.join(SUFFIXES)} to say what kind of table to write")
     columns = {name: _writable(values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -110,13 +108,10 @@ def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
         if not path.is_dir():
             raise MassmapError(f"{path} exists and is a file, left as it was: choose another output folder")
         if not overwrite:
-            raise MassmapError(
-                f"{path} exists and is left as it was: choose another output folder or overwrite"
-            )
+            raise MassmapError(f"{path} exists and is left as it was: choose another output folder or overwrite")
         if not (path / "run.json").is_file():
             raise MassmapError(
-                f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another"
-                " folder"
+                f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another folder"
             )
     with _told_as_sentence(path):
         _check_parent(path)
@@ -164,9 +159,7 @@ def _told_as_sentence(path: Path):
 def _check_parent(path: Path):
     parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
-        raise MassmapError(
-            f"the folder {parent} does not exist, so {path.name} cannot be written there: make it first"
-        )
+        raise MassmapError(f"the folder {parent} does not exist, so {path.name} cannot be written there: make it first")
 
 
 def _umask() -> int:
@@ -200,9 +193,7 @@ def _write_parquet(path, columns, meta, units, descriptions):
 
     table = _arrow_table(columns)
     fields = [
-        field.with_metadata(
-            {"unit": units.get(field.name, ""), "description": descriptions.get(field.name, "")}
-        )
+        field.with_metadata({"unit": units.get(field.name, ""), "description": descriptions.get(field.name, "")})
         for field in table.schema
     ]
     metadata = {key: value if isinstance(value, str) else _json(value) for key, value in meta.items()}
@@ -225,10 +216,7 @@ def _write_ecsv(path, columns, meta, units, descriptions):
     from astropy.table import Column, Table
 
     table = Table(
-        [
-            Column(v, name=n, unit=units.get(n) or None, description=descriptions.get(n))
-            for n, v in columns.items()
-        ],
+        [Column(v, name=n, unit=units.get(n) or None, description=descriptions.get(n)) for n, v in columns.items()],
         meta=json.loads(_json(meta)),
     )
     table.write(path, format="ascii.ecsv", overwrite=True)
@@ -247,15 +235,11 @@ def _write_fits(path, columns, meta, units, descriptions):
         described = descriptions.get(name, "")
         if units.get(name) and not unit:
             described = f"{described} [{units[name]}]".strip()
-        fields.append(
-            fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None)
-        )
+        fields.append(fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None))
         comments.append(described)
     hdu = fits.BinTableHDU.from_columns(fits.ColDefs(fields), name="MASSES")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", fits.verify.VerifyWarning
-        )  # long keys and values: HIERARCH and CONTINUE cards
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)  # long keys and values: HIERARCH and CONTINUE cards
         for number, comment in enumerate(comments, start=1):
             if comment:
                 hdu.header[f"TCOMM{number}"] = _fits_value(comment)
@@ -294,9 +278,7 @@ def _fits_unit(unit: str) -> str:
 
 
 def _fits_value(value):
-    if isinstance(value, bool | int | np.integer) or (
-        isinstance(value, float | np.floating) and np.isfinite(value)
-    ):
+    if isinstance(value, bool | int | np.integer) or (isinstance(value, float | np.floating) and np.isfinite(value)):
         return value.item() if isinstance(value, np.generic) else value
     text = value if isinstance(value, str) else _json(value)
     return text.encode("ascii", "backslashreplace").decode().replace("\n", " ")

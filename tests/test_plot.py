@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from massmap_jax import plot
+from massmap_jax import plot, sky_axes, truth_plots
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.mass_map import mass_map
@@ -160,8 +160,8 @@ def test_an_axes_comes_back(field):
 def test_sky_ticks_are_where_they_say(centre, pixel):
     grid = PixelGrid("tangent", (64, 80), pixel, centre)
     ax = matplotlib.figure.Figure().subplots()
-    plot._grid_axes(ax, grid)
-    if plot._is_polar(grid):
+    sky_axes.grid_axes(ax, grid)
+    if sky_axes.is_polar(grid):
         return
     ra = [float(label.get_text()) for label in ax.get_xticklabels()]
     dec = [float(label.get_text().replace("−", "-")) for label in ax.get_yticklabels()]
@@ -215,14 +215,14 @@ def test_save_all(field, tmp_path):
 @pytest.mark.parametrize(("num", "probability"), [(1, 0.25), (100, 0.25), (3333, 0.05), (100_000, 0.05)])
 def test_binomial_interval_against_scipy(num, probability):
     expected = stats.binom.ppf([0.025, 0.975], num, probability)
-    assert plot._binomial_interval(num, probability) == tuple(expected)
+    assert truth_plots.binomial_interval(num, probability) == tuple(expected)
 
 
 @pytest.mark.parametrize("num", [20, 1000])
 @pytest.mark.parametrize("power", [1.0, 1.1, 1.5])
 def test_ks_p_against_scipy(num, power):
     values = np.random.default_rng(5).uniform(size=num) ** power
-    assert plot._ks_p(values) == pytest.approx(stats.kstest(values, "uniform").pvalue, abs=0.01, rel=0.05)
+    assert truth_plots.ks_p(values) == pytest.approx(stats.kstest(values, "uniform").pvalue, abs=0.01, rel=0.05)
 
 
 def test_pit_panels_reject_a_wrong_scatter(field, model):
@@ -238,3 +238,15 @@ def test_pit_panels_reject_a_wrong_scatter(field, model):
     assert len(shown[0]) == 6
     assert min(shown[0]) > 1e-4
     assert min(shown[1]) < 1e-4
+
+
+@pytest.mark.parametrize("number", [1500, 40])
+def test_pit_says_that_the_relation_is_shared(field, model, number):
+    catalogue = field[0].subset(np.arange(number))
+    draws = MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(2), 5)
+    said = []
+    for relation, origin in ((model[1], None), (draws, "fixed_draws")):
+        figure = plot.pit_histograms(mass_posterior(catalogue, model[0], relation, relation_from=origin))
+        check_legible(figure)
+        said.append("shared by all objects" in figure.get_suptitle().replace("\n", " "))
+    assert said == [False, True]

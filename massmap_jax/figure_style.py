@@ -1,0 +1,144 @@
+"""What all figures share: style, colours, figure sizes, and how numbers, units and masses are written.
+
+matplotlib is imported when called.
+"""
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
+BLACK, ORANGE, SKY_BLUE, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+GREY = "0.55"
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 9,
+    "axes.prop_cycle": "cycler('color', ['0072B2', 'D55E00', '009E73', 'CC79A7', 'E69F00', '56B4E9', '000000'])",
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.2,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "legend.frameon": False,
+    "legend.handlelength": 1.5,
+    "image.interpolation": "nearest",
+    "image.origin": "lower",
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+}
+
+LN10 = np.log(10)
+LABEL_BOX = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 1.5}
+COLUMN, PAGE = 3.5, 7.0  # inches
+MSUN = r"$\mathrm{M}_\odot$"
+
+
+def styled(function):
+    """Run a figure function in the package's style."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def settle(figure: "Figure") -> None:
+    """Lay out once now: with axes of fixed aspect the engine needs two rounds, and drawing gives the second."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+
+
+def given_or_new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 3.0) -> "Axes":
+    return new_figure(width, height).subplots() if ax is None else ax
+
+
+def axes_inches(ax, aspect) -> tuple[float, float]:
+    """Width and height of the axes once their aspect is kept."""
+    box = ax.get_position()
+    width, height = ax.figure.get_size_inches() * (box.width, box.height)
+    return min(width, height / aspect), min(height, width * aspect)
+
+
+def label_log_axis(axis, low, high, most):
+    """At most `most` labels between low and high: decades, or 1 and 3, or 1, 2, 5; linear steps on short ranges."""
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
+    exponents = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = np.outer(exponents, factors).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if ticks.size >= 2:
+            break
+    else:
+        ticks = MaxNLocator(max(most - 1, 2), steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+    ticks = ticks[:: -(-ticks.size // most)] if ticks.size else ticks
+    axis.set_ticks(ticks, [_power_label(value) for value in ticks])
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _power_label(value: float) -> str:
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    factor = value / 10.0**exponent
+    if abs(factor - 1) < 1e-6:
+        return rf"$10^{{{exponent}}}$"
+    return rf"${factor:.6g}{{\times}}10^{{{exponent}}}$"
+
+
+def interval_68(posterior) -> tuple[np.ndarray, np.ndarray]:
+    """16 % and 84 % quantiles of ln M, (n,) each: the stored ones if there."""
+    levels = [round(float(v), 6) for v in posterior.quantile_levels]
+    if 0.16 in levels and 0.84 in levels:
+        stored = np.asarray(posterior.quantiles)
+        return stored[:, levels.index(0.16)], stored[:, levels.index(0.84)]
+    both = np.asarray(posterior.quantile((0.16, 0.84)))
+    return both[:, 0], both[:, 1]
+
+
+def mass_symbol(mass_definition: str) -> str:
+    """'200m' -> M_{200m} in mathtext; plain M where the definition is not known."""
+    return "M" if mass_definition in ("", "unknown") else rf"M_{{\mathrm{{{mass_definition}}}}}"
+
+
+def mass_label(mass_definition: str) -> str:
+    return f"halo mass ${mass_symbol(mass_definition)}$ [{MSUN}]"
+
+
+def count_text(number) -> str:
+    return f"{int(number):,} object" + ("" if number == 1 else "s")
+
+
+def short_number(value: float) -> str:
+    """Three digits, in powers of ten where the plain number would be long."""
+    if 1e-3 <= abs(value) < 1e5:
+        return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return rf"${mantissa}{{\times}}10^{{{int(exponent)}}}$"
