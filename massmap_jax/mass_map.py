@@ -185,7 +185,7 @@ def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     if ess < LEAST_ESS:
         raise MassmapError(
             f"the {relation.num_draws} relation draws collapse to {ess:.1f} effective ones when all {rows.size} "
-            f"objects update them jointly, and a map needs {LEAST_ESS:.0f}: fit the relation with these draws as the prior "
+            f"objects update them jointly, and a map needs {LEAST_ESS:.0f}: fit the relation with these draws as prior "
             "and use relation_from='this_catalogue', or do not let the objects update it, relation_from='fixed_draws'"
         )
     return updated

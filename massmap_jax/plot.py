@@ -34,7 +34,7 @@ from massmap_jax.figure_style import (
     new_figure,
     settle,
     styled,
-)  # fmt: skip
+)
 from massmap_jax.sky_axes import grid_axes, sky_frame
 from massmap_jax.truth_plots import pit_histograms, predicted_vs_true, rows_with_truth
 

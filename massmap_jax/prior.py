@@ -127,7 +127,7 @@ class MassPrior(eqx.Module):
         density = np.atleast_2d(density)
         if density.shape != (redshift.size, mass.size):
             raise MassmapError(
-                f"prior density has shape {density.shape}, but there are {redshift.size} redshifts and {mass.size} masses"
+                f"prior density has shape {density.shape}, but redshifts are {redshift.size} and masses {mass.size}"
             )
         if mass_unit == "Msun/h":
             if h is None or not 0 < h < 2:

@@ -23,7 +23,7 @@ from massmap_jax.figure_style import (
     new_figure,
     short_number,
     styled,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from massmap_jax.posterior import MassPosterior
 
 _SHARED_ERROR = "The relation's error is shared by all objects, so the histograms need not be flat."
+
 
 @styled
 def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_bars: int = 200) -> "Axes":
@@ -130,7 +131,8 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     unit = posterior.catalogue.lum_unit
     figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
     figure.supylabel("objects / expected", fontsize=8)
-    title = r"in bins of observed luminosity $L_\mathrm{obs}$" + (f" [{unit}]" if unit else "") + "; band: 95 %"
+    title = r"in bins of observed luminosity $L_\mathrm{obs}$" + (f" [{unit}]" if unit else "")
+    title += ("\n" if columns == 1 else "; ") + "band: 95 %"
     if shared:
         title += "\n" + textwrap.fill(_SHARED_ERROR, 50 if columns == 1 else 100)
     figure.suptitle(title, fontsize=8)
