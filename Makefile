@@ -30,7 +30,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only -s
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist

@@ -131,8 +131,9 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     unit = posterior.catalogue.lum_unit
     figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
     figure.supylabel("objects / expected", fontsize=8)
-    title = r"in bins of observed luminosity $L_\mathrm{obs}$" + (f" [{unit}]" if unit else "")
-    title += ("\n" if columns == 1 else "; ") + "band: 95 %"
+    title = r"$L_\mathrm{obs}$" + (f" [{unit}]" if unit else "") + "; band: 95 %"
+    if columns > 1:
+        title = "in bins of observed luminosity " + title
     if shared:
         title += "\n" + textwrap.fill(_SHARED_ERROR, 50 if columns == 1 else 100)
     figure.suptitle(title, fontsize=8)

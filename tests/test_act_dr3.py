@@ -83,8 +83,10 @@ def test_modes_reproduce_the_published_corrections(answer, catalogue, published)
     assert len(posterior) == 182 and used.sum() > 170
     difference = (posterior.mode - published)[used]
     rms, mean = np.sqrt(np.mean(difference**2)), difference.mean()
-    print(f"\n{'N(>M)' if cumulative else 'dn/dlnM'}: {used.sum()} clusters, mode - published in ln M: rms {rms:.5f}, "
-          f"mean {mean:+.5f}, median {np.median(difference):+.5f}, {difference.min():+.5f} to {difference.max():+.5f}")  # fmt: skip
+    print(
+        f"\n{'N(>M)' if cumulative else 'dn/dlnM'}: {used.sum()} clusters, mode - published in ln M: rms {rms:.5f}, "
+        f"mean {mean:+.5f}, median {np.median(difference):+.5f}, {difference.min():+.5f} to {difference.max():+.5f}"
+    )
     if cumulative:
         assert rms < 0.0025
         # Without the prior's pull the masses are those that went in: the test can fail.

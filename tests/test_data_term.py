@@ -3,6 +3,9 @@
 import equinox as eqx
 import numpy as np
 import pytest
+from reference.posterior_reference import Mixture, Relation, SingleDraw
+from reference.prior_reference import PriorReference
+from reference.tables import schechter_table
 
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.data_term import GaussianTerm, TabulatedTerm
@@ -10,9 +13,6 @@ from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 from massmap_jax.selection import NoSelection
-from reference.posterior_reference import Mixture, Relation, SingleDraw
-from reference.prior_reference import PriorReference
-from reference.tables import schechter_table
 
 REDSHIFT, MASS, DENSITY = schechter_table()
 ALPHA1, SCATTER = 10.709 + 0.1 * np.linspace(-1.4, 1.4, 8), np.linspace(0.10, 0.20, 8)
@@ -101,7 +101,7 @@ def test_a_sharp_likelihood_with_an_extra_term(prior, catalogue):
         alpha1=np.zeros(8), alpha2=1.0, alpha3=1.0, alpha4=0.0, scatter=0.0, log_weight=np.zeros(8))
     ln_mass = np.array([26.0, 28.0, 30.0, 32.0])
     flat = TabulatedTerm(np.linspace(22, 35, 1301), np.zeros((4, 1301)))
-    for sigma in (0.3, 0.05, 0.01):
+    for sigma in (0.3, 0.05, 0.02, 0.005):
         proxies = HaloCatalogue.from_arrays(luminosity=np.exp(ln_mass), redshift=Z, sigma_ln_luminosity=sigma)
         plain = mass_posterior(proxies, prior, sharp, relation_from="fixed_draws")
         with_flat = mass_posterior(proxies, prior, sharp, relation_from="fixed_draws", extra=flat)

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference.posterior_reference import Relation, SingleDraw
+from reference.prior_reference import PriorReference
+from reference.tables import read_three_columns, schechter_table
 from scipy import stats
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior import MassPrior
-from reference.posterior_reference import Relation, SingleDraw
-from reference.prior_reference import PriorReference
-from reference.tables import read_three_columns, schechter_table
 
 try:
     enable_x64 = jax.enable_x64
@@ -181,7 +181,7 @@ ERRORS = {
     "mass unit": (dict(mass_unit="kg"), "mass unit 'kg' is not known"),
     "no h": (dict(mass_unit="Msun/h"), "need h, and h is None"),
     "h of 70": (dict(mass_unit="Msun/h", h=70.0), "need h, and h is 70"),
-    "shape": (dict(density=DENSITY[:, :-1]), r"shape \(20, 409\), but 20 redshifts and 410 masses"),
+    "shape": (dict(density=DENSITY[:, :-1]), r"shape \(20, 409\), but there are 20 redshifts and 410 masses"),
     "redshift order": (dict(redshift=REDSHIFT[::-1]), "prior redshift has 19 bad nodes, first node 1"),
     "negative redshift": (dict(redshift=REDSHIFT - 0.1), "prior redshift has 1 bad nodes, first node 0 = -0.1"),
     "NaN redshift": (dict(redshift=np.where(np.arange(20) == 4, np.nan, REDSHIFT)), "first node 4 = nan"),
@@ -208,7 +208,7 @@ def test_bad_tables_are_refused_with_the_reason(name):
 
 def test_bad_columns_are_refused():
     z, m, p = np.repeat(REDSHIFT, MASS.size), np.tile(MASS, REDSHIFT.size), DENSITY.ravel()
-    with pytest.raises(MassmapError, match="not a grid: 20 redshifts with between 409 and 410 masses"):
+    with pytest.raises(MassmapError, match="not a grid: 20 redshifts with 409 to 410 masses"):
         MassPrior.from_table(z[1:], m[1:], p[1:])
     with pytest.raises(MassmapError, match="not a grid"):
         order = np.random.default_rng(0).permutation(z.size)

@@ -5,6 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference.posterior_reference import Relation
+from reference.prior_reference import PriorReference
+from reference.tables import schechter_table
 from scipy import stats
 
 from massmap_jax.catalogue import HaloCatalogue
@@ -12,9 +15,6 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import PARAMETERS, PRESETS, MassLuminosityRelation
-from reference.posterior_reference import Relation
-from reference.prior_reference import PriorReference
-from reference.tables import schechter_table
 
 REDSHIFT, MASS, DENSITY = schechter_table()
 GIVEN = dict(alpha1=10.7, alpha2=0.36, alpha3=2.35e14, alpha4=1.1, scatter=0.155)
