@@ -80,16 +80,33 @@ def fastest(function, rounds) -> Clock:
     return Clock(min(wall), min(cpu))
 
 
+class NotebookLoop:
+    """The 2017 loop on one halo of this field, 410 masses x 10 x 100 draws; keeps the fastest of all its rounds.
+
+    Timed again beside every row that has a target: the load of a shared machine changes during a run.
+    """
+
+    def __init__(self, field):
+        self.mass = field.prior_reference.mass
+        self.density = np.exp(field.prior_reference.row(1.38)) / self.mass
+        self.rng = np.random.default_rng(3)
+        self.clock = Clock(np.inf, np.inf)
+
+    def time_again(self, rounds=1):
+        now = fastest(self._one_halo, rounds)
+        scale = GRID_MASSES / self.mass.size
+        self.clock = Clock(min(self.clock.wall, now.wall * scale), min(self.clock.cpu, now.cpu * scale))
+
+    def _one_halo(self):
+        arguments = (4300.0, 1.38, 0.05, self.mass, self.density, self.rng)
+        notebook_2017.posterior_of_one_halo(*arguments, n_s=10, n_l=100)
+
+
 @pytest.fixture(scope="session")
-def notebook(field) -> Clock:
-    """The 2017 loop on one halo of this field, 410 masses x 10 x 100 draws: the fastest of three."""
-    rng, row = np.random.default_rng(3), field.prior_reference.row(1.38)
-    mass = field.prior_reference.mass
-    density = np.exp(row) / mass
-    clock = fastest(
-        lambda: notebook_2017.posterior_of_one_halo(4300.0, 1.38, 0.05, mass, density, rng, n_s=10, n_l=100), 3
-    )
-    return Clock(clock.wall * GRID_MASSES / mass.size, clock.cpu * GRID_MASSES / mass.size)
+def notebook(field) -> NotebookLoop:
+    loop = NotebookLoop(field)
+    loop.time_again(3)
+    return loop
 
 
 @pytest.fixture(scope="session")
@@ -150,8 +167,10 @@ def record(benchmark, request, field, notebook, exp_rate):
             "cpu_us_per_halo": 1e6 * min(cpu) / halos,
         }
         if against_notebook:
-            row["times_faster"] = notebook.wall / per_halo
-            row["times_faster_cpu"] = notebook.cpu / (min(cpu) / halos)
+            if target:
+                notebook.time_again()
+            row["times_faster"] = notebook.clock.wall / per_halo
+            row["times_faster_cpu"] = notebook.clock.cpu / (min(cpu) / halos)
         if elements:
             row["floor_us"] = 1e6 * elements / exp_rate
             row["over_floor"] = per_halo / (elements / exp_rate)
@@ -160,7 +179,7 @@ def record(benchmark, request, field, notebook, exp_rate):
             row["over_plain_grid_floor"] = per_halo / (grid_elements / exp_rate)
         if target:
             row["target"] = target
-            row["target_met"] = bool(row["times_faster"] >= target)
+            row["target_met"] = bool(min(row["times_faster"], row["times_faster_cpu"]) >= target)
         row |= judge(kept["output"])
         benchmark.extra_info.update(row | environment())
         _FIGURES.append(row)
@@ -218,8 +237,7 @@ def _remember(request, field, notebook, exp_rate):
     request.config.stash[_CONTEXT] = {
         "field": field.name,
         "rows": len(field.catalogue),
-        "notebook_s_per_halo": notebook.wall,
-        "notebook_cpu_s_per_halo": notebook.cpu,
+        "notebook": notebook,
         "gaussian_exps_per_s": exp_rate,
         **environment(),
     }
@@ -232,6 +250,8 @@ def pytest_terminal_summary(terminalreporter, config):
     context = config.stash.get(_CONTEXT, None)
     if context is None or not _FIGURES:
         return
+    clock = context.pop("notebook").clock
+    context |= {"notebook_s_per_halo": clock.wall, "notebook_cpu_s_per_halo": clock.cpu}
     text = _markdown(context, _FIGURES)
     terminalreporter.section("massmap_jax figures")
     terminalreporter.write(text)

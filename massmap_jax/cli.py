@@ -248,6 +248,7 @@ def simulate(
     }
     write_table(out, columns, meta, {"ra": "deg", "dec": "deg", "mass_true": "solMass"}, overwrite=overwrite)
     typer.echo(f"{out}: {len(cat)} of {num_halos} halos, z {cat.redshift.min():.3f} to {cat.redshift.max():.3f}")
+    typer.echo("no halo is lighter than the prior's table, so run it with --prior-support sharp --truth mass_true")
 
 
 @app.command()

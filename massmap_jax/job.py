@@ -17,7 +17,7 @@ import massmap_jax
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import count
-from massmap_jax.mass_map import MassMap, mass_map
+from massmap_jax.maps import MassMap, mass_map
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import MassPosterior, mass_posterior
 from massmap_jax.prior import MassPrior
@@ -31,6 +31,14 @@ _EDGE_TOO_FAR = 0.5
 
 UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
 DESCRIPTIONS = {
+    "id": "object, as in the catalogue",
+    "ra": "right ascension",
+    "dec": "declination",
+    "x": "offset from the field centre",
+    "y": "offset from the field centre",
+    "z": "redshift",
+    "pareto_k": "shape of the tail of the luminosity weights; above 0.7 they are not to be trusted",
+    "log10_mass_true": "true log10(M/Msun), from the catalogue",
     "ln_lum_obs": "ln of the observed luminosity",
     "sigma_ln_lum": "its standard deviation",
     "log10_mass_mean": "posterior mean of log10(M/Msun), M without h",

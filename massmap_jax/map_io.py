@@ -76,14 +76,14 @@ def _primary_header(mass_map, meta):
     for name, (keyword, comment) in PROVENANCE.items():
         header[keyword] = (_card_value(given.get(name, "unknown")), comment)
     known = {
-        "relation_from": mass_map.relation_from,
+        "relation_from": mass_map.relation_from or "one relation",
         "num_draws": int(mass_map.num_draws),
         "num_mapped": int(np.sum(np.asarray(mass_map.nobj), dtype=np.int64)),
         "n_outside": int(mass_map.n_outside),
         "n_flagged": int(mass_map.n_flagged),
         "total_mass": float(np.sum(np.asarray(mass_map.mean), dtype=np.float64)),
         # errors are shared between pixels: this cannot be worked out from the SD image
-        "total_sd": float(np.std(np.asarray(mass_map.total_draws, dtype=np.float64))),
+        "total_sd": float(np.std(np.asarray(mass_map.total_draws, dtype=np.float64), ddof=1)),
         "projection": mass_map.grid.projection,
         "pixel_arcmin": mass_map.grid.pixel_arcmin,
     }

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from massmap_jax.catalogue import HaloCatalogue
-    from massmap_jax.mass_map import MassMap
+    from massmap_jax.maps import MassMap
     from massmap_jax.posterior import MassPosterior
 
 _EMPTY = "#cfe6f5"

@@ -515,9 +515,9 @@ def _all_normals(halo, relation, key, num_lum):
 
 
 def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
-    rows = jax.vmap(prior.ln_density_at)(halo.z)
     normals = _all_normals(halo, relation, key, settings["num_lum"])
-    joint = _halos.joint_of_draws(halo, relation, normals, rows, ln_mass, prior, settings["method"], settings["kind"])
+    ln_prior = _halos.ln_prior_at(halo, prior, ln_mass)
+    joint = _halos.joint_of_draws(halo, relation, normals, ln_prior, ln_mass, settings["method"], settings["kind"])
     shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
     values = jax.nn.logsumexp(joint + (shares - panel.ln_evidence)[:, None], axis=0)
     inside = (ln_mass >= prior.ln_mass_nodes[0]) & (ln_mass <= prior.ln_mass_nodes[-1])

@@ -86,7 +86,7 @@ def test_round_trip(tmp_path, name):
     )
     assert meta["num_mapped"] == mass_map.nobj.sum()
     assert meta["total_mass"] == pytest.approx(mass_map.mean.sum(), rel=1e-12)
-    assert meta["total_sd"] == pytest.approx(mass_map.total_draws.std(), rel=1e-12)
+    assert meta["total_sd"] == pytest.approx(mass_map.total_draws.std(ddof=1), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.mass_map import mass_map
+from massmap_jax.maps import mass_map
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior

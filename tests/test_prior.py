@@ -210,8 +210,8 @@ def test_bad_columns_are_refused():
     z, m, p = np.repeat(REDSHIFT, MASS.size), np.tile(MASS, REDSHIFT.size), DENSITY.ravel()
     with pytest.raises(MassmapError, match="not a grid: 20 redshifts with 409 to 410 masses"):
         MassPrior.from_table(z[1:], m[1:], p[1:])
+    order = np.random.default_rng(0).permutation(z.size)
     with pytest.raises(MassmapError, match="not a grid"):
-        order = np.random.default_rng(0).permutation(z.size)
         MassPrior.from_table(z[order], m[order], p[order])
     with pytest.raises(MassmapError, match="masses differ between redshifts"):
         MassPrior.from_table(z, m * (1 + 0.1 * z), p)

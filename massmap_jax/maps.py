@@ -231,18 +231,24 @@ def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kin
     """One ln M per halo and map draw, each from the posterior under that map draw's relation; (halo, map draw)."""
     norm = prior.norm_coefficients()
 
+    # Whole blocks of draws: a rest would be compiled a second time.
+    draws = relation.log_weight.shape[0]
+    block = min(_halos.DRAW_BLOCK, draws)
+    index = np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
+    relations = jax.tree.map(lambda a: jnp.asarray(a)[index], relation)
+
     def one(halo, low, high):
-        rows = jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm)
         ln_mass = panels.panel_nodes(low, high, num_panels)
-        scores = _halos.base_normals(key, halo.id_hash, relation.alpha1.shape)
+        ln_prior = _halos.ln_prior_at(halo, prior, ln_mass, norm)
+        scores = _halos.base_normals(key, halo.id_hash, (draws,))[index]
 
         def draw(inputs):
             relation, score = inputs
-            block = jax.tree.map(lambda a: a[None], relation)
-            joint = _halos.joint_of_draws(halo, block, jnp.zeros((1, 1)), rows, ln_mass, prior, "analytic", kind)[0]
-            density = jnp.exp(joint - joint.max())
-            return panels.panel_quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))
+            joint = _halos.joint_of_draws(halo, relation, jnp.zeros((block, 1)), ln_prior, ln_mass, "analytic", kind)
+            density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
+            quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))
+            return quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))
 
-        return jax.lax.map(draw, (relation, scores), batch_size=_halos.DRAW_BLOCK)
+        return jax.lax.map(draw, (relations, scores)).ravel()[:draws]
 
     return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))
