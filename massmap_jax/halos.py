@@ -21,7 +21,7 @@ from massmap_jax.likelihood import SAMPLED_METHODS, log_likelihood, over_draws, 
 from massmap_jax.prior import MassPrior
 
 DRAW_BLOCK = 16
-# Panels when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
+# Panels, at least, when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
 _WIDE_PANELS = 128
 # Beyond each end of the mass nodes, for the edge mass of a likelihood that is not Gaussian: 3 in ln M.
 _PAD_PANELS, _PAD = 8, 3.0
@@ -242,7 +242,7 @@ def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
     number = halos.sigma.shape[0]
     low = np.full(number, prior.ln_mass_min)
     high = np.full(number, prior.ln_mass_max)
-    counts = np.full(number, _WIDE_PANELS)
+    counts = _wide_panels(halos, relation, high[0] - low[0])
     gaussian = is_gaussian(halos, relation)
     rows = np.flatnonzero(gaussian)
     if rows.size:
@@ -257,6 +257,16 @@ def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
         chosen = np.flatnonzero((~gaussian == wide) & (counts == count) & (halos.kind == kind))
         groups.append(Group(chosen, int(count), bool(wide), NOISE_KINDS[kind]))
     return low, high, groups
+
+
+def _wide_panels(halos: Halos, relation, support: float) -> np.ndarray:
+    """Panels over the whole support for a likelihood that is not Gaussian: one per two widths of p3 x p4."""
+    if not hasattr(relation, "data_term"):
+        return np.full(halos.sigma.shape[0], _WIDE_PANELS)
+    scatter, slope = np.min(np.asarray(relation.scatter)), np.max(np.abs(np.asarray(relation.alpha2)))
+    width = np.sqrt(scatter**2 + halos.sigma**2) / slope
+    doublings = np.ceil(np.log2(support / (2 * width * _WIDE_PANELS)))
+    return (_WIDE_PANELS * 2 ** np.clip(doublings, 0, 5)).astype(int)
 
 
 def run(kernel, halos: Halos, prior: MassPrior, relation, chunk_size: int):

@@ -1,5 +1,7 @@
 """The integrators of P(L_obs | M): closed forms, plain NumPy loops, and errors in units of their own Monte Carlo error."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,7 +93,7 @@ def test_log_likelihood_is_the_ln_mean_of_its_weights():
     args = (30.0, 1.38, np.log(4300.0), 0.05, ONE, normals)
     for method in likelihood.SAMPLED_METHODS:
         w = np.asarray(likelihood.log_weights_at(method, *args[:4], ONE.as_batch(), normals[None]), dtype=float)
-        assert float(log_likelihood(method)(*args)) == pytest.approx(np.log(np.exp(w).mean()), rel=1e-5)
+        assert float(jax.jit(log_likelihood(method))(*args)) == pytest.approx(np.log(np.exp(w).mean()), rel=1e-5)
 
 
 def test_error_at_the_true_mass_with_100_luminosities_is_about_9_percent():
@@ -113,7 +115,7 @@ def test_no_support_is_minus_infinity_and_has_no_nan_gradient():
     """All weights underflow: ln of nothing, not NaN."""
     normals = np.zeros(20)
     for method in likelihood.SAMPLED_METHODS:
-        value, grad = jax.value_and_grad(log_likelihood(method))(300.0, 1.0, 8.0, 1e-3, ONE, normals)
+        value, grad = jax.jit(jax.value_and_grad(log_likelihood(method)))(300.0, 1.0, 8.0, 1e-3, ONE, normals)
         assert value < -1e5 or np.isneginf(value)
         assert not np.isnan(value) and not np.isnan(grad)
 
@@ -128,6 +130,12 @@ def by_trapezoid(ln_mass, ln_lum_obs, sigma, z, relation, ln_p4):
     ln_f = stats.norm.logpdf(x) + ln_p4(ln_lum_obs, ln_lum, sigma)
     peak = ln_f.max()
     return peak + np.log(np.trapezoid(np.exp(ln_f - peak), x))
+
+
+@partial(jax.jit, static_argnums=0)
+def by_quadrature(kind, ln_mass, z, ln_lum_obs, sigma, relation):
+    function = jax.vmap(log_likelihood("quadrature", kind), (0, None, None, None, None, None))
+    return function(ln_mass, z, ln_lum_obs, sigma, relation, jnp.zeros(1))
 
 
 def ln_normal_noise(ln_lum_obs, ln_lum, sigma):
@@ -151,8 +159,7 @@ def test_other_noise_by_quadrature(kind, ln_p4, sigma, scatter):
     centre = np.log(relation.alpha3) + (ln_lum - relation.alpha1 - relation.log_evolution(z)) / relation.alpha2
     ln_mass = centre + np.linspace(-4, 4, 9) * np.hypot(sigma, scatter) / relation.alpha2
     with enable_x64(True):
-        function = jax.vmap(log_likelihood("quadrature", kind), (0, None, None, None, None, None))
-        got = np.asarray(function(jnp.asarray(ln_mass), z, ln_lum, sigma, mine, jnp.zeros(1)))
+        got = np.asarray(by_quadrature(kind, jnp.asarray(ln_mass), z, ln_lum, sigma, mine))
     expected = np.array([by_trapezoid(m, ln_lum, sigma, z, relation, ln_p4) for m in ln_mass])
     likely = expected > expected.max() - 8
     # linear noise beside a wide scatter is skewed: 2 % of f where f is e^-4 of its peak
@@ -165,9 +172,8 @@ def test_quadrature_without_scatter_is_the_noise_itself():
     ln_mass = np.linspace(29.7, 30.3, 7)
     for kind, ln_p4 in (("normal", ln_normal_noise), ("upper_limit", ln_upper_limit),
                         ("lognormal", lambda o, t, s: stats.norm.logpdf(o, t, s) - o)):
-        function = jax.vmap(log_likelihood("quadrature", kind), (0, None, None, None, None, None))
         with enable_x64(True):
-            got = np.asarray(function(jnp.asarray(ln_mass), 1.0, 30.0, 0.1, sharp, jnp.zeros(1)))
+            got = np.asarray(by_quadrature(kind, jnp.asarray(ln_mass), 1.0, 30.0, 0.1, sharp))
         np.testing.assert_allclose(got, ln_p4(30.0, ln_mass, 0.1), atol=1e-6, err_msg=kind)
 
 
@@ -204,9 +210,10 @@ def test_pareto_k_of_generalised_pareto_weights(k):
 
 
 def test_pareto_k_of_odd_weights():
-    assert np.isnan(likelihood.pareto_k(jnp.zeros(20)))  # a tail of four
-    assert np.isfinite(likelihood.pareto_k(jnp.zeros(1000)))  # all equal
-    assert np.isfinite(likelihood.pareto_k(jnp.where(jnp.arange(1000) < 5, 0.0, -jnp.inf)))
+    fit = jax.jit(likelihood.pareto_k)
+    assert np.isnan(fit(jnp.zeros(20)))  # a tail of four
+    assert np.isfinite(fit(jnp.zeros(1000)))  # all equal
+    assert np.isfinite(fit(jnp.where(jnp.arange(1000) < 5, 0.0, -jnp.inf)))
 
 
 def test_effective_sample_size():
@@ -219,15 +226,19 @@ def test_effective_sample_size():
     assert float(likelihood.effective_sample_size(jnp.full(9, -jnp.inf))) == 0
 
 
+@jax.jit
+def joint_evidences(keys, z, ln_lum_obs, sigma, relation, prior):
+    return jax.vmap(lambda key: likelihood.joint_importance_evidence(key, z, ln_lum_obs, sigma, relation, prior, 2000))(keys)
+
+
 @pytest.mark.parametrize("lum_obs, sigma, z", [(4300.0, 0.05, 1.38), (1.2e4, 0.2, 0.3), (3e4, 0.3, 2.0)])
 def test_joint_importance_evidence_against_the_exact_one(lum_obs, sigma, z):
     """z-scores over 20 keys in units of sqrt(1/ess - 1/n), the scheme's own error."""
     table = schechter_table()
     prior, reference = MassPrior.from_table(*table), PriorReference(*table, per="mass")
     expected = SingleDraw(reference, np.log(lum_obs), sigma, z, RELATION).log_evidence
-    function = jax.jit(jax.vmap(
-        lambda key: likelihood.joint_importance_evidence(key, z, np.log(lum_obs), sigma, ONE, prior, 2000)))
-    ln_z, ess, k = (np.asarray(a) for a in function(jax.random.split(jax.random.key(5), 20)))
+    keys = jax.random.split(jax.random.key(5), 20)
+    ln_z, ess, k = (np.asarray(a) for a in joint_evidences(keys, z, np.log(lum_obs), sigma, ONE, prior))
     error = np.sqrt(1 / ess - 1 / 2000)
     score = (ln_z - expected + 0.5 * error**2) / error  # the ln of a mean is biased by half its variance
     assert np.all((ess > 50) & (ess < 2000)) and np.all(k < 0.7)

@@ -15,6 +15,8 @@ except AttributeError:  # older JAX
 
 PANELS = panels.BASE_PANELS
 find_range = jax.jit(panels.posterior_range)
+panel_cdf = jax.jit(panels.panel_cdf, static_argnums=3)
+panel_quantile = jax.jit(panels.panel_quantile, static_argnums=3)
 SCORES = np.array([-4.7, -3.1, -1.0, -0.2, 0.0, 0.5, 2.0, 3.1, 4.7])
 
 
@@ -47,14 +49,14 @@ def test_gaussian_cdf_and_quantile(x64, atol):
         x = panels.panel_nodes(low, high, PANELS)
         density = 7.3 * jnp.exp(-0.5 * ((x - mean) / sd) ** 2)  # any normalisation
         at = jnp.asarray(mean + sd * SCORES, dtype=float)
-        cdf = np.asarray(panels.panel_cdf(density, low, high, PANELS, at))
+        cdf = np.asarray(panel_cdf(density, low, high, PANELS, at))
         np.testing.assert_allclose(cdf, stats.norm.cdf(SCORES), atol=atol)
         lower, upper = jnp.asarray(stats.norm.cdf(SCORES)), jnp.asarray(stats.norm.sf(SCORES))
-        quantile = np.asarray(panels.panel_quantile(density, low, high, PANELS, lower, upper))
+        quantile = np.asarray(panel_quantile(density, low, high, PANELS, lower, upper))
         np.testing.assert_allclose((quantile - mean) / sd, SCORES, atol=6e-4)
         assert np.all(np.diff(quantile) > 0)
         # the interpolant is one object: its quantile function inverts its CDF far better than it follows the Gaussian
-        back = np.asarray(panels.panel_cdf(density, low, high, PANELS, jnp.asarray(quantile, dtype=float)))
+        back = np.asarray(panel_cdf(density, low, high, PANELS, jnp.asarray(quantile, dtype=float)))
         np.testing.assert_allclose(back, stats.norm.cdf(SCORES), atol=1e-5 if not x64 else 1e-10)
 
 
@@ -65,8 +67,8 @@ def test_both_tails_reach_far_in_float32():
         low, high = jnp.float32(-reach), jnp.float32(reach)
         density = jnp.exp(-0.5 * panels.panel_nodes(low, high, PANELS) ** 2)
         tail = np.array([1e-4, 1e-6, 1e-9])
-        upper = panels.panel_quantile(density, low, high, PANELS, jnp.asarray(1 - tail), jnp.asarray(tail))
-        lower = panels.panel_quantile(density, low, high, PANELS, jnp.asarray(tail), jnp.asarray(1 - tail))
+        upper = panel_quantile(density, low, high, PANELS, jnp.asarray(1 - tail), jnp.asarray(tail))
+        lower = panel_quantile(density, low, high, PANELS, jnp.asarray(tail), jnp.asarray(1 - tail))
         np.testing.assert_allclose(np.asarray(upper), stats.norm.isf(tail), rtol=1e-3)
         np.testing.assert_allclose(np.asarray(lower), -stats.norm.isf(tail), rtol=1e-3)
 
@@ -77,7 +79,7 @@ def test_exponential_against_a_sharp_edge():
         low, high = jnp.asarray(23.0), jnp.asarray(23.0 + panels.DEPTH * 1e-3)
         density = jnp.exp(-(panels.panel_nodes(low, high, PANELS) - 23.0) / 1e-3)
         level = np.array([1e-3, 0.1, 0.5, 0.9, 0.999])
-        got = np.asarray(panels.panel_quantile(density, low, high, PANELS, jnp.asarray(level), jnp.asarray(1 - level)))
+        got = np.asarray(panel_quantile(density, low, high, PANELS, jnp.asarray(level), jnp.asarray(1 - level)))
         np.testing.assert_allclose((got - 23.0) / 1e-3, stats.expon.ppf(level), atol=1e-3)
 
 
@@ -86,10 +88,10 @@ def test_cdf_is_0_below_and_1_above_and_monotone_between():
     x = panels.panel_nodes(low, high, PANELS)
     density = jnp.where(x > 2.0, jnp.exp(-5 * (x - 2.0)), 0.0)  # panels without mass
     at = jnp.linspace(-1.0, 5.0, 121)
-    cdf = np.asarray(panels.panel_cdf(density, low, high, PANELS, at))
+    cdf = np.asarray(panel_cdf(density, low, high, PANELS, at))
     assert cdf[0] == 0 and cdf[-1] == pytest.approx(1.0, abs=1e-6) and np.all(np.diff(cdf) > -1e-6)
     level = jnp.asarray([1e-6, 0.5, 1 - 1e-6])
-    quantile = np.asarray(panels.panel_quantile(density, low, high, PANELS, level, 1 - level))
+    quantile = np.asarray(panel_quantile(density, low, high, PANELS, level, 1 - level))
     assert np.all(np.isfinite(quantile)) and np.all(quantile >= 2.0) and np.all(np.diff(quantile) > 0)
 
 

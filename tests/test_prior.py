@@ -181,7 +181,7 @@ ERRORS = {
     "mass unit": (dict(mass_unit="kg"), "mass unit 'kg' is not known"),
     "no h": (dict(mass_unit="Msun/h"), "need h, and h is None"),
     "h of 70": (dict(mass_unit="Msun/h", h=70.0), "need h, and h is 70"),
-    "shape": (dict(density=DENSITY[:, :-1]), r"shape \(20, 409\), but there are 20 redshifts and 410 masses"),
+    "shape": (dict(density=DENSITY[:, :-1]), r"shape \(20, 409\),.* 20.* 410"),
     "redshift order": (dict(redshift=REDSHIFT[::-1]), "prior redshift has 19 bad nodes, first node 1"),
     "negative redshift": (dict(redshift=REDSHIFT - 0.1), "prior redshift has 1 bad nodes, first node 0 = -0.1"),
     "NaN redshift": (dict(redshift=np.where(np.arange(20) == 4, np.nan, REDSHIFT)), "first node 4 = nan"),
@@ -402,6 +402,7 @@ def test_conditional_quantile_follows_the_exact_cells(prior, reference, x64, tol
         assert abs(got[i][2] - expected[2]) < tolerance * sd + (4e-6 if not x64 else 0)
 
 
+@pytest.mark.slow
 def test_conditional_quantile_has_a_finite_gradient(prior):
     def quantile(e, c, z, w):
         return prior._conditional_quantile(e, c, z, w)

@@ -166,7 +166,7 @@ def test_a_relation_of_the_users_own_goes_through(relation_from):
     sigma = rng.uniform(0.02, 0.5, 12)
     catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=sigma)
     prior = MassPrior.from_table(REDSHIFT, MASS, DENSITY)
-    got = mass_posterior(catalogue, prior, relation, relation_from=relation_from)
+    got = mass_posterior(catalogue, prior, relation, relation_from=relation_from, chunk_size=64)
     reference = PriorReference(REDSHIFT, MASS, DENSITY, per="mass")
     grid = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 40_001)
     for i in range(12):

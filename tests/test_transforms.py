@@ -1,4 +1,4 @@
-"""Every public kernel under jit, vmap and grad, in both precisions."""
+"""Every public kernel under jit, vmap and grad, in both precisions (G: tests/test_prior.py)."""
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,6 @@ BRIGHT = [8.9, 9.9, 11.9]
 KERNELS = {
     "prior.log_prob": (of_prior("_log_prob"), ([24.1, 28.3, 32.11], [0.3, 1.0, 3.3])),
     "prior.cdf": (of_prior("_cdf"), ([24.1, 28.3, 32.11], [0.3, 1.0, 3.3])),
-    "prior.log_evidence": (of_prior("_log_evidence"), ([24.1, 28.3, 34.0], [0.3, 1.0, 3.3], [0.02, 0.4, 2.0])),
     "prior.conditional_quantile": (
         of_prior("_conditional_quantile"), ([-1.1, 0.2, 1.3], [26.1, 28.3, 31.0], [0.3, 1.0, 3.3], [0.05, 0.4, 1.0])),
     "relation.mean_ln_lum": (lambda x, m, z: x[1].mean_ln_lum(m, z), (MASSES, REDSHIFTS)),
@@ -104,11 +103,11 @@ def test_jit_vmap_grad_in_both_precisions(name):
     np.testing.assert_allclose(single, value, rtol=1e-4, atol=1e-4)
     scale = np.abs(grads).max(axis=1, keepdims=True) + 1e-3
     np.testing.assert_allclose(single_grads / scale, grads / scale, atol=5e-3)
-    # one call, and central differences, in float64
+    # central differences in float64
     with enable_x64(True):
         batched = jax.jit(jax.vmap(function, (None, *(0,) * len(points))))
         base = [jnp.asarray(p, dtype=float) for p in points]
-        assert float(function(MODULES, *(p[1] for p in base))) == pytest.approx(value[1], rel=1e-9, abs=1e-12)
+        np.testing.assert_allclose(batched(MODULES, *base), value, rtol=1e-9, atol=1e-12)
         for i, argument in enumerate(base):
             step = 1e-5
             high, low = (batched(MODULES, *base[:i], argument + s * step, *base[i + 1 :]) for s in (1, -1))
