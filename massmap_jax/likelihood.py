@@ -82,18 +82,25 @@ def importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: Relation, no
 def _quadrature(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals, kind="lognormal"):
     """Gauss-Legendre in x, ln L = ln mu_L + S x: the scatter is N(0, 1) in x, also when S is 0."""
     mean, scatter = relation.mean_ln_lum(ln_mass, z), relation.scatter_ln_lum(ln_mass, z)
-    x, w = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
-    # p3 alone spans +-8 in x. A measurement narrows that to about the product of the two lognormals; the window is
-    # widened for the skewness that linear noise has in ln L.
-    variance = 1 / (1 + (scatter / sigma) ** 2)
-    centre, reach = jnp.zeros_like(mean), jnp.full_like(mean, _QUADRATURE_REACH)
-    if kind != "upper_limit":
-        centre = variance * scatter * (ln_lum_obs - mean) / sigma**2
-        reach = jnp.broadcast_to(1.5 * _QUADRATURE_REACH * jnp.sqrt(variance), mean.shape)
-    x = centre + reach * jnp.asarray(x, dtype=reach.dtype)
-    ln_w = jnp.log(jnp.asarray(w, dtype=reach.dtype)) + jnp.log(reach)
+    offset = ln_lum_obs - mean
+    reach = jnp.full_like(mean, _QUADRATURE_REACH)
+    if kind == "upper_limit":
+        # p3 alone spans +-8 in x; the limit is a step of width sigma / S in it, with nodes of its own.
+        safe = jnp.maximum(scatter, 1e-10)
+        step, width = offset / safe, 6 * sigma / safe
+        edges = jnp.clip(jnp.stack([-reach, step - width, step + width, reach]), -reach, reach)
+    else:
+        # A measurement narrows p3 to about the product of the two lognormals; the window is widened for the
+        # skewness that linear noise has in ln L.
+        variance = 1 / (1 + (scatter / sigma) ** 2)
+        centre, reach = variance * scatter * offset / sigma**2, 1.5 * reach * jnp.sqrt(variance)
+        edges = jnp.stack([centre - reach, centre + reach])
+    nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
+    half = 0.5 * jnp.diff(edges)[:, None]
+    x = edges[:-1, None] + half * (1 + jnp.asarray(nodes, dtype=half.dtype))
     ln_integrand = ln_normal(x, 0.0, 1.0) + log_noise(ln_lum_obs, mean + scatter * x, sigma, kind)
-    return jax.nn.logsumexp(ln_integrand + ln_w)
+    ln_weight = jnp.log(jnp.asarray(weights, dtype=half.dtype)) + jnp.log(jnp.maximum(half, 1e-30))
+    return jax.nn.logsumexp(ln_integrand + ln_weight)
 
 
 def _ln_mean(log_weights):

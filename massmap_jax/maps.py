@@ -98,6 +98,13 @@ def mass_map(
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
+    if posterior is not None and (posterior.method != "analytic" or posterior.extra is not None):
+        raise MassmapError(
+            f"the posterior given to mass_map (method {posterior.method!r}) is not the map's own: give one of method "
+            "'analytic' without extra likelihoods, or none"
+        )
+    if posterior is not None and posterior.relation_from == "other_data":
+        posterior = None  # its weights are each object's own
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
     relation_from = check_relation_from(relation, relation_from)

@@ -78,6 +78,8 @@ def posterior_range(
     # A block may be much wider than the Gaussian: cut it down by the Gaussian alone.
     reach = width[:, 0] * jnp.sqrt(2 * (DEPTH + jnp.where(keep, highest, -jnp.inf).max(axis=1) - peak[:, 0]))
     low, high = jnp.maximum(low, centre[:, 0] - reach), jnp.minimum(high, centre[:, 0] + reach)
+    # Rounding can cross the ends of a range narrower than the precision of ln M.
+    low, high = jnp.minimum(low, high), jnp.maximum(low, high)
     return low.min(), high.max(), (high - low).min()
 
 
@@ -144,7 +146,7 @@ def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower,
     )
     panel = at_or_below.sum(axis=-1)
     target = jnp.where(from_below, lower * total - below[panel], mass[panel] - (upper * total - above[panel]))
-    target = jnp.clip(target, 0.0, mass[panel])
+    exact, target = target, jnp.clip(target, 0.0, mass[panel])
     coefficients = density[panel] @ jnp.asarray(_TO_POWERS, dtype=density.dtype)
 
     def newton(_, state):
@@ -159,4 +161,8 @@ def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower,
 
     t = 2 * target / jnp.where(mass[panel] > 0, mass[panel], 1.0) - 1
     t, _, _ = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, (t, -jnp.ones_like(t), jnp.ones_like(t)))
+    # One more Newton step from the root as a constant: its derivative is that of the root, brackets and all aside.
+    t = jax.lax.stop_gradient(t)
+    value, integral = _density_and_integral(t, coefficients)
+    t = t - jnp.where(value > 0, (integral - exact) / jnp.where(value > 0, value, 1.0), 0.0)
     return low + (high - low) * (panel + 0.5 * (t + 1)) / panels

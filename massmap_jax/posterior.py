@@ -452,12 +452,11 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
     ln_shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
     shares = jnp.exp(ln_shares)
     ln_evidence = jax.nn.log_softmax(relation.log_weight) + jnp.maximum(panel.ln_evidence, -1e30)
-    beyond = jax.nn.sigmoid(panel.ln_beyond - jnp.maximum(panel.ln_evidence, -1e30))
+    ln_odds = panel.ln_beyond - jnp.maximum(panel.ln_evidence, -1e30)
     if settings["normalise"]:
-        edge_mass = (shares * beyond).sum()
+        edge_mass = (shares * jax.nn.sigmoid(ln_odds)).sum()
     else:  # draws weigh their evidence with the part beyond the table, too
-        edge_mass = (shares * beyond / (1 - beyond)).sum()
-        edge_mass = edge_mass / (1 + edge_mass)
+        edge_mass = jax.nn.sigmoid(jax.nn.logsumexp(ln_shares + ln_odds))
     log_evidence = jax.nn.logsumexp(ln_evidence) + selection.log_prob(halo.ln_lum_obs[0], halo.z[0])
     mean = panel.low + mean
     if settings["method"] in SAMPLED_METHODS:

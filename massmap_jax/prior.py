@@ -197,6 +197,7 @@ class MassPrior(eqx.Module):
             path,
             redshift=np.asarray(self.redshift_nodes),
             mass=np.exp(np.asarray(self.ln_mass_nodes, dtype=np.float64)),
+            ln_mass=np.asarray(self.ln_mass_nodes),
             ln_density=np.asarray(self.ln_density),
             meta=json.dumps(meta),
         )
@@ -231,6 +232,8 @@ class MassPrior(eqx.Module):
         if ln_density is None:
             return prior
         # exp() above lost what lies 700 below the peak; the saved logarithms have it.
+        if "ln_mass" in table:  # written by `save`: as it was, to the last bit
+            return eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, (table["ln_mass"], ln_density))
         ln_density = ln_density.astype(np.float64)
         ln_density = ln_density - _ln_norm_float64(ln_density, prior.ln_mass_nodes)[:, None]
         return eqx.tree_at(lambda p: p.ln_density, prior, ln_density)

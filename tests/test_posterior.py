@@ -47,7 +47,7 @@ def draws():
     return relation, [Relation(*(float(values[n][j]) for n in PARAMETERS)) for j in range(8)], ln_weight
 
 
-def objects(relation, seed=0, number=24):
+def objects(relation, seed=0, number=16):
     """(ln L_obs, sigma, z): random ones inside the table, z between and on nodes."""
     rng = np.random.default_rng(seed)
     z = rng.uniform(0, 3.5, number)
@@ -58,7 +58,7 @@ def objects(relation, seed=0, number=24):
     return ln_lum, sigma, z
 
 
-def extremes(relation, reach=(15.0, 19.0, 22.0, 23.2, 23.3, 32.67, 33.0, 34.0, 36.0, 40.0), sigmas=(0.01, 0.05, 1.0)):
+def extremes(relation, reach=(15.0, 22.0, 23.25, 32.67, 34.0, 40.0), sigmas=(0.01, 0.05, 1.0)):
     """Far below, at both ends of, and far above the table."""
     grid = np.array([(m, s, z) for m in reach for s in sigmas for z in (0.0, 1.7)])
     return relation.mean_ln_lum(grid[:, 0], grid[:, 2]), grid[:, 1], grid[:, 2]
@@ -224,7 +224,7 @@ def test_one_absurd_row_does_not_stop_the_others(prior):
 def mixed(prior):
     """24 objects, 8 draws; every row three times, for the methods that take one number per row."""
     relation, relations, ln_weight = draws()
-    ln_lum, sigma, z = (np.repeat(column, 3) for column in objects(relations[0]))
+    ln_lum, sigma, z = (np.repeat(column, 3) for column in objects(relations[0], number=24))
     catalogue = make_catalogue(ln_lum, sigma, z, ids=[f"halo {i}" for i in range(72)], truth_mass=np.full(72, 1e12),
                                ra=np.linspace(10, 11, 72), dec=np.zeros(72))
     posterior = mass_posterior(catalogue, prior, relation, relation_from="other_data", quantile_levels=LEVELS,
@@ -418,6 +418,7 @@ def test_all_methods_agree(prior):
     assert np.all(np.isnan(exact.pareto_k))
 
 
+@pytest.mark.slow
 def test_linear_noise_against_plain_numpy(prior, reference):
     relation, relations, ln_weight = draws()
     ln_lum, _, z = objects(relations[0], number=6)
