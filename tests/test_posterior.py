@@ -97,10 +97,10 @@ LIMITS = {"mean": 1e-3, "sd": 1e-3, "tail": 1e-2, "mode": 1e-3, "log_evidence": 
           "ess": 1e-3}
 
 
-def check(posterior, references, x64, label, factor=1.0):
+def check(posterior, references, x64, label, factor=1.0, limits=LIMITS):
     worst = worst_errors(posterior, references, x64)
     print(label, "float64" if x64 else "float32", {name: f"{value:.1e}" for name, value in worst.items()})
-    over = {name: value for name, value in worst.items() if value > factor * LIMITS[name]}
+    over = {name: value for name, value in worst.items() if value > factor * limits[name]}
     assert not over, (label, over)
 
 
@@ -179,7 +179,8 @@ def test_a_coarse_table_of_12_masses(uniform, scatter):
     ln_lum, sigma, z = objects(relations[0], seed=2)
     posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK)
     references = [SingleDraw(reference, *one, relations[0]) for one in zip(ln_lum, sigma, z)]
-    check(posterior, references, False, f"12 masses, uniform {uniform}, S {scatter}")
+    # The mode may sit on a kink of the table, which a parabola through nodes rounds off.
+    check(posterior, references, False, f"12 masses, uniform {uniform}, S {scatter}", limits=LIMITS | {"mode": 1e-2})
 
 
 def test_the_public_table_of_2017(public_data):
