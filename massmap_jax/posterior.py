@@ -172,7 +172,7 @@ class MassPosterior(eqx.Module):
             raise MassmapError("to_qp needs the package qp-prob: pip install 'massmap_jax[qp]'") from None
         levels = np.concatenate([[1e-3], np.linspace(0.01, 0.99, num_quantiles), [0.999]])
         quantiles = self.quantile(levels)[self.usable]
-        return qp.Ensemble(qp.quant_piecewise, data={"quants": levels, "locs": quantiles})
+        return qp.Ensemble(qp.quant, data={"quants": levels, "locs": quantiles})
 
     def check(self) -> None:
         """Raise where any row has no posterior or loses more than 1 % of it beyond the prior's table."""
