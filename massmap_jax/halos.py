@@ -110,11 +110,14 @@ def base_normals(key: Array, id_hash: Int[Array, "2"], shape) -> Float[Array, ".
     return jax.random.normal(key, shape)
 
 
-def ln_prior_at(halo: Halos, prior: MassPrior, ln_mass, norm=None) -> Float[Array, "q node"]:
+def prior_rows_of(halo: Halos, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
+    """ln prior density at the mass nodes, at each redshift node of one halo."""
+    # The barriers keep XLA from repeating the interpolation in z for every mass, and that in mass for every draw.
+    return jax.lax.optimization_barrier(jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm))
+
+
+def ln_prior_at(halo: Halos, prior: MassPrior, rows, ln_mass) -> Float[Array, "q node"]:
     """ln prior density of one halo at each of its redshift nodes, times the node's weight."""
-    rows = jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm)
-    # The barrier keeps XLA from repeating the interpolation in z for every mass, and that in mass for every draw.
-    rows = jax.lax.optimization_barrier(rows)
     values = jax.vmap(prior.interpolate, (0, None))(rows, ln_mass) + halo.ln_z_weight[:, None]
     return jax.lax.optimization_barrier(values)
 
@@ -163,7 +166,7 @@ def mixture_panel(
     log_weight = jnp.where(is_padding, -jnp.inf, jax.nn.log_softmax(relation.log_weight)[rows_of_blocks])
     relations = jax.tree.map(lambda a: jnp.asarray(a)[rows_of_blocks], relation)
 
-    prior_rows = jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm)
+    prior_rows = prior_rows_of(halo, prior, norm)
     ln_mass = panels.panel_nodes(low, high, num_panels)
     weights = panels.panel_weights(low, high, num_panels)
     inside = ln_mass.shape[0]
@@ -171,7 +174,7 @@ def mixture_panel(
         for start in (low - _PAD, high):
             ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(start, start + _PAD, _PAD_PANELS)])
             weights = jnp.concatenate([weights, panels.panel_weights(start, start + _PAD, _PAD_PANELS)])
-    ln_prior = ln_prior_at(halo, prior, ln_mass, norm)
+    ln_prior = ln_prior_at(halo, prior, prior_rows, ln_mass)
 
     def draw_normals(first):
         if method not in SAMPLED_METHODS:

@@ -246,7 +246,7 @@ def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kin
 
     def one(halo, low, high):
         ln_mass = panels.panel_nodes(low, high, num_panels)
-        ln_prior = _halos.ln_prior_at(halo, prior, ln_mass, norm)
+        ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior, norm), ln_mass)
         scores = _halos.base_normals(key, halo.id_hash, (draws,))[index]
 
         def draw(inputs):

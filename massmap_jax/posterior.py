@@ -515,7 +515,7 @@ def _all_normals(halo, relation, key, num_lum):
 
 def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
     normals = _all_normals(halo, relation, key, settings["num_lum"])
-    ln_prior = _halos.ln_prior_at(halo, prior, ln_mass)
+    ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior), ln_mass)
     joint = _halos.joint_of_draws(halo, relation, normals, ln_prior, ln_mass, settings["method"], settings["kind"])
     shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
     values = jax.nn.logsumexp(joint + (shares - panel.ln_evidence)[:, None], axis=0)
