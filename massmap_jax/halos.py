@@ -27,6 +27,8 @@ _WIDE_PANELS = 128
 _PAD_PANELS, _PAD = 8, 3.0
 # In cells wider than this the kinks of ln p at the mass nodes matter; errors fall with the square of the panels.
 _COARSE_CELL = 0.15
+# Numbers in one block of draws at the panel nodes of a chunk, such that it stays in cache (CPU) or memory (GPU).
+_SCALARS_PER_CHUNK = {"cpu": 2**21, "gpu": 2**28}
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
 
@@ -53,6 +55,20 @@ class Halos(eqx.Module):
         """vmap axes over halos."""
         extra = None if self.extra is None else TabulatedTerm(None, 0)
         return Halos(0, 0, 0, 0, 0, 0, extra=extra)
+
+
+def of_catalogue(catalogue, extra, rows, *, need_keys=True) -> Halos:
+    """Some usable rows as host arrays in the layout of the kernel."""
+    z = catalogue.redshift_nodes[rows]
+    with np.errstate(divide="ignore"):
+        ln_z_weight = np.log(catalogue.redshift_weights[rows])
+    kind = np.full(rows.size, NOISE_KINDS.index(catalogue.noise_kind), dtype=np.int32)
+    if catalogue.noise_code is not None:
+        kind = catalogue.noise_code[rows].astype(np.int32)
+    table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+    ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
+    hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
+    return Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
 
 
 class Panel(NamedTuple):
@@ -197,7 +213,7 @@ def mixture_panel(
         if normalise:
             scale = jnp.exp(log_weight) / jnp.where(mass > 0, mass, jnp.inf)
         else:
-            ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0]))(relation)
+            ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
             ln_scale = log_weight + peak - ln_norm
             new = jnp.maximum(reference, ln_scale.max())
             density, reference = density * jnp.exp(reference - new), new
@@ -225,6 +241,14 @@ def _gaussian_beyond(halo: Halos, relation, prior_rows, prior: MassPrior):
         relation, halo.ln_lum_obs, halo.z, halo.ln_z_weight, prior_rows
     )
     return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
+
+
+def auto_chunk(relation) -> int:
+    """Objects per chunk such that one block of draws at the panel nodes stays in cache (CPU) or memory (GPU)."""
+    budget = _SCALARS_PER_CHUNK.get(jax.default_backend(), 2**21)
+    block = min(DRAW_BLOCK, relation.num_draws)
+    per_halo = block * panels.BASE_PANELS * panels.NODES
+    return int(2 ** np.clip(np.floor(np.log2(budget / per_halo)), 4, 16))
 
 
 class Group(NamedTuple):

@@ -18,12 +18,12 @@ from massmap_jax import halos as _halos
 from massmap_jax import panels
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.flags import UNUSABLE
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import (
     RelationFrom,
-    _auto_chunk,
-    _device_halos,
     check_relation_from,
+    flag_outside_prior,
     mass_posterior,
 )
 from massmap_jax.prior import MassPrior
@@ -113,7 +113,7 @@ def mass_map(
     if relation_from == "other_data":
         relation = _updated_by_all(catalogue, prior, relation, selection, chunk_size)
         posterior = None
-    ess = float(1 / (np.exp(2 * _ln_shares(relation))).sum())
+    ess = _effective(relation)
     if posterior is None:
         # The draws' weights are settled, so each draw's posterior is normalised.
         posterior = mass_posterior(
@@ -136,7 +136,7 @@ def mass_map(
     sums = np.zeros(num_draws * occupied.size)
     offsets = np.arange(num_draws) * occupied.size
     rows = np.flatnonzero(on_map)
-    halos = _device_halos(catalogue, None, rows)
+    halos = _halos.of_catalogue(catalogue, None, rows)
     for picked, ln_mass in _draw_masses(halos, prior, relation.draw(chosen), key_mass, chunk_size):
         place = np.searchsorted(occupied, pixel[rows[picked]])
         np.add.at(sums, (place[:, None] + offsets).ravel(), np.exp(ln_mass.astype(np.float64)).ravel())
@@ -176,10 +176,10 @@ def _ln_shares(relation) -> np.ndarray:
 
 def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     """The draws with weights W_j proportional to the product over objects of Z_k(j) / A; refused when they collapse."""
-    rows = np.flatnonzero(_usable_in_prior(catalogue, prior))
-    halos = _device_halos(catalogue, None, rows, need_keys=False)
+    rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
+    halos = _halos.of_catalogue(catalogue, None, rows, need_keys=False)
     total = np.zeros(relation.num_draws)
-    chunk_size = chunk_size or _auto_chunk(relation, "analytic", 1)
+    chunk_size = chunk_size or _halos.auto_chunk(relation)
 
     def kernel(i, low, high, **group):
         return _evidence_chunk(halos.take(i), low, high, prior, relation, selection, **group)
@@ -188,7 +188,7 @@ def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
         # float64: a float32 sum over 1e5 objects is off by 9.
         total += ln_evidence.astype(np.float64).sum(axis=0)
     updated = eqx.tree_at(lambda r: r.log_weight, relation, np.asarray(relation.log_weight, dtype=np.float64) + total)
-    ess = 1 / np.exp(2 * _ln_shares(updated)).sum()
+    ess = _effective(updated)
     if ess < LEAST_ESS:
         raise MassmapError(
             f"the {relation.num_draws} relation draws collapse to {ess:.1f} effective ones when all {rows.size} "
@@ -198,9 +198,9 @@ def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     return updated
 
 
-def _usable_in_prior(catalogue, prior) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return catalogue.usable & (catalogue.redshift >= prior.z_min) & (catalogue.redshift <= prior.z_max)
+def _effective(relation) -> float:
+    """Effective number of draws under the weights."""
+    return float(1 / np.exp(2 * _ln_shares(relation)).sum())
 
 
 def _pick(key, relation, num_draws) -> np.ndarray:
@@ -212,7 +212,7 @@ def _pick(key, relation, num_draws) -> np.ndarray:
 
 def _draw_masses(halos, prior, relation, key, chunk_size):
     """ln M of each halo for each map draw, chunk by chunk: (rows, (halo, map draw))."""
-    chunk_size = chunk_size or _auto_chunk(relation, "analytic", 1)
+    chunk_size = chunk_size or _halos.auto_chunk(relation)
 
     def kernel(i, low, high, **group):
         return _draw_chunk(halos.take(i), low, high, prior, relation, key, **group)
@@ -228,7 +228,7 @@ def _evidence_chunk(halos, low, high, prior, relation, selection, **group):
 
     def one(halo, low, high):
         panel = _halos.mixture_panel(halo, low, high, prior, norm, relation, selection, key, **settings)
-        return panel.ln_evidence - jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0]))(relation)
+        return panel.ln_evidence - jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
 
     return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))
 

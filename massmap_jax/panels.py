@@ -94,15 +94,22 @@ def panel_weights(low, high, panels: int) -> Float[Array, "node"]:
     return (high - low) * jnp.asarray(np.tile(0.5 * _w, panels) / panels, dtype=jnp.result_type(low))
 
 
-def _density_and_integral(t, coefficients):
-    """Value at t in [-1, 1] of sum_i c_i t^i, and its integral from -1; c has the power axis last. Horner."""
-    value = jnp.zeros_like(t)
-    integral, start = value, jnp.zeros_like(coefficients[..., 0])
-    for i in range(NODES - 1, -1, -1):
+def _integral_coefficients(coefficients):
+    """Powers of t, lowest first, of the integral from -1 of sum_i c_i t^i; c has the power axis last."""
+    rising = coefficients / jnp.arange(1, NODES + 1, dtype=coefficients.dtype)
+    # By the recurrence that will evaluate it, so that the integral at -1 is 0 to the last bit.
+    start, _ = _value_and_slope(-jnp.ones_like(rising[..., 0]), rising)
+    return jnp.concatenate([start[..., None], rising], axis=-1)
+
+
+def _value_and_slope(t, coefficients):
+    """A polynomial (powers lowest first, last axis) and its derivative at t, by one Horner recurrence."""
+    value = coefficients[..., -1]
+    slope = jnp.zeros_like(value)
+    for i in range(coefficients.shape[-1] - 2, -1, -1):
+        slope = slope * t + value
         value = value * t + coefficients[..., i]
-        integral = integral * t + coefficients[..., i] / (i + 1)
-        start = start * -1.0 + coefficients[..., i] / (i + 1)
-    return value, integral * t + start
+    return value, slope
 
 
 def _by_panel(density: Float[Array, "node"], panels: int):
@@ -126,7 +133,7 @@ def panel_cdf(density: Float[Array, "node"], low, high, panels: int, ln_mass) ->
     place = jnp.clip((ln_mass - low) / (high - low), 0.0, 1.0) * panels
     panel = jnp.clip(jnp.floor(place), 0, panels - 1).astype(int)
     coefficients = density[panel] @ jnp.asarray(_TO_POWERS, dtype=density.dtype)
-    _, inside = _density_and_integral(2 * (place - panel) - 1, coefficients)
+    inside, _ = _value_and_slope(2 * (place - panel) - 1, _integral_coefficients(coefficients))
     return jnp.clip((below[panel] + inside) / mass.sum(), 0.0, 1.0)
 
 
@@ -147,12 +154,12 @@ def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower,
     panel = at_or_below.sum(axis=-1)
     target = jnp.where(from_below, lower * total - below[panel], mass[panel] - (upper * total - above[panel]))
     exact, target = target, jnp.clip(target, 0.0, mass[panel])
-    coefficients = density[panel] @ jnp.asarray(_TO_POWERS, dtype=density.dtype)
+    coefficients = _integral_coefficients(density[panel] @ jnp.asarray(_TO_POWERS, dtype=density.dtype))
 
     def newton(_, state):
         # Inside a shrinking bracket: the running integral rises with t, and its slope is the density.
         t, left, right = state
-        value, integral = _density_and_integral(t, coefficients)
+        integral, value = _value_and_slope(t, coefficients)
         short = integral < target
         left, right = jnp.where(short, t, left), jnp.where(short, right, t)
         step = t - (integral - target) / jnp.where(value > 0, value, 1.0)
@@ -163,6 +170,6 @@ def panel_quantile(density: Float[Array, "node"], low, high, panels: int, lower,
     t, _, _ = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, (t, -jnp.ones_like(t), jnp.ones_like(t)))
     # One more Newton step from the root as a constant: its derivative is that of the root, brackets and all aside.
     t = jax.lax.stop_gradient(t)
-    value, integral = _density_and_integral(t, coefficients)
+    integral, value = _value_and_slope(t, coefficients)
     t = t - jnp.where(value > 0, (integral - exact) / jnp.where(value > 0, value, 1.0), 0.0)
     return low + (high - low) * (panel + 0.5 * (t + 1)) / panels

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from massmap_jax import halos as _halos
 from massmap_jax import panels
-from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.data_term import TabulatedTerm
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, describe_all, summary_lines
@@ -25,7 +25,6 @@ RELATION_FROM = ("this_catalogue", "other_data", "fixed_draws")
 # Above this much posterior mass beyond the prior's table a row is flagged EDGE.
 EDGE_LIMIT = 0.01
 _SUMMARIES = ("mean", "sd", "mode", "mean_mass", "log_evidence", "edge_mass", "information_bits", "ess", "pareto_k")
-_SCALARS_PER_CHUNK = {"cpu": 2**20, "gpu": 2**28}
 
 
 class MassPosterior(eqx.Module):
@@ -120,7 +119,7 @@ class MassPosterior(eqx.Module):
         result = np.full((asked.size, size), np.nan)
         places = np.flatnonzero(self.usable[asked])
         need_keys = request == "sample" or self.method in SAMPLED_METHODS
-        halos = _device_halos(self.catalogue, self.extra, asked[places], need_keys=need_keys)
+        halos = _halos.of_catalogue(self.catalogue, self.extra, asked[places], need_keys=need_keys)
         chunk_size = chunk_size or self.chunk_size
         if request == "sample":  # about a dozen numbers live per draw
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
@@ -248,9 +247,9 @@ def mass_posterior(
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
-    halos = _device_halos(catalogue, extra, rows, need_keys=method in SAMPLED_METHODS)
+    halos = _halos.of_catalogue(catalogue, extra, rows, need_keys=method in SAMPLED_METHODS)
     _halos.check_noise(halos, relation, method, prior)
-    chunk_size = chunk_size or _auto_chunk(relation, method, num_lum_draws)
+    chunk_size = chunk_size or _halos.auto_chunk(relation)
     selection = NoSelection() if selection is None else selection
 
     number = len(catalogue)
@@ -347,28 +346,6 @@ def _settings(method, relation_from, num_lum_draws) -> dict:
     return {"method": method, "normalise": relation_from != "other_data", "num_lum": num_lum}
 
 
-def _auto_chunk(relation, method: str, num_lum: int) -> int:
-    """Objects per chunk such that one block of draws at the panel nodes stays in cache (CPU) or memory (GPU)."""
-    budget = _SCALARS_PER_CHUNK.get(jax.default_backend(), 2**20)
-    block = min(_halos.DRAW_BLOCK, relation.num_draws)
-    per_halo = block * panels.BASE_PANELS * panels.NODES
-    return int(2 ** np.clip(np.floor(np.log2(budget / per_halo)), 4, 16))
-
-
-def _device_halos(catalogue, extra, rows, *, need_keys=True) -> _halos.Halos:
-    """Some usable rows as host arrays in the layout of the kernel."""
-    z = catalogue.redshift_nodes[rows]
-    with np.errstate(divide="ignore"):
-        ln_z_weight = np.log(catalogue.redshift_weights[rows])
-    kind = np.full(rows.size, NOISE_KINDS.index(catalogue.noise_kind), dtype=np.int32)
-    if catalogue.noise_code is not None:
-        kind = catalogue.noise_code[rows].astype(np.int32)
-    table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
-    ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
-    hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
-    return _halos.Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
-
-
 def _run(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
     """The posterior kernel over all rows; yields (rows, outputs on the host)."""
     key = jax.random.key(0) if key is None else key  # unused by the methods that need none
@@ -432,7 +409,7 @@ def _draw_weights(halo, panel, prior, relation, selection, normalise):
     log_weight = jax.nn.log_softmax(relation.log_weight)
     if normalise:
         return log_weight
-    ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0]))(relation)
+    ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
     shares = log_weight + panel.ln_evidence - ln_norm
     return shares - jnp.maximum(jax.nn.logsumexp(jnp.maximum(shares, -1e30)), -1e30)
 

@@ -353,9 +353,11 @@ class MassPrior(eqx.Module):
         s = jnp.where(jnp.abs(d) > 1e-4, jnp.log1p(fraction * jnp.expm1(safe)) / safe, fraction)
         return nodes[cell] + s * (nodes[cell + 1] - nodes[cell])
 
-    def _panel(self, centre, z, width):
-        """Panel density of prior x N(ln M; centre, width^2), its interval, and the ln of what was divided out."""
-        row = self.ln_density_at(z)
+    def _panel(self, row, centre, z, width):
+        """Panel density of prior x N(ln M; centre, width^2), its interval, and the ln of what was divided out.
+
+        `row` is `ln_density_at(z)`.
+        """
         low, high, _ = self.posterior_range(z, centre[None], width[None])
         low, high = jax.lax.stop_gradient((low, high))
         ln_mass = panels.panel_nodes(low, high, panels.BASE_PANELS)
@@ -363,12 +365,16 @@ class MassPrior(eqx.Module):
         peak = jax.lax.stop_gradient(ln_post.max())
         return jnp.exp(ln_post - peak), low, high, peak - jnp.log(width) - 0.5 * np.log(2 * np.pi)
 
-    def _log_evidence(self, centre, z, width):
-        density, low, high, ln_scale = self._panel(centre, z, width)
+    def log_evidence_of_row(self, row, centre, z, width) -> Float[Array, ""]:
+        """`log_evidence` of one object, for a loop that has `row` = `ln_density_at(z)` at hand."""
+        density, low, high, ln_scale = self._panel(row, centre, z, width)
         return ln_scale + jnp.log((panels.panel_weights(low, high, panels.BASE_PANELS) * density).sum())
 
+    def _log_evidence(self, centre, z, width):
+        return self.log_evidence_of_row(self.ln_density_at(z), centre, z, width)
+
     def _conditional_quantile(self, e, centre, z, width):
-        density, low, high, _ = self._panel(centre, z, width)
+        density, low, high, _ = self._panel(self.ln_density_at(z), centre, z, width)
         return panels.panel_quantile(density, low, high, panels.BASE_PANELS, ndtr(e), ndtr(-e))
 
     # -- public, batched ----------------------------------------------------------------------------------------
