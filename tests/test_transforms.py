@@ -77,7 +77,7 @@ KERNELS = {
     "panel_quantile": (
         panel(lambda d, low, high, n, at: panels.panel_quantile(d, low, high, n, at, 1 - at)),
         ([0.2, 0.5, 0.9], [29.5, 30.0, 30.7])),
-    "no selection": (lambda x, L, z: NoSelection().log_prob(L, z) + NoSelection().log_norm(x[1], x[0], z),
+    "no selection": (lambda x, L, z: NoSelection().log_prob(L, z) + NoSelection().log_norm(x[1], x[0], z, 0.05),
                      (LN_LUM, REDSHIFTS)),
 }
 

@@ -1,0 +1,133 @@
+"""A catalogue's relation likelihood as a short weighted sum: interpolation, transposed.
+
+ln L(relation) is a sum over halos of F(ln L_obs, z, sigma), F = ln Z / A a smooth function that depends on the
+relation. Interpolating F from nodes, F(halo) = sum_i l_i(halo) F(node_i), and exchanging the sums gives
+
+    ln L = sum_i W_i F(node_i),    W_i = sum over halos of l_i(halo),
+
+with weights that depend on the data only: 115,919 halos become some thousands of nodes, 10^8 halos hardly more, and
+the weights of parts of a catalogue add up (`Points.__add__`). Nothing is approximated but the interpolation of F, a
+polynomial in each box of (z, ln L_obs, sigma); boxes are small against the width sqrt(S^2 + sigma^2) of F and end at
+the prior's redshift nodes, where F has kinks.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+# Interpolation nodes in a box along ln L_obs, z and sigma.
+LUM_NODES, Z_NODES, SIGMA_NODES = 8, 4, 6
+# Box sizes: ln L_obs in units of sqrt(S^2 + sigma^2) (the least), redshift in ln(1+z), sigma in ln sqrt(S^2 + sigma^2).
+LUM_BOX, Z_BOX, SIGMA_BOX = 1.2, 0.1, 0.4
+_CHUNK = 65_536
+
+
+class Points(NamedTuple):
+    """Objects with weights: the halos themselves (weight 1), or the nodes that stand for them; (point,) each."""
+
+    ln_lum_obs: np.ndarray
+    sigma: np.ndarray
+    z: np.ndarray
+    weight: np.ndarray
+
+    def __add__(self, other: "Points") -> "Points":
+        """Points of two parts of a catalogue, made with the same boxes."""
+        return _summed(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
+
+    def padded(self, multiple: int) -> "Points":
+        """Repeat the last point at weight 0 up to a multiple: one compiled shape serves many catalogues."""
+        short = -self.weight.size % multiple
+        columns = (np.concatenate([a, np.repeat(a[-1:], short)]) for a in self[:3])
+        return Points(*columns, np.concatenate([self.weight, np.zeros(short)]))
+
+
+def redshift_edges(redshift_nodes: np.ndarray, z_max: float) -> np.ndarray:
+    """Ends of the boxes in redshift: the prior's nodes, and more where they are further apart than Z_BOX in ln(1+z).
+
+    A prior with one redshift node holds at every redshift: boxes from 0 to `z_max`.
+    """
+    nodes = redshift_nodes if redshift_nodes.size > 1 else np.array([0.0, max(z_max, 1e-3)])
+    pieces = []
+    for low, high in pairwise(nodes):
+        number = int(np.ceil(np.log((1 + high) / (1 + low)) / Z_BOX))
+        pieces.append(np.linspace(low, high, max(number, 1), endpoint=False))
+    return np.concatenate([*pieces, nodes[-1:]])
+
+
+def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float) -> Points:
+    """Points that stand for these halos in every sum of a smooth F(ln L_obs, z, sigma).
+
+    Parameters
+    ----------
+    ln_lum_obs, sigma, z : (halo,) float64.
+    redshift_nodes : (j,) of the prior.
+    scatter : the least S of the relations to be evaluated: it sets the size of the boxes.
+    """
+    edges = redshift_edges(np.asarray(redshift_nodes, dtype=np.float64), float(z.max()))
+    width = LUM_BOX * np.sqrt(scatter**2 + sigma.min() ** 2)
+    one_sigma = np.ptp(sigma) == 0
+    parts = []
+    for start in range(0, z.size, _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        axes = [_in_edges(z[rows], edges), _on_lattice(ln_lum_obs[rows], width, LUM_NODES)]
+        if not one_sigma:
+            axes.append(_on_lattice(0.5 * np.log(scatter**2 + sigma[rows] ** 2), SIGMA_BOX, SIGMA_NODES))
+        place, basis = _sum_boxes(axes)
+        spread = (
+            np.full(basis.size, sigma[0]) if one_sigma else np.sqrt(np.maximum(np.exp(2 * place[2]) - scatter**2, 0))
+        )
+        parts.append(Points(place[1], spread, place[0], basis))
+    return parts[0] if len(parts) == 1 else _summed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+class _Axis(NamedTuple):
+    box: np.ndarray  # (halo,) integer
+    basis: np.ndarray  # (halo, node) value of each node's Lagrange polynomial at the halo
+    nodes: np.ndarray  # (halo, node) place of the nodes of the halo's box
+
+
+def _lagrange(t: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes on [-1, 1] and the values there of their Lagrange polynomials at t."""
+    nodes, _ = np.polynomial.legendre.leggauss(number)
+    to_basis = np.linalg.inv(np.polynomial.legendre.legvander(nodes, number - 1))
+    return nodes, np.polynomial.legendre.legvander(t, number - 1) @ to_basis
+
+
+def _in_edges(values, edges) -> _Axis:
+    """Boxes between given edges. A value on an edge belongs to the box below it, as in `MassPrior`."""
+    box = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, edges.size - 2)
+    low, high = edges[box], edges[box + 1]
+    nodes, basis = _lagrange(2 * (values - low) / (high - low) - 1, Z_NODES)
+    return _Axis(box, basis, low[:, None] + 0.5 * (high - low)[:, None] * (nodes + 1))
+
+
+def _on_lattice(values, width, number) -> _Axis:
+    """Boxes [i, i + 1] * width: the same for every part of a catalogue."""
+    box = np.floor(values / width).astype(int)
+    nodes, basis = _lagrange(2 * (values / width - box) - 1, number)
+    return _Axis(box, basis, width * (box[:, None] + 0.5 * (nodes + 1)))
+
+
+def _sum_boxes(axes: list[_Axis]):
+    """Node places (one array per axis) and summed weights of all occupied boxes."""
+    _, first, group = np.unique(np.stack([a.box for a in axes]), axis=1, return_index=True, return_inverse=True)
+    order = np.argsort(group.ravel(), kind="stable")
+    starts = np.searchsorted(group.ravel()[order], np.arange(first.size))
+    product = axes[0].basis
+    for axis in axes[1:]:
+        product = (product[:, :, None] * axis.basis[:, None, :]).reshape(product.shape[0], -1)
+    weight = np.add.reduceat(product[order], starts, axis=0)
+    shape = (first.size, *(a.basis.shape[1] for a in axes))
+    place = []
+    for i, axis in enumerate(axes):
+        own = [first.size] + [1] * len(axes)
+        own[i + 1] = axis.basis.shape[1]
+        place.append(np.broadcast_to(axis.nodes[first].reshape(own), shape).ravel())
+    return place, weight.ravel()
+
+
+def _summed(ln_lum_obs, sigma, z, weight) -> Points:
+    """Equal points merged, weights added."""
+    places, group = np.unique(np.stack([z, ln_lum_obs, sigma]), axis=1, return_inverse=True)
+    return Points(places[1], places[2], places[0], np.bincount(group.ravel(), weights=weight))

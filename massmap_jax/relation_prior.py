@@ -1,0 +1,123 @@
+"""What is believed of a relation before the catalogue is seen: a distribution, or a fixed number, per parameter."""
+
+from collections.abc import Mapping
+from numbers import Real
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation import PRESETS, MassLuminosityRelation
+
+FITTED = ("alpha1", "alpha2", "alpha4", "scatter")
+
+
+class RelationPrior(eqx.Module):
+    """Independent beliefs about alpha1, alpha2, alpha4 and scatter.
+
+    Attributes
+    ----------
+    beliefs : for each of alpha1, alpha2, alpha4, scatter a numpyro distribution (free) or a number (fixed).
+    alpha3 : pivot mass [Msun], fixed.
+    labels : `evolution`, `omega_m`, `lum_unit`, `mass_definition`, `source` of `MassLuminosityRelation`, as pairs.
+
+    Errors: `MassmapError` on a missing parameter, on something that is neither, and on a distribution of no width.
+    """
+
+    beliefs: dict[str, dist.Distribution | float]
+    alpha3: float
+    labels: tuple[tuple[str, object], ...] = eqx.field(static=True)
+
+    def __init__(self, beliefs: Mapping, alpha3: float = 1e14, labels: Mapping | None = None):
+        if set(beliefs) != set(FITTED):
+            raise MassmapError(
+                f"a relation prior is given for {', '.join(sorted(beliefs))}: it needs {', '.join(FITTED)}, each a "
+                "numpyro distribution or a number that fixes it"
+            )
+        self.beliefs = {name: _checked(name, beliefs[name]) for name in FITTED}
+        self.alpha3 = alpha3
+        self.labels = tuple(sorted((labels or {}).items()))
+        MassLuminosityRelation.create(**self.central(), alpha3=alpha3)  # its own checks
+
+    @classmethod
+    def preset(cls, name: str, **changes) -> "RelationPrior":
+        """A named preset's normals; `changes` replaces single parameters by a distribution or a number."""
+        if name not in PRESETS:
+            raise MassmapError(f"relation preset {name!r} is not known: known presets are {', '.join(PRESETS)}")
+        preset = PRESETS[name]
+        beliefs = {p: dist.Normal(preset.mean[p], preset.sd[p]) for p in FITTED if p != "scatter"}
+        # Scatter is not negative; with a preset's width the cut is far off.
+        beliefs["scatter"] = dist.TruncatedNormal(preset.mean["scatter"], preset.sd["scatter"], low=0.0)
+        labels = {"lum_unit": preset.lum_unit, "mass_definition": preset.mass_definition, "source": preset.source}
+        return cls({**beliefs, **changes}, preset.mean["alpha3"], labels)
+
+    @classmethod
+    def of(cls, given: "RelationPrior | str | Mapping") -> "RelationPrior":
+        """A RelationPrior from itself, a preset's name, or a mapping with all four parameters (and `alpha3`)."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            return cls.preset(given)
+        given = dict(given)
+        alpha3 = given.pop("alpha3", 1e14)
+        return cls(given, alpha3)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The parameters that have a distribution, in the order alpha1, alpha2, alpha4, scatter."""
+        return tuple(p for p in FITTED if isinstance(self.beliefs[p], dist.Distribution))
+
+    def central(self) -> dict[str, float]:
+        """A value of every parameter in the middle of its prior."""
+        values = {}
+        for name, belief in self.beliefs.items():
+            if isinstance(belief, dist.Distribution):
+                with jax.enable_x64(True):
+                    mean = float(belief.mean)
+                    values[name] = mean if np.isfinite(mean) else float(belief.icdf(jnp.asarray(0.5)))
+            else:
+                values[name] = float(belief)
+        return values
+
+    def sd(self) -> dict[str, float]:
+        """Prior standard deviation of the free parameters (inf where there is none)."""
+        with jax.enable_x64(True):
+            return {p: float(np.sqrt(np.asarray(self.beliefs[p].variance))) for p in self.free}
+
+    def relation(self, values: Mapping, log_weight=0.0) -> MassLuminosityRelation:
+        """The relation (or batch) with these values of the free parameters; JAX arrays pass through unchecked."""
+        full = {p: jnp.asarray(values[p] if p in values else self.beliefs[p], dtype=float) for p in FITTED}
+        full |= {"alpha3": jnp.asarray(self.alpha3, dtype=float), "log_weight": jnp.asarray(log_weight, dtype=float)}
+        shape = jnp.broadcast_shapes(*(v.shape for v in full.values()))
+        return MassLuminosityRelation(**{p: jnp.broadcast_to(v, shape) for p, v in full.items()}, **dict(self.labels))
+
+    def log_prob(self, values: Mapping):
+        """Sum of the ln prior densities of the free parameters; -inf outside a distribution's support."""
+        total = 0.0
+        for name in self.free:
+            belief, value = self.beliefs[name], values[name]
+            inside = belief.support(value)
+            # A value in the support stands in, so that the gradient outside is no NaN.
+            safe = jnp.where(inside, value, jax.lax.stop_gradient(belief.mean))
+            total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
+        return total
+
+    def sample(self, key, shape=()) -> dict:
+        """Draws of the free parameters."""
+        keys = jax.random.split(key, len(FITTED))
+        return {p: self.beliefs[p].sample(k, shape) for p, k in zip(FITTED, keys, strict=True) if p in self.free}
+
+
+def _checked(name: str, belief):
+    if isinstance(belief, dist.Distribution):
+        if belief.batch_shape or belief.event_shape:
+            raise MassmapError(f"the prior of {name} has shape {belief.batch_shape}: give a scalar distribution")
+        if float(belief.variance) == 0:
+            raise MassmapError(f"the prior of {name} has no width (standard deviation 0): give a number to fix it")
+        return belief
+    if not (isinstance(belief, Real) and np.isfinite(belief)):
+        raise MassmapError(f"the prior of {name} is {belief!r}: give a numpyro distribution or a finite number")
+    return float(belief)
