@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 # Interpolation nodes in a box along ln L_obs, z and sigma.
-LUM_NODES, Z_NODES, SIGMA_NODES = 8, 4, 6
+LUM_NODES, Z_NODES, SIGMA_NODES = 12, 4, 6
 # Box sizes: ln L_obs in units of sqrt(S^2 + sigma^2) (the least), redshift in ln(1+z), sigma in ln sqrt(S^2 + sigma^2).
-LUM_BOX, Z_BOX, SIGMA_BOX = 1.2, 0.1, 0.4
+LUM_BOX, Z_BOX, SIGMA_BOX = 2.6, 0.1, 0.4
 _CHUNK = 65_536
 
 

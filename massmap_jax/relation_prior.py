@@ -40,6 +40,9 @@ class RelationPrior(eqx.Module):
         self.beliefs = {name: _checked(name, beliefs[name]) for name in FITTED}
         self.alpha3 = alpha3
         self.labels = tuple(sorted((labels or {}).items()))
+        for name, sd in self.sd().items():
+            if sd == 0:
+                raise MassmapError(f"the prior of {name} has no width (standard deviation 0): give a number to fix it")
         MassLuminosityRelation.create(**self.central(), alpha3=alpha3)  # its own checks
 
     @classmethod
@@ -72,20 +75,16 @@ class RelationPrior(eqx.Module):
 
     def central(self) -> dict[str, float]:
         """A value of every parameter in the middle of its prior."""
-        values = {}
-        for name, belief in self.beliefs.items():
-            if isinstance(belief, dist.Distribution):
-                with jax.enable_x64(True):
-                    mean = float(belief.mean)
-                    values[name] = mean if np.isfinite(mean) else float(belief.icdf(jnp.asarray(0.5)))
-            else:
-                values[name] = float(belief)
-        return values
+        found = self._moments()
+        return {p: float(found[p][0]) if p in found else float(self.beliefs[p]) for p in FITTED}
 
     def sd(self) -> dict[str, float]:
         """Prior standard deviation of the free parameters (inf where there is none)."""
+        return {p: float(np.sqrt(variance)) for p, (_, variance) in self._moments().items()}
+
+    def _moments(self):
         with jax.enable_x64(True):
-            return {p: float(np.sqrt(np.asarray(self.beliefs[p].variance))) for p in self.free}
+            return _centre_and_variance({p: self.beliefs[p] for p in self.free})
 
     def relation(self, values: Mapping, log_weight=0.0) -> MassLuminosityRelation:
         """The relation (or batch) with these values of the free parameters; JAX arrays pass through unchecked."""
@@ -115,9 +114,22 @@ def _checked(name: str, belief):
     if isinstance(belief, dist.Distribution):
         if belief.batch_shape or belief.event_shape:
             raise MassmapError(f"the prior of {name} has shape {belief.batch_shape}: give a scalar distribution")
-        if float(belief.variance) == 0:
-            raise MassmapError(f"the prior of {name} has no width (standard deviation 0): give a number to fix it")
         return belief
     if not (isinstance(belief, Real) and np.isfinite(belief)):
         raise MassmapError(f"the prior of {name} is {belief!r}: give a numpyro distribution or a finite number")
     return float(belief)
+
+
+@jax.jit
+def _centre_and_variance(beliefs):
+    def one(belief):
+        mean = belief.mean
+        # A distribution without a mean (Cauchy) has a median.
+        centre = jnp.where(jnp.isfinite(mean), mean, belief.icdf(jnp.asarray(0.5))) if _has_icdf(belief) else mean
+        return centre, belief.variance
+
+    return {name: one(belief) for name, belief in beliefs.items()}
+
+
+def _has_icdf(belief) -> bool:
+    return type(belief).icdf is not dist.Distribution.icdf

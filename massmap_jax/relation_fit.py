@@ -1,0 +1,377 @@
+"""P(alpha, S | data): the relation inferred from the catalogue itself, `fit_relation(...) -> RelationPosterior`.
+
+Masses are marginalised (`relation_likelihood`), so four numbers are left. They are sampled at the catalogue's own
+pivot, where ln L is known best and hardly correlated with slope and evolution, and reported at alpha3:
+
+    a = alpha1 + alpha2 ln(M_pivot / alpha3) + alpha4 ln(1 + z_pivot),   alpha2,   alpha4,   ln S
+
+Newton's method finds the maximum; the inverse Hessian there is the Laplace approximation, the proposal of the
+importance sampler and the metric of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import effective_sample_size, pareto_k
+from massmap_jax.prior import MassPrior
+from massmap_jax.relation_likelihood import RelationLikelihood, ln_z_per_halo, usable_rows
+from massmap_jax.relation_posterior import RelationPosterior
+from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.sampling import diagnostics, run_nuts
+from massmap_jax.selection import NoSelection
+
+Method = Literal["laplace", "nuts", "importance"]
+METHODS = ("laplace", "nuts", "importance")
+MAX_PARETO_K = 0.7
+_MAX_STEPS = 100
+# Half of g H^-1 g: the ln density still to be gained.
+_CONVERGED = 1e-7
+# Standard deviations about the maximum that the table of G has to hold.
+_REACH = 12.0
+
+
+class Coordinates(eqx.Module):
+    """The free parameters at the catalogue's pivot, and the ln posterior density in them."""
+
+    prior: RelationPrior
+    pivot_ln_mass: Float[Array, ""]  # ln(M_pivot / alpha3)
+    pivot_evolution: Float[Array, ""]  # ln(1 + z_pivot), or ln E
+
+    @classmethod
+    def at(cls, prior: RelationPrior, centre: Float[Array, "halo"], z: Float[Array, "halo"]) -> "Coordinates":
+        unit = prior.relation(prior.central() | {"alpha4": 1.0})
+        evolution = np.median(np.asarray(unit.ln_evolution(z)))
+        return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        return self.prior.free
+
+    def values(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
+        """Free parameters, at alpha3."""
+        values = dict(zip(self.free, jnp.moveaxis(jnp.asarray(x), -1, 0), strict=True))
+        if "scatter" in values:
+            values["scatter"] = jnp.exp(values["scatter"])
+        if "alpha1" in values:
+            values["alpha1"] = values["alpha1"] - self._shift(values)
+        return values
+
+    def place(self, values: dict) -> Float[Array, " dim"]:
+        """Coordinates of given parameters."""
+        x = {p: jnp.asarray(values[p], dtype=float) for p in self.free}
+        if "scatter" in x:
+            x["scatter"] = jnp.log(x["scatter"])
+        if "alpha1" in x:
+            x["alpha1"] = x["alpha1"] + self._shift(values)
+        return jnp.stack([x[p] for p in self.free])
+
+    def _shift(self, values):
+        alpha2, alpha4 = (values[p] if p in values else self.prior.beliefs[p] for p in ("alpha2", "alpha4"))
+        return alpha2 * self.pivot_ln_mass + alpha4 * self.pivot_evolution
+
+    def log_density(self, x: Float[Array, " dim"], likelihood) -> Float[Array, ""]:
+        """ln of likelihood x prior density in these coordinates (the shift has Jacobian 1, ln S has S)."""
+        values = self.values(x)
+        jacobian = x[self.free.index("scatter")] if "scatter" in self.free else 0.0
+        return likelihood(self.prior.relation(values)) + self.prior.log_prob(values) + jacobian
+
+
+class Maximum(NamedTuple):
+    x: Float[Array, " dim"]
+    negative_log_density: Float[Array, ""]
+    hessian: Float[Array, "dim dim"]
+    decrement: Float[Array, ""]
+    steps: Array
+    ended: Array
+
+
+@jax.jit
+def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Float[Array, " dim"]) -> Maximum:
+    """Newton's method on the ln density, curvature made positive, steps halved until they gain. Pure JAX: vmaps."""
+
+    def objective(x):
+        return -coordinates.log_density(x, likelihood)
+
+    def expand(x):
+        def gradient(x):
+            value, gradient = jax.value_and_grad(objective)(x)
+            return gradient, (value, gradient)
+
+        hessian, (value, gradient) = jax.jacfwd(gradient, has_aux=True)(x)
+        curvature, vectors = jnp.linalg.eigh(hessian)
+        curvature = jnp.maximum(jnp.abs(curvature), 1e-10 * jnp.abs(curvature).max())
+        step = -vectors @ ((vectors.T @ gradient) / curvature)
+        step = step / jnp.maximum(1.0, jnp.abs(step).max())
+        return value, hessian, step, -0.5 * gradient @ step
+
+    def halve(carry):
+        x, step, value, decrement, size, _ = carry
+        return x, step, value, decrement, 0.5 * size, objective(x + 0.5 * size * step)
+
+    def worse(carry):
+        _, _, value, decrement, size, new = carry
+        # 1e-13: the rounding of a ln likelihood of 1e6.
+        return ~(new <= value - 2e-4 * size * decrement + 1e-13 * jnp.abs(value)) & (size > 1e-8)
+
+    def body(state):
+        value, hessian, step, decrement = expand(state.x)
+        converged = decrement < _CONVERGED
+        first = (state.x, step, value, decrement, jnp.where(converged, 0.0, 2.0), jnp.asarray(jnp.nan))
+        *_, size, new = jax.lax.while_loop(worse, halve, first)
+        # Where no step gains any more, that is the end, converged or not.
+        ended = converged | ~(new <= value)
+        x = jnp.where(ended, state.x, state.x + size * step)
+        return Maximum(x, value, hessian, decrement, state.steps + 1, ended)
+
+    unknown = jnp.asarray(jnp.nan)
+    first = Maximum(
+        start, unknown, jnp.full((start.size, start.size), jnp.nan), unknown, jnp.asarray(0), start[0] > jnp.inf
+    )
+    return jax.lax.while_loop(lambda state: ~state.ended & (state.steps < _MAX_STEPS), body, first)
+
+
+def fit_relation(
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    relation_prior: RelationPrior | str | dict = "bigmali2017",
+    *,
+    method: Method = "laplace",
+    selection=None,
+    key: Array | None = None,
+    num_draws: int = 1000,
+    num_chains: int = 4,
+    num_warmup: int = 200,
+    watch: Callable[[str], None] = lambda stage: None,
+) -> RelationPosterior:
+    """Posterior of the mass-luminosity relation given a catalogue, the masses marginalised.
+
+    Parameters
+    ----------
+    prior : density of the masses; the fit rests on it, on its lowest mass above all.
+    relation_prior : a preset's name, a `RelationPrior`, or a mapping parameter -> numpyro distribution (free) or
+        number (fixed), with `alpha3`.
+    method : "laplace" (normal about the maximum), "importance" (its draws, reweighted to the exact posterior) or
+        "nuts" (exact, by NUTS with the Laplace covariance as metric).
+    selection : which objects are in the catalogue (`selection`). Without one every object is taken to be, which is
+        warned of, with how far the answer moves when the prior's lowest mass doubles.
+    key : for the draws; default `jax.random.key(0)`.
+    num_draws : draws in all; `num_chains`, `num_warmup` are of NUTS.
+    watch : called with a line on each stage.
+
+    Raises
+    ------
+    MassmapError : unknown names, no usable row, a selection that excludes an object, no maximum inside the prior, an
+        importance sample with Pareto k above 0.7.
+    """
+    if method not in METHODS:
+        raise MassmapError(f"fit method {method!r} is not known: give one of {', '.join(METHODS)}")
+    if num_draws < 2 or num_chains < 1 or num_warmup < 1:
+        raise MassmapError(f"a fit needs at least 2 draws, 1 chain and 1 warm-up step, not {num_draws}, {num_chains}, "
+                           f"{num_warmup}")  # fmt: skip
+    key = jax.random.key(0) if key is None else key
+    relation_prior = RelationPrior.of(relation_prior)
+    if not relation_prior.free:
+        raise MassmapError("every parameter of the relation is fixed: there is nothing to fit")
+    no_selection = selection is None or isinstance(selection, NoSelection)
+    with jax.enable_x64(True):
+        watch("finding the best relation")
+        coordinates, likelihood, best = find_maximum(catalogue, prior, relation_prior, selection)
+        covariance = covariance_of(best, coordinates, catalogue)
+        prepared = None
+        if method != "laplace":
+            watch("tabulating the evidence")
+            prepared = prepare(catalogue, prior, selection, coordinates, likelihood, best, covariance)
+        chains, log_weight, found = _draws(
+            method, key, coordinates, prepared, best, covariance, num_draws, num_chains, num_warmup, watch
+        )
+        values, maximum, covariance_at_alpha3 = _at_alpha3(coordinates, chains, best.x, covariance)
+        shift = None
+        if no_selection:
+            watch("moving the prior's lowest mass")
+            shift = _shift_with_lowest_mass(catalogue, prior, coordinates, likelihood, best)
+        result = RelationPosterior.assemble(
+            relation_prior,
+            values={p: np.asarray(v).ravel() for p, v in values.items()},
+            log_weight=log_weight,
+            maximum={p: float(v) for p, v in maximum.items()},
+            covariance=np.asarray(covariance_at_alpha3),
+            num_chains=chains.shape[0],
+            method=method,
+            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
+            num_halos=int(usable_rows(catalogue, prior).size),
+            selection="none" if no_selection else selection.describe(),
+            mass_prior=prior.description,
+            mass_definition=prior.mass_definition,
+            shift_if_lowest_mass_doubles=shift,
+        )
+    for note in result.notes:
+        warnings.warn(note, stacklevel=2)
+    return result
+
+
+@jax.jit
+def _at_alpha3(coordinates, chains, best, covariance):
+    """Draws, maximum and covariance of the free parameters, out of the sampling coordinates."""
+    jacobian = jax.jacobian(lambda x: jnp.stack([coordinates.values(x)[p] for p in coordinates.free]))(best)
+    return coordinates.values(chains), coordinates.values(best), jacobian @ covariance @ jacobian.T
+
+
+def find_maximum(catalogue, prior, relation_prior, selection=None):
+    """Coordinates, likelihood and maximum; compressed anew where the fit leaves its range."""
+    central = relation_prior.central()
+    start = relation_prior.relation(central)
+    scatter = max(0.5 * central["scatter"], 1e-3)
+    rows = usable_rows(catalogue, prior)
+    centre = _centres(start, catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
+    # Where the masses can be: a wild luminosity does not move the pivot out of the table.
+    centre = np.clip(np.asarray(centre), prior.ln_mass_min, prior.ln_mass_max)
+    coordinates = Coordinates.at(relation_prior, centre, catalogue.redshift[rows])
+    x = jax.jit(Coordinates.place)(coordinates, central)
+    for _ in range(8):
+        likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=scatter)
+        best = maximise(coordinates, likelihood, x)
+        if not np.isfinite(best.negative_log_density):
+            _refuse_start(catalogue, prior, selection, start)
+        x = best.x
+        found = float(_relation_at(coordinates, x).scatter)
+        if found > 1.1 * scatter or likelihood.weight.size == rows.size:
+            break
+        scatter = 0.5 * found
+    return coordinates, likelihood, best
+
+
+@jax.jit
+def _centres(relation, ln_lum_obs, z):
+    return relation.data_term(ln_lum_obs, 0.0, z).centre
+
+
+@jax.jit
+def _relation_at(coordinates, x):
+    return coordinates.prior.relation(coordinates.values(x))
+
+
+def covariance_of(best: Maximum, coordinates: Coordinates, catalogue) -> np.ndarray:
+    """Inverse Hessian at the maximum, or the sentence that says why there is none."""
+    x, hessian = np.asarray(best.x), np.asarray(best.hessian)
+    values = {p: float(getattr(_relation_at(coordinates, x), p)) for p in coordinates.free}
+    at = ", ".join(f"{p} = {v:.4g}" for p, v in values.items())
+    for name, value in values.items():
+        support = coordinates.prior.beliefs[name].support
+        ends = [float(getattr(support, end)) for end in ("lower_bound", "upper_bound") if hasattr(support, end)]
+        near = [e for e in ends if abs(value - e) < 1e-4 * max(coordinates.prior.sd()[name], 1e-12)]
+        if near:
+            raise MassmapError(
+                f"the prior of {name} excludes the data: the posterior is highest at its bound {near[0]:g} ({at}); "
+                "widen it, or look for objects that the relation or the mass prior does not describe"
+            )
+    good = np.isfinite(x).all() and np.isfinite(hessian).all() and float(best.decrement) < 1e-2
+    curvature, vectors = np.linalg.eigh(hessian) if np.isfinite(hessian).all() else (np.array([-1.0]), np.eye(1))
+    if not good or curvature.min() <= 0:
+        direction = coordinates.free[int(np.argmax(np.abs(vectors[:, 0])))] if vectors.shape[0] > 1 else "the relation"
+        raise MassmapError(
+            f"the relation has no maximum inside its prior after {int(best.steps)} steps ({at}): the data do not bound "
+            f"{direction}; give it a narrower prior or fix it, and check the unit of the luminosity and the mass prior"
+        )
+    return np.linalg.inv(hessian)
+
+
+def _refuse_start(catalogue, prior, selection, relation):
+    rows = usable_rows(catalogue, prior)
+    values = np.concatenate(
+        [np.asarray(part) for part in ln_z_per_halo(relation, catalogue, prior, selection or NoSelection(), rows)]
+    )
+    bad = ~np.isfinite(values)
+    row = int(rows[np.argmax(bad)])
+    raise MassmapError(
+        f"the likelihood is not finite at the centre of the relation's prior for {bad.sum()} of {rows.size} objects, "
+        f"first row {row} (L_obs = {np.exp(catalogue.ln_lum_obs[row]):g}, z = {catalogue.redshift[row]:g}): check the "
+        "unit of the luminosity, the relation's prior, and the selection"
+    )
+
+
+def _negative_log_density(x, model):
+    """Potential in whitened coordinates: x = centre + root u."""
+    coordinates, likelihood, centre, root = model
+    value = -coordinates.log_density(centre + root @ x, likelihood)
+    # Outside the table of G, or the prior: a wall.
+    return jnp.where(jnp.isfinite(value), value, jnp.inf)
+
+
+def _draws(method, key, coordinates, prepared, best, covariance, num_draws, num_chains, num_warmup, watch):
+    """Coordinates (chain, draw, dim), log weights, diagnostics."""
+    root = np.linalg.cholesky(covariance)
+    centre = np.asarray(best.x)
+    key_start, key_draw = jax.random.split(key)
+    if method == "nuts":
+        start = np.asarray(jax.random.normal(key_start, (num_chains, centre.size))) * 0.5
+        model = (coordinates, prepared, centre, root)
+        each = -(-num_draws // num_chains)
+        chains = run_nuts(
+            key_draw, _negative_log_density, model, start, num_warmup=num_warmup, num_samples=each, watch=watch
+        )
+        x = centre + chains.draws @ root.T
+        values = {p: np.asarray(v) for p, v in coordinates.values(x).items()}
+        found = {
+            name: {p: diagnostics(v)[name] for p, v in values.items()} for name in ("r_hat", "ess_bulk", "ess_tail")
+        }
+        found |= {"divergences": int(chains.divergences.sum()), "steps_per_draw": round(chains.steps_per_draw, 2)}
+        return x, np.zeros(x.shape[0] * x.shape[1]), found
+    normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
+    x = centre + normals @ root.T
+    if method == "laplace":
+        return x[None], np.zeros(num_draws), {}
+    watch("weighing the draws")
+    log_density = -np.asarray(_potentials(normals, (coordinates, prepared, centre, root)))
+    log_weight = log_density + 0.5 * (normals**2).sum(axis=1) + float(best.negative_log_density)
+    k = float(pareto_k(jnp.asarray(log_weight)))
+    if not k < MAX_PARETO_K:
+        raise MassmapError(
+            f"the normal approximation is too far from the posterior to be reweighted (Pareto k = {k:.2f}, at most "
+            f"{MAX_PARETO_K}): use method='nuts'"
+        )
+    return x[None], log_weight, {"pareto_k": k, "ess": float(effective_sample_size(jnp.asarray(log_weight)))}
+
+
+@jax.jit
+def _potentials(normals, model):
+    return jax.lax.map(lambda u: _negative_log_density(u, model), normals)
+
+
+def prepare(catalogue, prior, selection, coordinates, likelihood, best, covariance) -> RelationLikelihood:
+    """The likelihood for many evaluations near the maximum: fewer points, and G tabulated over +-12 sd about it."""
+    if likelihood.weight.size < 200:
+        return likelihood
+    centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
+    scatter = float(_relation_at(coordinates, centre).scatter)
+    if "scatter" in coordinates.free:
+        i = coordinates.free.index("scatter")
+        scatter *= np.exp(-6 * np.sqrt(covariance[i, i]))
+    if scatter > likelihood.least_scatter:
+        likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=scatter)
+    corners = np.concatenate([[centre], centre + _REACH * root.T, centre - _REACH * root.T])
+    return likelihood.with_table(_relation_at(coordinates, corners))
+
+
+def _shift_with_lowest_mass(catalogue, prior, coordinates, likelihood, best) -> dict[str, float]:
+    """How far the maximum moves, in parameters, when the prior's lowest mass doubles."""
+    nodes, ln_density = np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density)
+    # As many nodes as before, so that nothing is compiled anew; the lowest at twice the mass.
+    moved = np.linspace(nodes[0] + np.log(2.0), nodes[-1], nodes.size)
+    table = np.stack([np.interp(moved, nodes, row) for row in ln_density])
+    changed = MassPrior.from_table(
+        prior.redshift_nodes, np.exp(moved), np.exp(table - table.max(axis=1, keepdims=True)), per="ln_mass"
+    )
+    nodes_and_density = (changed.ln_mass_nodes, changed.ln_density)
+    cut = likelihood.with_prior(eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, nodes_and_density))
+    again = maximise(coordinates, cut, best.x)
+    before, after = _relation_at(coordinates, best.x), _relation_at(coordinates, again.x)
+    return {p: float(getattr(after, p) - getattr(before, p)) for p in coordinates.free}
