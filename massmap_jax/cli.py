@@ -3,9 +3,11 @@
 Bad input ends with exit code 2 and one line on stderr. JAX is imported inside the commands, so `--help` is prompt.
 """
 
+import inspect
 import os
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -63,8 +65,15 @@ def run(
     lum_log: Annotated[str, typer.Option(help="The luminosity column is none, ln or log10.")] = "none",
     lum_scale: Annotated[float, typer.Option(help="Multiplies the luminosity (1e14 for 1e14 Msun).")] = 1.0,
     lum_unit: Annotated[str | None, typer.Option(help="Unit of the luminosity.")] = None,
-    relation: Annotated[str, typer.Option(help="bigmali2017, identity, or a file of draws.")] = "bigmali2017",
-    num_relation_draws: Annotated[int, typer.Option(help="Draws from a preset.")] = 100,
+    relation: Annotated[
+        str, typer.Option(help="fit (to this catalogue), bigmali2017, identity, or a file of draws.")
+    ] = "fit",
+    num_relation_draws: Annotated[int, typer.Option(help="Draws of the fit, or of a preset.")] = 100,
+    relation_prior: Annotated[
+        str, typer.Option(help="fit: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.")
+    ] = "bigmali2017",
+    fit_method: Annotated[str, typer.Option(help="fit: laplace, importance or nuts.")] = "laplace",
+    flux_limit: Annotated[float | None, typer.Option(help="fit: least luminosity that is in the catalogue.")] = None,
     relation_from: Annotated[
         str | None, typer.Option(help="this_catalogue, other_data or fixed_draws (default, said in the output).")
     ] = None,
@@ -82,7 +91,7 @@ def run(
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
     mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
     method: Annotated[
-        str, typer.Option(help="analytic, monte_carlo, importance or quadrature (the integral over L).")
+        str, typer.Option(help="analytic, monte_carlo, importance or quadrature (the integral over L), or nuts.")
     ] = "analytic",
     num_lum_draws: Annotated[int, typer.Option(help="Luminosity draws of a sampled method.")] = 100,
     pixel_arcmin: Annotated[float | None, typer.Option(help="Pixel side; default about 1/64 of the field.")] = None,
@@ -97,63 +106,125 @@ def run(
 
     Writes masses.FORMAT, mass_map.fits, figures/ and run.json. Rows that cannot be used stay, with NaN and a flag.
     """
+    given = dict(locals())
     start_jax(precision)
-    from massmap_jax.job import JobOptions, PriorOptions, check_options, check_output
+    from massmap_jax.job import check_output
 
     check_output(out, overwrite, catalogue)
-    options = JobOptions(
-        prior=PriorOptions(
-            source=prior,
-            per=prior_per,
-            mass_unit=prior_mass_unit,
-            h=h,
-            snap=prior_snap,
-            support=prior_support,
-            hmf_model=hmf_model,
-            cosmology=cosmology,
-            transfer_model=transfer_model,
-            mass_definition=mass_definition,
-        ),
-        relation=relation,
-        num_relation_draws=num_relation_draws,
-        relation_from=relation_from,
-        pivot=pivot,
-        method=method,
-        num_lum_draws=num_lum_draws,
-        make_map=not no_map,
-        pixel_arcmin=pixel_arcmin,
-        num_map_draws=num_map_draws,
-        format=format,
-        seed=seed,
-    )
+    options = _options(given)
+    _do(_reader(given), out, overwrite, options, quiet, _asked(given))
+
+
+# What `fit` shares with `run`: the catalogue's columns, the prior, and how the relation is fitted.
+_NOT_FOR_FIT = (
+    "relation",
+    "num_relation_draws",
+    "relation_from",
+    "pivot",
+    "method",
+    "num_lum_draws",
+    "pixel_arcmin",
+    "num_map_draws",
+    "no_map",
+    "format",
+)
+
+
+def fit(**given):
+    """The mass-luminosity relation of a catalogue, its masses marginalised, into a new folder.
+
+    Writes relation.csv (draws, for `run --relation relation.csv --relation-from this_catalogue`), relation.npz,
+    figures/ and run.json. `run --relation fit`, the default of run, fits and goes on to the masses.
+
+    Example:
+
+        massmap-jax fit clusters.fits --out fit --lum L500 --z z --flux-limit 1.5
+        --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
+    """
+    start_jax(given["precision"])
+    from massmap_jax.job import Clock, check_output, compute_fit, write_fit_outputs
+    from massmap_jax.writers import atomic_directory
+
+    out, overwrite = given["out"], given["overwrite"]
+    check_output(out, overwrite, given["catalogue"])
+    options = _options(given)
+    with atomic_directory(out, overwrite) as directory, _progress() as watch:
+        clock = Clock(watch)
+        with clock.stage("reading"):
+            catalogue = _reader(given)()
+        result = compute_fit(catalogue, options, clock)
+        record = write_fit_outputs(directory, catalogue, result, options, clock, _asked(given))
+    if not given["quiet"]:
+        lines = [f"note: {_as_options(note)}" for note in catalogue.notes]
+        lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
+        seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
+        typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
+
+
+def _with_options_of(function, other, without):
+    """The signature of `other` less some parameters, so that an option is declared once."""
+    kept = [p for name, p in inspect.signature(other).parameters.items() if name not in without]
+    function.__signature__ = inspect.Signature(kept)
+    function.__annotations__ = {p.name: p.annotation for p in kept}
+    return function
+
+
+app.command(name="fit")(_with_options_of(fit, run, _NOT_FOR_FIT))
+
+
+def _options(given: dict):
+    """JobOptions of the options given on the command line, checked."""
+    from massmap_jax.job import JobOptions, PriorOptions, check_options
+
+    option = {"source": "prior", "per": "prior_per", "mass_unit": "prior_mass_unit", "snap": "prior_snap"}
+    option["support"] = "prior_support"
+    prior = {f.name: given[option.get(f.name, f.name)] for f in fields(PriorOptions)}
+    others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
+    options = JobOptions(prior=PriorOptions(**prior), make_map=not given.get("no_map", True), **others)
     check_options(options)
-    columns = {
-        "lum": lum,
-        "z": z,
-        "sigma": _number_or_name(sigma),
-        "sigma_kind": sigma_kind,
-        "sigma_plus": sigma_plus,
-        "sigma_minus": sigma_minus,
-        "min_snr": min_snr,
-        "ra": ra,
-        "dec": dec,
-        "position_unit": position_unit,
-        "field_centre": _pair(field_centre),
-        "id": id,
-        "duplicate_ids": duplicate_ids,
-        "truth": truth,
-        "names": names.split(",") if names else None,
-        "lum_log": lum_log,
-        "lum_scale": lum_scale,
-        "lum_unit": lum_unit,
-    }
+    return options
+
+
+_COLUMNS = (
+    "lum",
+    "z",
+    "sigma",
+    "sigma_kind",
+    "sigma_plus",
+    "sigma_minus",
+    "min_snr",
+    "ra",
+    "dec",
+    "position_unit",
+    "field_centre",
+    "id",
+    "duplicate_ids",
+    "truth",
+    "names",
+    "lum_log",
+    "lum_scale",
+    "lum_unit",
+)
+
+
+def _asked(given: dict) -> dict:
+    """Catalogue and columns as `read_catalogue` takes them, for the record of the run."""
+    columns = {name: given[name] for name in _COLUMNS}
+    columns["sigma"] = _number_or_name(given["sigma"])
+    columns["field_centre"] = _pair(given["field_centre"])
+    columns["names"] = given["names"].split(",") if given["names"] else None
+    return {"catalogue": str(given["catalogue"]), "columns": columns}
+
+
+def _reader(given: dict):
+    asked = _asked(given)
 
     def read():
         from massmap_jax.io import read_catalogue
 
-        return read_catalogue(catalogue, **columns)
+        return read_catalogue(asked["catalogue"], **asked["columns"])
 
-    _do(read, out, overwrite, options, quiet, {"catalogue": str(catalogue), "columns": columns})
+    return read
 
 
 @app.command()
@@ -165,9 +236,7 @@ def demo(
     precision: Precision = "float32",
     quiet: Quiet = False,
 ):
-    """The main job on an embedded simulated field, truth beside it.
-
-    The relation is not fitted yet: draws of the preset are used as they are (fixed_draws), which the output says.
+    """The main job on an embedded simulated field, truth beside it: relation fitted, masses, map, figures.
 
     Example:
 
@@ -187,9 +256,18 @@ def demo(
     def read():
         from massmap_jax.simulate import simulate_field
 
-        return simulate_field(jax.random.key(seed), num_halos).catalogue
+        return simulate_field(jax.random.key(seed), num_halos)
 
-    _do(read, out, overwrite, options, quiet, {"catalogue": f"simulated field of {num_halos} halos"})
+    field = {}
+
+    def simulate_and_keep():
+        field["made"] = read()
+        return field["made"].catalogue
+
+    record = {"catalogue": f"simulated field of {num_halos} halos"}
+    result = _do(simulate_and_keep, out, overwrite, options, quiet, record, lambda: field["made"].relation)
+    if not quiet:
+        typer.echo(result.fitted.against(field["made"].relation))
 
 
 @app.command()
@@ -282,7 +360,7 @@ def start_jax(precision: str) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict) -> None:
+def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
     """Read, compute and write behind a progress line; then a summary."""
     from massmap_jax.job import Clock, compute, map_line, write_outputs
     from massmap_jax.writers import atomic_directory
@@ -292,18 +370,21 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict) ->
         with clock.stage("reading"):
             catalogue = read()
         result = compute(catalogue, options, clock)
-        record = write_outputs(directory, result, options, clock, record)
+        record = write_outputs(directory, result, options, clock, record, true_relation())
     if quiet:
-        return
+        return result
     lines = [f"note: {_as_options(note)}" for note in result.notes]
     lines += [result.posterior.summary()]
     lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
+    if result.fitted is not None:
+        lines += [line for line in result.fitted.summary().splitlines() if not line.startswith("note")]
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
     lines += [f"seed {options.seed}; {seconds}", f"results in {out}"]
     typer.echo("\n".join(lines))
+    return result
 
 
 class _progress:

@@ -18,7 +18,8 @@ import numpy as np
 
 # Interpolation nodes in a box along ln L_obs, z and sigma.
 LUM_NODES, Z_NODES, SIGMA_NODES = 12, 4, 6
-# Box sizes: ln L_obs in units of sqrt(S^2 + sigma^2) (the least), redshift in ln(1+z), sigma in ln sqrt(S^2 + sigma^2).
+# Box sizes: ln L_obs in units of sqrt(S^2 + sigma^2) (the least), redshift in ln(1+z), sigma in
+# ln sqrt(1 + sigma^2 / S^2).
 LUM_BOX, Z_BOX, SIGMA_BOX = 2.6, 0.1, 0.4
 _CHUNK = 65_536
 
@@ -34,12 +35,6 @@ class Points(NamedTuple):
     def __add__(self, other: "Points") -> "Points":
         """Points of two parts of a catalogue, made with the same boxes."""
         return _summed(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
-
-    def padded(self, multiple: int) -> "Points":
-        """Repeat the last point at weight 0 up to a multiple: one compiled shape serves many catalogues."""
-        short = -self.weight.size % multiple
-        columns = (np.concatenate([a, np.repeat(a[-1:], short)]) for a in self[:3])
-        return Points(*columns, np.concatenate([self.weight, np.zeros(short)]))
 
 
 def redshift_edges(redshift_nodes: np.ndarray, z_max: float) -> np.ndarray:
@@ -72,11 +67,10 @@ def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float) -> Points:
         rows = slice(start, start + _CHUNK)
         axes = [_in_edges(z[rows], edges), _on_lattice(ln_lum_obs[rows], width, LUM_NODES)]
         if not one_sigma:
-            axes.append(_on_lattice(0.5 * np.log(scatter**2 + sigma[rows] ** 2), SIGMA_BOX, SIGMA_NODES))
+            # From ln 1 up: no node stands for a sigma below 0.
+            axes.append(_on_lattice(0.5 * np.log1p((sigma[rows] / scatter) ** 2), SIGMA_BOX, SIGMA_NODES))
         place, basis = _sum_boxes(axes)
-        spread = (
-            np.full(basis.size, sigma[0]) if one_sigma else np.sqrt(np.maximum(np.exp(2 * place[2]) - scatter**2, 0))
-        )
+        spread = np.full(basis.size, sigma[0]) if one_sigma else scatter * np.sqrt(np.expm1(2 * place[2]))
         parts.append(Points(place[1], spread, place[0], basis))
     return parts[0] if len(parts) == 1 else _summed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 

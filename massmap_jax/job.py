@@ -4,28 +4,41 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 import massmap_jax
 from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.checks import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import count
+from massmap_jax.likelihood import METHODS
 from massmap_jax.maps import MassMap, mass_map
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import MassPosterior, mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import PRESETS, MassLuminosityRelation
+from massmap_jax.relation_fit import METHODS as FIT_METHODS
+from massmap_jax.relation_fit import fit_relation
+from massmap_jax.relation_posterior import RelationPosterior
+from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.selection import FluxLimit
 from massmap_jax.writers import SUFFIXES, write_table
+
+if TYPE_CHECKING:
+    from massmap_jax.models.runner import HaloMassSamples
 
 PROGRAM = "massmap-jax"
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
+_FIT_DRAWS = 1000
 # More than half of the objects lose more than half of their posterior beyond the table: the wrong table.
 _EDGE_TOO_FAR = 0.5
 
@@ -48,7 +61,9 @@ DESCRIPTIONS = {
     "log_evidence": "ln P(L_obs | z, relation), density per unit L_obs",
     "edge_mass": "posterior fraction beyond the prior's mass table",
     "information_bits": "divergence of the posterior from the prior",
-    "ess": "effective number of relation draws (luminosity samples with a sampled method)",
+    "ess": "effective number of relation draws (luminosity samples with a sampled method, mass draws with nuts)",
+    "r_hat": "split R-hat of the object's chain (nuts)",
+    "divergences": "divergent transitions of the object's chain (nuts)",
     "flag": "bits; 0 is good",
     "flag_reason": "names of the bits",
 }
@@ -75,9 +90,12 @@ class JobOptions:
     """Everything that decides the answer, beside the catalogue."""
 
     prior: PriorOptions = field(default_factory=PriorOptions)
-    relation: str = "bigmali2017"
+    relation: str = "fit"
     num_relation_draws: int = 100
     relation_from: str | None = None
+    relation_prior: str = "bigmali2017"
+    fit_method: str = "laplace"
+    flux_limit: float | None = None
     pivot: float = 1.0
     method: str = "analytic"
     num_lum_draws: int = 100
@@ -138,6 +156,26 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
     )
 
 
+def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None):
+    """Posterior of the relation, as the options ask for it; the notes come with the result."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fit_relation(
+            catalogue,
+            prior,
+            RelationPrior.parse(options.relation_prior),
+            method=options.fit_method,
+            selection=_selection(options),
+            key=key,
+            num_draws=max(_FIT_DRAWS, options.num_relation_draws),
+            watch=watch,
+        )
+
+
+def _selection(options: JobOptions):
+    return None if options.flux_limit is None else FluxLimit(options.flux_limit)
+
+
 def load_relation(options: JobOptions, key, prior: MassPrior) -> MassLuminosityRelation:
     """The relation that the options name: a preset (draws), "identity", or a file of draws."""
     name = options.relation
@@ -151,7 +189,7 @@ def load_relation(options: JobOptions, key, prior: MassPrior) -> MassLuminosityR
         return MassLuminosityRelation.preset_draws(name, key, options.num_relation_draws)
     if not Path(name).exists():
         raise MassmapError(
-            f"relation {name!r} is not found: give a file that exists, or one of {', '.join(PRESETS)}, identity"
+            f"relation {name!r} is not found: give a file that exists, or one of fit, {', '.join(PRESETS)}, identity"
         )
     from massmap_jax.io import read_relation
 
@@ -163,11 +201,11 @@ class Clock:
 
     def __init__(self, watch: Callable[[str], None] = lambda stage: None):
         self.seconds: dict[str, float] = {}
-        self._watch = watch
+        self.say = watch
 
     @contextmanager
     def stage(self, name: str):
-        self._watch(name)
+        self.say(name)
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 3)
@@ -179,6 +217,24 @@ class JobResult:
     mass_map: MassMap | None
     relation_from: str | None
     notes: list[str]
+    fitted: RelationPosterior | None = None
+    samples: "HaloMassSamples | None" = None
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Columns of the masses: the grid's, or NUTS's means, errors and quantiles with their diagnostics."""
+        columns = self.posterior.to_table()
+        if self.samples is None:
+            return columns
+        drawn, ln10 = self.samples, np.log(10)
+        columns |= {
+            "log10_mass_mean": drawn.mean / ln10,
+            "log10_mass_sd": drawn.sd / ln10,
+            "mass_mean": drawn.mean_mass,
+            **dict(zip(self.posterior.quantile_columns, drawn.quantiles.T / ln10, strict=True)),
+        }
+        after = {"r_hat": drawn.r_hat, "ess": drawn.ess, "divergences": drawn.divergences}
+        last = {name: columns.pop(name) for name in ("flag", "flag_reason")}
+        return columns | after | last
 
 
 def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobResult:
@@ -186,10 +242,22 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
     check_options(options)
     notes = list(catalogue.notes)
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
-    with clock.stage("prior and relation"):
-        prior = load_prior(options.prior)
-        relation = load_relation(options, key_relation, prior)
-    relation_from = options.relation_from
+    fitted, relation_from = None, options.relation_from
+    if options.relation == "fit":
+        if relation_from not in (None, "this_catalogue"):
+            raise MassmapError(
+                f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
+            )
+        with clock.stage("prior"):
+            prior = load_prior(options.prior)
+        with clock.stage("fitting the relation"):
+            fitted = fit(catalogue, prior, options, key_relation, clock.say)
+        notes.extend(fitted.notes)
+        relation, relation_from = _thinned(fitted.draws, options.num_relation_draws), "this_catalogue"
+    else:
+        with clock.stage("prior and relation"):
+            prior = load_prior(options.prior)
+            relation = load_relation(options, key_relation, prior)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
         notes.append(
@@ -208,11 +276,27 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             prior,
             relation,
             relation_from=relation_from,
-            method=options.method,
+            # With NUTS, the grid's answer still serves the map, the flags and the comparison.
+            method="analytic" if options.method == "nuts" else options.method,
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
         )
     _refuse_wrong_masses(posterior)
+    samples = None
+    if options.method == "nuts":
+        from massmap_jax.models.runner import sample_halo_masses
+
+        with clock.stage("NUTS for each object"):
+            samples = sample_halo_masses(
+                key_lum,
+                catalogue,
+                prior,
+                relation,
+                relation_from=relation_from,
+                quantile_levels=posterior.quantile_levels,
+                watch=clock.say,
+            )
+        notes.append(samples.summary().splitlines()[-1])
     image = None
     if options.make_map and catalogue.ra is None:
         notes.append("no map: the catalogue has no positions")
@@ -224,7 +308,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 frame=catalogue.frame,
                 pixel_arcmin=options.pixel_arcmin,
             )
-            reuse = posterior if options.method == "analytic" else None
+            reuse = posterior if posterior.method == "analytic" else None
             image = mass_map(
                 key_map,
                 catalogue,
@@ -235,13 +319,85 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 num_draws=options.num_map_draws,
                 posterior=reuse,
             )
-        if options.method != "analytic":
+        if posterior.method != "analytic":
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
-    return JobResult(posterior, image, relation_from, notes)
+    return JobResult(posterior, image, relation_from, notes, fitted, samples)
+
+
+def _thinned(draws: MassLuminosityRelation, number: int) -> MassLuminosityRelation:
+    """So many draws, evenly spread over the chains."""
+    if number < 1:
+        raise MassmapError(f"num_relation_draws is {number}: give at least 1")
+    return draws.draw(np.linspace(0, draws.num_draws - 1, min(number, draws.num_draws)).astype(int))
+
+
+@dataclass
+class FitResult:
+    prior: MassPrior
+    fitted: RelationPosterior
+    check: PriorCheck
+
+
+def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> FitResult:
+    """The relation's posterior, and whether prior and relation describe the catalogue."""
+    key, _, _ = jax.random.split(jax.random.key(options.seed), 3)
+    with clock.stage("prior"):
+        prior = load_prior(options.prior)
+    with clock.stage("fitting the relation"):
+        fitted = fit(catalogue, prior, options, key, clock.say)
+    with clock.stage("checking prior and relation"):
+        draws = _thinned(fitted.draws, options.num_relation_draws)
+        check = prior_check(catalogue, prior, draws, selection=_selection(options))
+    return FitResult(prior, fitted, check)
+
+
+def write_fit_outputs(
+    directory: Path, catalogue: HaloCatalogue, result: FitResult, options: JobOptions, clock: Clock, record: dict
+) -> dict:
+    """Fill a folder with relation.csv, relation.npz, figures/ and run.json; the record as written."""
+    from massmap_jax.plot import save_all
+    from massmap_jax.relation_plots import relation_corner
+
+    fitted, prior = result.fitted, result.prior
+    meta = {
+        "program": PROGRAM,
+        "version": massmap_jax.__version__,
+        "mass_definition": prior.mass_definition,
+        "mass_unit": "Msun without h",
+        "prior": prior.description,
+        "relation_source": fitted.draws.source,
+        "relation_from": "this_catalogue",
+        "selection": fitted.selection,
+        "seed": options.seed,
+        "luminosity_unit": catalogue.lum_unit or "unknown",
+    }
+    with clock.stage("writing tables and figures"):
+        write_fit(directory, fitted, meta)
+        save_all({"relation": relation_corner(fitted), "prior_check": result.check.figure()}, directory / "figures")
+    record = record | meta | {
+        "options": asdict(options),
+        "rows": len(catalogue),
+        "flags": count(catalogue.flag),
+        "notes": [*catalogue.notes, *fitted.notes],
+        "fit": fit_record(fitted),
+        "prior_check": {"p_value": float(result.check.p_value), "fits": bool(result.check.fits)},
+        "seconds": clock.seconds,
+        "versions": versions(),
+        "device": str(jax.devices()[0]),
+    }  # fmt: skip
+    (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    return record
 
 
 def check_options(options: JobOptions) -> None:
     """Refuse what no catalogue can mend, before anything is read."""
+    if options.method not in (*METHODS, "nuts"):
+        raise MassmapError(f"method {options.method!r} is not known: give one of {', '.join(METHODS)}, nuts")
+    if options.fit_method not in FIT_METHODS:
+        raise MassmapError(f"fit_method {options.fit_method!r} is not known: give one of {', '.join(FIT_METHODS)}")
+    if options.relation == "fit":
+        RelationPrior.parse(options.relation_prior)
+    _selection(options)
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
     if not 0 <= options.seed < 2**63:
@@ -267,8 +423,10 @@ def _refuse_wrong_masses(posterior: MassPosterior) -> None:
         )
 
 
-def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict) -> dict:
-    """Fill a folder with masses.*, mass_map.fits, figures/ and run.json; the record as written."""
+def write_outputs(
+    directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict, true_relation=None
+) -> dict:
+    """Fill a folder with masses.*, mass_map.fits, figures/, run.json and a fitted relation; the record as written."""
     posterior, image = result.posterior, result.mass_map
     prior, relation = posterior.prior, posterior.relation
     meta = {
@@ -280,7 +438,7 @@ def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock
         "relation": options.relation,
         "relation_source": relation.source,
         "relation_from": result.relation_from or "one relation",
-        "selection": "none",
+        "selection": "none" if options.flux_limit is None else f"flux limit {options.flux_limit:g}",
         "method": options.method,
         "seed": options.seed,
         "luminosity_unit": posterior.catalogue.lum_unit or relation.lum_unit or "unknown",
@@ -290,9 +448,9 @@ def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock
             name: f"posterior quantile {level:g} of log10(M/Msun)"
             for name, level in zip(posterior.quantile_columns, posterior.quantile_levels, strict=True)
         }
-        write_table(
-            directory / f"masses.{options.format}", posterior.to_table(), meta, UNITS, {**DESCRIPTIONS, **quantiles}
-        )
+        write_table(directory / f"masses.{options.format}", result.table(), meta, UNITS, {**DESCRIPTIONS, **quantiles})
+        if result.fitted is not None:
+            write_fit(directory, result.fitted, meta)
         if image is not None:
             from massmap_jax.map_io import write_map
 
@@ -303,6 +461,10 @@ def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock
         from massmap_jax.plot import save_all, standard_figures
 
         figures = standard_figures(posterior, image)
+        if result.fitted is not None:
+            from massmap_jax.relation_plots import relation_corner
+
+            figures["relation"] = relation_corner(result.fitted, true_relation)
         save_all(figures, directory / "figures")
         for figure in figures.values():
             plt.close(figure)
@@ -316,6 +478,7 @@ def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock
             "flags": count(posterior.flag),
             "notes": result.notes,
             "map": None if image is None else _map_record(image),
+            "fit": None if result.fitted is None else fit_record(result.fitted),
             "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
             "seconds": clock.seconds,
             "versions": versions(),
@@ -325,6 +488,29 @@ def write_outputs(directory: Path, result: JobResult, options: JobOptions, clock
     )
     (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def write_fit(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
+    """relation.csv, the draws as `run --relation` reads them, and relation.npz, the whole of the posterior."""
+    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
+    fitted.save(directory / "relation.npz")
+
+
+def fit_record(fitted: RelationPosterior) -> dict:
+    return {
+        "method": fitted.method,
+        "objects": fitted.num_halos,
+        "selection": fitted.selection,
+        "mean": fitted.mean,
+        "sd": fitted.sd,
+        "prior_mean": fitted.prior_mean,
+        "prior_sd": {p: _finite(v) for p, v in fitted.prior_sd.items()},
+        "alpha3": float(fitted.maximum.alpha3),
+        "diagnostics": fitted.diagnostics,
+        "shift_if_lowest_mass_doubles": fitted.shift_if_lowest_mass_doubles,
+        "notes": list(fitted.notes),
+        "problems": fitted.check(),
+    }
 
 
 def _map_record(image: MassMap) -> dict:

@@ -267,7 +267,7 @@ class MassPrior(eqx.Module):
         row = self._interpolate_in_z(jnp.asarray(self.ln_density), z)
         if norm is None or self.redshift_nodes.shape[0] == 1:
             return row - jnp.log(_cell_mass(row, jnp.asarray(self.ln_mass_nodes)).sum())
-        upper, t = self._locate_redshift(z)
+        upper, t = self.locate_redshift(z)
         return row - _chebyshev(norm[upper - 1], 2 * t - 1)
 
     def norm_coefficients(self) -> Float[Array, "j-1 degree"]:
@@ -283,7 +283,7 @@ class MassPrior(eqx.Module):
         to_coefficients = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, _NORM_NODES - 1))
         return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
 
-    def _locate_redshift(self, z):
+    def locate_redshift(self, z):
         """Upper node of the redshift cell, and the place within it from 0 to 1."""
         nodes = jnp.asarray(self.redshift_nodes)
         upper = jnp.clip((nodes < z).sum(), 1, nodes.shape[0] - 1)
@@ -296,7 +296,7 @@ class MassPrior(eqx.Module):
         """Row of a (redshift node, ...) table at one redshift, linear between nodes."""
         if table.shape[0] == 1:
             return table[0]
-        upper, t = self._locate_redshift(z)
+        upper, t = self.locate_redshift(z)
         return (1 - t) * table[upper - 1] + t * table[upper]
 
     def posterior_range(self, z, centre, width):
@@ -311,11 +311,11 @@ class MassPrior(eqx.Module):
 
     def interpolate(self, row: Float[Array, "k"], ln_mass: Float[Array, "..."]) -> Float[Array, "..."]:
         """`row` (values at the mass nodes), linear in ln M between them and linearly continued outside."""
-        cell, fraction = self._locate(ln_mass)
+        cell, fraction = self.locate(ln_mass)
         left, right = row[cell], row[cell + 1]
         return left + fraction * (right - left)
 
-    def _locate(self, ln_mass):
+    def locate(self, ln_mass):
         nodes = jnp.asarray(self.ln_mass_nodes)
         last = nodes.shape[0] - 2
         if self.uniform:
@@ -333,7 +333,7 @@ class MassPrior(eqx.Module):
         row, nodes = self.ln_density_at(z), jnp.asarray(self.ln_mass_nodes)
         mass = _cell_mass(row, nodes)
         below = jnp.cumsum(mass) - mass
-        cell, fraction = self._locate(jnp.clip(ln_mass, nodes[0], nodes[-1]))
+        cell, fraction = self.locate(jnp.clip(ln_mass, nodes[0], nodes[-1]))
         # The part of the cell below ln_mass is itself a cell with a log-linear density.
         length = (nodes[cell + 1] - nodes[cell]) * fraction
         difference = (row[cell + 1] - row[cell]) * fraction

@@ -37,6 +37,8 @@ _MAX_STEPS = 100
 _CONVERGED = 1e-7
 # Standard deviations about the maximum that the table of G has to hold.
 _REACH = 12.0
+# So few objects are integrated faster than a table is built.
+_FEW = 200
 
 
 class Coordinates(eqx.Module):
@@ -243,7 +245,7 @@ def find_maximum(catalogue, prior, relation_prior, selection=None):
             _refuse_start(catalogue, prior, selection, start)
         x = best.x
         found = float(_relation_at(coordinates, x).scatter)
-        if found > 1.1 * scatter or likelihood.weight.size == rows.size:
+        if found > 1.1 * scatter or not likelihood.compressed:
             break
         scatter = 0.5 * found
     return coordinates, likelihood, best
@@ -348,14 +350,14 @@ def _potentials(normals, model):
 
 def prepare(catalogue, prior, selection, coordinates, likelihood, best, covariance) -> RelationLikelihood:
     """The likelihood for many evaluations near the maximum: fewer points, and G tabulated over +-12 sd about it."""
-    if likelihood.weight.size < 200:
+    if likelihood.weight.size < _FEW:
         return likelihood
     centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
     scatter = float(_relation_at(coordinates, centre).scatter)
     if "scatter" in coordinates.free:
         i = coordinates.free.index("scatter")
         scatter *= np.exp(-6 * np.sqrt(covariance[i, i]))
-    if scatter > likelihood.least_scatter:
+    if likelihood.compressed and scatter > likelihood.least_scatter:
         likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=scatter)
     corners = np.concatenate([[centre], centre + _REACH * root.T, centre - _REACH * root.T])
     return likelihood.with_table(_relation_at(coordinates, corners))

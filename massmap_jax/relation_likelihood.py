@@ -24,6 +24,8 @@ from massmap_jax.selection import NoSelection
 
 # Halos per block of the direct sum.
 _BLOCK = 2048
+# Redshifts above which a table of G, with a row for each, costs more than it saves.
+_MANY_REDSHIFTS = 1000
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -123,7 +125,7 @@ class RelationLikelihood(eqx.Module):
     cell_sigma, cell_redshift, cell_weight : (cell,) the same objects by redshift and sigma alone, for A.
     constant : () sum of ln p_det.
     table : G, or None: integrated at each point.
-    least_scatter : () S that the points are good for, and above.
+    least_scatter : () S that the points are good for, and above. compressed : whether they stand for halos.
     """
 
     ln_lum_obs: Float[Array, "point"]
@@ -141,6 +143,7 @@ class RelationLikelihood(eqx.Module):
     least_scatter: Float[Array, ""]
     prior: MassPrior
     selection: eqx.Module
+    compressed: bool = eqx.field(static=True)
     table: EvidenceTable | None = None
 
     @classmethod
@@ -166,26 +169,35 @@ class RelationLikelihood(eqx.Module):
         redshift, row = np.unique(points.z, return_inverse=True)
         # A does not depend on L_obs: the short sum serves it for any number of halos.
         cells, cell = np.unique(np.stack([short.z, short.sigma], axis=1), axis=0, return_inverse=True)
+        # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
+        redshift = _filled(redshift)
+        cells = np.stack([_filled(column) for column in cells.T], axis=1)
         return cls(
-            ln_lum_obs=points.ln_lum_obs,
-            z=points.z,
-            weight=points.weight,
-            sigma=sigma,
-            group=group.ravel(),
+            ln_lum_obs=_filled(points.ln_lum_obs),
+            z=_filled(points.z),
+            weight=_filled(points.weight, 0.0),
+            sigma=_filled(sigma) if sigma.size > 1 else sigma,
+            group=_filled(group.ravel()),
             redshift=redshift,
-            row=row.ravel(),
+            row=_filled(row.ravel()),
             ln_prior=_rows(prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
-            cell_weight=np.bincount(cell.ravel(), weights=short.weight),
+            cell_weight=_filled(np.bincount(cell.ravel(), weights=short.weight), 0.0),
             constant=np.float64(constant),
             least_scatter=np.float64(scatter),
             prior=prior,
             selection=selection,
+            compressed=points is short,
         )
 
     def with_table(self, relations) -> "RelationLikelihood":
-        """The same with G tabulated over the range that these relations (a batch) ask for."""
+        """The same with G tabulated over the range that these relations (a batch) ask for.
+
+        Without a table where it would not pay: many objects with a redshift of their own each.
+        """
+        if self.redshift.size > _MANY_REDSHIFTS:
+            return self
         centre, width = _asked_for(relations, self.ln_lum_obs, self.z, self.sigma)
         redshift = self.redshift if self.prior.redshift_nodes.shape[0] > 1 else self.redshift[:1]
         table = EvidenceTable.build(self.prior, redshift, np.asarray(width), np.asarray(centre))
@@ -216,6 +228,14 @@ class RelationLikelihood(eqx.Module):
         """The same objects under another prior with the same redshift nodes; without a table."""
         changed = (prior, _rows(prior, self.redshift), None)
         return eqx.tree_at(lambda s: (s.prior, s.ln_prior, s.table), self, changed, is_leaf=lambda x: x is None)
+
+
+def _filled(values: np.ndarray, with_value=None) -> np.ndarray:
+    """Padded with its last value, or the one given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
+    power = max(int(np.ceil(np.log2(max(values.size, 1)))), 6)
+    size = 3 * 2 ** (power - 2) if values.size <= 3 * 2 ** (power - 2) and power > 6 else 2**power
+    filler = values[-1] if with_value is None else with_value
+    return np.concatenate([values, np.full(size - values.size, filler, dtype=values.dtype)])
 
 
 @jax.jit

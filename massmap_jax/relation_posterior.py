@@ -14,7 +14,7 @@ from massmap_jax.relation_prior import FITTED, RelationPrior
 
 R_HAT, ESS = 1.01, 400.0
 # A posterior this wide, in units of its prior, says that the data are silent.
-_UNCONSTRAINED = 0.95
+_UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
 _CONFLICT = 5.0
 
@@ -91,7 +91,7 @@ class RelationPosterior(eqx.Module):
         return tuple(
             p
             for p in self.free
-            if sd[p] > _UNCONSTRAINED * self.prior_sd[p] and abs(mean[p] - self.prior_mean[p]) < 0.3 * self.prior_sd[p]
+            if sd[p] > _UNCONSTRAINED * self.prior_sd[p] and abs(mean[p] - self.prior_mean[p]) < 0.4 * self.prior_sd[p]
         )
 
     @property
@@ -150,6 +150,15 @@ class RelationPosterior(eqx.Module):
                 lines.append(f"  {p:8} {float(getattr(self.maximum, p)):.5g} (fixed)")
         lines.append(f"  at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}")
         return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
+
+    def against(self, truth: MassLuminosityRelation) -> str:
+        """Posterior beside a true relation with the same pivot, a line for each parameter."""
+        mean, sd = self.mean, self.sd
+        lines = ["parameter   truth      posterior           off by"]
+        for p in self.free:
+            value = float(getattr(truth, p))
+            lines.append(f"{p:9} {value:9.5g}   {mean[p]:9.5g} +- {sd[p]:.2g}   {(mean[p] - value) / sd[p]:+.1f} sd")
+        return "\n".join(lines)
 
     def to_arviz(self):
         """InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x) with group `posterior`, (chain, draw) each."""

@@ -1,6 +1,7 @@
 """What is believed of a relation before the catalogue is seen: a distribution, or a fixed number, per parameter."""
 
 from collections.abc import Mapping
+from functools import partial
 from numbers import Real
 
 import equinox as eqx
@@ -67,6 +68,43 @@ class RelationPrior(eqx.Module):
         given = dict(given)
         alpha3 = given.pop("alpha3", 1e14)
         return cls(given, alpha3)
+
+    @classmethod
+    def parse(cls, text: str) -> "RelationPrior":
+        """A preset's name, or "alpha1=10.7:0.5,alpha2=0.36:0.1,alpha4=0,scatter=0.15:0.05,alpha3=2e14": a normal of
+        mean:sd (cut at 0 for the scatter), or a fixed number. A preset's name first, then changes, is allowed too.
+        """
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        given = {}
+        names = [part for part in parts if "=" not in part]
+        for part in parts:
+            if part in names:
+                continue
+            name, _, value = part.partition("=")
+            try:
+                numbers = [float(number) for number in value.split(":")]
+            except ValueError:
+                numbers = []
+            if len(numbers) not in (1, 2) or not np.isfinite(numbers).all():
+                raise MassmapError(f"relation_prior has {part!r}: give NAME=MEAN:SD, or NAME=NUMBER to fix it")
+            if len(numbers) == 2 and not numbers[1] > 0:
+                raise MassmapError(
+                    f"relation_prior {part!r} has no width (standard deviation {numbers[1]:g}): give NAME=NUMBER to "
+                    "fix a parameter"
+                )
+            normal = partial(dist.TruncatedNormal, low=0.0) if name == "scatter" else dist.Normal
+            given[name] = numbers[0] if len(numbers) == 1 else normal(*numbers)
+        unknown = set(given) - {*FITTED, "alpha3"}
+        if unknown or len(names) > 1:
+            raise MassmapError(
+                f"relation_prior {text!r} names {', '.join(sorted(unknown)) or 'two presets'}: known are a preset "
+                f"({', '.join(PRESETS)}) and {', '.join(FITTED)}, alpha3"
+            )
+        if not names:
+            return cls.of(given)
+        if "alpha3" in given:
+            raise MassmapError("relation_prior moves the pivot alpha3 of a preset: give all parameters instead")
+        return cls.preset(names[0], **given)
 
     @property
     def free(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ def run_nuts(
     *,
     num_warmup: int,
     num_samples: int,
+    max_tree_depth: int = 8,
     model_axes=None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> Chains:
@@ -40,10 +41,10 @@ def run_nuts(
     chains have data of their own.
     """
     keys = jax.random.split(key, start.shape[0])
-    state = _start(keys, start, model, potential, num_warmup, model_axes)
+    state = _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes)
     draws, divergences, steps = [], 0, 0
     for done in range(0, num_warmup + num_samples, _BLOCK):
-        state, block = _advance(state, model, potential, num_warmup, model_axes)
+        state, block = _advance(state, model, potential, num_warmup, max_tree_depth, model_axes)
         watch(f"sampling the relation: {done + _BLOCK} of {num_warmup + num_samples}")
         kept = slice(max(num_warmup - done, 0), max(min(_BLOCK, num_warmup + num_samples - done), 0))
         x, diverging, num_steps = (np.asarray(a)[:, kept] for a in block)
@@ -53,22 +54,22 @@ def run_nuts(
     return Chains(draws, divergences, float(steps) / max(draws.shape[0] * draws.shape[1], 1))
 
 
-def _kernel(potential, model):
-    return NUTS(potential_fn=lambda x: potential(x, model), adapt_mass_matrix=False, max_tree_depth=8)
+def _kernel(potential, model, max_tree_depth):
+    return NUTS(potential_fn=lambda x: potential(x, model), adapt_mass_matrix=False, max_tree_depth=max_tree_depth)
 
 
 @eqx.filter_jit
-def _start(keys, start, model, potential, num_warmup, model_axes):
+def _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes):
     def chain(key, x, model):
-        return _kernel(potential, model).init(key, num_warmup, x, (), {})
+        return _kernel(potential, model, max_tree_depth).init(key, num_warmup, x, (), {})
 
     return jax.vmap(chain, (0, 0, model_axes))(keys, start, model)
 
 
 @eqx.filter_jit
-def _advance(state, model, potential, num_warmup, model_axes):
+def _advance(state, model, potential, num_warmup, max_tree_depth, model_axes):
     def chain(state, model):
-        kernel = _kernel(potential, model)
+        kernel = _kernel(potential, model, max_tree_depth)
         # A kernel makes its transition when it is started; that start is not used.
         kernel.init(jax.random.key(0), num_warmup, jax.tree.map(jnp.zeros_like, state.z), (), {})
 

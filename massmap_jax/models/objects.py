@@ -1,0 +1,128 @@
+"""The usable rows of a catalogue as the models see them: data, and the prior density at each object's redshift."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float, Int
+from numpyro.distributions import constraints
+
+from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.flags import UNUSABLE
+from massmap_jax.posterior import flag_outside_prior
+from massmap_jax.prior import MassPrior
+
+
+class Objects(eqx.Module):
+    """Objects whose masses are sampled; arrays (halo,), or scalars under vmap.
+
+    Attributes
+    ----------
+    ln_lum_obs, sigma, z : the data, natural logs.
+    z_node, z_place : redshift cell of the prior (its lower node) and the place in it, 0 to 1.
+    ln_norm : what ln p interpolated in z lacks to be normalised.
+    id_hash : (halo, 2) keys each object's random numbers.
+    """
+
+    ln_lum_obs: Float[Array, "*halo"]
+    sigma: Float[Array, "*halo"]
+    z: Float[Array, "*halo"]
+    z_node: Int[Array, "*halo"]
+    z_place: Float[Array, "*halo"]
+    ln_norm: Float[Array, "*halo"]
+    id_hash: Int[Array, "*halo 2"]
+
+    @classmethod
+    def of(cls, catalogue: HaloCatalogue, prior: MassPrior) -> "Objects":
+        """The usable rows, in order (`usable_rows`)."""
+        rows = usable_rows(catalogue, prior)
+        _check_lognormal(catalogue, rows)
+        z = catalogue.redshift[rows]
+        node, place, ln_norm = jax.jit(jax.vmap(_place_in_redshift, (None, None, 0)))(
+            prior, prior.norm_coefficients(), jnp.asarray(z, dtype=float)
+        )
+        return cls(
+            ln_lum_obs=catalogue.ln_lum_obs[rows],
+            sigma=catalogue.sigma_ln_lum[rows],
+            z=z,
+            z_node=np.asarray(node),
+            z_place=np.asarray(place),
+            ln_norm=np.asarray(ln_norm),
+            id_hash=catalogue.hashes[rows],
+        )
+
+    def __len__(self) -> int:
+        return self.z.shape[0]
+
+    def take(self, rows) -> "Objects":
+        return jax.tree.map(lambda a: a[rows], self)
+
+    def on_device(self) -> "Objects":
+        """Device arrays of JAX's default precision."""
+        return jax.tree.map(lambda a: jnp.asarray(a, dtype=float if a.dtype.kind == "f" else None), self)
+
+    def ln_prior(self, prior: MassPrior, ln_mass) -> Float[Array, "*halo"]:
+        """ln p(ln M | z), one mass an object: `MassPrior.log_prob` inside the table, without its sum over cells.
+
+        Outside the table ln p goes on linearly: coordinates and supports keep masses inside.
+        """
+        table = jnp.asarray(prior.ln_density, dtype=float)
+        cell, fraction = prior.locate(ln_mass)
+        # Four neighbours in a table that stays in cache are cheaper than a row of it for each object.
+        upper = jnp.minimum(self.z_node + 1, table.shape[0] - 1)
+        low = table[self.z_node, cell] * (1 - self.z_place) + table[upper, cell] * self.z_place
+        high = table[self.z_node, cell + 1] * (1 - self.z_place) + table[upper, cell + 1] * self.z_place
+        return low + fraction * (high - low) + self.ln_norm
+
+
+class HaloMass(dist.Distribution):
+    """The mass prior of some objects as a NumPyro distribution of ln M, batch shape (halo,)."""
+
+    def __init__(self, objects: Objects, prior: MassPrior):
+        self.objects, self.prior = objects, prior
+        super().__init__(batch_shape=objects.z.shape)
+
+    @property
+    def support(self):
+        nodes = self.prior.ln_mass_nodes
+        return constraints.interval(jnp.asarray(nodes[0], dtype=float), jnp.asarray(nodes[-1], dtype=float))
+
+    def log_prob(self, value):
+        return self.objects.ln_prior(self.prior, value)
+
+    def sample(self, key, sample_shape=()):
+        return self.prior.sample(key, jnp.broadcast_to(self.objects.z, (*sample_shape, *self.batch_shape)))
+
+
+def usable_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """Row numbers with luminosity, error and a redshift inside the prior; an error when there is none."""
+    return np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
+
+
+def _place_in_redshift(prior, norm, z):
+    """Lower node and place of z between the prior's redshift nodes, and the missing ln norm."""
+    if prior.redshift_nodes.shape[0] == 1:
+        node, place = jnp.zeros((), int), jnp.zeros_like(z)
+        raw = jnp.asarray(prior.ln_density, dtype=float)[0, 0]
+    else:
+        upper, place = prior.locate_redshift(z)
+        node = upper - 1
+        first = jnp.asarray(prior.ln_density, dtype=float)[:, 0]
+        raw = (1 - place) * first[node] + place * first[upper]
+    return node, place, prior.ln_density_at(z, norm)[0] - raw
+
+
+def _check_lognormal(catalogue: HaloCatalogue, rows) -> None:
+    if catalogue.noise_code is None:
+        kinds = np.full(rows.size, NOISE_KINDS.index(catalogue.noise_kind))
+    else:
+        kinds = catalogue.noise_code[rows]
+    other = kinds != NOISE_KINDS.index("lognormal")
+    if other.any():
+        first = int(np.argmax(other))
+        raise MassmapError(
+            f"the models are for lognormal noise, and {other.sum()} objects have another kind, first row {rows[first]} "
+            f"({NOISE_KINDS[kinds[first]]}): use mass_posterior(..., method='quadrature')"
+        )

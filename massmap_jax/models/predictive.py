@@ -1,0 +1,63 @@
+"""Draws of observed luminosities: what the prior, or a posterior, says the data look like."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.models.objects import Objects
+from massmap_jax.prior import MassPrior
+
+
+def prior_predictive(
+    key: Array, catalogue: HaloCatalogue, prior: MassPrior, relation, num: int
+) -> Float[Array, "draw halo"]:
+    """Draws of ln L_obs of the usable rows from their redshifts and errors alone: masses from the prior.
+
+    relation : one relation, or a batch, from which each draw takes one (by weight) for all halos.
+    """
+    objects = Objects.of(catalogue, prior).on_device()
+    key_mass, key_lum = jax.random.split(key)
+    z = jnp.broadcast_to(objects.z, (num, len(objects)))
+    return _draw_luminosities(key_lum, objects, relation, prior.sample(key_mass, z))
+
+
+def posterior_predictive(
+    key: Array,
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    relation,
+    ln_mass: Float[Array, "draw halo"],
+    *,
+    paired: bool = False,
+) -> Float[Array, "draw halo"]:
+    """One draw of ln L_obs of the usable rows for each draw of their masses: a repeat of the observation.
+
+    ln_mass : draws of ln M of the usable rows. relation : one relation, or a batch, drawn from by weight; `paired`:
+        relation draw i goes with mass draw i, as in the samples of one chain.
+    """
+    objects, ln_mass = Objects.of(catalogue, prior).on_device(), jnp.asarray(ln_mass)
+    if paired and relation.num_draws != ln_mass.shape[0]:
+        raise MassmapError(
+            f"paired draws need one relation for each of the {ln_mass.shape[0]} mass draws, and there are "
+            f"{relation.num_draws}: give paired=False to draw relations by weight"
+        )
+    return _draw_luminosities(key, objects, relation, ln_mass, paired=paired)
+
+
+def _draw_luminosities(key, objects, relation, ln_mass, *, paired=False):
+    key_relation, key_lum = jax.random.split(key)
+    batch, num = relation.as_batch(), ln_mass.shape[0]
+    if paired:
+        chosen = jnp.arange(num)
+    else:
+        chosen = jax.random.categorical(key_relation, jnp.asarray(batch.log_weight, dtype=float), shape=(num,))
+    batch = jax.tree.map(lambda a: jnp.asarray(a, dtype=float)[chosen], batch)
+
+    def one(relation, ln_mass, key):
+        scatter = relation.scatter_ln_lum(ln_mass, objects.z)
+        mean = relation.mean_ln_lum(ln_mass, objects.z)
+        return mean + jnp.sqrt(scatter**2 + objects.sigma**2) * jax.random.normal(key, mean.shape)
+
+    return jax.vmap(one)(batch, ln_mass, jax.random.split(key_lum, num))

@@ -1,0 +1,159 @@
+"""NUTS against the analytic posterior and quadrature: 100 halos, one by one and as a field; the relation both ways."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+from numpyro.infer import MCMC, NUTS, init_to_value
+from reference.moments import SharpMoments
+from reference.posterior_reference import Relation, SingleDraw
+from scipy.stats import kstest
+
+from massmap_jax.models.field import field_model
+from massmap_jax.models.objects import Objects
+from massmap_jax.models.relation import Pivot, relation_model, start
+from massmap_jax.models.runner import sample_halo_masses
+from massmap_jax.posterior import mass_posterior
+from massmap_jax.relation_prior import RelationPrior
+from statistical.universe import REFERENCE, SIGMA, catalogue, package_prior, package_relation, simulate
+
+pytestmark = pytest.mark.slow
+
+PRIOR = package_prior()
+RELATION = package_relation()
+NUMBER = 100
+LEVELS = np.concatenate([[1e-6], np.linspace(0.0005, 0.9995, 1000), [1 - 1e-6]])
+WIDE = {"alpha1": 0.05, "alpha2": 0.02, "alpha4": 0.1}
+
+
+@pytest.fixture(scope="module")
+def objects():
+    _, ln_lum_obs, z = simulate(np.random.default_rng(11), NUMBER)
+    return catalogue(ln_lum_obs, z)
+
+
+@pytest.fixture(scope="module")
+def exact(objects):
+    return mass_posterior(objects, PRIOR, RELATION)
+
+
+def diagnostics(draws):
+    """(R-hat, bulk ESS, tail ESS) of draws (chain, sample, ...), in double precision."""
+    draws = np.asarray(draws, dtype=np.float64)
+    low, high = np.quantile(draws, [0.05, 0.95], axis=(0, 1))
+    tails = [effective_sample_size((draws <= end).astype(float)) for end in (low, high)]
+    return split_gelman_rubin(draws), effective_sample_size(draws), np.minimum(*tails)
+
+
+def check_against(exact, draws):
+    """draws (chain, sample, halo) against the posterior in units of their own Monte Carlo error, and by shape."""
+    r_hat, ess, tail = diagnostics(draws)
+    assert r_hat.max() < 1.01 and ess.min() > 400 and tail.min() > 400
+    draws = np.asarray(draws, dtype=np.float64)
+    z_mean = (draws.mean(axis=(0, 1)) - exact.mean) / (exact.sd / np.sqrt(ess))
+    square = (draws - exact.mean) ** 2
+    z_sd = (square.mean(axis=(0, 1)) - exact.sd**2) / (square.std(axis=(0, 1)) / np.sqrt(effective_sample_size(square)))
+    assert np.abs(z_mean).max() < 4 and np.abs(z_sd).max() < 4
+    assert 0.7 < z_mean.std() < 1.3 and 0.7 < z_sd.std() < 1.3
+    thinned = draws[:, :: int(np.ceil(draws.shape[0] * draws.shape[1] / ess.min()))]
+    quantiles = exact.quantile(LEVELS)
+    for k in range(draws.shape[2]):
+        pit = np.interp(thinned[..., k].ravel(), quantiles[k], LEVELS)
+        assert kstest(pit, "uniform").pvalue > 0.01 / draws.shape[2]
+
+
+@pytest.fixture(scope="module")
+def chains(objects):
+    return sample_halo_masses(
+        jax.random.key(5), objects, PRIOR, RELATION, num_warmup=400, num_samples=1000, num_chains=4, keep_draws=True
+    )
+
+
+def test_grid_agrees_with_exact_cells(exact, objects):
+    """The yardstick first: `mass_posterior` is held against a reference that imports nothing of the package."""
+    for k in range(0, NUMBER, 20):
+        cells = SharpMoments(SingleDraw(REFERENCE, objects.ln_lum_obs[k], SIGMA, objects.redshift[k], Relation()))
+        assert abs(exact.mean[k] - cells.mean) < 2e-3 * exact.sd[k]
+        assert abs(exact.sd[k] / cells.sd - 1) < 2e-3
+
+
+def test_nuts_of_each_halo_agrees_with_the_grid(exact, chains):
+    check_against(exact, chains.draws.transpose(1, 2, 0))
+    assert chains.divergences.sum() == 0
+
+
+def test_a_wrong_scatter_is_noticed(objects, chains):
+    """The twin: 10 % more scatter in the grid's relation."""
+    wrong = mass_posterior(objects, PRIOR, package_relation(scatter=1.1 * float(RELATION.scatter)))
+    with pytest.raises(AssertionError):
+        check_against(wrong, chains.draws.transpose(1, 2, 0))
+
+
+def beliefs():
+    """Wide enough for 100 objects to say something of every parameter."""
+    free = {p: dist.Normal(float(getattr(RELATION, p)), sd) for p, sd in WIDE.items()}
+    free["scatter"] = dist.LogNormal(np.log(float(RELATION.scatter)), 0.1)
+    return RelationPrior(free, float(RELATION.alpha3))
+
+
+def run(model, relation_prior, num_samples=1500, **options):
+    kernel = NUTS(model, init_strategy=init_to_value(values=start(relation_prior)), **options)
+    mcmc = MCMC(
+        kernel, num_warmup=600, num_samples=num_samples, num_chains=2, chain_method="vectorized", progress_bar=False
+    )
+    mcmc.run(jax.random.key(8))
+    return mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields(group_by_chain=True)
+
+
+def poor_map(e, term):
+    """Half a width off centre, 1.6 times too wide, and blind to the prior: a logistic over the table."""
+    low, high = PRIOR.ln_mass_min, PRIOR.ln_mass_max
+    centre = jnp.clip(term.centre, low + 0.3, high - 0.3)
+    ln_odds = jnp.log((centre - low) / (high - centre)) + 0.4 * e
+    share = jax.nn.sigmoid(ln_odds)
+    return low + (high - low) * share, jnp.log(0.4 * (high - low) * share * (1 - share))
+
+
+def test_field_with_a_known_relation_agrees_with_the_grid(exact, objects):
+    """alpha1 free in a range so narrow that the posteriors of the masses are those of the fixed relation."""
+    fixed = {p: float(getattr(RELATION, p)) for p in ("alpha2", "alpha4", "scatter")}
+    relation_prior = RelationPrior(
+        {"alpha1": dist.Normal(float(RELATION.alpha1), 1e-4)} | fixed, float(RELATION.alpha3)
+    )
+    samples, extra = run(field_model(objects, PRIOR, relation_prior), relation_prior, num_samples=2500)
+    check_against(exact, samples["ln_mass"])
+    assert not extra["diverging"].any()
+
+
+def test_field_and_marginal_models_agree_on_the_relation(objects):
+    """The masses sampled, in good and in poor coordinates, or integrated out: one posterior of (alpha, S)."""
+    relation_prior = beliefs()
+    data = Objects.of(objects, PRIOR)
+    pivot = Pivot.of(data, relation_prior)
+
+    def likelihood(relation):
+        term = relation.data_term(data.ln_lum_obs, data.sigma, data.z)
+        return (term.log_norm + jnp.log(term.width) + PRIOR.log_evidence(term.centre, data.z, term.width)).sum()
+
+    marginal, _ = run(relation_model(likelihood, relation_prior, pivot=pivot), relation_prior)
+    field, _ = run(field_model(objects, PRIOR, relation_prior), relation_prior)
+    poor, _ = run(field_model(objects, PRIOR, relation_prior, coordinates=poor_map), relation_prior)
+    ess = {}
+    for which, samples in (("marginal", marginal), ("field", field), ("poor", poor)):
+        for name in relation_prior.free:
+            draws = np.asarray(samples[name], dtype=np.float64)
+            ess[which, name] = effective_sample_size(draws)
+            assert split_gelman_rubin(draws) < 1.03
+            for power in (1, 2):
+                one, other = ((x - marginal[name].mean()) ** power for x in (draws, np.asarray(marginal[name], float)))
+                error = np.hypot(*(x.std() / np.sqrt(effective_sample_size(x)) for x in (one, other)))
+                assert which == "marginal" or abs(one.mean() - other.mean()) < 4 * error, (which, name, power)
+    least = {which: min(ess[which, name] for name in relation_prior.free) for which in ("field", "poor")}
+    mass = {
+        which: np.median(effective_sample_size(np.asarray(s["ln_mass"], dtype=np.float64)))
+        for which, s in (("field", field), ("poor", poor))
+    }
+    print(f"least ESS of the relation: {least}; median ESS of the masses: {mass}")
+    assert mass["poor"] < mass["field"] or least["poor"] < least["field"]

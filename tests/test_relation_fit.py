@@ -1,0 +1,290 @@
+"""fit_relation: the maximum against the reference, the three methods against each other, and inputs that are odd."""
+
+import dataclasses
+import warnings
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from reference.tables import read_three_columns
+from test_relation_likelihood import PARAMETERS, PRIOR, TRUTH, reference_ln_likelihood, simulate
+
+from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.posterior import mass_posterior
+from massmap_jax.prior import MassPrior
+from massmap_jax.relation_fit import fit_relation
+from massmap_jax.relation_posterior import RelationPosterior
+from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.selection import FluxLimit
+
+PIVOT = TRUTH.alpha3
+WIDE = {"alpha1": (10.709, 0.1), "alpha2": (0.359, 0.03), "alpha4": (1.1, 0.2), "scatter": (0.155, 0.03)}
+KEY = jax.random.key(3)
+
+
+def wide_prior(**changes):
+    return RelationPrior({p: dist.Normal(*v) for p, v in WIDE.items()} | changes, alpha3=PIVOT)
+
+
+def quiet_fit(*args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fit_relation(*args, **options)
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulate(4000, seed=5, distinct=60)
+
+
+@pytest.fixture(scope="module")
+def fits(field):
+    options = {"laplace": {"num_draws": 4000}, "nuts": {"num_draws": 1200}, "importance": {"num_draws": 4000}}
+    return {m: quiet_fit(field, PRIOR, wide_prior(), method=m, key=KEY, **o) for m, o in options.items()}
+
+
+def test_maximum_is_where_the_reference_is_flat():
+    """Reference ln L from plain cells, plus the normal priors: its slope at the maximum found is far below 1 sd."""
+    catalogue = simulate(80, seed=2)
+    fit = quiet_fit(catalogue, PRIOR, wide_prior(scatter=0.155), key=KEY)
+    assert fit.free == ("alpha1", "alpha2", "alpha4")
+    best = {p: float(getattr(fit.maximum, p)) for p in fit.free}
+    sd = np.sqrt(np.diag(fit.covariance))
+
+    def ln_posterior(**values):
+        prior = sum(-0.5 * ((values[p] - WIDE[p][0]) / WIDE[p][1]) ** 2 for p in fit.free)
+        return reference_ln_likelihood(catalogue, **values) + prior
+
+    for i, name in enumerate(fit.free):
+        step = 1e-2 * sd[i]
+        up, down = (ln_posterior(**best | {name: best[name] + s * step}) for s in (1, -1))
+        slope = (up - down) / (2 * step) * sd[i]
+        print(name, "slope of the reference per sd:", slope)
+        assert abs(slope) < 1e-2
+    # and the curvature along alpha2 is that of the covariance's inverse
+    step = 0.1 * sd[1]
+    values = [ln_posterior(**best | {"alpha2": best["alpha2"] + s * step}) for s in (-1, 0, 1)]
+    curvature = -(values[0] - 2 * values[1] + values[2]) / step**2
+    assert curvature == pytest.approx(np.linalg.inv(fit.covariance)[1, 1], rel=0.02)
+
+
+def test_methods_agree_and_find_the_truth(fits):
+    reference = fits["nuts"]
+    assert reference.check() == []
+    print(reference.summary())
+    for p in PARAMETERS:
+        assert abs(reference.mean[p] - getattr(TRUTH, p)) < 4 * reference.sd[p]
+        error = 4 * reference.sd[p] / np.sqrt(reference.diagnostics["ess_bulk"][p])
+        exact = fits["importance"]
+        ess = exact.diagnostics["ess"]
+        assert exact.diagnostics["pareto_k"] < 0.7
+        assert abs(exact.mean[p] - reference.mean[p]) < np.hypot(error, 4 * reference.sd[p] / np.sqrt(ess))
+        assert exact.sd[p] == pytest.approx(reference.sd[p], rel=0.12)
+        # Laplace is an approximation: within a tenth of a standard deviation here
+        assert abs(fits["laplace"].mean[p] - reference.mean[p]) < 0.1 * reference.sd[p] + error
+
+
+def test_draws_are_a_relation_for_the_masses(fits, field):
+    draws = fits["laplace"].draws.draw(np.arange(20))
+    posterior = mass_posterior(field, PRIOR, draws, relation_from="this_catalogue")
+    assert np.isfinite(posterior.mean).all()
+    assert fits["laplace"].draws.num_draws == 4000
+    assert fits["laplace"].covariance.shape == (4, 4)
+    sd = np.sqrt(np.diag(fits["laplace"].covariance))
+    np.testing.assert_allclose(sd, [fits["laplace"].sd[p] for p in PARAMETERS], rtol=0.05)
+
+
+def test_same_key_same_answer(field, fits):
+    few = {"method": "nuts", "key": KEY, "num_draws": 100, "num_warmup": 50}
+    once, again = (quiet_fit(simulate(60), PRIOR, wide_prior(), **few) for _ in range(2))
+    np.testing.assert_array_equal(once.draws.alpha1, again.draws.alpha1)
+    other = quiet_fit(field, PRIOR, wide_prior(), key=jax.random.key(4), num_draws=4000)
+    assert (other.draws.alpha1 != fits["laplace"].draws.alpha1).all()
+    np.testing.assert_array_equal(other.maximum.alpha1, fits["laplace"].maximum.alpha1)
+
+
+def test_save_and_load(fits, tmp_path):
+    for name, fit in fits.items():
+        path = tmp_path / f"{name}.npz"
+        fit.save(path)
+        back = RelationPosterior.load(path)
+        assert dataclasses.asdict(back).keys() == dataclasses.asdict(fit).keys()
+        np.testing.assert_array_equal(back.draws.scatter, fit.draws.scatter)
+        np.testing.assert_array_equal(back.covariance, fit.covariance)
+        assert back.notes == fit.notes
+        assert back.draws.mass_definition == fit.draws.mass_definition
+    (tmp_path / "other.npz").write_text("no zip")
+    with pytest.raises(MassmapError, match="not a file that save"):
+        RelationPosterior.load(tmp_path / "other.npz")
+    with pytest.raises(MassmapError, match="does not exist"):
+        RelationPosterior.load(tmp_path / "none.npz")
+
+
+def test_to_arviz(fits):
+    arviz = pytest.importorskip("arviz", reason="ArviZ is an extra")
+    data = fits["nuts"].to_arviz()
+    assert data["posterior"]["alpha2"].shape == (4, 300)
+    assert float(arviz.rhat(data["posterior"])["alpha2"]) < 1.02
+
+
+def test_without_a_selection_it_warns_of_the_lowest_mass(field):
+    with pytest.warns(UserWarning, match=r"no selection .* doubles, the maximum moves by alpha1 [+-]"):
+        fit = fit_relation(field, PRIOR, wide_prior())
+    assert abs(fit.shift_if_lowest_mass_doubles["alpha2"]) > fit.sd["alpha2"]
+    bright = FluxLimit(float(np.exp(field.ln_lum_obs.min()) * 0.999))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limited = fit_relation(field, PRIOR, wide_prior(), selection=bright)
+    assert limited.shift_if_lowest_mass_doubles is None
+    assert "flux limit" in limited.selection
+
+
+def test_a_flux_limit_recovers_the_truth_and_leaving_it_out_does_not():
+    whole = simulate(20_000, seed=7, distinct=60)
+    limit = 9.2
+    keep = whole.ln_lum_obs > limit
+    bright = HaloCatalogue.from_arrays(
+        luminosity=np.exp(whole.ln_lum_obs[keep]), redshift=whole.redshift[keep], sigma_ln_luminosity=0.05
+    )
+    right = quiet_fit(bright, PRIOR, wide_prior(), selection=FluxLimit(np.exp(limit)))
+    wrong = quiet_fit(bright, PRIOR, wide_prior())
+    for p in PARAMETERS:
+        assert abs(right.mean[p] - getattr(TRUTH, p)) < 4 * right.sd[p]
+    assert max(abs(wrong.mean[p] - getattr(TRUTH, p)) / wrong.sd[p] for p in PARAMETERS) > 10
+    assert any("contradict" in note for note in wrong.notes)
+
+
+# -- odd and bad input -----------------------------------------------------------------------------------------------
+
+
+def objects(luminosity, redshift, sigma=0.05):
+    return HaloCatalogue.from_arrays(luminosity=luminosity, redshift=redshift, sigma_ln_luminosity=sigma)
+
+
+@pytest.mark.parametrize("method", ["laplace", "nuts"])
+def test_one_halo_gives_the_prior_back(method):
+    fit = quiet_fit(objects([9000.0], [0.5]), PRIOR, wide_prior(), method=method, num_draws=1000)
+    for p in ("alpha2", "scatter"):
+        assert fit.sd[p] == pytest.approx(WIDE[p][1], rel=0.15)
+        assert p in fit.unconstrained
+    assert any("does not constrain" in note for note in fit.notes)
+    assert np.isfinite(fit.draws.alpha1).all()
+    assert (fit.draws.scatter > 0).all()
+
+
+def test_ten_halos_at_one_redshift_leave_the_evolution_to_its_prior():
+    catalogue = simulate(10, seed=1)
+    at_one = objects(np.exp(catalogue.ln_lum_obs), np.full(10, 0.6))
+    fit = quiet_fit(at_one, PRIOR, wide_prior())
+    # alpha1 is free to take up the shift, so alpha4 keeps its prior, and the result says so
+    assert fit.sd["alpha4"] == pytest.approx(0.2, rel=0.1)
+    assert "alpha4" in fit.unconstrained
+    assert "alpha4" in " ".join(fit.notes)
+
+
+def test_objects_of_one_luminosity():
+    fit = quiet_fit(objects(np.full(200, 9000.0), np.linspace(0.1, 3, 200)), PRIOR, wide_prior())
+    assert np.isfinite(fit.covariance).all()
+    assert fit.mean["scatter"] < 0.155
+
+
+def test_fixed_parameters_stay_and_are_left_out(field):
+    fit = quiet_fit(field, PRIOR, wide_prior(alpha4=1.1, scatter=0.155), num_draws=100)
+    assert fit.free == ("alpha1", "alpha2")
+    assert fit.covariance.shape == (2, 2)
+    np.testing.assert_array_equal(fit.draws.alpha4, 1.1)
+    with pytest.raises(MassmapError, match="nothing to fit"):
+        fit_relation(field, PRIOR, RelationPrior({p: v[0] for p, v in WIDE.items()}, alpha3=PIVOT))
+
+
+@pytest.mark.parametrize(
+    ("beliefs", "words"),
+    [
+        ({"alpha2": dist.Normal(0.359, 0.009)}, "it needs alpha1, alpha2, alpha4, scatter"),
+        ({p: dist.Normal(*v) for p, v in WIDE.items()} | {"alpha4": "1.1"}, "the prior of alpha4 is '1.1'"),
+        ({p: dist.Normal(*v) for p, v in WIDE.items()} | {"alpha2": dist.Delta(0.3)}, "alpha2 has no width"),
+        ({p: dist.Normal(*v) for p, v in WIDE.items()} | {"alpha2": 0.0}, "alpha2 must be finite and not 0"),
+        ("reddick13", "preset 'reddick13' is not known"),
+    ],
+)
+def test_bad_relation_priors(beliefs, words, field):
+    with pytest.raises(MassmapError, match=words):
+        fit_relation(field, PRIOR, beliefs)
+
+
+def test_a_prior_that_excludes_the_data_is_named(field):
+    with pytest.raises(MassmapError, match=r"the prior of alpha2 excludes the data: .* bound 0\.6"):
+        fit_relation(field, PRIOR, wide_prior(alpha2=dist.Uniform(0.6, 0.9)))
+
+
+def test_a_selection_that_excludes_objects_is_refused(field):
+    with pytest.raises(MassmapError, match="no chance to be in the catalogue, first row"):
+        fit_relation(field, PRIOR, wide_prior(), selection=FluxLimit(float(np.exp(np.median(field.ln_lum_obs)))))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "vi"}, "method 'vi' is not known"),
+        ({"num_draws": 1}, "at least 2 draws"),
+        ({"num_chains": 0}, "at least 2 draws, 1 chain"),
+    ],
+)
+def test_bad_options(options, words, field):
+    with pytest.raises(MassmapError, match=words):
+        fit_relation(field, PRIOR, wide_prior(), **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("alpha1=1:0,alpha2=1:1,alpha4=0,scatter=0.1", "no width"),
+        ("alpha1=x", "give NAME=MEAN:SD"),
+        ("bigmali2017,beta=3", "names beta"),
+        ("reddick13", "not known"),
+        ("alpha1=1:1", "it needs alpha1, alpha2, alpha4, scatter"),
+        ("bigmali2017,alpha3=1e14", "moves the pivot"),
+    ],
+)
+def test_bad_relation_prior_texts(text, words):
+    with pytest.raises(MassmapError, match=words):
+        RelationPrior.parse(text)
+
+
+def test_relation_prior_text():
+    prior = RelationPrior.parse("alpha1=10:0.5, alpha2=0.4:0.1,alpha4=0,scatter=0.2:0.1,alpha3=2e14")
+    assert prior.free == ("alpha1", "alpha2", "scatter")
+    assert prior.alpha3 == 2e14
+    assert prior.sd()["alpha1"] == pytest.approx(0.5)
+    assert RelationPrior.parse("bigmali2017,alpha4=0").free == ("alpha1", "alpha2", "scatter")
+
+
+# -- the public light cone -------------------------------------------------------------------------------------------
+
+BEHIND_THE_MOCKS = {"alpha1": 10.7478, "alpha2": 0.3626, "alpha4": 1.1587, "scatter": 0.1570}
+
+
+@pytest.fixture(scope="module")
+def light_cone(public_data):
+    z, lum = np.loadtxt(public_data / "bigmali" / "mock_data.txt").T
+    return objects(lum, z), read_three_columns(public_data / "bigmali" / "massprior.txt")
+
+
+@pytest.mark.slow
+def test_light_cone_finds_out_how_its_masses_were_drawn(light_cone):
+    """The mocks' masses follow p(M)/M: a sampler that leaves the cell width out. With the nominal density the slope is
+    over 100 standard deviations off; with p(M)/M all four parameters are found."""
+    catalogue, (redshift, mass, density) = light_cone
+    settings = {"per": "mass", "snap": "upper", "support": "sharp"}
+    nominal = quiet_fit(catalogue, MassPrior.from_table(redshift, mass, density, **settings))
+    divided = quiet_fit(catalogue, MassPrior.from_table(redshift, mass, density / mass, **settings), method="nuts")
+    for name, fit in (("nominal", nominal), ("p(M)/M", divided)):
+        off = {p: (fit.mean[p] - v) / fit.sd[p] for p, v in BEHIND_THE_MOCKS.items()}
+        print(name, {p: f"{fit.mean[p]:.4f} +- {fit.sd[p]:.4f} ({off[p]:+.1f} sd)" for p in off})
+        if name == "nominal":
+            assert off["alpha2"] < -100
+        else:
+            assert max(abs(v) for v in off.values()) < 3
+    assert divided.check() == []
