@@ -25,11 +25,16 @@ def _describe_run(path: Path) -> str:
         lines = [f"{path}: result of {record['program']} {record['version']}"]
     except (OSError, ValueError, KeyError, TypeError):
         raise MassmapError(f"{path} is not a result folder: it has no run.json of this program") from None
-    lines.append(f"catalogue: {record.get('catalogue')}, {record['rows']} rows, {record['rows_with_mass']} with a mass")
+    with_mass = f", {record['rows_with_mass']} with a mass" if "rows_with_mass" in record else ""
+    lines.append(f"catalogue: {record.get('catalogue')}, {record['rows']} rows{with_mass}")
     lines += [f"  {number} rows: {name}" for name, number in record["flags"].items()]
     for key in ("mass_definition", "prior", "relation", "relation_from", "method", "seed"):
-        lines.append(f"{key.replace('_', ' ')}: {record[key]}")
-    if record["map"]:
+        if key in record:
+            lines.append(f"{key.replace('_', ' ')}: {record[key]}")
+    if record.get("fit"):
+        fit = record["fit"]
+        lines += [f"  {p}: {fit['mean'][p]:.5g} +- {fit['sd'][p]:.2g}" for p in fit["mean"]]
+    if record.get("map"):
         lines.append(f"map: {record['map']}")
     lines += sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     return "\n".join(lines)

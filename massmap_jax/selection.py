@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtr
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
@@ -65,7 +65,7 @@ class FluxLimit(eqx.Module):
     def log_norm(self, relation, prior, z, sigma):
         ln_mass, ln_prior = _mass_nodes(prior, z)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
-        return jax.nn.logsumexp(ln_prior + log_ndtr((mean - self.ln_lum_min) / spread))
+        return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min) / spread))
 
     def describe(self) -> str:
         return f"flux limit {float(np.exp(self.ln_lum_min)):g}"
@@ -119,8 +119,7 @@ class TabulatedSelection(eqx.Module):
         slopes = jnp.concatenate([jnp.zeros(1), jnp.diff(row) / jnp.diff(nodes), jnp.zeros(1)])
         t = (mean[:, None] - nodes) / spread[:, None]
         above = spread[:, None] * (jnp.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) + t * ndtr(t))
-        detected = jnp.clip(row[0] + (above * jnp.diff(slopes)).sum(axis=1), 1e-30, 1.0)
-        return jax.nn.logsumexp(ln_prior + jnp.log(detected))
+        return _ln_mean(ln_prior, jnp.clip(row[0] + (above * jnp.diff(slopes)).sum(axis=1), 0.0, 1.0))
 
     def _row(self, z):
         nodes, prob = jnp.asarray(self.redshift_nodes), jnp.asarray(self.prob)
@@ -145,6 +144,11 @@ def _mass_nodes(prior, z):
     ln_mass = (edges[:-1, None] + half * (1 + jnp.asarray(x, dtype=float))).ravel()
     ln_weight = (jnp.log(half) + jnp.asarray(np.log(w), dtype=float)).ravel()
     return ln_mass, prior.interpolate(prior.ln_density_at(z), ln_mass) + ln_weight
+
+
+def _ln_mean(ln_weight, prob):
+    """ln of the weighted mean of a probability, finite also where it underflows."""
+    return jnp.log(jnp.maximum((jnp.exp(ln_weight) * prob).sum(), jnp.finfo(prob.dtype).tiny))
 
 
 def _predicted(relation, ln_mass, z, sigma):

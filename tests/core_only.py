@@ -58,9 +58,7 @@ def main() -> None:
     assert np.corrcoef(posterior.mean, ln_mass)[0, 1] > 0.7, "masses do not follow the truth"
 
     grid = PixelGrid.fit(catalogue.ra, catalogue.dec)
-    mass_map = mm.mass_map(
-        jax.random.key(2), catalogue, prior, draws, grid, relation_from="fixed_draws", num_draws=20
-    )
+    mass_map = mm.mass_map(jax.random.key(2), catalogue, prior, draws, grid, relation_from="fixed_draws", num_draws=20)
     assert int(np.sum(mass_map.nobj)) == num, "objects were lost from the map"
 
     with tempfile.TemporaryDirectory() as folder:

@@ -65,9 +65,7 @@ def test_one_bad_value_is_flagged_and_its_row_kept(column, value, flag):
 
 @pytest.mark.parametrize("dtype", [">f8", ">f4", "f4", "i4", ">i2", "u8", "O", "U8", "S8"])
 def test_any_number_type_becomes_native_float64(dtype):
-    catalogue = HaloCatalogue.from_arrays(
-        luminosity=np.array([1, 2, 4]).astype(dtype), redshift=[0.1, 0.2, 0.3]
-    )
+    catalogue = HaloCatalogue.from_arrays(luminosity=np.array([1, 2, 4]).astype(dtype), redshift=[0.1, 0.2, 0.3])
     assert catalogue.ln_lum_obs.dtype == np.dtype(np.float64) and catalogue.ln_lum_obs.dtype.isnative
     np.testing.assert_allclose(catalogue.ln_lum_obs, np.log([1, 2, 4]))
 
@@ -84,9 +82,7 @@ def test_masked_and_nullable_values_are_missing():
 
 def test_inputs_are_copied():
     luminosity, redshift = np.ones(2), np.ones(2)
-    catalogue = HaloCatalogue.from_arrays(
-        luminosity=luminosity, redshift=redshift, sigma_ln_luminosity=np.ones(2)
-    )
+    catalogue = HaloCatalogue.from_arrays(luminosity=luminosity, redshift=redshift, sigma_ln_luminosity=np.ones(2))
     redshift[0] = 7.0
     assert catalogue.redshift[0] == 1.0
 
@@ -164,9 +160,7 @@ def test_ids_of_any_type_are_kept():
     for ids in (["a", "b", "ü"], [3, 1, 2**62], np.array([b"x", b"y", b"z"]), ["1", 2, 3.5]):
         catalogue = HaloCatalogue.from_arrays(**GOOD, ids=ids)
         kept = catalogue.ids.tolist()
-        assert kept == [
-            x.decode() if isinstance(x, bytes) else x for x in np.asarray(ids, dtype=object).tolist()
-        ]
+        assert kept == [x.decode() if isinstance(x, bytes) else x for x in np.asarray(ids, dtype=object).tolist()]
     np.testing.assert_array_equal(HaloCatalogue.from_arrays(**GOOD).ids, [0, 1, 2])
 
 
@@ -261,7 +255,5 @@ def test_units():
     assert all(map(is_log_unit, ["dex(solMass)", "log10(erg/s)", "mag", "[solMass]", "log Msun"]))
     assert not any(map(is_log_unit, ["solMass", "1e14 Msun", "Lsun", ""]))
     assert (
-        strip_log("dex(solMass)") == "solMass"
-        and strip_log("[solMass]") == "solMass"
-        and strip_log("Msun") == "Msun"
+        strip_log("dex(solMass)") == "solMass" and strip_log("[solMass]") == "solMass" and strip_log("Msun") == "Msun"
     )

@@ -80,12 +80,22 @@ def test_an_extra_term_is_an_independent_datum(prior, reference, relation, catal
     centre, width = np.array([27.0, 29.0, 31.5, 32.0]), np.array([0.5, 0.3, 1.0, 0.4])
     nodes = np.linspace(22, 35, 1301)
     table = -0.5 * ((nodes - centre[:, None]) / width[:, None]) ** 2
-    got = mass_posterior(catalogue, prior, relation, relation_from=relation_from, chunk_size=CHUNK, extra=TabulatedTerm(nodes, table))
+    got = mass_posterior(
+        catalogue, prior, relation, relation_from=relation_from, chunk_size=CHUNK, extra=TabulatedTerm(nodes, table)
+    )
     grid = fine_grid(reference)
     for i in range(4):
         extra = np.exp(-0.5 * ((grid - centre[i]) / width[i]) ** 2)
-        joint = np.array([np.exp(SingleDraw(reference, LN_LUM[i], SIGMA[i], Z[i], r).log_likelihood(grid)
-                                 + reference.log_prob(grid, Z[i])) * extra for r in RELATIONS])
+        joint = np.array(
+            [
+                np.exp(
+                    SingleDraw(reference, LN_LUM[i], SIGMA[i], Z[i], r).log_likelihood(grid)
+                    + reference.log_prob(grid, Z[i])
+                )
+                * extra
+                for r in RELATIONS
+            ]
+        )
         evidence = np.trapezoid(joint, grid, axis=1)
         weight = np.exp(LOG_WEIGHT) / np.exp(LOG_WEIGHT).sum()
         assert got.log_evidence[i] == pytest.approx(np.log(weight @ evidence), abs=2e-3)
@@ -99,7 +109,8 @@ def test_an_extra_term_is_an_independent_datum(prior, reference, relation, catal
 def test_a_sharp_likelihood_with_an_extra_term(prior, catalogue):
     """A flat extra term says nothing, also beside a likelihood much narrower than the prior's range."""
     sharp = MassLuminosityRelation.create(
-        alpha1=np.zeros(8), alpha2=1.0, alpha3=1.0, alpha4=0.0, scatter=0.0, log_weight=np.zeros(8))
+        alpha1=np.zeros(8), alpha2=1.0, alpha3=1.0, alpha4=0.0, scatter=0.0, log_weight=np.zeros(8)
+    )
     ln_mass = np.array([26.0, 28.0, 30.0, 32.0])
     flat = TabulatedTerm(np.linspace(22, 35, 1301), np.zeros((4, 1301)))
     for sigma in (0.3, 0.05, 0.02, 0.005):
@@ -133,8 +144,15 @@ def test_redshift_nodes_are_mixed_by_their_weights(prior, reference, relation, r
     for i in range(4):
         joint = np.zeros((8, grid.size))
         for z, share in ((Z[i], 0.7), (Z[i] + 0.3, 0.3)):
-            joint += share * np.array([np.exp(SingleDraw(reference, LN_LUM[i], SIGMA[i], z, r).log_likelihood(grid)
-                                              + reference.log_prob(grid, z)) for r in RELATIONS])
+            joint += share * np.array(
+                [
+                    np.exp(
+                        SingleDraw(reference, LN_LUM[i], SIGMA[i], z, r).log_likelihood(grid)
+                        + reference.log_prob(grid, z)
+                    )
+                    for r in RELATIONS
+                ]
+            )
         evidence = np.trapezoid(joint, grid, axis=1)
         weight = np.exp(LOG_WEIGHT) / np.exp(LOG_WEIGHT).sum()
         assert got.log_evidence[i] == pytest.approx(np.log(weight @ evidence), abs=1e-3)
@@ -160,8 +178,12 @@ class ToySelection(eqx.Module):
 
 
 def test_selection_changes_the_weights_of_other_data_as_the_formula_says(prior, reference, relation, catalogue):
-    got = mass_posterior(catalogue, prior, relation, relation_from="other_data", chunk_size=CHUNK, selection=ToySelection(3.0))
-    plain = mass_posterior(catalogue, prior, relation, relation_from="other_data", chunk_size=CHUNK, selection=NoSelection())
+    got = mass_posterior(
+        catalogue, prior, relation, relation_from="other_data", chunk_size=CHUNK, selection=ToySelection(3.0)
+    )
+    plain = mass_posterior(
+        catalogue, prior, relation, relation_from="other_data", chunk_size=CHUNK, selection=NoSelection()
+    )
     for i in range(4):
         # weights Z_k / A: the same as draws that come with weights 1 / A
         expected = Mixture(reference, LN_LUM[i], SIGMA[i], Z[i], RELATIONS, "other_data", LOG_WEIGHT - 3.0 * ALPHA1)
@@ -173,7 +195,9 @@ def test_selection_changes_the_weights_of_other_data_as_the_formula_says(prior, 
 
 
 def test_selection_leaves_fixed_draws_alone(prior, relation, catalogue):
-    got, plain = (mass_posterior(catalogue, prior, relation, relation_from="fixed_draws", chunk_size=CHUNK, selection=s)
-                  for s in (ToySelection(3.0), NoSelection()))
+    got, plain = (
+        mass_posterior(catalogue, prior, relation, relation_from="fixed_draws", chunk_size=CHUNK, selection=s)
+        for s in (ToySelection(3.0), NoSelection())
+    )
     for name in ("mean", "sd", "mode", "quantiles", "ess", "edge_mass"):
         np.testing.assert_allclose(getattr(got, name), getattr(plain, name), rtol=1e-6, err_msg=name)

@@ -90,16 +90,12 @@ WRITERS = {
     "plain.csv": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_csv(p, index=False),
     "index.csv": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_csv(p),
     "spaces.csv": lambda p: p.write_text("z , lum\n0.1, 1000\n0.2, 2e3 \n0.3, +3000\n0.4, 4000.0\n"),
-    "bom.csv": lambda p: p.write_bytes(
-        "\ufeffz,lum\r\n0.1,1000\r\n0.2,2000\r\n0.3,3000\r\n0.4,4000\r\n".encode()
-    ),
+    "bom.csv": lambda p: p.write_bytes("\ufeffz,lum\r\n0.1,1000\r\n0.2,2000\r\n0.3,3000\r\n0.4,4000\r\n".encode()),
     "semicolon.csv": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_csv(p, index=False, sep=";"),
     "tab.tsv": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_csv(p, index=False, sep="\t"),
     "quoted.csv": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_csv(p, index=False, quoting=1),
     "zipped.csv.gz": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_csv(p, index=False),
-    "comments.csv": lambda p: p.write_text(
-        "# made by hand\nz,lum\n0.1,1000\n# two\n0.2,2000\n\n0.3,3000\n0.4,4000"
-    ),
+    "comments.csv": lambda p: p.write_text("# made by hand\nz,lum\n0.1,1000\n# two\n0.2,2000\n\n0.3,3000\n0.4,4000"),
     "header.txt": lambda p: p.write_text("z lum\n0.1 1000\n 0.2   2000 \n0.3\t3000\n0.4 4000\n"),
     "savetxt.txt": lambda p: np.savetxt(p, np.c_[Z, LUM], header="z lum"),
     "comment_csv.txt": lambda p: np.savetxt(p, np.c_[Z, LUM], header="a light cone\nz,lum", delimiter=","),
@@ -120,9 +116,7 @@ WRITERS = {
     "qtable.fits": lambda p: QTable({"z": Z, "lum": LUM * u.Lsun}).write(p),
     "pandas.parquet": lambda p: pd.DataFrame({"z": Z, "lum": LUM}).to_parquet(p),
     "astropy.parquet": lambda p: table().write(p, format="parquet"),
-    "parquet_that_says.fits": lambda p: pq.write_table(
-        pa.table({"z": Z.astype("f4"), "lum": LUM.astype("i8")}), p
-    ),
+    "parquet_that_says.fits": lambda p: pq.write_table(pa.table({"z": Z.astype("f4"), "lum": LUM.astype("i8")}), p),
 }
 
 
@@ -244,9 +238,7 @@ def test_little_h_must_be_dealt_with(tmp_path):
     np.testing.assert_allclose(np.exp(done.ln_lum_obs), LUM * 1e10 / 0.7)
     path = tmp_path / "h.parquet"
     field = pa.field("lum", pa.float64(), metadata={"unit": "Msun/h"})
-    pq.write_table(
-        pa.table([pa.array(Z), pa.array(LUM)], schema=pa.schema([pa.field("z", pa.float64()), field])), path
-    )
+    pq.write_table(pa.table([pa.array(Z), pa.array(LUM)], schema=pa.schema([pa.field("z", pa.float64()), field])), path)
     fails(["'Msun/h'"], path)
 
 
@@ -305,9 +297,7 @@ def test_errors_in_every_form():
 def test_bars_below_the_signal_to_noise_limit_are_refused():
     source = table(p=[100.0, 1900.0, 100.0, np.nan], m=[100.0, 100.0, -5.0, 100.0])
     catalogue = read_catalogue(source, sigma_plus="p", sigma_minus="m")
-    np.testing.assert_array_equal(
-        catalogue.flag, [0, Flag.SIGMA_LOW_SNR, Flag.SIGMA_NEGATIVE, Flag.SIGMA_MISSING]
-    )
+    np.testing.assert_array_equal(catalogue.flag, [0, Flag.SIGMA_LOW_SNR, Flag.SIGMA_NEGATIVE, Flag.SIGMA_MISSING])
     assert read_catalogue(source, sigma_plus="p", sigma_minus="m", min_snr=1.5).flag[1] == 0
     fails(
         ["none of the 4 rows", "SIGMA_LOW_SNR 4", "min_snr=3"],
@@ -425,9 +415,7 @@ def test_one_row_and_a_million(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["npz", "csv", "ecsv", "fits", "parquet"])
 def test_relation_draws(tmp_path, suffix):
-    draws = {
-        name: np.linspace(1, 2, 5) + i for i, name in enumerate(("alpha1", "alpha2", "alpha4", "scatter"))
-    }
+    draws = {name: np.linspace(1, 2, 5) + i for i, name in enumerate(("alpha1", "alpha2", "alpha4", "scatter"))}
     path = tmp_path / f"draws.{suffix}"
     if suffix == "npz":
         np.savez(path, **draws, alpha3=2.35e14)
@@ -488,10 +476,7 @@ def test_written_tables_are_read_back_by_others(tmp_path, suffix):
     if suffix == "parquet":
         back = pd.read_parquet(path)
         schema = pq.read_schema(path)
-        assert (
-            schema.field("mass").metadata[b"unit"] == b"Msun"
-            and schema.metadata[b"mass_definition"] == b"200m"
-        )
+        assert schema.field("mass").metadata[b"unit"] == b"Msun" and schema.metadata[b"mass_definition"] == b"200m"
         assert json.loads(schema.metadata[b"settings"]) == META["settings"]
     elif suffix == "csv":
         back = pd.read_csv(path, comment="#")

@@ -28,9 +28,12 @@ RUNS = {
     "demo": ["demo", "--num-halos", "300"],
     "fits": [*RUN_FIELD, "--format", "fits", "--seed", "1"],
     "again": [*RUN_FIELD, "--format", "fits", "--seed", "1", "--quiet"],
-    "csv": [*RUN_FIELD, "--format", "csv", "--seed", "2"],
+    "csv": [*RUN_FIELD, "--format", "csv", "--seed", "2", "--relation", "bigmali2017"],
     "ecsv": [*RUN_FIELD, "--format", "ecsv", "--seed", "1", "--no-map"],
+    "nuts": [*RUN_FIELD, "--seed", "1", "--no-map", "--method", "nuts"],
 }
+FITTED = RUNS.keys() - {"csv"}
+WITHOUT_MAP = ("ecsv", "nuts")
 WITH_TRUTH = {"predicted_vs_true", "pit_histograms"}
 WITH_MAP = {"mass_map", "map_panels"}
 IMAGES = ("MEAN", "SD", "Q16", "Q50", "Q84", "NOBJ")
@@ -276,14 +279,17 @@ def check_info(path, *words):
 def test_field(field, results, name):
     given = results[name]
     num_rows = 300 if name == "demo" else NUM_HALOS
-    figures = {"posterior_panel", "field_of_view"} | WITH_TRUTH | (set() if name == "ecsv" else WITH_MAP)
+    figures = {"posterior_panel", "field_of_view"} | WITH_TRUTH | (set() if name in WITHOUT_MAP else WITH_MAP)
+    figures |= {"relation"} if name in FITTED else set()
     table = check_table(given, num_rows)
     check_record(given, num_rows)
     check_figures(given, figures)
-    wanted = {given.table.name, "run.json", "figures"} | (set() if name == "ecsv" else {"mass_map.fits"})
+    wanted = {given.table.name, "run.json", "figures"} | (set() if name in WITHOUT_MAP else {"mass_map.fits"})
+    wanted |= {"relation.csv", "relation.npz"} if name in FITTED else set()
     assert {path.name for path in given.folder.iterdir()} == wanted
-    assert given.record["relation_from"] == "fixed_draws"
-    if name == "ecsv":
+    assert given.record["relation_from"] == ("this_catalogue" if name in FITTED else "fixed_draws")
+    assert ("r_hat" in table.columns) == (name == "nuts")
+    if name in WITHOUT_MAP:
         assert given.record["map"] is None
     else:
         check_map(given, table)
@@ -299,13 +305,81 @@ def test_field(field, results, name):
         np.testing.assert_allclose(np.exp(table.columns["ln_lum_obs"]), entered["lum_obs"], rtol=1e-10)
 
 
+def test_demo_prints_truth_against_posterior(results):
+    lines = results["demo"].stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("parameter   truth"))
+    names, truths = zip(*[line.split()[:2] for line in lines[start + 1 : start + 5]], strict=True)
+    assert names == ("alpha1", "alpha2", "alpha4", "scatter")
+    assert [float(t) for t in truths] == [10.709, 0.359, 1.1, 0.155]
+    off = [float(line.split()[-2]) for line in lines[start + 1 : start + 5]]
+    assert max(abs(value) for value in off) < 4
+
+
+def test_nuts_agrees_with_the_grid(results):
+    """The same field and seed by NUTS: means within 5 Monte Carlo errors, and chains that mixed."""
+    grid, drawn = read(results["fits"].table).columns, read(results["nuts"].table).columns
+    error = drawn["log10_mass_sd"] / np.sqrt(drawn["ess"])
+    assert np.max(np.abs(drawn["log10_mass_mean"] - grid["log10_mass_mean"]) / error) < 5
+    assert np.median(drawn["ess"]) > 150
+    assert np.mean(drawn["r_hat"] > 1.05) < 0.02
+
+
+def test_fit_alone_and_its_draws_in_a_run(field, results):
+    """`fit` finds what `run` finds; its relation.csv goes into a run."""
+    fit = execute(field, "fit", "field.fits", "--prior-support", "sharp", "--seed", "1", "--out", "fit")
+    assert {p.name for p in fit.folder.iterdir()} == {"relation.csv", "relation.npz", "run.json", "figures"}
+    check_figures(fit, {"relation", "prior_check"})
+    one, two = (given.record["fit"] for given in (fit, results["fits"]))
+    assert {k: v for k, v in one.items() if k != "seconds"} == two
+    assert fit.record["prior_check"]["fits"]
+    for word in ("alpha1", "no selection", "lowest mass", "results in fit"):
+        assert word in fit.stdout
+    check_info(fit.folder, "alpha2", "this_catalogue")
+    args = [*RUN_FIELD, "--relation", "fit/relation.csv", "--relation-from", "this_catalogue", "--no-map"]
+    used = execute(field, *args, "--out", "used")
+    mean = read(used.table).columns["log10_mass_mean"]
+    np.testing.assert_allclose(mean, read(results["fits"].table).columns["log10_mass_mean"], atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--relation-prior", "alpha1=10:0,alpha2=1:1,alpha4=0,scatter=0.1"], ("alpha1=10:0", "no width", "fix")),
+        (["--relation-prior", "reddick13"], ("reddick13", "known")),
+        (["--fit-method", "vi"], ("fit_method .vi.", "laplace")),
+        (["--flux-limit", "-3"], ("flux limit is -3",)),
+        (["--flux-limit", "1e9"], ("no chance", "first row 0")),
+        (["--lum", "z"], ("both column 'z'",)),
+    ],
+    ids=[
+        "no width",
+        "unknown preset",
+        "method",
+        "negative limit",
+        "limit excludes all",
+        "wrong column",
+    ],
+)
+def test_fit_refuses_in_one_sentence(field, options, words):
+    before = sorted(p.name for p in field.iterdir())
+    ran = subprocess.run(
+        [str(PROGRAM), "fit", "field.fits", "--out", "no", *options], cwd=field, capture_output=True, text=True
+    )
+    print(ran.stdout)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1, ran.stderr
+    for word in words:
+        assert re.search(word, ran.stderr), ran.stderr
+    assert sorted(p.name for p in field.iterdir()) == before
+
+
 def test_words_on_the_screen(results):
     for name, given in results.items():
         assert given.stderr == ""
         if name == "again":
             assert given.stdout == ""
         else:
-            for word in ("fixed_draws", "with a mass", "seed", "200m", f"results in {name}"):
+            for word in (given.record["relation_from"], "with a mass", "seed", "200m", f"results in {name}"):
                 assert word in given.stdout
 
 
@@ -347,8 +421,8 @@ def test_info_on_every_output(results, field):
     check_info(field / "field.fits", "lum_obs", "mass_true", f"{NUM_HALOS} values")
     for given in results.values():
         check_info(given.table, "log10_mass_mean", "values")
-    check_info(results["fits"].folder, f"{NUM_HALOS} rows", "fixed_draws", "mass_map.fits", "figures/mass_map.png")
-    check_info(results["fits"].folder / "mass_map.fits", "200m", "fixed_draws", "total")
+    check_info(results["fits"].folder, f"{NUM_HALOS} rows", "this_catalogue", "mass_map.fits", "figures/mass_map.png")
+    check_info(results["fits"].folder / "mass_map.fits", "200m", "this_catalogue", "total")
 
 
 # -- public catalogues ---------------------------------------------------------------------------------------
@@ -394,7 +468,9 @@ def test_light_cone(light_cone):
 # -- help ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["demo"], ["simulate"], ["info"]], ids=lambda c: " ".join(c) or "-")
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["fit"], ["demo"], ["simulate"], ["info"]], ids=lambda c: " ".join(c) or "-"
+)
 def test_help_is_prompt(command, tmp_path):
     """In an environment without any variable, and without importing what takes long."""
     ran = subprocess.run(

@@ -68,23 +68,29 @@ def test_grid_is_the_plain_loop(batch, method, x64, rtol):
     np.testing.assert_allclose(got, plain_loop(method, *batch), rtol=rtol)
 
 
-@pytest.mark.parametrize("method, sigma", [("monte_carlo", 0.05), ("monte_carlo", 0.3), ("importance", 0.05),
-                                           ("importance", 0.1)])
+@pytest.mark.parametrize(
+    "method, sigma", [("monte_carlo", 0.05), ("monte_carlo", 0.3), ("importance", 0.05), ("importance", 0.1)]
+)
 def test_sampled_methods_converge_to_the_exact_integral(method, sigma):
     """z-scores of f in units of the estimate's own Monte Carlo error, over 40 keys, at and off the likely mass."""
     ln_lum, z, number = np.log(4300.0), 1.38, 4000
     centre = np.log(RELATION.alpha3) + (ln_lum - RELATION.alpha1 - RELATION.log_evolution(z)) / RELATION.alpha2
     ln_mass = centre + np.linspace(-2, 2, 5) * np.hypot(sigma, RELATION.scatter) / RELATION.alpha2
     normals = np.asarray(jax.random.normal(jax.random.key(0), (40, number)))
-    weights = {"monte_carlo": likelihood.monte_carlo_log_weights, "importance": likelihood.importance_log_weights}[method]
-    function = jax.jit(jax.vmap(jax.vmap(weights, (0, None, None, None, None, None)), (None, None, None, None, None, 0)))
+    weights = {"monte_carlo": likelihood.monte_carlo_log_weights, "importance": likelihood.importance_log_weights}[
+        method
+    ]
+    function = jax.jit(
+        jax.vmap(jax.vmap(weights, (0, None, None, None, None, None)), (None, None, None, None, None, 0))
+    )
     w = np.exp(np.asarray(function(ln_mass, z, ln_lum, sigma, ONE, normals), dtype=float))  # (key, mass, lum)
     score = (w.mean(axis=-1) - np.exp(exact(ln_mass, ln_lum, sigma, z))) / (w.std(axis=-1, ddof=1) / np.sqrt(number))
     assert np.abs(score.mean(axis=0)).max() < 4 / np.sqrt(40) and np.abs(score).max() < 5
     assert score.std(axis=0).min() > 0.6 and score.std(axis=0).max() < 1.5
     # the twin: a scatter 10 % off is far outside those errors
     wrong = (w.mean(axis=-1) - np.exp(exact(ln_mass, ln_lum, sigma, z, Relation(scatter=0.17)))) / (
-        w.std(axis=-1, ddof=1) / np.sqrt(number))
+        w.std(axis=-1, ddof=1) / np.sqrt(number)
+    )
     assert np.abs(wrong.mean(axis=0)).max() > 4 / np.sqrt(40)
 
 
@@ -153,8 +159,9 @@ def ln_upper_limit(ln_lum_obs, ln_lum, sigma):
 def test_other_noise_by_quadrature(kind, ln_p4, sigma, scatter):
     """Within four total widths of the data, beyond which nothing is left of the posterior."""
     relation = Relation(scatter=scatter)
-    mine = MassLuminosityRelation.create(**{n: getattr(relation, n) for n in ("alpha1", "alpha2", "alpha3", "alpha4",
-                                                                             "scatter")})
+    mine = MassLuminosityRelation.create(
+        **{n: getattr(relation, n) for n in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")}
+    )
     ln_lum, z = np.log(4300.0), 1.38
     centre = np.log(relation.alpha3) + (ln_lum - relation.alpha1 - relation.log_evolution(z)) / relation.alpha2
     ln_mass = centre + np.linspace(-4, 4, 9) * np.hypot(sigma, scatter) / relation.alpha2
@@ -170,8 +177,11 @@ def test_other_noise_by_quadrature(kind, ln_p4, sigma, scatter):
 def test_quadrature_without_scatter_is_the_noise_itself():
     sharp = MassLuminosityRelation.create(alpha1=0.0, alpha2=1.0, alpha3=1.0, scatter=0.0)
     ln_mass = np.linspace(29.7, 30.3, 7)
-    for kind, ln_p4 in (("normal", ln_normal_noise), ("upper_limit", ln_upper_limit),
-                        ("lognormal", lambda o, t, s: stats.norm.logpdf(o, t, s) - o)):
+    for kind, ln_p4 in (
+        ("normal", ln_normal_noise),
+        ("upper_limit", ln_upper_limit),
+        ("lognormal", lambda o, t, s: stats.norm.logpdf(o, t, s) - o),
+    ):
         with enable_x64(True):
             got = np.asarray(by_quadrature(kind, jnp.asarray(ln_mass), 1.0, 30.0, 0.1, sharp))
         np.testing.assert_allclose(got, ln_p4(30.0, ln_mass, 0.1), atol=1e-6, err_msg=kind)
@@ -220,7 +230,9 @@ def test_effective_sample_size():
     rng = np.random.default_rng(0)
     log_weights = rng.normal(size=500) * 2 - 900  # float32 cannot hold exp(-900)
     w = np.exp(log_weights - log_weights.max())
-    assert float(likelihood.effective_sample_size(jnp.asarray(log_weights))) == pytest.approx(w.sum()**2 / (w**2).sum(), rel=1e-3)
+    assert float(likelihood.effective_sample_size(jnp.asarray(log_weights))) == pytest.approx(
+        w.sum() ** 2 / (w**2).sum(), rel=1e-3
+    )
     assert float(likelihood.effective_sample_size(jnp.zeros(64))) == pytest.approx(64)
     assert float(likelihood.effective_sample_size(jnp.where(jnp.arange(9) == 3, 0.0, -jnp.inf))) == pytest.approx(1)
     assert float(likelihood.effective_sample_size(jnp.full(9, -jnp.inf))) == 0
@@ -228,7 +240,9 @@ def test_effective_sample_size():
 
 @jax.jit
 def joint_evidences(keys, z, ln_lum_obs, sigma, relation, prior):
-    return jax.vmap(lambda key: likelihood.joint_importance_evidence(key, z, ln_lum_obs, sigma, relation, prior, 2000))(keys)
+    return jax.vmap(lambda key: likelihood.joint_importance_evidence(key, z, ln_lum_obs, sigma, relation, prior, 2000))(
+        keys
+    )
 
 
 @pytest.mark.parametrize("lum_obs, sigma, z", [(4300.0, 0.05, 1.38), (1.2e4, 0.2, 0.3), (3e4, 0.3, 2.0)])

@@ -31,9 +31,7 @@ META = {
     "nothing": None,
 }
 GRIDS = {
-    "sky": PixelGrid.fit(
-        np.array([359.7, 0.4, 0.1234567]), np.array([-10.1, -9.6, -9.9]), pixel_arcmin=1 / 0.7
-    ),
+    "sky": PixelGrid.fit(np.array([359.7, 0.4, 0.1234567]), np.array([-10.1, -9.6, -9.9]), pixel_arcmin=1 / 0.7),
     "flat": PixelGrid.fit(np.array([-20.0, 20.0]), np.array([-3.0, 4.123]), frame="flat", pixel_arcmin=0.7),
     "pole": PixelGrid("tangent", (5, 9), 1.0, (77.0, 90.0)),
     "one": PixelGrid.fit([12.3], [4.5]),
@@ -103,9 +101,7 @@ def test_legal_fits_for_others(tmp_path, name):
         hdus.verify("exception")
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "MEAN", "MEAN_MC", "SD", "Q16", "Q50", "Q84", "NOBJ"]
         primary = hdus[0].header
-        assert (
-            primary["MASSDEF"] == "200m" and primary["RELFROM"] == "fixed_draws" and primary["NOUTSIDE"] == 3
-        )
+        assert primary["MASSDEF"] == "200m" and primary["RELFROM"] == "fixed_draws" and primary["NOUTSIDE"] == 3
         assert primary["SEED"] == 42 and primary["NDRAWS"] == 50 and primary["NFLAGGED"] == 4
         assert not any(card.image.startswith(("HIERARCH", "COMMENT", "HISTORY")) for card in primary.cards)
         for hdu in hdus[1:]:

@@ -30,8 +30,9 @@ def prior():
 
 @pytest.fixture(scope="module")
 def relation():
-    return MassLuminosityRelation.create(alpha1=ALPHA1, alpha2=0.359, alpha3=2.35e14, alpha4=1.1, scatter=0.155,
-                                         log_weight=LN_SHARE)
+    return MassLuminosityRelation.create(
+        alpha1=ALPHA1, alpha2=0.359, alpha3=2.35e14, alpha4=1.1, scatter=0.155, log_weight=LN_SHARE
+    )
 
 
 def field(seed=0, number=NUMBER, **changes):
@@ -40,11 +41,20 @@ def field(seed=0, number=NUMBER, **changes):
     z = rng.uniform(0.1, 3.0, number)
     reference = PriorReference(REDSHIFT, MASS, DENSITY, per="mass")
     ln_mass = np.array([reference.quantile(rng.uniform(0.5, 1.0), one) for one in z])
-    ln_lum = 10.709 + 0.359 * (ln_mass - np.log(2.35e14)) + 1.1 * np.log1p(z) + np.hypot(0.155, 0.05) * rng.normal(
-        size=number)
-    columns = dict(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=0.05,
-                   ra=rng.uniform(359.5, 360.5, number) % 360, dec=rng.uniform(-0.5, 0.5, number),
-                   ids=np.arange(number) + 1000)
+    ln_lum = (
+        10.709
+        + 0.359 * (ln_mass - np.log(2.35e14))
+        + 1.1 * np.log1p(z)
+        + np.hypot(0.155, 0.05) * rng.normal(size=number)
+    )
+    columns = dict(
+        luminosity=np.exp(ln_lum),
+        redshift=z,
+        sigma_ln_luminosity=0.05,
+        ra=rng.uniform(359.5, 360.5, number) % 360,
+        dec=rng.uniform(-0.5, 0.5, number),
+        ids=np.arange(number) + 1000,
+    )
     return columns | changes
 
 
@@ -60,8 +70,17 @@ def grid(catalogue):
 
 @pytest.fixture(scope="module")
 def result(catalogue, prior, relation, grid):
-    return mass_map(jax.random.key(1), catalogue, prior, relation, grid, relation_from="fixed_draws",
-                    num_draws=MAP_DRAWS, keep_draws=True, chunk_size=CHUNK)
+    return mass_map(
+        jax.random.key(1),
+        catalogue,
+        prior,
+        relation,
+        grid,
+        relation_from="fixed_draws",
+        num_draws=MAP_DRAWS,
+        keep_draws=True,
+        chunk_size=CHUNK,
+    )
 
 
 def plain_moments(columns, alpha1):
@@ -109,9 +128,20 @@ def test_images_are_the_statistics_of_the_draws(result):
 def test_sampled_mean_agrees_within_its_error(result, catalogue, prior, relation, grid):
     """Pixels and total, three keys, in units of sd / sqrt(draws). (Relation draws are stratified: errors are smaller.)"""
     for key in (1, 2, 3):
-        one = result if key == 1 else mass_map(
-            jax.random.key(key), catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=MAP_DRAWS,
-            chunk_size=CHUNK)
+        one = (
+            result
+            if key == 1
+            else mass_map(
+                jax.random.key(key),
+                catalogue,
+                prior,
+                relation,
+                grid,
+                relation_from="fixed_draws",
+                num_draws=MAP_DRAWS,
+                chunk_size=CHUNK,
+            )
+        )
         full = one.nobj > 0
         score = ((one.sampled_mean - one.mean)[full]) / (one.sd[full] / np.sqrt(MAP_DRAWS))
         assert np.abs(score).max() < 5.5 and abs(score.mean()) < 1.0 and score.std() < 1.3, key
@@ -137,10 +167,24 @@ def test_sd_of_the_total_is_coherent_and_that_of_marginals_is_not(result, catalo
 
 def test_relation_draws_are_used_as_their_weights_say(prior, catalogue, grid):
     """One of two relations weighs nothing: the map is that of the other."""
-    two = MassLuminosityRelation.create(alpha1=np.where(np.arange(8) == 3, 10.709, 12.0), alpha2=0.359, alpha3=2.35e14,
-                                        alpha4=1.1, scatter=0.155, log_weight=np.where(np.arange(8) == 3, 0.0, -np.inf))
-    got = mass_map(jax.random.key(0), catalogue, prior, two, grid, relation_from="fixed_draws", num_draws=MAP_DRAWS,
-                   chunk_size=CHUNK)
+    two = MassLuminosityRelation.create(
+        alpha1=np.where(np.arange(8) == 3, 10.709, 12.0),
+        alpha2=0.359,
+        alpha3=2.35e14,
+        alpha4=1.1,
+        scatter=0.155,
+        log_weight=np.where(np.arange(8) == 3, 0.0, -np.inf),
+    )
+    got = mass_map(
+        jax.random.key(0),
+        catalogue,
+        prior,
+        two,
+        grid,
+        relation_from="fixed_draws",
+        num_draws=MAP_DRAWS,
+        chunk_size=CHUNK,
+    )
     first, variance, _ = plain_moments(field(), np.array([10.709]))
     assert got.ess == pytest.approx(1.0)
     assert got.mean.sum() == pytest.approx(first.sum(), rel=1e-4)
@@ -148,8 +192,19 @@ def test_relation_draws_are_used_as_their_weights_say(prior, catalogue, grid):
 
 
 def test_same_key_same_map_and_another_key_another(result, catalogue, prior, relation, grid):
-    again, other = (mass_map(jax.random.key(k), catalogue, prior, relation, grid, relation_from="fixed_draws",
-                             num_draws=MAP_DRAWS, chunk_size=CHUNK) for k in (1, 2))
+    again, other = (
+        mass_map(
+            jax.random.key(k),
+            catalogue,
+            prior,
+            relation,
+            grid,
+            relation_from="fixed_draws",
+            num_draws=MAP_DRAWS,
+            chunk_size=CHUNK,
+        )
+        for k in (1, 2)
+    )
     for name in ("mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj", "total_draws"):
         np.testing.assert_array_equal(getattr(again, name), getattr(result, name), err_msg=name)
     np.testing.assert_array_equal(other.mean, result.mean)
@@ -159,16 +214,33 @@ def test_same_key_same_map_and_another_key_another(result, catalogue, prior, rel
 
 def test_row_order_does_not_matter(result, catalogue, prior, relation, grid):
     order = np.random.default_rng(0).permutation(NUMBER)
-    got = mass_map(jax.random.key(1), catalogue.subset(order), prior, relation, grid, relation_from="fixed_draws",
-                   num_draws=MAP_DRAWS, chunk_size=CHUNK)
+    got = mass_map(
+        jax.random.key(1),
+        catalogue.subset(order),
+        prior,
+        relation,
+        grid,
+        relation_from="fixed_draws",
+        num_draws=MAP_DRAWS,
+        chunk_size=CHUNK,
+    )
     for name in ("mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj", "total_draws"):
         np.testing.assert_allclose(getattr(got, name), getattr(result, name), rtol=1e-12, err_msg=name)
 
 
 def test_a_given_posterior_gives_the_same_map(result, catalogue, prior, relation, grid):
     posterior = mass_posterior(catalogue, prior, relation, relation_from="fixed_draws", chunk_size=CHUNK)
-    got = mass_map(jax.random.key(1), catalogue, prior, relation, grid, relation_from="fixed_draws",
-                   num_draws=MAP_DRAWS, chunk_size=CHUNK, posterior=posterior)
+    got = mass_map(
+        jax.random.key(1),
+        catalogue,
+        prior,
+        relation,
+        grid,
+        relation_from="fixed_draws",
+        num_draws=MAP_DRAWS,
+        chunk_size=CHUNK,
+        posterior=posterior,
+    )
     np.testing.assert_array_equal(got.mean, result.mean)
     np.testing.assert_array_equal(got.total_draws, result.total_draws)
 
@@ -182,8 +254,16 @@ def test_objects_outside_and_unusable_are_counted(prior, relation, result, grid)
     columns["luminosity"][[8, 9]] = [-1.0, np.nan]
     columns["redshift"] = columns["redshift"].copy()
     columns["redshift"][10] = 7.0  # beyond the prior
-    got = mass_map(jax.random.key(1), HaloCatalogue.from_arrays(**columns), prior, relation, grid,
-                   relation_from="fixed_draws", num_draws=MAP_DRAWS, chunk_size=CHUNK)
+    got = mass_map(
+        jax.random.key(1),
+        HaloCatalogue.from_arrays(**columns),
+        prior,
+        relation,
+        grid,
+        relation_from="fixed_draws",
+        num_draws=MAP_DRAWS,
+        chunk_size=CHUNK,
+    )
     assert (got.n_outside, got.n_flagged, got.nobj.sum()) == (8, 3, NUMBER - 11)
     assert np.all(np.isfinite(got.mean)) and got.mean.sum() < result.mean.sum()
 
@@ -207,22 +287,39 @@ def wide_draws(number):
 
 
 def test_other_data_collapse_is_refused_with_the_number(catalogue, prior, relation, grid):
-    with pytest.raises(MassmapError, match=r"8 relation draws collapse to \d\.\d effective ones when all 300 objects") as e:
-        mass_map(jax.random.key(0), catalogue, prior, relation, grid, relation_from="other_data", num_draws=MAP_DRAWS,
-                 chunk_size=CHUNK)
+    with pytest.raises(
+        MassmapError, match=r"8 relation draws collapse to \d\.\d effective ones when all 300 objects"
+    ) as e:
+        mass_map(
+            jax.random.key(0),
+            catalogue,
+            prior,
+            relation,
+            grid,
+            relation_from="other_data",
+            num_draws=MAP_DRAWS,
+            chunk_size=CHUNK,
+        )
     assert "this_catalogue" in str(e.value) and "fixed_draws" in str(e.value) and "\n" not in str(e.value)
 
 
 @pytest.mark.slow
 def test_other_data_weighs_draws_by_the_product_of_evidences(prior):
     """5 objects, 2,000 wide draws: joint weights, against plain NumPy; per-object weights are another answer."""
-    columns = field(seed=3, number=5) | dict(
-        redshift=np.full(5, 1.0), luminosity=np.exp(Z1_LN_LUM))
+    columns = field(seed=3, number=5) | dict(redshift=np.full(5, 1.0), luminosity=np.exp(Z1_LN_LUM))
     catalogue = HaloCatalogue.from_arrays(**columns)
     grid = PixelGrid.fit(catalogue.ra, catalogue.dec, pixel_arcmin=20.0)
     alpha1, relation = wide_draws(2000)
-    got = mass_map(jax.random.key(0), catalogue, prior, relation, grid, relation_from="other_data", num_draws=MAP_DRAWS,
-                   chunk_size=8)
+    got = mass_map(
+        jax.random.key(0),
+        catalogue,
+        prior,
+        relation,
+        grid,
+        relation_from="other_data",
+        num_draws=MAP_DRAWS,
+        chunk_size=8,
+    )
     first, variance, ln_z = plain_moments(columns, alpha1)
     weight = np.exp(ln_z.sum(axis=0) - logsumexp(ln_z.sum(axis=0)))
     assert got.ess == pytest.approx(1 / (weight**2).sum(), rel=2e-3) and got.ess > 100
@@ -250,15 +347,33 @@ def test_errors(catalogue, prior, relation, grid):
         mass_map(jax.random.key(0), catalogue, prior, relation, grid)
     linear = HaloCatalogue.from_arrays(**columns, noise_kind="normal")
     with pytest.raises(MassmapError, match="lognormal"):
-        mass_map(jax.random.key(0), linear, prior, relation, grid, relation_from="fixed_draws", num_draws=MAP_DRAWS,
-                 chunk_size=CHUNK)
+        mass_map(
+            jax.random.key(0),
+            linear,
+            prior,
+            relation,
+            grid,
+            relation_from="fixed_draws",
+            num_draws=MAP_DRAWS,
+            chunk_size=CHUNK,
+        )
 
 
 def test_a_posterior_that_is_not_the_maps_own_is_refused(prior, relation, grid):
     """Linear noise is in the posterior's mean but would not be in the map's draws."""
     linear = HaloCatalogue.from_arrays(**(field() | dict(sigma_ln_luminosity=0.4)), noise_kind="normal")
-    posterior = mass_posterior(linear, prior, relation, relation_from="fixed_draws", method="quadrature",
-                               chunk_size=CHUNK)
+    posterior = mass_posterior(
+        linear, prior, relation, relation_from="fixed_draws", method="quadrature", chunk_size=CHUNK
+    )
     with pytest.raises(MassmapError):
-        mass_map(jax.random.key(0), linear, prior, relation, grid, relation_from="fixed_draws", num_draws=MAP_DRAWS,
-                 chunk_size=CHUNK, posterior=posterior)
+        mass_map(
+            jax.random.key(0),
+            linear,
+            prior,
+            relation,
+            grid,
+            relation_from="fixed_draws",
+            num_draws=MAP_DRAWS,
+            chunk_size=CHUNK,
+            posterior=posterior,
+        )

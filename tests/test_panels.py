@@ -143,8 +143,9 @@ def test_range_over_corners_is_the_union_and_the_narrowest_is_reported():
     blocks = panels.Blocks.of(row, nodes)
     centre, width = np.array([26.0, 26.0, 29.0, 29.0]), np.array([0.05, 0.4, 0.05, 0.4])
     low, high, narrowest = (float(v) for v in find_range(blocks, jnp.asarray(centre), jnp.asarray(width)))
-    single = np.array([[float(v) for v in find_range(blocks, jnp.asarray([c]), jnp.asarray([w]))]
-                       for c, w in zip(centre, width)])
+    single = np.array(
+        [[float(v) for v in find_range(blocks, jnp.asarray([c]), jnp.asarray([w]))] for c, w in zip(centre, width)]
+    )
     assert low == pytest.approx(single[:, 0].min()) and high == pytest.approx(single[:, 1].max())
     assert narrowest == pytest.approx(single[:, 2].min(), rel=1e-5)
 

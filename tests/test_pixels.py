@@ -75,9 +75,7 @@ class TestSkyFields:
         nearest = np.rint(there).astype(int)
         clear = np.all(np.abs(there + 0.5 - np.rint(there + 0.5)) > 1e-8, axis=0)
         assert clear.mean() > 0.99
-        np.testing.assert_array_equal(
-            grid.index(ra, dec)[clear], (nearest[1] * grid.shape[1] + nearest[0])[clear]
-        )
+        np.testing.assert_array_equal(grid.index(ra, dec)[clear], (nearest[1] * grid.shape[1] + nearest[0])[clear])
 
     def test_round_trip(self, name):
         ra, dec = sky_field(name)

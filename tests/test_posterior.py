@@ -39,9 +39,13 @@ def single(**changes):
 def draws():
     """8 draws, wider than those of 2017, with weights."""
     rng = np.random.default_rng(8)
-    values = {"alpha1": 10.709 + 0.06 * rng.normal(size=8), "alpha2": 0.359 + 0.01 * rng.normal(size=8),
-              "alpha3": np.full(8, 2.35e14), "alpha4": 1.1 + 0.06 * rng.normal(size=8),
-              "scatter": rng.uniform(0.12, 0.19, 8)}
+    values = {
+        "alpha1": 10.709 + 0.06 * rng.normal(size=8),
+        "alpha2": 0.359 + 0.01 * rng.normal(size=8),
+        "alpha3": np.full(8, 2.35e14),
+        "alpha4": 1.1 + 0.06 * rng.normal(size=8),
+        "scatter": rng.uniform(0.12, 0.19, 8),
+    }
     ln_weight = rng.normal(size=8)
     relation = MassLuminosityRelation.from_draws(**values, log_weight=ln_weight)
     return relation, [Relation(*(float(values[n][j]) for n in PARAMETERS)) for j in range(8)], ln_weight
@@ -84,7 +88,10 @@ def worst_errors(posterior, references, x64):
             keep("tail", (abs(posterior.quantiles[i, level] - sharp.quantile(LEVELS[level])) - slack) / sharp.sd)
         mode = np.clip(posterior.mode[i], exact.ln_mass[0], exact.ln_mass[-1])
         keep("mode", exact.log_pdf(exact.mode) - exact.log_pdf(mode))
-        keep("log_evidence", abs(posterior.log_evidence[i] - exact.log_evidence) / max(1.0, 0.01 * abs(exact.log_evidence)))
+        keep(
+            "log_evidence",
+            abs(posterior.log_evidence[i] - exact.log_evidence) / max(1.0, 0.01 * abs(exact.log_evidence)),
+        )
         keep("edge_mass", abs(posterior.edge_mass[i] - exact.edge_mass))
         if sharp.sd > 0.01:  # the reference's own moments cancel for narrower ones
             keep("bits", abs(posterior.information_bits[i] - exact.information_bits))
@@ -93,8 +100,16 @@ def worst_errors(posterior, references, x64):
     return worst
 
 
-LIMITS = {"mean": 1e-3, "sd": 1e-3, "tail": 1e-2, "mode": 1e-3, "log_evidence": 1e-3, "edge_mass": 1e-4, "bits": 1e-3,
-          "ess": 1e-3}
+LIMITS = {
+    "mean": 1e-3,
+    "sd": 1e-3,
+    "tail": 1e-2,
+    "mode": 1e-3,
+    "log_evidence": 1e-3,
+    "edge_mass": 1e-4,
+    "bits": 1e-3,
+    "ess": 1e-3,
+}
 
 
 def check(posterior, references, x64, label, factor=1.0, limits=LIMITS):
@@ -115,17 +130,25 @@ def reference():
 
 
 @pytest.mark.parametrize("x64", [False, True])
-@pytest.mark.parametrize("name, changes", [
-    ("bigmali2017", {}), ("no scatter", {"scatter": 0.0}), ("little scatter", {"scatter": 1e-4}),
-    ("wide scatter", {"scatter": 1.5}), ("falling", {"alpha2": -0.5}), ("steep", {"alpha2": 1.7}),
-])
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("bigmali2017", {}),
+        ("no scatter", {"scatter": 0.0}),
+        ("little scatter", {"scatter": 1e-4}),
+        ("wide scatter", {"scatter": 1.5}),
+        ("falling", {"alpha2": -0.5}),
+        ("steep", {"alpha2": 1.7}),
+    ],
+)
 def test_one_relation_on_random_and_extreme_objects(prior, reference, name, changes, x64):
     relation, relations = single(**changes)
     random, extreme = objects(relations[0]), extremes(relations[0])
     for label, (ln_lum, sigma, z), factor in (("random", random, 1.0), ("extreme", extreme, 1.0 if x64 else 10.0)):
         with enable_x64(x64):
-            posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS,
-                                       chunk_size=CHUNK)
+            posterior = mass_posterior(
+                make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK
+            )
         references = [SingleDraw(reference, *one, relations[0]) for one in zip(ln_lum, sigma, z)]
         check(posterior, references, x64, f"{name}, {label}", factor)
         assert np.all(posterior.flag & ~int(Flag.EDGE) == 0)
@@ -136,9 +159,15 @@ def test_one_relation_against_adaptive_quadrature(prior, reference):
     """No formula in common with the exact cells; a few objects, since it is slow."""
     relation, relations = single()
     ln_lum, sigma, z = (column[:3] for column in objects(relations[0], seed=4))
-    posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK)
-    check(posterior, [SingleDrawByQuadrature_(reference, *one, relations[0]) for one in zip(ln_lum, sigma, z)], False,
-          "adaptive quadrature")
+    posterior = mass_posterior(
+        make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK
+    )
+    check(
+        posterior,
+        [SingleDrawByQuadrature_(reference, *one, relations[0]) for one in zip(ln_lum, sigma, z)],
+        False,
+        "adaptive quadrature",
+    )
 
 
 class SingleDrawByQuadrature_(SingleDrawByQuadrature):
@@ -153,8 +182,14 @@ def test_draws_on_random_and_extreme_objects(prior, reference, relation_from, x6
     extreme = extremes(relations[0], reach=(19.0, 23.3, 33.0, 36.0), sigmas=(0.01, 1.0))
     for label, (ln_lum, sigma, z), factor in (("random", random, 1.0), ("extreme", extreme, 1.0 if x64 else 10.0)):
         with enable_x64(x64):
-            posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS,
-                                       relation_from=relation_from, chunk_size=CHUNK)
+            posterior = mass_posterior(
+                make_catalogue(ln_lum, sigma, z),
+                prior,
+                relation,
+                quantile_levels=LEVELS,
+                relation_from=relation_from,
+                chunk_size=CHUNK,
+            )
         references = [Mixture(reference, *one, relations, relation_from, ln_weight) for one in zip(ln_lum, sigma, z)]
         check(posterior, references, x64, f"{relation_from}, {label}", factor)
 
@@ -177,7 +212,9 @@ def test_a_coarse_table_of_12_masses(uniform, scatter):
     prior, reference = MassPrior.from_table(*table), PriorReference(*table, per="mass")
     relation, relations = single(scatter=scatter)
     ln_lum, sigma, z = objects(relations[0], seed=2)
-    posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK)
+    posterior = mass_posterior(
+        make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK
+    )
     references = [SingleDraw(reference, *one, relations[0]) for one in zip(ln_lum, sigma, z)]
     # The mode may sit on a kink of the table, which a parabola through nodes rounds off.
     check(posterior, references, False, f"12 masses, uniform {uniform}, S {scatter}", limits=LIMITS | {"mode": 1e-2})
@@ -192,7 +229,9 @@ def test_the_public_table_of_2017(public_data):
     order = np.argsort(rows[:, 1])
     rows = rows[np.concatenate([order[:3], order[-3:], order[:: order.size // 12]])]
     ln_lum, sigma, z = np.log(rows[:, 1]), np.full(len(rows), 0.05), rows[:, 0]
-    posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK)
+    posterior = mass_posterior(
+        make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK
+    )
     check(posterior, [SingleDraw(reference, *one, relations[0]) for one in zip(ln_lum, sigma, z)], False, "2017 table")
 
 
@@ -200,7 +239,9 @@ def test_a_sharp_table_has_no_edge_mass(prior):
     sharp = MassPrior.from_table(*TABLE, support="sharp")
     relation, relations = single()
     ln_lum, sigma, z = extremes(relations[0])
-    posterior = mass_posterior(make_catalogue(ln_lum, sigma, z), sharp, relation, quantile_levels=LEVELS, chunk_size=CHUNK)
+    posterior = mass_posterior(
+        make_catalogue(ln_lum, sigma, z), sharp, relation, quantile_levels=LEVELS, chunk_size=CHUNK
+    )
     assert np.all(posterior.edge_mass == 0) and np.all(posterior.flag == 0)
 
 
@@ -212,8 +253,9 @@ def test_one_absurd_row_does_not_stop_the_others(prior):
     ln_lum = relations[0].mean_ln_lum(ln_mass, z)
     got = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK)
     good = [0, 3]
-    alone = mass_posterior(make_catalogue(ln_lum[good], sigma[good], z[good]), prior, relation, quantile_levels=LEVELS,
-                           chunk_size=CHUNK)
+    alone = mass_posterior(
+        make_catalogue(ln_lum[good], sigma[good], z[good]), prior, relation, quantile_levels=LEVELS, chunk_size=CHUNK
+    )
     np.testing.assert_array_equal(got.mean[good], alone.mean)
     assert np.all(got.flag[[1, 2, 4, 5]] != 0)
 
@@ -226,10 +268,18 @@ def mixed(prior):
     """24 objects, 8 draws; every row three times, for the methods that take one number per row."""
     relation, relations, ln_weight = draws()
     ln_lum, sigma, z = (np.repeat(column, 3) for column in objects(relations[0], number=24))
-    catalogue = make_catalogue(ln_lum, sigma, z, ids=[f"halo {i}" for i in range(72)], truth_mass=np.full(72, 1e12),
-                               ra=np.linspace(10, 11, 72), dec=np.zeros(72))
-    posterior = mass_posterior(catalogue, prior, relation, relation_from="other_data", quantile_levels=LEVELS,
-                               chunk_size=CHUNK)
+    catalogue = make_catalogue(
+        ln_lum,
+        sigma,
+        z,
+        ids=[f"halo {i}" for i in range(72)],
+        truth_mass=np.full(72, 1e12),
+        ra=np.linspace(10, 11, 72),
+        dec=np.zeros(72),
+    )
+    posterior = mass_posterior(
+        catalogue, prior, relation, relation_from="other_data", quantile_levels=LEVELS, chunk_size=CHUNK
+    )
     return posterior, relations, ln_weight, (ln_lum, sigma, z)
 
 
@@ -297,10 +347,30 @@ def test_log_pdf_is_normalised_and_follows_the_reference(mixed, reference):
 def test_to_table_has_a_row_per_object(mixed):
     posterior = mixed[0]
     table = posterior.to_table()
-    expected = ["id", "ra", "dec", "z", "ln_lum_obs", "sigma_ln_lum", "log10_mass_mean", "log10_mass_sd",
-                "log10_mass_mode", "log10_mass_q001", "log10_mass_q16", "log10_mass_q50", "log10_mass_q84",
-                "log10_mass_q999", "mass_mean", "log_evidence", "edge_mass", "information_bits", "ess",
-                "log10_mass_true", "flag", "flag_reason"]
+    expected = [
+        "id",
+        "ra",
+        "dec",
+        "z",
+        "ln_lum_obs",
+        "sigma_ln_lum",
+        "log10_mass_mean",
+        "log10_mass_sd",
+        "log10_mass_mode",
+        "log10_mass_q001",
+        "log10_mass_q16",
+        "log10_mass_q50",
+        "log10_mass_q84",
+        "log10_mass_q999",
+        "mass_mean",
+        "log_evidence",
+        "edge_mass",
+        "information_bits",
+        "ess",
+        "log10_mass_true",
+        "flag",
+        "flag_reason",
+    ]
     assert list(table) == expected and all(len(column) == 72 for column in table.values())
     np.testing.assert_allclose(table["log10_mass_q50"], posterior.median / np.log(10))
     np.testing.assert_allclose(table["log10_mass_true"], 12.0)
@@ -310,11 +380,21 @@ def test_to_table_has_a_row_per_object(mixed):
 
 def test_check_speaks_only_of_flagged_rows(prior):
     relation = single()[0]
-    good = mass_posterior(make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0)), prior, relation, quantile_levels=LEVELS,
-                          chunk_size=CHUNK)
+    good = mass_posterior(
+        make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0)),
+        prior,
+        relation,
+        quantile_levels=LEVELS,
+        chunk_size=CHUNK,
+    )
     assert good.check() is None
-    bad = mass_posterior(make_catalogue(np.array([9.6, np.nan]), 0.05, np.full(2, 1.0)), prior, relation,
-                         quantile_levels=LEVELS, chunk_size=CHUNK)
+    bad = mass_posterior(
+        make_catalogue(np.array([9.6, np.nan]), 0.05, np.full(2, 1.0)),
+        prior,
+        relation,
+        quantile_levels=LEVELS,
+        chunk_size=CHUNK,
+    )
     with pytest.raises(MassmapError, match="1 of 2 rows are flagged, first row 1"):
         bad.check()
 
@@ -336,8 +416,17 @@ def test_order_subset_and_chunk_size_do_not_matter(prior, method):
     some = np.array([2, 3, 11])
 
     def run(chosen, chunk_size=CHUNK, seed=0):
-        return mass_posterior(catalogue.subset(chosen), prior, relation, relation_from="other_data", method=method,
-                              key=jax.random.key(seed), quantile_levels=LEVELS, chunk_size=chunk_size, num_lum_draws=100)
+        return mass_posterior(
+            catalogue.subset(chosen),
+            prior,
+            relation,
+            relation_from="other_data",
+            method=method,
+            key=jax.random.key(seed),
+            quantile_levels=LEVELS,
+            chunk_size=chunk_size,
+            num_lum_draws=100,
+        )
 
     full, shuffled, part = run(np.arange(16)), run(order), run(some)
     for name in STORED:
@@ -357,10 +446,18 @@ def test_padding_of_draws_and_weights_at_zero(prior, reference):
     relation, relations, _ = draws()
     rows = np.concatenate([np.arange(8), np.arange(8), [0]])
     ln_weight = np.where(np.arange(17) < 8, 0.0, -np.inf)
-    many = MassLuminosityRelation.from_draws(**{n: getattr(relation, n)[rows] for n in PARAMETERS}, log_weight=ln_weight)
+    many = MassLuminosityRelation.from_draws(
+        **{n: getattr(relation, n)[rows] for n in PARAMETERS}, log_weight=ln_weight
+    )
     ln_lum, sigma, z = objects(relations[0], number=6)
-    got = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, many, relation_from="other_data", quantile_levels=LEVELS,
-                         chunk_size=CHUNK)
+    got = mass_posterior(
+        make_catalogue(ln_lum, sigma, z),
+        prior,
+        many,
+        relation_from="other_data",
+        quantile_levels=LEVELS,
+        chunk_size=CHUNK,
+    )
     references = [Mixture(reference, *one, relations, "other_data") for one in zip(ln_lum, sigma, z)]
     check(got, references, False, "17 draws")
 
@@ -368,12 +465,20 @@ def test_padding_of_draws_and_weights_at_zero(prior, reference):
 def test_bad_rows_are_nan_and_leave_the_others_alone(prior):
     relation, relations, _ = draws()
     ln_lum, sigma, z = objects(relations[0], number=16)
-    clean = mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, relation_from="fixed_draws",
-                           quantile_levels=LEVELS, chunk_size=CHUNK)
+    clean = mass_posterior(
+        make_catalogue(ln_lum, sigma, z),
+        prior,
+        relation,
+        relation_from="fixed_draws",
+        quantile_levels=LEVELS,
+        chunk_size=CHUNK,
+    )
     lum, sigma, z = np.exp(ln_lum), sigma.copy(), z.copy()
     lum[0], lum[1], lum[2], sigma[3], sigma[4], z[5], z[6], z[7] = np.nan, -1.0, 0.0, np.nan, -0.1, np.nan, -1.0, 3.6
     catalogue = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, sigma_ln_luminosity=sigma)
-    got = mass_posterior(catalogue, prior, relation, relation_from="fixed_draws", quantile_levels=LEVELS, chunk_size=CHUNK)
+    got = mass_posterior(
+        catalogue, prior, relation, relation_from="fixed_draws", quantile_levels=LEVELS, chunk_size=CHUNK
+    )
     for name in STORED:
         value = getattr(got, name)
         assert np.all(np.isnan(value[:8])), name
@@ -387,13 +492,24 @@ def test_bad_rows_are_nan_and_leave_the_others_alone(prior):
 @pytest.mark.parametrize("extreme", [False, True])
 def test_float32_agrees_with_float64(prior, extreme):
     relation, relations, _ = draws()
-    ln_lum, sigma, z = (extremes(relations[0], reach=(19.0, 23.3, 33.0, 36.0), sigmas=(0.01, 1.0)) if extreme
-                        else objects(relations[0], number=16))
+    ln_lum, sigma, z = (
+        extremes(relations[0], reach=(19.0, 23.3, 33.0, 36.0), sigmas=(0.01, 1.0))
+        if extreme
+        else objects(relations[0], number=16)
+    )
     results = []
     for x64 in (False, True):
         with enable_x64(x64):
-            results.append(mass_posterior(make_catalogue(ln_lum, sigma, z), prior, relation, relation_from="other_data",
-                                          quantile_levels=LEVELS, chunk_size=CHUNK))
+            results.append(
+                mass_posterior(
+                    make_catalogue(ln_lum, sigma, z),
+                    prior,
+                    relation,
+                    relation_from="other_data",
+                    quantile_levels=LEVELS,
+                    chunk_size=CHUNK,
+                )
+            )
     single_precision, double = results
     limit = 1e-2 if extreme else 1e-3
     for name, unit in (("mean", double.sd), ("sd", double.sd), ("quantiles", double.sd[:, None])):
@@ -410,9 +526,20 @@ def test_all_methods_agree(prior):
     relation, relations, _ = draws()
     ln_lum, _, z = objects(relations[0], number=16)
     catalogue = make_catalogue(ln_lum, 0.2, z)
-    exact, *others = (mass_posterior(catalogue, prior, relation, relation_from="other_data", method=method,
-                                     key=jax.random.key(3), quantile_levels=LEVELS, chunk_size=CHUNK, num_lum_draws=100)
-                      for method in ("analytic", "quadrature", "monte_carlo", "importance"))
+    exact, *others = (
+        mass_posterior(
+            catalogue,
+            prior,
+            relation,
+            relation_from="other_data",
+            method=method,
+            key=jax.random.key(3),
+            quantile_levels=LEVELS,
+            chunk_size=CHUNK,
+            num_lum_draws=100,
+        )
+        for method in ("analytic", "quadrature", "monte_carlo", "importance")
+    )
     for got, limit in zip(others, (1e-3, 0.25, 0.25)):
         assert np.abs((got.mean - exact.mean) / exact.sd).max() < limit, got.method
         assert np.abs(got.log_evidence - exact.log_evidence).max() < limit, got.method
@@ -424,8 +551,15 @@ def test_linear_noise_against_plain_numpy(prior, reference):
     relation, relations, ln_weight = draws()
     ln_lum, _, z = objects(relations[0], number=6)
     catalogue = make_catalogue(ln_lum, 0.2, z, noise_kind="normal")
-    got = mass_posterior(catalogue, prior, relation, relation_from="other_data", method="quadrature",
-                         quantile_levels=LEVELS, chunk_size=CHUNK)
+    got = mass_posterior(
+        catalogue,
+        prior,
+        relation,
+        relation_from="other_data",
+        method="quadrature",
+        quantile_levels=LEVELS,
+        chunk_size=CHUNK,
+    )
     m, x = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 3001), np.linspace(-9, 9, 1201)
     for i in range(6):
         density = np.zeros(m.size)
@@ -456,17 +590,33 @@ def test_errors(prior):
     refuse("luminosity draws is 0", num_lum_draws=0)
     refuse("chunk size is 0", chunk_size=0)
     refuse("quantile levels .* between 0 and 1", quantile_levels=(0.5, 1.0))
-    refuse("redshift of all 3 usable rows lies outside the prior's range 0 to 3.5, first row 0: z = 4",
-           catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 4.0)))
+    refuse(
+        "redshift of all 3 usable rows lies outside the prior's range 0 to 3.5, first row 0: z = 4",
+        catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 4.0)),
+    )
     refuse("no usable row", catalogue=make_catalogue(np.full(3, np.nan), 0.05, np.full(3, 1.0)))
-    refuse("is for lognormal noise, and 3 objects have another kind",
-           catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0), noise_kind="normal"))
-    refuse("noise and scatter are both 0 for 3 objects", catalogue=make_catalogue(np.full(3, 9.6), 0.0, np.full(3, 1.0)),
-           relation=single(scatter=0.0)[0])
-    refuse("'importance' needs noise and scatter above 0", relation=single(scatter=0.0)[0], method="importance",
-           key=jax.random.key(0))
+    refuse(
+        "is for lognormal noise, and 3 objects have another kind",
+        catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0), noise_kind="normal"),
+    )
+    refuse(
+        "noise and scatter are both 0 for 3 objects",
+        catalogue=make_catalogue(np.full(3, 9.6), 0.0, np.full(3, 1.0)),
+        relation=single(scatter=0.0)[0],
+    )
+    refuse(
+        "'importance' needs noise and scatter above 0",
+        relation=single(scatter=0.0)[0],
+        method="importance",
+        key=jax.random.key(0),
+    )
     # S = 0 with sigma > 0, and sigma = 0 with S > 0, are answers
     for one, sigma in ((single(scatter=0.0)[0], 0.05), (single()[0], 0.0)):
-        got = mass_posterior(make_catalogue(np.full(3, 9.6), sigma, np.full(3, 1.0)), prior, one, quantile_levels=LEVELS,
-                             chunk_size=CHUNK)
+        got = mass_posterior(
+            make_catalogue(np.full(3, 9.6), sigma, np.full(3, 1.0)),
+            prior,
+            one,
+            quantile_levels=LEVELS,
+            chunk_size=CHUNK,
+        )
         assert np.all(np.isfinite(got.mean))

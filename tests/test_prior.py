@@ -26,8 +26,12 @@ IDENTITY = Relation(alpha1=0.0, alpha2=1.0, alpha3=1.0, alpha4=0.0, scatter=0.0)
 
 
 # (centre of the Gaussian in ln M, z, width): inside, at the edges, far below and above, S -> 0 (0.002), wide
-CASES = [(c, z, w) for c in (18.0, 22.0, 23.3, 26.0, 29.0, 32.0, 33.0, 36.0, 45.0)
-         for z in (0.4, 2.9) for w in (0.02, 0.3, 2.5)] + [(c, 1.1, 0.002) for c in (23.3, 26.0, 29.0, 32.5)]
+CASES = [
+    (c, z, w)
+    for c in (18.0, 22.0, 23.3, 26.0, 29.0, 32.0, 33.0, 36.0, 45.0)
+    for z in (0.4, 2.9)
+    for w in (0.02, 0.3, 2.5)
+] + [(c, 1.1, 0.002) for c in (23.3, 26.0, 29.0, 32.5)]
 CENTRE, Z, WIDTH = (np.array(column) for column in zip(*CASES))
 
 rows_at = jax.jit(jax.vmap(MassPrior.ln_density_at, (None, 0)))
@@ -158,7 +162,9 @@ def test_sharp_edges_have_nothing_beyond_them(prior):
 
 @pytest.mark.parametrize("x64, rtol", [(False, 2e-4), (True, 1e-9)])
 def test_ln_beyond_edges_follows_the_reference(prior, reference, x64, rtol):
-    function = jax.jit(jax.vmap(lambda prior, c, z, w: prior.ln_beyond_edges(prior.ln_density_at(z), c, w), (None, 0, 0, 0)))
+    function = jax.jit(
+        jax.vmap(lambda prior, c, z, w: prior.ln_beyond_edges(prior.ln_density_at(z), c, w), (None, 0, 0, 0))
+    )
     with enable_x64(x64):
         got = np.asarray(function(prior, *(jnp.asarray(a, dtype=float) for a in (CENTRE, Z, WIDTH))))
     expected = [SingleDraw(reference, c, w, z, IDENTITY).ln_outside + c for c, z, w in CASES]
@@ -248,7 +254,11 @@ def test_load_keeps_densities_that_underflow(tmp_path):
 
 @pytest.mark.parametrize(
     "keys, message",
-    [(None, "does not exist"), ("text", "cannot be read as .npz"), (("redshift", "mass"), "it needs redshift, mass and")],
+    [
+        (None, "does not exist"),
+        ("text", "cannot be read as .npz"),
+        (("redshift", "mass"), "it needs redshift, mass and"),
+    ],
 )
 def test_bad_files_are_refused(tmp_path, keys, message):
     path = tmp_path / "prior.npz"
@@ -297,10 +307,16 @@ def test_samples_follow_the_density_and_the_2017_mistake_does_not(prior, referen
 def test_sampling_power(prior, reference):
     """The twin over 20 keys at 2,000 draws: the right sampler passes, the mistake is always seen."""
     z = np.tile([0.41, 2.9], 1000)
-    right = [stats.kstest(pit(reference, np.asarray(draw(prior, jax.random.key(s), z), np.float64), z), "uniform").pvalue
-             for s in range(20)]
-    wrong = [stats.kstest(pit(reference, reference.sample_without_cell_width(np.random.default_rng(s), z), z),
-                          "uniform").pvalue for s in range(20)]
+    right = [
+        stats.kstest(pit(reference, np.asarray(draw(prior, jax.random.key(s), z), np.float64), z), "uniform").pvalue
+        for s in range(20)
+    ]
+    wrong = [
+        stats.kstest(
+            pit(reference, reference.sample_without_cell_width(np.random.default_rng(s), z), z), "uniform"
+        ).pvalue
+        for s in range(20)
+    ]
     power, alarms = np.mean(np.array(wrong) < 0.001), np.mean(np.array(right) < 0.001)
     print(f"power {power:.2f}, false alarms {alarms:.2f}")
     assert power >= 0.99 and alarms == 0
@@ -345,10 +361,14 @@ def test_gradients_of_log_evidence(derivatives, reference, x64, tolerance):
     _, leaves, d_centre, d_z, d_width = derivatives[x64]
     assert all(np.all(np.isfinite(g)) for g in (leaves, d_centre, d_z, d_width))
     for i, (c, z, w) in enumerate(CASES):
-        for name, got, step, unit in (("centre", d_centre[i], (1e-4 * w, 0, 0), w), ("z", d_z[i], (0, 1e-4, 0), 1.0),
-                                      ("width", d_width[i], (0, 0, 1e-4 * w), w)):
-            high, low = (log_evidence_reference(reference, c + s * step[0], z + s * step[1], w + s * step[2])
-                         for s in (1, -1))
+        for name, got, step, unit in (
+            ("centre", d_centre[i], (1e-4 * w, 0, 0), w),
+            ("z", d_z[i], (0, 1e-4, 0), 1.0),
+            ("width", d_width[i], (0, 0, 1e-4 * w), w),
+        ):
+            high, low = (
+                log_evidence_reference(reference, c + s * step[0], z + s * step[1], w + s * step[2]) for s in (1, -1)
+            )
             expected = (high - low) / (2 * max(step))
             assert got * unit == pytest.approx(expected * unit, rel=tolerance, abs=tolerance), (name, c, z, w)
 
@@ -366,7 +386,12 @@ def test_gradients_of_log_evidence_in_the_node_densities(derivatives, reference,
     tilt = (reference.ln_mass - 28) / 4
     one_node = np.zeros((REDSHIFT.size, 1))
     one_node[2] = 1.0
-    for direction in (tilt + 0 * leaves[0], tilt**2 + 0 * leaves[0], tilt**3 * (1 + REDSHIFT[:, None]), one_node * tilt):
+    for direction in (
+        tilt + 0 * leaves[0],
+        tilt**2 + 0 * leaves[0],
+        tilt**3 * (1 + REDSHIFT[:, None]),
+        one_node * tilt,
+    ):
         got = (leaves * direction).sum(axis=(1, 2))
         for i, case in enumerate(CASES):
             high, low = (log_evidence_reference(shifted(reference, direction, s * 1e-4), *case) for s in (1, -1))
@@ -398,7 +423,9 @@ def test_conditional_quantile_follows_the_exact_cells(prior, reference, x64, tol
         sd = (part.quantile(0.84) - part.quantile(0.16)) / 2
         expected = np.array([part.quantile(level) for level in stats.norm.cdf(scores)])
         # float32 holds ln M = 32 to 4e-6
-        np.testing.assert_allclose(got[i], expected, atol=10 * tolerance * sd + (4e-6 if not x64 else 0), err_msg=f"{c, z, w}")
+        np.testing.assert_allclose(
+            got[i], expected, atol=10 * tolerance * sd + (4e-6 if not x64 else 0), err_msg=f"{c, z, w}"
+        )
         assert abs(got[i][2] - expected[2]) < tolerance * sd + (4e-6 if not x64 else 0)
 
 

@@ -193,11 +193,7 @@ def test_named_cosmologies_bring_published_sigma8_and_slope(name):
 
 @pytest.mark.parametrize(
     ("fit", "definition"),
-    [
-        (fit, definition)
-        for fit in ("Tinker08", "Tinker10", "Watson")
-        for definition in ("200m", "200c", "500c", "vir")
-    ]
+    [(fit, definition) for fit in ("Tinker08", "Tinker10", "Watson") for definition in ("200m", "200c", "500c", "vir")]
     + [("Jenkins", "fof"), ("SMT", "vir"), ("Bocquet500cDMOnly", "500c")],
 )
 def test_native_definitions_work_without_a_warning(fit, definition, recwarn):
@@ -218,9 +214,7 @@ def test_camb_transfer_differs_from_eisenstein_hu_by_a_few_per_cent():
 def test_a_fresh_process_sees_no_warning():
     """The first import of hmf included; warnings are errors there."""
     code = "from massmap_jax.prior_hmf import hmf_table; hmf_table(redshift=[0.0, 1.0], dlog10_mass=0.1)"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 

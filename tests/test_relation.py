@@ -75,8 +75,10 @@ def test_sample_has_the_mean_and_the_scatter():
     relation = MassLuminosityRelation.create(**GIVEN)
     ln_mass, z = np.repeat([25.0, 31.0], 20_000), np.tile([0.3, 2.0], 20_000)
     for seed in range(3):
-        score = (np.asarray(relation.sample(jax.random.key(seed), ln_mass, z)) - Relation(*GIVEN.values()).mean_ln_lum(
-            ln_mass, z)) / 0.155
+        score = (
+            np.asarray(relation.sample(jax.random.key(seed), ln_mass, z))
+            - Relation(*GIVEN.values()).mean_ln_lum(ln_mass, z)
+        ) / 0.155
         assert stats.kstest(score, "norm").pvalue > 0.001, seed
         for part in (score[:20_000], score[20_000:]):
             assert abs(part.mean()) < 4.5 / np.sqrt(20_000) and abs(part.std() - 1) < 4.5 / np.sqrt(40_000)
@@ -94,7 +96,10 @@ def test_draw_and_as_batch():
 
 
 ERRORS = {
-    "negative scatter": (dict(scatter=[0.1, -0.2, -0.3]), "scatter must be finite and at least 0: 2 of 3 .* draw 1 = -0.2"),
+    "negative scatter": (
+        dict(scatter=[0.1, -0.2, -0.3]),
+        "scatter must be finite and at least 0: 2 of 3 .* draw 1 = -0.2",
+    ),
     "NaN scatter": (dict(scatter=[0.1, np.nan]), "scatter must be finite and at least 0: 1 of 2 .* draw 1 = nan"),
     "NaN alpha1": (dict(alpha1=np.nan), "alpha1 must be finite: 1 of 1 draws are not, first draw 0 = nan"),
     "infinite alpha4": (dict(alpha4=[1.0, np.inf]), "alpha4 must be finite"),

@@ -55,14 +55,22 @@ KERNELS = {
     "prior.log_prob": (of_prior("_log_prob"), ([24.1, 28.3, 32.11], [0.3, 1.0, 3.3])),
     "prior.cdf": (of_prior("_cdf"), ([24.1, 28.3, 32.11], [0.3, 1.0, 3.3])),
     "prior.conditional_quantile": (
-        of_prior("_conditional_quantile"), ([-1.1, 0.2, 1.3], [26.1, 28.3, 31.0], [0.3, 1.0, 3.3], [0.05, 0.4, 1.0])),
+        of_prior("_conditional_quantile"),
+        ([-1.1, 0.2, 1.3], [26.1, 28.3, 31.0], [0.3, 1.0, 3.3], [0.05, 0.4, 1.0]),
+    ),
     "relation.mean_ln_lum": (lambda x, m, z: x[1].mean_ln_lum(m, z), (MASSES, REDSHIFTS)),
     "relation.data_term": (
-        lambda x, m, L, s, z: x[1].data_term(L, s, z)(m), (MASSES, LN_LUM, [0.05, 0.2, 1.0], REDSHIFTS)),
-    "gaussian term": (lambda x, m, c, w: GaussianTerm.normalised(c, w)(m), (MASSES, [27.5, 28.3, 27.0], [0.3, 0.1, 2.0])),
+        lambda x, m, L, s, z: x[1].data_term(L, s, z)(m),
+        (MASSES, LN_LUM, [0.05, 0.2, 1.0], REDSHIFTS),
+    ),
+    "gaussian term": (
+        lambda x, m, c, w: GaussianTerm.normalised(c, w)(m),
+        (MASSES, [27.5, 28.3, 27.0], [0.3, 0.1, 2.0]),
+    ),
     "sum of gaussian terms": (
         lambda x, m, c, w: (GaussianTerm.normalised(c, w) + GaussianTerm.normalised(28.0, 0.7))(m),
-        (MASSES, [27.5, 28.3, 27.0], [0.3, 0.1, 2.0])),
+        (MASSES, [27.5, 28.3, 27.0], [0.3, 0.1, 2.0]),
+    ),
     "tabulated term": (lambda x, m: x[3](m), ([24.3, 28.3, 32.2],)),
     "analytic": (ln_f("analytic"), (MASSES, REDSHIFTS, LN_LUM, [0.05, 0.2, 1.0])),
     "monte_carlo": (ln_f("monte_carlo"), (MASSES, REDSHIFTS, BRIGHT, [0.1, 0.2, 1.0])),
@@ -71,14 +79,19 @@ KERNELS = {
     "quadrature, normal noise": (ln_f("quadrature", "normal"), (MASSES, REDSHIFTS, BRIGHT, [0.1, 0.2, 0.3])),
     "quadrature, upper limit": (ln_f("quadrature", "upper_limit"), (MASSES, REDSHIFTS, BRIGHT, [0.1, 0.2, 0.3])),
     "effective sample size": (
-        lambda x, z, s: likelihood.effective_sample_size(log_weights(z, s)), ([0.0, -5.0, 9.0], [0.1, 1.0, 2.0])),
+        lambda x, z, s: likelihood.effective_sample_size(log_weights(z, s)),
+        ([0.0, -5.0, 9.0], [0.1, 1.0, 2.0]),
+    ),
     "pareto k": (lambda x, z, s: likelihood.pareto_k(log_weights(z, s)), ([0.0, -5.0, 9.0], [0.3, 1.0, 2.0])),
     "panel_cdf": (panel(panels.panel_cdf), ([29.0, 30.3, 31.0], [29.5, 30.0, 30.7])),
     "panel_quantile": (
         panel(lambda d, low, high, n, at: panels.panel_quantile(d, low, high, n, at, 1 - at)),
-        ([0.2, 0.5, 0.9], [29.5, 30.0, 30.7])),
-    "no selection": (lambda x, L, z: NoSelection().log_prob(L, z) + NoSelection().log_norm(x[1], x[0], z, 0.05),
-                     (LN_LUM, REDSHIFTS)),
+        ([0.2, 0.5, 0.9], [29.5, 30.0, 30.7]),
+    ),
+    "no selection": (
+        lambda x, L, z: NoSelection().log_prob(L, z) + NoSelection().log_norm(x[1], x[0], z, 0.05),
+        (LN_LUM, REDSHIFTS),
+    ),
 }
 
 
@@ -112,17 +125,22 @@ def test_jit_vmap_grad_in_both_precisions(name):
             step = 1e-5
             high, low = (batched(MODULES, *base[:i], argument + s * step, *base[i + 1 :]) for s in (1, -1))
             np.testing.assert_allclose(
-                (np.asarray(high) - np.asarray(low)) / (2 * step) / scale[i], grads[i] / scale[i], atol=2e-3,
-                err_msg=f"argument {i}")
+                (np.asarray(high) - np.asarray(low)) / (2 * step) / scale[i],
+                grads[i] / scale[i],
+                atol=2e-3,
+                err_msg=f"argument {i}",
+            )
 
 
 @pytest.mark.parametrize("method", likelihood.METHODS)
 def test_gradient_in_the_relation_and_the_prior(method):
     """What a fit differentiates: ln f in every relation parameter, G in the node densities."""
     with enable_x64(True):
-        grads = jax.jit(jax.grad(lambda r: likelihood.log_likelihood(method)(28.3, 1.0, 9.5, 0.2, r, jnp.asarray(NORMALS))))(
-            jax.tree.map(jnp.asarray, RELATION))
+        grads = jax.jit(
+            jax.grad(lambda r: likelihood.log_likelihood(method)(28.3, 1.0, 9.5, 0.2, r, jnp.asarray(NORMALS)))
+        )(jax.tree.map(jnp.asarray, RELATION))
         for name in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter"):
+
             def moved(step, name=name):
                 values = {n: float(getattr(RELATION, n)) for n in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")}
                 values[name] *= 1 + step
@@ -136,6 +154,9 @@ def test_gradient_in_the_relation_and_the_prior(method):
 def test_scatter_of_zero_has_finite_gradients():
     sharp = MassLuminosityRelation.create(alpha1=0.0, alpha2=1.0, alpha3=1.0, scatter=0.0)
     for method in ("analytic", "quadrature", "monte_carlo"):
-        grads = jax.grad(lambda r, method=method: likelihood.log_likelihood(method)(
-            30.1, 1.0, 30.0, 0.1, r, jnp.asarray(NORMALS, dtype=jnp.float32)))(jax.tree.map(jnp.asarray, sharp))
+        grads = jax.grad(
+            lambda r, method=method: likelihood.log_likelihood(method)(
+                30.1, 1.0, 30.0, 0.1, r, jnp.asarray(NORMALS, dtype=jnp.float32)
+            )
+        )(jax.tree.map(jnp.asarray, sharp))
         assert all(np.isfinite(g) for g in jax.tree.leaves(grads)), method

@@ -10,9 +10,7 @@ NUM = 20
 
 # Not in sorted order, so that a reader that sorts or re-indexes is seen.
 IDS = np.array([f"obj-{(7 * i + 13) % NUM:03d}" for i in range(NUM)])
-INTEGER_IDS = (
-    2**60 + 1 + 7 * ((np.arange(NUM) * 13) % NUM)
-)  # beyond 2**53: a trip through float64 merges neighbours
+INTEGER_IDS = 2**60 + 1 + 7 * ((np.arange(NUM) * 13) % NUM)  # beyond 2**53: a trip through float64 merges neighbours
 
 RA = 150.0 + np.array([(37 * i) % 101 for i in range(NUM)]) / 256  # degrees, 0.4 wide
 DEC = 2.0 + np.array([(53 * i) % 97 for i in range(NUM)]) / 256
