@@ -101,7 +101,9 @@ def usable_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
 
 def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
     """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object."""
-    values = np.asarray(selection.log_prob(catalogue.ln_lum_obs[rows], catalogue.redshift[rows]), dtype=np.float64)
+    with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
+        values = selection.log_prob(catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
+    values = np.asarray(values, dtype=np.float64)
     lost = ~np.isfinite(values)
     if lost.any():
         row = int(rows[np.argmax(lost)])

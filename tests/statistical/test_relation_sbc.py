@@ -154,7 +154,7 @@ def test_laplace_at_2000_halos_with_a_flux_limit():
     assert min(power.values()) >= 0.99
 
 
-@pytest.mark.parametrize(("limit", "number"), [(None, NUM_FIELDS), (LN_LIMIT, 100)])
+@pytest.mark.parametrize(("limit", "number"), [(None, NUM_FIELDS), (LN_LIMIT, 60)])
 def test_nuts_at_50_halos(limit, number):
     z = redshifts(50, 5)
     rng = np.random.default_rng(22)

@@ -1,0 +1,153 @@
+"""The fit of the relation: how fast its likelihood is, and how long a whole fit takes, on the benchmark's field.
+
+    python benchmarks/fit_speed.py [--halos N] [--field-model] [--figures PATH]
+
+Value and gradient of ln L: the prepared likelihood (compressed catalogue, table of G) beside the direct sum over
+halos, both compiled, in float64, in the same run. Whole fits start with JAX's caches empty, so compilation counts.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+from inputs import SURVEY, make_field
+from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+from numpyro.infer import MCMC, NUTS, init_to_value
+
+from massmap_jax.job import versions
+from massmap_jax.models.field import field_model
+from massmap_jax.models.relation import start
+from massmap_jax.prior import MassPrior
+from massmap_jax.relation_fit import _at_alpha3, covariance_of, find_maximum, fit_relation, prepare
+from massmap_jax.relation_likelihood import log_likelihood
+from massmap_jax.relation_prior import RelationPrior
+
+PARAMETERS = ("alpha1", "alpha2", "alpha4", "scatter")
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def seconds(function, rounds):
+    """Fastest of some calls, after one that compiles."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def likelihood_rows(field):
+    """Value and gradient at the maximum, direct and prepared, and how far they are apart over the posterior."""
+    prior = RelationPrior.preset("bigmali2017")
+    with jax.enable_x64(True):
+        coordinates, likelihood, best = find_maximum(field.catalogue, field.prior, prior)
+        covariance = covariance_of(best, coordinates, field.catalogue)
+        begin = time.perf_counter()
+        fast = prepare(field.catalogue, field.prior, None, coordinates, likelihood, best, covariance)
+        prepared = time.perf_counter() - begin
+        root = np.linalg.cholesky(covariance)
+        places = np.asarray(best.x) + 2 * np.random.default_rng(0).standard_normal((4, 4)) @ root.T
+        at = jax.jit(lambda x: coordinates.prior.relation(coordinates.values(x)))
+        direct = jax.jit(jax.value_and_grad(lambda r: log_likelihood(r, field.catalogue, field.prior)))
+        quick = jax.jit(jax.value_and_grad(lambda model, r: model(r), argnums=1))
+        centre = at(best.x)
+        slow_s = seconds(lambda: direct(centre)[1].alpha2, 3)
+        fast_s = seconds(lambda: quick(fast, centre)[1].alpha2, 50)
+        off, slopes = [], []
+        sd = np.sqrt(np.diag(_at_alpha3(coordinates, places, best.x, covariance)[2]))
+        for x in [np.asarray(best.x), *places]:
+            (slow_value, slow_gradient), (value, gradient) = direct(at(x)), quick(fast, at(x))
+            off.append(float(value - slow_value))
+            slopes += [
+                abs(float(getattr(gradient, p) - getattr(slow_gradient, p))) * s
+                for p, s in zip(PARAMETERS, sd, strict=True)
+            ]
+    return {
+        "halos": len(field.catalogue),
+        "points": int(np.count_nonzero(fast.weight)),
+        "direct_s": slow_s,
+        "prepared_ms": 1e3 * fast_s,
+        "times_faster": slow_s / fast_s,
+        "prepare_s": prepared,
+        "largest_error_ln_l": max(abs(v) for v in off),
+        "largest_gradient_error_per_sd": max(slopes),
+        "passed": max(abs(v) for v in off) < 1e-2,
+    }
+
+
+def fit_row(field, method, **options):
+    """One whole fit from empty caches, and its diagnostics."""
+    jax.clear_caches()
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = fit_relation(field.catalogue, field.prior, method=method, key=jax.random.key(1), **options)
+    return fit, {"method": method, "seconds": time.perf_counter() - begin, "diagnostics": fit.diagnostics}
+
+
+def field_row(field, fit, num_warmup=150, num_samples=400):
+    """(alpha, S) and every mass together by NUTS, in float64: a float32 sum over 1e5 objects is too coarse."""
+    jax.clear_caches()
+    begin = time.perf_counter()
+    with jax.enable_x64(True):
+        relation_prior = RelationPrior.preset("bigmali2017")
+        model = field_model(field.catalogue, field.prior, relation_prior)
+        relation_sites = ("alpha1_offset", "alpha2", "alpha4", "scatter")
+        kernel = NUTS(
+            model,
+            init_strategy=init_to_value(values=start(relation_prior)),
+            dense_mass=[relation_sites],
+            max_tree_depth=6,
+        )
+        mcmc = MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, progress_bar=False)
+        mcmc.warmup(jax.random.key(2))
+        mcmc.run(mcmc.post_warmup_state.rng_key, extra_fields=("num_steps", "diverging"))
+        samples, extra = mcmc.get_samples(), mcmc.get_extra_fields()
+    draws = {p: np.asarray(samples[p], dtype=np.float64)[None] for p in PARAMETERS}
+    return {
+        "latents": len(field.catalogue),
+        "draws": num_samples,
+        "seconds": time.perf_counter() - begin,
+        "r_hat": {p: float(split_gelman_rubin(v)) for p, v in draws.items()},
+        "ess": {p: float(effective_sample_size(v)) for p, v in draws.items()},
+        "steps_per_draw": float(np.mean(extra["num_steps"])),
+        "divergences": int(np.sum(extra["diverging"])),
+        "off_from_fit_in_sd": {p: float((v.mean() - fit.mean[p]) / fit.sd[p]) for p, v in draws.items()},
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--halos", type=int, default=SURVEY)
+    parser.add_argument("--field-model", action="store_true", help="also the joint model of all masses (long)")
+    parser.add_argument("--figures", type=Path, default=RESULTS / f"fit-{jax.default_backend()}.json")
+    given = parser.parse_args()
+    field = make_field(given.halos)
+    if "bigmali" in field.name:  # the density that its masses were drawn from, see the README
+        nodes = np.asarray(field.prior.ln_mass_nodes)
+        density = np.exp(np.asarray(field.prior.ln_density) - nodes)
+        settings = {"per": "ln_mass", "support": "sharp", "snap": "upper"}
+        prior = MassPrior.from_table(field.prior.redshift_nodes, np.exp(nodes), density, **settings)
+        field = field._replace(prior=prior)
+    laplace, laplace_row = fit_row(field, "laplace")
+    nuts, nuts_row = fit_row(field, "nuts")
+    nuts_row["laplace_off_in_sd"] = {p: (laplace.mean[p] - nuts.mean[p]) / nuts.sd[p] for p in PARAMETERS}
+    nuts_row["problems"] = nuts.check()
+    found = {"field": field.name, "versions": versions(), "device": str(jax.devices()[0])}
+    found |= {"likelihood": likelihood_rows(field), "laplace": laplace_row, "nuts": nuts_row}
+    given.figures.parent.mkdir(exist_ok=True)
+    given.figures.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+    if given.field_model:
+        found["field_model"] = field_row(field, nuts)
+        given.figures.write_text(json.dumps(found, indent=2) + "\n")
+        print(json.dumps(found["field_model"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
