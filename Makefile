@@ -28,10 +28,11 @@ lint: $(STAMP)
 
 # Two workers: most of a test's time is compilation, which uses one core. Files stay whole, for their fixtures.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only -s
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/fit_speed.py
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist

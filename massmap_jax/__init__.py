@@ -1,14 +1,15 @@
 """massmap_jax: halo masses and mass maps with honest error bars.
 
-    catalogue -> prior -> relation -> data term in ln M -> MassPosterior -> MassMap
+    catalogue -> prior -> relation (given, or fitted) -> data term in ln M -> MassPosterior -> MassMap
 
     >>> import jax, massmap_jax as mm
     >>> catalogue = mm.read_catalogue("clusters.fits", lum="L500", z="z")
     >>> prior = mm.MassPrior.default()
-    >>> relation = mm.MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(0), 100)
-    >>> posterior = mm.mass_posterior(catalogue, prior, relation, relation_from="fixed_draws")
+    >>> fit = mm.fit_relation(catalogue, prior, "bigmali2017", method="nuts", key=jax.random.key(0))
+    >>> relation = fit.draws.draw(slice(None, None, 10))
+    >>> posterior = mm.mass_posterior(catalogue, prior, relation, relation_from="this_catalogue")
     >>> grid = mm.PixelGrid.fit(catalogue.ra, catalogue.dec)
-    >>> image = mm.mass_map(jax.random.key(1), catalogue, prior, relation, grid, relation_from="fixed_draws")
+    >>> image = mm.mass_map(jax.random.key(1), catalogue, prior, relation, grid, relation_from="this_catalogue")
 
 Inside, masses are in Msun without h and logarithms are natural. Importing leaves JAX's configuration alone.
 """
@@ -19,9 +20,12 @@ __version__ = "0.1.0"
 
 # Imported when first asked for, so that `massmap-jax --help` does not wait for JAX.
 _HOME = {
+    "CalibrationCheck": "checks",
     "Flag": "flags",
+    "FluxLimit": "selection",
     "GaussianTerm": "data_term",
     "HaloCatalogue": "catalogue",
+    "HaloMassSamples": "models.runner",
     "MassLuminosityRelation": "relation",
     "MassMap": "maps",
     "MassPosterior": "posterior",
@@ -29,12 +33,25 @@ _HOME = {
     "MassmapError": "errors",
     "NoSelection": "selection",
     "PixelGrid": "pixels",
+    "PriorCheck": "checks",
+    "RelationLikelihood": "relation_likelihood",
+    "RelationPosterior": "relation_posterior",
+    "RelationPrior": "relation_prior",
     "SimulatedField": "simulate",
+    "TabulatedSelection": "selection",
     "TabulatedTerm": "data_term",
+    "calibration_check": "checks",
+    "field_model": "models.field",
+    "fit_relation": "relation_fit",
+    "halo_mass_model": "models.halo_mass",
+    "log_likelihood": "relation_likelihood",
     "mass_map": "maps",
     "mass_posterior": "posterior",
+    "prior_check": "checks",
     "read_catalogue": "io",
     "read_map": "map_io",
+    "relation_model": "models.relation",
+    "sample_halo_masses": "models.runner",
     "simulate_field": "simulate",
     "write_map": "map_io",
     "write_table": "writers",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from massmap_jax.checks import NOMINAL
+from massmap_jax.checks import NOMINAL, p_text
 from massmap_jax.ecdf_bands import ecdf_at, ecdf_bands
 from massmap_jax.figure_style import (
     BLACK,
@@ -47,7 +47,7 @@ def prior_check_figure(check: "PriorCheck") -> "Figure":
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (title, pit, p) in zip(axes, groups, strict=False):
         ecdf_axes(ax, pit, check.level / len(groups))
-        ax.set_title(f"{title}\n{count_text(pit.size)}, {_p_text(p)}")
+        ax.set_title(f"{title}\n{count_text(pit.size)}, {p_text(p)}")
     for ax in axes[len(groups) :]:
         ax.remove()
     figure.supxlabel(r"PIT: predicted probability of a luminosity below $L_\mathrm{obs}$", fontsize=8)
@@ -67,21 +67,21 @@ def calibration_check_figure(check: "CalibrationCheck") -> "Figure":
     grid = figure.add_gridspec(1 + side, columns)
     ax = figure.add_subplot(grid[0, : columns // 2])
     ecdf_axes(ax, check.pit[np.isfinite(check.pit)], check.level / groups)
-    ax.set_title(f"all: {count_text(check.number[0])}, {_p_text(check.p_values[0])}")
+    ax.set_title(f"all: {count_text(check.number[0])}, {p_text(check.p_values[0])}")
     _coverage_axes(figure.add_subplot(grid[0, columns // 2 :]), check)
     for b in range(side**2):
         ax = figure.add_subplot(grid[1 + b // side, 2 * (b % side) : 2 * (b % side) + 2])
         ecdf_axes(ax, check.pit[check.bin_index == b], check.level / groups)
         (z_low, z_high), lum = check.redshift_range[1 + b], check.lum_range[1 + b]
         ax.set_title(
-            f"{b + 1}: $z$ {z_low:.2f} to {z_high:.2f}, {_p_text(check.p_values[1 + b])}\n"
+            f"{b + 1}: $z$ {z_low:.2f} to {z_high:.2f}, {p_text(check.p_values[1 + b])}\n"
             rf"$L_\mathrm{{obs}}$ {short_number(lum[0])} to {short_number(lum[1])}"
         )
     figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     verdict = "posteriors are calibrated" if check.calibrated else "posteriors are not calibrated"
     if check.shared_relation:
-        verdict = "the relation's error is shared by all objects: curves may leave the bands together"
+        verdict = "all objects share the relation's error: p values do not hold\n"
     title = _title(verdict, check, 3)
     if side and check.lum_unit:
         title += rf"; $L_\mathrm{{obs}}$ in {check.lum_unit}"
@@ -120,14 +120,11 @@ def _coverage_axes(ax, check) -> None:
     ax.tick_params(axis="x", which="both", length=0)
     ax.set_xlim(-0.6, place[-1] + 0.6)
     ax.margins(y=0.25)
-    ax.set_title("coverage minus nominal [percentage points], by bin; bars: 1 s.d.")
+    ax.set_title("coverage by bin; bars: 1 s.d.")
+    ax.set_ylabel("minus nominal [% points]")
     ax.legend(loc="best", ncols=2)
 
 
 def _title(verdict, check, columns) -> str:
-    text = f"{verdict} ($p$ = {check.p_value:.2g} in all)"
+    text = f"{verdict} ({p_text(check.p_value)} in all)"
     return text + ("; " if columns > 1 else "\n") + f"bands: {100 * (1 - check.level):g} % together"
-
-
-def _p_text(p: float) -> str:
-    return "$p$ < 1e-9" if p < 1e-9 else f"$p$ = {p:.2g}"

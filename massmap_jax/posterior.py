@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from massmap_jax import halos as _halos
 from massmap_jax import panels
-from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.data_term import TabulatedTerm
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, describe_all, summary_lines
@@ -326,6 +326,21 @@ def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray
             )
         raise MassmapError("no usable row: " + "; ".join(summary_lines(flag)))
     return flag
+
+
+def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """Usable row numbers, for what knows lognormal noise only (the relation's fit, the models): an error otherwise."""
+    rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
+    kinds = _halos.of_catalogue(catalogue, None, rows, need_keys=False).kind
+    other = kinds != NOISE_KINDS.index("lognormal")
+    if other.any():
+        first = int(np.argmax(other))
+        raise MassmapError(
+            f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
+            f"({NOISE_KINDS[kinds[first]]}): leave them out, give sigma in ln L, or use mass_posterior(..., "
+            "method='quadrature') with a relation known beforehand"
+        )
+    return rows
 
 
 def _check_levels(levels) -> np.ndarray:

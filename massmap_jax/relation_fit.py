@@ -22,8 +22,9 @@ from jaxtyping import Array, Float
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import effective_sample_size, pareto_k
+from massmap_jax.posterior import lognormal_rows
 from massmap_jax.prior import MassPrior
-from massmap_jax.relation_likelihood import RelationLikelihood, ln_z_per_halo, usable_rows
+from massmap_jax.relation_likelihood import RelationLikelihood, ln_z_per_halo
 from massmap_jax.relation_posterior import RelationPosterior
 from massmap_jax.relation_prior import RelationPrior
 from massmap_jax.sampling import diagnostics, run_nuts
@@ -209,7 +210,7 @@ def fit_relation(
             num_chains=chains.shape[0],
             method=method,
             diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
-            num_halos=int(usable_rows(catalogue, prior).size),
+            num_halos=int(lognormal_rows(catalogue, prior).size),
             selection="none" if no_selection else selection.describe(),
             mass_prior=prior.description,
             mass_definition=prior.mass_definition,
@@ -232,7 +233,7 @@ def find_maximum(catalogue, prior, relation_prior, selection=None):
     central = relation_prior.central()
     start = relation_prior.relation(central)
     scatter = max(0.5 * central["scatter"], 1e-3)
-    rows = usable_rows(catalogue, prior)
+    rows = lognormal_rows(catalogue, prior)
     centre = _centres(start, catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
     # Where the masses can be: a wild luminosity does not move the pivot out of the table.
     centre = np.clip(np.asarray(centre), prior.ln_mass_min, prior.ln_mass_max)
@@ -287,7 +288,7 @@ def covariance_of(best: Maximum, coordinates: Coordinates, catalogue) -> np.ndar
 
 
 def _refuse_start(catalogue, prior, selection, relation):
-    rows = usable_rows(catalogue, prior)
+    rows = lognormal_rows(catalogue, prior)
     values = np.concatenate(
         [np.asarray(part) for part in ln_z_per_halo(relation, catalogue, prior, selection or NoSelection(), rows)]
     )

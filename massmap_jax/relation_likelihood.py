@@ -13,12 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax import halos as _halos
-from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.compress import Points, compress
 from massmap_jax.errors import MassmapError
 from massmap_jax.evidence_table import EvidenceTable
-from massmap_jax.flags import UNUSABLE
-from massmap_jax.posterior import flag_outside_prior
+from massmap_jax.posterior import lognormal_rows
 from massmap_jax.prior import MassPrior
 from massmap_jax.selection import NoSelection
 
@@ -46,7 +45,7 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
     MassmapError : no usable row, noise that is not lognormal, an object that the selection excludes.
     """
     selection = NoSelection() if selection is None else selection
-    rows = usable_rows(catalogue, prior)
+    rows = lognormal_rows(catalogue, prior)
     total = detection(catalogue, selection, rows).sum()
     # float64: a float32 sum over 1e5 objects is off by 9.
     with jax.enable_x64(True):
@@ -85,18 +84,6 @@ def _ln_z_of_halos(relation, halos, prior, selection):
     blocks = jax.tree.map(lambda a: a.reshape(-1, _BLOCK, *a.shape[1:]), halos)
     # Checkpointed: the gradient keeps no block's panels.
     return jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()
-
-
-def usable_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """Rows of the catalogue that a fit uses; an error where there is none, or where the noise is not lognormal."""
-    rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-    other = _halos.of_catalogue(catalogue, None, rows, need_keys=False).kind != NOISE_KINDS.index("lognormal")
-    if other.any():
-        raise MassmapError(
-            f"the relation is fitted to objects with lognormal noise, and {other.sum()} have another kind, first row "
-            f"{int(rows[np.argmax(other)])}: leave them out, or give sigma in ln L"
-        )
-    return rows
 
 
 def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
@@ -157,7 +144,7 @@ class RelationLikelihood(eqx.Module):
         Errors as `log_likelihood`; objects with several redshift nodes are refused.
         """
         selection = NoSelection() if selection is None else selection
-        rows = usable_rows(catalogue, prior)
+        rows = lognormal_rows(catalogue, prior)
         if catalogue.redshift_nodes.shape[1] > 1:
             raise MassmapError(
                 "the relation is fitted to objects with one redshift each, and these have "
@@ -173,7 +160,7 @@ class RelationLikelihood(eqx.Module):
         cells, cell = np.unique(np.stack([short.z, short.sigma], axis=1), axis=0, return_inverse=True)
         # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
         redshift = _filled(redshift)
-        cells = np.stack([_filled(column) for column in cells.T], axis=1)
+        cells = np.stack([_filled(column, least=4) for column in cells.T], axis=1)
         return cls(
             ln_lum_obs=_filled(points.ln_lum_obs),
             z=_filled(points.z),
@@ -185,7 +172,7 @@ class RelationLikelihood(eqx.Module):
             ln_prior=_rows(prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
-            cell_weight=_filled(np.bincount(cell.ravel(), weights=short.weight), 0.0),
+            cell_weight=_filled(np.bincount(cell.ravel(), weights=short.weight), 0.0, least=4),
             constant=np.float64(constant),
             least_scatter=np.float64(scatter),
             prior=prior,
@@ -232,10 +219,11 @@ class RelationLikelihood(eqx.Module):
         return eqx.tree_at(lambda s: (s.prior, s.ln_prior, s.table), self, changed, is_leaf=lambda x: x is None)
 
 
-def _filled(values: np.ndarray, with_value=None) -> np.ndarray:
+def _filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
     """Padded with its last value, or the one given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
-    power = max(int(np.ceil(np.log2(max(values.size, 1)))), 6)
-    size = 3 * 2 ** (power - 2) if values.size <= 3 * 2 ** (power - 2) and power > 6 else 2**power
+    size = least
+    while size < values.size:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
     filler = values[-1] if with_value is None else with_value
     return np.concatenate([values, np.full(size - values.size, filler, dtype=values.dtype)])
 

@@ -6,6 +6,7 @@ where they are installed. Nothing from tests is imported, so that it runs in an 
 
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 OPTIONAL = {"hmf", "astropy", "pyarrow", "pandas", "typer", "click", "rich", "camb", "qp", "arviz", "healpy"}
@@ -60,6 +61,12 @@ def main() -> None:
     grid = PixelGrid.fit(catalogue.ra, catalogue.dec)
     mass_map = mm.mass_map(jax.random.key(2), catalogue, prior, draws, grid, relation_from="fixed_draws", num_draws=20)
     assert int(np.sum(mass_map.nobj)) == num, "objects were lost from the map"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mm.fit_relation(catalogue, prior, "bigmali2017", num_draws=50)
+    assert np.isfinite(fit.covariance).all(), "the fit has no covariance"
+    assert 0 <= mm.prior_check(catalogue, prior, fit.maximum).p_value <= 1
 
     with tempfile.TemporaryDirectory() as folder:
         for name, figure in (

@@ -189,7 +189,7 @@ def test_objects_that_the_selection_rules_out_are_counted():
 
 @pytest.mark.slow
 def test_prior_check_finds_mistakes_and_passes_the_right_model():
-    number = 10_000
+    number = 4000
     z_nodes, mass, density = TABLE
     cut = mass > 1.3 * mass[0]
     narrower = MassPrior.from_table(z_nodes, mass[cut], density[:, cut], per="mass")
@@ -226,19 +226,23 @@ def test_prior_check_finds_mistakes_and_passes_the_right_model():
 
 def posteriors(rng, number, **mistake):
     ln_mass, ln_lum, z = simulate(rng, number, **mistake)
-    return ln_mass, posterior_of(ln_lum, z)
+    return ln_mass, posterior_of(ln_lum, z, chunk_size=2000)  # a larger chunk would be mostly padding
 
 
 @pytest.mark.slow
 def test_calibration_check_finds_mistakes_and_passes_the_right_model():
-    number = 20_000
+    number = 8000
 
-    def p_value(key, **mistake):
+    def p_value(key, number=number, **mistake):
         ln_mass, posterior = posteriors(np.random.default_rng([key, 21]), number, **mistake)
         return calibration_check(posterior, ln_mass).p_value
 
     right = [p_value(key) for key in range(NUM_KEYS)]
-    mistakes = {"scatter 10 % too small": {"scatter_factor": 0.9}, "no cell width": {"cell_width": False}}
+    # the second is so large a mistake that fewer objects show it
+    mistakes = {
+        "scatter 10 % too small": {"scatter_factor": 0.9},
+        "no cell width": {"cell_width": False, "number": 2000},
+    }
     wrong = {name: [p_value(key, **mistake) for key in range(NUM_KEYS)] for name, mistake in mistakes.items()}
     false_alarms, power = report(f"calibration_check of {number} objects", right, wrong, LEVEL)
     assert false_alarms <= 2

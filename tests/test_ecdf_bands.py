@@ -62,11 +62,11 @@ def test_speed():
     assert time.perf_counter() - start < 2.0  # measured 0.15 s: room for a slow machine
 
 
-@pytest.mark.parametrize("num", [1000, 200_000])
+@pytest.mark.parametrize("num", [1000, 100_000])
 def test_p_values_are_uniform_under_the_null(num):
     rng = np.random.default_rng(3)
-    p = np.array([uniformity_p_value(rng.random(num)) for _ in range(300)])
-    print(f"\nN = {num}: KS p of 300 p values {kstest(p, 'uniform').pvalue:.3f}; {np.sum(p < 0.05)} below 0.05")
+    p = np.array([uniformity_p_value(rng.random(num)) for _ in range(200)])
+    print(f"\nN = {num}: KS p of 200 p values {kstest(p, 'uniform').pvalue:.3f}; {np.sum(p < 0.05)} below 0.05")
     assert kstest(p, "uniform").pvalue > 1e-3
 
 

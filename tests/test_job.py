@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -370,6 +372,18 @@ def test_fit_refuses_in_one_sentence(field, options, words):
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1, ran.stderr
     for word in words:
         assert re.search(word, ran.stderr), ran.stderr
+    assert sorted(p.name for p in field.iterdir()) == before
+
+
+def test_an_interrupted_fit_leaves_nothing(field):
+    before = sorted(p.name for p in field.iterdir())
+    args = [str(PROGRAM), "fit", "field.fits", "--out", "cut", "--fit-method", "nuts"]
+    running = subprocess.Popen(args, cwd=field, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(6)  # compiling or sampling: the whole takes longer
+    running.send_signal(signal.SIGINT)
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130, stderr
+    assert "nothing was written" in stderr
     assert sorted(p.name for p in field.iterdir()) == before
 
 

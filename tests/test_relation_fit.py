@@ -224,6 +224,12 @@ def test_a_selection_that_excludes_objects_is_refused(field):
         fit_relation(field, PRIOR, wide_prior(), selection=FluxLimit(float(np.exp(np.median(field.ln_lum_obs)))))
 
 
+def test_a_likelihood_that_is_not_finite_names_the_objects():
+    exact = objects([9000.0, 8000.0, 7000.0], [0.5, 0.6, 0.7], sigma=[0.0, 0.05, 0.0])
+    with pytest.raises(MassmapError, match=r"not finite .* for 2 of 3 objects, first row 0"):
+        fit_relation(exact, PRIOR, wide_prior(scatter=0.0))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

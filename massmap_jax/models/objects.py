@@ -8,10 +8,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import constraints
 
-from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
-from massmap_jax.errors import MassmapError
-from massmap_jax.flags import UNUSABLE
-from massmap_jax.posterior import flag_outside_prior
+from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.posterior import lognormal_rows
 from massmap_jax.prior import MassPrior
 
 
@@ -36,9 +34,8 @@ class Objects(eqx.Module):
 
     @classmethod
     def of(cls, catalogue: HaloCatalogue, prior: MassPrior) -> "Objects":
-        """The usable rows, in order (`usable_rows`)."""
-        rows = usable_rows(catalogue, prior)
-        _check_lognormal(catalogue, rows)
+        """The usable rows, in order (`posterior.lognormal_rows`)."""
+        rows = lognormal_rows(catalogue, prior)
         z = catalogue.redshift[rows]
         node, place, ln_norm = jax.jit(jax.vmap(_place_in_redshift, (None, None, 0)))(
             prior, prior.norm_coefficients(), jnp.asarray(z, dtype=float)
@@ -96,11 +93,6 @@ class HaloMass(dist.Distribution):
         return self.prior.sample(key, jnp.broadcast_to(self.objects.z, (*sample_shape, *self.batch_shape)))
 
 
-def usable_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """Row numbers with luminosity, error and a redshift inside the prior; an error when there is none."""
-    return np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-
-
 def _place_in_redshift(prior, norm, z):
     """Lower node and place of z between the prior's redshift nodes, and the missing ln norm."""
     if prior.redshift_nodes.shape[0] == 1:
@@ -112,17 +104,3 @@ def _place_in_redshift(prior, norm, z):
         first = jnp.asarray(prior.ln_density, dtype=float)[:, 0]
         raw = (1 - place) * first[node] + place * first[upper]
     return node, place, prior.ln_density_at(z, norm)[0] - raw
-
-
-def _check_lognormal(catalogue: HaloCatalogue, rows) -> None:
-    if catalogue.noise_code is None:
-        kinds = np.full(rows.size, NOISE_KINDS.index(catalogue.noise_kind))
-    else:
-        kinds = catalogue.noise_code[rows]
-    other = kinds != NOISE_KINDS.index("lognormal")
-    if other.any():
-        first = int(np.argmax(other))
-        raise MassmapError(
-            f"the models are for lognormal noise, and {other.sum()} objects have another kind, first row {rows[first]} "
-            f"({NOISE_KINDS[kinds[first]]}): use mass_posterior(..., method='quadrature')"
-        )

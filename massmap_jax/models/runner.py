@@ -25,8 +25,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
-from massmap_jax.models.objects import Objects, usable_rows
-from massmap_jax.posterior import RelationFrom, check_relation_from, flag_outside_prior
+from massmap_jax.models.objects import Objects
+from massmap_jax.posterior import RelationFrom, check_relation_from, flag_outside_prior, lognormal_rows
 from massmap_jax.prior import MassPrior
 from massmap_jax.selection import NoSelection
 
@@ -145,7 +145,7 @@ def sample_halo_masses(
     relation_from = check_relation_from(relation, relation_from)
     check_relation(relation)
     _check_sizes(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, chunk_size=chunk_size)
-    objects, rows = Objects.of(catalogue, prior), usable_rows(catalogue, prior)
+    objects, rows = Objects.of(catalogue, prior), lognormal_rows(catalogue, prior)
     _check_widths(objects, relation)
     settings = _Settings(relation_from != "other_data", num_warmup, num_samples, num_chains, kernel)
     selection = NoSelection() if selection is None else selection
