@@ -73,7 +73,9 @@ def run(
         str, typer.Option(help="fit: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.")
     ] = "bigmali2017",
     fit_method: Annotated[str, typer.Option(help="fit: laplace, importance or nuts.")] = "laplace",
-    flux_limit: Annotated[float | None, typer.Option(help="fit: least luminosity that is in the catalogue.")] = None,
+    flux_limit: Annotated[
+        float | None, typer.Option(help="Least luminosity in the catalogue, after --lum-scale and --lum-log.")
+    ] = None,
     relation_from: Annotated[
         str | None, typer.Option(help="this_catalogue, other_data or fixed_draws (default, said in the output).")
     ] = None,
@@ -451,7 +453,10 @@ def main() -> None:
     # typer carries its own copy of click in newer versions: take the class from where typer has it.
     usage_error = typer.BadParameter.__bases__[0]
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == 130:  # typer's own answer to an interrupt is silent
+            print("stopped: nothing was written", file=sys.stderr)
+        sys.exit(code)
     except MassmapError as error:
         message = _as_options(str(error))
     except usage_error as error:

@@ -280,6 +280,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             method="analytic" if options.method == "nuts" else options.method,
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
+            selection=_selection(options),
         )
     _refuse_wrong_masses(posterior)
     samples = None
@@ -294,6 +295,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 relation,
                 relation_from=relation_from,
                 quantile_levels=posterior.quantile_levels,
+                selection=_selection(options),
                 watch=clock.say,
             )
         notes.append(samples.summary().splitlines()[-1])
@@ -318,6 +320,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 relation_from=relation_from,
                 num_draws=options.num_map_draws,
                 posterior=reuse,
+                selection=_selection(options),
             )
         if posterior.method != "analytic":
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
@@ -326,8 +329,6 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
 
 def _thinned(draws: MassLuminosityRelation, number: int) -> MassLuminosityRelation:
     """So many draws, evenly spread over the chains."""
-    if number < 1:
-        raise MassmapError(f"num_relation_draws is {number}: give at least 1")
     return draws.draw(np.linspace(0, draws.num_draws - 1, min(number, draws.num_draws)).astype(int))
 
 
@@ -397,6 +398,8 @@ def check_options(options: JobOptions) -> None:
         raise MassmapError(f"fit_method {options.fit_method!r} is not known: give one of {', '.join(FIT_METHODS)}")
     if options.relation == "fit":
         RelationPrior.parse(options.relation_prior)
+    if options.num_relation_draws < 1:
+        raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
     _selection(options)
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
@@ -441,7 +444,7 @@ def write_outputs(
         "selection": "none" if options.flux_limit is None else f"flux limit {options.flux_limit:g}",
         "method": options.method,
         "seed": options.seed,
-        "luminosity_unit": posterior.catalogue.lum_unit or relation.lum_unit or "unknown",
+        "luminosity_unit": posterior.catalogue.lum_unit or ("" if result.fitted else relation.lum_unit) or "unknown",
     }
     with clock.stage("writing tables and map"):
         quantiles = {

@@ -11,6 +11,7 @@ importance sampler and the metric of NUTS. Everything runs in float64, whatever 
 
 import warnings
 from collections.abc import Callable
+from itertools import product
 from typing import Literal, NamedTuple
 
 import equinox as eqx
@@ -36,8 +37,11 @@ MAX_PARETO_K = 0.7
 _MAX_STEPS = 100
 # Half of g H^-1 g: the ln density still to be gained.
 _CONVERGED = 1e-7
-# Standard deviations about the maximum that the table of G has to hold.
-_REACH = 12.0
+# Points are not made for a smaller scatter S: boxes would be without number.
+_LEAST_SCATTER = 1e-3
+# Standard deviations about the maximum, in every direction, that the table of G has to hold; centre and width go as
+# 1 / alpha2, so there is no table where this brings alpha2 near 0.
+_REACH, _LEAST_SLOPE = 6.0, 0.3
 # So few objects are integrated faster than a table is built.
 _FEW = 200
 
@@ -180,11 +184,21 @@ def fit_relation(
     if num_draws < 2 or num_chains < 1 or num_warmup < 1:
         raise MassmapError(f"a fit needs at least 2 draws, 1 chain and 1 warm-up step, not {num_draws}, {num_chains}, "
                            f"{num_warmup}")  # fmt: skip
+    if (method == "nuts" and num_draws < 4 * num_chains) or (method == "importance" and num_draws < 25):
+        raise MassmapError(
+            f"{num_draws} draws are too few for diagnostics: give at least 4 for each chain (nuts) or 25 (importance)"
+        )
     key = jax.random.key(0) if key is None else key
     relation_prior = RelationPrior.of(relation_prior)
     if not relation_prior.free:
         raise MassmapError("every parameter of the relation is fixed: there is nothing to fit")
     no_selection = selection is None or isinstance(selection, NoSelection)
+    told = dict(relation_prior.labels).get("mass_definition", "unknown")
+    if len({told, prior.mass_definition} - {"unknown"}) > 1:
+        raise MassmapError(
+            f"the relation's prior is for {told} masses and the mass prior for {prior.mass_definition}: nothing is "
+            "converted, so choose a mass prior of the relation's definition"
+        )
     with jax.enable_x64(True):
         watch("finding the best relation")
         coordinates, likelihood, best = find_maximum(catalogue, prior, relation_prior, selection)
@@ -232,7 +246,7 @@ def find_maximum(catalogue, prior, relation_prior, selection=None):
     """Coordinates, likelihood and maximum; compressed anew where the fit leaves its range."""
     central = relation_prior.central()
     start = relation_prior.relation(central)
-    scatter = max(0.5 * central["scatter"], 1e-3)
+    scatter = max(0.5 * central["scatter"], _LEAST_SCATTER)
     rows = lognormal_rows(catalogue, prior)
     centre = _centres(start, catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
     # Where the masses can be: a wild luminosity does not move the pivot out of the table.
@@ -246,9 +260,9 @@ def find_maximum(catalogue, prior, relation_prior, selection=None):
             _refuse_start(catalogue, prior, selection, start)
         x = best.x
         found = float(_relation_at(coordinates, x).scatter)
-        if found > 1.1 * scatter or not likelihood.compressed:
+        if found > 1.1 * scatter or not likelihood.compressed or scatter <= _LEAST_SCATTER:
             break
-        scatter = 0.5 * found
+        scatter = max(0.5 * found, _LEAST_SCATTER)
     return coordinates, likelihood, best
 
 
@@ -282,7 +296,7 @@ def covariance_of(best: Maximum, coordinates: Coordinates, catalogue) -> np.ndar
         direction = coordinates.free[int(np.argmax(np.abs(vectors[:, 0])))] if vectors.shape[0] > 1 else "the relation"
         raise MassmapError(
             f"the relation has no maximum inside its prior after {int(best.steps)} steps ({at}): the data do not bound "
-            f"{direction}; give it a narrower prior or fix it, and check the unit of the luminosity and the mass prior"
+            f"{direction}; give it a normal prior or fix it, and check the unit of the luminosity and the mass prior"
         )
     return np.linalg.inv(hessian)
 
@@ -350,18 +364,20 @@ def _potentials(normals, model):
 
 
 def prepare(catalogue, prior, selection, coordinates, likelihood, best, covariance) -> RelationLikelihood:
-    """The likelihood for many evaluations near the maximum: fewer points, and G tabulated over +-12 sd about it."""
+    """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
     if likelihood.weight.size < _FEW:
         return likelihood
     centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
-    scatter = float(_relation_at(coordinates, centre).scatter)
-    if "scatter" in coordinates.free:
+    if likelihood.compressed and "scatter" in coordinates.free:
         i = coordinates.free.index("scatter")
-        scatter *= np.exp(-6 * np.sqrt(covariance[i, i]))
-    if likelihood.compressed and scatter > likelihood.least_scatter:
-        likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=scatter)
-    corners = np.concatenate([[centre], centre + _REACH * root.T, centre - _REACH * root.T])
-    return likelihood.with_table(_relation_at(coordinates, corners))
+        least = float(_relation_at(coordinates, centre).scatter) * np.exp(-6 * np.sqrt(covariance[i, i]))
+        likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=max(least, _LEAST_SCATTER))
+    corners = np.array(list(product((-_REACH, 0.0, _REACH), repeat=centre.size)))
+    relations = _relation_at(coordinates, centre + corners @ root.T)
+    alpha2 = np.asarray(relations.alpha2)
+    if (alpha2 / alpha2[alpha2.size // 2]).min() < _LEAST_SLOPE:
+        return likelihood
+    return likelihood.with_table(relations)
 
 
 def _shift_with_lowest_mass(catalogue, prior, coordinates, likelihood, best) -> dict[str, float]:
@@ -376,5 +392,7 @@ def _shift_with_lowest_mass(catalogue, prior, coordinates, likelihood, best) -> 
     nodes_and_density = (changed.ln_mass_nodes, changed.ln_density)
     cut = likelihood.with_prior(eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, nodes_and_density))
     again = maximise(coordinates, cut, best.x)
+    if not float(again.decrement) < 1e-2:
+        return dict.fromkeys(coordinates.free, float("nan"))
     before, after = _relation_at(coordinates, best.x), _relation_at(coordinates, again.x)
     return {p: float(getattr(after, p) - getattr(before, p)) for p in coordinates.free}

@@ -19,12 +19,14 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.evidence_table import EvidenceTable
 from massmap_jax.posterior import lognormal_rows
 from massmap_jax.prior import MassPrior
-from massmap_jax.selection import NoSelection
+from massmap_jax.selection import FluxLimit, NoSelection, TabulatedSelection
 
 # Halos per block of the direct sum.
 _BLOCK = 2048
 # Redshifts above which a table of G, with a row for each, costs more than it saves.
 _MANY_REDSHIFTS = 1000
+# Selections whose kinks in redshift are known; A of another is taken at every object.
+_SMOOTH = (NoSelection, FluxLimit, TabulatedSelection)
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -152,12 +154,19 @@ class RelationLikelihood(eqx.Module):
             )
         constant = detection(catalogue, selection, rows).sum()
         columns = (catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows], catalogue.redshift[rows])
-        short = compress(*columns, redshift_nodes=prior.redshift_nodes, scatter=scatter)
+        # F has kinks where the prior has its redshift nodes, and where the selection has.
+        of_selection = np.asarray(getattr(selection, "redshift_nodes", ()), dtype=np.float64)
+        inside = of_selection[(of_selection > prior.z_min) & (of_selection < min(prior.z_max, 1e3))]
+        nodes = np.union1d(prior.redshift_nodes, inside)
+        if prior.redshift_nodes.shape[0] == 1:
+            nodes = np.union1d([0.0, columns[2].max()], inside)
+        short = compress(*columns, redshift_nodes=nodes, scatter=scatter)
         points = short if short.weight.size < rows.size else Points(*columns, np.ones(rows.size))
         sigma, group = np.unique(points.sigma, return_inverse=True)
         redshift, row = np.unique(points.z, return_inverse=True)
         # A does not depend on L_obs: the short sum serves it for any number of halos.
-        cells, cell = np.unique(np.stack([short.z, short.sigma], axis=1), axis=0, return_inverse=True)
+        whole = short if isinstance(selection, _SMOOTH) else Points(*columns, np.ones(rows.size))
+        cells, cell = np.unique(np.stack([whole.z, whole.sigma], axis=1), axis=0, return_inverse=True)
         # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
         redshift = _filled(redshift)
         cells = np.stack([_filled(column, least=4) for column in cells.T], axis=1)
@@ -172,7 +181,7 @@ class RelationLikelihood(eqx.Module):
             ln_prior=_rows(prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
-            cell_weight=_filled(np.bincount(cell.ravel(), weights=short.weight), 0.0, least=4),
+            cell_weight=_filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4),
             constant=np.float64(constant),
             least_scatter=np.float64(scatter),
             prior=prior,

@@ -44,7 +44,9 @@ class RelationPrior(eqx.Module):
         for name, sd in self.sd().items():
             if sd == 0:
                 raise MassmapError(f"the prior of {name} has no width (standard deviation 0): give a number to fix it")
-        MassLuminosityRelation.create(**self.central(), alpha3=alpha3)  # its own checks
+        if not isinstance(alpha3, Real):
+            raise MassmapError(f"the pivot alpha3 of a relation prior is {alpha3!r}: give one mass in Msun")
+        MassLuminosityRelation.create(**self.central(), alpha3=alpha3, **dict(self.labels))  # its own checks
 
     @classmethod
     def preset(cls, name: str, **changes) -> "RelationPrior":
@@ -87,6 +89,8 @@ class RelationPrior(eqx.Module):
                 numbers = []
             if len(numbers) not in (1, 2) or not np.isfinite(numbers).all():
                 raise MassmapError(f"relation_prior has {part!r}: give NAME=MEAN:SD, or NAME=NUMBER to fix it")
+            if name == "alpha3" and len(numbers) == 2:
+                raise MassmapError(f"relation_prior has {part!r}: the pivot is one mass in Msun, alpha3=NUMBER")
             if len(numbers) == 2 and not numbers[1] > 0:
                 raise MassmapError(
                     f"relation_prior {part!r} has no width (standard deviation {numbers[1]:g}): give NAME=NUMBER to "
@@ -122,7 +126,11 @@ class RelationPrior(eqx.Module):
 
     def _moments(self):
         with jax.enable_x64(True):
-            return _centre_and_variance({p: self.beliefs[p] for p in self.free})
+            found = _mean_and_variance({p: self.beliefs[p] for p in self.free})
+            for p, (mean, variance) in found.items():
+                if not np.isfinite(mean):  # a distribution without a mean (Cauchy) has a median
+                    found[p] = self.beliefs[p].icdf(jnp.asarray(0.5)), jnp.nan_to_num(variance, nan=jnp.inf)
+            return found
 
     def relation(self, values: Mapping, log_weight=0.0) -> MassLuminosityRelation:
         """The relation (or batch) with these values of the free parameters; JAX arrays pass through unchecked."""
@@ -159,15 +167,5 @@ def _checked(name: str, belief):
 
 
 @jax.jit
-def _centre_and_variance(beliefs):
-    def one(belief):
-        mean = belief.mean
-        # A distribution without a mean (Cauchy) has a median.
-        centre = jnp.where(jnp.isfinite(mean), mean, belief.icdf(jnp.asarray(0.5))) if _has_icdf(belief) else mean
-        return centre, belief.variance
-
-    return {name: one(belief) for name, belief in beliefs.items()}
-
-
-def _has_icdf(belief) -> bool:
-    return type(belief).icdf is not dist.Distribution.icdf
+def _mean_and_variance(beliefs):
+    return {name: (belief.mean, belief.variance) for name, belief in beliefs.items()}

@@ -513,7 +513,7 @@ OPTION_CASES = [
     Refused("seed beyond 64 bits", run_args(seed=str(2**70)), ("seed",)),
     Refused("unknown option", run_args(redshift_column="z"), ("--redshift-column",)),
     Refused("no --out", ["run", "good.csv", "--lum", "lum"], ("--out",)),
-    Refused("no such command", ["fit", "good.csv"], (r"\bfit\b", r"\brun\b|command")),
+    Refused("no such command", ["masses", "good.csv"], (r"\bmasses\b", r"\brun\b|command")),
     Refused("info on a missing file", ["info", "nowhere.fits"], (r"nowhere\.fits", NO_FILE)),
     Refused("info on a PNG", ["info", "png_renamed.csv"], (r"png_renamed\.csv",), (hostile("png_renamed.csv"),)),
     Refused(

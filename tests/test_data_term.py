@@ -173,7 +173,7 @@ class ToySelection(eqx.Module):
     def log_prob(self, ln_lum_obs, z):
         return 0.0 * ln_lum_obs - 0.25
 
-    def log_norm(self, relation, prior, z):
+    def log_norm(self, relation, prior, z, sigma):
         return self.slope * (relation.alpha1 - 10.0) + 0.1 * z
 
 

@@ -328,7 +328,7 @@ def test_nuts_agrees_with_the_grid(results):
 
 def test_fit_alone_and_its_draws_in_a_run(field, results):
     """`fit` finds what `run` finds; its relation.csv goes into a run."""
-    fit = execute(field, "fit", "field.fits", "--prior-support", "sharp", "--seed", "1", "--out", "fit")
+    fit = result(field, "fit", ["fit", "field.fits", "--prior-support", "sharp", "--seed", "1"])
     assert {p.name for p in fit.folder.iterdir()} == {"relation.csv", "relation.npz", "run.json", "figures"}
     check_figures(fit, {"relation", "prior_check"})
     one, two = (given.record["fit"] for given in (fit, results["fits"]))
@@ -338,7 +338,7 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
         assert word in fit.stdout
     check_info(fit.folder, "alpha2", "this_catalogue")
     args = [*RUN_FIELD, "--relation", "fit/relation.csv", "--relation-from", "this_catalogue", "--no-map"]
-    used = execute(field, *args, "--out", "used")
+    used = result(field, "used", args)
     mean = read(used.table).columns["log10_mass_mean"]
     np.testing.assert_allclose(mean, read(results["fits"].table).columns["log10_mass_mean"], atol=5e-3)
 
@@ -379,10 +379,12 @@ def test_an_interrupted_fit_leaves_nothing(field):
     before = sorted(p.name for p in field.iterdir())
     args = [str(PROGRAM), "fit", "field.fits", "--out", "cut", "--fit-method", "nuts"]
     running = subprocess.Popen(args, cwd=field, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(6)  # compiling or sampling: the whole takes longer
+    while not list(field.glob(".*cut*")) and running.poll() is None:  # its scratch folder: the work has begun
+        time.sleep(0.1)
+    time.sleep(2)
     running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=60)
-    assert running.returncode == 130, stderr
+    _, stderr = running.communicate(timeout=120)
+    assert running.returncode == 130, (running.returncode, stderr)
     assert "nothing was written" in stderr
     assert sorted(p.name for p in field.iterdir()) == before
 

