@@ -144,7 +144,7 @@ def test_laplace_at_2000_halos():
 
 
 def test_laplace_at_2000_halos_with_a_flux_limit():
-    z = redshifts(2000, 4)
+    z = redshifts(2000, 10)
     rng = np.random.default_rng(21)
     ranks = laplace_ranks(rng, z, NUM_FIELDS, limit=LN_LIMIT, fit_limit=LN_LIMIT)
     check_uniform("Laplace, flux limit", ranks)
