@@ -28,7 +28,7 @@ lint: $(STAMP)
 
 # Two workers: most of a test's time is compilation, which uses one core. Files stay whole, for their fixtures.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only -s

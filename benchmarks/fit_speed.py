@@ -18,9 +18,9 @@ from inputs import SURVEY, make_field
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import MCMC, NUTS, init_to_value
 
-from massmap_jax.job import versions
 from massmap_jax.models.field import field_model
 from massmap_jax.models.relation import start
+from massmap_jax.outputs import versions
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation_fit import _at_alpha3, covariance_of, find_maximum, fit_relation, prepare
 from massmap_jax.relation_likelihood import log_likelihood

@@ -194,6 +194,13 @@ class HaloCatalogue(eqx.Module):
         return np.ones_like(self.redshift)[:, None]
 
     @property
+    def noise_codes(self) -> Int[np.ndarray, " halo"]:
+        """(n,) index into `NOISE_KINDS` of each object's noise."""
+        if self.noise_code is None:
+            return np.full(len(self), NOISE_KINDS.index(self.noise_kind), dtype=np.int32)
+        return self.noise_code.astype(np.int32)
+
+    @property
     def hashes(self) -> UInt32[np.ndarray, "halo 2"]:
         """(n, 2) uint32 from the ids (row numbers where ids repeat), to key each object's random numbers."""
         return id_hash(self.ids if self.key_number is None else self.key_number)

@@ -68,7 +68,9 @@ def run(
     relation: Annotated[
         str, typer.Option(help="fit (to this catalogue), bigmali2017, identity, or a file of draws.")
     ] = "fit",
-    num_relation_draws: Annotated[int, typer.Option(help="Draws of the fit, or of a preset.")] = 100,
+    num_relation_draws: Annotated[
+        int, typer.Option(help="Draws that the masses use: of the fit (which keeps at least 1000), or of a preset.")
+    ] = 100,
     relation_prior: Annotated[
         str, typer.Option(help="fit: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.")
     ] = "bigmali2017",
@@ -98,7 +100,8 @@ def run(
     num_lum_draws: Annotated[int, typer.Option(help="Luminosity draws of a sampled method.")] = 100,
     pixel_arcmin: Annotated[float | None, typer.Option(help="Pixel side; default about 1/64 of the field.")] = None,
     num_map_draws: Annotated[int, typer.Option(help="Coherent draws of the map.")] = 100,
-    no_map: Annotated[bool, typer.Option("--no-map", help="Masses only.")] = False,
+    no_map: Annotated[bool, typer.Option("--no-map", help="No map.")] = False,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Tables and map, no pictures.")] = False,
     format: Annotated[str, typer.Option(help="Table: parquet, fits, csv or ecsv.")] = "parquet",
     seed: Seed = 0,
     precision: Precision = "float32",
@@ -106,11 +109,12 @@ def run(
 ):
     """Masses and mass map of a catalogue, into a new folder.
 
-    Writes masses.FORMAT, mass_map.fits, figures/ and run.json. Rows that cannot be used stay, with NaN and a flag.
+    Writes masses.FORMAT, mass_map.fits, figures/ and run.json; where it fits the relation, relation.csv and
+    relation.npz. Rows that cannot be used stay, with NaN and a flag.
     """
     given = dict(locals())
     start_jax(precision)
-    from massmap_jax.job import check_output
+    from massmap_jax.outputs import check_output
 
     check_output(out, overwrite, catalogue)
     options = _options(given)
@@ -120,7 +124,6 @@ def run(
 # What `fit` shares with `run`: the catalogue's columns, the prior, and how the relation is fitted.
 _NOT_FOR_FIT = (
     "relation",
-    "num_relation_draws",
     "relation_from",
     "pivot",
     "method",
@@ -144,7 +147,8 @@ def fit(**given):
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
     start_jax(given["precision"])
-    from massmap_jax.job import Clock, check_output, compute_fit, write_fit_outputs
+    from massmap_jax.job import Clock, compute_fit
+    from massmap_jax.outputs import check_output, write_fit_outputs
     from massmap_jax.writers import atomic_directory
 
     out, overwrite = given["out"], given["overwrite"]
@@ -176,13 +180,14 @@ app.command(name="fit")(_with_options_of(fit, run, _NOT_FOR_FIT))
 
 def _options(given: dict):
     """JobOptions of the options given on the command line, checked."""
-    from massmap_jax.job import JobOptions, PriorOptions, check_options
+    from massmap_jax.options import JobOptions, PriorOptions, check_options
 
     option = {"source": "prior", "per": "prior_per", "mass_unit": "prior_mass_unit", "snap": "prior_snap"}
     option["support"] = "prior_support"
     prior = {f.name: given[option.get(f.name, f.name)] for f in fields(PriorOptions)}
     others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
-    options = JobOptions(prior=PriorOptions(**prior), make_map=not given.get("no_map", True), **others)
+    shown = {"make_map": not given.get("no_map", True), "make_figures": not given["no_figures"]}
+    options = JobOptions(prior=PriorOptions(**prior), **shown, **others)
     check_options(options)
     return options
 
@@ -247,7 +252,8 @@ def demo(
     start_jax(precision)
     import jax
 
-    from massmap_jax.job import JobOptions, PriorOptions, check_options, check_output
+    from massmap_jax.options import JobOptions, PriorOptions, check_options
+    from massmap_jax.outputs import check_output
 
     check_output(out, overwrite)
     # The field holds no halo below the table's lowest mass: its end is physical.
@@ -296,7 +302,7 @@ def simulate(
     import jax
     import numpy as np
 
-    from massmap_jax.job import JobOptions, check_options
+    from massmap_jax.options import JobOptions, check_options
     from massmap_jax.simulate import simulate_field
     from massmap_jax.writers import write_table
 
@@ -364,7 +370,8 @@ def start_jax(precision: str) -> None:
 
 def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
     """Read, compute and write behind a progress line; then a summary."""
-    from massmap_jax.job import Clock, compute, map_line, write_outputs
+    from massmap_jax.job import Clock, compute
+    from massmap_jax.outputs import map_line, write_outputs
     from massmap_jax.writers import atomic_directory
 
     with atomic_directory(out, overwrite) as directory, _progress() as watch:

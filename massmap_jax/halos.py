@@ -62,9 +62,7 @@ def of_catalogue(catalogue, extra, rows, *, need_keys=True) -> Halos:
     z = catalogue.redshift_nodes[rows]
     with np.errstate(divide="ignore"):
         ln_z_weight = np.log(catalogue.redshift_weights[rows])
-    kind = np.full(rows.size, NOISE_KINDS.index(catalogue.noise_kind), dtype=np.int32)
-    if catalogue.noise_code is not None:
-        kind = catalogue.noise_code[rows].astype(np.int32)
+    kind = catalogue.noise_codes[rows]
     table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
     ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
     hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)

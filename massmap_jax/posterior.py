@@ -331,7 +331,7 @@ def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray
 def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
     """Usable row numbers, for what knows lognormal noise only (the relation's fit, the models): an error otherwise."""
     rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-    kinds = _halos.of_catalogue(catalogue, None, rows, need_keys=False).kind
+    kinds = catalogue.noise_codes[rows]
     other = kinds != NOISE_KINDS.index("lognormal")
     if other.any():
         first = int(np.argmax(other))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 
-from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 
 _CHUNK = 2048
@@ -22,13 +22,6 @@ _PANELS, _MOST_PANELS = 64, 512
 _LUM_NODES, _LUM_REACH = 48, 6.0
 # Detected parts that exceed A by more than this mean that the selection's two methods are of two minds.
 _TOLERANCE = 0.01
-
-
-def lognormal_rows(catalogue: HaloCatalogue) -> np.ndarray:
-    """(halo,) rows whose noise is lognormal."""
-    if catalogue.noise_code is None:
-        return np.full(len(catalogue), catalogue.noise_kind == "lognormal")
-    return catalogue.noise_code == NOISE_KINDS.index("lognormal")
 
 
 def thinned_draws(relation, most: int):

@@ -345,7 +345,8 @@ def _draws(method, key, coordinates, prepared, best, covariance, num_draws, num_
     normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
     x = centre + normals @ root.T
     if method == "laplace":
-        return x[None], np.zeros(num_draws), {}
+        x, inside = _within_prior(key_start, coordinates, x, centre, root)
+        return x[None], np.zeros(num_draws), {"inside_prior": inside}
     watch("weighing the draws")
     log_density = -np.asarray(_potentials(normals, (coordinates, prepared, centre, root)))
     log_weight = log_density + 0.5 * (normals**2).sum(axis=1) + float(best.negative_log_density)
@@ -356,6 +357,23 @@ def _draws(method, key, coordinates, prepared, best, covariance, num_draws, num_
             f"{MAX_PARETO_K}): use method='nuts'"
         )
     return x[None], log_weight, {"pareto_k": k, "ess": float(effective_sample_size(jnp.asarray(log_weight)))}
+
+
+def _within_prior(key, coordinates, x, centre, root):
+    """Draws of the normal cut to the prior's support, those outside drawn again; and the part that was inside."""
+    outside = ~np.asarray(_supported(coordinates, x))
+    inside = 1 - float(outside.mean())
+    while outside.any():
+        # No endless loop: the maximum lies inside, and the normal has its highest density there.
+        key, own = jax.random.split(key)
+        x = np.where(outside[:, None], centre + np.asarray(jax.random.normal(own, x.shape)) @ root.T, x)
+        outside = ~np.asarray(_supported(coordinates, x))
+    return x, inside
+
+
+@jax.jit
+def _supported(coordinates, x):
+    return jax.vmap(lambda x: coordinates.prior.log_prob(coordinates.values(x)) > -jnp.inf)(x)
 
 
 @jax.jit

@@ -17,6 +17,8 @@ R_HAT, ESS = 1.01, 400.0
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
 _CONFLICT = 5.0
+# Less of the normal approximation inside the prior's support than this: no normal.
+_INSIDE = 0.98
 
 
 class RelationPosterior(eqx.Module):
@@ -32,7 +34,8 @@ class RelationPosterior(eqx.Module):
     prior_mean, prior_sd : of the free parameters.
     method, num_chains, num_halos, selection, mass_prior : how it was made.
     diagnostics : "r_hat", "ess_bulk", "ess_tail" per parameter and "divergences" (nuts), "pareto_k", "ess"
-        (importance), "newton_steps", "log_density" at the maximum.
+        (importance), "inside_prior" (laplace: the part of the normal that the prior's support holds), "newton_steps",
+        "log_density" at the maximum.
     shift_if_lowest_mass_doubles : move of the maximum when the prior's lowest mass doubles; None with a selection.
     notes : sentences to be read with the result.
     """
@@ -132,6 +135,11 @@ class RelationPosterior(eqx.Module):
                     problems.append(f"{name} of {p} is {value:.4g}, and should be {limit}: draw more")
         if found.get("divergences"):
             problems.append(f"{found['divergences']} divergent transitions: give narrower priors")
+        if found.get("inside_prior", 1.0) < _INSIDE:
+            problems.append(
+                f"{1 - found['inside_prior']:.0%} of the normal approximation lies outside the prior's support, which "
+                "cuts it off: use nuts"
+            )
         if "ess" in found and not found["ess"] > ESS:
             problems.append(
                 f"{found['ess']:.0f} effective draws, and should be above {ESS:.0f}: draw more, or use nuts"
@@ -184,6 +192,14 @@ class RelationPosterior(eqx.Module):
 
         with atomic_file(Path(path)) as part, open(part, "wb") as file:
             np.savez_compressed(file, **self.to_table(), **maximum, covariance=self.covariance, meta=json.dumps(meta))
+
+    @staticmethod
+    def is_saved(path) -> bool:
+        """Whether a file looks like one that `save` wrote, and not like an archive of draws alone."""
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" in archive.namelist()
 
     @classmethod
     def load(cls, path) -> "RelationPosterior":

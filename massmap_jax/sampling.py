@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import NUTS
-from scipy.stats import norm, rankdata
 
 _BLOCK = 50
 
@@ -85,6 +84,8 @@ def _advance(state, model, potential, num_warmup, max_tree_depth, model_axes):
 def diagnostics(draws: Float[Array, "chain draw"]) -> dict[str, float]:
     """Split R-hat, bulk and tail effective sample size of one number's chains (Vehtari et al. 2021, Bayesian Analysis
     16, 667: rank-normalised; the tail's is the lesser of the 5 and 95 % quantiles')."""
+    from scipy.stats import norm, rankdata  # slow to import, and only here of use
+
     flat = np.asarray(draws, dtype=np.float64)
     scores = norm.ppf((rankdata(flat).reshape(flat.shape) - 0.375) / (flat.size + 0.25))
     folded = np.abs(flat - np.median(flat))

@@ -1,11 +1,46 @@
-"""Shared fixtures: where the public catalogues are, and precision."""
+"""Where the public catalogues are; one cache of compiled code for a session; the slowest files first."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Seconds on one core. Workers take whole files in turn: with these first, none is left with a long one at the end.
+SLOWEST = (
+    "test_job.py",
+    "test_cli_bad_input.py",
+    "test_relation_fit.py",
+    "test_relation_sbc.py",
+    "test_mcmc.py",
+    "test_posterior.py",
+    "test_models.py",
+    "test_core_without_extras.py",
+    "test_mixtures.py",
+    "test_plot.py",
+    "test_prior.py",
+    "test_checks.py",
+)
+
+
+def pytest_configure(config):
+    """The workers and the programs they start share what they compile, in a cache of this session's own."""
+    if not hasattr(config, "workerinput") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        config.compiled = tempfile.mkdtemp(prefix="massmap_tests_")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "compiled"):
+        shutil.rmtree(config.compiled, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")

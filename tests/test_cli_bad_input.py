@@ -69,6 +69,10 @@ def execute(folder, args, cache, *, file_limit=None) -> Outcome:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
+    if file_limit is not None:  # a compiled function cut short must not reach the other runs
+        compiled = shutil.copytree(environment["JAX_COMPILATION_CACHE_DIR"], cache / "xla")
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
+
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 
@@ -96,13 +100,13 @@ def snapshot(folder) -> dict[str, str]:
 
 
 def run_args(catalogue="good.csv", *more, out="out", map_too=False, **changes):
-    """Arguments of `run`: the usual columns, changed or dropped (None), and no map unless asked for."""
+    """Arguments of `run`: the usual columns, changed or dropped (None), and no map or figures unless asked for."""
     options = {**USUAL, **{name.replace("_", "-"): value for name, value in changes.items()}}
     args = ["run", catalogue, "--out", out]
     for name, value in options.items():
         if value is not None:
             args += [f"--{name}", value]
-    return [*args, *([] if map_too else ["--no-map"]), *more]
+    return [*args, *([] if map_too else ["--no-map", "--no-figures"]), *more]
 
 
 def check_refused(outcome, before, words):

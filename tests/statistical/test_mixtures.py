@@ -101,7 +101,7 @@ def test_external_draws_are_weighed_by_each_object():
 
 @pytest.mark.slow
 def test_draws_inferred_with_the_objects_are_not_weighed_again(ln_evidence):
-    number = 400
+    number = 220
     prior = package_prior()
     levels = tuple(np.linspace(0.02, 0.98, 33))
 

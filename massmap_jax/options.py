@@ -1,0 +1,159 @@
+"""What decides the answer beside the catalogue, as plain values; the prior and the relation that they name.
+
+Fits and NUTS bring NumPyro and SciPy, half of the program's time to start: they are imported where they are asked for.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import METHODS
+from massmap_jax.prior import MassPrior
+from massmap_jax.relation import PRESETS, MassLuminosityRelation
+from massmap_jax.selection import FluxLimit
+from massmap_jax.writers import SUFFIXES
+
+FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Which mass prior: "default", "hmf", or a file (.npz, or text with columns z, M, density)."""
+
+    source: str = "default"
+    per: str = "mass"
+    mass_unit: str = "Msun"
+    h: float | None = None
+    snap: str | None = None
+    support: str = "extend"
+    hmf_model: str = "Tinker10"
+    cosmology: str = "Planck18"
+    transfer_model: str = "EH"
+    mass_definition: str | None = None
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Everything that decides the answer, beside the catalogue."""
+
+    prior: PriorOptions = field(default_factory=PriorOptions)
+    relation: str = "fit"
+    num_relation_draws: int = 100
+    relation_from: str | None = None
+    relation_prior: str = "bigmali2017"
+    fit_method: str = "laplace"
+    flux_limit: float | None = None
+    pivot: float = 1.0
+    method: str = "analytic"
+    num_lum_draws: int = 100
+    make_map: bool = True
+    make_figures: bool = True
+    pixel_arcmin: float | None = None
+    num_map_draws: int = 100
+    format: str = "parquet"
+    seed: int = 0
+
+
+def check_options(options: JobOptions) -> None:
+    """Refuse what no catalogue can mend, before anything is read."""
+    if options.method not in (*METHODS, "nuts"):
+        raise MassmapError(f"method {options.method!r} is not known: give one of {', '.join(METHODS)}, nuts")
+    if options.relation == "fit":
+        from massmap_jax.relation_fit import METHODS as FIT_METHODS
+        from massmap_jax.relation_prior import RelationPrior
+
+        if options.fit_method not in FIT_METHODS:
+            raise MassmapError(f"fit_method {options.fit_method!r} is not known: give one of {', '.join(FIT_METHODS)}")
+        RelationPrior.parse(options.relation_prior)
+    if options.num_relation_draws < 1:
+        raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
+    selection_of(options)
+    if options.format not in FORMATS:
+        raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
+    if not 0 <= options.seed < 2**63:
+        raise MassmapError(f"seed is {options.seed}: give an integer from 0 to 2**63 - 1")
+    if options.num_map_draws < 2:
+        raise MassmapError(f"num_map_draws is {options.num_map_draws}: give at least 2")
+    size = options.pixel_arcmin
+    if size is not None and not (np.isfinite(size) and size > 0):
+        raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
+
+
+def load_prior(options: PriorOptions) -> MassPrior:
+    """The prior that the options name; mass definitions are kept as they are told."""
+    if options.source == "default":
+        prior = replace(MassPrior.default(), support=options.support)
+    elif options.source == "hmf":
+        prior = MassPrior.from_hmf(
+            hmf_model=options.hmf_model,
+            cosmology=options.cosmology,
+            transfer_model=options.transfer_model,
+            mass_definition=options.mass_definition or "200m",
+            support=options.support,
+        )
+    else:
+        prior = _prior_from_file(options)
+    if options.mass_definition not in (None, prior.mass_definition):
+        raise MassmapError(
+            f"the prior {options.source!r} is for {prior.mass_definition} masses and mass_definition is "
+            f"{options.mass_definition!r}: nothing is converted, so choose a prior of that definition, "
+            "such as prior='hmf'"
+        )
+    return prior
+
+
+def _prior_from_file(options: PriorOptions) -> MassPrior:
+    path = Path(options.source)
+    if not path.exists():
+        raise MassmapError(
+            f"prior {options.source!r} is no file and no known name: give 'default', 'hmf' or a file that exists "
+            "(.npz, or text with columns z, M, density)"
+        )
+    if path.suffix == ".npz":
+        return MassPrior.load(path)
+    try:
+        columns = np.loadtxt(path, unpack=True, ndmin=2)
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        raise MassmapError(f"prior file {path} is not a table of three columns of numbers: {error}") from None
+    if columns.shape[0] != 3:
+        raise MassmapError(f"prior file {path} has {columns.shape[0]} columns: it needs three, z, M and density")
+    return MassPrior.from_table(
+        *columns,
+        per=options.per,
+        mass_unit=options.mass_unit,
+        h=options.h,
+        snap=options.snap,
+        support=options.support,
+        mass_definition=options.mass_definition or "unknown",
+        description=path.name,
+    )
+
+
+def load_relation(options: JobOptions, key, prior: MassPrior) -> MassLuminosityRelation:
+    """The relation that the options name: a preset (draws), "identity", or a file of draws."""
+    name = options.relation
+    if name == "identity":
+        if not (np.isfinite(options.pivot) and options.pivot > 0):
+            raise MassmapError(f"pivot is {options.pivot:g}: it must be a positive mass in Msun")
+        return MassLuminosityRelation.identity(pivot=options.pivot, mass_definition=prior.mass_definition)
+    if name in PRESETS:
+        if options.num_relation_draws < 1:
+            raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
+        return MassLuminosityRelation.preset_draws(name, key, options.num_relation_draws)
+    if not Path(name).exists():
+        raise MassmapError(
+            f"relation {name!r} is not found: give a file that exists, or one of fit, {', '.join(PRESETS)}, identity"
+        )
+    from massmap_jax.relation_posterior import RelationPosterior
+
+    if RelationPosterior.is_saved(name):
+        return RelationPosterior.load(name).draws
+    from massmap_jax.io import read_relation
+
+    return MassLuminosityRelation.create(**read_relation(name), source=Path(name).name)
+
+
+def selection_of(options: JobOptions):
+    return None if options.flux_limit is None else FluxLimit(options.flux_limit)

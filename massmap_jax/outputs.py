@@ -1,0 +1,245 @@
+"""The folder of a run: tables, map, figures and run.json, and whether an earlier one may be replaced."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+import massmap_jax
+from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.flags import count
+from massmap_jax.job import Clock, FitResult, JobResult
+from massmap_jax.maps import MassMap
+from massmap_jax.options import JobOptions, selection_of
+from massmap_jax.prior import MassPrior
+from massmap_jax.relation import MassLuminosityRelation
+from massmap_jax.selection import NoSelection
+from massmap_jax.writers import write_table
+
+if TYPE_CHECKING:
+    from massmap_jax.relation_posterior import RelationPosterior
+
+PROGRAM = "massmap-jax"
+UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
+DESCRIPTIONS = {
+    "id": "object, as in the catalogue",
+    "ra": "right ascension",
+    "dec": "declination",
+    "x": "offset from the field centre",
+    "y": "offset from the field centre",
+    "z": "redshift",
+    "pareto_k": "shape of the tail of the luminosity weights; above 0.7 they are not to be trusted",
+    "log10_mass_true": "true log10(M/Msun), from the catalogue",
+    "ln_lum_obs": "ln of the observed luminosity",
+    "sigma_ln_lum": "its standard deviation",
+    "log10_mass_mean": "posterior mean of log10(M/Msun), M without h",
+    "log10_mass_sd": "posterior standard deviation of log10(M/Msun)",
+    "log10_mass_mode": "peak of the posterior of log10 M",
+    "mass_mean": "posterior mean of M",
+    "log_evidence": "ln P(L_obs | z, relation), density per unit L_obs",
+    "edge_mass": "posterior fraction beyond the prior's mass table",
+    "information_bits": "divergence of the posterior from the prior",
+    "ess": "effective number of relation draws (luminosity samples with a sampled method, mass draws with nuts)",
+    "r_hat": "split R-hat of the object's chain (nuts)",
+    "divergences": "divergent transitions of the object's chain (nuts)",
+    "flag": "bits; 0 is good",
+    "flag_reason": "names of the bits",
+}
+
+
+def write_outputs(
+    directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict, true_relation=None
+) -> dict:
+    """Fill a folder with masses.*, mass_map.fits, figures/, run.json and a fitted relation; the record as written."""
+    posterior, image, fitted = result.posterior, result.mass_map, result.fitted
+    relation = posterior.relation
+    meta = _meta(posterior.prior, relation, posterior.catalogue, options) | {
+        "relation": options.relation,
+        "relation_from": result.relation_from or "one relation",
+        "method": options.method,
+    }
+    if meta["luminosity_unit"] == "unknown" and fitted is None:
+        meta["luminosity_unit"] = relation.lum_unit or "unknown"
+    with clock.stage("writing tables and map"):
+        quantiles = {
+            name: f"posterior quantile {level:g} of log10(M/Msun)"
+            for name, level in zip(posterior.quantile_columns, posterior.quantile_levels, strict=True)
+        }
+        write_table(directory / f"masses.{options.format}", result.table(), meta, UNITS, {**DESCRIPTIONS, **quantiles})
+        if fitted is not None:
+            _write_relation(directory, fitted, meta)
+        if image is not None:
+            from massmap_jax.map_io import write_map
+
+            write_map(directory / "mass_map.fits", image, meta)
+    if options.make_figures:
+        with clock.stage("figures"):
+            from massmap_jax.plot import standard_figures
+            from massmap_jax.relation_plots import relation_corner
+
+            figures = standard_figures(posterior, image)
+            if fitted is not None:
+                figures["relation"] = relation_corner(fitted, true_relation)
+            _write_figures(directory, figures)
+    found = {
+        "rows": len(posterior),
+        "rows_with_mass": int(posterior.usable.sum()),
+        "flags": count(posterior.flag),
+        "notes": result.notes,
+        "map": None if image is None else _map_record(image),
+        "fit": None if fitted is None else _fit_record(fitted),
+        "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
+    }
+    return _write_record(directory, record | meta | found, options, clock)
+
+
+def write_fit_outputs(
+    directory: Path, catalogue: HaloCatalogue, result: FitResult, options: JobOptions, clock: Clock, record: dict
+) -> dict:
+    """Fill a folder with relation.csv, relation.npz, figures/ and run.json; the record as written."""
+    from massmap_jax.relation_plots import relation_corner
+
+    fitted = result.fitted
+    meta = _meta(result.prior, fitted.draws, catalogue, options) | {"relation_from": "this_catalogue"}
+    with clock.stage("writing tables and figures"):
+        _write_relation(directory, fitted, meta)
+        if options.make_figures:
+            _write_figures(directory, {"relation": relation_corner(fitted), "prior_check": result.check.figure()})
+    found = {
+        "rows": len(catalogue),
+        "flags": count(catalogue.flag),
+        "notes": [*catalogue.notes, *fitted.notes],
+        "fit": _fit_record(fitted),
+        "prior_check": {"p_value": float(result.check.p_value), "fits": bool(result.check.fits)},
+    }
+    return _write_record(directory, record | meta | found, options, clock)
+
+
+def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
+    """What every file of a run says of itself."""
+    return {
+        "program": PROGRAM,
+        "version": massmap_jax.__version__,
+        "mass_definition": prior.mass_definition,
+        "mass_unit": "Msun without h",
+        "prior": prior.description,
+        "relation_source": relation.source,
+        "selection": (selection_of(options) or NoSelection()).describe(),
+        "seed": options.seed,
+        "luminosity_unit": catalogue.lum_unit or "unknown",
+    }
+
+
+def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
+    """run.json: the answers, and what made them."""
+    record = record | {
+        "options": asdict(options),
+        "seconds": clock.seconds,
+        "versions": versions(),
+        "device": str(jax.devices()[0]),
+        "float64": bool(jax.config.jax_enable_x64),
+    }
+    (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def _write_figures(directory: Path, figures: dict) -> None:
+    import matplotlib.pyplot as plt
+
+    from massmap_jax.plot import save_all
+
+    save_all(figures, directory / "figures")
+    for figure in figures.values():
+        plt.close(figure)
+
+
+def _write_relation(directory: Path, fitted: "RelationPosterior", meta: dict) -> None:
+    """relation.csv, the draws as `run --relation` reads them, and relation.npz, the whole of the posterior."""
+    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
+    fitted.save(directory / "relation.npz")
+
+
+def _fit_record(fitted: "RelationPosterior") -> dict:
+    return {
+        "method": fitted.method,
+        "objects": fitted.num_halos,
+        "selection": fitted.selection,
+        "mean": fitted.mean,
+        "sd": fitted.sd,
+        "prior_mean": fitted.prior_mean,
+        "prior_sd": {p: _finite(v) for p, v in fitted.prior_sd.items()},
+        "alpha3": float(fitted.maximum.alpha3),
+        "diagnostics": fitted.diagnostics,
+        "shift_if_lowest_mass_doubles": fitted.shift_if_lowest_mass_doubles,
+        "notes": list(fitted.notes),
+        "problems": fitted.check(),
+    }
+
+
+def _map_record(image: MassMap) -> dict:
+    return {
+        "shape": list(image.grid.shape),
+        "pixel_arcmin": image.grid.pixel_arcmin,
+        "objects": int(image.nobj.sum()),
+        "outside": image.n_outside,
+        "total_mass_msun": float(image.mean.sum()),
+        "total_sd_msun": float(image.total_draws.std(ddof=1)),
+        "relation_ess": round(image.ess, 1),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the numbers."""
+    packages = ("jax", "jaxlib", "numpy", "equinox", "hmf", "astropy", "pyarrow", "matplotlib")
+    found = {"massmap_jax": massmap_jax.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def is_own_output(directory: Path) -> bool:
+    """Whether a folder was written by this program, so that it may be replaced."""
+    try:
+        return json.loads((directory / "run.json").read_text()).get("program") == PROGRAM
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def check_output(directory: Path, overwrite: bool, catalogue: str | None = None) -> None:
+    """Refuse an output folder before any work is done for it."""
+    if directory.is_dir() and overwrite:
+        if not is_own_output(directory):
+            raise MassmapError(
+                f"the folder {directory} is not an earlier output of {PROGRAM} (no run.json of its own), so overwrite "
+                "does not replace it: choose another folder"
+            )
+        if catalogue and Path(os.path.realpath(catalogue)).is_relative_to(os.path.realpath(directory)):
+            raise MassmapError(
+                f"the catalogue {catalogue} lies inside the output folder {directory}, which overwrite would replace: "
+                "choose another folder"
+            )
+    elif directory.exists() or directory.is_symlink():
+        raise MassmapError(f"{directory} exists and is left as it was: choose another folder or pass --overwrite")
+
+
+def map_line(mapped: MassMap) -> str:
+    """The map in one line, for a person."""
+    total, sd = mapped.mean.sum(), mapped.total_draws.std(ddof=1)
+    return (
+        f"map: {mapped.grid.shape[1]} x {mapped.grid.shape[0]} pixels of {mapped.grid.pixel_arcmin:g} arcmin, "
+        f"{int(mapped.nobj.sum())} objects, {mapped.n_outside} outside; total mass {total:.3e} +- {sd:.1e} Msun"
+    )
