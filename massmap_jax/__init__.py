@@ -33,6 +33,7 @@ _HOME = {
     "MassmapError": "errors",
     "NoSelection": "selection",
     "PixelGrid": "pixels",
+    "PosteriorSurface": "surface",
     "PriorCheck": "checks",
     "RelationLikelihood": "relation_likelihood",
     "RelationPosterior": "relation_posterior",

@@ -167,9 +167,10 @@ def fit(**given):
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
 
 
-def _with_options_of(function, other, without):
-    """The signature of `other` less some parameters, so that an option is declared once."""
+def _with_options_of(function, other, without, own=None):
+    """The signature of `other` less some parameters, and those of `own`, so that an option is declared once."""
     kept = [p for name, p in inspect.signature(other).parameters.items() if name not in without]
+    kept += [] if own is None else inspect.signature(own).parameters.values()
     function.__signature__ = inspect.Signature(kept)
     function.__annotations__ = {p.name: p.annotation for p in kept}
     return function
@@ -178,16 +179,90 @@ def _with_options_of(function, other, without):
 app.command(name="fit")(_with_options_of(fit, run, _NOT_FOR_FIT))
 
 
+_NOT_FOR_STREAM = (
+    "overwrite",
+    "relation_prior",
+    "fit_method",
+    "method",
+    "num_lum_draws",
+    "truth",
+    "pixel_arcmin",
+    "num_map_draws",
+    "no_map",
+    "no_figures",
+    "format",
+)
+
+
+def _own_of_stream(
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    chunk_rows: Annotated[int, typer.Option(help="Rows of a part; memory is in proportion.")] = 1_000_000,
+    columns: Annotated[str | None, typer.Option(help="Columns to write, separated by commas.")] = None,
+    float32: Annotated[bool, typer.Option("--float32", help="Write numbers in single precision.")] = False,
+    method: Annotated[str, typer.Option(help="surface (interpolated, to 1 % of the error), or analytic.")] = "surface",
+    format: Annotated[str, typer.Option(help="Kind of the parts: parquet or fits.")] = "parquet",
+):
+    """Options that only `stream` has."""
+
+
+def stream(**given):
+    """Masses of a catalogue larger than memory, a chunk at a time, into a new folder.
+
+    Reads a Parquet file or a folder of them, FITS, CSV or text. Writes masses/part-*.parquet, in order, and
+    manifest.jsonl. A run that was stopped, however it was, goes on with --resume and ends with the same bytes.
+
+    Example:
+
+        massmap-jax stream survey/ --out masses --lum L500 --z z --relation fit/relation.npz
+        --relation-from this_catalogue --float32
+    """
+    start_jax(given["precision"])
+    from massmap_jax.options import JobOptions, PriorOptions
+    from massmap_jax.stream import DEFAULT_COLUMNS, StreamOptions
+    from massmap_jax.stream import stream as run_stream
+
+    shared = {
+        f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name not in ("prior", "method")
+    }
+    shared.pop("format")
+    keep = DEFAULT_COLUMNS if given["columns"] is None else tuple(c.strip() for c in given["columns"].split(","))
+    asked = _asked({"truth": None, **given})
+    options = StreamOptions(
+        job=JobOptions(prior=_prior_options(given, PriorOptions), **shared),
+        columns=asked["columns"],
+        keep=keep,
+        **{name: given[name] for name in ("method", "chunk_rows", "float32", "format", "precision")},
+    )
+    try:
+        with _progress() as watch:
+            total = run_stream(given["catalogue"], given["out"], options, resume=given["resume"], watch=watch)
+    except KeyboardInterrupt:
+        print(f"stopped: go on with --resume; what is done is in {given['out']}", file=sys.stderr)
+        sys.exit(130)
+    if not given["quiet"]:
+        flags = ", ".join(f"{name} {rows:,}" for name, rows in total["flags"].items()) or "none"
+        typer.echo(f"{total['rows']:,} rows in {total['done']} parts; flags: {flags}")
+        if options.method == "surface":
+            typer.echo(f"{total['beside_surface']:,} rows beside the posterior surface, integrated one by one")
+        typer.echo(f"results in {given['out']}")
+
+
+app.command(name="stream")(_with_options_of(stream, run, _NOT_FOR_STREAM, _own_of_stream))
+
+
+def _prior_options(given: dict, kind):
+    option = {"source": "prior", "per": "prior_per", "mass_unit": "prior_mass_unit", "snap": "prior_snap"}
+    option["support"] = "prior_support"
+    return kind(**{f.name: given[option.get(f.name, f.name)] for f in fields(kind)})
+
+
 def _options(given: dict):
     """JobOptions of the options given on the command line, checked."""
     from massmap_jax.options import JobOptions, PriorOptions, check_options
 
-    option = {"source": "prior", "per": "prior_per", "mass_unit": "prior_mass_unit", "snap": "prior_snap"}
-    option["support"] = "prior_support"
-    prior = {f.name: given[option.get(f.name, f.name)] for f in fields(PriorOptions)}
     others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
     shown = {"make_map": not given.get("no_map", True), "make_figures": not given["no_figures"]}
-    options = JobOptions(prior=PriorOptions(**prior), **shown, **others)
+    options = JobOptions(prior=_prior_options(given, PriorOptions), **shown, **others)
     check_options(options)
     return options
 

@@ -5,6 +5,8 @@ range of its posterior, evaluates prior x likelihood for every relation draw in 
 with the weights asked for. `posterior` reads summaries off the result, `mass_map` draws from single draws of it.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import equinox as eqx
@@ -318,6 +320,21 @@ def in_chunks(function, rows: np.ndarray, chunk_size: int):
         chunk = rows[start : start + chunk_size]
         padded = np.concatenate([chunk, np.full(chunk_size - chunk.size, chunk[-1])])
         yield jax.tree.map(lambda a, n=chunk.size: np.asarray(a)[:n], function(padded))
+
+
+def in_threads(work, starts) -> None:
+    """Chunks side by side: one compiled chunk keeps about one core busy. An interrupt drops the chunks not begun."""
+    if len(starts) == 1 or jax.default_backend() != "cpu":
+        for start in starts:
+            work(start)
+        return
+    work(starts[0])  # compiles once, before the threads ask for it
+    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
+    try:
+        for done in [pool.submit(work, start) for start in starts[1:]]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def check_noise(halos: Halos, relation, method: str, prior: MassPrior) -> None:

@@ -40,6 +40,7 @@ def read_catalogue(
     field_centre: tuple[float, float] | None = None,
     duplicate_ids: Literal["error", "row_number"] = "error",
     format: str | None = None,
+    need_usable: bool = True,
 ) -> HaloCatalogue:
     """Read a catalogue; every guess and conversion made on the way is in its `notes`.
 
@@ -77,6 +78,8 @@ def read_catalogue(
         See `HaloCatalogue.from_arrays`.
     format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
         Kind of file, where its first bytes do not tell.
+    need_usable : bool
+        Refuse a catalogue without a usable row; a part of a larger one may be such.
 
     Returns
     -------
@@ -143,7 +146,7 @@ def read_catalogue(
         notes=tuple(notes),
         **position,
     )
-    if not catalogue.usable.any():
+    if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
         log = f", with lum_log={lum_log!r}," if lum_log != "none" else ""

@@ -14,7 +14,7 @@ from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.checks import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps import MassMap, mass_map
-from massmap_jax.options import JobOptions, check_options, load_prior, load_relation, selection_of
+from massmap_jax.options import JobOptions, check_definitions, check_options, load_prior, load_relation, selection_of
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import MassPosterior, mass_posterior
 from massmap_jax.prior import MassPrior
@@ -97,12 +97,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "relation weights: fixed_draws, as relation_from was not given: the draws are external and these objects "
             "may not update them"
         )
-    definitions = {relation.mass_definition, prior.mass_definition} - {"unknown"}
-    if len(definitions) > 1:
-        raise MassmapError(
-            f"the relation is for {relation.mass_definition} masses and the prior for {prior.mass_definition}: "
-            "nothing is converted, so choose a prior of the relation's mass definition"
-        )
+    check_definitions(prior, relation)
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,

@@ -98,7 +98,7 @@ def mass_map(
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-    if posterior is not None and (posterior.method != "analytic" or posterior.extra is not None):
+    if posterior is not None and (posterior.method not in ("analytic", "surface") or posterior.extra is not None):
         raise MassmapError(
             f"the posterior given to mass_map (method {posterior.method!r}) is not the map's own: give one of method "
             "'analytic' without extra likelihoods, or none"

@@ -42,6 +42,8 @@ class MassPosterior(eqx.Module):
     information_bits : (halo,) Kullback-Leibler divergence of the posterior from the prior at the object's redshift.
     ess : (halo,) effective number of relation draws; with a sampled method, of luminosity samples at the mean mass.
     pareto_k : (halo,) of those luminosity weights; NaN for methods without weights.
+    surface : the table that method "surface" read, else None. num_beside_surface : rows outside its range, which were
+        integrated one by one.
     """
 
     ids: np.ndarray
@@ -67,6 +69,8 @@ class MassPosterior(eqx.Module):
     method: str = eqx.field(static=True)
     num_lum_draws: int = eqx.field(static=True)
     chunk_size: int = eqx.field(static=True)
+    surface: eqx.Module | None = None
+    num_beside_surface: int = eqx.field(static=True, default=0)
 
     def __len__(self) -> int:
         return self.flag.shape[0]
@@ -140,8 +144,11 @@ class MassPosterior(eqx.Module):
             result[places[chosen]] = outputs
         return result
 
-    def to_table(self) -> dict[str, np.ndarray]:
-        """Columns for a table, one row per catalogue row; masses as log10(M / Msun), M without h."""
+    def to_table(self, columns=None) -> dict[str, np.ndarray]:
+        """Columns for a table, one row per catalogue row; masses as log10(M / Msun), M without h.
+
+        columns : names of those that are wanted; None: all.
+        """
         cat, ln10 = self.catalogue, np.log(10.0)
         table = {"id": self.ids}
         if cat.ra is not None:
@@ -161,7 +168,15 @@ class MassPosterior(eqx.Module):
             table["pareto_k"] = self.pareto_k
         if cat.truth_ln_mass is not None:
             table["log10_mass_true"] = cat.truth_ln_mass / ln10
-        return table | {"flag": self.flag, "flag_reason": describe_all(self.flag)}
+        table["flag"] = self.flag
+        if columns is None or "flag_reason" in columns:
+            table["flag_reason"] = describe_all(self.flag)
+        if columns is None:
+            return table
+        lacking = [name for name in columns if name not in table]
+        if lacking:
+            raise MassmapError(f"there is no column {', '.join(lacking)}: choose among {', '.join(table)}")
+        return {name: table[name] for name in columns}
 
     def to_qp(self, num_quantiles: int = 99):
         """A `qp` ensemble of ln M quantiles, one per usable row (extra `qp`)."""
@@ -187,6 +202,8 @@ class MassPosterior(eqx.Module):
             dex = np.nanmedian(self.sd) / np.log(10)
             low, high = np.nanmin(self.mean) / np.log(10), np.nanmax(self.mean) / np.log(10)
             lines.append(f"log10(M/Msun) from {low:.2f} to {high:.2f}, median error {dex:.3f} dex")
+        if self.surface is not None:
+            lines += [self.surface.summary(), f"{self.num_beside_surface} rows beside it, integrated one by one"]
         return "\n".join(lines)
 
 
@@ -203,6 +220,7 @@ def mass_posterior(
     num_lum_draws: int = 100,
     selection=None,
     extra: TabulatedTerm | None = None,
+    surface=None,
 ) -> MassPosterior:
     """Posterior of each object's halo mass, the relation marginalised over its draws.
 
@@ -217,20 +235,23 @@ def mass_posterior(
         "this_catalogue": inferred with these objects: each draw's posterior is normalised, then averaged.
         "other_data": external draws, which the object itself updates: a draw weighs Z_k (the 2017 formula).
         "fixed_draws": external draws, which the objects may not update: as "this_catalogue".
-    method : "analytic", "monte_carlo", "importance" or "quadrature" (`likelihood`).
+    method : "analytic", "monte_carlo", "importance" or "quadrature" (`likelihood`); "surface": the summaries of the
+        analytic integral, interpolated (`surface.PosteriorSurface`, to 1 % of the posterior sd), which pays from some
+        10^5 objects on. CDFs, densities and draws of the result are integrated.
     key : for the sampled methods; randomness is keyed per object id.
     chunk_size : objects per compiled call; the answer does not depend on it. None: from a memory budget.
     quantile_levels : CDF levels in (0, 1) to keep.
     num_lum_draws : luminosity samples per relation draw (sampled methods).
     selection : which objects are in the catalogue (`selection.NoSelection()`); it enters the Z_k weights only.
     extra : a further, independent likelihood per object, log_likelihood (halo, g).
+    surface : for method "surface", a `PosteriorSurface` made earlier with the same arguments; None: one is made.
 
     Raises
     ------
     MassmapError : unknown names, no key for a sampled method, no `relation_from` for a batch, no usable row.
     """
-    if method not in METHODS:
-        raise MassmapError(f"method {method!r} is not known: give one of {', '.join(METHODS)}")
+    if method not in (*METHODS, "surface"):
+        raise MassmapError(f"method {method!r} is not known: give one of {', '.join(METHODS)}, surface")
     relation_from = check_relation_from(relation, relation_from)
     if method in SAMPLED_METHODS and key is None:
         raise MassmapError(f"method {method!r} draws luminosities: give key=jax.random.key(seed)")
@@ -248,14 +269,26 @@ def mass_posterior(
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
     halos = _halos.of_catalogue(catalogue, extra, rows, need_keys=method in SAMPLED_METHODS)
-    _halos.check_noise(halos, relation, method, prior)
+    _halos.check_noise(halos, relation, "analytic" if method == "surface" else method, prior)
     chunk_size = chunk_size or _halos.auto_chunk(relation)
     selection = NoSelection() if selection is None else selection
 
     number = len(catalogue)
     columns = {name: np.full(number, np.nan) for name in _SUMMARIES}
     quantiles = np.full((number, levels.size), np.nan)
-    for chosen, outputs in _run(
+    beside = 0
+    if method == "surface":
+        from massmap_jax.surface import for_posterior
+
+        surface = for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface)
+        found, read_quantiles = surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], halos.sigma)
+        for name, values in found.items():
+            columns[name][rows] = values
+        quantiles[rows] = read_quantiles
+        outside = ~np.isfinite(found["mean"])
+        beside = int(outside.sum())
+        halos, rows = halos.take(outside), rows[outside]
+    integrated = _run(
         halos,
         prior,
         relation.as_batch(),
@@ -265,7 +298,8 @@ def mass_posterior(
         request="summaries",
         shared=(levels, 1 - levels),
         **_settings(method, relation_from, num_lum_draws),
-    ):
+    )
+    for chosen, outputs in integrated if rows.size else ():
         for name in _SUMMARIES:
             columns[name][rows[chosen]] = outputs[name]
         quantiles[rows[chosen]] = outputs["quantiles"]
@@ -292,6 +326,8 @@ def mass_posterior(
         method=method,
         num_lum_draws=num_lum_draws,
         chunk_size=chunk_size,
+        surface=surface if method == "surface" else None,
+        num_beside_surface=beside,
         **columns,
     )
 
@@ -357,6 +393,7 @@ def _percent(level: float) -> str:
 
 
 def _settings(method, relation_from, num_lum_draws) -> dict:
+    method = "analytic" if method == "surface" else method
     num_lum = num_lum_draws if method in SAMPLED_METHODS else 1
     return {"method": method, "normalise": relation_from != "other_data", "num_lum": num_lum}
 

@@ -46,9 +46,11 @@ def open_table(
     """
     if format is not None and format not in FORMATS:
         raise MassmapError(f"format is {format!r}: it must be one of {', '.join(FORMATS)}")
+    if isinstance(source, ColumnTable):
+        return source
     if not isinstance(source, (str, Path)):
         return _table_in_memory(source)
-    path, extension = _split_extension(str(source))
+    path, extension = split_extension(str(source))
     kind = format or sniff_format(path)
     if names is not None and kind not in ("csv", "text"):
         raise MassmapError(f"names are given, but {path} is {kind} and names its own columns: leave names out")
@@ -67,7 +69,7 @@ def open_table(
     except MassmapError:
         raise
     except Exception as error:  # the formats' libraries raise errors of a dozen unrelated types
-        raise MassmapError(f"{path} cannot be read as {kind}: {_first_line(error)}") from error
+        raise MassmapError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
     if not table.names:
         raise MassmapError(f"{path} has no columns: it needs at least a luminosity and a redshift")
     return table
@@ -84,12 +86,12 @@ def sniff_format(path: str) -> str:
     if Path(path).is_dir():
         raise MassmapError(f"{path} is a folder: give the path of one catalogue file")
     try:
-        with _open_plain_or_gzip(path) as file:
+        with open_plain_or_gzip(path) as file:
             head = file.read(4096)
     except FileNotFoundError:
         raise MassmapError(f"there is no file {path}: check the path") from None
     except (OSError, EOFError) as error:
-        raise MassmapError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise MassmapError(f"{path} cannot be read: {first_line(error)}") from error
     if not head.strip():
         raise MassmapError(f"{path} is empty")
     if head.startswith(b"version https://git-lfs"):
@@ -115,13 +117,14 @@ def sniff_format(path: str) -> str:
     return "text"
 
 
-def _open_plain_or_gzip(path: str):
+def open_plain_or_gzip(path: str):
+    """The file, opened for reading bytes; what is in it where it is gzipped."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if zipped else open(path, "rb")
 
 
-def _split_extension(path: str) -> tuple[str, str | None]:
+def split_extension(path: str) -> tuple[str, str | None]:
     """("a.fits", "CLUSTERS") of "a.fits[CLUSTERS]", unless a file has that very name."""
     match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", path)
     if match is None or Path(path).exists():
@@ -129,7 +132,7 @@ def _split_extension(path: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip().splitlines()
@@ -141,7 +144,7 @@ def _table_in_memory(source) -> ColumnTable:
     if hasattr(source, "colnames"):  # astropy Table
         return _from_astropy(source, label)
     if hasattr(source, "column_names") and hasattr(source, "schema"):  # pyarrow Table
-        return _from_arrow(source, label)
+        return from_arrow(source, label)
     if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas DataFrame
         names = tuple(str(name) for name in source.columns)
         return ColumnTable(label, names, lambda name: as_plain(source.iloc[:, names.index(name)]))
@@ -166,19 +169,27 @@ def _read_fits(path: str, extension: str | None) -> ColumnTable:
     from astropy.table import Table
 
     with fits.open(path) as hdus:
-        tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))}
-        tables = {i: name for i, name in tables.items() if not isinstance(hdus[i], fits.CompImageHDU)}
-        if not tables:
-            raise MassmapError(f"{path} holds no table, only images: give a FITS file with a binary table")
-        listed = ", ".join(f"{i} {name}".strip() for i, name in tables.items())
-        chosen = [i for i, name in tables.items() if extension in (None, str(i)) or extension.upper() == name]
-        if not chosen:
-            raise MassmapError(f"{path} has no table {extension!r}; its tables are: {listed}")
-        notes = ()
-        if extension is None and len(tables) > 1:
-            notes = (f"FITS table: took the first, {chosen[0]}, of {listed}; choose with {path}[NAME]",)
-        table = Table.read(hdus[chosen[0]], character_as_bytes=False)
+        hdu, notes = fits_table(hdus, path, extension)
+        table = Table.read(hdu, character_as_bytes=False)
     return _from_astropy(table, path, notes)
+
+
+def fits_table(hdus, path: str, extension: str | None):
+    """The table of a FITS file that the extension names (None: the first), and a note where there are more."""
+    from astropy.io import fits
+
+    tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))}
+    tables = {i: name for i, name in tables.items() if not isinstance(hdus[i], fits.CompImageHDU)}
+    if not tables:
+        raise MassmapError(f"{path} holds no table, only images: give a FITS file with a binary table")
+    listed = ", ".join(f"{i} {name}".strip() for i, name in tables.items())
+    chosen = [i for i, name in tables.items() if extension in (None, str(i)) or extension.upper() == name]
+    if not chosen:
+        raise MassmapError(f"{path} has no table {extension!r}; its tables are: {listed}")
+    notes = ()
+    if extension is None and len(tables) > 1:
+        notes = (f"FITS table: took the first, {chosen[0]}, of {listed}; choose with {path}[NAME]",)
+    return hdus[chosen[0]], notes
 
 
 def _read_ecsv(path: str) -> ColumnTable:
@@ -191,14 +202,7 @@ def _read_parquet(path: str) -> ColumnTable:
     import pyarrow.parquet as pq
 
     schema = pq.read_schema(path)
-    units = {f.name: f.metadata[b"unit"].decode() for f in schema if f.metadata and b"unit" in f.metadata}
-    written_by_astropy = (schema.metadata or {}).get(b"table_meta_yaml")
-    if written_by_astropy:
-        from astropy.table import meta
-
-        header = meta.get_header_from_yaml(written_by_astropy.decode().split("\n"))
-        units |= {c["name"]: str(c["unit"]) for c in header["datatype"] if c.get("unit")}
-    units = {name: unit for name, unit in units.items() if unit}
+    units = parquet_units(schema)
 
     def column(name: str) -> np.ndarray:
         return _array_from_arrow(pq.read_table(path, columns=[name], partitioning=None).column(0))
@@ -206,9 +210,24 @@ def _read_parquet(path: str) -> ColumnTable:
     return ColumnTable(path, tuple(schema.names), column, units)
 
 
-def _from_arrow(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:
+def parquet_units(schema) -> dict[str, str]:
+    """Units by column, from the fields' metadata or what astropy wrote."""
+    units = {f.name: f.metadata[b"unit"].decode() for f in schema if f.metadata and b"unit" in f.metadata}
+    written_by_astropy = (schema.metadata or {}).get(b"table_meta_yaml")
+    if written_by_astropy:
+        from astropy.table import meta
+
+        header = meta.get_header_from_yaml(written_by_astropy.decode().split("\n"))
+        units |= {c["name"]: str(c["unit"]) for c in header["datatype"] if c.get("unit")}
+    return {name: unit for name, unit in units.items() if unit}
+
+
+def from_arrow(table, label: str, units: dict[str, str] | None = None, notes: tuple[str, ...] = ()) -> ColumnTable:
+    """A pyarrow Table as named columns."""
     names = tuple(table.column_names)
-    return ColumnTable(label, names, lambda name: _array_from_arrow(table.column(names.index(name))), notes=notes)
+    return ColumnTable(
+        label, names, lambda name: _array_from_arrow(table.column(names.index(name))), units or {}, tuple(notes)
+    )
 
 
 def _array_from_arrow(column) -> np.ndarray:
@@ -232,6 +251,6 @@ def _array_from_arrow(column) -> np.ndarray:
 
 
 def _read_text(path: str, names: Sequence[str] | None, text_columns: Collection[str]) -> ColumnTable:
-    with _open_plain_or_gzip(path) as file:
+    with open_plain_or_gzip(path) as file:
         table, notes = parse_text(file.read(), path, names, text_columns)
-    return _from_arrow(table, path, notes)
+    return from_arrow(table, path, notes=notes)

@@ -72,7 +72,7 @@ def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
         raise MassmapError(f"{path} is a folder: give the name of a file to write")
     if path.exists() and not overwrite:
         raise MassmapError(f"{path} exists and is left as it was: choose another name or overwrite")
-    with _told_as_sentence(path):
+    with told_as_sentence(path):
         _check_parent(path)
         target = Path(os.path.realpath(path))  # through a link, rather than in its place
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
@@ -113,7 +113,7 @@ def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
             raise MassmapError(
                 f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another folder"
             )
-    with _told_as_sentence(path):
+    with told_as_sentence(path):
         _check_parent(path)
         target = Path(os.path.realpath(path))
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -143,7 +143,8 @@ def _put_in_place(new: Path, target: Path, overwrite: bool):
 
 
 @contextlib.contextmanager
-def _told_as_sentence(path: Path):
+def told_as_sentence(path: Path, left: str = "nothing was left behind"):
+    """An OSError of the block as a MassmapError that says what became of the output."""
     try:
         yield
     except OSError as error:
@@ -151,8 +152,7 @@ def _told_as_sentence(path: Path):
         if "requested and" in reason:  # NumPy's text for a short write, which has no error number
             reason = f"disk full or file too large: {reason} bytes"
         raise MassmapError(
-            f"{path} could not be written ({reason}); nothing was left behind: check space and permissions,"
-            " or choose another place"
+            f"{path} could not be written ({reason}); {left}: check space and permissions, or choose another place"
         ) from error
 
 

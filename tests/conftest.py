@@ -22,6 +22,8 @@ SLOWEST = (
     "test_plot.py",
     "test_prior.py",
     "test_checks.py",
+    "test_stream.py",
+    "test_surface.py",
 )
 
 

@@ -29,9 +29,9 @@ RUNS = {
     "demo": ["demo", "--num-halos", "300"],
     "fits": [*RUN_FIELD, "--format", "fits", "--seed", "1"],
     "again": [*RUN_FIELD, "--format", "fits", "--seed", "1", "--quiet"],
-    "csv": [*RUN_FIELD, "--format", "csv", "--seed", "2", "--relation", "bigmali2017"],
+    "csv": [*RUN_FIELD, "--format", "csv", "--seed", "2", "--relation", "bigmali2017", "--no-figures"],
     "ecsv": [*RUN_FIELD, "--format", "ecsv", "--seed", "1", "--no-map", "--no-figures"],
-    "nuts": [*RUN_FIELD, "--seed", "1", "--no-map", "--method", "nuts"],
+    "nuts": [*RUN_FIELD, "--seed", "1", "--no-map", "--no-figures", "--method", "nuts"],
 }
 FITTED = RUNS.keys() - {"csv"}
 WITHOUT_MAP = ("ecsv", "nuts")
@@ -286,7 +286,7 @@ def test_field(field, results, name):
     if "--no-figures" not in RUNS[name]:
         check_figures(given, figures)
     wanted = {given.table.name, "run.json"} | (set() if "--no-figures" in RUNS[name] else {"figures"})
-    wanted |= (set() if name in WITHOUT_MAP else {"mass_map.fits"})
+    wanted |= set() if name in WITHOUT_MAP else {"mass_map.fits"}
     wanted |= {"relation.csv", "relation.npz"} if name in FITTED else set()
     assert {path.name for path in given.folder.iterdir()} == wanted
     assert given.record["relation_from"] == ("this_catalogue" if name in FITTED else "fixed_draws")
@@ -338,7 +338,15 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
         assert word in fit.stdout
     check_info(fit.folder, "alpha2", "this_catalogue")
     for name in ("relation.csv", "relation.npz"):
-        args = [*RUN_FIELD, "--relation", f"fit/{name}", "--relation-from", "this_catalogue", "--no-map", "--no-figures"]
+        args = [
+            *RUN_FIELD,
+            "--relation",
+            f"fit/{name}",
+            "--relation-from",
+            "this_catalogue",
+            "--no-map",
+            "--no-figures",
+        ]
         used = result(field, f"used_{name[-3:]}", args)
         mean = read(used.table).columns["log10_mass_mean"]
         np.testing.assert_allclose(mean, read(results["fits"].table).columns["log10_mass_mean"], atol=5e-3)

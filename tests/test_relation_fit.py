@@ -193,7 +193,7 @@ def test_a_wide_slope_is_not_cut_off_by_the_table():
     bright = objects(np.exp(few.ln_lum_obs[keep]), few.redshift[keep])
     prior = wide_prior(alpha1=dist.Normal(10.7, 1.0), alpha2=dist.Normal(0.4, 0.2), alpha4=1.1)
     options = {"selection": FluxLimit(float(np.exp(limit))), "key": KEY}
-    drawn = quiet_fit(bright, PRIOR, prior, method="nuts", num_draws=400, **options)
+    drawn = quiet_fit(bright, PRIOR, prior, method="nuts", num_draws=400, num_chains=2, num_warmup=150, **options)
     print(drawn.summary())
     assert drawn.diagnostics["divergences"] < 4
     assert drawn.draws.alpha2.min() < drawn.mean["alpha2"] - 2.5 * drawn.sd["alpha2"]

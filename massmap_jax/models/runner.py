@@ -5,9 +5,7 @@ together under vmap. In the coordinates of `coordinates` every posterior is clos
 short and no halo keeps the others waiting.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, summary_lines
+from massmap_jax.halos import in_threads
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import Objects
@@ -174,7 +173,7 @@ def sample_halo_masses(
             draws[place] = ln_mass.transpose(2, 0, 1)
         watch(f"NUTS for each object: {np.isfinite(columns['mean']).sum():,} of {len(objects):,}")
 
-    _in_threads(work, range(0, len(objects), chunk_size))
+    in_threads(work, range(0, len(objects), chunk_size))
     flag = flag_outside_prior(catalogue, prior)
     flag[((flag & UNUSABLE) == 0) & ~np.isfinite(columns["mean"])] |= Flag.NO_SUPPORT
     return HaloMassSamples(
@@ -237,21 +236,6 @@ def _summaries(ln_mass):
         r_hat = np.full_like(mean, np.nan) if few else split_gelman_rubin(ln_mass)
         ess = np.full_like(mean, np.nan) if few else effective_sample_size(ln_mass)
     return mean, ln_mass.std(axis=(0, 1)), np.exp(ln_mass).mean(axis=(0, 1)), r_hat, ess
-
-
-def _in_threads(work, starts) -> None:
-    """Chunks side by side: one compiled chunk keeps about one core busy. An interrupt drops the chunks not begun."""
-    if len(starts) == 1 or jax.default_backend() != "cpu":
-        for start in starts:
-            work(start)
-        return
-    work(starts[0])  # compiles once, before the threads ask for it
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
-    try:
-        for done in [pool.submit(work, start) for start in starts[1:]]:
-            done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _check_sizes(**sizes) -> None:

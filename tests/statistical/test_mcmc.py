@@ -122,7 +122,7 @@ def test_field_with_a_known_relation_agrees_with_the_grid(exact, objects):
     relation_prior = RelationPrior(
         {"alpha1": dist.Normal(float(RELATION.alpha1), 1e-4)} | fixed, float(RELATION.alpha3)
     )
-    samples, extra = run(field_model(objects, PRIOR, relation_prior), relation_prior, num_samples=2500)
+    samples, extra = run(field_model(objects, PRIOR, relation_prior), relation_prior, num_samples=1600)
     check_against(exact, samples["ln_mass"])
     assert not extra["diverging"].any()
 
@@ -137,9 +137,9 @@ def test_field_and_marginal_models_agree_on_the_relation(objects):
         term = relation.data_term(data.ln_lum_obs, data.sigma, data.z)
         return (term.log_norm + jnp.log(term.width) + PRIOR.log_evidence(term.centre, data.z, term.width)).sum()
 
-    marginal, _ = run(relation_model(likelihood, relation_prior, pivot=pivot), relation_prior)
-    field, _ = run(field_model(objects, PRIOR, relation_prior), relation_prior)
-    poor, _ = run(field_model(objects, PRIOR, relation_prior, coordinates=poor_map), relation_prior)
+    marginal, _ = run(relation_model(likelihood, relation_prior, pivot=pivot), relation_prior, num_samples=700)
+    field, _ = run(field_model(objects, PRIOR, relation_prior), relation_prior, num_samples=700)
+    poor, _ = run(field_model(objects, PRIOR, relation_prior, coordinates=poor_map), relation_prior, num_samples=700)
     ess = {}
     for which, samples in (("marginal", marginal), ("field", field), ("poor", poor)):
         for name in relation_prior.free:

@@ -74,17 +74,39 @@ def t_of_fields(per_field):
     return per_field.sum() / np.sqrt((per_field**2).sum())
 
 
+def of_each_draw(ln_mass, ln_lum_obs, z):
+    """CDF at the true mass and ln Z, (object, draw): the package's answer to each draw by itself."""
+    parts = [posterior_of(ln_lum_obs, z, package_relation(alpha1=alpha1)) for alpha1 in ALPHA1]
+    return np.stack([p.cdf(ln_mass) for p in parts], axis=-1), np.stack([p.log_evidence for p in parts], axis=-1)
+
+
+def pit_of_mixture(cdf, ln_z, ln_weight, relation_from):
+    """PIT of the mixture: what the package's own mixture is held against below, and then stands for."""
+    ln_share = ln_weight + ln_z if relation_from == "other_data" else ln_weight + 0 * ln_z
+    return (cdf * np.exp(ln_share - logsumexp(ln_share, axis=-1, keepdims=True))).sum(axis=-1)
+
+
 @pytest.mark.slow
 def test_external_draws_are_weighed_by_each_object():
-    number = 300
+    number = 200
+    fields = [simulate_fields(np.random.default_rng([key, 1]), number) for key in range(NUM_KEYS)]
+    ln_mass, ln_lum_obs, z = (np.concatenate([f[i] for f in fields]) for i in range(3))
+    z = np.repeat(z, NUM_HALOS)
+    cdf, ln_z = of_each_draw(ln_mass.ravel(), ln_lum_obs.ravel(), z)
+    pits = {which: pit_of_mixture(cdf, ln_z, 0.0, which) for which in ("other_data", "fixed_draws")}
+    some = np.arange(0, z.size, 97)
+    for which, pit in pits.items():
+        posterior = posterior_of(
+            ln_lum_obs.ravel()[some], z[some], package_relation(alpha1=ALPHA1), relation_from=which
+        )
+        np.testing.assert_allclose(posterior.cdf(ln_mass.ravel()[some]), pit[some], atol=2e-4)
 
     def p_value(key, relation_from):
-        ln_mass, ln_lum_obs, z = simulate_fields(np.random.default_rng([key, 1]), number)
-        relation = package_relation(alpha1=ALPHA1)
-        posterior = posterior_of(ln_lum_obs.ravel(), np.repeat(z, NUM_HALOS), relation, relation_from=relation_from)
-        pit = posterior.cdf(ln_mass.ravel()).reshape(ln_mass.shape) - 0.5
+        of_key = slice(key * number, (key + 1) * number)
+        luminosity = ln_lum_obs[of_key]
+        pit = pits[relation_from].reshape(ln_mass.shape)[of_key] - 0.5
         # mean and spread of the PIT in thirds of L_obs
-        third = np.argsort(np.argsort(ln_lum_obs.ravel())).reshape(ln_lum_obs.shape) * 3 // ln_lum_obs.size
+        third = np.argsort(np.argsort(luminosity.ravel())).reshape(luminosity.shape) * 3 // luminosity.size
         t = [
             t_of_fields(np.where(third == i, moment, 0.0).sum(axis=1))
             for i in range(3)
@@ -101,37 +123,37 @@ def test_external_draws_are_weighed_by_each_object():
 
 @pytest.mark.slow
 def test_draws_inferred_with_the_objects_are_not_weighed_again(ln_evidence):
-    number = 220
+    number = 300
     prior = package_prior()
-    levels = tuple(np.linspace(0.02, 0.98, 33))
+    fields = [simulate_fields(np.random.default_rng([key, 2]), number) for key in range(NUM_KEYS)]
+    ln_mass, ln_lum_obs, z = (np.concatenate([f[i] for f in fields]) for i in range(3))
+    # The draws' weights: the product of the field's evidences, from the reference.
+    exact = np.stack([ln_evidence(one, at) for one, at in zip(ln_lum_obs, z, strict=True)])  # (field, halo, draw)
+    log_weight = exact.sum(axis=1)
+    log_weight = log_weight - logsumexp(log_weight, axis=1, keepdims=True)
+    # Counting Z_k twice moves alpha1 by its covariance with ln Z_k, and ln M_k the other way: the PIT is weighed by
+    # that, which depends on the data alone, so a calibrated answer has expectation 0.
+    weight = np.exp(log_weight)[:, None]
+    pull = (exact * ALPHA1 * weight).sum(-1) - (exact * weight).sum(-1) * (ALPHA1 * weight).sum(-1)
+    cdf, ln_z = of_each_draw(ln_mass.ravel(), ln_lum_obs.ravel(), np.repeat(z, NUM_HALOS))
+    shape = (*ln_mass.shape, NUM_DRAWS)
+    pits = {
+        which: pit_of_mixture(cdf.reshape(shape), ln_z.reshape(shape), log_weight[:, None], which)
+        for which in ("this_catalogue", "other_data")
+    }
+    for field in range(0, len(z), 300):
+        relation = package_relation(alpha1=ALPHA1, log_weight=log_weight[field])
+        objects = catalogue(ln_lum_obs[field], np.full(NUM_HALOS, z[field]))
+        for which, pit in pits.items():
+            found = mass_posterior(objects, prior, relation, relation_from=which, chunk_size=10).cdf(ln_mass[field])
+            np.testing.assert_allclose(found, pit[field], atol=2e-4)
 
-    def p_values(key):
-        ln_mass, ln_lum_obs, z = simulate_fields(np.random.default_rng([key, 2]), number)
-        t = {"this_catalogue": np.zeros(number), "other_data": np.zeros(number)}
-        for field in range(number):
-            ln_z = ln_evidence(ln_lum_obs[field], z[field])
-            log_weight = ln_z.sum(axis=0)
-            log_weight = log_weight - logsumexp(log_weight)
-            # Counting Z_k twice moves alpha1 by its covariance with ln Z_k, and ln M_k the other way: the PIT is
-            # weighed by that, which depends on the data alone, so a calibrated answer has expectation 0.
-            weight = np.exp(log_weight)
-            pull = (ln_z * ALPHA1) @ weight - (ln_z @ weight) * (ALPHA1 @ weight)
-            relation = package_relation(alpha1=ALPHA1, log_weight=log_weight)
-            objects = catalogue(ln_lum_obs[field], np.full(NUM_HALOS, z[field]))
-            for relation_from, per_field in t.items():
-                # one small compiled call a field; the quantiles stand in for a second call to cdf
-                posterior = mass_posterior(
-                    objects, prior, relation, relation_from=relation_from, chunk_size=10, quantile_levels=levels
-                )
-                pit = [
-                    np.interp(m, q, levels, left=0.01, right=0.99) for m, q in zip(ln_mass[field], posterior.quantiles)
-                ]
-                per_field[field] = pull @ (np.array(pit) - 0.5)
-        return {name: 2 * norm.sf(abs(t_of_fields(per_field))) for name, per_field in t.items()}
+    def p_value(key, which):
+        of_key = slice(key * number, (key + 1) * number)
+        return 2 * norm.sf(abs(t_of_fields((pull * (pits[which] - 0.5)).sum(axis=1)[of_key])))
 
-    p = [p_values(key) for key in range(NUM_KEYS)]
-    right = [one["this_catalogue"] for one in p]
-    wrong = {"Z_k weights again (other_data)": [one["other_data"] for one in p]}
+    right = [p_value(key, "this_catalogue") for key in range(NUM_KEYS)]
+    wrong = {"Z_k weights again (other_data)": [p_value(key, "other_data") for key in range(NUM_KEYS)]}
     false_alarms, power = report(f"draws of the field itself, {number} fields of {NUM_HALOS}", right, wrong, LEVEL)
     assert false_alarms <= 2
     assert min(power.values()) >= 0.99
