@@ -33,6 +33,8 @@ test: lint
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only -s
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/fit_speed.py
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/surface_speed.py
+	$(BIN)/python benchmarks/stream_speed.py
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist

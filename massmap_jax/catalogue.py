@@ -264,9 +264,12 @@ def _row_numbers_if_repeated(ids: np.ndarray, missing: np.ndarray, duplicate_ids
     """None where every id is there and there once; else the row numbers, if the caller asked for them."""
     if duplicate_ids not in ("error", "row_number"):
         raise MassmapError(f"duplicate_ids is {duplicate_ids!r}: it must be 'error' or 'row_number'")
-    listed = ids.tolist()
+    # Integers in order, as most catalogues have them, need no table of those seen.
+    in_order = ids.dtype.kind in "iu" and bool((ids[1:] > ids[:-1]).all())
+    listed = [] if in_order else ids.tolist()
     if len(set(listed)) == len(listed) and not missing.any():
         return None
+    listed = ids.tolist()
     if duplicate_ids == "row_number":
         return np.arange(len(listed))
     remedy = "give another id column, or duplicate_ids='row_number' to key random numbers by row"

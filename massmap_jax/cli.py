@@ -95,8 +95,12 @@ def run(
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
     mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
     method: Annotated[
-        str, typer.Option(help="analytic, monte_carlo, importance or quadrature (the integral over L), or nuts.")
-    ] = "analytic",
+        str,
+        typer.Option(
+            help="auto (analytic, or surface where there are many), analytic, surface (interpolated, to 1 % of the "
+            "error), monte_carlo, importance, quadrature or nuts."
+        ),
+    ] = "auto",
     num_lum_draws: Annotated[int, typer.Option(help="Luminosity draws of a sampled method.")] = 100,
     pixel_arcmin: Annotated[float | None, typer.Option(help="Pixel side; default about 1/64 of the field.")] = None,
     num_map_draws: Annotated[int, typer.Option(help="Coherent draws of the map.")] = 100,
@@ -186,8 +190,6 @@ _NOT_FOR_STREAM = (
     "method",
     "num_lum_draws",
     "truth",
-    "pixel_arcmin",
-    "num_map_draws",
     "no_map",
     "no_figures",
     "format",
@@ -201,6 +203,8 @@ def _own_of_stream(
     float32: Annotated[bool, typer.Option("--float32", help="Write numbers in single precision.")] = False,
     method: Annotated[str, typer.Option(help="surface (interpolated, to 1 % of the error), or analytic.")] = "surface",
     format: Annotated[str, typer.Option(help="Kind of the parts: parquet or fits.")] = "parquet",
+    map_centre: Annotated[str | None, typer.Option(help="RA,DEC in degrees of a mass map's middle.")] = None,
+    map_arcmin: Annotated[float | None, typer.Option(help="Side of that map.")] = None,
 ):
     """Options that only `stream` has."""
 
@@ -208,8 +212,9 @@ def _own_of_stream(
 def stream(**given):
     """Masses of a catalogue larger than memory, a chunk at a time, into a new folder.
 
-    Reads a Parquet file or a folder of them, FITS, CSV or text. Writes masses/part-*.parquet, in order, and
-    manifest.jsonl. A run that was stopped, however it was, goes on with --resume and ends with the same bytes.
+    Reads a Parquet file or a folder of them, FITS, CSV or text. Writes masses/part-*.parquet, in order,
+    manifest.jsonl and, with --map-centre and --map-arcmin, mass_map.fits. A run that was stopped, however it was, goes
+    on with --resume and ends with the same bytes.
 
     Example:
 
@@ -231,14 +236,14 @@ def stream(**given):
         job=JobOptions(prior=_prior_options(given, PriorOptions), **shared),
         columns=asked["columns"],
         keep=keep,
-        **{name: given[name] for name in ("method", "chunk_rows", "float32", "format", "precision")},
+        map_centre=_pair(given["map_centre"]),
+        **{name: given[name] for name in ("method", "chunk_rows", "float32", "format", "precision", "map_arcmin")},
     )
     try:
         with _progress() as watch:
             total = run_stream(given["catalogue"], given["out"], options, resume=given["resume"], watch=watch)
     except KeyboardInterrupt:
-        print(f"stopped: go on with --resume; what is done is in {given['out']}", file=sys.stderr)
-        sys.exit(130)
+        _stop(f"go on with --resume; what is done is in {given['out']}")
     if not given["quiet"]:
         flags = ", ".join(f"{name} {rows:,}" for name, rows in total["flags"].items()) or "none"
         typer.echo(f"{total['rows']:,} rows in {total['done']} parts; flags: {flags}")
@@ -530,6 +535,13 @@ def _value_given(error) -> str:
     return ""
 
 
+def _stop(what: str):
+    """The end of an interrupted run, at once: to take the interpreter down beside a running compilation may crash."""
+    sys.stdout.flush()
+    print(f"stopped: {what}", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
 def main() -> None:
     """Entry point: every bad input is one line on stderr and exit code 2."""
     # typer carries its own copy of click in newer versions: take the class from where typer has it.
@@ -537,15 +549,14 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
         if code == 130:  # typer's own answer to an interrupt is silent
-            print("stopped: nothing was written", file=sys.stderr)
+            _stop("nothing was written")
         sys.exit(code)
     except MassmapError as error:
         message = _as_options(str(error))
     except usage_error as error:
         message = error.format_message() + _value_given(error)
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped: nothing was written", file=sys.stderr)
-        sys.exit(130)
+        _stop("nothing was written")
     except BrokenPipeError:
         sys.exit(1)
     except (OSError, MemoryError) as error:

@@ -113,7 +113,7 @@ def mass_map(
     if relation_from == "other_data":
         relation = _updated_by_all(catalogue, prior, relation, selection, chunk_size)
         posterior = None
-    ess = _effective(relation)
+    ess = effective_draws(relation)
     if posterior is None:
         # The draws' weights are settled, so each draw's posterior is normalised.
         posterior = mass_posterior(
@@ -121,51 +121,93 @@ def mass_map(
         )
 
     key_relation, key_mass = jax.random.split(key)
-    chosen = _pick(key_relation, relation, num_draws)
-    usable = posterior.usable
-    pixel = grid.index(catalogue.ra, catalogue.dec)
-    on_map = usable & (pixel >= 0)
-    shape, size = grid.shape, grid.shape[0] * grid.shape[1]
+    sums = MapSums(grid, prior, pick(key_relation, relation, num_draws), key_mass)
+    sums.add(catalogue, posterior, chunk_size)
+    return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws)
 
-    def image(weights=None):
-        counts = np.bincount(pixel[on_map], weights=weights, minlength=size)
-        return counts.reshape(shape)
 
-    # Only occupied pixels are stored for every draw: at most one per object, however fine the grid.
-    occupied = np.unique(pixel[on_map])
-    sums = np.zeros(num_draws * occupied.size)
-    offsets = np.arange(num_draws) * occupied.size
-    rows = np.flatnonzero(on_map)
-    halos = _halos.of_catalogue(catalogue, None, rows)
-    for picked, ln_mass in _draw_masses(halos, prior, relation.draw(chosen), key_mass, chunk_size):
-        place = np.searchsorted(occupied, pixel[rows[picked]])
-        np.add.at(sums, (place[:, None] + offsets).ravel(), np.exp(ln_mass.astype(np.float64)).ravel())
-    sums = sums.reshape(num_draws, occupied.size)
+class MapSums:
+    """The sums that a map is made of; parts of a catalogue may be added one after the other, in any memory.
 
-    def spread(values):
-        filled = np.zeros((*values.shape[:-1], size))
-        filled[..., occupied] = values
-        return filled.reshape(*values.shape[:-1], *shape)
+    Attributes
+    ----------
+    pixels : (occupied,) pixels that hold an object so far, in the order of their first one.
+    sums : (map draw, occupied) mass under each map draw. mean, nobj : (ny * nx,).
+    """
 
-    q16, q50, q84 = spread(np.quantile(sums, _QUANTILES, axis=0))
-    return MassMap(
-        grid=grid,
-        mean=image(posterior.mean_mass[on_map]),
-        sampled_mean=spread(sums.mean(axis=0)),
-        sd=spread(sums.std(axis=0, ddof=1)),
-        q16=q16,
-        q50=q50,
-        q84=q84,
-        nobj=image(),
-        total_draws=sums.sum(axis=1),
-        draws=spread(sums) if keep_draws else None,
-        n_outside=int((usable & (pixel < 0)).sum()),
-        n_flagged=int((~usable).sum()),
-        num_draws=num_draws,
-        ess=ess,
-        relation_from=relation_from,
-        mass_definition=prior.mass_definition,
-    )
+    def __init__(self, grid: PixelGrid, prior: MassPrior, chosen, key_mass):
+        """`chosen`: the relation of each map draw (a batch, from `pick`); `key_mass`: for the objects' normals."""
+        self.grid, self.prior, self.chosen, self.key_mass = grid, prior, chosen, key_mass
+        self.place = np.full(grid.num_pixels, -1)
+        self.pixels = np.zeros(0, dtype=int)
+        self.sums = np.zeros((chosen.num_draws, 0))
+        self.mean, self.nobj = np.zeros(grid.num_pixels), np.zeros(grid.num_pixels)
+        self.n_outside = self.n_flagged = 0
+
+    def add(self, catalogue: HaloCatalogue, posterior, chunk_size: int | None = None) -> None:
+        """Add objects; `posterior` is `mass_posterior`'s, of the same objects."""
+        usable = posterior.usable
+        pixel = self.grid.index(catalogue.ra, catalogue.dec)
+        on_map = usable & (pixel >= 0)
+        self.n_outside += int((usable & (pixel < 0)).sum())
+        self.n_flagged += int((~usable).sum())
+        # Only occupied pixels are stored for every draw: at most one per object, however fine the grid.
+        new = np.unique(pixel[on_map])
+        new = new[self.place[new] < 0]
+        self.place[new] = self.pixels.size + np.arange(new.size)
+        self.pixels = np.concatenate([self.pixels, new])
+        self.sums = np.concatenate([self.sums, np.zeros((self.sums.shape[0], new.size))], axis=1)
+        np.add.at(self.mean, pixel[on_map], posterior.mean_mass[on_map])
+        np.add.at(self.nobj, pixel[on_map], 1.0)
+        rows = np.flatnonzero(on_map)
+        if rows.size == 0:
+            return
+        flat, width = self.sums.reshape(-1), self.sums.shape[1]
+        offsets = np.arange(self.sums.shape[0]) * width
+        halos = _halos.of_catalogue(catalogue, None, rows)
+        for picked, ln_mass in _draw_masses(halos, self.prior, self.chosen, self.key_mass, chunk_size):
+            place = self.place[pixel[rows[picked]]]
+            np.add.at(flat, (place[:, None] + offsets).ravel(), np.exp(ln_mass.astype(np.float64)).ravel())
+
+    def finish(self, *, ess: float, relation_from, keep_draws: bool = False) -> MassMap:
+        """The map of all objects added so far."""
+        shape = self.grid.shape
+
+        def spread(values):
+            filled = np.zeros((*values.shape[:-1], self.grid.num_pixels))
+            filled[..., self.pixels] = values
+            return filled.reshape(*values.shape[:-1], *shape)
+
+        q16, q50, q84 = spread(np.quantile(self.sums, _QUANTILES, axis=0))
+        return MassMap(
+            grid=self.grid,
+            mean=self.mean.reshape(shape),
+            sampled_mean=spread(self.sums.mean(axis=0)),
+            sd=spread(self.sums.std(axis=0, ddof=1)),
+            q16=q16,
+            q50=q50,
+            q84=q84,
+            nobj=self.nobj.reshape(shape),
+            total_draws=self.sums.sum(axis=1),
+            draws=spread(self.sums) if keep_draws else None,
+            n_outside=self.n_outside,
+            n_flagged=self.n_flagged,
+            num_draws=self.sums.shape[0],
+            ess=ess,
+            relation_from=relation_from,
+            mass_definition=self.prior.mass_definition,
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `restore` needs to go on from here."""
+        counts = np.array([self.n_outside, self.n_flagged])
+        return {"pixels": self.pixels, "sums": self.sums, "mean": self.mean, "nobj": self.nobj, "counts": counts}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.pixels, self.sums, self.mean, self.nobj = (state[n] for n in ("pixels", "sums", "mean", "nobj"))
+        self.n_outside, self.n_flagged = (int(n) for n in state["counts"])
+        self.place = np.full(self.grid.num_pixels, -1)
+        self.place[self.pixels] = np.arange(self.pixels.size)
 
 
 def _ln_shares(relation) -> np.ndarray:
@@ -188,7 +230,7 @@ def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
         # float64: a float32 sum over 1e5 objects is off by 9.
         total += ln_evidence.astype(np.float64).sum(axis=0)
     updated = eqx.tree_at(lambda r: r.log_weight, relation, np.asarray(relation.log_weight, dtype=np.float64) + total)
-    ess = _effective(updated)
+    ess = effective_draws(updated)
     if ess < LEAST_ESS:
         raise MassmapError(
             f"the {relation.num_draws} relation draws collapse to {ess:.1f} effective ones when all {rows.size} "
@@ -198,16 +240,17 @@ def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     return updated
 
 
-def _effective(relation) -> float:
+def effective_draws(relation) -> float:
     """Effective number of draws under the weights."""
     return float(1 / np.exp(2 * _ln_shares(relation)).sum())
 
 
-def _pick(key, relation, num_draws) -> np.ndarray:
-    """Relation draw of each map draw, stratified: every draw is used as evenly as its weight allows."""
+def pick(key, relation, num_draws):
+    """The relation of each map draw, stratified: every draw is used as evenly as its weight allows."""
     cumulative = np.cumsum(np.exp(_ln_shares(relation)))
     places = (np.arange(num_draws) + np.asarray(jax.random.uniform(key, (num_draws,)), dtype=np.float64)) / num_draws
-    return np.minimum(np.searchsorted(cumulative, places * cumulative[-1], side="right"), cumulative.size - 1)
+    index = np.searchsorted(cumulative, places * cumulative[-1], side="right")
+    return relation.draw(np.minimum(index, cumulative.size - 1))
 
 
 def _draw_masses(halos, prior, relation, key, chunk_size):

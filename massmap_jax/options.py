@@ -46,7 +46,7 @@ class JobOptions:
     fit_method: str = "laplace"
     flux_limit: float | None = None
     pivot: float = 1.0
-    method: str = "analytic"
+    method: str = "auto"
     num_lum_draws: int = 100
     make_map: bool = True
     make_figures: bool = True
@@ -58,8 +58,8 @@ class JobOptions:
 
 def check_options(options: JobOptions) -> None:
     """Refuse what no catalogue can mend, before anything is read."""
-    if options.method not in (*METHODS, "nuts"):
-        raise MassmapError(f"method {options.method!r} is not known: give one of {', '.join(METHODS)}, nuts")
+    if options.method not in (known := ("auto", *METHODS, "surface", "nuts")):
+        raise MassmapError(f"method {options.method!r} is not known: give one of {', '.join(known)}")
     if options.relation == "fit":
         from massmap_jax.relation_fit import METHODS as FIT_METHODS
         from massmap_jax.relation_prior import RelationPrior

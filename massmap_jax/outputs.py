@@ -63,7 +63,7 @@ def write_outputs(
     meta = _meta(posterior.prior, relation, posterior.catalogue, options) | {
         "relation": options.relation,
         "relation_from": result.relation_from or "one relation",
-        "method": options.method,
+        "method": "nuts" if options.method == "nuts" else posterior.method,
     }
     if meta["luminosity_unit"] == "unknown" and fitted is None:
         meta["luminosity_unit"] = relation.lum_unit or "unknown"

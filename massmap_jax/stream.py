@@ -5,6 +5,7 @@ The folder written:
     manifest.jsonl   first line: what was asked for and of which input; then a line for each chunk done; last, the sums
     masses/          part-00000.parquet (or .fits), one for each chunk, rows in the catalogue's order
     surface.npz      the table that the masses were read from (method "surface")
+    mass_map.fits    where a map was asked for: its draws are summed on the way, in one pass
 
 A chunk's part is renamed into place whole, then its line is added to the manifest. So whatever stops a run, what the
 manifest lists is good; `resume` goes on behind it, and ends with the same bytes as a run that was never stopped.
@@ -31,13 +32,19 @@ from massmap_jax.column_names import USUAL_NAMES, choose_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, count, describe_all
 from massmap_jax.io import read_catalogue
+from massmap_jax.map_io import write_map
+from massmap_jax.maps import MapSums, effective_draws, pick
 from massmap_jax.options import JobOptions, check_definitions, check_options, load_prior, load_relation, selection_of
 from massmap_jax.outputs import DESCRIPTIONS, PROGRAM, UNITS
+from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import check_relation_from, mass_posterior
 from massmap_jax.surface import PosteriorSurface, Range
-from massmap_jax.writers import told_as_sentence, write_table
+from massmap_jax.writers import atomic_file, told_as_sentence, write_table
 
 MANIFEST, PARTS, SURFACE, LOCK = "manifest.jsonl", "masses", "surface.npz", ".lock"
+MAP, MAP_STATE = "mass_map.fits", "map_state.npz"
+# Chunks between two copies of the map's sums on the disk: a resumed run begins at the last.
+_MAP_EVERY = 8
 DEFAULT_COLUMNS = (
     "id", "log10_mass_mean", "log10_mass_sd", "log10_mass_q025", "log10_mass_q16", "log10_mass_q50", "log10_mass_q84",
     "log10_mass_q975", "mass_mean", "log_evidence", "edge_mass", "information_bits", "flag",
@@ -54,6 +61,7 @@ class StreamOptions:
 
     columns : `read_catalogue`'s keywords. job : prior, relation, seed. chunk_rows : rows of a part.
     keep : columns to write. float32 : numbers but ids as float32.
+    map_centre : (RA, Dec) in degrees, or (x, y) in arcmin on a flat field, for a map of `map_arcmin` on a side.
     """
 
     job: JobOptions
@@ -64,6 +72,8 @@ class StreamOptions:
     float32: bool = False
     format: str = "parquet"
     precision: str = "float32"
+    map_centre: tuple[float, float] | None = None
+    map_arcmin: float | None = None
 
 
 def stream(
@@ -116,11 +126,14 @@ def stream(
             (out / PARTS).mkdir(exist_ok=True)
             done = _resume(out, header) if resume else _begin(out, header)
             if done and "done" in done[-1]:
+                (out / MAP_STATE).unlink(missing_ok=True)
                 return done[-1]
             run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
+            run.restore_map(done)
             for line in run.lines(chunks, done):
                 _append(out, line)
                 done.append(line)
+            run.write_map()
             total = {
                 "done": len(done),
                 "rows": sum(line["rows"] for line in done),
@@ -133,6 +146,7 @@ def stream(
                     f"{total['rows']} rows were written of {chunks.num_rows}: the input changed meanwhile"
                 )
             _append(out, total)
+            (out / MAP_STATE).unlink(missing_ok=True)
     return total
 
 
@@ -143,8 +157,42 @@ class _Run:
         self.out, self.options, self.mapping, self.num_rows = out, options, mapping, num_rows
         self.prior, self.relation, self.relation_from = prior, relation, relation_from
         self.watch, self.selection = watch, selection_of(options.job)
-        self.surface = None
+        self.surface, self.sums = None, None
         self.rows_read = 0
+        if options.map_centre is not None:
+            self.sums = self._map_sums(mapping)
+
+    def _map_sums(self, mapping) -> MapSums:
+        job, side = self.options.job, self.options.map_arcmin
+        pixel = job.pixel_arcmin or side / 64
+        flat = mapping.get("position_unit") == "arcmin" and mapping.get("field_centre") is None
+        number = int(np.ceil(side / pixel - 1e-9))
+        grid = PixelGrid("flat" if flat else "tangent", (number, number), pixel, self.options.map_centre)
+        key_relation, key_mass = jax.random.split(jax.random.split(jax.random.key(job.seed), 3)[2])
+        return MapSums(grid, self.prior, pick(key_relation, self.relation.as_batch(), job.num_map_draws), key_mass)
+
+    def restore_map(self, done: list) -> None:
+        """The map's sums as they were last saved; what was done since is done again."""
+        if self.sums is None:
+            return
+        path = self.out / MAP_STATE
+        state = dict(np.load(path)) if path.exists() else {"chunks": np.array(0)}
+        del done[int(state["chunks"]) :]
+        if done:
+            self.sums.restore(state)
+        with told_as_sentence(self.out):
+            header = (self.out / MANIFEST).read_text().splitlines()[0]
+            (self.out / MANIFEST).write_text("\n".join([header, *map(json.dumps, done)]) + "\n")
+
+    def _save_map(self, number: int) -> dict:
+        """A copy of the sums after so many chunks, to be written once those are in the manifest."""
+        return {"chunks": np.array(number), **{name: a.copy() for name, a in self.sums.state().items()}}
+
+    def write_map(self) -> None:
+        if self.sums is not None:
+            relation = self.relation.as_batch()
+            image = self.sums.finish(ess=effective_draws(relation), relation_from=self.relation_from)
+            write_map(self.out / MAP, image, self._meta(), overwrite=True)
 
     def lines(self, chunks: Chunks, done: list) -> Iterator[dict]:
         """Manifest lines of the chunks that are not done yet; a line comes once its part is in place."""
@@ -161,18 +209,27 @@ class _Run:
                 while (catalogue := ahead.result()) is not None:
                     ahead = reader.submit(lambda: self._catalogue(next(tables, None)))
                     columns, beside = self._columns(catalogue)
-                    written.append(writer.submit(self._write, number, catalogue, columns, beside))
                     number += 1
+                    state = self._save_map(number) if self.sums is not None and number % _MAP_EVERY == 0 else None
+                    part = writer.submit(self._write, number - 1, catalogue, columns, beside)
+                    written.append((part, state))
                     while len(written) > _LINES_AHEAD:
-                        line = written.pop(0).result()
-                        rows += line["rows"]
-                        yield line
+                        rows += yield from self._finished(*written.pop(0))
                         self._say(rows, (rows - rows_before) / (time.monotonic() - began))
-                for future in written:
-                    yield future.result()
+                for part, state in written:
+                    yield from self._finished(part, state)
             finally:
                 reader.shutdown(cancel_futures=True)
                 writer.shutdown(cancel_futures=True)
+
+    def _finished(self, part, state):
+        """The line of a part once it is in place; then the map's sums so far. Its rows."""
+        line = part.result()
+        yield line
+        if state is not None:
+            with atomic_file(self.out / MAP_STATE, overwrite=True) as path, open(path, "wb") as file:
+                np.savez(file, **state)
+        return line["rows"]
 
     def _say(self, rows, rate):
         left = ""
@@ -215,7 +272,11 @@ class _Run:
 
     def _columns(self, catalogue: HaloCatalogue) -> tuple[dict, int]:
         covered = (catalogue.redshift >= self.prior.z_min) & (catalogue.redshift <= self.prior.z_max)
+        if self.sums is not None and catalogue.ra is None:
+            raise MassmapError("the catalogue has no positions: a map needs ra and dec")
         if not (catalogue.usable & covered).any():
+            if self.sums is not None:
+                self.sums.n_flagged += len(catalogue)
             return self._none_usable(catalogue), 0
         posterior = mass_posterior(
             catalogue,
@@ -226,6 +287,8 @@ class _Run:
             method=self.options.method,
             surface=self.surface,
         )
+        if self.sums is not None:
+            self.sums.add(catalogue, posterior)
         return posterior.to_table(self.options.keep), posterior.num_beside_surface
 
     def _none_usable(self, catalogue) -> dict:
@@ -238,13 +301,8 @@ class _Run:
         columns = {name: known.get(name, nan) for name in self.options.keep}
         return columns | ({"flag_reason": describe_all(flag)} if "flag_reason" in columns else {})
 
-    def _write(self, number, catalogue, columns, beside) -> dict:
-        options = self.options
-        if options.float32:
-            narrow = {n: v.astype(np.float32) for n, v in columns.items() if v.dtype == np.float64 and n != "id"}
-            columns = {name: narrow.get(name, values) for name, values in columns.items()}
-        name = f"part-{number:05d}.{options.format}"
-        meta = {
+    def _meta(self) -> dict:
+        return {
             "program": PROGRAM,
             "version": massmap_jax.__version__,
             "mass_definition": self.prior.mass_definition,
@@ -252,11 +310,18 @@ class _Run:
             "prior": self.prior.description,
             "relation_source": self.relation.source,
             "relation_from": self.relation_from or "one relation",
-            "method": options.method,
-            "seed": options.job.seed,
+            "method": self.options.method,
+            "seed": self.options.job.seed,
         }
+
+    def _write(self, number, catalogue, columns, beside) -> dict:
+        options = self.options
+        if options.float32:
+            narrow = {n: v.astype(np.float32) for n, v in columns.items() if v.dtype == np.float64 and n != "id"}
+            columns = {name: narrow.get(name, values) for name, values in columns.items()}
+        name = f"part-{number:05d}.{options.format}"
         path = self.out / PARTS / name
-        write_table(path, columns, meta, UNITS, DESCRIPTIONS, overwrite=True)
+        write_table(path, columns, self._meta(), UNITS, DESCRIPTIONS, overwrite=True)
         line = {"part": name, "rows": len(catalogue), "size": path.stat().st_size}
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
@@ -382,6 +447,15 @@ def _check(options: StreamOptions) -> None:
         raise MassmapError(f"format {options.format!r} is not known here: give one of {', '.join(FORMATS)}")
     if options.chunk_rows < 1:
         raise MassmapError(f"chunk_rows is {options.chunk_rows}: give at least 1")
+    if (options.map_centre is None) != (options.map_arcmin is None):
+        raise MassmapError("a map needs both map_centre, in degrees, and map_arcmin, its side: give both or neither")
+    if options.map_arcmin is not None and not 0 < options.map_arcmin <= 7200:
+        raise MassmapError(f"map_arcmin is {options.map_arcmin:g}: give a side in arcmin above 0 and up to 7200")
+    if options.map_centre is not None and options.job.relation_from == "other_data":
+        raise MassmapError(
+            "relation_from='other_data' needs the evidence of the whole catalogue before its map is drawn: fit the "
+            "relation with these draws as prior and use this_catalogue, or choose fixed_draws"
+        )
     known = dict.fromkeys([*DEFAULT_COLUMNS, *DESCRIPTIONS])
     unknown = [name for name in options.keep if name not in known]
     if unknown or not options.keep:

@@ -20,6 +20,7 @@ import dataclasses
 import json
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,7 +155,8 @@ class PosteriorSurface(eqx.Module):
 
     Attributes
     ----------
-    lattice : the nodes. values : (w, z, t, column) float32; columns are `names`.
+    lattice : the nodes. values : (w, z, t, column) float32; `names` are the columns': summaries, then the quantiles by
+        number; of the edge mass, its logit.
     error : largest error on the probes, by the names and in the units of `TOLERANCE`; `tolerance` : what was asked.
     """
 
@@ -167,6 +169,7 @@ class PosteriorSurface(eqx.Module):
     tolerance: dict[str, float]
     quantile_levels: tuple[float, ...] = eqx.field(static=True)
     relation_from: RelationFrom | None = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
 
     @classmethod
     def build(
@@ -210,7 +213,8 @@ class PosteriorSurface(eqx.Module):
                 break
             watch(f"tabulating the posterior: {number:,} nodes")
             empty = np.zeros((0, 0, 0, 0), dtype=np.float32)
-            made = cls(lattice, empty, prior, relation, selection, {}, tolerance, levels, relation_from)
+            names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
+            made = cls(lattice, empty, prior, relation, selection, {}, tolerance, levels, relation_from, names)
             values = made.exact(*lattice.objects(lattice.places()))
             edge = np.clip(values[:, SUMMARIES.index("edge_mass")], 1e-9, 1 - 1e-9)
             values[:, SUMMARIES.index("edge_mass")] = np.log(edge / (1 - edge))
@@ -229,10 +233,10 @@ class PosteriorSurface(eqx.Module):
             "narrow the range of luminosities, redshifts and sigma"
         )
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Columns of `values`: summaries, then the quantiles by number."""
-        return (*SUMMARIES, *(f"quantile{i}" for i in range(len(self.quantile_levels))))
+    def only(self, names) -> "PosteriorSurface":
+        """The same with fewer columns, which are read in less time."""
+        columns = [self.names.index(name) for name in names]
+        return dataclasses.replace(self, values=np.ascontiguousarray(self.values[..., columns]), names=tuple(names))
 
     def exact(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
         """The same columns without the table."""
@@ -258,17 +262,18 @@ class PosteriorSurface(eqx.Module):
         lattice = jax.tree.map(lambda a: a if a.dtype == np.int32 else np.float32(a), self.lattice)
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
         size = min(_CHUNK, -(-number // 1024) * 1024)
+        logit = tuple(name == "edge_mass" for name in self.names)
 
         def work(start):
             part = [a[start : start + size].astype(np.float32) for a in objects]
             short = size - part[0].size
             if short:
                 part = [np.pad(a, (0, short), mode="edge") for a in part]
-            out[start : start + size] = np.asarray(_interpolate(lattice, values, *part))[: size - short]
+            out[start : start + size] = np.asarray(_interpolate(lattice, values, *part, logit))[: size - short]
 
         in_threads(work, range(0, number, size))
-        if not isinstance(self.selection, NoSelection):
-            out[:, SUMMARIES.index("log_evidence")] += np.asarray(self.selection.log_prob(*objects[:2]))
+        if "log_evidence" in self.names and not isinstance(self.selection, NoSelection):
+            out[:, self.names.index("log_evidence")] += np.asarray(self.selection.log_prob(*objects[:2]))
         return out
 
     def summaries(self, ln_lum_obs, z, sigma) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -321,6 +326,7 @@ class PosteriorSurface(eqx.Module):
             "tolerance": self.tolerance,
             "quantile_levels": self.quantile_levels,
             "relation_from": self.relation_from,
+            "names": self.names,
         }
         with atomic_file(Path(path), overwrite=True) as part, open(part, "wb") as file:
             np.savez_compressed(file, **arrays, meta=json.dumps(meta))
@@ -351,6 +357,7 @@ class PosteriorSurface(eqx.Module):
             tolerance=meta["tolerance"],
             quantile_levels=tuple(meta["quantile_levels"]),
             relation_from=meta["relation_from"],
+            names=tuple(meta["names"]),
             **parts,
         )
 
@@ -378,6 +385,7 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
         )
     mine = (surface.prior, surface.relation, surface.selection)
     same = bool(eqx.tree_equal(mine, (prior, relation.as_batch(), selection)))
+    same &= surface.names[: len(SUMMARIES)] == SUMMARIES
     if not same or (surface.relation_from, surface.quantile_levels) != (relation_from, levels):
         raise MassmapError(
             "the posterior surface was made for another prior, relation, relation_from, selection or other quantile "
@@ -446,9 +454,9 @@ def _anywhere(lattice: Lattice) -> Float[np.ndarray, "3 n"]:
     return ends * np.where(extreme, np.round(share), share)
 
 
-@jax.jit
-def _interpolate(lattice: Lattice, values, ln_lum, z, sigma):
-    """Linear interpolation along each axis; (n, column)."""
+@partial(jax.jit, static_argnames="logit")
+def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, logit):
+    """Linear interpolation along each axis; (n, column). `logit`: which columns are tabulated as such."""
     z_nodes, t_nodes, w_nodes = lattice.z, lattice.t, lattice.ln_width
     buckets = lattice.bucket.shape[0]
     at = ((z - z_nodes[0]) * (buckets / (z_nodes[-1] - z_nodes[0]))).astype(jnp.int32)
@@ -477,9 +485,7 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma):
             place = row + (dw * z_nodes.shape[0] + dz) * t_nodes.shape[0]
             total = total + (weight * (1 - tt))[:, None] * _take(values, place)
             total = total + (weight * tt)[:, None] * _take(values, place + 1)
-    # What is tabulated of the edge mass is its logit.
-    is_edge = np.arange(values.shape[-1]) == SUMMARIES.index("edge_mass")
-    return jnp.where(is_edge, jax.nn.sigmoid(total), total)
+    return jnp.where(np.array(logit), jax.nn.sigmoid(total), total) if any(logit) else total
 
 
 def _equal_steps(value, nodes):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from massmap_jax.stream import StreamOptions, stream
 
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 ROWS, CHUNK = 5000, 800
+# Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
+KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "7"))
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
 COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
 
@@ -189,6 +192,53 @@ def test_surface_is_near_the_integral_and_reused(catalogue_file, in_memory, tmp_
     assert hashes(tmp_path / "cut") == whole
 
 
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatch):
+    """One pass, a chunk at a time: the same draws, to rounding; and stopped between two saves of its sums, the same bytes."""
+    import jax
+
+    from massmap_jax import stream as module
+    from massmap_jax.map_io import read_map
+    from massmap_jax.maps import mass_map
+    from massmap_jax.pixels import PixelGrid
+
+    job = replace(JOB, num_map_draws=12, pixel_arcmin=6.0)
+    asked = options(job=job, map_centre=(11.0, 0.0), map_arcmin=96.0)
+    monkeypatch.setattr(module, "_MAP_EVERY", 2)
+    stream(catalogue_file, tmp_path / "out", asked)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"manifest.jsonl", "masses", "mass_map.fits"}
+    found = read_map(tmp_path / "out" / "mass_map.fits")
+
+    catalogue = read_catalogue(catalogue_file)
+    prior = load_prior(job.prior)
+    key_relation, _, key_map = jax.random.split(jax.random.key(job.seed), 3)
+    relation = load_relation(job, key_relation, prior)
+    grid = PixelGrid("tangent", (16, 16), 6.0, (11.0, 0.0))
+    whole = mass_map(key_map, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=12)
+    assert whole.n_outside > 0 and whole.nobj.sum() > 2000
+    for name in ("mean", "sd", "q16", "q50", "q84", "nobj"):
+        np.testing.assert_allclose(found[name], getattr(whole, name), rtol=1e-12, err_msg=name)
+
+    calls = []
+
+    def fails(self, *args):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return write(self, *args)
+
+    write = module._Run._write
+    monkeypatch.setattr(module._Run, "_write", fails)
+    with pytest.raises(KeyboardInterrupt):
+        stream(catalogue_file, tmp_path / "cut", asked)
+    assert (tmp_path / "cut" / "map_state.npz").exists()
+    monkeypatch.setattr(module._Run, "_write", write)
+    stream(catalogue_file, tmp_path / "cut", asked, resume=True)
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "out")
+
+
 # -- on the command line: accidents ----------------------------------------------------------------------------------------
 
 
@@ -268,13 +318,13 @@ def test_run_resume_and_refusals(folder):
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
-    """kill -9 twenty times on the way through one catalogue, resumed each time: the bytes of a run left alone."""
+    """kill -9 again and again on the way through one catalogue, resumed each time: the bytes of a run left alone."""
     write_parquet(tmp_path / "o.parquet", columns(80_000), 5000)
     assert run(tmp_path, "o.parquet", "whole", chunk=400).returncode == 0
     rng = np.random.default_rng(9)
     manifest = tmp_path / "out" / "manifest.jsonl"
     lines, litter = [0], 0
-    for _ in range(20):
+    for _ in range(KILLS):
         resume = ["--resume"] if lines[-1] else []
         if not resume and (tmp_path / "out").exists():
             shutil.rmtree(tmp_path / "out")  # killed before the first line: nothing to go on with
@@ -295,7 +345,7 @@ def test_killed_at_random_moments(tmp_path):
         lines.append(count_lines(manifest))
         litter += sum(1 for path in (tmp_path / "out" / "masses").glob(".*"))
     print(f"lines in the manifest after each kill: {lines[1:]}; parts half written: {litter}")
-    assert len(set(lines)) > 12
+    assert len(set(lines)) > KILLS / 2
     final = run(tmp_path, "o.parquet", "out", "--resume", chunk=400)
     assert final.returncode == 0, final.stderr
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
@@ -347,6 +397,8 @@ def test_options_that_cannot_work(catalogue_file, tmp_path):
         ({"format": "csv"}, "parquet, fits"),
         ({"chunk_rows": 0}, "at least 1"),
         ({"keep": ("id", "mas")}, "mas are not known"),
+        ({"map_centre": (11.0, 0.0)}, "map_centre, in degrees, and map_arcmin"),
+        ({"map_centre": (11.0, 0.0), "map_arcmin": -3.0}, "map_arcmin is -3"),
     ):
         with pytest.raises(MassmapError, match=words):
             stream(catalogue_file, tmp_path / "out", options(**changes))

@@ -99,6 +99,12 @@ def test_measured_error_holds_for_other_objects(field, surface):
         assert seen[name] > 0.05 * surface.error[name]
 
 
+def test_fewer_columns_are_the_same_columns(field, surface):
+    few = surface.only(("edge_mass", "quantile2"))
+    both = [surface.names.index(name) for name in few.names]
+    np.testing.assert_allclose(few(*field), surface(*field)[:, both], rtol=1e-6)
+
+
 def test_a_spoiled_table_is_measured_as_such(surface):
     """The twin: quantiles moved by 2 % of 0.5 at a tenth of the nodes."""
     values = surface.values.copy()
@@ -139,8 +145,8 @@ def test_outside_its_range_objects_are_integrated_and_counted(field, surface):
     np.testing.assert_array_equal(found.cdf(exact.mean), exact.cdf(exact.mean))
 
 
-@pytest.mark.parametrize("relation_from", ["other_data", "fixed_draws"])
-def test_other_weights(relation_from, field):
+def test_weights_of_other_data(field):
+    relation_from = "other_data"
     catalogue = catalogue_of(*(a[:2000] for a in field))
     exact, found = (
         mass_posterior(catalogue, PRIOR, RELATION, relation_from=relation_from, method=m)
@@ -158,12 +164,11 @@ def relations():
             MassLuminosityRelation.create(alpha1=1.0, alpha2=-0.5, alpha3=1e13, alpha4=0.3, scatter=0.2),
             PRIOR,
         ),
-        "sharp": (RELATION.draw(0), MassPrior.from_table(*TABLE, support="sharp")),
         "one redshift": (RELATION.draw(1), MassPrior.from_table(TABLE[0][5:6], TABLE[1], TABLE[2][5:6])),
     }
 
 
-@pytest.mark.parametrize("name", ["identity", "inverse", "sharp", "one redshift"])
+@pytest.mark.parametrize("name", ["identity", "inverse", "one redshift"])
 def test_other_relations_and_supports(name):
     relation, prior = relations()[name]
     rng = np.random.default_rng(4)
@@ -240,3 +245,21 @@ def test_what_it_cannot_serve_is_refused(field, surface, tmp_path):
     made = eqx.tree_at(lambda s: s.selection, surface, selection)
     with pytest.raises(MassmapError, match="no selection or a flux limit"):
         made.save(tmp_path / "s.npz")
+
+
+def test_the_program_takes_it_for_large_catalogues_and_says_so(field, monkeypatch):
+    from massmap_jax import job
+    from massmap_jax.options import JobOptions
+
+    # Inside the default prior's redshifts and masses.
+    catalogue = catalogue_of(field[0][20:320], field[1][20:320], field[2][20:320])
+    options = JobOptions(relation="bigmali2017", num_relation_draws=8, make_map=False)
+    few = job.compute(catalogue, options, job.Clock())
+    assert few.posterior.method == "analytic" and not any("surface" in note for note in few.notes)
+    monkeypatch.setattr(job, "SURFACE_PAYS", 200)
+    many = job.compute(catalogue, options, job.Clock())
+    assert many.posterior.method == "surface"
+    assert any("300 objects are read off a posterior surface" in note for note in many.notes)
+    good = many.posterior.usable
+    off = np.abs(many.posterior.mean - few.posterior.mean)[good] / few.posterior.sd[good]
+    assert 0 < off.max() < 0.01

@@ -101,7 +101,7 @@ def beliefs():
 def run(model, relation_prior, num_samples=1000, **options):
     kernel = NUTS(model, init_strategy=init_to_value(values=start(relation_prior)), **options)
     mcmc = MCMC(
-        kernel, num_warmup=400, num_samples=num_samples, num_chains=2, chain_method="vectorized", progress_bar=False
+        kernel, num_warmup=250, num_samples=num_samples, num_chains=2, chain_method="vectorized", progress_bar=False
     )
     mcmc.run(jax.random.key(8))
     return mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields(group_by_chain=True)

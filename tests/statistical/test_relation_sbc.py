@@ -154,7 +154,7 @@ def test_laplace_at_2000_halos_with_a_flux_limit():
     assert min(power.values()) >= 0.99
 
 
-@pytest.mark.parametrize(("limit", "distinct", "number"), [(None, 5, NUM_FIELDS), (LN_LIMIT, 1, 150)])
+@pytest.mark.parametrize(("limit", "distinct", "number"), [(None, 5, NUM_FIELDS), (LN_LIMIT, 1, 100)])
 def test_nuts_at_50_halos(limit, distinct, number):
     # A is integrated at each redshift, at every step of every field: with a limit, one redshift.
     z = redshifts(50, distinct)

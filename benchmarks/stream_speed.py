@@ -1,0 +1,95 @@
+"""`massmap-jax stream` on a large Parquet file, beside pyarrow reading and writing the same columns and nothing else.
+
+    python benchmarks/stream_speed.py [--rows 10000000] [--folder DIR]
+
+The file is generated in a temporary folder. Prints a line and writes results/stream-<rows>.json.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CHUNK = 1_000_000
+
+
+def generate(path: Path, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    writer = None
+    for start in range(0, rows, CHUNK):
+        n = min(CHUNK, rows - start)
+        z = rng.uniform(0.05, 3.0, n)
+        columns = {
+            "id": np.arange(start, start + n),
+            "z": z,
+            "lum_obs": np.exp(rng.normal(9.0, 0.45, n) + 1.1 * np.log1p(z)),
+            "sigma": rng.uniform(0.03, 0.2, n),
+        }
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    writer.close()
+
+
+def plain(path: Path, out: Path, columns: int) -> float:
+    """Seconds to read the input and to write as many float32 columns, an id and a flag, with pyarrow alone."""
+    rng = np.random.default_rng(1)
+    values = [rng.normal(12, 0.3, CHUNK).astype(np.float32) for _ in range(columns)]
+    out.mkdir()
+    start = time.perf_counter()
+    with pq.ParquetFile(path) as file:
+        for number, batch in enumerate(file.iter_batches(CHUNK)):
+            n = batch.num_rows
+            table = {"id": batch.column(0), **{f"c{i}": v[:n] for i, v in enumerate(values)}}
+            pq.write_table(pa.table(table | {"flag": np.zeros(n, np.int32)}), out / f"{number}.parquet")
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--folder", default=None)
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=given.folder))
+    try:
+        generate(folder / "in.parquet", given.rows)
+        alone = plain(folder / "in.parquet", folder / "plain", 11)
+        program = str(Path(sys.executable).with_name("massmap-jax"))
+        args = ["stream", "in.parquet", "--out", "out", "--relation", "bigmali2017", "--float32", "--sigma", "sigma"]
+        seconds = []
+        for name in ("out", "again"):  # the second finds its compiled code in the cache
+            args[3] = name
+            start = time.perf_counter()
+            ran = subprocess.run([program, *args], cwd=folder, capture_output=True, text=True, check=True)
+            seconds.append(time.perf_counter() - start)
+        total = json.loads((folder / "again" / "manifest.jsonl").read_text().splitlines()[-1])
+        surface = json.loads(str(np.load(folder / "again" / "surface.npz")["meta"]))
+        figures = {
+            "rows": given.rows,
+            "pyarrow alone s": alone,
+            "stream s": seconds,
+            "rows a second": given.rows / seconds[1],
+            "ratio": seconds[1] / alone,
+            "peak memory GiB": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20,
+            "rows beside the surface": total["beside_surface"],
+            "error of the surface": surface["error"],
+        }
+        print(ran.stdout)
+        print(json.dumps(figures, indent=2))
+        out = Path(__file__).parent / "results" / f"stream-{given.rows}.json"
+        out.write_text(json.dumps(figures, indent=2) + "\n")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
