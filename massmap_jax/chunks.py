@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from massmap_jax.columns import ColumnTable, as_plain
 from massmap_jax.errors import MassmapError
 from massmap_jax.readers import (
@@ -93,6 +95,29 @@ class Chunks:
             if table is None:
                 return
             yield table
+
+    def extremes(self) -> ColumnTable | None:
+        """Two rows, the least and the greatest number of every column, from a Parquet file's statistics (NaN where a
+        column has none); None for other files."""
+        if self.kind != "parquet":
+            return None
+        import pyarrow.parquet as pq
+
+        low, high = {}, {}
+        for path in self.files:
+            metadata = pq.read_metadata(path)
+            for group in range(metadata.num_row_groups):
+                for i in range(metadata.num_columns):
+                    column = metadata.row_group(group).column(i)
+                    found = column.statistics
+                    known = found is not None and found.has_min_max and isinstance(found.min, int | float)
+                    ends = (found.min, found.max) if known else (np.nan, np.nan)
+                    name = column.path_in_schema
+                    low[name] = np.minimum(low.get(name, np.inf), ends[0])
+                    high[name] = np.maximum(high.get(name, -np.inf), ends[1])
+        columns = {name: np.array([low[name], high[name]], dtype=np.float64) for name in low}
+        units = parquet_units(pq.read_schema(self.files[0]))
+        return ColumnTable(self.path, tuple(columns), columns.__getitem__, units)
 
     # -- Parquet ------------------------------------------------------------------------------------------------
 

@@ -257,8 +257,7 @@ class _Run:
         sigma = first.sigma_ln_lum[first.usable]
         one = np.ptp(sigma) == 0
         margin = 1.0 if one else _SIGMA_MARGIN
-        prior_z = (self.prior.z_min, min(self.prior.z_max, 20.0))
-        where = Range((-np.inf, np.inf), prior_z, (sigma.min() / margin, sigma.max() * margin))
+        where = self._range(chunks, (sigma.min() / margin, sigma.max() * margin))
         surface = PosteriorSurface.build(
             self.prior,
             self.relation,
@@ -269,6 +268,19 @@ class _Run:
         )
         surface.save(path)
         return surface
+
+    def _range(self, chunks: Chunks, sigma: tuple[float, float]) -> Range:
+        """Where objects are: by the file's own statistics, or wherever the prior has room."""
+        ln_lum, z = [-np.inf, np.inf], [self.prior.z_min, min(self.prior.z_max, 20.0)]
+        ends = chunks.extremes()
+        if ends is not None:
+            unnamed = {name: value for name, value in self.mapping.items() if name not in ("id", "duplicate_ids")}
+            with contextlib.suppress(MassmapError):  # statistics of no use: the prior's own range
+                found = read_catalogue(ends, need_usable=False, duplicate_ids="row_number", **unnamed)
+                ln_lum = [v if np.isfinite(v) else end for v, end in zip(found.ln_lum_obs, ln_lum, strict=True)]
+                z = [v if np.isfinite(v) else end for v, end in zip(found.redshift, z, strict=True)]
+                z = [min(max(v, self.prior.z_min), self.prior.z_max) for v in z]
+        return Range(tuple(ln_lum), tuple(z), sigma)
 
     def _columns(self, catalogue: HaloCatalogue) -> tuple[dict, int]:
         covered = (catalogue.redshift >= self.prior.z_min) & (catalogue.redshift <= self.prior.z_max)
