@@ -6,19 +6,20 @@ would make the error of a sum of N halos too small, by 10 times for 10^5 of them
 """
 
 from functools import partial
+from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
+import scipy.sparse
 from jaxtyping import Array
 
 from massmap_jax import halos as _halos
-from massmap_jax import panels
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
+from massmap_jax.mass_draws import MassDraws
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import (
     RelationFrom,
@@ -32,6 +33,10 @@ from massmap_jax.selection import NoSelection
 # Fewer effective relation draws than this cannot carry a joint error bar.
 LEAST_ESS = 100.0
 _QUANTILES = (0.16, 0.5, 0.84)
+# Masses to draw above which a table of quantiles takes less time to make (3 s) than it saves (1 us each).
+TABLE_PAYS = 3_000_000
+# Pixels whose draws are summarised at once.
+_PIXELS = 512
 
 
 class MassMap(eqx.Module):
@@ -79,6 +84,7 @@ def mass_map(
     chunk_size: int | None = None,
     selection=None,
     posterior=None,
+    draws: Literal["auto", "exact", "table"] = "auto",
 ) -> MassMap:
     """Draws of the mass field on a pixel grid, every object snapped to its pixel.
 
@@ -91,6 +97,9 @@ def mass_map(
     num_draws : map draws.
     keep_draws : keep the (num_draws, ny, nx) images.
     posterior : what `mass_posterior` returned for the same arguments, to spare computing it again.
+    draws : "exact" integrates each object under each draw's relation; "table" looks its mass up in the prior's
+        tabulated quantile function (within 0.002 of the posterior's sd, rms); "auto" takes the table above 3 million
+        masses.
 
     Raises
     ------
@@ -105,6 +114,8 @@ def mass_map(
         )
     if posterior is not None and posterior.relation_from == "other_data":
         posterior = None  # its weights are each object's own
+    if draws not in ("auto", "exact", "table"):
+        raise MassmapError(f"map draws {draws!r} are not known: give auto, exact or table")
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
     relation_from = check_relation_from(relation, relation_from)
@@ -120,8 +131,10 @@ def mass_map(
             catalogue, prior, relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection
         )
 
+    if draws == "auto":
+        draws = "table" if len(catalogue) * num_draws > TABLE_PAYS else "exact"
     key_relation, key_mass = jax.random.split(key)
-    sums = MapSums(grid, prior, pick(key_relation, relation, num_draws), key_mass)
+    sums = MapSums(grid, MassDraws(prior, pick(key_relation, relation, num_draws), key_mass, draws))
     sums.add(catalogue, posterior, chunk_size)
     return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws)
 
@@ -131,16 +144,15 @@ class MapSums:
 
     Attributes
     ----------
-    pixels : (occupied,) pixels that hold an object so far, in the order of their first one.
-    sums : (map draw, occupied) mass under each map draw. mean, nobj : (ny * nx,).
+    pixels : (occupied,) pixels that hold an object so far.
+    sums : (occupied, map draw) mass under each map draw. mean, nobj : (ny * nx,).
     """
 
-    def __init__(self, grid: PixelGrid, prior: MassPrior, chosen, key_mass):
-        """`chosen`: the relation of each map draw (a batch, from `pick`); `key_mass`: for the objects' normals."""
-        self.grid, self.prior, self.chosen, self.key_mass = grid, prior, chosen, key_mass
+    def __init__(self, grid: PixelGrid, draws: MassDraws):
+        self.grid, self.draws = grid, draws
         self.place = np.full(grid.num_pixels, -1)
         self.pixels = np.zeros(0, dtype=int)
-        self.sums = np.zeros((chosen.num_draws, 0))
+        self.sums = np.zeros((0, draws.num_draws))
         self.mean, self.nobj = np.zeros(grid.num_pixels), np.zeros(grid.num_pixels)
         self.n_outside = self.n_flagged = 0
 
@@ -154,20 +166,23 @@ class MapSums:
         # Only occupied pixels are stored for every draw: at most one per object, however fine the grid.
         new = np.unique(pixel[on_map])
         new = new[self.place[new] < 0]
-        self.place[new] = self.pixels.size + np.arange(new.size)
-        self.pixels = np.concatenate([self.pixels, new])
-        self.sums = np.concatenate([self.sums, np.zeros((self.sums.shape[0], new.size))], axis=1)
+        if new.size:
+            self.place[new] = self.pixels.size + np.arange(new.size)
+            self.pixels = np.concatenate([self.pixels, new])
+            self.sums = np.concatenate([self.sums, np.zeros((new.size, self.draws.num_draws))])
         np.add.at(self.mean, pixel[on_map], posterior.mean_mass[on_map])
         np.add.at(self.nobj, pixel[on_map], 1.0)
         rows = np.flatnonzero(on_map)
         if rows.size == 0:
             return
-        flat, width = self.sums.reshape(-1), self.sums.shape[1]
-        offsets = np.arange(self.sums.shape[0]) * width
-        halos = _halos.of_catalogue(catalogue, None, rows)
-        for picked, ln_mass in _draw_masses(halos, self.prior, self.chosen, self.key_mass, chunk_size):
-            place = self.place[pixel[rows[picked]]]
-            np.add.at(flat, (place[:, None] + offsets).ravel(), np.exp(ln_mass.astype(np.float64)).ravel())
+        # In the order of their pixels, so that the sums of a chunk are neighbours.
+        rows = rows[np.argsort(self.place[pixel[rows]], kind="stable")]
+        for picked, ln_mass in self.draws(_halos.of_catalogue(catalogue, None, rows), chunk_size):
+            # float64: sums over many objects.
+            mass = np.exp(ln_mass, dtype=np.float64)
+            place, column = np.unique(self.place[pixel[rows[picked]]], return_inverse=True)
+            one = np.ones(picked.size)
+            self.sums[place] += scipy.sparse.csr_array((one, (column, np.arange(picked.size)))) @ mass
 
     def finish(self, *, ess: float, relation_from, keep_draws: bool = False) -> MassMap:
         """The map of all objects added so far."""
@@ -178,25 +193,34 @@ class MapSums:
             filled[..., self.pixels] = values
             return filled.reshape(*values.shape[:-1], *shape)
 
-        q16, q50, q84 = spread(np.quantile(self.sums, _QUANTILES, axis=0))
+        sampled_mean, sd, q16, q50, q84 = spread(self._summaries())
         return MassMap(
             grid=self.grid,
             mean=self.mean.reshape(shape),
-            sampled_mean=spread(self.sums.mean(axis=0)),
-            sd=spread(self.sums.std(axis=0, ddof=1)),
+            sampled_mean=sampled_mean,
+            sd=sd,
             q16=q16,
             q50=q50,
             q84=q84,
             nobj=self.nobj.reshape(shape),
-            total_draws=self.sums.sum(axis=1),
-            draws=spread(self.sums) if keep_draws else None,
+            total_draws=self.sums.sum(axis=0),
+            draws=spread(self.sums.T) if keep_draws else None,
             n_outside=self.n_outside,
             n_flagged=self.n_flagged,
-            num_draws=self.sums.shape[0],
+            num_draws=self.draws.num_draws,
             ess=ess,
             relation_from=relation_from,
-            mass_definition=self.prior.mass_definition,
+            mass_definition=self.draws.prior.mass_definition,
         )
+
+    def _summaries(self) -> np.ndarray:
+        """Mean, sd and quantiles over the draws, (5, occupied); a part at a time, since NumPy makes copies."""
+        out = np.empty((2 + len(_QUANTILES), self.pixels.size))
+        for start in range(0, self.pixels.size, _PIXELS):
+            sums = self.sums[start : start + _PIXELS]
+            found = (sums.mean(axis=1), sums.std(axis=1, ddof=1), *np.quantile(sums, _QUANTILES, axis=1))
+            out[:, start : start + _PIXELS] = found
+        return out
 
     def state(self) -> dict[str, np.ndarray]:
         """What `restore` needs to go on from here."""
@@ -253,16 +277,6 @@ def pick(key, relation, num_draws):
     return relation.draw(np.minimum(index, cumulative.size - 1))
 
 
-def _draw_masses(halos, prior, relation, key, chunk_size):
-    """ln M of each halo for each map draw, chunk by chunk: (rows, (halo, map draw))."""
-    chunk_size = chunk_size or _halos.auto_chunk(relation)
-
-    def kernel(i, low, high, **group):
-        return _draw_chunk(halos.take(i), low, high, prior, relation, key, **group)
-
-    return _halos.run(kernel, halos, prior, relation, chunk_size)
-
-
 @partial(jax.jit, static_argnames=("num_panels", "wide", "kind"))
 def _evidence_chunk(halos, low, high, prior, relation, selection, **group):
     """ln Z / A of each object under each draw; (halo, draw)."""
@@ -272,33 +286,5 @@ def _evidence_chunk(halos, low, high, prior, relation, selection, **group):
     def one(halo, low, high):
         panel = _halos.mixture_panel(halo, low, high, prior, norm, relation, selection, key, **settings)
         return panel.ln_evidence - jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
-
-    return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))
-
-
-@partial(jax.jit, static_argnames=("num_panels", "wide", "kind"))
-def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kind):
-    """One ln M per halo and map draw, each from the posterior under that map draw's relation; (halo, map draw)."""
-    norm = prior.norm_coefficients()
-
-    # Whole blocks of draws: a rest would be compiled a second time.
-    draws = relation.log_weight.shape[0]
-    block = min(_halos.DRAW_BLOCK, draws)
-    index = np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
-    relations = jax.tree.map(lambda a: jnp.asarray(a)[index], relation)
-
-    def one(halo, low, high):
-        ln_mass = panels.panel_nodes(low, high, num_panels)
-        ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior, norm), ln_mass)
-        scores = _halos.base_normals(key, halo.id_hash, (draws,))[index]
-
-        def draw(inputs):
-            relation, score = inputs
-            joint = _halos.joint_of_draws(halo, relation, jnp.zeros((block, 1)), ln_prior, ln_mass, "analytic", kind)
-            density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
-            quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))
-            return quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))
-
-        return jax.lax.map(draw, (relations, scores)).ravel()[:draws]
 
     return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))

@@ -34,6 +34,7 @@ from massmap_jax.flags import UNUSABLE, Flag, count, describe_all
 from massmap_jax.io import read_catalogue
 from massmap_jax.map_io import write_map
 from massmap_jax.maps import MapSums, effective_draws, pick
+from massmap_jax.mass_draws import MassDraws
 from massmap_jax.options import JobOptions, check_definitions, check_options, load_prior, load_relation, selection_of
 from massmap_jax.outputs import DESCRIPTIONS, PROGRAM, UNITS
 from massmap_jax.pixels import PixelGrid
@@ -169,7 +170,8 @@ class _Run:
         number = int(np.ceil(side / pixel - 1e-9))
         grid = PixelGrid("flat" if flat else "tangent", (number, number), pixel, self.options.map_centre)
         key_relation, key_mass = jax.random.split(jax.random.split(jax.random.key(job.seed), 3)[2])
-        return MapSums(grid, self.prior, pick(key_relation, self.relation.as_batch(), job.num_map_draws), key_mass)
+        chosen = pick(key_relation, self.relation.as_batch(), job.num_map_draws)
+        return MapSums(grid, MassDraws(self.prior, chosen, key_mass, "table"))
 
     def restore_map(self, done: list) -> None:
         """The map's sums as they were last saved; what was done since is done again."""
