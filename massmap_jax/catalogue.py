@@ -1,10 +1,9 @@
 """HaloCatalogue: ids, luminosity with its error, redshift and sky position, checked on entry."""
 
 import hashlib
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
@@ -15,9 +14,11 @@ from massmap_jax.positions import check_positions
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
+_OF_ALL = ("noise_kind", "frame", "lum_unit", "notes")  # said once, not per object
 
 
-class HaloCatalogue(eqx.Module):
+@dataclass(frozen=True, eq=False)
+class HaloCatalogue:
     """A catalogue in host memory: immutable NumPy arrays, one row per object, never passed through jit.
 
     Make one with `from_arrays` or `massmap_jax.read_catalogue`. Rows that cannot be used stay, with NaN in
@@ -63,13 +64,13 @@ class HaloCatalogue(eqx.Module):
     truth_ln_mass: Float[np.ndarray, " halo"] | None = None
     key_number: Int[np.ndarray, " halo"] | None = None
     noise_code: Int[np.ndarray, " halo"] | None = None
-    noise_kind: str = eqx.field(static=True, default="lognormal")
-    frame: str = eqx.field(static=True, default="sky")
-    lum_unit: str = eqx.field(static=True, default="")
-    notes: tuple[str, ...] = eqx.field(static=True, default=())
+    noise_kind: str = "lognormal"
+    frame: str = "sky"
+    lum_unit: str = ""
+    notes: tuple[str, ...] = ()
 
-    def __check_init__(self):
-        shapes = {np.shape(leaf) for leaf in jax.tree.leaves(self)}
+    def __post_init__(self):
+        shapes = {np.shape(column) for column in self._columns().values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise MassmapError(
                 f"every column of a HaloCatalogue must be one array of n rows, but the shapes are {shapes}"
@@ -208,7 +209,12 @@ class HaloCatalogue(eqx.Module):
     def subset(self, index) -> "HaloCatalogue":
         """The rows that a boolean mask, a slice or an array of row numbers picks; ids and hashes go along."""
         rows = np.atleast_1d(np.arange(len(self))[index])
-        return jax.tree.map(lambda column: column[rows], self)
+        return replace(self, **{name: column[rows] for name, column in self._columns().items()})
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        """The arrays that are there, by name."""
+        told = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in told.items() if value is not None and name not in _OF_ALL}
 
 
 def id_hash(ids) -> UInt32[np.ndarray, "halo 2"]:

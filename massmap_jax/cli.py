@@ -1,6 +1,7 @@
 """The program `massmap-jax`: options in, the functions of `job` called, sentences out. No science here.
 
-Bad input ends with exit code 2 and one line on stderr. JAX is imported inside the commands, so `--help` is prompt.
+Bad input ends with exit code 2 and one line on stderr. JAX is imported once options and catalogue have passed,
+so `--help` and refusals are prompt.
 """
 
 import inspect
@@ -151,7 +152,7 @@ def fit(**given):
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
     start_jax(given["precision"])
-    from massmap_jax.job import Clock, compute_fit
+    from massmap_jax.clock import Clock
     from massmap_jax.outputs import check_output, write_fit_outputs
     from massmap_jax.writers import atomic_directory
 
@@ -162,6 +163,8 @@ def fit(**given):
         clock = Clock(watch)
         with clock.stage("reading"):
             catalogue = _reader(given)()
+        from massmap_jax.job import compute_fit
+
         result = compute_fit(catalogue, options, clock)
         record = write_fit_outputs(directory, catalogue, result, options, clock, _asked(given))
     if not given["quiet"]:
@@ -330,8 +333,6 @@ def demo(
         massmap-jax demo --out demo
     """
     start_jax(precision)
-    import jax
-
     from massmap_jax.options import JobOptions, PriorOptions, check_options
     from massmap_jax.outputs import check_output
 
@@ -342,6 +343,8 @@ def demo(
     _check_positive("num_halos", num_halos)
 
     def read():
+        import jax
+
         from massmap_jax.simulate import simulate_field
 
         return simulate_field(jax.random.key(seed), num_halos)
@@ -431,7 +434,10 @@ def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masse
 
 
 def start_jax(precision: str) -> None:
-    """Settings a program may make and a library may not: precision, compilation cache, no windows, no warnings."""
+    """Settings a program may make and a library may not: precision, compilation cache, no windows, no warnings.
+
+    JAX itself is left to whoever needs it first.
+    """
     if precision not in ("float32", "float64"):
         raise MassmapError(f"precision {precision!r} is not known: give float32 or float64")
     import warnings
@@ -439,18 +445,24 @@ def start_jax(precision: str) -> None:
     warnings.filterwarnings("ignore")
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import jax
-
-    jax.config.update("jax_enable_x64", precision == "float64")
-    if jax.config.jax_compilation_cache_dir is None:
+    _set_jax("jax_enable_x64", precision == "float64")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        _set_jax("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
+        _set_jax("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _set_jax(name: str, value) -> None:
+    """A setting of JAX: in the environment, where JAX looks when it is imported, unless it has been."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update(name, value)
+    else:
+        os.environ[name.upper()] = str(value)
 
 
 def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
     """Read, compute and write behind a progress line; then a summary."""
-    from massmap_jax.job import Clock, compute
+    from massmap_jax.clock import Clock
     from massmap_jax.outputs import map_line, write_outputs
     from massmap_jax.writers import atomic_directory
 
@@ -458,6 +470,8 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
         clock = Clock(watch)
         with clock.stage("reading"):
             catalogue = read()
+        from massmap_jax.job import compute
+
         result = compute(catalogue, options, clock)
         record = write_outputs(directory, result, options, clock, record, true_relation())
     if quiet:

@@ -1,9 +1,6 @@
 """The main job: a catalogue in; masses, their map, and the relation's fit out."""
 
-import time
 import warnings
-from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +9,7 @@ import numpy as np
 
 from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks import PriorCheck, prior_check
+from massmap_jax.clock import Clock
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps import MassMap, mass_map
 from massmap_jax.options import JobOptions, check_definitions, check_options, load_prior, load_relation, selection_of
@@ -29,21 +27,6 @@ _FIT_DRAWS = 1000
 SURFACE_PAYS = 400_000
 # More than half of the objects lose more than half of their posterior beyond the table: the wrong table.
 _EDGE_TOO_FAR = 0.5
-
-
-class Clock:
-    """Seconds spent in each stage, and a word to whoever watches."""
-
-    def __init__(self, watch: Callable[[str], None] = lambda stage: None):
-        self.seconds: dict[str, float] = {}
-        self.say = watch
-
-    @contextmanager
-    def stage(self, name: str):
-        self.say(name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
 @dataclass

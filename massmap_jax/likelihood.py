@@ -20,9 +20,9 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
+from massmap_jax.choices import METHODS as METHODS
 from massmap_jax.relation import Relation
 
-METHODS = ("analytic", "monte_carlo", "importance", "quadrature")
 SAMPLED_METHODS = ("monte_carlo", "importance")
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 _QUADRATURE_NODES = 64

@@ -1,19 +1,24 @@
 """What decides the answer beside the catalogue, as plain values; the prior and the relation that they name.
 
-Fits and NUTS bring NumPyro and SciPy, half of the program's time to start: they are imported where they are asked for.
+JAX, and NumPyro and SciPy for fits, take most of the program's time to start: they are imported where they are asked
+for, so that what is refused is refused at once.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from massmap_jax.choices import FIT_METHODS, METHODS, PRESETS, check_flux_limit, check_relation_from_known
 from massmap_jax.errors import MassmapError
-from massmap_jax.likelihood import METHODS
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation import PRESETS, MassLuminosityRelation
-from massmap_jax.selection import FluxLimit
 from massmap_jax.writers import SUFFIXES
+
+if TYPE_CHECKING:
+    from massmap_jax.prior import MassPrior
+    from massmap_jax.relation import MassLuminosityRelation
 
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 
@@ -61,15 +66,24 @@ def check_options(options: JobOptions) -> None:
     if options.method not in (known := ("auto", *METHODS, "surface", "nuts")):
         raise MassmapError(f"method {options.method!r} is not known: give one of {', '.join(known)}")
     if options.relation == "fit":
-        from massmap_jax.relation_fit import METHODS as FIT_METHODS
-        from massmap_jax.relation_prior import RelationPrior
-
         if options.fit_method not in FIT_METHODS:
             raise MassmapError(f"fit_method {options.fit_method!r} is not known: give one of {', '.join(FIT_METHODS)}")
-        RelationPrior.parse(options.relation_prior)
+        if options.relation_prior not in PRESETS:
+            from massmap_jax.relation_prior import RelationPrior
+
+            RelationPrior.parse(options.relation_prior)
+    elif options.relation == "identity":
+        _check_pivot(options.pivot)
+    elif options.relation not in PRESETS:
+        _check_relation_file(options.relation)
+    if options.relation_from is not None:
+        check_relation_from_known(options.relation_from)
+    if options.prior.source not in ("default", "hmf"):
+        _check_prior_file(options.prior.source)
     if options.num_relation_draws < 1:
         raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
-    selection_of(options)
+    if options.flux_limit is not None:
+        check_flux_limit(options.flux_limit)
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
     if not 0 <= options.seed < 2**63:
@@ -81,8 +95,30 @@ def check_options(options: JobOptions) -> None:
         raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
 
 
+def _check_pivot(pivot: float) -> None:
+    if not (np.isfinite(pivot) and pivot > 0):
+        raise MassmapError(f"pivot is {pivot:g}: it must be a positive mass in Msun")
+
+
+def _check_relation_file(name: str) -> None:
+    if not Path(name).exists():
+        raise MassmapError(
+            f"relation {name!r} is not found: give a file that exists, or one of fit, {', '.join(PRESETS)}, identity"
+        )
+
+
+def _check_prior_file(source: str) -> None:
+    if not Path(source).exists():
+        raise MassmapError(
+            f"prior {source!r} is no file and no known name: give 'default', 'hmf' or a file that exists "
+            "(.npz, or text with columns z, M, density)"
+        )
+
+
 def load_prior(options: PriorOptions) -> MassPrior:
     """The prior that the options name; mass definitions are kept as they are told."""
+    from massmap_jax.prior import MassPrior
+
     if options.source == "default":
         prior = replace(MassPrior.default(), support=options.support)
     elif options.source == "hmf":
@@ -105,12 +141,10 @@ def load_prior(options: PriorOptions) -> MassPrior:
 
 
 def _prior_from_file(options: PriorOptions) -> MassPrior:
+    from massmap_jax.prior import MassPrior
+
+    _check_prior_file(options.source)
     path = Path(options.source)
-    if not path.exists():
-        raise MassmapError(
-            f"prior {options.source!r} is no file and no known name: give 'default', 'hmf' or a file that exists "
-            "(.npz, or text with columns z, M, density)"
-        )
     if path.suffix == ".npz":
         return MassPrior.load(path)
     try:
@@ -133,19 +167,17 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
 
 def load_relation(options: JobOptions, key, prior: MassPrior) -> MassLuminosityRelation:
     """The relation that the options name: a preset (draws), "identity", or a file of draws."""
+    from massmap_jax.relation import MassLuminosityRelation
+
     name = options.relation
     if name == "identity":
-        if not (np.isfinite(options.pivot) and options.pivot > 0):
-            raise MassmapError(f"pivot is {options.pivot:g}: it must be a positive mass in Msun")
+        _check_pivot(options.pivot)
         return MassLuminosityRelation.identity(pivot=options.pivot, mass_definition=prior.mass_definition)
     if name in PRESETS:
         if options.num_relation_draws < 1:
             raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
         return MassLuminosityRelation.preset_draws(name, key, options.num_relation_draws)
-    if not Path(name).exists():
-        raise MassmapError(
-            f"relation {name!r} is not found: give a file that exists, or one of fit, {', '.join(PRESETS)}, identity"
-        )
+    _check_relation_file(name)
     from massmap_jax.relation_posterior import RelationPosterior
 
     if RelationPosterior.is_saved(name):
@@ -165,4 +197,8 @@ def check_definitions(prior: MassPrior, relation) -> None:
 
 
 def selection_of(options: JobOptions):
-    return None if options.flux_limit is None else FluxLimit(options.flux_limit)
+    if options.flux_limit is None:
+        return None
+    from massmap_jax.selection import FluxLimit
+
+    return FluxLimit(options.flux_limit)

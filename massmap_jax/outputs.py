@@ -1,5 +1,7 @@
 """The folder of a run: tables, map, figures and run.json, and whether an earlier one may be replaced."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -8,22 +10,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 import massmap_jax
-from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import count
-from massmap_jax.job import Clock, FitResult, JobResult
-from massmap_jax.maps import MassMap
 from massmap_jax.options import JobOptions, selection_of
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation import MassLuminosityRelation
-from massmap_jax.selection import NoSelection
 from massmap_jax.writers import write_table
 
 if TYPE_CHECKING:
+    from massmap_jax.catalogue import HaloCatalogue
+    from massmap_jax.clock import Clock
+    from massmap_jax.job import FitResult, JobResult
+    from massmap_jax.maps import MassMap
+    from massmap_jax.prior import MassPrior
+    from massmap_jax.relation import MassLuminosityRelation
     from massmap_jax.relation_posterior import RelationPosterior
 
 PROGRAM = "massmap-jax"
@@ -124,6 +125,8 @@ def write_fit_outputs(
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
     """What every file of a run says of itself."""
+    from massmap_jax.selection import NoSelection
+
     return {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
@@ -139,6 +142,8 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
 
 def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
     """run.json: the answers, and what made them."""
+    import jax
+
     record = record | {
         "options": asdict(options),
         "seconds": clock.seconds,
@@ -160,13 +165,13 @@ def _write_figures(directory: Path, figures: dict) -> None:
         plt.close(figure)
 
 
-def _write_relation(directory: Path, fitted: "RelationPosterior", meta: dict) -> None:
+def _write_relation(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
     """relation.csv, the draws as `run --relation` reads them, and relation.npz, the whole of the posterior."""
     write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
     fitted.save(directory / "relation.npz")
 
 
-def _fit_record(fitted: "RelationPosterior") -> dict:
+def _fit_record(fitted: RelationPosterior) -> dict:
     return {
         "method": fitted.method,
         "objects": fitted.num_halos,

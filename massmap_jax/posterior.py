@@ -1,7 +1,6 @@
 """Halo mass posteriors of a catalogue: `mass_posterior(...) -> MassPosterior`."""
 
 from functools import partial
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -13,6 +12,7 @@ from jaxtyping import Array
 from massmap_jax import halos as _halos
 from massmap_jax import panels
 from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.choices import RelationFrom, check_relation_from_known
 from massmap_jax.data_term import TabulatedTerm
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, describe_all, summary_lines
@@ -20,8 +20,6 @@ from massmap_jax.likelihood import METHODS, SAMPLED_METHODS, effective_sample_si
 from massmap_jax.prior import MassPrior
 from massmap_jax.selection import NoSelection
 
-RelationFrom = Literal["this_catalogue", "other_data", "fixed_draws"]
-RELATION_FROM = ("this_catalogue", "other_data", "fixed_draws")
 # Above this much posterior mass beyond the prior's table a row is flagged EDGE.
 EDGE_LIMIT = 0.01
 _SUMMARIES = ("mean", "sd", "mode", "mean_mass", "log_evidence", "edge_mass", "information_bits", "ess", "pareto_k")
@@ -340,8 +338,8 @@ def check_relation_from(relation, relation_from: RelationFrom | None) -> Relatio
             "inferred with these objects), 'other_data' (external draws that the objects may update) or 'fixed_draws' "
             "(external draws that they may not)"
         )
-    if relation_from is not None and relation_from not in RELATION_FROM:
-        raise MassmapError(f"relation_from {relation_from!r} is not known: give one of {', '.join(RELATION_FROM)}")
+    if relation_from is not None:
+        check_relation_from_known(relation_from)
     return relation_from
 
 

@@ -4,7 +4,7 @@ ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z), scatter S in ln L. 
 batch of draws of the same class with log weights, so one draw and a posterior are used alike.
 """
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from massmap_jax.choices import PRESETS, RelationPreset
 from massmap_jax.data_term import GaussianTerm
 from massmap_jax.errors import MassmapError
 
@@ -26,29 +27,6 @@ class Relation(Protocol):
     def mean_ln_lum(self, ln_mass, z): ...
 
     def scatter_ln_lum(self, ln_mass, z): ...
-
-
-class RelationPreset(NamedTuple):
-    """Independent normal beliefs about the parameters, with where they come from."""
-
-    mean: dict[str, float]
-    sd: dict[str, float]
-    lum_unit: str
-    mass_definition: str
-    source: str
-
-
-PRESETS = {
-    # Natural logs, luminosity in the authors' own unit. Very probably log10/dex figures read as natural logs: use it
-    # with the 2017 mocks, not as a measured relation.
-    "bigmali2017": RelationPreset(
-        mean={"alpha1": 10.709, "alpha2": 0.359, "alpha3": 2.35e14, "alpha4": 1.10, "scatter": 0.155},
-        sd={"alpha1": 0.022, "alpha2": 0.009, "alpha3": 0.0, "alpha4": 0.06, "scatter": 0.0009},
-        lum_unit="bigmali2017 luminosity unit",
-        mass_definition="unknown",
-        source="github.com/davidthomas5412/BigMaLI (2017)",
-    ),
-}
 
 
 class MassLuminosityRelation(eqx.Module):

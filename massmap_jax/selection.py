@@ -16,6 +16,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
+from massmap_jax.choices import check_flux_limit
 from massmap_jax.errors import MassmapError
 
 # Panels over the prior's masses, at most, for the integral over mass in A.
@@ -54,8 +55,7 @@ class FluxLimit(eqx.Module):
     ln_lum_min: Float[Array, ""]
 
     def __init__(self, lum_min: float):
-        if not (np.ndim(lum_min) == 0 and np.isfinite(lum_min) and lum_min > 0):
-            raise MassmapError(f"the flux limit is {lum_min}: give one positive luminosity in the catalogue's unit")
+        check_flux_limit(lum_min)
         self.ln_lum_min = np.log(np.float64(lum_min))
 
     def log_prob(self, ln_lum_obs, z):

@@ -18,10 +18,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -245,7 +244,7 @@ class _Run:
         catalogue = read_catalogue(table, need_usable=False, **self.mapping)
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
             # Row numbers of the whole catalogue, not of the chunk.
-            catalogue = eqx.tree_at(lambda c: c.ids, catalogue, self.rows_read + np.arange(len(catalogue)))
+            catalogue = replace(catalogue, ids=self.rows_read + np.arange(len(catalogue)))
         self.rows_read += len(catalogue)
         return catalogue
 
