@@ -14,8 +14,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array
 
+from massmap_jax import devices, panels
 from massmap_jax import halos as _halos
-from massmap_jax import panels
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
@@ -263,7 +263,7 @@ def _draw_masses(halos, prior, relation, key, chunk_size):
     return _halos.run(kernel, halos, prior, relation, chunk_size)
 
 
-@partial(jax.jit, static_argnames=("num_panels", "wide", "kind"))
+@devices.over_halos("halos", "low", "high", static=("num_panels", "wide", "kind"))
 def _evidence_chunk(halos, low, high, prior, relation, selection, **group):
     """ln Z / A of each object under each draw; (halo, draw)."""
     settings = {"method": "analytic", "normalise": True, "num_lum": 1, **group}
