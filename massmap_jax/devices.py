@@ -17,6 +17,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from massmap_jax.errors import MassmapError
+
 HALO = P("halo")
 # Chunks started before the result of the first is fetched: one computes while another is copied.
 _AHEAD = 1
@@ -52,6 +54,18 @@ def free_bytes() -> int | None:
     if not all(s and "bytes_limit" in s for s in stats):
         return None
     return min(s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats)
+
+
+def need_gpu() -> None:
+    """Make GPUs the devices that compute, before any has; an error where JAX finds none."""
+    if jax.config.jax_platforms not in (None, "", "cuda", "rocm", "gpu"):
+        jax.config.update("jax_platforms", "")  # an option that is given outranks JAX_PLATFORMS in the environment
+    found = jax.default_backend()
+    if found != "gpu":
+        raise MassmapError(
+            f"device 'gpu' is asked for and JAX finds only {found}: use device='cpu', or install JAX for this "
+            "machine's GPU (pip install 'jax[cuda13]' for NVIDIA)"
+        )
 
 
 def everywhere(tree):

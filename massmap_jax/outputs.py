@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 import massmap_jax
+from massmap_jax import devices
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import count
@@ -143,7 +144,7 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
         "options": asdict(options),
         "seconds": clock.seconds,
         "versions": versions(),
-        "device": str(jax.devices()[0]),
+        "device": devices.describe(),
         "float64": bool(jax.config.jax_enable_x64),
     }
     (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")

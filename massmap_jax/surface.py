@@ -66,7 +66,8 @@ _AXIS_PROBES, _PROBES = 1024, 4096
 _TARGET = 1.3
 _ROUNDS = 6
 _MOST_BUCKETS = 16_384
-_CHUNK = 65_536
+# Objects of a call and device. A GPU waits for transfers, which are the faster the larger they are.
+_CHUNK, _CHUNK_GPU = 2**16, 2**20
 # An object on the border of the range may round to beyond it.
 _ROUNDING = 1e-3
 
@@ -261,7 +262,8 @@ class PosteriorSurface(eqx.Module):
         lattice = jax.tree.map(lambda a: a if a.dtype == np.int32 else np.float32(a), self.lattice)
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
         lattice, values = devices.everywhere((lattice, values))
-        share = min(_CHUNK, -(-number // (1024 * devices.count())) * 1024)
+        most = _CHUNK if devices.platform() == "cpu" else _CHUNK_GPU
+        share = min(most, -(-number // (1024 * devices.count())) * 1024)
         size = share * devices.count()
         logit = tuple(name == "edge_mass" for name in self.names)
 

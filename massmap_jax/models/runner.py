@@ -30,7 +30,8 @@ from massmap_jax.posterior import RelationFrom, check_relation_from, flag_outsid
 from massmap_jax.prior import MassPrior
 from massmap_jax.selection import NoSelection
 
-_CHUNK = 4096
+# Halos per chunk at most, on a CPU and on a GPU; on a CPU, draws of a chunk.
+_CHUNK, _CHUNK_GPU = 4096, 2**16
 _DRAWS_PER_CHUNK = 2**22
 
 
@@ -151,7 +152,7 @@ def sample_halo_masses(
     selection = NoSelection() if selection is None else selection
     levels = np.asarray(quantile_levels, dtype=np.float64)
     number, per_halo = len(catalogue), num_chains * num_samples
-    chunk_size = chunk_size or int(np.clip(_DRAWS_PER_CHUNK // per_halo, 16, _CHUNK))
+    chunk_size = chunk_size or _auto_chunk(per_halo, relation.num_draws)
     chunk_size = min(chunk_size, 16 * -(-len(objects) // (16 * devices.count()))) * devices.count()
 
     names = ("mean", "sd", "mean_mass", "r_hat", "ess")
@@ -190,6 +191,16 @@ def sample_halo_masses(
         num_chains=num_chains,
         **columns,
     )
+
+
+def _auto_chunk(draws: int, relation_draws: int) -> int:
+    """Halos per chunk and device, for so many draws of each: by the memory that is free where the device knows it."""
+    free = devices.free_bytes()
+    if free is None:
+        return int(np.clip(_DRAWS_PER_CHUNK // draws, 16, _CHUNK))
+    # Copies of the draws and of the mixture's terms, in two chunks under way.
+    numbers = 2 * (4 * draws + 8 * relation_draws)
+    return int(np.clip(free // (2 * numbers * jnp.zeros(()).dtype.itemsize), 16, _CHUNK_GPU))
 
 
 @devices.over_halos("objects", static=("settings",), out=(P(None, None, "halo"), devices.HALO))
