@@ -41,6 +41,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 Seed = Annotated[int, typer.Option("--seed", help="Random seed, written to every output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No summary on stdout.")]
 Precision = Annotated[str, typer.Option("--precision", help="float32 or float64 on the device.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, gpu, or auto: what JAX finds. All of the kind are used.")]
 
 
 @app.command(epilog=EXAMPLES_RUN)
@@ -110,6 +111,7 @@ def run(
     format: Annotated[str, typer.Option(help="Table: parquet, fits, csv or ecsv.")] = "parquet",
     seed: Seed = 0,
     precision: Precision = "float32",
+    device: Device = "auto",
     quiet: Quiet = False,
 ):
     """Masses and mass map of a catalogue, into a new folder.
@@ -118,7 +120,7 @@ def run(
     relation.npz. Rows that cannot be used stay, with NaN and a flag.
     """
     given = dict(locals())
-    start_jax(precision)
+    start_jax(precision, device)
     from massmap_jax.outputs import check_output
 
     check_output(out, overwrite, catalogue)
@@ -151,7 +153,7 @@ def fit(**given):
         massmap-jax fit clusters.fits --out fit --lum L500 --z z --flux-limit 1.5
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
-    start_jax(given["precision"])
+    start_jax(given["precision"], given["device"])
     from massmap_jax.clock import Clock
     from massmap_jax.outputs import check_output, write_fit_outputs
     from massmap_jax.writers import atomic_directory
@@ -224,7 +226,7 @@ def stream(**given):
         massmap-jax stream survey/ --out masses --lum L500 --z z --relation fit/relation.npz
         --relation-from this_catalogue --float32
     """
-    start_jax(given["precision"])
+    start_jax(given["precision"], given["device"])
     from massmap_jax.options import JobOptions, PriorOptions
     from massmap_jax.stream import DEFAULT_COLUMNS, StreamOptions
     from massmap_jax.stream import stream as run_stream
@@ -324,6 +326,7 @@ def demo(
     seed: Seed = 0,
     overwrite: Overwrite = False,
     precision: Precision = "float32",
+    device: Device = "auto",
     quiet: Quiet = False,
 ):
     """The main job on an embedded simulated field, truth beside it: relation fitted, masses, map, figures.
@@ -332,7 +335,7 @@ def demo(
 
         massmap-jax demo --out demo
     """
-    start_jax(precision)
+    start_jax(precision, device)
     from massmap_jax.options import JobOptions, PriorOptions, check_options
     from massmap_jax.outputs import check_output
 
@@ -433,11 +436,13 @@ def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masse
     typer.echo(describe_path(path))
 
 
-def start_jax(precision: str) -> None:
-    """Settings a program may make and a library may not: precision, compilation cache, no windows, no warnings.
+def start_jax(precision: str, device: str = "auto") -> None:
+    """Settings a program may make and a library may not: precision, device, compilation cache; no windows.
 
     JAX itself is left to whoever needs it first.
     """
+    if device not in ("auto", "cpu", "gpu"):
+        raise MassmapError(f"device {device!r} is not known: give auto, cpu or gpu")
     if precision not in ("float32", "float64"):
         raise MassmapError(f"precision {precision!r} is not known: give float32 or float64")
     import warnings
@@ -450,6 +455,12 @@ def start_jax(precision: str) -> None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         _set_jax("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
         _set_jax("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if device == "cpu":
+        _set_jax("jax_platforms", "cpu")
+    elif device == "gpu":
+        from massmap_jax.devices import need_gpu
+
+        need_gpu()
 
 
 def _set_jax(name: str, value) -> None:

@@ -5,8 +5,6 @@ range of its posterior, evaluates prior x likelihood for every relation draw in 
 with the weights asked for. `posterior` reads summaries off the result, `mass_map` draws from single draws of it.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import equinox as eqx
@@ -15,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from massmap_jax import panels
+from massmap_jax import devices, panels
 from massmap_jax.catalogue import NOISE_KINDS
 from massmap_jax.data_term import TabulatedTerm
 from massmap_jax.errors import MassmapError
@@ -29,8 +27,11 @@ _WIDE_PANELS = 128
 _PAD_PANELS, _PAD = 8, 3.0
 # In cells wider than this the kinks of ln p at the mass nodes matter; errors fall with the square of the panels.
 _COARSE_CELL = 0.15
-# Numbers in one block of draws at the panel nodes of a chunk, such that it stays in cache (CPU) or memory (GPU).
-_SCALARS_PER_CHUNK = {"cpu": 2**21, "gpu": 2**28}
+# Numbers in one block of draws at the panel nodes of a chunk, such that it stays in cache (CPU).
+_SCALARS_PER_CHUNK = 2**21
+# Arrays of that size alive at once: 2 for "analytic", 10 for sampled methods, 67 for "quadrature" (measured on CPU), in
+# each of two chunks under way.
+_ARRAYS_ALIVE = 2 * 64
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
 
@@ -88,7 +89,7 @@ def is_gaussian(halos: Halos, relation) -> np.ndarray:
     return (halos.kind == _LOGNORMAL) & plain
 
 
-@jax.jit
+@devices.over_halos("halos")
 def ranges(halos: Halos, prior: MassPrior, relation):
     """Range of each posterior over all draws: low, high, and the shortest range of an extreme draw; (halo,) each."""
 
@@ -244,8 +245,12 @@ def _gaussian_beyond(halo: Halos, relation, prior_rows, prior: MassPrior):
 
 
 def auto_chunk(relation) -> int:
-    """Objects per chunk such that one block of draws at the panel nodes stays in cache (CPU) or memory (GPU)."""
-    budget = _SCALARS_PER_CHUNK.get(jax.default_backend(), 2**21)
+    """Objects per chunk and device such that one block of draws at the panel nodes stays in cache (CPU), or all that
+    is alive at once in the memory that is free (GPU)."""
+    free = devices.free_bytes()
+    budget = _SCALARS_PER_CHUNK
+    if free is not None:
+        budget = max(free, 1) / (_ARRAYS_ALIVE * jnp.zeros(()).dtype.itemsize)
     block = min(DRAW_BLOCK, relation.num_draws)
     per_halo = block * panels.BASE_PANELS * panels.NODES
     return int(2 ** np.clip(np.floor(np.log2(budget / per_halo)), 4, 16))
@@ -315,26 +320,19 @@ def run(kernel, halos: Halos, prior: MassPrior, relation, chunk_size: int):
 
 
 def in_chunks(function, rows: np.ndarray, chunk_size: int):
-    """Outputs of `function(rows)` on the host, chunk by chunk; the last chunk is padded by repeating its last row."""
-    for start in range(0, rows.size, chunk_size):
-        chunk = rows[start : start + chunk_size]
-        padded = np.concatenate([chunk, np.full(chunk_size - chunk.size, chunk[-1])])
-        yield jax.tree.map(lambda a, n=chunk.size: np.asarray(a)[:n], function(padded))
+    """Outputs of `function(rows)` on the host, chunk by chunk: `chunk_size` objects for each device, the last chunk
+    padded by repeating its last row. The next chunk computes while one is copied to the host."""
+    size = chunk_size * devices.count()
+    starts = range(0, rows.size, size)
 
-
-def in_threads(work, starts) -> None:
-    """Chunks side by side: one compiled chunk keeps about one core busy. An interrupt drops the chunks not begun."""
-    if len(starts) == 1 or jax.default_backend() != "cpu":
+    def started():
         for start in starts:
-            work(start)
-        return
-    work(starts[0])  # compiles once, before the threads ask for it
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
-    try:
-        for done in [pool.submit(work, start) for start in starts[1:]]:
-            done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            chunk = rows[start : start + size]
+            yield function(np.concatenate([chunk, np.full(size - chunk.size, chunk[-1])]))
+
+    for start, outputs in zip(starts, devices.fetched(started()), strict=True):
+        number = min(size, rows.size - start)
+        yield jax.tree.map(lambda a, n=number: a[:n], outputs)
 
 
 def check_noise(halos: Halos, relation, method: str, prior: MassPrior) -> None:

@@ -5,7 +5,6 @@ every halo's mass from its posterior under that relation. (Adding up draws from 
 would make the error of a sum of N halos too small, by 10 times for 10^5 of them.) The map holds catalogued mass only.
 """
 
-from functools import partial
 from typing import Literal
 
 import equinox as eqx
@@ -15,6 +14,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array
 
+from massmap_jax import devices
 from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
@@ -277,7 +277,7 @@ def pick(key, relation, num_draws):
     return relation.draw(np.minimum(index, cumulative.size - 1))
 
 
-@partial(jax.jit, static_argnames=("num_panels", "wide", "kind"))
+@devices.over_halos("halos", "low", "high", static=("num_panels", "wide", "kind"))
 def _evidence_chunk(halos, low, high, prior, relation, selection, **group):
     """ln Z / A of each object under each draw; (halo, draw)."""
     settings = {"method": "analytic", "normalise": True, "num_lum": 1, **group}

@@ -9,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Literal
 
 import equinox as eqx
@@ -19,8 +18,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
+from massmap_jax import devices, panels
 from massmap_jax import halos as _halos
-from massmap_jax import panels
 from massmap_jax.prior import MassPrior
 from massmap_jax.quantile_table import QuantileTable, width_range
 
@@ -74,14 +73,15 @@ class MassDraws:
         return True
 
     def _look_up(self, halos, rows):
-        size = int(2 ** np.clip(np.floor(np.log2(_LOOKUPS / self.num_draws)), 4, 16))
+        size = int(2 ** np.clip(np.floor(np.log2(_LOOKUPS / self.num_draws)), 4, 16)) * devices.count()
         # On the device once, not with every chunk.
         table = eqx.tree_at(lambda t: t.values, self.table, jnp.asarray(self.table.values))
+        common = devices.everywhere((table, self.relations, self.key))
 
         def work(start):
             chunk = rows[start : start + size]
             padded = np.concatenate([chunk, np.full(size - chunk.size, chunk[-1])])
-            return chunk, np.asarray(_looked_up(halos.take(padded), table, self.relations, self.key))[: chunk.size]
+            return chunk, np.asarray(_looked_up(halos.take(padded), *common))[: chunk.size]
 
         yield from _ahead(work, range(0, rows.size, size))
 
@@ -98,7 +98,7 @@ class MassDraws:
 
 def _ahead(work, starts):
     """Outputs of `work` in order, a chunk for each core under way: one compiled chunk keeps about one core busy."""
-    cores = os.cpu_count() or 1
+    cores = os.cpu_count() or 1 if (devices.platform(), devices.count()) == ("cpu", 1) else 2
     with ThreadPoolExecutor(cores) as pool:
         pending = deque()
         try:
@@ -112,7 +112,7 @@ def _ahead(work, starts):
             pool.shutdown(cancel_futures=True)
 
 
-@jax.jit
+@devices.over_halos("halos")
 def _looked_up(halos, table: QuantileTable, relations, key) -> Float[Array, "halo draw"]:
     def one(halo):
         scores = _halos.base_normals(key, halo.id_hash, relations.log_weight.shape)
@@ -122,7 +122,7 @@ def _looked_up(halos, table: QuantileTable, relations, key) -> Float[Array, "hal
     return jax.vmap(one)(jax.tree.map(jnp.asarray, halos))
 
 
-@partial(jax.jit, static_argnames=("num_panels", "wide", "kind"))
+@devices.over_halos("halos", "low", "high", static=("num_panels", "wide", "kind"))
 def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kind):
     """One ln M per halo and map draw, each from the posterior under that map draw's relation; (halo, map draw)."""
     norm = prior.norm_coefficients()

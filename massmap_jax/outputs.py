@@ -144,11 +144,13 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
     """run.json: the answers, and what made them."""
     import jax
 
+    from massmap_jax import devices
+
     record = record | {
         "options": asdict(options),
         "seconds": clock.seconds,
         "versions": versions(),
-        "device": str(jax.devices()[0]),
+        "device": devices.describe(),
         "float64": bool(jax.config.jax_enable_x64),
     }
     (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")

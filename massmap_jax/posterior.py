@@ -9,8 +9,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array
 
+from massmap_jax import devices, panels
 from massmap_jax import halos as _halos
-from massmap_jax import panels
 from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from_known
 from massmap_jax.data_term import TabulatedTerm
@@ -237,7 +237,7 @@ def mass_posterior(
         analytic integral, interpolated (`surface.PosteriorSurface`, to 1 % of the posterior sd), which pays from some
         10^5 objects on. CDFs, densities and draws of the result are integrated.
     key : for the sampled methods; randomness is keyed per object id.
-    chunk_size : objects per compiled call; the answer does not depend on it. None: from a memory budget.
+    chunk_size : objects per compiled call and device; the answer does not depend on it. None: from a memory budget.
     quantile_levels : CDF levels in (0, 1) to keep.
     num_lum_draws : luminosity samples per relation draw (sampled methods).
     selection : which objects are in the catalogue (`selection.NoSelection()`); it enters the Z_k weights only.
@@ -401,16 +401,19 @@ def _run(halos, prior, relation, selection, key, chunk_size, *, request, argumen
     key = jax.random.key(0) if key is None else key  # unused by the methods that need none
     key_sample = static.pop("key_sample", None)
     keys = (key, key if key_sample is None else key_sample)
+    common = devices.everywhere((shared, prior, relation, selection, keys))
 
     def kernel(i, low, high, **group):
         own = tuple(a[i] for a in arguments)
-        inputs = (halos.take(i), low, high, own, shared, prior, relation, selection, keys)
-        return _posterior_chunk(*inputs, request=request, **group, **static)
+        return _posterior_chunk(halos.take(i), low, high, own, *common, request=request, **group, **static)
 
     return _halos.run(kernel, halos, prior, relation, chunk_size)
 
 
-@partial(jax.jit, static_argnames=("request", "method", "kind", "normalise", "wide", "num_panels", "num_lum", "size"))
+@devices.over_halos(
+    *("halos", "low", "high", "arguments"),
+    static=("request", "method", "kind", "normalise", "wide", "num_panels", "num_lum", "size"),
+)
 def _posterior_chunk(
     halos,
     low,

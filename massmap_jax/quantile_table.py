@@ -19,8 +19,8 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline
 
+from massmap_jax import devices, panels
 from massmap_jax import halos as _halos
-from massmap_jax import panels
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 
@@ -74,7 +74,7 @@ class QuantileTable(eqx.Module):
         direct = MassLuminosityRelation.identity().as_batch()  # x and w are themselves the luminosity and its error
 
         def kernel(i, low, high, *, num_panels, **_):
-            return _scores_to_masses(halos.take(i), low, high, prior, num_panels)
+            return _scores_to_masses(halos.take(i), low, high, prior, num_panels=num_panels)
 
         exact, fine = (np.linspace(-_MOST_SCORE, _MOST_SCORE, n) for n in (_EXACT_SCORES, _SCORES))
         for rows, ln_mass in _halos.run(kernel, halos, prior, direct, _CHUNK):
@@ -177,8 +177,8 @@ def _lower_node(place, size):
     return node, beyond, (beyond >= -1e-3) & (beyond <= 1 + 1e-3)
 
 
-@eqx.filter_jit
-def _scores_to_masses(halos, low, high, prior, num_panels):
+@devices.over_halos("halos", "low", "high", static=("num_panels",))
+def _scores_to_masses(halos, low, high, prior, *, num_panels):
     """Exact ln M at the table's scores, of objects whose luminosity is their mass; (halo, score)."""
     norm = prior.norm_coefficients()
     scores = jnp.linspace(-_MOST_SCORE, _MOST_SCORE, _EXACT_SCORES)

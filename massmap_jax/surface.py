@@ -20,7 +20,6 @@ import dataclasses
 import json
 import zipfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from massmap_jax import devices
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.halos import in_threads
 from massmap_jax.posterior import RelationFrom, check_relation_from, mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
@@ -67,7 +66,8 @@ _AXIS_PROBES, _PROBES = 1024, 4096
 _TARGET = 1.3
 _ROUNDS = 6
 _MOST_BUCKETS = 16_384
-_CHUNK = 65_536
+# Objects of a call and device. A GPU waits for transfers, which are the faster the larger they are.
+_CHUNK, _CHUNK_GPU = 2**16, 2**20
 # An object on the border of the range may round to beyond it.
 _ROUNDING = 1e-3
 
@@ -261,7 +261,10 @@ class PosteriorSurface(eqx.Module):
             return out
         lattice = jax.tree.map(lambda a: a if a.dtype == np.int32 else np.float32(a), self.lattice)
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
-        size = min(_CHUNK, -(-number // 1024) * 1024)
+        lattice, values = devices.everywhere((lattice, values))
+        most = _CHUNK if devices.platform() == "cpu" else _CHUNK_GPU
+        share = min(most, -(-number // (1024 * devices.count())) * 1024)
+        size = share * devices.count()
         logit = tuple(name == "edge_mass" for name in self.names)
 
         def work(start):
@@ -269,9 +272,10 @@ class PosteriorSurface(eqx.Module):
             short = size - part[0].size
             if short:
                 part = [np.pad(a, (0, short), mode="edge") for a in part]
-            out[start : start + size] = np.asarray(_interpolate(lattice, values, *part, logit))[: size - short]
+            found = _interpolate(lattice, values, *part, logit=logit)
+            out[start : start + size] = np.asarray(found)[: size - short]
 
-        in_threads(work, range(0, number, size))
+        devices.in_threads(work, range(0, number, size))
         if "log_evidence" in self.names and not isinstance(self.selection, NoSelection):
             out[:, self.names.index("log_evidence")] += np.asarray(self.selection.log_prob(*objects[:2]))
         return out
@@ -454,8 +458,8 @@ def _anywhere(lattice: Lattice) -> Float[np.ndarray, "3 n"]:
     return ends * np.where(extreme, np.round(share), share)
 
 
-@partial(jax.jit, static_argnames="logit")
-def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, logit):
+@devices.over_halos("ln_lum", "z", "sigma", static=("logit",))
+def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
     """Linear interpolation along each axis; (n, column). `logit`: which columns are tabulated as such."""
     z_nodes, t_nodes, w_nodes = lattice.z, lattice.t, lattice.ln_width
     buckets = lattice.bucket.shape[0]

@@ -17,6 +17,7 @@ SLOWEST = (
     "test_mcmc.py",
     "test_posterior.py",
     "test_models.py",
+    "test_devices.py",
     "test_core_without_extras.py",
     "test_mixtures.py",
     "test_plot.py",

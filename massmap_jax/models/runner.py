@@ -13,15 +13,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import NUTS
 from numpyro.infer.mcmc import MCMCKernel
 
+from massmap_jax import devices
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE, Flag, summary_lines
-from massmap_jax.halos import in_threads
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import Objects
@@ -29,7 +30,8 @@ from massmap_jax.posterior import RelationFrom, check_relation_from, flag_outsid
 from massmap_jax.prior import MassPrior
 from massmap_jax.selection import NoSelection
 
-_CHUNK = 4096
+# Halos per chunk at most, on a CPU and on a GPU; on a CPU, draws of a chunk.
+_CHUNK, _CHUNK_GPU = 4096, 2**16
 _DRAWS_PER_CHUNK = 2**22
 
 
@@ -131,7 +133,7 @@ def sample_halo_masses(
     key : a halo's chains depend on it and on the halo's id, not on row order, subset or chunk.
     relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
     num_warmup, num_samples, num_chains : transitions of each chain, and chains of each halo.
-    chunk_size : halos per compiled call; memory is proportional to it, the answer does not depend on it.
+    chunk_size : halos per compiled call and device; memory is proportional to it, the answer does not depend on it.
     kernel : potential_fn -> NumPyro kernel; potential_fn takes one number. Give a named function: each new one
         compiles again.
     keep_draws : keep every draw, 4 bytes each.
@@ -150,19 +152,19 @@ def sample_halo_masses(
     selection = NoSelection() if selection is None else selection
     levels = np.asarray(quantile_levels, dtype=np.float64)
     number, per_halo = len(catalogue), num_chains * num_samples
-    chunk_size = chunk_size or int(np.clip(_DRAWS_PER_CHUNK // per_halo, 16, _CHUNK))
-    chunk_size = min(chunk_size, 16 * -(-len(objects) // 16))
+    chunk_size = chunk_size or _auto_chunk(per_halo, relation.num_draws)
+    chunk_size = min(chunk_size, 16 * -(-len(objects) // (16 * devices.count()))) * devices.count()
 
     names = ("mean", "sd", "mean_mass", "r_hat", "ess")
     columns = {name: np.full(number, np.nan) for name in names}
     quantiles, divergences = np.full((number, levels.size), np.nan), np.zeros(number, dtype=np.int64)
     draws = np.full((number, num_chains, num_samples), np.nan, dtype=np.float32) if keep_draws else None
-    arguments = jax.tree.map(jnp.asarray, (prior, relation.as_batch(), selection))
+    arguments = devices.everywhere((*jax.tree.map(jnp.asarray, (prior, relation.as_batch(), selection)), key))
 
     def work(start):
         chosen = np.arange(start, min(start + chunk_size, len(objects)))
         padded = np.concatenate([chosen, np.full(chunk_size - chosen.size, chosen[-1])])
-        ln_mass, diverging = _sample_chunk(objects.take(padded).on_device(), *arguments, key, settings)
+        ln_mass, diverging = _sample_chunk(objects.take(padded).on_device(), *arguments, settings=settings)
         ln_mass = np.asarray(ln_mass, dtype=np.float64)[..., : chosen.size]
         place = rows[chosen]
         for name, values in zip(names, _summaries(ln_mass), strict=True):
@@ -173,7 +175,7 @@ def sample_halo_masses(
             draws[place] = ln_mass.transpose(2, 0, 1)
         watch(f"NUTS for each object: {np.isfinite(columns['mean']).sum():,} of {len(objects):,}")
 
-    in_threads(work, range(0, len(objects), chunk_size))
+    devices.in_threads(work, range(0, len(objects), chunk_size))
     flag = flag_outside_prior(catalogue, prior)
     flag[((flag & UNUSABLE) == 0) & ~np.isfinite(columns["mean"])] |= Flag.NO_SUPPORT
     return HaloMassSamples(
@@ -191,8 +193,18 @@ def sample_halo_masses(
     )
 
 
-@partial(jax.jit, static_argnames="settings")
-def _sample_chunk(objects: Objects, prior, relation, selection, key, settings: _Settings):
+def _auto_chunk(draws: int, relation_draws: int) -> int:
+    """Halos per chunk and device, for so many draws of each: by the memory that is free where the device knows it."""
+    free = devices.free_bytes()
+    if free is None:
+        return int(np.clip(_DRAWS_PER_CHUNK // draws, 16, _CHUNK))
+    # Copies of the draws and of the mixture's terms, in two chunks under way.
+    numbers = 2 * (4 * draws + 8 * relation_draws)
+    return int(np.clip(free // (2 * numbers * jnp.zeros(()).dtype.itemsize), 16, _CHUNK_GPU))
+
+
+@devices.over_halos("objects", static=("settings",), out=(P(None, None, "halo"), devices.HALO))
+def _sample_chunk(objects: Objects, prior, relation, selection, key, *, settings: _Settings):
     """Draws of ln M (chain, sample, halo) and divergent transitions (halo,) of one chunk."""
     norm = prior.norm_coefficients()
 

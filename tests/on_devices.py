@@ -1,0 +1,104 @@
+"""Masses, evidences, a map, chains and a posterior surface on a number of CPU devices, in float64, into an .npz.
+
+    python on_devices.py NUMBER OUT.npz [maps] [chains]
+
+Run by test_devices.py, as a program of its own: the number of devices is fixed when JAX starts. Chunks are small, and
+do not divide the number of objects, so that every device gets several, and padding.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+NUMBER = int(sys.argv[1])
+os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={NUMBER}"
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+import massmap_jax as mm  # noqa: E402
+from massmap_jax import devices, halos, maps  # noqa: E402
+from massmap_jax.models.runner import sample_halo_masses  # noqa: E402
+from massmap_jax.pixels import PixelGrid  # noqa: E402
+from massmap_jax.surface import SUMMARIES, Lattice, PosteriorSurface, Range  # noqa: E402
+
+HALOS, CHUNK = 91, 4
+FIXED = {"relation_from": "fixed_draws", "chunk_size": CHUNK}
+
+
+class Walk(NamedTuple):
+    """A Metropolis kernel with NumPyro's methods, and little to compile."""
+
+    potential_fn: Callable
+    sample_field = "place"
+
+    class State(NamedTuple):
+        place: jax.Array
+        key: jax.Array
+
+    def init(self, key, num_warmup, place, args, kwargs):
+        return self.State(place, key)
+
+    def sample(self, state, args, kwargs):
+        key, key_step, key_accept = jax.random.split(state.key, 3)
+        new = state.place + 1.5 * jax.random.normal(key_step)
+        better = self.potential_fn(state.place) - self.potential_fn(new)
+        accepted = jnp.log(jax.random.uniform(key_accept)) < better
+        return self.State(jnp.where(accepted, new, state.place), key)
+
+
+def table_of_noise(prior, relation, catalogue) -> PosteriorSurface:
+    """A surface with random values: what is tested is how it is read."""
+    where = Range.of(catalogue.ln_lum_obs, catalogue.redshift, catalogue.sigma_ln_lum)
+    lattice = Lattice.of(prior, relation, where, (0.5, 0.1, 0.25))
+    values = np.random.default_rng(1).normal(size=(*lattice.shape, len(SUMMARIES))).astype(np.float32)
+    return PosteriorSurface(
+        lattice, values, prior, relation, mm.NoSelection(), {}, {}, (0.5,), "fixed_draws", names=SUMMARIES
+    )
+
+
+def main() -> None:
+    assert devices.count() == len(jax.local_devices()) == NUMBER
+    rng = np.random.default_rng(0)
+    z = rng.uniform(0.1, 2.0, HALOS)
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=np.exp(rng.normal(9.0, 0.5, HALOS)),
+        redshift=z,
+        sigma_ln_luminosity=rng.uniform(0.02, 0.4, HALOS),
+        ra=150 + rng.uniform(-0.3, 0.3, HALOS),
+        dec=2 + rng.uniform(-0.3, 0.3, HALOS),
+    )
+    prior = mm.MassPrior.default()
+    relation = mm.MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(2), 20)
+    found = {}
+
+    posterior = mm.mass_posterior(catalogue, prior, relation, **FIXED)
+    for name in ("mean", "sd", "mode", "mean_mass", "quantiles", "log_evidence", "edge_mass", "information_bits"):
+        found[f"posterior.{name}"] = getattr(posterior, name)
+    surface = table_of_noise(prior, relation, catalogue)
+    found["surface"] = surface(catalogue.ln_lum_obs, catalogue.redshift, catalogue.sigma_ln_lum)
+
+    if "maps" in sys.argv:
+        grid = PixelGrid.fit(catalogue.ra, catalogue.dec, pixel_arcmin=6.0)
+        key = jax.random.key(3)
+        image = mm.mass_map(key, catalogue, prior, relation, grid, num_draws=20, posterior=posterior, **FIXED)
+        for name in ("mean", "sampled_mean", "sd", "q16", "q84", "total_draws"):
+            found[f"map.{name}"] = getattr(image, name)
+        objects = halos.of_catalogue(catalogue, None, np.arange(HALOS))
+
+        def kernel(i, low, high, **group):
+            return maps._evidence_chunk(objects.take(i), low, high, prior, relation, mm.NoSelection(), **group)
+
+        evidence = [values for _, values in halos.run(kernel, objects, prior, relation, CHUNK)]
+        found["map.evidence"] = np.concatenate(evidence)
+    if "chains" in sys.argv:
+        options = {"num_warmup": 20, "num_samples": 400, "kernel": Walk, **FIXED}
+        found["chains.mean"] = sample_halo_masses(jax.random.key(4), catalogue, prior, relation, **options).mean
+    np.savez(sys.argv[2], **found)
+
+
+if __name__ == "__main__":
+    main()
