@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +43,7 @@ def opened(out: Path, header: dict, *, resume: bool, option: str) -> Iterator[li
 
 def total_of(lines: list[dict]) -> dict:
     """The last line, of the lines of all parts in order."""
-    flags: dict[str, int] = {}
-    for line in lines:
-        for name, rows in line["flags"].items():
-            flags[name] = flags.get(name, 0) + rows
+    flags = add_counts(line["flags"] for line in lines)
     return {
         "done": len(lines),
         "rows": sum(line["rows"] for line in lines),
@@ -149,3 +146,12 @@ def digest_of(arrays) -> str:
         else:
             digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
     return digest.hexdigest()
+
+
+def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Numbers added by name."""
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, number in one.items():
+            total[name] = total.get(name, 0) + number
+    return total

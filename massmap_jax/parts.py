@@ -10,9 +10,9 @@ import numpy as np
 import massmap_jax
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.flags import UNUSABLE, Flag, describe_all
+from massmap_jax.flags import UNUSABLE, describe_all
 from massmap_jax.outputs import PROGRAM
-from massmap_jax.posterior import MassPosterior, mass_posterior
+from massmap_jax.posterior import MassPosterior, flag_of_part, mass_posterior
 from massmap_jax.prior import MassPrior
 
 MASS_COLUMNS = (
@@ -23,8 +23,7 @@ MASS_COLUMNS = (
 
 def posterior_of_part(catalogue: HaloCatalogue, prior: MassPrior, relation, **options) -> MassPosterior | None:
     """`mass_posterior` of some rows of a catalogue; None where none of them can be used."""
-    covered = (catalogue.redshift >= prior.z_min) & (catalogue.redshift <= prior.z_max)
-    if not (catalogue.usable & covered).any():
+    if ((flag_of_part(catalogue, prior) & UNUSABLE) != 0).all():
         return None
     return mass_posterior(catalogue, prior, relation, **options)
 
@@ -33,8 +32,7 @@ def columns_of_part(catalogue: HaloCatalogue, prior: MassPrior, posterior: MassP
     """Columns (`MassPosterior.to_table`) of `posterior_of_part`'s answer: NaN and the flags that say why for None."""
     if posterior is not None:
         return posterior.to_table(keep)
-    flag = np.array(catalogue.flag, dtype=np.int32)
-    flag[(flag & UNUSABLE) == 0] |= Flag.Z_OUTSIDE_PRIOR
+    flag = flag_of_part(catalogue, prior)
     known = {"id": catalogue.ids, "ra": catalogue.ra, "dec": catalogue.dec, "z": catalogue.redshift}
     known |= {"ln_lum_obs": catalogue.ln_lum_obs, "sigma_ln_lum": catalogue.sigma_ln_lum, "flag": flag}
     nan = np.full(len(catalogue), np.nan)

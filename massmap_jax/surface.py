@@ -261,7 +261,8 @@ class PosteriorSurface(eqx.Module):
             return out
         lattice = jax.tree.map(lambda a: a if a.dtype == np.int32 else np.float32(a), self.lattice)
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
-        size = min(_CHUNK, -(-number // 1024) * 1024)
+        # A few sizes, so that parts of a catalogue share compiled code.
+        size = min(_CHUNK, 1024 << ((number - 1) // 1024).bit_length())
         logit = tuple(name == "edge_mass" for name in self.names)
 
         def work(start):
