@@ -22,6 +22,7 @@ from massmap_jax.models.field import field_model
 from massmap_jax.models.relation import start
 from massmap_jax.outputs import versions
 from massmap_jax.prior import MassPrior
+from massmap_jax.relation_data import CatalogueData
 from massmap_jax.relation_fit import _at_alpha3, covariance_of, find_maximum, fit_relation, prepare
 from massmap_jax.relation_likelihood import log_likelihood
 from massmap_jax.relation_prior import RelationPrior
@@ -45,10 +46,11 @@ def likelihood_rows(field):
     """Value and gradient at the maximum, direct and prepared, and how far they are apart over the posterior."""
     prior = RelationPrior.preset("bigmali2017")
     with jax.enable_x64(True):
-        coordinates, likelihood, best = find_maximum(field.catalogue, field.prior, prior)
-        covariance = covariance_of(best, coordinates, field.catalogue)
+        data = CatalogueData(field.catalogue, field.prior)
+        coordinates, likelihood, best = find_maximum(data, prior)
+        covariance = covariance_of(best, coordinates)
         begin = time.perf_counter()
-        fast = prepare(field.catalogue, field.prior, None, coordinates, likelihood, best, covariance)
+        fast = prepare(data, coordinates, likelihood, best, covariance)
         prepared = time.perf_counter() - begin
         root = np.linalg.cholesky(covariance)
         places = np.asarray(best.x) + 2 * np.random.default_rng(0).standard_normal((4, 4)) @ root.T

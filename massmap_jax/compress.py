@@ -50,7 +50,7 @@ def redshift_edges(redshift_nodes: np.ndarray, z_max: float) -> np.ndarray:
     return np.concatenate([*pieces, nodes[-1:]])
 
 
-def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float) -> Points:
+def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_range=None) -> Points:
     """Points that stand for these halos in every sum of a smooth F(ln L_obs, z, sigma).
 
     Parameters
@@ -58,10 +58,12 @@ def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float) -> Points:
     ln_lum_obs, sigma, z : (halo,) float64.
     redshift_nodes : (j,) of the prior.
     scatter : the least S of the relations to be evaluated: it sets the size of the boxes.
+    sigma_range : least and greatest sigma of the whole catalogue, where this is a part of one.
     """
     edges = redshift_edges(np.asarray(redshift_nodes, dtype=np.float64), float(z.max()))
-    width = LUM_BOX * np.sqrt(scatter**2 + sigma.min() ** 2)
-    one_sigma = np.ptp(sigma) == 0
+    least, greatest = (sigma.min(), sigma.max()) if sigma_range is None else sigma_range
+    width = LUM_BOX * np.sqrt(scatter**2 + least**2)
+    one_sigma = greatest == least
     parts = []
     for start in range(0, z.size, _CHUNK):
         rows = slice(start, start + _CHUNK)

@@ -164,12 +164,7 @@ class MapSums:
         self.n_outside += int((usable & (pixel < 0)).sum())
         self.n_flagged += int((~usable).sum())
         # Only occupied pixels are stored for every draw: at most one per object, however fine the grid.
-        new = np.unique(pixel[on_map])
-        new = new[self.place[new] < 0]
-        if new.size:
-            self.place[new] = self.pixels.size + np.arange(new.size)
-            self.pixels = np.concatenate([self.pixels, new])
-            self.sums = np.concatenate([self.sums, np.zeros((new.size, self.draws.num_draws))])
+        self._make_room(np.unique(pixel[on_map]))
         np.add.at(self.mean, pixel[on_map], posterior.mean_mass[on_map])
         np.add.at(self.nobj, pixel[on_map], 1.0)
         rows = np.flatnonzero(on_map)
@@ -232,6 +227,21 @@ class MapSums:
         self.n_outside, self.n_flagged = (int(n) for n in state["counts"])
         self.place = np.full(self.grid.num_pixels, -1)
         self.place[self.pixels] = np.arange(self.pixels.size)
+
+    def merge(self, other: "MapSums") -> None:
+        """Add the sums of other objects, made on the same grid with the same map draws."""
+        self._make_room(other.pixels)
+        self.sums[self.place[other.pixels]] += other.sums
+        self.mean, self.nobj = self.mean + other.mean, self.nobj + other.nobj
+        self.n_outside += other.n_outside
+        self.n_flagged += other.n_flagged
+
+    def _make_room(self, pixels: np.ndarray) -> None:
+        new = pixels[self.place[pixels] < 0]
+        if new.size:
+            self.place[new] = self.pixels.size + np.arange(new.size)
+            self.pixels = np.concatenate([self.pixels, new])
+            self.sums = np.concatenate([self.sums, np.zeros((new.size, self.draws.num_draws))])
 
 
 def _ln_shares(relation) -> np.ndarray:

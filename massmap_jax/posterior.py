@@ -345,12 +345,9 @@ def check_relation_from(relation, relation_from: RelationFrom | None) -> Relatio
 
 def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
     """The catalogue's flags, with rows beyond the prior's redshifts flagged; an error when no row is left."""
-    flag = np.array(catalogue.flag, dtype=np.int32)
-    usable = (flag & UNUSABLE) == 0
-    with np.errstate(invalid="ignore"):
-        outside = usable & ((catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max))
-    flag[outside] |= Flag.Z_OUTSIDE_PRIOR
-    if not (usable & ~outside).any():
+    flag = flag_of_part(catalogue, prior)
+    if not ((flag & UNUSABLE) == 0).any():
+        outside = (flag & Flag.Z_OUTSIDE_PRIOR) != 0
         if outside.any():
             first = int(np.argmax(outside))
             raise MassmapError(
@@ -359,6 +356,15 @@ def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray
                 "catalogue"
             )
         raise MassmapError("no usable row: " + "; ".join(summary_lines(flag)))
+    return flag
+
+
+def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """The same for a part of a catalogue, which may have no row left."""
+    flag = np.array(catalogue.flag, dtype=np.int32)
+    with np.errstate(invalid="ignore"):
+        outside = (catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max)
+    flag[outside & ((flag & UNUSABLE) == 0)] |= Flag.Z_OUTSIDE_PRIOR
     return flag
 
 

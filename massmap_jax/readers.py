@@ -147,7 +147,7 @@ def _table_in_memory(source) -> ColumnTable:
         return from_arrow(source, label)
     if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas DataFrame
         names = tuple(str(name) for name in source.columns)
-        return ColumnTable(label, names, lambda name: as_plain(source.iloc[:, names.index(name)]))
+        return ColumnTable(label, names, lambda name: _array_from_pandas(source.iloc[:, names.index(name)]))
     if isinstance(source, np.ndarray) and source.dtype.names:
         return ColumnTable(label, source.dtype.names, lambda name: as_plain(source[name]))
     if isinstance(source, dict):
@@ -157,6 +157,13 @@ def _table_in_memory(source) -> ColumnTable:
         f"a catalogue cannot be read from a {type(source).__name__}: give a path, an astropy Table, a pandas "
         "DataFrame or a dict of arrays"
     )
+
+
+def _array_from_pandas(series) -> np.ndarray:
+    """NumPy values of a Series; one that Arrow holds does not go through Python objects."""
+    if hasattr(series.dtype, "pyarrow_dtype"):
+        return _array_from_arrow(series.array.__arrow_array__())
+    return as_plain(series)
 
 
 def _from_astropy(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:

@@ -23,9 +23,9 @@ from jaxtyping import Array, Float
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import effective_sample_size, pareto_k
-from massmap_jax.posterior import lognormal_rows
 from massmap_jax.prior import MassPrior
-from massmap_jax.relation_likelihood import RelationLikelihood, ln_z_per_halo
+from massmap_jax.relation_data import CatalogueData, RelationData
+from massmap_jax.relation_likelihood import RelationLikelihood
 from massmap_jax.relation_posterior import RelationPosterior
 from massmap_jax.relation_prior import RelationPrior
 from massmap_jax.sampling import diagnostics, run_nuts
@@ -54,7 +54,8 @@ class Coordinates(eqx.Module):
     pivot_evolution: Float[Array, ""]  # ln(1 + z_pivot), or ln E
 
     @classmethod
-    def at(cls, prior: RelationPrior, centre: Float[Array, "halo"], z: Float[Array, "halo"]) -> "Coordinates":
+    def at(cls, prior: RelationPrior, centre: float, z: float) -> "Coordinates":
+        """With the pivot at a ln M and a redshift; of arrays, at their medians."""
         unit = prior.relation(prior.central() | {"alpha4": 1.0})
         evolution = np.median(np.asarray(unit.ln_evolution(z)))
         return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
@@ -179,6 +180,14 @@ def fit_relation(
     MassmapError : unknown names, no usable row, a selection that excludes an object, no maximum inside the prior, an
         importance sample with Pareto k above 0.7.
     """
+    relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
+    with jax.enable_x64(True):
+        data = CatalogueData(catalogue, prior, selection)
+    return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
+
+
+def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, num_warmup) -> RelationPrior:
+    """The relation's prior, after what no catalogue can mend was refused."""
     if method not in METHODS:
         raise MassmapError(f"fit method {method!r} is not known: give one of {', '.join(METHODS)}")
     if num_draws < 2 or num_chains < 1 or num_warmup < 1:
@@ -188,25 +197,32 @@ def fit_relation(
         raise MassmapError(
             f"{num_draws} draws are too few for diagnostics: give at least 4 for each chain (nuts) or 25 (importance)"
         )
-    key = jax.random.key(0) if key is None else key
     relation_prior = RelationPrior.of(relation_prior)
     if not relation_prior.free:
         raise MassmapError("every parameter of the relation is fixed: there is nothing to fit")
-    no_selection = selection is None or isinstance(selection, NoSelection)
     told = dict(relation_prior.labels).get("mass_definition", "unknown")
     if len({told, prior.mass_definition} - {"unknown"}) > 1:
         raise MassmapError(
             f"the relation's prior is for {told} masses and the mass prior for {prior.mass_definition}: nothing is "
             "converted, so choose a mass prior of the relation's definition"
         )
+    return relation_prior
+
+
+def fit_to(
+    data: RelationData, relation_prior: RelationPrior, method, key, num_draws, num_chains, num_warmup, watch
+) -> RelationPosterior:
+    """`fit_relation` to objects that may be in memory or not; arguments as there, after `check_fit`."""
+    key = jax.random.key(0) if key is None else key
+    prior, no_selection = data.prior, isinstance(data.selection, NoSelection)
     with jax.enable_x64(True):
         watch("finding the best relation")
-        coordinates, likelihood, best = find_maximum(catalogue, prior, relation_prior, selection)
-        covariance = covariance_of(best, coordinates, catalogue)
+        coordinates, likelihood, best = find_maximum(data, relation_prior)
+        covariance = covariance_of(best, coordinates)
         prepared = None
         if method != "laplace":
             watch("tabulating the evidence")
-            prepared = prepare(catalogue, prior, selection, coordinates, likelihood, best, covariance)
+            prepared = prepare(data, coordinates, likelihood, best, covariance)
         chains, log_weight, found = _draws(
             method, key, coordinates, prepared, best, covariance, num_draws, num_chains, num_warmup, watch
         )
@@ -214,7 +230,7 @@ def fit_relation(
         shift = None
         if no_selection:
             watch("moving the prior's lowest mass")
-            shift = _shift_with_lowest_mass(catalogue, prior, coordinates, likelihood, best)
+            shift = _shift_with_lowest_mass(prior, coordinates, likelihood, best)
         result = RelationPosterior.assemble(
             relation_prior,
             values={p: np.asarray(v).ravel() for p, v in values.items()},
@@ -224,14 +240,14 @@ def fit_relation(
             num_chains=chains.shape[0],
             method=method,
             diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
-            num_halos=int(lognormal_rows(catalogue, prior).size),
-            selection="none" if no_selection else selection.describe(),
+            num_halos=int(data.num_halos),
+            selection="none" if no_selection else data.selection.describe(),
             mass_prior=prior.description,
             mass_definition=prior.mass_definition,
             shift_if_lowest_mass_doubles=shift,
         )
     for note in result.notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)
     return result
 
 
@@ -242,22 +258,18 @@ def _at_alpha3(coordinates, chains, best, covariance):
     return coordinates.values(chains), coordinates.values(best), jacobian @ covariance @ jacobian.T
 
 
-def find_maximum(catalogue, prior, relation_prior, selection=None):
+def find_maximum(data: RelationData, relation_prior):
     """Coordinates, likelihood and maximum; compressed anew where the fit leaves its range."""
     central = relation_prior.central()
     start = relation_prior.relation(central)
     scatter = max(0.5 * central["scatter"], _LEAST_SCATTER)
-    rows = lognormal_rows(catalogue, prior)
-    centre = _centres(start, catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
-    # Where the masses can be: a wild luminosity does not move the pivot out of the table.
-    centre = np.clip(np.asarray(centre), prior.ln_mass_min, prior.ln_mass_max)
-    coordinates = Coordinates.at(relation_prior, centre, catalogue.redshift[rows])
+    coordinates = Coordinates.at(relation_prior, *data.middle(start))
     x = jax.jit(Coordinates.place)(coordinates, central)
     for _ in range(8):
-        likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=scatter)
+        likelihood = RelationLikelihood.of(data, scatter=scatter)
         best = maximise(coordinates, likelihood, x)
         if not np.isfinite(best.negative_log_density):
-            _refuse_start(catalogue, prior, selection, start)
+            data.refuse(start)
         x = best.x
         found = float(_relation_at(coordinates, x).scatter)
         if found > 1.1 * scatter or not likelihood.compressed or scatter <= _LEAST_SCATTER:
@@ -267,16 +279,11 @@ def find_maximum(catalogue, prior, relation_prior, selection=None):
 
 
 @jax.jit
-def _centres(relation, ln_lum_obs, z):
-    return relation.data_term(ln_lum_obs, 0.0, z).centre
-
-
-@jax.jit
 def _relation_at(coordinates, x):
     return coordinates.prior.relation(coordinates.values(x))
 
 
-def covariance_of(best: Maximum, coordinates: Coordinates, catalogue) -> np.ndarray:
+def covariance_of(best: Maximum, coordinates: Coordinates) -> np.ndarray:
     """Inverse Hessian at the maximum, or the sentence that says why there is none."""
     x, hessian = np.asarray(best.x), np.asarray(best.hessian)
     values = {p: float(getattr(_relation_at(coordinates, x), p)) for p in coordinates.free}
@@ -299,20 +306,6 @@ def covariance_of(best: Maximum, coordinates: Coordinates, catalogue) -> np.ndar
             f"{direction}; give it a normal prior or fix it, and check the unit of the luminosity and the mass prior"
         )
     return np.linalg.inv(hessian)
-
-
-def _refuse_start(catalogue, prior, selection, relation):
-    rows = lognormal_rows(catalogue, prior)
-    values = np.concatenate(
-        [np.asarray(part) for part in ln_z_per_halo(relation, catalogue, prior, selection or NoSelection(), rows)]
-    )
-    bad = ~np.isfinite(values)
-    row = int(rows[np.argmax(bad)])
-    raise MassmapError(
-        f"the likelihood is not finite at the centre of the relation's prior for {bad.sum()} of {rows.size} objects, "
-        f"first row {row} (L_obs = {np.exp(catalogue.ln_lum_obs[row]):g}, z = {catalogue.redshift[row]:g}): check the "
-        "unit of the luminosity, the relation's prior, and the selection"
-    )
 
 
 def _negative_log_density(x, model):
@@ -381,7 +374,7 @@ def _potentials(normals, model):
     return jax.lax.map(lambda u: _negative_log_density(u, model), normals)
 
 
-def prepare(catalogue, prior, selection, coordinates, likelihood, best, covariance) -> RelationLikelihood:
+def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> RelationLikelihood:
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
     if likelihood.weight.size < _FEW:
         return likelihood
@@ -389,7 +382,7 @@ def prepare(catalogue, prior, selection, coordinates, likelihood, best, covarian
     if likelihood.compressed and "scatter" in coordinates.free:
         i = coordinates.free.index("scatter")
         least = float(_relation_at(coordinates, centre).scatter) * np.exp(-6 * np.sqrt(covariance[i, i]))
-        likelihood = RelationLikelihood.build(catalogue, prior, selection, scatter=max(least, _LEAST_SCATTER))
+        likelihood = RelationLikelihood.of(data, scatter=max(least, _LEAST_SCATTER))
     corners = np.array(list(product((-_REACH, 0.0, _REACH), repeat=centre.size)))
     relations = _relation_at(coordinates, centre + corners @ root.T)
     alpha2 = np.asarray(relations.alpha2)
@@ -398,7 +391,7 @@ def prepare(catalogue, prior, selection, coordinates, likelihood, best, covarian
     return likelihood.with_table(relations)
 
 
-def _shift_with_lowest_mass(catalogue, prior, coordinates, likelihood, best) -> dict[str, float]:
+def _shift_with_lowest_mass(prior, coordinates, likelihood, best) -> dict[str, float]:
     """How far the maximum moves, in parameters, when the prior's lowest mass doubles."""
     nodes, ln_density = np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density)
     # As many nodes as before, so that nothing is compiled anew; the lowest at twice the mass.

@@ -12,22 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.compress import Points, compress
-from massmap_jax.errors import MassmapError
 from massmap_jax.evidence_table import EvidenceTable
 from massmap_jax.posterior import lognormal_rows
 from massmap_jax.prior import MassPrior
-from massmap_jax.selection import FluxLimit, NoSelection, TabulatedSelection
+from massmap_jax.relation_data import HALF_LN_2PI, SMOOTH, CatalogueData, RelationData, detection, ln_z_per_halo
+from massmap_jax.selection import NoSelection
 
-# Halos per block of the direct sum.
-_BLOCK = 2048
 # Redshifts above which a table of G, with a row for each, costs more than it saves.
 _MANY_REDSHIFTS = 1000
-# Selections whose kinks in redshift are known; A of another is taken at every object.
-_SMOOTH = (NoSelection, FluxLimit, TabulatedSelection)
-_HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
 
 def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selection=None) -> Float[Array, ""]:
@@ -56,52 +49,6 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
         with jax.enable_x64(True):
             precise = precise + values.astype(jnp.float64).sum()
     return precise
-
-
-def ln_z_per_halo(relation, catalogue, prior, selection, rows):
-    """ln Z / A of some rows, in parts of up to 131,072."""
-    halos = _halos.of_catalogue(catalogue, None, rows, need_keys=False)
-    for start in range(0, rows.size, 64 * _BLOCK):
-        part = np.arange(start, min(start + 64 * _BLOCK, rows.size))
-        padded = np.concatenate([part, np.repeat(part[-1:], -part.size % _BLOCK)])
-        yield _ln_z_of_halos(relation, halos.take(padded), prior, selection)[: part.size]
-
-
-@jax.jit
-def _ln_z_of_halos(relation, halos, prior, selection):
-    def one(halo):
-        def node(ln_lum, z, ln_weight):
-            term = relation.data_term(ln_lum, halo.sigma, z)
-            ln_norm = term.log_norm + jnp.log(term.width) + _HALF_LN_2PI
-            ln_a = selection.log_norm(relation, prior, z, halo.sigma)
-            return ln_weight + ln_norm + prior.log_evidence_of_row(
-                prior.ln_density_at(z), term.centre, z, term.width
-            ), ln_a
-
-        ln_z, ln_a = jax.vmap(node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight)
-        if ln_z.shape[0] == 1:
-            return ln_z[0] - ln_a[0]
-        return jax.nn.logsumexp(ln_z) - jax.nn.logsumexp(ln_a + halo.ln_z_weight)
-
-    blocks = jax.tree.map(lambda a: a.reshape(-1, _BLOCK, *a.shape[1:]), halos)
-    # Checkpointed: the gradient keeps no block's panels.
-    return jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()
-
-
-def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
-    """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object."""
-    with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
-        values = selection.log_prob(catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
-    values = np.asarray(values, dtype=np.float64)
-    lost = ~np.isfinite(values)
-    if lost.any():
-        row = int(rows[np.argmax(lost)])
-        raise MassmapError(
-            f"the selection gives {lost.sum()} catalogued objects no chance to be in the catalogue, first row {row} "
-            f"(L_obs = {np.exp(catalogue.ln_lum_obs[row]):g}, z = {catalogue.redshift[row]:g}): correct the selection "
-            "or leave these objects out"
-        )
-    return values
 
 
 class RelationLikelihood(eqx.Module):
@@ -145,27 +92,17 @@ class RelationLikelihood(eqx.Module):
 
         Errors as `log_likelihood`; objects with several redshift nodes are refused.
         """
-        selection = NoSelection() if selection is None else selection
-        rows = lognormal_rows(catalogue, prior)
-        if catalogue.redshift_nodes.shape[1] > 1:
-            raise MassmapError(
-                "the relation is fitted to objects with one redshift each, and these have "
-                f"{catalogue.redshift_nodes.shape[1]} redshift nodes: fit a subset with known redshifts"
-            )
-        constant = detection(catalogue, selection, rows).sum()
-        columns = (catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows], catalogue.redshift[rows])
-        # F has kinks where the prior has its redshift nodes, and where the selection has.
-        of_selection = np.asarray(getattr(selection, "redshift_nodes", ()), dtype=np.float64)
-        inside = of_selection[(of_selection > prior.z_min) & (of_selection < min(prior.z_max, 1e3))]
-        nodes = np.union1d(prior.redshift_nodes, inside)
-        if prior.redshift_nodes.shape[0] == 1:
-            nodes = np.union1d([0.0, columns[2].max()], inside)
-        short = compress(*columns, redshift_nodes=nodes, scatter=scatter)
-        points = short if short.weight.size < rows.size else Points(*columns, np.ones(rows.size))
+        return cls.of(CatalogueData(catalogue, prior, selection), scatter=scatter)
+
+    @classmethod
+    def of(cls, data: RelationData, *, scatter: float = 0.05) -> "RelationLikelihood":
+        """The same of whatever gives the points (`relation_data`)."""
+        short = data.compressed(scatter)
+        points = short if short.weight.size < data.num_halos else data.halos()
+        # A does not depend on L_obs: the short sum serves it for any number of halos.
+        whole = short if isinstance(data.selection, SMOOTH) else data.halos()
         sigma, group = np.unique(points.sigma, return_inverse=True)
         redshift, row = np.unique(points.z, return_inverse=True)
-        # A does not depend on L_obs: the short sum serves it for any number of halos.
-        whole = short if isinstance(selection, _SMOOTH) else Points(*columns, np.ones(rows.size))
         cells, cell = np.unique(np.stack([whole.z, whole.sigma], axis=1), axis=0, return_inverse=True)
         # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
         redshift = _filled(redshift)
@@ -178,14 +115,14 @@ class RelationLikelihood(eqx.Module):
             group=_filled(group.ravel()),
             redshift=redshift,
             row=_filled(row.ravel()),
-            ln_prior=_rows(prior, redshift),
+            ln_prior=_rows(data.prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
             cell_weight=_filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4),
-            constant=np.float64(constant),
+            constant=np.float64(data.constant),
             least_scatter=np.float64(scatter),
-            prior=prior,
-            selection=selection,
+            prior=data.prior,
+            selection=data.selection,
             compressed=points is short,
         )
 
@@ -211,7 +148,7 @@ class RelationLikelihood(eqx.Module):
             # The width of a data term depends on sigma alone: one for each group of points.
             widths = relation.data_term(0.0, self.sigma, 0.0).width
             evidence = self.table(self.row, self.group, term.centre, widths)
-        ln_z = term.log_norm + jnp.log(term.width) + _HALF_LN_2PI + evidence
+        ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
         total = (self.weight * ln_z).sum() + self.constant
         if isinstance(self.selection, NoSelection):
             return total

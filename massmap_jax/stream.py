@@ -12,9 +12,7 @@ manifest lists is good; `resume` goes on behind it, and ends with the same bytes
 """
 
 import contextlib
-import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,34 +23,41 @@ import jax
 import numpy as np
 
 import massmap_jax
+from massmap_jax import manifest
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.chunks import Chunks
 from massmap_jax.column_names import USUAL_NAMES, choose_column
 from massmap_jax.errors import MassmapError
-from massmap_jax.flags import UNUSABLE, Flag, count, describe_all
+from massmap_jax.flags import count
 from massmap_jax.io import read_catalogue
+from massmap_jax.manifest import MANIFEST, PARTS, digest_of
 from massmap_jax.map_io import write_map
 from massmap_jax.maps import MapSums, effective_draws, pick
 from massmap_jax.mass_draws import MassDraws
 from massmap_jax.options import JobOptions, check_definitions, check_options, load_prior, load_relation, selection_of
 from massmap_jax.outputs import DESCRIPTIONS, PROGRAM, UNITS
+from massmap_jax.parts import (
+    MASS_COLUMNS,
+    check_columns,
+    columns_of_part,
+    meta_of,
+    posterior_of_part,
+    single_precision,
+)
 from massmap_jax.pixels import PixelGrid
-from massmap_jax.posterior import check_relation_from, mass_posterior
+from massmap_jax.posterior import check_relation_from
 from massmap_jax.surface import PosteriorSurface, Range
-from massmap_jax.writers import atomic_file, told_as_sentence, write_table
+from massmap_jax.writers import atomic_file, write_table
 
-MANIFEST, PARTS, SURFACE, LOCK = "manifest.jsonl", "masses", "surface.npz", ".lock"
-MAP, MAP_STATE = "mass_map.fits", "map_state.npz"
+SURFACE, MAP, MAP_STATE = "surface.npz", "mass_map.fits", "map_state.npz"
 # Chunks between two copies of the map's sums on the disk: a resumed run begins at the last.
 _MAP_EVERY = 8
-DEFAULT_COLUMNS = (
-    "id", "log10_mass_mean", "log10_mass_sd", "log10_mass_q025", "log10_mass_q16", "log10_mass_q50", "log10_mass_q84",
-    "log10_mass_q975", "mass_mean", "log_evidence", "edge_mass", "information_bits", "flag",
-)  # fmt: skip
+DEFAULT_COLUMNS = ("id", *MASS_COLUMNS)
 FORMATS = ("parquet", "fits")
 # Noise widths beyond those of the first chunk, by this factor, are in the table too.
 _SIGMA_MARGIN = 1.25
 _LINES_AHEAD = 2
+_RESUME = "--resume"  # what a person passes to go on
 
 
 @dataclass(frozen=True)
@@ -95,14 +100,7 @@ def stream(
     _check(options)
     out = Path(out)
     job = options.job
-    if out.exists() and not resume:
-        unfinished = (out / MANIFEST).exists() and not any("done" in line for line in _lines(out)[-1:])
-        raise MassmapError(
-            f"{out} exists and is left as it was: choose another folder"
-            + (", or pass --resume to go on with the run that was stopped there" if unfinished else "")
-        )
-    if resume and not (out / MANIFEST).exists():
-        raise MassmapError(f"{out} holds no run to resume (no {MANIFEST}): leave --resume out to begin one")
+    manifest.check_folder(out, resume, _RESUME)
     mapping = dict(options.columns)
     id_names = set().union(*USUAL_NAMES["id"]) | ({mapping["id"].lower()} if mapping.get("id") else set())
     chunks = Chunks(source, names=mapping.pop("names", None), text_columns=id_names)
@@ -116,37 +114,25 @@ def stream(
     relation = load_relation(job, jax.random.split(jax.random.key(job.seed), 3)[0], prior)
     relation_from = job.relation_from or ("fixed_draws" if relation.num_draws > 1 else None)
     header["relation_from"] = check_relation_from(relation, relation_from)
-    header["relation"] = _digest(jax.tree.leaves(relation))
-    header["prior"] = _digest(jax.tree.leaves(prior))
+    header["relation"] = digest_of(jax.tree.leaves(relation))
+    header["prior"] = digest_of(jax.tree.leaves(prior))
     check_definitions(prior, relation)
 
-    with told_as_sentence(out, "what was done stays, to go on with by --resume"):
-        out.mkdir(parents=False, exist_ok=resume)
-        with _locked(out):
-            (out / PARTS).mkdir(exist_ok=True)
-            done = _resume(out, header) if resume else _begin(out, header)
-            if done and "done" in done[-1]:
-                (out / MAP_STATE).unlink(missing_ok=True)
-                return done[-1]
-            run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
-            run.restore_map(done)
-            for line in run.lines(chunks, done):
-                _append(out, line)
-                done.append(line)
-            run.write_map()
-            total = {
-                "done": len(done),
-                "rows": sum(line["rows"] for line in done),
-                "flags": dict(sorted(_sum(line["flags"] for line in done).items())),
-                "beside_surface": sum(line["beside_surface"] for line in done),
-                "id_hash": _digest([np.array([line["id_hash"] for line in done])]),
-            }
-            if chunks.num_rows is not None and total["rows"] != chunks.num_rows:
-                raise MassmapError(
-                    f"{total['rows']} rows were written of {chunks.num_rows}: the input changed meanwhile"
-                )
-            _append(out, total)
+    with manifest.opened(out, header, resume=resume, option=_RESUME) as done:
+        if done and "done" in done[-1]:
             (out / MAP_STATE).unlink(missing_ok=True)
+            return done[-1]
+        run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
+        run.restore_map(done)
+        for line in run.lines(chunks, done):
+            manifest.append(out, line)
+            done.append(line)
+        run.write_map()
+        total = manifest.total_of(done)
+        if chunks.num_rows is not None and total["rows"] != chunks.num_rows:
+            raise MassmapError(f"{total['rows']} rows were written of {chunks.num_rows}: the input changed meanwhile")
+        manifest.append(out, total)
+        (out / MAP_STATE).unlink(missing_ok=True)
     return total
 
 
@@ -159,6 +145,7 @@ class _Run:
         self.watch, self.selection = watch, selection_of(options.job)
         self.surface, self.sums = None, None
         self.rows_read = 0
+        self.meta = meta_of(prior, relation, relation_from, options.method) | {"seed": options.job.seed}
         if options.map_centre is not None:
             self.sums = self._map_sums(mapping)
 
@@ -181,9 +168,8 @@ class _Run:
         del done[int(state["chunks"]) :]
         if done:
             self.sums.restore(state)
-        with told_as_sentence(self.out):
-            header = (self.out / MANIFEST).read_text().splitlines()[0]
-            (self.out / MANIFEST).write_text("\n".join([header, *map(json.dumps, done)]) + "\n")
+        header = json.loads((self.out / MANIFEST).read_text().splitlines()[0])
+        manifest.rewrite(self.out, [header, *done])
 
     def _save_map(self, number: int) -> dict:
         """A copy of the sums after so many chunks, to be written once those are in the manifest."""
@@ -193,7 +179,7 @@ class _Run:
         if self.sums is not None:
             relation = self.relation.as_batch()
             image = self.sums.finish(ess=effective_draws(relation), relation_from=self.relation_from)
-            write_map(self.out / MAP, image, self._meta(), overwrite=True)
+            write_map(self.out / MAP, image, self.meta, overwrite=True)
 
     def lines(self, chunks: Chunks, done: list) -> Iterator[dict]:
         """Manifest lines of the chunks that are not done yet; a line comes once its part is in place."""
@@ -284,14 +270,9 @@ class _Run:
         return Range(tuple(ln_lum), tuple(z), sigma)
 
     def _columns(self, catalogue: HaloCatalogue) -> tuple[dict, int]:
-        covered = (catalogue.redshift >= self.prior.z_min) & (catalogue.redshift <= self.prior.z_max)
         if self.sums is not None and catalogue.ra is None:
             raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-        if not (catalogue.usable & covered).any():
-            if self.sums is not None:
-                self.sums.n_flagged += len(catalogue)
-            return self._none_usable(catalogue), 0
-        posterior = mass_posterior(
+        posterior = posterior_of_part(
             catalogue,
             self.prior,
             self.relation,
@@ -301,44 +282,23 @@ class _Run:
             surface=self.surface,
         )
         if self.sums is not None:
-            self.sums.add(catalogue, posterior)
-        return posterior.to_table(self.options.keep), posterior.num_beside_surface
-
-    def _none_usable(self, catalogue) -> dict:
-        """Columns of a chunk without a usable row: NaN, and the flags that say why."""
-        flag = np.array(catalogue.flag, dtype=np.int32)
-        flag[(flag & UNUSABLE) == 0] |= Flag.Z_OUTSIDE_PRIOR
-        known = {"id": catalogue.ids, "ra": catalogue.ra, "dec": catalogue.dec, "z": catalogue.redshift}
-        known |= {"ln_lum_obs": catalogue.ln_lum_obs, "sigma_ln_lum": catalogue.sigma_ln_lum, "flag": flag}
-        nan = np.full(len(catalogue), np.nan)
-        columns = {name: known.get(name, nan) for name in self.options.keep}
-        return columns | ({"flag_reason": describe_all(flag)} if "flag_reason" in columns else {})
-
-    def _meta(self) -> dict:
-        return {
-            "program": PROGRAM,
-            "version": massmap_jax.__version__,
-            "mass_definition": self.prior.mass_definition,
-            "mass_unit": "Msun without h",
-            "prior": self.prior.description,
-            "relation_source": self.relation.source,
-            "relation_from": self.relation_from or "one relation",
-            "method": self.options.method,
-            "seed": self.options.job.seed,
-        }
+            self.sums.n_flagged += len(catalogue) if posterior is None else 0
+            if posterior is not None:
+                self.sums.add(catalogue, posterior)
+        columns = columns_of_part(catalogue, self.prior, posterior, self.options.keep)
+        return columns, 0 if posterior is None else posterior.num_beside_surface
 
     def _write(self, number, catalogue, columns, beside) -> dict:
         options = self.options
         if options.float32:
-            narrow = {n: v.astype(np.float32) for n, v in columns.items() if v.dtype == np.float64 and n != "id"}
-            columns = {name: narrow.get(name, values) for name, values in columns.items()}
+            columns = single_precision(columns)
         name = f"part-{number:05d}.{options.format}"
         path = self.out / PARTS / name
-        write_table(path, columns, self._meta(), UNITS, DESCRIPTIONS, overwrite=True)
+        write_table(path, columns, self.meta, UNITS, DESCRIPTIONS, overwrite=True)
         line = {"part": name, "rows": len(catalogue), "size": path.stat().st_size}
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
-        line["id_hash"] = _digest([catalogue.ids])
+        line["id_hash"] = digest_of([catalogue.ids])
         if "id" in columns and _ids_of(path) != line["id_hash"]:
             raise MassmapError(f"the ids in {path} are not those of the catalogue: the disk or the file system failed")
         return line
@@ -351,97 +311,10 @@ def _ids_of(path: Path) -> str:
 
         from massmap_jax.readers import from_arrow
 
-        return _digest([from_arrow(pq.read_table(path, columns=["id"], partitioning=None), str(path)).column("id")])
+        return digest_of([from_arrow(pq.read_table(path, columns=["id"], partitioning=None), str(path)).column("id")])
     from astropy.table import Table
 
-    return _digest([np.asarray(Table.read(path, character_as_bytes=False)["id"])])
-
-
-def _digest(arrays) -> str:
-    """Hash of arrays, of numbers or text, whatever their byte order and the width of the text."""
-    digest = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        array = np.asarray(array)
-        if array.dtype.kind in "iu":
-            array = array.astype("<i8")
-        if array.dtype.kind in "USO":
-            texts = (v.decode() if isinstance(v, bytes) else str(v) for v in array.ravel().tolist())
-            digest.update("\0".join(texts).encode())
-        else:
-            digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
-    return digest.hexdigest()
-
-
-# -- the manifest --------------------------------------------------------------------------------------------
-
-
-def _begin(out: Path, header: dict) -> list:
-    _append(out, header)
-    return []
-
-
-def _append(out: Path, line: dict) -> None:
-    with open(out / MANIFEST, "a") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _lines(out: Path) -> list[dict]:
-    """The manifest's whole lines; one that was cut off in writing is dropped."""
-    text = (out / MANIFEST).read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def _resume(out: Path, header: dict) -> list:
-    """Lines of the chunks that are done, litter of the stopped run removed; refused where anything has changed."""
-    lines = _lines(out)
-    for path in [*out.glob(".*"), *(out / PARTS).glob(".*")]:
-        if path.name != LOCK:
-            path.unlink()
-    if not lines:
-        (out / MANIFEST).unlink()
-        return _begin(out, header)
-    before, *done = lines
-    for what in header:
-        if before.get(what) != header[what]:
-            names = _differences(before.get(what), header[what])
-            raise MassmapError(
-                f"{out} was begun with another {what}{names}: resume with what it was begun with, or begin in another "
-                "folder"
-            )
-    for line in done:
-        if "done" not in line:
-            part = out / PARTS / line["part"]
-            if not part.exists() or part.stat().st_size != line["size"]:
-                raise MassmapError(f"{part} is missing or was changed since it was written: begin in another folder")
-    with told_as_sentence(out):
-        (out / MANIFEST).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return done
-
-
-def _differences(before, now) -> str:
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return f" ({before} before, {now} now)" if len(f"{before}{now}") < 100 else ""
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    nested = [_differences(before.get(name), now.get(name)) for name in names]
-    return f" ({', '.join(f'{name}{more}' for name, more in zip(names, nested, strict=True))})"
-
-
-@contextlib.contextmanager
-def _locked(out: Path):
-    """No two runs in one folder; the lock ends with the process, however it ends."""
-    import fcntl
-
-    with open(out / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise MassmapError(f"another run is writing to {out}: wait for it, or choose another folder") from None
-        try:
-            yield
-        finally:
-            (out / LOCK).unlink(missing_ok=True)
+    return digest_of([np.asarray(Table.read(path, character_as_bytes=False)["id"])])
 
 
 # -- checks and small things ---------------------------------------------------------------------------------
@@ -469,19 +342,7 @@ def _check(options: StreamOptions) -> None:
             "relation_from='other_data' needs the evidence of the whole catalogue before its map is drawn: fit the "
             "relation with these draws as prior and use this_catalogue, or choose fixed_draws"
         )
-    known = dict.fromkeys([*DEFAULT_COLUMNS, *DESCRIPTIONS])
-    unknown = [name for name in options.keep if name not in known]
-    if unknown or not options.keep:
-        listed = ", ".join(unknown) or "of no name"
-        raise MassmapError(f"output columns {listed} are not known: choose among {', '.join(known)}")
-
-
-def _sum(counts) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for one in counts:
-        for name, number in one.items():
-            total[name] = total.get(name, 0) + number
-    return total
+    check_columns(options.keep, ("id", *MASS_COLUMNS, *DESCRIPTIONS))
 
 
 def _duration(seconds: float) -> str:

@@ -263,7 +263,8 @@ class PosteriorSurface(eqx.Module):
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
         lattice, values = devices.everywhere((lattice, values))
         most = _CHUNK if devices.platform() == "cpu" else _CHUNK_GPU
-        share = min(most, -(-number // (1024 * devices.count())) * 1024)
+        # A few sizes, so that parts of a catalogue share compiled code.
+        share = min(most, 1024 << ((number - 1) // (1024 * devices.count())).bit_length())
         size = share * devices.count()
         logit = tuple(name == "edge_mass" for name in self.names)
 
