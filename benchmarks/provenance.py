@@ -1,0 +1,33 @@
+"""Which code and machine a figure comes from."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import jax
+
+from massmap_jax import devices
+from massmap_jax.outputs import versions
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def commit() -> str:
+    """The commit of the working tree, marked where files differ from it; "unknown" without git."""
+    try:
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def provenance() -> dict:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "device": devices.describe(),
+        "cores": cores,
+        "float64": bool(jax.config.jax_enable_x64),
+        "versions": versions(),
+        "commit": commit(),
+    }
