@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from scipy.special import ndtr, ndtri
 
 from massmap_jax import devices
 from massmap_jax.catalogue import HaloCatalogue
@@ -51,6 +52,8 @@ TOLERANCE = {
     "ess": 0.01,
     "quantiles": 0.01,
 }
+# Levels of a surface that is to draw masses: steps of 0.25 in the normal score, within 4 of the median.
+DRAW_LEVELS = tuple(float(v) for v in ndtr(np.linspace(-4.0, 4.0, 33)))
 SUMMARIES = ("mean", "sd", "mode", "ln_mean_mass", "log_evidence", "information_bits", "edge_mass", "ess")
 _IN_SD = ("mean", "sd", "mode", "ln_mean_mass", "quantiles")
 # How far beyond the luminosities of the lightest and the heaviest mass the table goes [widths].
@@ -287,6 +290,24 @@ class PosteriorSurface(eqx.Module):
         found = {name: columns[:, i].astype(np.float64) for i, name in enumerate(SUMMARIES)}
         found["mean_mass"] = np.exp(found.pop("ln_mean_mass"))
         return found, columns[:, len(SUMMARIES) :].astype(np.float64)
+
+    def ln_mass_at(self, score, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n k"]:
+        """The quantile function: ln M of objects (n,) at normal scores (n, k) or (k,), for draws; NaN outside.
+
+        Linear in the score between the surface's own levels, and beyond the last: build it with
+        `quantile_levels=DRAW_LEVELS` (then a draw is within 0.02 of the posterior's sd). Draws are each object's own:
+        for sums over objects, whose relation errors are common, use `mass_map`.
+        """
+        levels = ndtri(np.array(self.quantile_levels))
+        if levels.size < 2:
+            raise MassmapError("draws need a surface with several quantile levels: build it with DRAW_LEVELS")
+        few = self.only(self.names[-levels.size :])
+        quantiles = few(ln_lum_obs, z, sigma).astype(np.float64)
+        score = np.broadcast_to(score, (quantiles.shape[0], np.shape(score)[-1]))
+        lower = np.clip(np.searchsorted(levels, score, side="right") - 1, 0, levels.size - 2)
+        place = (score - levels[lower]) / (levels[lower + 1] - levels[lower])
+        left, right = (np.take_along_axis(quantiles, lower + d, axis=1) for d in (0, 1))
+        return np.clip(left + place * (right - left), self.prior.ln_mass_min, self.prior.ln_mass_max)
 
     def _measure(self, place) -> dict[str, float]:
         """Largest error at some places, by name."""

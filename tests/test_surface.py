@@ -1,5 +1,7 @@
 """PosteriorSurface against exact cells, its measured error against objects it has not seen, and where it must not serve."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -8,6 +10,8 @@ from reference.moments import SharpMoments
 from reference.posterior_reference import Mixture, Relation
 from reference.prior_reference import PriorReference
 from reference.tables import schechter_table
+from scipy.special import ndtr
+from scipy.stats import kstest
 from test_posterior import draws, make_catalogue
 
 from massmap_jax.errors import MassmapError
@@ -15,7 +19,7 @@ from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 from massmap_jax.selection import FluxLimit, TabulatedSelection
-from massmap_jax.surface import SUMMARIES, TOLERANCE, PosteriorSurface, Range
+from massmap_jax.surface import DRAW_LEVELS, SUMMARIES, TOLERANCE, PosteriorSurface, Range
 
 TABLE = schechter_table()
 PRIOR = MassPrior.from_table(*TABLE)
@@ -97,6 +101,30 @@ def test_measured_error_holds_for_other_objects(field, surface):
         assert seen[name] <= allowed
         # what is stored is no formality: objects elsewhere reach a good part of it
         assert seen[name] > 0.05 * surface.error[name]
+
+
+def test_draws_from_the_quantile_function():
+    """At random scores near the exact mixture's quantiles; 10^5 draws of one object follow its density."""
+    ln_lum, z, _ = objects(4, 300, 0.05)
+    sigma = np.full(300, 0.05)
+    where = Range.of(ln_lum, z, sigma)
+    options = {"relation_from": "this_catalogue"}
+    surface = PosteriorSurface.build(PRIOR, RELATION, where, quantile_levels=DRAW_LEVELS, **options)
+    exact = mass_posterior(catalogue_of(ln_lum, z, sigma), PRIOR, RELATION, **options)
+    score = np.clip(np.random.default_rng(5).normal(size=(300, 8)), -4, 4)
+    off = surface.ln_mass_at(score, ln_lum, z, sigma) - exact.quantile(ndtr(score[0]))
+    off = np.abs(off) / exact.sd[:, None]
+    assert off.shape == (300, 8) and off[1:].max() > 0.5  # other objects have other scores
+    same = surface.ln_mass_at(score[0], ln_lum, z, sigma) - exact.quantile(ndtr(score[0]))
+    worst = np.abs(same / exact.sd[:, None]).max()
+    print(f"draws from the surface: off by {worst:.4f} sd at most, {len(surface.quantile_levels)} levels")
+    assert worst < 0.02
+    draws = surface.ln_mass_at(np.random.default_rng(6).normal(size=100_000), ln_lum[20:21], z[20:21], sigma[:1])[0]
+    grid, log_pdf = exact.log_pdf(20, np.linspace(draws.min() - 1, draws.max() + 1, 4001))
+    cdf = np.cumsum(np.exp(log_pdf[0]))
+    assert kstest(np.interp(draws, grid, cdf / cdf[-1]), "uniform").pvalue > 1e-3
+    with pytest.raises(MassmapError, match="several quantile levels"):
+        dataclasses.replace(surface, quantile_levels=(0.5,)).ln_mass_at(score, ln_lum, z, sigma)
 
 
 def test_fewer_columns_are_the_same_columns(field, surface):
