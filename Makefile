@@ -35,6 +35,7 @@ bench: $(STAMP)
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/fit_speed.py
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/surface_speed.py
 	$(BIN)/python benchmarks/stream_speed.py
+	$(BIN)/python benchmarks/first_result.py
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist

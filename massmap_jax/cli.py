@@ -450,7 +450,8 @@ def start_jax(precision: str, device: str = "auto") -> None:
     if jax.config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        # The many small functions, too: together they are seconds of a start, and a few hundred kilobytes.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif device == "gpu":
