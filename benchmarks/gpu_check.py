@@ -57,7 +57,7 @@ IN_FLOAT64 = Sizes(CHECKED, 0, 0, 1)
 
 
 class Job(NamedTuple):
-    """A call to time. `values(output)`: its answers for the checked rows. The rest: the least work that a halo takes."""
+    """A call to time. `values(output)`: its answers for the checked rows. The rest: the least work of one halo."""
 
     name: str
     halos: int

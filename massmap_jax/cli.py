@@ -454,7 +454,8 @@ def start_jax(precision: str, device: str = "auto") -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         _set_jax("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
-        _set_jax("jax_persistent_cache_min_compile_time_secs", 0.2)
+        # The many small functions, too: together they are seconds of a start, and a few hundred kilobytes.
+        _set_jax("jax_persistent_cache_min_compile_time_secs", 0.0)
     if device == "cpu":
         _set_jax("jax_platforms", "cpu")
     elif device == "gpu":

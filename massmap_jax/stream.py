@@ -9,6 +9,9 @@ The folder written:
 
 A chunk's part is renamed into place whole, then its line is added to the manifest. So whatever stops a run, what the
 manifest lists is good; `resume` goes on behind it, and ends with the same bytes as a run that was never stopped.
+
+What computes is no part of the manifest: a run may be resumed on other devices. The bytes are the same where the
+devices are; on others, what is integrated (not read from surface.npz) may differ in the last digit.
 """
 
 import contextlib
