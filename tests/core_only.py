@@ -1,7 +1,7 @@
 """The main job with the core packages alone: prior, relation, posterior, map, figure. Prints a summary.
 
-Run by test_core_without_extras.py, as a program of its own; `--block` also refuses the optional packages
-where they are installed. Nothing from tests is imported, so that it runs in an environment without pytest.
+Run by test_core_without_extras.py, as a program of its own, in an environment without the optional packages. Nothing
+from tests is imported, so that it runs in an environment without pytest.
 """
 
 import sys
@@ -12,17 +12,7 @@ from pathlib import Path
 OPTIONAL = {"hmf", "astropy", "pyarrow", "pandas", "typer", "click", "rich", "camb", "qp", "arviz", "healpy"}
 
 
-class Refuse:
-    """An import finder that refuses the optional packages as if they were not installed."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in OPTIONAL:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
-
-
 def main() -> None:
-    if "--block" in sys.argv:
-        sys.meta_path.insert(0, Refuse())
     for name in ("astropy", "hmf", "pyarrow", "pandas", "typer", "rich"):
         try:
             __import__(name)

@@ -3,6 +3,8 @@
 Plain NumPy in float64, from a raw table. This object is the truth that every path of the package is tested against.
 """
 
+import functools
+
 import numpy as np
 from scipy.special import logsumexp
 
@@ -94,9 +96,14 @@ class PriorReference:
 
     def quantile(self, level, z):
         """ln M with `cdf` = level (any shape) for one z."""
+        cumulative, rise = self._cumulative(float(z))
+        return self._inverse(np.asarray(level, dtype=float), cumulative, rise)
+
+    @functools.lru_cache(maxsize=1000)  # noqa: B019  there are a handful of references, and simulations ask again
+    def _cumulative(self, z):
+        """The distribution function at the mass nodes (k,), and the rise of ln p over each cell (k - 1,), at one z."""
         row = self.row(z)
-        cumulative = np.concatenate([[0.0], np.cumsum(np.exp(self._log_cell_mass(row)))])
-        return self._inverse(np.asarray(level, dtype=float), cumulative, np.diff(row))
+        return np.concatenate([[0.0], np.cumsum(np.exp(self._log_cell_mass(row)))]), np.diff(row)
 
     def _inverse(self, level, cumulative, rise):
         cell = np.clip(np.searchsorted(cumulative, level, side="right") - 1, 0, self.width.size - 1)
@@ -108,9 +115,8 @@ class PriorReference:
         z = np.asarray(z, dtype=float)
         ln_mass = np.empty(z.shape)
         for one, index in _groups(z):
-            row = self.row(one)
-            cumulative = np.concatenate([[0.0], np.cumsum(np.exp(self._log_cell_mass(row)))])
-            ln_mass[index] = self._inverse(rng.random(index.size) * cumulative[-1], cumulative, np.diff(row))
+            cumulative, rise = self._cumulative(float(one))
+            ln_mass[index] = self._inverse(rng.random(index.size) * cumulative[-1], cumulative, rise)
         return ln_mass
 
     def sample_without_cell_width(self, rng, z):

@@ -29,6 +29,7 @@ NAMES = tuple(BELIEFS)
 LN_LIMIT = 9.3  # about the brightest quarter of the objects
 NUM_FIELDS, BATCHES = 500, universe.NUM_KEYS
 DRAWS, NUTS_DRAWS = 63, 31
+AT_ONCE = 100
 
 
 def relation_prior():
@@ -44,14 +45,15 @@ def draw_fields(rng, z, number, *, limit=None, scatter_factor=1.0, cell_width=Tr
     truths = np.array([[rng.normal(*BELIEFS[name]) for name in NAMES] for _ in range(number)])
     draw_mass = universe.REFERENCE.sample if cell_width else universe.REFERENCE.sample_without_cell_width
     ln_lum = np.full((number, z.size), -np.inf)
-    todo = np.ones(ln_lum.shape, dtype=bool)
-    while todo.any():
-        field, halo = np.nonzero(todo)
+    field, halo = (index.ravel() for index in np.indices(ln_lum.shape))  # those still to be drawn
+    while field.size:
         alpha1, alpha2, alpha4, scatter = truths[field].T
         mean = alpha1 + alpha2 * (draw_mass(rng, z[halo]) - np.log(PIVOT)) + alpha4 * np.log1p(z[halo])
         spread = np.hypot(scatter_factor * scatter, universe.SIGMA)
-        ln_lum[todo] = mean + spread * rng.standard_normal(mean.size)
-        todo = ln_lum < (-np.inf if limit is None else limit)
+        drawn = mean + spread * rng.standard_normal(mean.size)
+        ln_lum[field, halo] = drawn
+        again = drawn < (-np.inf if limit is None else limit)
+        field, halo = field[again], halo[again]
     return truths, ln_lum
 
 
@@ -107,7 +109,9 @@ def laplace_ranks(rng, z, number, *, fit_limit=None, **mistake):
     selection = None if fit_limit is None else FluxLimit(float(np.exp(fit_limit)))
     with jax.enable_x64(True):
         coordinates, likelihood = prepared(z, ln_lum, selection)
-        best, root, ended = (np.asarray(a) for a in laplace(coordinates, likelihood, ln_lum))
+        # As many fields at a time for each claim and each twin: one compilation serves them.
+        parts = [laplace(coordinates, likelihood, part) for part in np.split(ln_lum, number // AT_ONCE)]
+        best, root, ended = (np.concatenate(a) for a in zip(*parts, strict=True))
         assert ended.all()
         normals = rng.standard_normal((number, DRAWS, 4))
         draws = at_alpha3(coordinates, best[:, None] + np.einsum("fij,fdj->fdi", root, normals))
