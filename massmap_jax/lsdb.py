@@ -351,7 +351,11 @@ class _WritePart:
         function = self.function
         catalogue = function.reading.catalogue(partition)
         if catalogue is None:
-            columns, beside, flag = {name: function.meta[name].to_numpy() for name in function.keep}, 0, []
+            columns, beside, flag = (
+                {name: function.meta[name].to_numpy() for name in function.keep},
+                0,
+                np.zeros(0, int),
+            )
         else:
             columns, beside = function.masses(catalogue)
             flag = columns.get("flag", catalogue.flag)

@@ -204,14 +204,13 @@ def _graph_of(expression) -> Iterator[str]:
     """A dask expression in words that another process repeats; dask's own name of a Parquet source changes with every
     process, by what it has found out of the files so far."""
     from dask.base import tokenize
-    from dask.dataframe.dask_expr import Expr
 
     for node in expression.walk():
         named = dict(zip(node._parameters, node.operands, strict=False))
         further = node.operands[len(node._parameters) :]
         own = [v for n, v in named.items() if n not in ("_dataset_info_cache", "_pq_length_stats")]
         yield type(node).__name__
-        yield from (tokenize(v) for v in [*own, *further] if not isinstance(v, Expr))
+        yield from (tokenize(v) for v in [*own, *further] if not hasattr(v, "walk"))
         yield str(getattr(node, "checksum", ""))
 
 
@@ -269,11 +268,21 @@ class Held:
 
     def __init__(self, value):
         self.name = digest_of([*jax.tree.leaves(value), np.array(str(jax.tree.structure(value)))])
-        self.value = value
-        self.sent = _send(self.name, value)
+        self._value = value
+        self._sent = _send(self.name, value)
+
+    @property
+    def value(self):
+        """The object; looked for where it is used, since dask's scheduler reads tasks too, and has not got it."""
+        value = self._value if self._value is not None else _HELD.get(self.name)
+        if value is None:
+            raise MassmapError(
+                "a worker was not given the prior and the relation: make the lazy catalogue anew, after dask's client"
+            )
+        return value
 
     def __reduce__(self):
-        return _received, (self.name, None if self.sent else self.value)
+        return _received, (self.name, None if self._sent else self._value)
 
     def __dask_tokenize__(self):
         return self.name
@@ -281,12 +290,9 @@ class Held:
 
 def _received(name: str, value) -> Held:
     held = Held.__new__(Held)
-    held.name, held.sent = name, value is None
-    held.value = _HELD.get(name) if value is None else _HELD.setdefault(name, value)
-    if held.value is None:
-        raise MassmapError(
-            "a worker was not given the prior and the relation: make the lazy catalogue again, after dask's client"
-        )
+    held.name, held._sent = name, value is None
+    # One copy in a process, however many tasks bring it.
+    held._value = value if value is None else _HELD.setdefault(name, value)
     return held
 
 

@@ -24,6 +24,7 @@ SLOWEST = (
     "test_prior.py",
     "test_checks.py",
     "test_stream.py",
+    "test_lsdb.py",
     "test_surface.py",
 )
 

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 OPTIONAL = {"hmf", "astropy", "pyarrow", "pandas", "typer", "click", "rich", "camb", "qp", "arviz", "healpy"}
+OPTIONAL |= {"dask", "distributed", "lsdb"}
 
 
 def main() -> None:

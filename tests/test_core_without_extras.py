@@ -31,10 +31,11 @@ def test_the_program_notices_an_environment_that_has_the_packages():
     assert "proves nothing" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["", ".cli", ".io", ".plot", ".simulate", ".map_io", ".prior_hmf"])
+@pytest.mark.parametrize("module", ["", ".cli", ".io", ".plot", ".simulate", ".map_io", ".prior_hmf", ".lsdb"])
 def test_importing_loads_no_heavy_package(module):
     """`import massmap_jax` and each module that has an optional package to call."""
     heavy = ["hmf", "astropy", "pyarrow", "pandas", "camb", "matplotlib.pyplot", "scipy.stats", "numpyro"]
+    heavy += ["dask", "distributed", "lsdb"]
     code = f"import sys, massmap_jax{module}; print(*[name for name in {heavy!r} if name in sys.modules])"
     done = run([sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
