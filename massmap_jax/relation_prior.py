@@ -16,6 +16,35 @@ from massmap_jax.relation import PRESETS, MassLuminosityRelation
 FITTED = ("alpha1", "alpha2", "alpha4", "scatter")
 
 
+class _Stored(eqx.Module):
+    """A numpyro distribution with its arrays in the order of their names.
+
+    numpyro's own order is that of a set of strings, which changes with every start of Python: compiled functions of a
+    distribution would not be found again on disk.
+    """
+
+    data: dict[str, object]
+    kind: type = eqx.field(static=True)
+    aux: tuple[tuple[str, object], ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, belief: dist.Distribution) -> "_Stored":
+        kind, own = type(belief), vars(belief)
+        data = {name: cls.pack(own.get(name)) for name in kind.gather_pytree_data_fields()}
+        return cls(data, kind, tuple((name, own.get(name)) for name in sorted(kind.gather_pytree_aux_fields())))
+
+    @classmethod
+    def pack(cls, value):
+        return cls.of(value) if isinstance(value, dist.Distribution) else value
+
+    @property
+    def distribution(self) -> dist.Distribution:
+        data = {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.data.items()}
+        fields, aux = self.kind.gather_pytree_data_fields(), dict(self.aux)
+        aux = tuple(aux[name] for name in self.kind.gather_pytree_aux_fields())
+        return self.kind.tree_unflatten(aux, tuple(data[name] for name in fields))
+
+
 class RelationPrior(eqx.Module):
     """Independent beliefs about alpha1, alpha2, alpha4 and scatter.
 
@@ -28,7 +57,7 @@ class RelationPrior(eqx.Module):
     Errors: `MassmapError` on a missing parameter, on something that is neither, and on a distribution of no width.
     """
 
-    beliefs: dict[str, dist.Distribution | float]
+    stored: dict[str, _Stored | float]
     alpha3: float
     labels: tuple[tuple[str, object], ...] = eqx.field(static=True)
 
@@ -38,7 +67,7 @@ class RelationPrior(eqx.Module):
                 f"a relation prior is given for {', '.join(sorted(beliefs))}: it needs {', '.join(FITTED)}, each a "
                 "numpyro distribution or a number that fixes it"
             )
-        self.beliefs = {name: _checked(name, beliefs[name]) for name in FITTED}
+        self.stored = {name: _Stored.pack(_checked(name, beliefs[name])) for name in FITTED}
         self.alpha3 = alpha3
         self.labels = tuple(sorted((labels or {}).items()))
         for name, sd in self.sd().items():
@@ -111,9 +140,13 @@ class RelationPrior(eqx.Module):
         return cls.preset(names[0], **given)
 
     @property
+    def beliefs(self) -> dict[str, dist.Distribution | float]:
+        return {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.stored.items()}
+
+    @property
     def free(self) -> tuple[str, ...]:
         """The parameters that have a distribution, in the order alpha1, alpha2, alpha4, scatter."""
-        return tuple(p for p in FITTED if isinstance(self.beliefs[p], dist.Distribution))
+        return tuple(p for p in FITTED if isinstance(self.stored[p], _Stored))
 
     def central(self) -> dict[str, float]:
         """A value of every parameter in the middle of its prior."""
@@ -126,7 +159,7 @@ class RelationPrior(eqx.Module):
 
     def _moments(self):
         with jax.enable_x64(True):
-            found = _mean_and_variance({p: self.beliefs[p] for p in self.free})
+            found = _mean_and_variance({p: self.stored[p] for p in self.free})
             for p, (mean, variance) in found.items():
                 if not np.isfinite(mean):  # a distribution without a mean (Cauchy) has a median
                     found[p] = self.beliefs[p].icdf(jnp.asarray(0.5)), jnp.nan_to_num(variance, nan=jnp.inf)
@@ -142,8 +175,9 @@ class RelationPrior(eqx.Module):
     def log_prob(self, values: Mapping):
         """Sum of the ln prior densities of the free parameters; -inf outside a distribution's support."""
         total = 0.0
+        beliefs = self.beliefs
         for name in self.free:
-            belief, value = self.beliefs[name], values[name]
+            belief, value = beliefs[name], values[name]
             inside = belief.support(value)
             # A value in the support stands in, so that the gradient outside is no NaN.
             safe = jnp.where(inside, value, jax.lax.stop_gradient(belief.mean))
@@ -168,4 +202,5 @@ def _checked(name: str, belief):
 
 @jax.jit
 def _mean_and_variance(beliefs):
-    return {name: (belief.mean, belief.variance) for name, belief in beliefs.items()}
+    found = {name: belief.distribution for name, belief in beliefs.items()}
+    return {name: (belief.mean, belief.variance) for name, belief in found.items()}

@@ -1,6 +1,9 @@
 """fit_relation: the maximum against the reference, the three methods against each other, and inputs that are odd."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -332,3 +335,18 @@ def test_light_cone_finds_out_how_its_masses_were_drawn(light_cone):
             assert off["alpha2"] < -100
         else:
             assert max(abs(v) for v in off.values()) < 3
+
+
+def test_a_fit_is_the_same_program_in_every_start_of_python():
+    """Compiled code is found again on disk only if it does not depend on Python's hash of strings."""
+    script = (
+        "import hashlib, jax, jax.numpy as jnp; from massmap_jax.relation_prior import RelationPrior\n"
+        "density = lambda prior, x: prior.log_prob({p: x for p in prior.free})\n"
+        "text = jax.jit(density).lower(RelationPrior.preset('bigmali2017'), jnp.float32(0.2)).as_text()\n"
+        "print(hashlib.md5(text.encode()).hexdigest())"
+    )
+    starts = [
+        subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True)
+        for seed in ("1", "3", "4")
+    ]
+    assert len({ran.stdout for ran in starts}) == 1 and len(starts[0].stdout) > 30, starts[0].stderr
