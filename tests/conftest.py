@@ -8,24 +8,28 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Seconds on one core. Workers take whole files in turn: with these first, none is left with a long one at the end.
+# By CPU time. Workers take whole files in turn: with these first, none is left with a long one at the end.
 SLOWEST = (
     "test_job.py",
-    "test_cli_bad_input.py",
-    "test_relation_fit.py",
     "test_relation_sbc.py",
     "test_mcmc.py",
-    "test_posterior.py",
+    "test_cli_bad_input.py",
+    "test_relation_fit.py",
     "test_models.py",
+    "test_stream.py",
     "test_devices.py",
-    "test_core_without_extras.py",
-    "test_mixtures.py",
+    "test_lsdb.py",
     "test_plot.py",
     "test_prior.py",
-    "test_checks.py",
-    "test_stream.py",
-    "test_lsdb.py",
+    "test_transforms.py",
+    "test_relation_likelihood.py",
+    "test_posterior.py",
     "test_surface.py",
+    "test_mass_map.py",
+    "test_mixtures.py",
+    "test_core_without_extras.py",
+    "test_coverage.py",
+    "test_checks.py",
 )
 
 

@@ -634,6 +634,24 @@ def test_refused(case, attempts):
     check_refused(outcome, before, case.words)
 
 
+QUICK = ("unknown method", "wrong column", "every redshift -99", "output exists", "unknown relation", "unknown prior")
+QUICK += ("missing relation file", "unknown relation-from", "negative pivot", "FITS image without a table")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_refusal_does_not_wait_for_jax(name, folder):
+    """Options and catalogue are looked at before the packages that take seconds to import."""
+    (case,) = (case for case in REFUSED if case.name == name)
+    for put in case.prepare:
+        put(folder)
+    command = [sys.executable, "-X", "importtime", str(PROGRAM), *map(str, case.args)]
+    ran = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert ran.returncode == 2 and "\nerror: " in ran.stderr, ran.stderr[-3000:]
+    imported = {line.rsplit("|", 1)[-1].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+    assert "massmap_jax.options" in imported
+    assert not imported & {"jax", "equinox", "numpyro", "matplotlib", "scipy", "hmf", "massmap_jax.job"}
+
+
 def test_there_are_enough_cases():
     assert len(REFUSED) >= 55
     assert len({case.name for case in REFUSED}) == len(REFUSED)

@@ -13,6 +13,7 @@ import pytest
 from reference.tables import read_three_columns
 from test_relation_likelihood import PARAMETERS, PRIOR, TRUTH, reference_ln_likelihood, simulate
 
+from massmap_jax import choices, relation_fit
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior import mass_posterior
@@ -268,6 +269,10 @@ def test_a_likelihood_that_is_not_finite_names_the_objects():
     exact = objects([9000.0, 8000.0, 7000.0], [0.5, 0.6, 0.7], sigma=[0.0, 0.05, 0.0])
     with pytest.raises(MassmapError, match=r"not finite .* for 2 of 3 objects, first row 0"):
         fit_relation(exact, PRIOR, wide_prior(scatter=0.0))
+
+
+def test_the_methods_offered_are_those_there_are():
+    assert choices.FIT_METHODS == relation_fit.METHODS
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ class Mixture(_OneDimensional):
         return float(self.weight @ np.array([part.cdf(ln_mass) for part in self.parts]))
 
     def _find_mode(self):
-        grid = np.unique(np.concatenate([self.ln_mass, np.linspace(self.ln_mass[0], self.ln_mass[-1], 20_001)]))
+        grid = np.unique(np.concatenate([self.ln_mass, np.linspace(self.ln_mass[0], self.ln_mass[-1], 4001)]))
         best = int(np.argmax(self.log_pdf(grid)))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
         found = minimize_scalar(
