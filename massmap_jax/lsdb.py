@@ -391,6 +391,7 @@ def mass_map(
     num_draws: int = 100,
     keep_draws: bool = False,
     selection=None,
+    surface: PosteriorSurface | None = None,
 ) -> MassMap:
     """`massmap_jax.mass_map` of a catalogue in partitions: the same draws for the same key, each object's by its id.
 
@@ -398,6 +399,8 @@ def mass_map(
     ----------
     columns : as in `mass_posterior`; the id has to be unique in the whole catalogue. Where there is none, the index of
         HATS (_healpix_29) serves.
+    surface : for the mean map, a `PosteriorSurface` of the same prior, relation, relation_from and selection
+        (`posterior_surface`); None: each object is integrated.
     others : as in `massmap_jax.mass_map`. For a small field, cut the catalogue first (LSDB's `cone_search`).
 
     Raises
@@ -418,7 +421,11 @@ def mass_map(
     reading = Reading.of(partitions.meta, columns, ids=True)
     relation = relation.as_batch()
     key_relation, key_mass = jax.random.split(key)
-    work = _MapPart(reading, grid, prior, relation, pick(key_relation, relation, num_draws), key_mass, selection)
+    # The draws' weights are settled, so each draw's posterior is normalised.
+    options = {"relation_from": "fixed_draws", "selection": selection}
+    if surface is not None:
+        options |= {"relation_from": relation_from, "method": "surface", "surface": surface}
+    work = _MapPart(reading, grid, prior, relation, pick(key_relation, relation, num_draws), key_mass, options)
     found = partitions.reduce(work, work.together, reading.names)
     if found["usable"] == 0:
         _none_usable(found["flags"])
@@ -430,11 +437,11 @@ def mass_map(
 class _MapPart:
     """The map's sums of a partition, and of several."""
 
-    def __init__(self, reading, grid, prior, relation, chosen, key_mass, selection):
+    def __init__(self, reading, grid, prior, relation, chosen, key_mass, options):
         self.reading, self.grid = reading, grid
         # Typed keys are not pickled.
         key = {"data": np.asarray(jax.random.key_data(key_mass)), "kind": str(jax.random.key_impl(key_mass))}
-        self.held = Held({"prior": prior, "relation": relation, "chosen": chosen, "key": key, "selection": selection})
+        self.held = Held({"prior": prior, "relation": relation, "chosen": chosen, "key": key, "options": options})
 
     def empty(self) -> MapSums:
         held = self.held.value
@@ -448,10 +455,7 @@ class _MapPart:
         if catalogue is not None:
             if catalogue.ra is None:
                 raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-            # The draws' weights are settled, so each draw's posterior is normalised.
-            posterior = posterior_of_part(
-                catalogue, held["prior"], held["relation"], relation_from="fixed_draws", selection=held["selection"]
-            )
+            posterior = posterior_of_part(catalogue, held["prior"], held["relation"], **held["options"])
             if posterior is None:
                 sums.n_flagged += len(catalogue)
             else:
