@@ -392,6 +392,7 @@ def mass_map(
     num_draws: int = 100,
     keep_draws: bool = False,
     selection=None,
+    surface: PosteriorSurface | None = None,
     draws: Literal["exact", "table"] = "table",
 ) -> MassMap:
     """`massmap_jax.mass_map` of a catalogue in partitions: the same draws for the same key, each object's by its id.
@@ -400,6 +401,9 @@ def mass_map(
     ----------
     columns : as in `mass_posterior`; the id has to be unique in the whole catalogue. Where there is none, the index of
         HATS (_healpix_29) serves.
+    surface : for the mean map, a `PosteriorSurface` of the same prior, relation, relation_from and selection
+        (`posterior_surface`); None: each object is integrated.
+    draws : "table", which each worker makes once, or "exact".
     others : as in `massmap_jax.mass_map`. For a small field, cut the catalogue first (LSDB's `cone_search`).
 
     Raises
@@ -420,8 +424,12 @@ def mass_map(
     reading = Reading.of(partitions.meta, columns, ids=True)
     relation = relation.as_batch()
     key_relation, key_mass = jax.random.split(key)
+    # The draws' weights are settled, so each draw's posterior is normalised.
+    options = {"relation_from": "fixed_draws", "selection": selection}
+    if surface is not None:
+        options |= {"relation_from": relation_from, "method": "surface", "surface": surface}
     chosen = pick(key_relation, relation, num_draws)
-    work = _MapPart(reading, grid, prior, relation, chosen, key_mass, selection, draws)
+    work = _MapPart(reading, grid, prior, relation, chosen, key_mass, options, draws)
     found = partitions.reduce(work, work.together, reading.names)
     if found["usable"] == 0:
         _none_usable(found["flags"])
@@ -437,19 +445,21 @@ _DRAWS: dict[tuple[str, str], MassDraws] = {}
 class _MapPart:
     """The map's sums of a partition, and of several."""
 
-    def __init__(self, reading, grid, prior, relation, chosen, key_mass, selection, draws):
+    def __init__(self, reading, grid, prior, relation, chosen, key_mass, options, draws):
         self.reading, self.grid, self.draws = reading, grid, draws
         # Typed keys are not pickled.
         key = {"data": np.asarray(jax.random.key_data(key_mass)), "kind": str(jax.random.key_impl(key_mass))}
-        self.held = Held({"prior": prior, "relation": relation, "chosen": chosen, "key": key, "selection": selection})
+        self.held = Held({"prior": prior, "relation": relation, "chosen": chosen, "key": key, "options": options})
 
     def empty(self) -> MapSums:
         held, name = self.held.value, (self.held.name, self.draws)
-        if name not in _DRAWS:
+        draws = _DRAWS.get(name)
+        if draws is None:
             key = jax.random.wrap_key_data(held["key"]["data"], impl=held["key"]["kind"])
-            _DRAWS.clear()
-            _DRAWS[name] = MassDraws(held["prior"], held["chosen"], key, self.draws)
-        return MapSums(self.grid, _DRAWS[name])
+            draws = MassDraws(held["prior"], held["chosen"], key, self.draws)
+            _DRAWS.clear()  # of an earlier map
+            _DRAWS[name] = draws
+        return MapSums(self.grid, draws)
 
     def __call__(self, partition) -> dict:
         held, sums = self.held.value, self.empty()
@@ -458,10 +468,7 @@ class _MapPart:
         if catalogue is not None:
             if catalogue.ra is None:
                 raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-            # The draws' weights are settled, so each draw's posterior is normalised.
-            posterior = posterior_of_part(
-                catalogue, held["prior"], held["relation"], relation_from="fixed_draws", selection=held["selection"]
-            )
+            posterior = posterior_of_part(catalogue, held["prior"], held["relation"], **held["options"])
             if posterior is None:
                 sums.n_flagged += len(catalogue)
             else:

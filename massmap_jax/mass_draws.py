@@ -51,8 +51,9 @@ class MassDraws:
         rest = np.ones(number, dtype=bool)
         if self.method == "table" and self.prior.snap is None and halos.z.shape[1] == 1:
             rows = np.flatnonzero(_halos.is_gaussian(halos, self.relations))
-            if rows.size and self._tabulate(halos.take(rows)):
-                for found, ln_mass in self._look_up(halos, rows):
+            table = self._table_for(halos.take(rows)) if rows.size else None
+            if table is not None:
+                for found, ln_mass in self._look_up(table, halos, rows):
                     inside = ~np.isnan(ln_mass).any(axis=1)
                     rest[found[inside]] = False
                     yield (found, ln_mass) if inside.all() else (found[inside], ln_mass[inside])
@@ -60,22 +61,22 @@ class MassDraws:
         if rows.size:
             yield from self._integrate(halos, rows, chunk_size)
 
-    def _tabulate(self, halos: _halos.Halos) -> bool:
-        """A table that holds these objects, or False where noise and scatter are both 0."""
+    def _table_for(self, halos: _halos.Halos) -> QuantileTable | None:
+        """A table that holds these objects, kept for the next part; None where noise and scatter are both 0."""
         width = width_range(self.relations, halos.sigma, halos.z)
         if not 0 < width[0] <= width[1] < np.inf:
-            return False
-        z = (float(halos.z.min()), float(halos.z.max()))
-        if self.table is None or not self.table.holds(self.prior, z, width):
-            if self.table is not None:
-                z, width = self.table.united(z, width)
-            self.table = QuantileTable.build(self.prior, z, width)
-        return True
+            return None
+        z, table = (float(halos.z.min()), float(halos.z.max())), self.table
+        if table is None or not table.holds(self.prior, z, width):
+            if table is not None:
+                z, width = table.united(z, width)
+            self.table = table = QuantileTable.build(self.prior, z, width)
+        return table
 
-    def _look_up(self, halos, rows):
+    def _look_up(self, table, halos, rows):
         size = int(2 ** np.clip(np.floor(np.log2(_LOOKUPS / self.num_draws)), 4, 16)) * devices.count()
         # On the device once, not with every chunk.
-        table = eqx.tree_at(lambda t: t.values, self.table, jnp.asarray(self.table.values))
+        table = eqx.tree_at(lambda t: t.values, table, jnp.asarray(table.values))
         common = devices.everywhere((table, self.relations, self.key))
 
         def work(start):

@@ -259,7 +259,7 @@ def test_two_workers_of_which_one_is_killed(table, surface, tmp_path):
 # -- maps --------------------------------------------------------------------------------------------------------------
 
 
-def test_map_is_that_of_the_whole_catalogue(table, catalogue):
+def test_map_is_that_of_the_whole_catalogue(table, catalogue, surface):
     grid, key = PixelGrid("tangent", (16, 16), 6.0, (11.0, 0.0)), jax.random.key(3)
     whole = mass_map(key, catalogue, PRIOR, RELATION, grid, num_draws=12, keep_draws=True, draws="table", **DRAWS)
     # An id of another name; eleven partitions are added in two steps.
@@ -279,6 +279,10 @@ def test_map_is_that_of_the_whole_catalogue(table, catalogue):
     assert (found.n_outside, found.n_flagged) == (whole.n_outside, whole.n_flagged) and whole.nobj.sum() > 500
     for name in ("mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj", "total_draws", "draws"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-12, err_msg=name)
+
+    quick = lsdb.mass_map(key, in_partitions(table), PRIOR, RELATION, grid, num_draws=12, surface=surface, **DRAWS)
+    np.testing.assert_allclose(quick.sd, whole.sd, rtol=1e-12)
+    np.testing.assert_allclose(quick.mean, whole.mean, rtol=0.01)
 
 
 def test_a_map_needs_ids_that_are_unique_everywhere(table):
