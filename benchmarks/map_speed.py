@@ -7,11 +7,11 @@ posterior. The posterior (the mean map) is given, as it is in `massmap-jax run`.
 """
 
 import argparse
+import dataclasses
 import json
 import time
 
 import accuracy
-import equinox as eqx
 import jax
 import numpy as np
 from inputs import SURVEY, make_field, reference_draws, relation_draws
@@ -35,7 +35,7 @@ def main():
     pixel = rng.integers(CHECKED, given.side**2, SURVEY)
     pixel[:CHECKED] = np.arange(CHECKED)
     x, y = ((i - (given.side - 1) / 2) * 40 / given.side for i in (pixel % given.side, pixel // given.side))
-    catalogue = eqx.tree_at(lambda c: (c.ra, c.dec), field.catalogue, (x, y))
+    catalogue = dataclasses.replace(field.catalogue, ra=x, dec=y)
     place = grid.index(x, y)
     posterior = mass_posterior(catalogue, field.prior, relation, relation_from="fixed_draws")
     weights = posterior.mean_mass

@@ -11,7 +11,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array
 
 from massmap_jax import devices
@@ -170,6 +169,8 @@ class MapSums:
         rows = np.flatnonzero(on_map)
         if rows.size == 0:
             return
+        from scipy.sparse import csr_array  # slow to import
+
         # In the order of their pixels, so that the sums of a chunk are neighbours.
         rows = rows[np.argsort(self.place[pixel[rows]], kind="stable")]
         for picked, ln_mass in self.draws(_halos.of_catalogue(catalogue, None, rows), chunk_size):
@@ -177,7 +178,7 @@ class MapSums:
             mass = np.exp(ln_mass, dtype=np.float64)
             place, column = np.unique(self.place[pixel[rows[picked]]], return_inverse=True)
             one = np.ones(picked.size)
-            self.sums[place] += scipy.sparse.csr_array((one, (column, np.arange(picked.size)))) @ mass
+            self.sums[place] += csr_array((one, (column, np.arange(picked.size)))) @ mass
 
     def finish(self, *, ess: float, relation_from, keep_draws: bool = False) -> MassMap:
         """The map of all objects added so far."""

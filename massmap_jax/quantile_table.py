@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
-from scipy.interpolate import CubicSpline
 
 from massmap_jax import devices, panels
 from massmap_jax import halos as _halos
@@ -51,6 +50,8 @@ class QuantileTable(eqx.Module):
     @classmethod
     def build(cls, prior: MassPrior, redshift: tuple[float, float], width: tuple[float, float]) -> "QuantileTable":
         """Table for objects in a range of redshifts and of widths w [ln M], at any x up to 7 w beyond the masses."""
+        from scipy.interpolate import CubicSpline  # slow to import
+
         ends = np.array([prior.ln_mass_min, prior.ln_mass_max])
         steps = np.log(np.asarray(width, dtype=np.float64)) / LN_W_STEP
         first_w, last_w = int(np.floor(steps[0])), int(np.floor(steps[1])) + 1
