@@ -18,7 +18,9 @@ from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior
+from massmap_jax.relation_data import CatalogueData
 from massmap_jax.relation_fit import fit_relation
+from massmap_jax.relation_likelihood import log_likelihood
 from massmap_jax.relation_posterior import RelationPosterior
 from massmap_jax.relation_prior import RelationPrior
 from massmap_jax.selection import FluxLimit
@@ -189,18 +191,29 @@ def test_ten_halos_at_one_redshift_leave_the_evolution_to_its_prior():
     assert "alpha4" in " ".join(fit.notes)
 
 
-def test_a_wide_slope_is_not_cut_off_by_the_table():
-    """200 objects, a slope known to a quarter of itself: NUTS with its table against the likelihood integrated."""
-    few = simulate(300, seed=8, distinct=20)
+def test_the_table_reaches_as_far_as_the_sampler():
+    """The likelihood that NUTS samples, with its table or without where a wide slope rules it out, is the integrated
+    one at the maximum and 4 sd from it, in each direction: a table that ends earlier is a wall to the sampler."""
+    few = simulate(300, seed=8, distinct=5)
     limit = float(np.quantile(few.ln_lum_obs, 0.2))
     keep = few.ln_lum_obs >= limit
     bright = objects(np.exp(few.ln_lum_obs[keep]), few.redshift[keep])
     prior = wide_prior(alpha1=dist.Normal(10.7, 1.0), alpha2=dist.Normal(0.4, 0.2), alpha4=1.1)
-    options = {"selection": FluxLimit(float(np.exp(limit))), "key": KEY}
-    drawn = quiet_fit(bright, PRIOR, prior, method="nuts", num_draws=400, num_chains=2, num_warmup=150, **options)
-    print(drawn.summary())
-    assert drawn.diagnostics["divergences"] < 4
-    assert drawn.draws.alpha2.min() < drawn.mean["alpha2"] - 2.5 * drawn.sd["alpha2"]
+    with jax.enable_x64(True):
+        data = CatalogueData(bright, PRIOR, FluxLimit(float(np.exp(limit))))
+        coordinates, likelihood, best = relation_fit.find_maximum(data, prior)
+        covariance = relation_fit.covariance_of(best, coordinates)
+        prepared = relation_fit.prepare(data, coordinates, likelihood, best, covariance)
+        root = np.linalg.cholesky(covariance)
+        places = np.asarray(best.x) + 4 * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)]) @ root.T
+        relations = jax.vmap(lambda x: coordinates.prior.relation(coordinates.values(x)))(places)
+        found = np.asarray(jax.jit(lambda r: jax.lax.map(prepared, r))(relations))
+        exact = np.array([log_likelihood(relations.draw(i), bright, PRIOR, data.selection) for i in range(7)])
+    slope = np.asarray(relations.alpha2)
+    print(f"slopes {slope.min():.3f} to {slope.max():.3f}, table {prepared.table is not None}, off by "
+          f"{np.abs(found - exact).max():.1e}")  # fmt: skip
+    assert np.abs(found - exact).max() < 1e-2
+    assert np.ptp(slope) > 4 * float(np.sqrt(covariance[1, 1]))
 
 
 def test_draws_stay_inside_a_bounded_prior():

@@ -28,7 +28,7 @@ from massmap_jax.stream import StreamOptions, stream
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 ROWS, CHUNK = 5000, 800
 # Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
-KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "7"))
+KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "4"))
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
 COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
 
