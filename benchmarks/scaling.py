@@ -190,7 +190,7 @@ def main():
                 points.append(("halos", method, halos, 10, GRID_MASSES))
     for draws in (1, 10, 100, 1000):
         for method, halos in (("NumPy", 100), ("monte_carlo", 1000), ("analytic", 10**4), ("surface", 10**6)):
-            if not (method == "monte_carlo" and draws > 100):
+            if not (method in ("monte_carlo", "surface") and draws > 100):
                 points.append(("draws", method, halos, draws, GRID_MASSES))
     for masses in (50, 100, 200, 410, 820):
         points += [("masses", "2017 loop", 1, 10, masses), ("masses", "NumPy", 100, 10, masses)]

@@ -148,8 +148,7 @@ def test_laplace_at_2000_halos():
 
 
 def test_laplace_at_2000_halos_with_a_flux_limit():
-    # A is integrated at each redshift, at every step of every field: five of them.
-    z = redshifts(2000, 5)
+    z = redshifts(2000, 10)
     rng = np.random.default_rng(21)
     ranks = laplace_ranks(rng, z, NUM_FIELDS, limit=LN_LIMIT, fit_limit=LN_LIMIT)
     check_uniform("Laplace, flux limit", ranks)
