@@ -156,22 +156,25 @@ def draw_figure(found, path):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     colours = {"2017 loop": "#000000", "NumPy": "#E69F00", "monte_carlo": "#D55E00", "NUTS": "#CC79A7",
                "analytic": "#0072B2", "surface": "#009E73"}  # fmt: skip
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
     panels = (("halos", "halos", "seconds", "time [s]"), ("draws", "relation draws", "us_per_halo", "time a halo [µs]"),
               ("masses", "masses on the grid", "us_per_halo", "time a halo [µs]"))  # fmt: skip
-    for axis, (key, label, value, unit) in zip(axes, panels, strict=True):
+    for axis, (key, x_label, value, unit) in zip(axes, panels, strict=True):
         chosen = [row for row in found["rows"] if row["series"] == key]
         for method in colours:
             rows = sorted((r for r in chosen if r["method"] == method), key=lambda r: r[key])
             if rows:
                 y = [r[value] for r in rows]
-                axis.loglog([r[key] for r in rows], y, "o-", ms=4, color=colours[method], label=method)
+                label = "surface, once built" if method == "surface" else method
+                axis.loglog([r[key] for r in rows], y, "o-", ms=4, color=colours[method], label=label)
         rows = sorted({(r[key], r["floor_us"] * (r["halos"] / 1e6 if key == "halos" else 1)) for r in chosen})
         axis.loglog(*zip(*rows), ":", color="0.5", label="one exp for each (halo, mass, draw)")
-        axis.set(xlabel=label, ylabel=unit)
+        axis.set(xlabel=x_label, ylabel=unit)
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7, frameon=False)
     axes[0].set_title("10 relation draws, 410 masses", fontsize=9)
