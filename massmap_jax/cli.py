@@ -4,10 +4,12 @@ Bad input ends with exit code 2 and one line on stderr. JAX is imported once opt
 so `--help` and refusals are prompt.
 """
 
+import _thread
 import inspect
 import os
 import re
 import sys
+import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -454,6 +456,7 @@ def start_jax(precision: str, device: str = "auto") -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         _set_jax("jax_compilation_cache_dir", str(caches / "massmap_jax" / "xla"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # The many small functions, too: together they are seconds of a start, and a few hundred kilobytes.
         _set_jax("jax_persistent_cache_min_compile_time_secs", 0.0)
     if device == "cpu":
@@ -568,8 +571,19 @@ def _stop(what: str):
     os._exit(130)
 
 
+def _interrupt_again(dropped) -> None:
+    """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: send it again."""
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.05, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
 def main() -> None:
     """Entry point: every bad input is one line on stderr and exit code 2."""
+    sys.unraisablehook = _interrupt_again
     # typer carries its own copy of click in newer versions: take the class from where typer has it.
     usage_error = typer.BadParameter.__bases__[0]
     try:

@@ -1,5 +1,6 @@
 """Where the public catalogues are; one cache of compiled code for a session; the slowest files first."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -33,12 +34,33 @@ SLOWEST = (
 )
 
 
+# Compiling is most of the suite's work, and XLA's older CPU kernels compile in two thirds of the time. The tests run on
+# them; the programs that tests start run as users' do. XLA_FLAGS in the environment, even empty, replaces this.
+QUICK = {"xla_cpu_use_fusion_emitters": False}
+
+
 def pytest_configure(config):
-    """The workers and the programs they start share what they compile, in a cache of this session's own."""
-    if not hasattr(config, "workerinput") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    """The workers and the programs they start share what they compile, in caches of this session's own."""
+    worker = hasattr(config, "workerinput")
+    if not worker and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.compiled = tempfile.mkdtemp(prefix="massmap_tests_")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    import jax
+
+    if worker:
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] + "/workers")
+        jax.jit(lambda: 0.0)()  # reads XLA_FLAGS, once and for all
+        if os.environ.get("XLA_FLAGS") == _as_flags(QUICK):
+            del os.environ["XLA_FLAGS"]
+    elif "XLA_FLAGS" not in os.environ:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version of XLA without the option
+            jax.jit(lambda: 0.0, compiler_options=QUICK)()
+            os.environ["XLA_FLAGS"] = _as_flags(QUICK)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _as_flags(options):
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
 
 
 def pytest_unconfigure(config):

@@ -398,6 +398,30 @@ def test_an_interrupted_fit_leaves_nothing(field):
     assert sorted(p.name for p in field.iterdir()) == before
 
 
+INTERRUPTED_IN_A_CALLBACK = """
+import gc, signal, sys
+from massmap_jax import cli
+if sys.argv.pop(1) == "twin":
+    cli._interrupt_again = sys.__unraisablehook__
+
+def collected(phase, info):
+    gc.callbacks.remove(collected)
+    signal.raise_signal(signal.SIGINT)
+
+gc.callbacks.append(collected)
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("kind", "code"), [("as it is", 130), ("twin", 0)])
+def test_an_interrupt_that_falls_into_a_callback_is_not_lost(tmp_path, kind, code):
+    args = [sys.executable, "-c", INTERRUPTED_IN_A_CALLBACK, kind, "simulate", "--out", "f.csv", "--num-halos", "50"]
+    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == code, ran.stderr
+    assert "KeyboardInterrupt" in ran.stderr if code == 0 else "nothing was written" in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ([] if code else ["f.csv"])
+
+
 def test_words_on_the_screen(results):
     for name, given in results.items():
         assert given.stderr == ""

@@ -1,9 +1,11 @@
 """Is the fitted relation calibrated? Simulation-based calibration (Talts et al. 2018, arXiv:1804.06788).
 
 A relation is drawn from its prior, a field from the relation, the relation is fitted, and the rank of the truth among
-the posterior's draws is uniform if all is right. Redshifts are the same in every field (the fit conditions on them);
+the posterior's draws is uniform if all is right. MASSMAP_TEST_FIELDS=500 runs more fields than the suite does. Redshifts are the same in every field (the fit conditions on them);
 masses and luminosities come from the raw table in plain NumPy. The twins simulate with a mistake.
 """
+
+import os
 
 import equinox as eqx
 import jax
@@ -27,7 +29,7 @@ PIVOT = 2.35e14
 BELIEFS = {"alpha1": (10.709, 0.022), "alpha2": (0.359, 0.009), "alpha4": (1.10, 0.06), "scatter": (0.155, 0.01)}
 NAMES = tuple(BELIEFS)
 LN_LIMIT = 9.3  # about the brightest quarter of the objects
-NUM_FIELDS, BATCHES = 500, universe.NUM_KEYS
+NUM_FIELDS, BATCHES = int(os.environ.get("MASSMAP_TEST_FIELDS", "200")), 10  # fields in hundreds
 DRAWS, NUTS_DRAWS = 63, 31
 AT_ONCE = 100
 
@@ -140,10 +142,10 @@ def test_laplace_at_2000_halos():
     check_uniform("Laplace", ranks)
     wrong = {
         "scatter 10 % too small": batch_p(laplace_ranks(rng, z, 20 * BATCHES, scatter_factor=0.9)),
-        "masses drawn without the cell width": batch_p(laplace_ranks(rng, z, 5 * BATCHES, cell_width=False)),
+        "masses drawn without the cell width": batch_p(laplace_ranks(rng, z, 10 * BATCHES, cell_width=False)),
     }
     false_alarms, power = universe.report("Laplace at 2,000 halos", batch_p(ranks), wrong, 0.01)
-    assert false_alarms <= 2  # of 20 at 0.01: p = 0.001 for more
+    assert false_alarms <= 1  # of 10 at 0.01: p = 0.004 for more
     assert min(power.values()) >= 0.99
 
 
@@ -152,9 +154,9 @@ def test_laplace_at_2000_halos_with_a_flux_limit():
     rng = np.random.default_rng(21)
     ranks = laplace_ranks(rng, z, NUM_FIELDS, limit=LN_LIMIT, fit_limit=LN_LIMIT)
     check_uniform("Laplace, flux limit", ranks)
-    wrong = {"fitted without its selection": batch_p(laplace_ranks(rng, z, 5 * BATCHES, limit=LN_LIMIT))}
+    wrong = {"fitted without its selection": batch_p(laplace_ranks(rng, z, 10 * BATCHES, limit=LN_LIMIT))}
     false_alarms, power = universe.report("Flux-limited", batch_p(ranks), wrong, 0.01)
-    assert false_alarms <= 2
+    assert false_alarms <= 1
     assert min(power.values()) >= 0.99
 
 
@@ -183,11 +185,11 @@ def test_nuts_at_50_halos(limit, distinct, number):
 
 
 def test_masses_are_calibrated_with_the_fitted_relation():
-    """PIT of 1e5 true masses, 50 fields, each with a relation of its own, fitted: uniform in bins of (z, L_obs)."""
+    """PIT of 5e4 true masses, 25 fields, each with a relation of its own, fitted: uniform in bins of (z, L_obs)."""
     rng = np.random.default_rng(23)
     z = rng.choice(universe.REDSHIFTS, 2000)
-    pits, ln_lums = [], []
-    for _ in range(50):
+    pits, ln_lums, number = [], [], 25
+    for _ in range(number):
         truth = {name: rng.normal(*belief) for name, belief in BELIEFS.items()}
         relation = Relation(**truth, alpha3=PIVOT)
         ln_mass = universe.REFERENCE.sample(rng, z)
@@ -205,12 +207,12 @@ def test_masses_are_calibrated_with_the_fitted_relation():
         pits.append(posterior.cdf(ln_mass))
         ln_lums.append(ln_lum)
     pit, ln_lum = np.concatenate(pits), np.concatenate(ln_lums)
-    p = universe.smallest_p_value(pit, ln_lum, np.tile(z, 50))
+    p = universe.smallest_p_value(pit, ln_lum, np.tile(z, number))
     print(f"\n{pit.size} objects, smallest p {p:.3g}")
     assert p > 0.001
     # The relation's error is common to a field: the unit of the error bar is the field.
     for tail, level in ((0.16, 0.68), (0.025, 0.95)):
-        inside = ((pit > tail) & (pit < 1 - tail)).reshape(50, -1).mean(axis=1)
-        error = inside.std(ddof=1) / np.sqrt(50)
+        inside = ((pit > tail) & (pit < 1 - tail)).reshape(number, -1).mean(axis=1)
+        error = inside.std(ddof=1) / np.sqrt(number)
         print(f"coverage {100 * inside.mean():.2f} +- {100 * error:.2f} %")
         assert abs(inside.mean() - level) < 4 * error
