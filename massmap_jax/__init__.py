@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `massmap-jax --help` does not wait for JAX.
 _HOME = {
     "CalibrationCheck": "checks",
+    "Circle": "regions",
     "Flag": "flags",
     "FluxLimit": "selection",
     "GaussianTerm": "data_term",
@@ -33,8 +34,10 @@ _HOME = {
     "MassmapError": "errors",
     "NoSelection": "selection",
     "PixelGrid": "pixels",
+    "Polygon": "regions",
     "PosteriorSurface": "surface",
     "PriorCheck": "checks",
+    "RegionMass": "regions",
     "RelationLikelihood": "relation_likelihood",
     "RelationPosterior": "relation_posterior",
     "RelationPrior": "relation_prior",
@@ -51,6 +54,7 @@ _HOME = {
     "prior_check": "checks",
     "read_catalogue": "io",
     "read_map": "map_io",
+    "region_mass": "regions",
     "relation_model": "models.relation",
     "sample_halo_masses": "models.runner",
     "simulate_field": "simulate",

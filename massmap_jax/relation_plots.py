@@ -72,9 +72,8 @@ def _marginal(ax, values, fitted, name):
     grid = np.linspace(mean - 4 * sd, mean + 4 * sd, 200)
     ax.hist(values, bins=_BINS, range=(grid[0], grid[-1]), weights=fitted.weights, density=True, color=BLUE, alpha=0.5)
     wide = fitted.prior_sd[name]
-    if wide < 20 * sd:
-        density = np.exp(-0.5 * ((grid - fitted.prior_mean[name]) / wide) ** 2) / (wide * np.sqrt(2 * np.pi))
-        ax.plot(grid, density, color=ORANGE, linestyle="--")
+    if name in fitted.prior_curve and wide < 20 * sd:
+        ax.plot(*fitted.prior_curve[name], color=ORANGE, linestyle="--")
     title = f"{mean:.4g} $\\pm$ {sd:.2g}\nprior {fitted.prior_mean[name]:.4g} $\\pm$ {wide:.2g}"
     ax.set_title(title, fontsize="x-small")
     ax.set_yticks([])

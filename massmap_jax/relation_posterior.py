@@ -32,6 +32,8 @@ class RelationPosterior(eqx.Module):
         approximation about the maximum.
     free : names of the fitted parameters, in that order.
     prior_mean, prior_sd : of the free parameters.
+    prior_curve : of each free parameter, values within 4 sd of its posterior mean and the prior density there,
+        (2, point); for figures.
     method, num_chains, num_halos, selection, mass_prior : how it was made.
     diagnostics : "r_hat", "ess_bulk", "ess_tail" per parameter and "divergences" (nuts), "pareto_k", "ess"
         (importance), "inside_prior" (laplace: the part of the normal that the prior's support holds), "newton_steps",
@@ -45,6 +47,7 @@ class RelationPosterior(eqx.Module):
     covariance: Float[np.ndarray, "dim dim"]
     prior_mean: dict[str, float]
     prior_sd: dict[str, float]
+    prior_curve: dict[str, Float[np.ndarray, "2 point"]]
     diagnostics: dict
     shift_if_lowest_mass_doubles: dict[str, float] | None
     free: tuple[str, ...] = eqx.field(static=True)
@@ -63,10 +66,14 @@ class RelationPosterior(eqx.Module):
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
         labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
         common = {**fixed, "alpha3": float(relation_prior.alpha3), **labels}
+        draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)
+        places = {p: _around(getattr(draws, p), _weights(draws)) for p in relation_prior.free}
+        densities = relation_prior.density(places)
         return cls(
-            draws=MassLuminosityRelation.create(**values, log_weight=log_weight, **common),
+            draws=draws,
             maximum=MassLuminosityRelation.create(**maximum, **common),
             covariance=np.asarray(covariance),
+            prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
             prior_mean={p: relation_prior.central()[p] for p in relation_prior.free},
             prior_sd=relation_prior.sd(),
             free=relation_prior.free,
@@ -76,8 +83,7 @@ class RelationPosterior(eqx.Module):
     @property
     def weights(self) -> Float[np.ndarray, "draw"]:
         """Normalised weights of the draws."""
-        weights = np.exp(self.draws.log_weight - self.draws.log_weight.max())
-        return weights / weights.sum()
+        return _weights(self.draws)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -188,10 +194,12 @@ class RelationPosterior(eqx.Module):
         labels = {name: getattr(self.draws, name) for name in _LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
         maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in (*FITTED, "alpha3")}
+        curves = {f"prior_curve_{p}": curve for p, curve in self.prior_curve.items()}
         from massmap_jax.writers import atomic_file
 
         with atomic_file(Path(path)) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **self.to_table(), **maximum, covariance=self.covariance, meta=json.dumps(meta))
+            np.savez_compressed(file, **self.to_table(), **maximum, **curves, covariance=self.covariance,
+                                meta=json.dumps(meta))  # fmt: skip
 
     @staticmethod
     def is_saved(path) -> bool:
@@ -216,12 +224,25 @@ class RelationPosterior(eqx.Module):
         maximum = {p: columns.pop(f"maximum_{p}") for p in (*FITTED, "alpha3")}
         covariance = columns.pop("covariance")
         meta["free"] = tuple(meta["free"])
+        curves = {p: columns.pop(f"prior_curve_{p}") for p in meta["free"] if f"prior_curve_{p}" in columns}
         return cls(
             draws=MassLuminosityRelation.create(**columns, **labels),
             maximum=MassLuminosityRelation.create(**maximum, **labels),
             covariance=covariance,
+            prior_curve=curves,
             **meta,
         )
+
+
+def _weights(draws) -> Float[np.ndarray, "draw"]:
+    weights = np.exp(draws.log_weight - draws.log_weight.max())
+    return weights / weights.sum()
+
+
+def _around(values, weights, number: int = 200) -> np.ndarray:
+    mean = weights @ values
+    sd = np.sqrt(weights @ (values - mean) ** 2)
+    return np.linspace(mean - 4 * sd, mean + 4 * sd, number)
 
 
 _LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")

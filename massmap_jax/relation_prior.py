@@ -184,6 +184,12 @@ class RelationPrior(eqx.Module):
             total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
         return total
 
+    def density(self, values: Mapping) -> dict[str, np.ndarray]:
+        """Prior density of each free parameter at values {name: (point,)}; 0 outside its support."""
+        with jax.enable_x64(True):
+            found = _densities({p: self.stored[p] for p in self.free}, {p: values[p] for p in self.free})
+            return {p: np.asarray(v) for p, v in found.items()}
+
     def sample(self, key, shape=()) -> dict:
         """Draws of the free parameters."""
         keys = jax.random.split(key, len(FITTED))
@@ -198,6 +204,16 @@ def _checked(name: str, belief):
     if not (isinstance(belief, Real) and np.isfinite(belief)):
         raise MassmapError(f"the prior of {name} is {belief!r}: give a numpyro distribution or a finite number")
     return float(belief)
+
+
+@jax.jit
+def _densities(beliefs, values):
+    found = {}
+    for name, stored in beliefs.items():
+        belief, value = stored.distribution, values[name]
+        inside = belief.support(value)
+        found[name] = jnp.where(inside, jnp.exp(belief.log_prob(jnp.where(inside, value, belief.mean))), 0.0)
+    return found
 
 
 @jax.jit

@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from reference.tables import read_three_columns
+from scipy.stats import truncnorm
 from test_relation_likelihood import PARAMETERS, PRIOR, TRUTH, reference_ln_likelihood, simulate
 
 from massmap_jax import choices, relation_fit
@@ -227,6 +228,11 @@ def test_draws_stay_inside_a_bounded_prior():
     assert 0.79 < fit.diagnostics["inside_prior"] < 0.89  # Phi(1) = 0.841
     assert any("cuts it off: use nuts" in problem for problem in fit.check())
     assert free.diagnostics["inside_prior"] == 1.0
+    # and the figure's prior is the cut one, not a normal of its mean and width
+    alpha2, density = fit.prior_curve["alpha2"]
+    mean, sd = WIDE["alpha2"]
+    np.testing.assert_allclose(density, truncnorm((low - mean) / sd, np.inf, mean, sd).pdf(alpha2), rtol=1e-6)
+    assert (density == 0).any() and (density > 0).any()
 
 
 def test_scatter_fixed_at_zero_on_many_objects():

@@ -54,7 +54,7 @@ def test_posterior_mean_mass_is_unbiased(hundred_thousand):
 
 @pytest.mark.slow
 def test_mistakes_are_found_and_the_right_model_is_not():
-    number = 5_000
+    number = 10_000
     mistakes = {
         "density without the cell width": {"cell_width": False},
         "scatter 10 % too large": {"scatter_factor": 1.1},
