@@ -5,7 +5,7 @@ centre of the first pixel; FITS counts that centre as 1.
 """
 
 import math
-from typing import Literal
+from typing import Literal, Protocol
 
 import equinox as eqx
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.memory import check_memory
 
 MAX_PIXELS = 4096 * 4096
 _MAX_ANGLE_DEG = 60.0  # tan(60 deg) = 1.7: a pixel there already holds 1/8 of the central solid angle
@@ -191,6 +192,27 @@ def _check_count(num_rows, num_columns, max_pixels):
             f"{max_pixels}, and would need about {map_bytes(count) / 1e9:.3g} GB for {_DEFAULT_DRAWS} draws; "
             "give a larger pixel_arcmin or a smaller field, or raise max_pixels"
         )
+    what = f"a map of {num_rows:.6g} x {num_columns:.6g} pixels"
+    check_memory(map_bytes(count), what, "give a larger pixel_arcmin or a smaller field")
+
+
+class SkyPixels(Protocol):
+    """What a map asks of its pixels: `PixelGrid`, or `healpix.HealpixGrid`.
+
+    shape : of one image. num_pixels : their number, which are numbered in the images' flat order.
+    """
+
+    shape: tuple[int, ...]
+    num_pixels: int
+
+    def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
+        """Flat pixel of each position; -1 outside, or without a position."""
+
+    def centres(self) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+        """Positions of all pixel centres, each of `shape`."""
+
+    def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Solid angle of some pixels."""
 
 
 class PixelGrid(eqx.Module):
@@ -300,7 +322,8 @@ class PixelGrid(eqx.Module):
 
     @property
     def pixel_area_arcmin2(self) -> float:
-        """Nominal area of a pixel, arcmin^2: true at the tangent point, cos^3(distance) of it elsewhere."""
+        """Nominal area of a pixel, arcmin^2: true at the tangent point, cos^3(distance) of it elsewhere
+        (`pixel_areas_arcmin2` has each pixel's own)."""
         return self.pixel_arcmin**2
 
     @property
@@ -347,6 +370,30 @@ class PixelGrid(eqx.Module):
         column = np.clip(np.floor(x), 0, nx - 1).astype(np.int64)
         row = np.clip(np.floor(y), 0, ny - 1).astype(np.int64)
         return np.where(inside, row * nx + column, -1)
+
+    def centres(self) -> tuple[Float[np.ndarray, "ny nx"], Float[np.ndarray, "ny nx"]]:
+        """(ra, dec) in degrees of every pixel centre, or (x, y) in arcmin when flat."""
+        ny, nx = self.shape
+        return self.sky_of(*np.meshgrid(np.arange(nx, dtype=float), np.arange(ny, dtype=float)))
+
+    def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Solid angle on the sphere of some pixels (flat numbers), arcmin^2; when flat, all alike.
+
+        The gnomonic plane's element of solid angle is (1 + xi^2 + eta^2)^(-3/2) dxi deta (the Jacobian of C&G
+        eq. 54), here integrated over the pixel with 3 x 3 Gauss-Legendre nodes: exact to 1e-12 for pixels up to a
+        degree.
+        """
+        nominal = np.full(np.shape(pixel), self.pixel_area_arcmin2)
+        if self.projection == "flat":
+            return nominal
+        ny, nx = self.shape
+        row, column = np.divmod(np.asarray(pixel), nx)
+        nodes, weights = np.polynomial.legendre.leggauss(3)
+        side = self.pixel_arcmin / _ARCMIN
+        xi = (column[:, None] - (nx - 1) / 2.0 + nodes / 2.0) * side
+        eta = (row[:, None] - (ny - 1) / 2.0 + nodes / 2.0) * side
+        element = (1.0 + xi[:, :, None] ** 2 + eta[:, None, :] ** 2) ** -1.5
+        return nominal * np.einsum("nij,i,j->n", element, weights / 2.0, weights / 2.0)
 
     def axis_offsets(self) -> tuple[Float[np.ndarray, "x_edge"], Float[np.ndarray, "y_edge"]]:
         """Pixel edges along x and along y in arcmin.

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.map_units import MASS
 from massmap_jax.maps import MassMap
 from massmap_jax.pixels import PixelGrid
 
@@ -92,27 +93,45 @@ def region_mask(grid: PixelGrid, region) -> Bool[np.ndarray, "ny nx"]:
 
 
 def region_mass(mass_map: MassMap, region) -> RegionMass:
-    """Posterior of the total mass of a region; regions and errors as in `region_mask`."""
+    """Posterior of the total mass of a region; regions and errors as in `region_mask`.
+
+    Pixels outside the map's footprint are left out, and `cut` says so. The map has to be one of mass, not of surface
+    density, and of one slice (`map_slices`).
+    """
+    if mass_map.unit != MASS:
+        raise MassmapError(f"this map is in {mass_map.unit}, and a region adds up masses: make one with unit='Msun'")
+    _check_one_slice(mass_map)
     mask = region_mask(mass_map.grid, region)
+    cut = _reaches_beyond(mass_map.grid, region)
+    if mass_map.footprint is not None:
+        cut = cut or bool((mask & ~mass_map.footprint).any())
+        mask = mask & mass_map.footprint
     return RegionMass(
         mean=float(mass_map.mean[mask].sum()),
         draws=_draws(mass_map)[:, mask].sum(axis=1, dtype=np.float64),
         nobj=int(mass_map.nobj[mask].sum()),
         num_pixels=int(mask.sum()),
-        cut=_reaches_beyond(mass_map.grid, region),
+        cut=cut,
         mass_definition=mass_map.mass_definition,
     )
 
 
 def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "ny nx"]:
-    """P(mass of the pixel > threshold in Msun), the share of the map draws above it."""
+    """P(mass of the pixel > threshold), the share of the map draws above it; NaN outside the footprint.
+
+    The threshold is in the map's unit: Msun, or of a surface density.
+    """
     if not (np.isfinite(threshold) and threshold >= 0):
-        raise MassmapError(f"the threshold is {threshold:g} Msun: give a finite mass of at least 0")
+        raise MassmapError(f"the threshold is {threshold:g} {mass_map.unit}: give a finite mass of at least 0")
     draws = _draws(mass_map)
-    above = np.zeros(mass_map.grid.shape)
+    above = np.zeros(draws.shape[1:])
     for start in range(0, draws.shape[0], _ROWS):
         above += (draws[start : start + _ROWS] > threshold).sum(axis=0)
-    return above / draws.shape[0]
+    return (
+        above / draws.shape[0]
+        if mass_map.footprint is None
+        else np.where(mass_map.footprint, above / draws.shape[0], np.nan)
+    )
 
 
 def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "ny nx"]:
@@ -123,6 +142,7 @@ def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "ny nx"]:
 
 def covariance(mass_map: MassMap, pixels: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n n"]:
     """Covariance of the masses of chosen pixels, Msun^2; `pixels` are (row, column) pairs."""
+    _check_one_slice(mass_map)
     pixels = np.asarray(pixels)
     ny, nx = mass_map.grid.shape
     if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.shape[0] < 1 or pixels.dtype.kind not in "iu":
@@ -138,6 +158,14 @@ def _draws(mass_map: MassMap) -> np.ndarray:
     if mass_map.draws is None:
         raise MassmapError("this map holds no draws: make it with mass_map(..., keep_draws=True)")
     return mass_map.draws
+
+
+def _check_one_slice(mass_map: MassMap) -> None:
+    if mass_map.slice_draws is not None:
+        raise MassmapError(
+            f"this map has {len(mass_map.slice_mass)} redshift slices: take one with map_slices.one_slice, or all with "
+            "sum_of_slices"
+        )
 
 
 def _pixel_centres(grid: PixelGrid):
