@@ -208,6 +208,11 @@ class _MapForm:
 
     def cells(self, catalogue) -> np.ndarray:
         """(halo,) cell of each object; negative where it has none."""
+        if (catalogue.frame == "flat") != (self.grid.projection == "flat"):
+            raise MassmapError(
+                f"the catalogue's positions are {catalogue.frame} and the grid is {self.grid.projection}: offsets in "
+                "arcmin need a flat grid, or a field_centre when they are read"
+            )
         pixel = self.grid.index(catalogue.ra, catalogue.dec)
         if self.footprint is not None:
             pixel = np.where((pixel >= 0) & ~self.footprint[pixel], _MASKED, pixel)

@@ -35,7 +35,7 @@ def _coordinates(ra, dec):
     return ra, dec
 
 
-def _sky_coordinates(ra, dec):
+def sky_coordinates(ra, dec):
     """As `_coordinates`, in degrees; NaN for both where the two are not a position on the sphere."""
     ra, dec = _coordinates(ra, dec)
     good = np.isfinite(ra) & (np.abs(dec) <= 90.0)
@@ -92,6 +92,13 @@ def _unit_vectors(ra, dec):
     """Degrees to (halo, 3)."""
     ra, dec = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def cap_of(ra, dec):
+    """Centre (ra, dec) in degrees and radius in radians of a small circle on the sky that holds all positions."""
+    centre = _cap_centre(ra, dec)
+    apart = _unit_vectors(ra, dec) - _unit_vectors(*centre)
+    return centre, float(2 * np.arcsin(np.minimum(np.sqrt((apart**2).sum(axis=-1)).max() / 2, 1.0)))
 
 
 def _direction(x, y, z):
@@ -200,10 +207,13 @@ class SkyPixels(Protocol):
     """What a map asks of its pixels: `PixelGrid`, or `healpix.HealpixGrid`.
 
     shape : of one image. num_pixels : their number, which are numbered in the images' flat order.
+    projection : "flat" where positions are offsets in arcmin. pixel_arcmin : side of a (typical) pixel.
     """
 
     shape: tuple[int, ...]
     num_pixels: int
+    projection: str
+    pixel_arcmin: float
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
         """Flat pixel of each position; -1 outside, or without a position."""
@@ -282,7 +292,7 @@ class PixelGrid(eqx.Module):
             _check_count(*shape, max_pixels)
             if pixel is not None and centre is not None:
                 return cls(projection, shape, pixel, centre)
-        x, y = (v.ravel() for v in (_sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec)))
+        x, y = (v.ravel() for v in (sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec)))
         finite = np.isfinite(x) & np.isfinite(y)
         if not finite.any():
             raise MassmapError(f"none of the {x.size} objects has a usable position, so there is nothing to map")
@@ -345,7 +355,7 @@ class PixelGrid(eqx.Module):
                 (x - self.centre[0]) / self.pixel_arcmin + (nx - 1) / 2.0,
                 (y - self.centre[1]) / self.pixel_arcmin + (ny - 1) / 2.0,
             )
-        xi, eta, _ = _gnomonic(*_sky_coordinates(ra, dec), self.centre)
+        xi, eta, _ = _gnomonic(*sky_coordinates(ra, dec), self.centre)
         return (nx - 1) / 2.0 - xi / self.pixel_arcmin, (ny - 1) / 2.0 + eta / self.pixel_arcmin
 
     def sky_of(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

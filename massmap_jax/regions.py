@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_units import MASS
 from massmap_jax.maps import MassMap
-from massmap_jax.pixels import PixelGrid
+from massmap_jax.pixels import PixelGrid, SkyPixels
 
 _RIM = np.linspace(0.0, 2.0 * np.pi, 361)
 # Draws in one piece of a comparison: the copy stays small beside the draws themselves.
@@ -66,7 +66,7 @@ class RegionMass(eqx.Module):
         return np.quantile(self.draws, levels)
 
 
-def region_mask(grid: PixelGrid, region) -> Bool[np.ndarray, "ny nx"]:
+def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
     """Pixels whose centre lies in the region: a `Circle`, a `Polygon`, or a mask (ny, nx) of its own.
 
     Raises
@@ -85,9 +85,10 @@ def region_mask(grid: PixelGrid, region) -> Bool[np.ndarray, "ny nx"]:
                 f"type {mask.dtype}: give a Circle, a Polygon or such a mask"
             )
     if not mask.any():
+        where = f"whose centre is {grid.centre} with" if isinstance(grid, PixelGrid) else "with"
         raise MassmapError(
-            f"the region holds no pixel centre of the map, whose centre is {grid.centre} with {grid.shape} pixels of "
-            f"{grid.pixel_arcmin:g} arcmin: it lies outside, or is smaller than a pixel"
+            f"the region holds no pixel centre of the map, {where} {grid.shape} pixels of {grid.pixel_arcmin:g} "
+            "arcmin: it lies outside, or is smaller than a pixel"
         )
     return mask
 
@@ -168,12 +169,6 @@ def _check_one_slice(mass_map: MassMap) -> None:
         )
 
 
-def _pixel_centres(grid: PixelGrid):
-    """(x, y) pixel coordinates of all pixel centres, (ny, nx) each."""
-    ny, nx = grid.shape
-    return np.meshgrid(np.arange(nx, dtype=float), np.arange(ny, dtype=float))
-
-
 def _checked_circle(circle: Circle) -> Circle:
     values = np.array(circle, dtype=float)
     if not np.isfinite(values).all() or values[2] <= 0:
@@ -181,8 +176,8 @@ def _checked_circle(circle: Circle) -> Circle:
     return circle
 
 
-def _in_circle(grid: PixelGrid, circle: Circle):
-    first, second = grid.sky_of(*_pixel_centres(grid))
+def _in_circle(grid: SkyPixels, circle: Circle):
+    first, second = grid.centres()
     if grid.projection == "flat":
         return np.hypot(first - circle.ra, second - circle.dec) <= circle.radius_arcmin
     # haversine: exact for small and large separations
@@ -193,6 +188,8 @@ def _in_circle(grid: PixelGrid, circle: Circle):
 
 def _corners(grid: PixelGrid, polygon: Polygon) -> np.ndarray:
     """Corners in pixel coordinates, (corner, 2): great circles are straight there."""
+    if not isinstance(grid, PixelGrid):
+        raise MassmapError("a polygon needs a PixelGrid, its sides are straight there: on HEALPix give a Circle or a mask")
     corners = np.asarray(polygon.corners, dtype=float)
     if corners.ndim != 2 or corners.shape[1] != 2 or corners.shape[0] < 3:
         raise MassmapError(f"a polygon has at least 3 corners (ra, dec), and these have shape {corners.shape}")
@@ -209,23 +206,21 @@ def _corners(grid: PixelGrid, polygon: Polygon) -> np.ndarray:
 def _in_polygon(grid: PixelGrid, corners: np.ndarray):
     from matplotlib.path import Path
 
-    places = np.stack([axis.ravel() for axis in _pixel_centres(grid)], axis=1)
+    places = np.stack(np.indices(grid.shape)[::-1], axis=-1).reshape(-1, 2)
     return Path(corners).contains_points(places).reshape(grid.shape)
 
 
-def _reaches_beyond(grid: PixelGrid, region) -> bool:
-    ny, nx = grid.shape
+def _reaches_beyond(grid: SkyPixels, region) -> bool:
     if isinstance(region, Polygon):
-        x, y = _corners(grid, region).T  # the map is convex: corners inside, all inside
+        places = np.asarray(region.corners, dtype=float).T  # the map is convex: corners inside, all inside
     elif isinstance(region, Circle):
-        x, y = grid.project(*_rim(grid, region))
+        places = _rim(grid, region)
     else:
         return False
-    # A point that cannot be projected is beyond the map.
-    return not bool(((x >= -0.5) & (x <= nx - 0.5) & (y >= -0.5) & (y <= ny - 0.5)).all())
+    return bool((grid.index(*places) < 0).any())
 
 
-def _rim(grid: PixelGrid, circle: Circle):
+def _rim(grid: SkyPixels, circle: Circle):
     """Points of a circle's rim."""
     if grid.projection == "flat":
         return circle.ra + circle.radius_arcmin * np.cos(_RIM), circle.dec + circle.radius_arcmin * np.sin(_RIM)
