@@ -5,6 +5,7 @@ when called.
 """
 
 import numbers
+from dataclasses import replace
 from typing import Literal
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_io import IMAGES, image_of, unit_of
 from massmap_jax.memory import check_memory
-from massmap_jax.pixels import cap_of, map_bytes, sky_coordinates
+from massmap_jax.pixels import PixelGrid, cap_of, map_bytes, sky_coordinates
 
 # 12 nside^2 - 1 has to fit into 64 bits.
 MAX_NSIDE = 2**29
@@ -160,6 +161,31 @@ def _units():
     from astropy import units
 
     return units
+
+
+def on_plane(mass_map, pixel_arcmin: float | None = None):
+    """A HEALPix map as seen on a tangent plane, for figures: each plane pixel shows the HEALPix pixel that it lies in.
+
+    Nothing is divided, so values stay those of whole HEALPix pixels; what lies outside is not in the footprint.
+    pixel_arcmin : of the plane; None: a quarter of the HEALPix pixel's side, or coarser where the field is wide.
+
+    Raises
+    ------
+    MassmapError : pixels over more than 60 degrees from the middle: no plane shows them.
+    """
+    grid = mass_map.grid
+    ra, dec = grid.centres()
+    if pixel_arcmin is None:
+        pixel_arcmin = grid.pixel_arcmin * max(0.25, np.sqrt(grid.num_pixels) / 1000)
+    plane = PixelGrid.fit(ra, dec, pixel_arcmin=pixel_arcmin)
+    place = grid.index(*(angle.ravel() for angle in plane.centres())).reshape(plane.shape)
+    inside = (place >= 0) if mass_map.footprint is None else (place >= 0) & mass_map.footprint[place]
+
+    def seen(name):
+        values = np.asarray(getattr(mass_map, name), dtype=np.float64)[..., place]
+        return np.where(inside, values, 0.0 if name == "nobj" else np.nan)
+
+    return replace(mass_map, grid=plane, draws=None, footprint=inside, **{name: seen(name) for name in IMAGES})
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

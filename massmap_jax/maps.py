@@ -56,7 +56,7 @@ class MassMap(eqx.Module):
     nobj : objects in each pixel.
     total_draws : (map draw,) mass of the whole map, Msun whatever the unit.
     draws : (map draw, ny, nx) where asked for, else None.
-    n_outside, n_flagged : objects outside the grid (or without a position); objects without a mass.
+    n_mapped, n_outside, n_flagged : objects on the map; outside the grid (or without a position); without a mass.
     ess : effective number of relation draws behind the map.
     total_mass : sum of E[M_k] over the objects on the map, Msun whatever the unit.
     unit : of the images, "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `map_units`). cosmology : of the latter.
@@ -90,6 +90,7 @@ class MassMap(eqx.Module):
     slice_mass: np.ndarray | None = None
     slice_draws: np.ndarray | None = None
     footprint: np.ndarray | None = None
+    n_mapped: int = eqx.field(static=True, default=0)
     n_masked: int = eqx.field(static=True, default=0)
     n_beyond: int = eqx.field(static=True, default=0)
     fwhm_arcmin: float | None = eqx.field(static=True, default=None)
@@ -376,6 +377,7 @@ class MapSums:
             slice_mass=None if form.edges is None else self.total_mean,
             slice_draws=None if form.edges is None else self.total,
             footprint=None if form.footprint is None else form.footprint.reshape(self.grid.shape),
+            n_mapped=int(self.nobj.sum()),
             n_masked=self.n_masked,
             n_beyond=self.n_beyond,
         )

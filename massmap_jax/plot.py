@@ -18,7 +18,6 @@ from massmap_jax.figure_style import (
     GREY,
     LABEL_BOX,
     LN10,
-    MSUN,
     ORANGE,
     PAGE,
     PURPLE,
@@ -35,6 +34,8 @@ from massmap_jax.figure_style import (
     settle,
     styled,
 )
+from massmap_jax.map_units import MASS, UNITS
+from massmap_jax.pixels import PixelGrid
 from massmap_jax.sky_axes import grid_axes, sky_frame
 from massmap_jax.truth_plots import pit_histograms, predicted_vs_true, rows_with_truth
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from massmap_jax.maps import MassMap
     from massmap_jax.posterior import MassPosterior
 
-_EMPTY = "#cfe6f5"
+_EMPTY, _MASKED = "#cfe6f5", "#f7e9c8"
 
 
 # -- posteriors ----------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
             x[index], y[index], s=sizes, c=catalogue.redshift[index], cmap="viridis", lw=0.25 * (sizes > 8),
             ec="white", alpha=0.85, rasterized=True,
         )  # fmt: skip
-        bar = _side_bar(ax, points, aspect)
+        bar = side_bar(ax, points, aspect)
         bar.set_label("redshift $z$")
         bar.solids.set_alpha(1)
         _size_legend(ax, area, log10_mass, without.any(), posterior.prior.mass_definition)
@@ -259,23 +260,25 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
 
     Parameters
     ----------
-    mass_map : MassMap
+    mass_map : MassMap, of one slice; a HEALPix map is shown on a tangent plane
     ax : Axes, optional
-    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (Msun per pixel) or "nobj" (objects per pixel)
+    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (in the map's unit) or "nobj" (objects per pixel)
     """
     if quantity not in _MAP_LABELS:
         raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
+    title, mass_map = map_title(mass_map), _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     width, height = _map_size(ny / nx)
     ax = given_or_new_axes(ax, width, height)
     values = np.asarray(getattr(mass_map, quantity), np.float64)
     shown = values[_filled(mass_map)]
-    image = _draw_map(ax, mass_map, values, _count_norm(shown) if quantity == "nobj" else _map_norm([shown]))
-    bar = _side_bar(ax, image, ny / nx)
+    image = draw_map(ax, mass_map, values, _count_norm(shown) if quantity == "nobj" else map_norm([shown]))
+    bar = side_bar(ax, image, ny / nx)
     label = _MAP_LABELS[quantity]
     if quantity != "nobj":
-        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{MSUN}]"
-    title = _map_title(mass_map)
+        if mass_map.unit != MASS:
+            label = label.replace(" in a pixel", "").replace("halo mass", "surface density")
+        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{UNITS[mass_map.unit][1]}]"
     if ny < 0.5 * nx:  # too low for a label along the bar
         title = f"{label}\n{title}"
     else:
@@ -300,6 +303,7 @@ _MAP_LABELS = {
 @styled
 def map_panels(mass_map: "MassMap") -> "Figure":
     """Six maps: mean, 16 % and 84 % quantile on one grey scale; standard deviation, relative error, counts."""
+    title, mass_map = map_title(mass_map), _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
     num_rows = 6 // num_columns
@@ -313,47 +317,66 @@ def map_panels(mass_map: "MassMap") -> "Figure":
         np.asarray(getattr(mass_map, name), np.float64) for name in ("mean", "sd", "q16", "q84", "nobj")
     )
     relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
-    shared = _map_norm([v[filled] for v in (mean, q16, q84)])
+    shared = map_norm([v[filled] for v in (mean, q16, q84)])
+    unit = UNITS[mass_map.unit][1]
     panels = [
-        ("mean", mean, shared, MSUN),
-        ("16 % quantile", q16, shared, MSUN),
-        ("84 % quantile", q84, shared, MSUN),
-        ("standard deviation", sd, _map_norm([sd[filled]]), MSUN),
+        ("mean", mean, shared, unit),
+        ("16 % quantile", q16, shared, unit),
+        ("84 % quantile", q84, shared, unit),
+        ("standard deviation", sd, map_norm([sd[filled]]), unit),
         ("relative error, sd / mean", relative, _linear_norm(relative[filled]), ""),
         ("objects in a pixel", nobj, _count_norm(nobj[filled]), ""),
     ]
-    for ax, (title, values, norm, unit) in zip(axes, panels, strict=True):
-        image = _draw_map(ax, mass_map, values, norm)
-        _side_bar(ax, image, ny / nx)
-        ax.set_title(title + (f" [{unit}]" if unit else ""))
+    for ax, (name, values, norm, unit) in zip(axes, panels, strict=True):
+        image = draw_map(ax, mass_map, values, norm)
+        side_bar(ax, image, ny / nx)
+        ax.set_title(name + (f" [{unit}]" if unit else ""))
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
     symbol = f"${mass_symbol(mass_map.mass_definition)}$"
-    figure.suptitle(f"halo mass {symbol} in a pixel: {_map_title(mass_map)}", fontsize=8)
+    what = f"halo mass {symbol} in a pixel" if mass_map.unit == MASS else f"surface density of halo mass {symbol}"
+    figure.suptitle(f"{what}: {title}", fontsize=8)
     settle(figure)
     return figure
 
 
+def _on_plane(mass_map):
+    """The map if it is an image on a plane; a HEALPix map as seen on one."""
+    if np.ndim(mass_map.mean) != np.size(mass_map.grid.shape):
+        raise MassmapError(
+            f"this map has {len(mass_map.slice_mass)} redshift slices and a figure shows one: take it with "
+            "map_slices.one_slice, or all with sum_of_slices"
+        )
+    if isinstance(mass_map.grid, PixelGrid):
+        return mass_map
+    from massmap_jax.healpix import on_plane
+
+    return on_plane(mass_map)
+
+
 def _filled(mass_map) -> np.ndarray:
-    return np.asarray(mass_map.nobj) > 0
+    """Pixels with mass: those with objects, and where a smoothed map has spread it."""
+    return np.asarray(mass_map.mean) > 0
 
 
-def _draw_map(ax, mass_map, values, norm):
+def draw_map(ax, mass_map, values, norm):
     import matplotlib
 
     grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
-    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_EMPTY)
+    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_MASKED)
     # Low but filled pixels take the lightest grey; only empty ones fall under the scale.
-    shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), 0.0 if norm.vmin > 0 else -1.0)
+    shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), norm.vmin / 2 if norm.vmin > 0 else -1.0)
+    if mass_map.footprint is not None:
+        shown = np.where(mass_map.footprint, shown, np.nan)
     image = ax.imshow(np.ma.masked_invalid(shown), norm=norm, cmap=cmap, origin="lower")
     grid_axes(ax, mass_map.grid)
     return image
 
 
-def _map_norm(values):
+def map_norm(values):
     """Log stretch from the 1 % to the 99.9 % quantile of the positive values."""
     from matplotlib.colors import LogNorm
 
@@ -373,10 +396,10 @@ def _linear_norm(values):
 
 def _count_norm(values):
     """Linear for small counts, whose decades hold few integers, and log above."""
-    return _linear_norm(values) if values.size == 0 or values.max() <= 50 else _map_norm([values])
+    return _linear_norm(values) if values.size == 0 or values.max() <= 50 else map_norm([values])
 
 
-def _side_bar(ax, mappable, aspect):
+def side_bar(ax, mappable, aspect):
     """Colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
     unit = max(1.0, aspect)
     bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + 0.03 * unit, 0.0, 0.045 * unit, 1.0]))
@@ -398,17 +421,23 @@ def _map_size(aspect) -> tuple[float, float]:
     return width, float(np.clip((width - 1.4) * aspect + 0.8, 1.6, 6.5))
 
 
-def _map_title(mass_map) -> str:
-    text = f"{count_text(np.asarray(mass_map.nobj).sum())}, {mass_map.grid.pixel_arcmin:g} arcmin pixels"
+def map_title(mass_map) -> str:
+    grid = mass_map.grid
+    pixels = f"{grid.pixel_arcmin:g} arcmin pixels" if isinstance(grid, PixelGrid) else f"HEALPix nside {grid.nside}"
+    text = f"{count_text(mass_map.n_mapped)}, {pixels}"
+    if mass_map.fwhm_arcmin is not None:
+        text += f", smoothed to {mass_map.fwhm_arcmin:g} arcmin"
     return f"{text}, {mass_map.num_draws} draws"
 
 
 def _empty_legend(ax, mass_map):
     from matplotlib.patches import Patch
 
-    if not _filled(mass_map).all():
-        empty = Patch(fc=_EMPTY, ec=GREY, lw=0.5, label="no objects")
-        ax.legend(handles=[empty], loc="upper right", frameon=True)
+    inside = np.ones(mass_map.grid.shape, dtype=bool) if mass_map.footprint is None else mass_map.footprint
+    shown = [(_EMPTY, "no objects", inside & ~_filled(mass_map)), (_MASKED, "not observed", ~inside)]
+    patches = [Patch(fc=colour, ec=GREY, lw=0.5, label=label) for colour, label, where in shown if where.any()]
+    if patches:
+        ax.legend(handles=patches, loc="upper right", frameon=True)
 
 
 # -- all of them ---------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def _in_circle(grid: SkyPixels, circle: Circle):
 def _corners(grid: PixelGrid, polygon: Polygon) -> np.ndarray:
     """Corners in pixel coordinates, (corner, 2): great circles are straight there."""
     if not isinstance(grid, PixelGrid):
-        raise MassmapError("a polygon needs a PixelGrid, its sides are straight there: on HEALPix give a Circle or a mask")
+        raise MassmapError("a polygon is drawn in the plane of a PixelGrid: on HEALPix give a Circle or a mask")
     corners = np.asarray(polygon.corners, dtype=float)
     if corners.ndim != 2 or corners.shape[1] != 2 or corners.shape[0] < 3:
         raise MassmapError(f"a polygon has at least 3 corners (ra, dec), and these have shape {corners.shape}")

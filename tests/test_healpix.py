@@ -15,10 +15,11 @@ from massmap_jax.map_smoothing import smoothed
 from massmap_jax.map_statistics import NAMES
 from massmap_jax.maps import MapSums
 from massmap_jax.pixels import PixelGrid
+from massmap_jax.plot import mass_map_image
 from massmap_jax.regions import Circle, Polygon, region_mask, region_mass
 
 pytest.importorskip("astropy_healpix")
-from massmap_jax.healpix import HealpixGrid
+from massmap_jax.healpix import HealpixGrid, on_plane
 
 NUMBER, DRAWS, NSIDE = 400, 30, 128
 LN_MASS = np.random.default_rng(1).normal(31.0, 1.0, (NUMBER, DRAWS))
@@ -174,6 +175,23 @@ def test_regions_on_healpix():
     assert not mass.cut and region_mass(found, Circle(0.0, 5.0, 200.0)).cut
     with pytest.raises(MassmapError, match="on HEALPix give a Circle or a mask"):
         region_mask(found.grid, Polygon([[0, 0], [1, 0], [1, 1]]))
+
+
+def test_figure_on_a_plane():
+    """Each plane pixel shows the HEALPix pixel that its centre lies in; the title counts objects, not plane pixels."""
+    found = of_objects(HealpixGrid.fit(*positions(), NSIDE), redshift_edges=(0.0, 2.0))
+    found = sum_of_slices(found)
+    ax = mass_map_image(found)
+    seen = on_plane(found)
+    ra, dec = seen.grid.centres()
+    for row, column in np.argwhere(seen.footprint)[::97]:
+        number = ring_number(NSIDE, ra[row, column], dec[row, column])
+        assert seen.sd[row, column] == found.sd[found.grid.pixels == number]
+    assert np.isnan(seen.mean[~seen.footprint]).all() and 0 < (~seen.footprint).sum() < seen.mean.size / 2
+    assert ax.get_title() == "400 objects, HEALPix nside 128, 30 draws"
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"no objects", "not observed"}
+    with pytest.raises(MassmapError, match="2 redshift slices"):
+        mass_map_image(of_objects(HealpixGrid.fit(*positions(), 64), redshift_edges=(0.0, 0.5, 2.0)))
 
 
 @pytest.mark.parametrize(
