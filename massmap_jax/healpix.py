@@ -4,7 +4,6 @@ Gorski et al. 2005, ApJ 622, 759. Pixel numbers and positions come from astropy-
 when called.
 """
 
-import numbers
 from dataclasses import replace
 from typing import Literal
 
@@ -13,13 +12,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
+from massmap_jax.choices import check_healpix_order, check_nside
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_io import IMAGES, image_of, unit_of
 from massmap_jax.memory import check_memory
-from massmap_jax.pixels import PixelGrid, cap_of, map_bytes, sky_coordinates
+from massmap_jax.pixels import MAX_ANGLE_DEG, PixelGrid, cap_of, map_bytes, sky_coordinates
 
-# 12 nside^2 - 1 has to fit into 64 bits.
-MAX_NSIDE = 2**29
 _SKY_ARCMIN2 = 4 * np.pi * np.degrees(60.0) ** 2
 _MARGIN = 1e-9  # rad: rounding may not put the farthest object outside the cap
 
@@ -39,7 +37,7 @@ class HealpixGrid(eqx.Module):
 
     def __init__(self, nside, order="RING", pixels=None):
         self.nside = check_nside(nside)
-        self.order = check_order(order)
+        self.order = check_healpix_order(order)
         self.pixels = None if pixels is None else _checked_pixels(pixels, self.nside)
 
     @classmethod
@@ -54,7 +52,7 @@ class HealpixGrid(eqx.Module):
         ------
         MassmapError : no usable position, an nside that is no power of two, more pixels than memory.
         """
-        nside, order = check_nside(nside), check_order(order)
+        nside, order = check_nside(nside), check_healpix_order(order)
         ra, dec = (v.ravel() for v in sky_coordinates(ra, dec))
         finite = np.isfinite(ra) & np.isfinite(dec)
         if not finite.any():
@@ -76,6 +74,15 @@ class HealpixGrid(eqx.Module):
     @property
     def shape(self) -> tuple[int]:
         return (self.num_pixels,)
+
+    def describe(self) -> str:
+        """Pixels and their size, for a person."""
+        kind = f"nside {self.nside}, {self.order}, {self.pixel_arcmin:.3g} arcmin"
+        return f"{self.num_pixels:,} HEALPix pixels ({kind})"
+
+    def on_a_plane(self) -> bool:
+        """Whether a tangent plane can show all pixels: within 60 degrees of their middle."""
+        return self.pixels is not None and cap_of(*self.centres())[1] < np.radians(MAX_ANGLE_DEG)
 
     @property
     def pixel_arcmin(self) -> float:
@@ -108,19 +115,6 @@ class HealpixGrid(eqx.Module):
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Solid angle of some pixels, arcmin^2: all the same."""
         return np.full(np.shape(pixel), _SKY_ARCMIN2 / (12 * self.nside**2))
-
-
-def check_nside(nside) -> int:
-    whole = isinstance(nside, numbers.Integral) and 1 <= nside <= MAX_NSIDE
-    if not whole or nside & (int(nside) - 1):
-        raise MassmapError(f"nside is {nside!r}: give a power of two from 1 to 2**29, such as 1024")
-    return int(nside)
-
-
-def check_order(order: str) -> str:
-    if order not in ("RING", "NESTED"):
-        raise MassmapError(f"HEALPix order {order!r} is not known: give RING or NESTED")
-    return order
 
 
 def _checked_pixels(pixels, nside) -> np.ndarray:

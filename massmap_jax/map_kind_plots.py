@@ -47,7 +47,7 @@ def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
     figure = new_figure(PAGE, sum(heights))
     cells = figure.add_gridspec(2, len(maps), height_ratios=heights)
     axes = [figure.add_subplot(cells[0, i]) for i in range(len(maps))]
-    norm = map_norm([m.mean[m.mean > 0] for m in maps.values()])
+    norm = map_norm([m.mean[m.mean > 0] for m in maps.values()], first.fwhm_arcmin is not None)
     for ax, (kind, one) in zip(axes, maps.items(), strict=True):
         image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm)
         ax.set_title(_NAMES[kind])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from massmap_jax.choices import check_fwhm
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_statistics import images_of
 from massmap_jax.map_units import MASS
@@ -23,11 +24,6 @@ _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 # The kernel ends at so many sigma, beyond which a plane Gaussian has 4e-6 of its volume.
 _REACH = 5.0
 _BYTES_PER_PAIR = 40  # of two pixels within reach: two indices, distance, weight, and a copy
-
-
-def check_fwhm(fwhm_arcmin: float) -> None:
-    if not (np.isfinite(fwhm_arcmin) and fwhm_arcmin > 0):
-        raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
 
 
 def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True) -> "MassMap":

@@ -9,10 +9,11 @@ each by an area of its own, and no redshift has to be chosen for the pixel.
 import numpy as np
 from jaxtyping import Float, Int
 
+from massmap_jax.choices import MAP_UNITS, check_map_unit
 from massmap_jax.errors import MassmapError
 from massmap_jax.figure_style import MSUN
 
-MASS, PER_ARCMIN2, PER_MPC2 = "Msun", "Msun/arcmin2", "Msun/Mpc2"
+MASS, PER_ARCMIN2, PER_MPC2 = MAP_UNITS
 # unit -> (as FITS writes it, on a figure)
 UNITS = {
     MASS: ("solMass", MSUN),
@@ -20,11 +21,6 @@ UNITS = {
     PER_MPC2: ("solMass / Mpc2", rf"{MSUN} Mpc$^{{-2}}$"),
 }
 _ARCMIN2 = np.radians(1.0 / 60.0) ** 2  # sr
-
-
-def check_unit(unit: str) -> None:
-    if unit not in UNITS:
-        raise MassmapError(f"map unit {unit!r} is not known: give one of {', '.join(UNITS)}")
 
 
 def object_areas(
@@ -38,7 +34,7 @@ def object_areas(
     ------
     MassmapError : an unknown unit or cosmology; per Mpc^2, an object at redshift 0, where a pixel has no area.
     """
-    check_unit(unit)
+    check_map_unit(unit)
     if unit == MASS:
         return np.ones(pixel.shape)
     area = grid.pixel_areas_arcmin2(pixel)

@@ -16,11 +16,12 @@ from jaxtyping import Array
 from massmap_jax import devices
 from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.choices import check_fwhm, check_map_unit, check_redshift_edges
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
-from massmap_jax.map_smoothing import check_fwhm, smoothed
+from massmap_jax.map_smoothing import smoothed
 from massmap_jax.map_statistics import statistics
-from massmap_jax.map_units import MASS, PER_MPC2, check_unit, object_areas
+from massmap_jax.map_units import MASS, PER_MPC2, object_areas
 from massmap_jax.mass_draws import MassDraws
 from massmap_jax.memory import check_memory
 from massmap_jax.pixels import SkyPixels
@@ -192,9 +193,9 @@ class _MapForm:
     """
 
     def __init__(self, grid: SkyPixels, *, redshift_edges=None, footprint=None, unit=MASS, cosmology="Planck18"):
-        check_unit(unit)
+        check_map_unit(unit)
         self.grid, self.unit, self.cosmology = grid, unit, cosmology
-        self.edges = None if redshift_edges is None else _checked_edges(redshift_edges)
+        self.edges = None if redshift_edges is None else check_redshift_edges(redshift_edges)
         self.footprint = None if footprint is None else _checked_footprint(footprint, grid.shape)
         self.num_slices = 1 if self.edges is None else self.edges.size - 1
         self.shape = grid.shape if self.edges is None else (self.num_slices, *grid.shape)
@@ -232,28 +233,6 @@ class _MapForm:
 def _copies(keep_draws: bool, fwhm_arcmin: float | None) -> int:
     """Of the images of all draws: the plain ones, and the smoothed ones beside them."""
     return int(keep_draws) if fwhm_arcmin is None else 2
-
-
-def _checked_edges(edges) -> np.ndarray:
-    try:
-        found = np.atleast_1d(np.asarray(edges, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise MassmapError(f"redshift_edges must be numbers, not {edges!r}") from None
-    if found.ndim != 1 or found.size < 2:
-        raise MassmapError(f"redshift_edges has shape {found.shape}: give at least two redshifts, such as 0.1, 0.3")
-    bad = ~(np.isfinite(found) & (found >= 0))
-    if bad.any():
-        raise MassmapError(
-            f"redshift_edges has {bad.sum()} values that are not finite and >= 0, the first {found[np.argmax(bad)]:g}"
-        )
-    falls = np.diff(found) <= 0
-    if falls.any():
-        first = int(np.argmax(falls))
-        raise MassmapError(
-            f"redshift_edges must rise, and {falls.sum()} do not, the first {found[first + 1]:g} after "
-            f"{found[first]:g}: sort them, each once"
-        )
-    return found
 
 
 def _checked_footprint(footprint, shape) -> np.ndarray:

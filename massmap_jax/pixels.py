@@ -16,7 +16,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.memory import check_memory
 
 MAX_PIXELS = 4096 * 4096
-_MAX_ANGLE_DEG = 60.0  # tan(60 deg) = 1.7: a pixel there already holds 1/8 of the central solid angle
+MAX_ANGLE_DEG = 60.0  # tan(60 deg) = 1.7: a pixel there already holds 1/8 of the central solid angle
 _DEFAULT_DRAWS = 100
 _EDGE = 1e-9  # pixels: what rounding may do to an object on the rim of the grid, which is to stay inside
 _ARCMIN = math.degrees(1.0) * 60.0
@@ -121,15 +121,15 @@ def _fit_tangent(ra, dec, centre, must_cover):
     fixed = centre is not None
     best = centre if fixed else _mean_direction(ra, dec)
     xi, eta, distance = box(best)
-    if not fixed and distance.max() > _MAX_ANGLE_DEG:
+    if not fixed and distance.max() > MAX_ANGLE_DEG:
         best = _cap_centre(ra, dec)
         xi, eta, distance = box(best)
-    far = distance > _MAX_ANGLE_DEG
+    far = distance > MAX_ANGLE_DEG
     if far.any() and not must_cover:
         return best, math.nan, math.nan
     if far.any():
         raise MassmapError(
-            f"{far.sum()} of {far.size} positions lie more than {_MAX_ANGLE_DEG:.0f} deg from the map centre "
+            f"{far.sum()} of {far.size} positions lie more than {MAX_ANGLE_DEG:.0f} deg from the map centre "
             f"({best[0]:.4f}, {best[1]:.4f}), the farthest at {distance.max():.1f} deg: more than a tangent "
             "plane can show; map a part of the catalogue, or give centre, shape and pixel_arcmin together "
             "(objects outside are then counted, not mapped)"
@@ -143,7 +143,7 @@ def _fit_tangent(ra, dec, centre, must_cover):
         candidate = _tidy(*(float(v) for v in _inverse_gnomonic(*np.array(middle), best)))
         xi, eta, distance = box(candidate)
         trial = np.abs(xi).max(), np.abs(eta).max()
-        if distance.max() > _MAX_ANGLE_DEG or sum(trial) >= sum(half) * (1.0 - 1e-6):
+        if distance.max() > MAX_ANGLE_DEG or sum(trial) >= sum(half) * (1.0 - 1e-6):
             break
         best, half = candidate, trial
     return best, *half
@@ -223,6 +223,9 @@ class SkyPixels(Protocol):
 
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Solid angle of some pixels."""
+
+    def describe(self) -> str:
+        """Pixels and their size, for a person."""
 
 
 class PixelGrid(eqx.Module):
@@ -340,6 +343,10 @@ class PixelGrid(eqx.Module):
     def area_arcmin2(self) -> float:
         """Nominal area of the grid, arcmin^2."""
         return self.num_pixels * self.pixel_area_arcmin2
+
+    def describe(self) -> str:
+        """Pixels and their size, for a person."""
+        return f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_arcmin:g} arcmin"
 
     def project(self, ra: ArrayLike, dec: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates (x, y), 0 at the centre of the first pixel, of positions in degrees (or arcmin).

@@ -272,7 +272,8 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
     ax = given_or_new_axes(ax, width, height)
     values = np.asarray(getattr(mass_map, quantity), np.float64)
     shown = values[_filled(mass_map)]
-    image = draw_map(ax, mass_map, values, _count_norm(shown) if quantity == "nobj" else map_norm([shown]))
+    norm = _count_norm(shown) if quantity == "nobj" else map_norm([shown], _is_smoothed(mass_map))
+    image = draw_map(ax, mass_map, values, norm)
     bar = side_bar(ax, image, ny / nx)
     label = _MAP_LABELS[quantity]
     if quantity != "nobj":
@@ -317,13 +318,14 @@ def map_panels(mass_map: "MassMap") -> "Figure":
         np.asarray(getattr(mass_map, name), np.float64) for name in ("mean", "sd", "q16", "q84", "nobj")
     )
     relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
-    shared = map_norm([v[filled] for v in (mean, q16, q84)])
+    smooth = _is_smoothed(mass_map)
+    shared = map_norm([v[filled] for v in (mean, q16, q84)], smooth)
     unit = UNITS[mass_map.unit][1]
     panels = [
         ("mean", mean, shared, unit),
         ("16 % quantile", q16, shared, unit),
         ("84 % quantile", q84, shared, unit),
-        ("standard deviation", sd, map_norm([sd[filled]]), unit),
+        ("standard deviation", sd, map_norm([sd[filled]], smooth), unit),
         ("relative error, sd / mean", relative, _linear_norm(relative[filled]), ""),
         ("objects in a pixel", nobj, _count_norm(nobj[filled]), ""),
     ]
@@ -336,9 +338,45 @@ def map_panels(mass_map: "MassMap") -> "Figure":
         ax.label_outer()
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
-    symbol = f"${mass_symbol(mass_map.mass_definition)}$"
-    what = f"halo mass {symbol} in a pixel" if mass_map.unit == MASS else f"surface density of halo mass {symbol}"
-    figure.suptitle(f"{what}: {title}", fontsize=8)
+    figure.suptitle(f"{_quantity_text(mass_map)}: {title}", fontsize=8)
+    settle(figure)
+    return figure
+
+
+@styled
+def slice_panels(mass_map: "MassMap") -> "Figure":
+    """The mean of each redshift slice, all on one grey scale; of more than 12 slices the first 12.
+
+    Raises
+    ------
+    MassmapError : a map without slices; a HEALPix map too wide for a plane.
+    """
+    from massmap_jax.map_slices import one_slice
+
+    number = 0 if mass_map.slice_draws is None else len(mass_map.slice_mass)
+    slices = [one_slice(mass_map, i) for i in range(max(1, min(number, 12)))]
+    edges, title = [one.redshift_edges for one in slices], map_title(mass_map)
+    slices = [_on_plane(one) for one in slices]
+    ny, nx = slices[0].grid.shape
+    num_columns = min(len(slices), 4 if ny < 1.6 * nx else 6)
+    num_rows = -(-len(slices) // num_columns)
+    height = min((PAGE - 0.9) / num_columns * ny / nx, 8.0 / num_rows)
+    figure = new_figure(PAGE, num_rows * (height + 0.3) + 0.75)
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    norm = map_norm([np.asarray(one.mean)[_filled(one)] for one in slices], _is_smoothed(mass_map))
+    for ax, one, (low, high) in zip(axes, slices, edges, strict=False):
+        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm)
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="", title=f"${low:g} < z < {high:g}$: {one.n_mapped:,}")
+        ax.label_outer()
+    for ax in axes[len(slices) :]:
+        ax.remove()
+    side_bar(axes[num_columns - 1], image, ny / nx)
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    what = f"mean {_quantity_text(mass_map)} [{UNITS[mass_map.unit][1]}]"
+    shown = f", first {len(slices)} of {number} slices" if number > len(slices) else ""
+    figure.suptitle(f"{what}\n{title}{shown}", fontsize=8)
     settle(figure)
     return figure
 
@@ -355,6 +393,15 @@ def _on_plane(mass_map):
     from massmap_jax.healpix import on_plane
 
     return on_plane(mass_map)
+
+
+def _is_smoothed(mass_map) -> bool:
+    return mass_map.fwhm_arcmin is not None
+
+
+def _quantity_text(mass_map) -> str:
+    symbol = f"${mass_symbol(mass_map.mass_definition)}$"
+    return f"halo mass {symbol} in a pixel" if mass_map.unit == MASS else f"surface density of halo mass {symbol}"
 
 
 def _filled(mass_map) -> np.ndarray:
@@ -376,14 +423,17 @@ def draw_map(ax, mass_map, values, norm):
     return image
 
 
-def map_norm(values):
-    """Log stretch from the 1 % to the 99.9 % quantile of the positive values."""
+def map_norm(values, smoothed=False):
+    """Log stretch from the 1 % to the 99.9 % quantile of the positive values; smoothed, over three decades at most,
+    so as to leave out the tails of the Gaussian."""
     from matplotlib.colors import LogNorm
 
     positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in values])
     if positive.size == 0:
         return LogNorm(0.1, 1.0)
     low, high = np.quantile(positive, [0.01, 0.999])
+    if smoothed:
+        low = max(low, high / 1000)
     return LogNorm(low / 1.1, high * 1.1) if high < 1.2 * low else LogNorm(low, high)
 
 
@@ -425,7 +475,9 @@ def map_title(mass_map) -> str:
     grid = mass_map.grid
     pixels = f"{grid.pixel_arcmin:g} arcmin pixels" if isinstance(grid, PixelGrid) else f"HEALPix nside {grid.nside}"
     text = f"{count_text(mass_map.n_mapped)}, {pixels}"
-    if mass_map.fwhm_arcmin is not None:
+    if mass_map.redshift_edges is not None and mass_map.slice_draws is None:
+        text += ", z {:g} to {:g}".format(*mass_map.redshift_edges)
+    if _is_smoothed(mass_map):
         text += f", smoothed to {mass_map.fwhm_arcmin:g} arcmin"
     return f"{text}, {mass_map.num_draws} draws"
 
@@ -448,14 +500,18 @@ def standard_figures(
 ) -> "dict[str, Figure]":
     """The figures that the data allow, by name.
 
-    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`; with true
-    masses `predicted_vs_true` and `pit_histograms`.
+    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`, or
+    `map_slices` of a cube (none of a HEALPix map too wide for a plane); with true masses `predicted_vs_true` and
+    `pit_histograms`.
     """
     catalogue = posterior.catalogue if catalogue is None else catalogue
     figures = {"posterior_panel": posterior_panel(posterior)}
     if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
         figures["field_of_view"] = field_of_view(catalogue, posterior).figure
-    if mass_map is not None:
+    shown = mass_map is not None and (isinstance(mass_map.grid, PixelGrid) or mass_map.grid.on_a_plane())
+    if shown and mass_map.slice_draws is not None:
+        figures["map_slices"] = slice_panels(mass_map)
+    elif shown:
         figures["mass_map"] = mass_map_image(mass_map).figure
         figures["map_panels"] = map_panels(mass_map)
     if rows_with_truth(posterior).size:

@@ -188,7 +188,7 @@ def test_figure_on_a_plane():
         number = ring_number(NSIDE, ra[row, column], dec[row, column])
         assert seen.sd[row, column] == found.sd[found.grid.pixels == number]
     assert np.isnan(seen.mean[~seen.footprint]).all() and 0 < (~seen.footprint).sum() < seen.mean.size / 2
-    assert ax.get_title() == "400 objects, HEALPix nside 128, 30 draws"
+    assert ax.get_title() == "400 objects, HEALPix nside 128, z 0 to 2, 30 draws"
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"no objects", "not observed"}
     with pytest.raises(MassmapError, match="2 redshift slices"):
         mass_map_image(of_objects(HealpixGrid.fit(*positions(), 64), redshift_edges=(0.0, 0.5, 2.0)))

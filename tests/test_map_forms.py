@@ -14,6 +14,7 @@ from massmap_jax.map_smoothing import smoothed
 from massmap_jax.map_statistics import NAMES
 from massmap_jax.maps import MapSums
 from massmap_jax.pixels import PixelGrid
+from massmap_jax.plot import map_panels, mass_map_image, slice_panels
 from massmap_jax.regions import exceedance, region_mass
 
 NUMBER, DRAWS = 150, 40
@@ -312,6 +313,32 @@ def test_sums_of_parts_are_those_of_the_whole():
     found, expected = whole.finish(ess=1.0, relation_from=None), of_objects(**form)
     for name in ("mean", *NAMES, "nobj", "total_draws", "total_mass", "slice_draws", "n_masked", "n_beyond", "n_outside"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12, err_msg=name)
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_figures_say_unit_slice_and_footprint():
+    cube = of_objects(redshift_edges=EDGES, footprint=mask(), unit="Msun/arcmin2", finish={"fwhm_arcmin": 30.0})
+    figure = slice_panels(cube)
+    figure.canvas.draw()
+    shown = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in shown] == [
+        f"${low:g} < z < {high:g}$: {objects:.0f}"
+        for low, high, objects in zip(EDGES, EDGES[1:], cube.nobj.sum(axis=(1, 2)))
+    ]
+    assert len({(ax.images[0].norm.vmin, ax.images[0].norm.vmax) for ax in shown}) == 1
+    np.testing.assert_array_equal(np.ma.getmaskarray(shown[0].images[0].get_array()), ~mask())
+    title = figure._suptitle.get_text()
+    assert "surface density of halo mass $M_{\\mathrm{200m}}$" in title and "smoothed to 30 arcmin" in title
+    ax = mass_map_image(one_slice(cube, 1))
+    assert "z 0.5 to 0.9" in ax.get_title()
+    assert {text.get_text() for text in ax.get_legend().get_texts()} >= {"not observed"}
+    (bar,) = [child for child in ax.child_axes if child.get_ylabel()]
+    assert bar.get_ylabel().endswith("arcmin$^{-2}$]")
+    for draw in (mass_map_image, map_panels):
+        with pytest.raises(MassmapError, match="3 redshift slices and a figure shows one"):
+            draw(cube)
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------
