@@ -1,6 +1,7 @@
 """Names that a user may choose from, and the checks of a choice that need no JAX: a refusal should not wait for it."""
 
 import numbers
+from importlib.util import find_spec
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -101,3 +102,9 @@ def check_healpix_order(order: str) -> str:
     if order not in HEALPIX_ORDERS:
         raise MassmapError(f"HEALPix order {order!r} is not known: give {' or '.join(HEALPIX_ORDERS)}")
     return order
+
+
+def need_healpix() -> None:
+    """Refuse where the extra `healpix` is not installed."""
+    if find_spec("astropy_healpix") is None:
+        raise MassmapError("HEALPix maps need astropy-healpix: pip install 'massmap_jax[healpix]'")

@@ -94,7 +94,10 @@ def run(
     prior_support: Annotated[str, typer.Option(help="extend, or sharp (table ends are physical).")] = "extend",
     hmf_model: Annotated[str, typer.Option(help="hmf: mass function.")] = "Tinker10",
     cosmology: Annotated[
-        str, typer.Option(help="hmf: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95.")
+        str,
+        typer.Option(
+            help="Of --prior hmf and of Msun/Mpc2: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95."
+        ),
     ] = "Planck18",
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
     mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from massmap_jax.choices import check_healpix_order, check_nside
+from massmap_jax.choices import check_healpix_order, check_nside, need_healpix
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_io import IMAGES, image_of, unit_of
 from massmap_jax.memory import check_memory
@@ -63,7 +63,8 @@ class HealpixGrid(eqx.Module):
         healpix, units = _healpix(nside, order), _units()
         inside = healpix.cone_search_lonlat(*(c * units.deg for c in centre), (radius + _MARGIN) * units.rad)
         own = healpix.lonlat_to_healpix(ra[finite] * units.deg, dec[finite] * units.deg)
-        return cls(nside, order, np.union1d(inside, own))
+        pixels = np.union1d(inside, own)
+        return cls(nside, order, None if pixels.size == 12 * nside**2 else pixels)
 
     projection = "healpix"
 
@@ -142,11 +143,9 @@ def _check_room(number: float, nside: int) -> None:
 
 
 def _healpix(nside, order):
-    try:
-        from astropy_healpix import HEALPix
-    except ImportError:
-        raise MassmapError("HEALPix maps need astropy-healpix: pip install 'massmap_jax[healpix]'") from None
+    need_healpix()
     from astropy.coordinates import ICRS
+    from astropy_healpix import HEALPix
 
     return HEALPix(nside=nside, order=order.lower(), frame=ICRS())
 

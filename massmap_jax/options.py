@@ -23,6 +23,7 @@ from massmap_jax.choices import (
     check_nside,
     check_redshift_edges,
     check_relation_from_known,
+    need_healpix,
 )
 from massmap_jax.errors import MassmapError
 from massmap_jax.writers import SUFFIXES
@@ -122,6 +123,7 @@ def _check_map(options: JobOptions) -> None:
     if options.nside is None:
         return
     check_nside(options.nside)
+    need_healpix()
     if options.pixel_arcmin is not None:
         raise MassmapError(
             f"nside is {options.nside} and pixel_arcmin {options.pixel_arcmin:g}: a map has one kind of pixels, give "

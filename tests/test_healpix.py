@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from massmap_jax import choices
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_io import IMAGES, read_map, write_map
@@ -80,6 +81,9 @@ def test_a_fitted_part_holds_every_object_and_its_gaps():
         assert 0.002 < grid.num_pixels / (12 * NSIDE**2) < 0.01  # a circle of 6.4 degrees: 0.0031 of the sky
         assert np.unique(place).size < grid.num_pixels
         assert grid.index([180.0], [80.0])[0] == -1
+    everywhere = np.random.default_rng(3).uniform((0, -90), (360, 90), (300, 2)).T
+    sky = HealpixGrid.fit(*everywhere, 8)
+    assert sky.pixels is None and sky.num_pixels == 768 and (sky.index(*everywhere) >= 0).all()
     one = HealpixGrid.fit([33.0], [-70.0], NSIDE)
     assert one.num_pixels == 1 and one.index([33.0], [-70.0])[0] == 0
 
@@ -215,6 +219,12 @@ def test_pixels_that_are_none(make, says):
     with pytest.raises(MassmapError, match=says) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_without_the_extra(monkeypatch):
+    monkeypatch.setattr(choices, "find_spec", lambda name: None)
+    with pytest.raises(MassmapError, match=r"HEALPix maps need astropy-healpix: pip install 'massmap_jax\[healpix\]'"):
+        HealpixGrid(4).centres()
 
 
 def test_flat_positions_are_refused():

@@ -13,6 +13,8 @@ from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.map_kind_plots import map_kinds_figure
 from massmap_jax.map_kinds import KINDS, contrast, map_kinds, map_of_kind
+from massmap_jax.map_slices import sum_of_slices
+from massmap_jax.map_statistics import NAMES
 from massmap_jax.maps import mass_map
 from massmap_jax.pixels import PixelGrid
 from massmap_jax.posterior import mass_posterior
@@ -83,6 +85,16 @@ def test_what_each_kind_adds_up(kinds, model, posterior):
     # skewed posteriors: medians add up to less
     assert kinds["point"].total_mass < 0.95 * kinds["coherent"].total_mass
     assert len({one.nobj.sum() for one in kinds.values()}) == 1
+
+
+def test_slices_of_the_real_draws_add_up_to_the_plain_map(kinds, model, posterior):
+    """Other slices, other chunks, the same masses: to rounding."""
+    edges = (0.0, 0.35, 0.7, 2.0)
+    cube = map_of_kind(jax.random.key(3), "coherent", *model, posterior=posterior, redshift_edges=edges, **OPTIONS)
+    whole, plain = sum_of_slices(cube), kinds["coherent"]
+    for name in ("mean", *NAMES, "draws", "nobj", "total_draws", "total_mass"):
+        np.testing.assert_allclose(getattr(whole, name), getattr(plain, name), rtol=1e-12, err_msg=name)
+    assert (cube.nobj.sum(axis=(1, 2)) > 20).all()
 
 
 def test_marginals_are_independent_and_coherent_draws_are_not(kinds, posterior):
