@@ -79,6 +79,8 @@ def test_what_each_kind_adds_up(kinds, model, posterior):
             np.testing.assert_allclose(same, found.mean, rtol=1e-12)
         assert not found.sd.any() and found.total_sd == 0 and found.num_draws == 1
         assert found.total_mass == pytest.approx(by_loop(masses).sum(), rel=1e-12)
+    own = np.exp(posterior.sample(jax.random.fold_in(jax.random.key(3), 1), DRAWS))
+    np.testing.assert_allclose(kinds["marginal"].draws, np.moveaxis(by_loop(own), -1, 0), rtol=1e-10)
     np.testing.assert_array_equal(kinds["marginal"].mean, kinds["coherent"].mean)
     coherent = mass_map(jax.random.key(3), *model, posterior=posterior, **OPTIONS)
     np.testing.assert_array_equal(kinds["coherent"].draws, coherent.draws)
