@@ -37,6 +37,7 @@ bench: $(STAMP)
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/surface_speed.py
 	$(BIN)/python benchmarks/stream_speed.py
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/map_speed.py
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/map_forms_speed.py
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/first_result.py
 

@@ -1,5 +1,7 @@
 """Names that a user may choose from, and the checks of a choice that need no JAX: a refusal should not wait for it."""
 
+import numbers
+from importlib.util import find_spec
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -45,3 +47,64 @@ def check_relation_from_known(relation_from: str) -> None:
 def check_flux_limit(lum_min) -> None:
     if not (np.ndim(lum_min) == 0 and np.isfinite(lum_min) and lum_min > 0):
         raise MassmapError(f"the flux limit is {lum_min}: give one positive luminosity in the catalogue's unit")
+
+
+# -- maps -----------------------------------------------------------------------------------------------------------
+
+MAP_UNITS = ("Msun", "Msun/arcmin2", "Msun/Mpc2")
+"""Mass in a pixel, or surface density; see `map_units`."""
+HEALPIX_ORDERS = ("RING", "NESTED")
+# 12 nside^2 - 1 has to fit into 64 bits.
+_MAX_NSIDE = 2**29
+
+
+def check_map_unit(unit: str) -> None:
+    if unit not in MAP_UNITS:
+        raise MassmapError(f"map unit {unit!r} is not known: give one of {', '.join(MAP_UNITS)}")
+
+
+def check_redshift_edges(edges, name: str = "redshift_edges") -> np.ndarray:
+    """Edges of redshift slices as a float64 array: finite, rising, not negative, at least two."""
+    try:
+        found = np.atleast_1d(np.asarray(edges, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise MassmapError(f"{name} must be numbers, not {edges!r}") from None
+    if found.ndim != 1 or found.size < 2:
+        raise MassmapError(f"{name} has shape {found.shape}: give at least two redshifts, such as 0.1, 0.3")
+    bad = ~(np.isfinite(found) & (found >= 0))
+    if bad.any():
+        raise MassmapError(
+            f"{name} has {bad.sum()} values that are not finite and >= 0, the first {found[np.argmax(bad)]:g}"
+        )
+    falls = np.diff(found) <= 0
+    if falls.any():
+        first = int(np.argmax(falls))
+        raise MassmapError(
+            f"{name} must rise, and {falls.sum()} do not, the first {found[first + 1]:g} after "
+            f"{found[first]:g}: sort them, each once"
+        )
+    return found
+
+
+def check_fwhm(fwhm_arcmin: float) -> None:
+    if not (np.isfinite(fwhm_arcmin) and fwhm_arcmin > 0):
+        raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
+
+
+def check_nside(nside) -> int:
+    whole = isinstance(nside, numbers.Integral) and 1 <= nside <= _MAX_NSIDE
+    if not whole or nside & (int(nside) - 1):
+        raise MassmapError(f"nside is {nside!r}: give a power of two from 1 to 2**29, such as 1024")
+    return int(nside)
+
+
+def check_healpix_order(order: str) -> str:
+    if order not in HEALPIX_ORDERS:
+        raise MassmapError(f"HEALPix order {order!r} is not known: give {' or '.join(HEALPIX_ORDERS)}")
+    return order
+
+
+def need_healpix() -> None:
+    """Refuse where the extra `healpix` is not installed."""
+    if find_spec("astropy_healpix") is None:
+        raise MassmapError("HEALPix maps need astropy-healpix: pip install 'massmap_jax[healpix]'")

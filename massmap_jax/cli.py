@@ -94,7 +94,10 @@ def run(
     prior_support: Annotated[str, typer.Option(help="extend, or sharp (table ends are physical).")] = "extend",
     hmf_model: Annotated[str, typer.Option(help="hmf: mass function.")] = "Tinker10",
     cosmology: Annotated[
-        str, typer.Option(help="hmf: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95.")
+        str,
+        typer.Option(
+            help="Of --prior hmf and of Msun/Mpc2: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95."
+        ),
     ] = "Planck18",
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
     mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
@@ -108,6 +111,15 @@ def run(
     num_lum_draws: Annotated[int, typer.Option(help="Luminosity draws of a sampled method.")] = 100,
     pixel_arcmin: Annotated[float | None, typer.Option(help="Pixel side; default about 1/64 of the field.")] = None,
     num_map_draws: Annotated[int, typer.Option(help="Coherent draws of the map.")] = 100,
+    map_unit: Annotated[str, typer.Option(help="Msun in a pixel, or Msun/arcmin2, Msun/Mpc2 (proper).")] = "Msun",
+    map_slices: Annotated[
+        str | None, typer.Option(help="Edges of redshift slices, such as 0.1,0.3,0.5: the map is a cube.")
+    ] = None,
+    smooth_arcmin: Annotated[
+        float | None, typer.Option("--smooth", help="FWHM in arcmin of a Gaussian that every map draw is smoothed by.")
+    ] = None,
+    nside: Annotated[int | None, typer.Option(help="A HEALPix map of this nside (extra healpix).")] = None,
+    healpix_order: Annotated[str, typer.Option(help="RING or NESTED.")] = "RING",
     no_map: Annotated[bool, typer.Option("--no-map", help="No map.")] = False,
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Tables and map, no pictures.")] = False,
     format: Annotated[str, typer.Option(help="Table: parquet, fits, csv or ecsv.")] = "parquet",
@@ -130,6 +142,9 @@ def run(
     _do(_reader(given), out, overwrite, options, quiet, _asked(given))
 
 
+# How `run` alone shapes its map.
+_MAP_FORM = ("map_unit", "map_slices", "smooth_arcmin", "nside", "healpix_order")
+
 # What `fit` shares with `run`: the catalogue's columns, the prior, and how the relation is fitted.
 _NOT_FOR_FIT = (
     "relation",
@@ -139,6 +154,7 @@ _NOT_FOR_FIT = (
     "num_lum_draws",
     "pixel_arcmin",
     "num_map_draws",
+    *_MAP_FORM,
     "no_map",
     "format",
 )
@@ -197,6 +213,7 @@ _NOT_FOR_STREAM = (
     "method",
     "num_lum_draws",
     "truth",
+    *_MAP_FORM,
     "no_map",
     "no_figures",
     "format",
@@ -274,6 +291,8 @@ def _options(given: dict):
 
     others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
     shown = {"make_map": not given.get("no_map", True), "make_figures": not given["no_figures"]}
+    if others.get("map_slices") is not None:
+        others["map_slices"] = _edges(others["map_slices"])
     options = JobOptions(prior=_prior_options(given, PriorOptions), **shown, **others)
     check_options(options)
     return options
@@ -538,6 +557,13 @@ def _pair(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         raise MassmapError(f"field_centre is {text!r}: give RA,DEC in degrees, such as 150.1,2.2") from None
     return first, second
+
+
+def _edges(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise MassmapError(f"map_slices is {text!r}: give edges in redshift, such as 0.1,0.3,0.5") from None
 
 
 def _check_positive(name: str, number: int) -> None:

@@ -66,7 +66,7 @@ def _is_map(path: Path) -> bool:
 
     try:
         with fits.open(path) as hdus:
-            return "MEAN" in hdus and "NOBJ" in hdus
+            return ("MEAN" in hdus and "NOBJ" in hdus) or "HEALPIX" in hdus
     except OSError:
         return False
 
@@ -75,11 +75,10 @@ def _describe_map(path: Path) -> str:
     from massmap_jax.map_io import read_map
 
     found = read_map(path)
-    grid, mean = found["grid"], found["mean"]
-    lines = [
-        f"{path}: mass map, {grid.shape[1]} x {grid.shape[0]} pixels of {grid.pixel_arcmin:g} arcmin, "
-        f"total {mean.sum():.4e} Msun"
-    ]
+    grid, meta, edges = found["grid"], found["meta"], found["redshift_edges"]
+    lines = [f"{path}: mass map, {grid.describe()}, total {meta['total_mass']:.4e} Msun"]
+    if edges is not None:
+        lines.append(f"redshift slices: {', '.join(f'{edge:g}' for edge in edges)}")
     return "\n".join(lines + [f"{key}: {value}" for key, value in found["meta"].items() if value is not None])
 
 

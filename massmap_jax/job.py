@@ -116,12 +116,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         notes.append("no map: the catalogue has no positions")
     elif options.make_map:
         with clock.stage("mass map"):
-            grid = PixelGrid.fit(
-                catalogue.ra[posterior.usable],
-                catalogue.dec[posterior.usable],
-                frame=catalogue.frame,
-                pixel_arcmin=options.pixel_arcmin,
-            )
+            grid = _grid(catalogue, posterior.usable, options)
             reuse = posterior if posterior.method in ("analytic", "surface") else None
             image = mass_map(
                 key_map,
@@ -133,6 +128,10 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 num_draws=options.num_map_draws,
                 posterior=reuse,
                 selection=selection_of(options),
+                unit=options.map_unit,
+                cosmology=options.prior.cosmology,
+                redshift_edges=options.map_slices,
+                fwhm_arcmin=options.smooth_arcmin,
             )
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
@@ -194,6 +193,21 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, not
         "'analytic' integrates each"
     )
     return "surface"
+
+
+def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
+    """Pixels that cover the objects with a mass."""
+    ra, dec = catalogue.ra[usable], catalogue.dec[usable]
+    if options.nside is None:
+        return PixelGrid.fit(ra, dec, frame=catalogue.frame, pixel_arcmin=options.pixel_arcmin)
+    if catalogue.frame == "flat":
+        raise MassmapError(
+            "positions are offsets in arcmin, and HEALPix pixels are on the sky: give field_centre, RA and Dec of the "
+            "offsets' origin, or leave nside out"
+        )
+    from massmap_jax.healpix import HealpixGrid
+
+    return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
 
 
 def _thinned(draws: MassLuminosityRelation, number: int) -> MassLuminosityRelation:

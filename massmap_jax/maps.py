@@ -16,10 +16,15 @@ from jaxtyping import Array
 from massmap_jax import devices
 from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.choices import check_fwhm, check_map_unit, check_redshift_edges
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
+from massmap_jax.map_smoothing import smoothed
+from massmap_jax.map_statistics import statistics
+from massmap_jax.map_units import MASS, PER_MPC2, object_areas
 from massmap_jax.mass_draws import MassDraws
-from massmap_jax.pixels import PixelGrid
+from massmap_jax.memory import check_memory
+from massmap_jax.pixels import SkyPixels
 from massmap_jax.posterior import (
     RelationFrom,
     check_relation_from,
@@ -31,28 +36,39 @@ from massmap_jax.selection import NoSelection
 
 # Fewer effective relation draws than this cannot carry a joint error bar.
 LEAST_ESS = 100.0
-_QUANTILES = (0.16, 0.5, 0.84)
 # Masses to draw above which a table of quantiles takes less time to make (3 s) than it saves (1 us each).
 TABLE_PAYS = 3_000_000
-# Pixels whose draws are summarised at once.
-_PIXELS = 512
+# Images of float64 alive at once while a map is finished, counts and places among them.
+_IMAGES = 15
+# Why an object is in no pixel: outside the grid (as `index` says), masked, or beyond the redshift slices.
+_OUTSIDE, _MASKED, _BEYOND = -1, -2, -3
 
 
 class MassMap(eqx.Module):
-    """Summed halo mass per pixel, Msun; images (ny, nx), row 0 at the bottom as in FITS.
+    """Summed halo mass per pixel; images (ny, nx), row 0 at the bottom as in FITS.
+
+    With redshift slices every image is a cube, (slice, ny, nx); on a HEALPix grid an image is (pixel,). Pixels outside
+    the footprint hold NaN.
 
     Attributes
     ----------
     mean : sum of E[M_k], the relation averaged under the map's weights (Rao-Blackwellised: no Monte Carlo noise).
     sampled_mean, sd, q16, q50, q84 : over the map draws.
     nobj : objects in each pixel.
-    total_draws : (map draw,) mass of the whole map.
+    total_draws : (map draw,) mass of the whole map, Msun whatever the unit.
     draws : (map draw, ny, nx) where asked for, else None.
-    n_outside, n_flagged : objects outside the grid (or without a position); objects without a mass.
+    n_mapped, n_outside, n_flagged : objects on the map; outside the grid (or without a position); without a mass.
     ess : effective number of relation draws behind the map.
+    total_mass : sum of E[M_k] over the objects on the map, Msun whatever the unit.
+    unit : of the images, "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `map_units`). cosmology : of the latter.
+    redshift_edges : of the slices, one more than there are, or None. slice_mass : (slice,) `total_mass` of each;
+        slice_draws : (slice, map draw) the same under each map draw.
+    footprint : (ny, nx) pixels that were observed, or None for all.
+    n_masked, n_beyond : objects in pixels outside the footprint; on the grid, but at redshifts beyond the slices.
+    fwhm_arcmin : of the Gaussian that smoothed the images, or None.
     """
 
-    grid: PixelGrid
+    grid: SkyPixels
     mean: np.ndarray
     sampled_mean: np.ndarray
     sd: np.ndarray
@@ -68,6 +84,22 @@ class MassMap(eqx.Module):
     ess: float = eqx.field(static=True)
     relation_from: RelationFrom | None = eqx.field(static=True)
     mass_definition: str = eqx.field(static=True)
+    total_mass: float = eqx.field(static=True)
+    unit: str = eqx.field(static=True, default=MASS)
+    cosmology: str | None = eqx.field(static=True, default=None)
+    redshift_edges: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    slice_mass: np.ndarray | None = None
+    slice_draws: np.ndarray | None = None
+    footprint: np.ndarray | None = None
+    n_mapped: int = eqx.field(static=True, default=0)
+    n_masked: int = eqx.field(static=True, default=0)
+    n_beyond: int = eqx.field(static=True, default=0)
+    fwhm_arcmin: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def total_sd(self) -> float:
+        """Standard deviation of the total mass over the map draws, Msun; 0 for a map without error bars."""
+        return float(np.std(self.total_draws, ddof=1)) if self.num_draws > 1 else 0.0
 
 
 def mass_map(
@@ -75,7 +107,7 @@ def mass_map(
     catalogue: HaloCatalogue,
     prior: MassPrior,
     relation,
-    grid: PixelGrid,
+    grid: SkyPixels,
     *,
     relation_from: RelationFrom | None = None,
     num_draws: int = 100,
@@ -84,13 +116,18 @@ def mass_map(
     selection=None,
     posterior=None,
     draws: Literal["auto", "exact", "table"] = "auto",
+    redshift_edges=None,
+    footprint=None,
+    unit: str = MASS,
+    cosmology="Planck18",
+    fwhm_arcmin: float | None = None,
 ) -> MassMap:
     """Draws of the mass field on a pixel grid, every object snapped to its pixel.
 
     Parameters
     ----------
     key : one relation draw per map draw, and per-object normals keyed by the object's id.
-    grid : pixels; `PixelGrid.fit(catalogue.ra, catalogue.dec)` covers the field.
+    grid : pixels; `PixelGrid.fit(catalogue.ra, catalogue.dec)` or `HealpixGrid.fit` covers the field.
     relation_from : as in `mass_posterior`. With "other_data" the whole catalogue updates the relation draws, with
         weights proportional to the product of Z_k over all objects; refused where fewer than 100 draws survive.
     num_draws : map draws.
@@ -99,13 +136,21 @@ def mass_map(
     draws : "exact" integrates each object under each draw's relation; "table" looks its mass up in the prior's
         tabulated quantile function (within 0.002 of the posterior's sd, rms); "auto" takes the table above 3 million
         masses.
+    redshift_edges : of slices [z_i, z_i+1), the last closed: the map is then a cube, all slices from the same draws.
+    footprint : (ny, nx) boolean, the pixels observed: the others are NaN, and objects there are counted, not mapped.
+    unit : "Msun" in a pixel, "Msun/arcmin2", or "Msun/Mpc2" (proper, at each object's redshift; `map_units`).
+    cosmology : for distances, a name or text as in `prior_hmf`, or a flat astropy LambdaCDM.
+    fwhm_arcmin : smooth every draw by a Gaussian of this FWHM (`map_smoothing.smoothed`), so that sd and quantiles
+        are those of the smoothed map.
 
     Raises
     ------
-    MassmapError : no positions, non-lognormal noise, collapsed weights.
+    MassmapError : no positions, non-lognormal noise, collapsed weights; a footprint of another shape, edges that do
+        not rise, an object at redshift 0 per Mpc^2; a map that needs more memory than the machine has.
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
+    form = {"redshift_edges": redshift_edges, "footprint": footprint, "unit": unit, "cosmology": cosmology}
     if posterior is not None and (posterior.method not in ("analytic", "surface") or posterior.extra is not None):
         raise MassmapError(
             f"the posterior given to mass_map (method {posterior.method!r}) is not the map's own: give one of method "
@@ -117,6 +162,9 @@ def mass_map(
         raise MassmapError(f"map draws {draws!r} are not known: give auto, exact or table")
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
+    if fwhm_arcmin is not None:
+        check_fwhm(fwhm_arcmin)
+    _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin))
     relation_from = check_relation_from(relation, relation_from)
     selection = NoSelection() if selection is None else selection
     relation = relation.as_batch()
@@ -133,109 +181,205 @@ def mass_map(
     if draws == "auto":
         draws = "table" if len(catalogue) * num_draws > TABLE_PAYS else "exact"
     key_relation, key_mass = jax.random.split(key)
-    sums = MapSums(grid, MassDraws(prior, pick(key_relation, relation, num_draws), key_mass, draws))
+    sums = MapSums(grid, MassDraws(prior, pick(key_relation, relation, num_draws), key_mass, draws), **form)
     sums.add(catalogue, posterior, chunk_size)
-    return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws)
+    return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin)
+
+
+class _MapForm:
+    """Which cell of the map an object belongs to, cells being pixels in every slice, and the area it is divided by.
+
+    Arguments as in `mass_map`. shape : of an image or cube. footprint : (pixel,) boolean or None.
+    """
+
+    def __init__(self, grid: SkyPixels, *, redshift_edges=None, footprint=None, unit=MASS, cosmology="Planck18"):
+        check_map_unit(unit)
+        self.grid, self.unit, self.cosmology = grid, unit, cosmology
+        self.edges = None if redshift_edges is None else check_redshift_edges(redshift_edges)
+        self.footprint = None if footprint is None else _checked_footprint(footprint, grid.shape)
+        self.num_slices = 1 if self.edges is None else self.edges.size - 1
+        self.shape = grid.shape if self.edges is None else (self.num_slices, *grid.shape)
+        self.num_cells = self.num_slices * grid.num_pixels
+
+    def check_memory(self, num_draws: int, copies: int) -> None:
+        """Refuse a map that does not fit into the machine; copies : of the images of all draws."""
+        what, remedy = f"a map of {self.num_cells:,} pixels", "give larger pixels or a smaller field"
+        if copies:
+            what, remedy = f"{what} with the images of {num_draws:,} draws", f"{remedy}, or fewer draws"
+        check_memory(8.0 * self.num_cells * (_IMAGES + copies * num_draws), what, remedy)
+
+    def cells(self, catalogue) -> np.ndarray:
+        """(halo,) cell of each object; negative where it has none."""
+        if (catalogue.frame == "flat") != (self.grid.projection == "flat"):
+            raise MassmapError(
+                f"the catalogue's positions are {catalogue.frame} and the grid is {self.grid.projection}: offsets in "
+                "arcmin need a flat grid, or a field_centre when they are read"
+            )
+        pixel = self.grid.index(catalogue.ra, catalogue.dec)
+        if self.footprint is not None:
+            pixel = np.where((pixel >= 0) & ~self.footprint[pixel], _MASKED, pixel)
+        if self.edges is None:
+            return pixel
+        # Unusable redshifts are NaN, and no object with one is mapped.
+        place = np.searchsorted(self.edges, catalogue.redshift, side="right") - 1
+        place = np.where(catalogue.redshift == self.edges[-1], self.num_slices - 1, place)
+        inside = (place >= 0) & (place < self.num_slices)
+        return np.where(pixel < 0, pixel, np.where(inside, place * self.grid.num_pixels + pixel, _BEYOND))
+
+    def areas(self, cells, redshift) -> np.ndarray:
+        return object_areas(self.unit, self.grid, cells % self.grid.num_pixels, redshift, self.cosmology)
+
+
+def _copies(keep_draws: bool, fwhm_arcmin: float | None) -> int:
+    """Of the images of all draws: the plain ones, and the smoothed ones beside them."""
+    return int(keep_draws) if fwhm_arcmin is None else 2
+
+
+def _checked_footprint(footprint, shape) -> np.ndarray:
+    mask = np.asarray(footprint)
+    if mask.shape != tuple(shape) or mask.dtype != bool:
+        raise MassmapError(
+            f"the footprint is boolean with the grid's shape {tuple(shape)}, and this has shape {mask.shape} and type "
+            f"{mask.dtype}: give True for each pixel observed"
+        )
+    if not mask.any():
+        raise MassmapError(f"the footprint holds none of the {mask.size} pixels: there is nothing to map")
+    return mask.ravel()
 
 
 class MapSums:
     """The sums that a map is made of; parts of a catalogue may be added one after the other, in any memory.
 
+    Further arguments as in `mass_map`. Cells are pixels, in every redshift slice where there are such.
+
     Attributes
     ----------
-    pixels : (occupied,) pixels that hold an object so far.
-    sums : (occupied, map draw) mass under each map draw. mean, nobj : (ny * nx,).
+    pixels : (occupied,) cells that hold an object so far.
+    sums : (occupied, map draw) mass (or density) under each map draw. mean, nobj : (cell,).
+    total, total_mean : (slice, map draw), (slice,) mass of the whole map, Msun.
     """
 
-    def __init__(self, grid: PixelGrid, draws: MassDraws):
-        self.grid, self.draws = grid, draws
-        self.place = np.full(grid.num_pixels, -1)
+    def __init__(self, grid: SkyPixels, draws: MassDraws, **form):
+        self.grid, self.draws, self.form = grid, draws, _MapForm(grid, **form)
+        self.form.check_memory(draws.num_draws, copies=0)
+        cells, slices = self.form.num_cells, self.form.num_slices
+        self.place = np.full(cells, -1)
         self.pixels = np.zeros(0, dtype=int)
         self.sums = np.zeros((0, draws.num_draws))
-        self.mean, self.nobj = np.zeros(grid.num_pixels), np.zeros(grid.num_pixels)
-        self.n_outside = self.n_flagged = 0
+        self.mean, self.nobj = np.zeros(cells), np.zeros(cells)
+        self.total, self.total_mean = np.zeros((slices, draws.num_draws)), np.zeros(slices)
+        self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
 
     def add(self, catalogue: HaloCatalogue, posterior, chunk_size: int | None = None) -> None:
         """Add objects; `posterior` is `mass_posterior`'s, of the same objects."""
-        usable = posterior.usable
-        pixel = self.grid.index(catalogue.ra, catalogue.dec)
-        on_map = usable & (pixel >= 0)
-        self.n_outside += int((usable & (pixel < 0)).sum())
+
+        def draw(rows):
+            return self.draws(_halos.of_catalogue(catalogue, None, rows), chunk_size)
+
+        self.add_masses(catalogue, posterior.usable, posterior.mean_mass, draw)
+
+    def add_masses(self, catalogue: HaloCatalogue, usable, mean_mass, draw) -> None:
+        """Add objects whose masses come from elsewhere than `draws`.
+
+        usable : (halo,) objects with a mass. mean_mass : (halo,) Msun. draw : rows (m,) of the catalogue -> pieces
+        (places among those rows, ln M (place, map draw)) until all have come.
+        """
+        cell = self.form.cells(catalogue)
+        on_map = usable & (cell >= 0)
         self.n_flagged += int((~usable).sum())
-        # Only occupied pixels are stored for every draw: at most one per object, however fine the grid.
-        self._make_room(np.unique(pixel[on_map]))
-        np.add.at(self.mean, pixel[on_map], posterior.mean_mass[on_map])
-        np.add.at(self.nobj, pixel[on_map], 1.0)
+        self.n_outside += int((usable & (cell == _OUTSIDE)).sum())
+        self.n_masked += int((usable & (cell == _MASKED)).sum())
+        self.n_beyond += int((usable & (cell == _BEYOND)).sum())
         rows = np.flatnonzero(on_map)
         if rows.size == 0:
             return
+        weight = 1.0 / self.form.areas(cell[rows], catalogue.redshift[rows])
+        # Only occupied cells are stored for every draw: at most one per object, however fine the grid.
+        self._make_room(np.unique(cell[rows]))
+        np.add.at(self.mean, cell[rows], mean_mass[rows] * weight)
+        np.add.at(self.nobj, cell[rows], 1.0)
+        in_slice = cell // self.grid.num_pixels
+        np.add.at(self.total_mean, in_slice[rows], mean_mass[rows])
         from scipy.sparse import csr_array  # slow to import
 
-        # In the order of their pixels, so that the sums of a chunk are neighbours.
-        rows = rows[np.argsort(self.place[pixel[rows]], kind="stable")]
-        for picked, ln_mass in self.draws(_halos.of_catalogue(catalogue, None, rows), chunk_size):
+        # In the order of their cells, so that the sums of a chunk are neighbours.
+        order = np.argsort(self.place[cell[rows]], kind="stable")
+        rows, weight = rows[order], weight[order]
+        for picked, ln_mass in draw(rows):
             # float64: sums over many objects.
             mass = np.exp(ln_mass, dtype=np.float64)
-            place, column = np.unique(self.place[pixel[rows[picked]]], return_inverse=True)
-            one = np.ones(picked.size)
-            self.sums[place] += csr_array((one, (column, np.arange(picked.size)))) @ mass
+            number = np.arange(picked.size)
+            place, column = np.unique(self.place[cell[rows[picked]]], return_inverse=True)
+            self.sums[place] += csr_array((weight[picked], (column, number))) @ mass
+            shape = (self.form.num_slices, picked.size)
+            self.total += csr_array((np.ones(picked.size), (in_slice[rows[picked]], number)), shape=shape) @ mass
 
-    def finish(self, *, ess: float, relation_from, keep_draws: bool = False) -> MassMap:
+    def finish(
+        self, *, ess: float, relation_from, keep_draws: bool = False, fwhm_arcmin: float | None = None
+    ) -> MassMap:
         """The map of all objects added so far."""
-        shape = self.grid.shape
+        form = self.form
+        form.check_memory(self.draws.num_draws, _copies(keep_draws, fwhm_arcmin))
+
+        def shaped(values):
+            if form.footprint is not None:
+                values.reshape(*values.shape[:-1], form.num_slices, -1)[..., ~form.footprint] = np.nan
+            return values.reshape(*values.shape[:-1], *form.shape)
 
         def spread(values):
-            filled = np.zeros((*values.shape[:-1], self.grid.num_pixels))
+            filled = np.zeros((*values.shape[:-1], form.num_cells))
             filled[..., self.pixels] = values
-            return filled.reshape(*values.shape[:-1], *shape)
+            return shaped(filled)
 
-        sampled_mean, sd, q16, q50, q84 = spread(self._summaries())
-        return MassMap(
+        sampled_mean, sd, q16, q50, q84 = spread(statistics(self.sums))
+        found = MassMap(
             grid=self.grid,
-            mean=self.mean.reshape(shape),
+            mean=shaped(self.mean.copy()),
             sampled_mean=sampled_mean,
             sd=sd,
             q16=q16,
             q50=q50,
             q84=q84,
-            nobj=self.nobj.reshape(shape),
-            total_draws=self.sums.sum(axis=0),
-            draws=spread(self.sums.T) if keep_draws else None,
+            nobj=self.nobj.reshape(form.shape),
+            total_draws=self.total.sum(axis=0),
+            draws=spread(self.sums.T) if _copies(keep_draws, fwhm_arcmin) else None,
             n_outside=self.n_outside,
             n_flagged=self.n_flagged,
             num_draws=self.draws.num_draws,
             ess=ess,
             relation_from=relation_from,
             mass_definition=self.draws.prior.mass_definition,
+            total_mass=float(self.total_mean.sum()),
+            unit=form.unit,
+            cosmology=str(form.cosmology) if form.unit == PER_MPC2 else None,
+            redshift_edges=None if form.edges is None else tuple(form.edges.tolist()),
+            slice_mass=None if form.edges is None else self.total_mean,
+            slice_draws=None if form.edges is None else self.total,
+            footprint=None if form.footprint is None else form.footprint.reshape(self.grid.shape),
+            n_mapped=int(self.nobj.sum()),
+            n_masked=self.n_masked,
+            n_beyond=self.n_beyond,
         )
-
-    def _summaries(self) -> np.ndarray:
-        """Mean, sd and quantiles over the draws, (5, occupied); a part at a time, since NumPy makes copies."""
-        out = np.empty((2 + len(_QUANTILES), self.pixels.size))
-        for start in range(0, self.pixels.size, _PIXELS):
-            sums = self.sums[start : start + _PIXELS]
-            found = (sums.mean(axis=1), sums.std(axis=1, ddof=1), *np.quantile(sums, _QUANTILES, axis=1))
-            out[:, start : start + _PIXELS] = found
-        return out
+        return found if fwhm_arcmin is None else smoothed(found, fwhm_arcmin, keep_draws=keep_draws)
 
     def state(self) -> dict[str, np.ndarray]:
         """What `restore` needs to go on from here."""
-        counts = np.array([self.n_outside, self.n_flagged])
-        return {"pixels": self.pixels, "sums": self.sums, "mean": self.mean, "nobj": self.nobj, "counts": counts}
+        counts = np.array([self.n_outside, self.n_flagged, self.n_masked, self.n_beyond])
+        return {name: getattr(self, name) for name in _STATE} | {"counts": counts}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        self.pixels, self.sums, self.mean, self.nobj = (state[n] for n in ("pixels", "sums", "mean", "nobj"))
-        self.n_outside, self.n_flagged = (int(n) for n in state["counts"])
-        self.place = np.full(self.grid.num_pixels, -1)
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self.n_outside, self.n_flagged, self.n_masked, self.n_beyond = (int(n) for n in state["counts"])
+        self.place = np.full(self.form.num_cells, -1)
         self.place[self.pixels] = np.arange(self.pixels.size)
 
     def merge(self, other: "MapSums") -> None:
         """Add the sums of other objects, made on the same grid with the same map draws."""
         self._make_room(other.pixels)
         self.sums[self.place[other.pixels]] += other.sums
-        self.mean, self.nobj = self.mean + other.mean, self.nobj + other.nobj
-        self.n_outside += other.n_outside
-        self.n_flagged += other.n_flagged
+        for name in ("mean", "nobj", "total", "total_mean", "n_outside", "n_flagged", "n_masked", "n_beyond"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def _make_room(self, pixels: np.ndarray) -> None:
         new = pixels[self.place[pixels] < 0]
@@ -243,6 +387,9 @@ class MapSums:
             self.place[new] = self.pixels.size + np.arange(new.size)
             self.pixels = np.concatenate([self.pixels, new])
             self.sums = np.concatenate([self.sums, np.zeros((new.size, self.draws.num_draws))])
+
+
+_STATE = ("pixels", "sums", "mean", "nobj", "total", "total_mean")
 
 
 def _ln_shares(relation) -> np.ndarray:

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from massmap_jax.choices import FIT_METHODS, METHODS, PRESETS, check_flux_limit, check_relation_from_known
+from massmap_jax.choices import (
+    FIT_METHODS,
+    METHODS,
+    PRESETS,
+    check_flux_limit,
+    check_fwhm,
+    check_healpix_order,
+    check_map_unit,
+    check_nside,
+    check_redshift_edges,
+    check_relation_from_known,
+    need_healpix,
+)
 from massmap_jax.errors import MassmapError
 from massmap_jax.writers import SUFFIXES
 
@@ -57,6 +69,11 @@ class JobOptions:
     make_figures: bool = True
     pixel_arcmin: float | None = None
     num_map_draws: int = 100
+    map_unit: str = "Msun"
+    map_slices: tuple[float, ...] | None = None
+    smooth_arcmin: float | None = None
+    nside: int | None = None
+    healpix_order: str = "RING"
     format: str = "parquet"
     seed: int = 0
 
@@ -93,6 +110,25 @@ def check_options(options: JobOptions) -> None:
     size = options.pixel_arcmin
     if size is not None and not (np.isfinite(size) and size > 0):
         raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
+    _check_map(options)
+
+
+def _check_map(options: JobOptions) -> None:
+    check_map_unit(options.map_unit)
+    check_healpix_order(options.healpix_order)
+    if options.map_slices is not None:
+        check_redshift_edges(options.map_slices, "map_slices")
+    if options.smooth_arcmin is not None:
+        check_fwhm(options.smooth_arcmin)
+    if options.nside is None:
+        return
+    check_nside(options.nside)
+    need_healpix()
+    if options.pixel_arcmin is not None:
+        raise MassmapError(
+            f"nside is {options.nside} and pixel_arcmin {options.pixel_arcmin:g}: a map has one kind of pixels, give "
+            "nside for HEALPix or pixel_arcmin for a tangent plane"
+        )
 
 
 def _check_pivot(pivot: float) -> None:

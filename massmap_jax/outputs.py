@@ -191,15 +191,26 @@ def _fit_record(fitted: RelationPosterior) -> dict:
 
 
 def _map_record(image: MassMap) -> dict:
-    return {
-        "shape": list(image.grid.shape),
+    record = {
+        "shape": list(image.mean.shape),
         "pixel_arcmin": image.grid.pixel_arcmin,
-        "objects": int(image.nobj.sum()),
+        "projection": image.grid.projection,
+        "unit": image.unit,
+        "smoothed_arcmin": image.fwhm_arcmin,
+        "objects": image.n_mapped,
         "outside": image.n_outside,
-        "total_mass_msun": float(image.mean.sum()),
-        "total_sd_msun": float(image.total_draws.std(ddof=1)),
+        "total_mass_msun": image.total_mass,
+        "total_sd_msun": image.total_sd,
         "relation_ess": round(image.ess, 1),
     }
+    if image.slice_draws is not None:
+        record |= {
+            "redshift_edges": list(image.redshift_edges),
+            "beyond_slices": image.n_beyond,
+            "slice_mass_msun": image.slice_mass.tolist(),
+            "slice_sd_msun": image.slice_draws.std(axis=1, ddof=1).tolist(),
+        }
+    return record
 
 
 def _finite(value: float) -> float | None:
@@ -245,8 +256,12 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
 
 def map_line(mapped: MassMap) -> str:
     """The map in one line, for a person."""
-    total, sd = mapped.mean.sum(), mapped.total_draws.std(ddof=1)
+    pixels = mapped.grid.describe()
+    if mapped.slice_draws is not None:
+        pixels += f" in {len(mapped.slice_mass)} redshift slices ({mapped.n_beyond} objects beyond)"
+    if mapped.fwhm_arcmin is not None:
+        pixels += f", smoothed to {mapped.fwhm_arcmin:g} arcmin"
     return (
-        f"map: {mapped.grid.shape[1]} x {mapped.grid.shape[0]} pixels of {mapped.grid.pixel_arcmin:g} arcmin, "
-        f"{int(mapped.nobj.sum())} objects, {mapped.n_outside} outside; total mass {total:.3e} +- {sd:.1e} Msun"
+        f"map: {pixels}, {mapped.n_mapped} objects, {mapped.n_outside} outside; "
+        f"total mass {mapped.total_mass:.3e} +- {mapped.total_sd:.1e} Msun"
     )

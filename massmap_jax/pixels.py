@@ -5,7 +5,7 @@ centre of the first pixel; FITS counts that centre as 1.
 """
 
 import math
-from typing import Literal
+from typing import Literal, Protocol
 
 import equinox as eqx
 import numpy as np
@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.memory import check_memory
 
 MAX_PIXELS = 4096 * 4096
-_MAX_ANGLE_DEG = 60.0  # tan(60 deg) = 1.7: a pixel there already holds 1/8 of the central solid angle
+MAX_ANGLE_DEG = 60.0  # tan(60 deg) = 1.7: a pixel there already holds 1/8 of the central solid angle
 _DEFAULT_DRAWS = 100
 _EDGE = 1e-9  # pixels: what rounding may do to an object on the rim of the grid, which is to stay inside
 _ARCMIN = math.degrees(1.0) * 60.0
@@ -34,7 +35,7 @@ def _coordinates(ra, dec):
     return ra, dec
 
 
-def _sky_coordinates(ra, dec):
+def sky_coordinates(ra, dec):
     """As `_coordinates`, in degrees; NaN for both where the two are not a position on the sphere."""
     ra, dec = _coordinates(ra, dec)
     good = np.isfinite(ra) & (np.abs(dec) <= 90.0)
@@ -93,6 +94,13 @@ def _unit_vectors(ra, dec):
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
+def cap_of(ra, dec):
+    """Centre (ra, dec) in degrees and radius in radians of a small circle on the sky that holds all positions."""
+    centre = _cap_centre(ra, dec)
+    apart = _unit_vectors(ra, dec) - _unit_vectors(*centre)
+    return centre, float(2 * np.arcsin(np.minimum(np.sqrt((apart**2).sum(axis=-1)).max() / 2, 1.0)))
+
+
 def _direction(x, y, z):
     return _tidy(math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y))))
 
@@ -113,15 +121,15 @@ def _fit_tangent(ra, dec, centre, must_cover):
     fixed = centre is not None
     best = centre if fixed else _mean_direction(ra, dec)
     xi, eta, distance = box(best)
-    if not fixed and distance.max() > _MAX_ANGLE_DEG:
+    if not fixed and distance.max() > MAX_ANGLE_DEG:
         best = _cap_centre(ra, dec)
         xi, eta, distance = box(best)
-    far = distance > _MAX_ANGLE_DEG
+    far = distance > MAX_ANGLE_DEG
     if far.any() and not must_cover:
         return best, math.nan, math.nan
     if far.any():
         raise MassmapError(
-            f"{far.sum()} of {far.size} positions lie more than {_MAX_ANGLE_DEG:.0f} deg from the map centre "
+            f"{far.sum()} of {far.size} positions lie more than {MAX_ANGLE_DEG:.0f} deg from the map centre "
             f"({best[0]:.4f}, {best[1]:.4f}), the farthest at {distance.max():.1f} deg: more than a tangent "
             "plane can show; map a part of the catalogue, or give centre, shape and pixel_arcmin together "
             "(objects outside are then counted, not mapped)"
@@ -135,7 +143,7 @@ def _fit_tangent(ra, dec, centre, must_cover):
         candidate = _tidy(*(float(v) for v in _inverse_gnomonic(*np.array(middle), best)))
         xi, eta, distance = box(candidate)
         trial = np.abs(xi).max(), np.abs(eta).max()
-        if distance.max() > _MAX_ANGLE_DEG or sum(trial) >= sum(half) * (1.0 - 1e-6):
+        if distance.max() > MAX_ANGLE_DEG or sum(trial) >= sum(half) * (1.0 - 1e-6):
             break
         best, half = candidate, trial
     return best, *half
@@ -191,6 +199,33 @@ def _check_count(num_rows, num_columns, max_pixels):
             f"{max_pixels}, and would need about {map_bytes(count) / 1e9:.3g} GB for {_DEFAULT_DRAWS} draws; "
             "give a larger pixel_arcmin or a smaller field, or raise max_pixels"
         )
+    what = f"a map of {num_rows:.6g} x {num_columns:.6g} pixels"
+    check_memory(map_bytes(count), what, "give a larger pixel_arcmin or a smaller field")
+
+
+class SkyPixels(Protocol):
+    """What a map asks of its pixels: `PixelGrid`, or `healpix.HealpixGrid`.
+
+    shape : of one image. num_pixels : their number, which are numbered in the images' flat order.
+    projection : "flat" where positions are offsets in arcmin. pixel_arcmin : side of a (typical) pixel.
+    """
+
+    shape: tuple[int, ...]
+    num_pixels: int
+    projection: str
+    pixel_arcmin: float
+
+    def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
+        """Flat pixel of each position; -1 outside, or without a position."""
+
+    def centres(self) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+        """Positions of all pixel centres, each of `shape`."""
+
+    def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Solid angle of some pixels."""
+
+    def describe(self) -> str:
+        """Pixels and their size, for a person."""
 
 
 class PixelGrid(eqx.Module):
@@ -260,7 +295,7 @@ class PixelGrid(eqx.Module):
             _check_count(*shape, max_pixels)
             if pixel is not None and centre is not None:
                 return cls(projection, shape, pixel, centre)
-        x, y = (v.ravel() for v in (_sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec)))
+        x, y = (v.ravel() for v in (sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec)))
         finite = np.isfinite(x) & np.isfinite(y)
         if not finite.any():
             raise MassmapError(f"none of the {x.size} objects has a usable position, so there is nothing to map")
@@ -300,13 +335,18 @@ class PixelGrid(eqx.Module):
 
     @property
     def pixel_area_arcmin2(self) -> float:
-        """Nominal area of a pixel, arcmin^2: true at the tangent point, cos^3(distance) of it elsewhere."""
+        """Nominal area of a pixel, arcmin^2: true at the tangent point, cos^3(distance) of it elsewhere
+        (`pixel_areas_arcmin2` has each pixel's own)."""
         return self.pixel_arcmin**2
 
     @property
     def area_arcmin2(self) -> float:
         """Nominal area of the grid, arcmin^2."""
         return self.num_pixels * self.pixel_area_arcmin2
+
+    def describe(self) -> str:
+        """Pixels and their size, for a person."""
+        return f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_arcmin:g} arcmin"
 
     def project(self, ra: ArrayLike, dec: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates (x, y), 0 at the centre of the first pixel, of positions in degrees (or arcmin).
@@ -322,7 +362,7 @@ class PixelGrid(eqx.Module):
                 (x - self.centre[0]) / self.pixel_arcmin + (nx - 1) / 2.0,
                 (y - self.centre[1]) / self.pixel_arcmin + (ny - 1) / 2.0,
             )
-        xi, eta, _ = _gnomonic(*_sky_coordinates(ra, dec), self.centre)
+        xi, eta, _ = _gnomonic(*sky_coordinates(ra, dec), self.centre)
         return (nx - 1) / 2.0 - xi / self.pixel_arcmin, (ny - 1) / 2.0 + eta / self.pixel_arcmin
 
     def sky_of(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -347,6 +387,30 @@ class PixelGrid(eqx.Module):
         column = np.clip(np.floor(x), 0, nx - 1).astype(np.int64)
         row = np.clip(np.floor(y), 0, ny - 1).astype(np.int64)
         return np.where(inside, row * nx + column, -1)
+
+    def centres(self) -> tuple[Float[np.ndarray, "ny nx"], Float[np.ndarray, "ny nx"]]:
+        """(ra, dec) in degrees of every pixel centre, or (x, y) in arcmin when flat."""
+        ny, nx = self.shape
+        return self.sky_of(*np.meshgrid(np.arange(nx, dtype=float), np.arange(ny, dtype=float)))
+
+    def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Solid angle on the sphere of some pixels (flat numbers), arcmin^2; when flat, all alike.
+
+        The gnomonic plane's element of solid angle is (1 + xi^2 + eta^2)^(-3/2) dxi deta (the Jacobian of C&G
+        eq. 54), here integrated over the pixel with 3 x 3 Gauss-Legendre nodes: exact to 1e-12 for pixels up to a
+        degree.
+        """
+        nominal = np.full(np.shape(pixel), self.pixel_area_arcmin2)
+        if self.projection == "flat":
+            return nominal
+        ny, nx = self.shape
+        row, column = np.divmod(np.asarray(pixel), nx)
+        nodes, weights = np.polynomial.legendre.leggauss(3)
+        side = self.pixel_arcmin / _ARCMIN
+        xi = (column[:, None] - (nx - 1) / 2.0 + nodes / 2.0) * side
+        eta = (row[:, None] - (ny - 1) / 2.0 + nodes / 2.0) * side
+        element = (1.0 + xi[:, :, None] ** 2 + eta[:, None, :] ** 2) ** -1.5
+        return nominal * np.einsum("nij,i,j->n", element, weights / 2.0, weights / 2.0)
 
     def axis_offsets(self) -> tuple[Float[np.ndarray, "x_edge"], Float[np.ndarray, "y_edge"]]:
         """Pixel edges along x and along y in arcmin.

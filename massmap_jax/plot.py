@@ -18,7 +18,6 @@ from massmap_jax.figure_style import (
     GREY,
     LABEL_BOX,
     LN10,
-    MSUN,
     ORANGE,
     PAGE,
     PURPLE,
@@ -35,6 +34,8 @@ from massmap_jax.figure_style import (
     settle,
     styled,
 )
+from massmap_jax.map_units import MASS, UNITS
+from massmap_jax.pixels import PixelGrid
 from massmap_jax.sky_axes import grid_axes, sky_frame
 from massmap_jax.truth_plots import pit_histograms, predicted_vs_true, rows_with_truth
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from massmap_jax.maps import MassMap
     from massmap_jax.posterior import MassPosterior
 
-_EMPTY = "#cfe6f5"
+_EMPTY, _MASKED = "#cfe6f5", "#f7e9c8"
 
 
 # -- posteriors ----------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
             x[index], y[index], s=sizes, c=catalogue.redshift[index], cmap="viridis", lw=0.25 * (sizes > 8),
             ec="white", alpha=0.85, rasterized=True,
         )  # fmt: skip
-        bar = _side_bar(ax, points, aspect)
+        bar = side_bar(ax, points, aspect)
         bar.set_label("redshift $z$")
         bar.solids.set_alpha(1)
         _size_legend(ax, area, log10_mass, without.any(), posterior.prior.mass_definition)
@@ -259,23 +260,26 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
 
     Parameters
     ----------
-    mass_map : MassMap
+    mass_map : MassMap, of one slice; a HEALPix map is shown on a tangent plane
     ax : Axes, optional
-    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (Msun per pixel) or "nobj" (objects per pixel)
+    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (in the map's unit) or "nobj" (objects per pixel)
     """
     if quantity not in _MAP_LABELS:
         raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
+    title, mass_map = map_title(mass_map), _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     width, height = _map_size(ny / nx)
     ax = given_or_new_axes(ax, width, height)
     values = np.asarray(getattr(mass_map, quantity), np.float64)
     shown = values[_filled(mass_map)]
-    image = _draw_map(ax, mass_map, values, _count_norm(shown) if quantity == "nobj" else _map_norm([shown]))
-    bar = _side_bar(ax, image, ny / nx)
+    norm = _count_norm(shown) if quantity == "nobj" else map_norm([shown], _is_smoothed(mass_map))
+    image = draw_map(ax, mass_map, values, norm)
+    bar = side_bar(ax, image, ny / nx)
     label = _MAP_LABELS[quantity]
     if quantity != "nobj":
-        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{MSUN}]"
-    title = _map_title(mass_map)
+        if mass_map.unit != MASS:
+            label = label.replace(" in a pixel", "").replace("halo mass", "surface density")
+        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{UNITS[mass_map.unit][1]}]"
     if ny < 0.5 * nx:  # too low for a label along the bar
         title = f"{label}\n{title}"
     else:
@@ -300,6 +304,7 @@ _MAP_LABELS = {
 @styled
 def map_panels(mass_map: "MassMap") -> "Figure":
     """Six maps: mean, 16 % and 84 % quantile on one grey scale; standard deviation, relative error, counts."""
+    title, mass_map = map_title(mass_map), _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
     num_rows = 6 // num_columns
@@ -313,54 +318,122 @@ def map_panels(mass_map: "MassMap") -> "Figure":
         np.asarray(getattr(mass_map, name), np.float64) for name in ("mean", "sd", "q16", "q84", "nobj")
     )
     relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
-    shared = _map_norm([v[filled] for v in (mean, q16, q84)])
+    smooth = _is_smoothed(mass_map)
+    shared = map_norm([v[filled] for v in (mean, q16, q84)], smooth)
+    unit = UNITS[mass_map.unit][1]
     panels = [
-        ("mean", mean, shared, MSUN),
-        ("16 % quantile", q16, shared, MSUN),
-        ("84 % quantile", q84, shared, MSUN),
-        ("standard deviation", sd, _map_norm([sd[filled]]), MSUN),
+        ("mean", mean, shared, unit),
+        ("16 % quantile", q16, shared, unit),
+        ("84 % quantile", q84, shared, unit),
+        ("standard deviation", sd, map_norm([sd[filled]], smooth), unit),
         ("relative error, sd / mean", relative, _linear_norm(relative[filled]), ""),
         ("objects in a pixel", nobj, _count_norm(nobj[filled]), ""),
     ]
-    for ax, (title, values, norm, unit) in zip(axes, panels, strict=True):
-        image = _draw_map(ax, mass_map, values, norm)
-        _side_bar(ax, image, ny / nx)
-        ax.set_title(title + (f" [{unit}]" if unit else ""))
+    for ax, (name, values, norm, unit) in zip(axes, panels, strict=True):
+        image = draw_map(ax, mass_map, values, norm)
+        side_bar(ax, image, ny / nx)
+        ax.set_title(name + (f" [{unit}]" if unit else ""))
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
-    symbol = f"${mass_symbol(mass_map.mass_definition)}$"
-    figure.suptitle(f"halo mass {symbol} in a pixel: {_map_title(mass_map)}", fontsize=8)
+    figure.suptitle(f"{_quantity_text(mass_map)}: {title}", fontsize=8)
     settle(figure)
     return figure
 
 
+@styled
+def slice_panels(mass_map: "MassMap") -> "Figure":
+    """The mean of each redshift slice, all on one grey scale; of more than 12 slices the first 12.
+
+    Raises
+    ------
+    MassmapError : a map without slices; a HEALPix map too wide for a plane.
+    """
+    from massmap_jax.map_slices import one_slice
+
+    number = 0 if mass_map.slice_draws is None else len(mass_map.slice_mass)
+    slices = [one_slice(mass_map, i) for i in range(max(1, min(number, 12)))]
+    edges, title = [one.redshift_edges for one in slices], map_title(mass_map)
+    slices = [_on_plane(one) for one in slices]
+    ny, nx = slices[0].grid.shape
+    num_columns = min(len(slices), 4 if ny < 1.6 * nx else 6)
+    num_rows = -(-len(slices) // num_columns)
+    height = min((PAGE - 0.9) / num_columns * ny / nx, 8.0 / num_rows)
+    figure = new_figure(PAGE, num_rows * (height + 0.3) + 0.75)
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    norm = map_norm([np.asarray(one.mean)[_filled(one)] for one in slices], _is_smoothed(mass_map))
+    for ax, one, (low, high) in zip(axes, slices, edges, strict=False):
+        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm)
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="", title=f"${low:g} < z < {high:g}$: {one.n_mapped:,}")
+        ax.label_outer()
+    for ax in axes[len(slices) :]:
+        ax.remove()
+    side_bar(axes[num_columns - 1], image, ny / nx)
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    what = f"mean {_quantity_text(mass_map)} [{UNITS[mass_map.unit][1]}]"
+    shown = f", first {len(slices)} of {number} slices" if number > len(slices) else ""
+    figure.suptitle(f"{what}\n{title}{shown}", fontsize=8)
+    settle(figure)
+    return figure
+
+
+def _on_plane(mass_map):
+    """The map if it is an image on a plane; a HEALPix map as seen on one."""
+    if np.ndim(mass_map.mean) != np.size(mass_map.grid.shape):
+        raise MassmapError(
+            f"this map has {len(mass_map.slice_mass)} redshift slices and a figure shows one: take it with "
+            "map_slices.one_slice, or all with sum_of_slices"
+        )
+    if isinstance(mass_map.grid, PixelGrid):
+        return mass_map
+    from massmap_jax.healpix import on_plane
+
+    return on_plane(mass_map)
+
+
+def _is_smoothed(mass_map) -> bool:
+    return mass_map.fwhm_arcmin is not None
+
+
+def _quantity_text(mass_map) -> str:
+    symbol = f"${mass_symbol(mass_map.mass_definition)}$"
+    return f"halo mass {symbol} in a pixel" if mass_map.unit == MASS else f"surface density of halo mass {symbol}"
+
+
 def _filled(mass_map) -> np.ndarray:
-    return np.asarray(mass_map.nobj) > 0
+    """Pixels with mass: those with objects, and where a smoothed map has spread it."""
+    return np.asarray(mass_map.mean) > 0
 
 
-def _draw_map(ax, mass_map, values, norm):
+def draw_map(ax, mass_map, values, norm):
     import matplotlib
 
     grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
-    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_EMPTY)
+    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_MASKED)
     # Low but filled pixels take the lightest grey; only empty ones fall under the scale.
-    shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), 0.0 if norm.vmin > 0 else -1.0)
+    shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), norm.vmin / 2 if norm.vmin > 0 else -1.0)
+    if mass_map.footprint is not None:
+        shown = np.where(mass_map.footprint, shown, np.nan)
     image = ax.imshow(np.ma.masked_invalid(shown), norm=norm, cmap=cmap, origin="lower")
     grid_axes(ax, mass_map.grid)
     return image
 
 
-def _map_norm(values):
-    """Log stretch from the 1 % to the 99.9 % quantile of the positive values."""
+def map_norm(values, smoothed=False):
+    """Log stretch from the 1 % to the 99.9 % quantile of the positive values; smoothed, over three decades at most,
+    so as to leave out the tails of the Gaussian."""
     from matplotlib.colors import LogNorm
 
     positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in values])
     if positive.size == 0:
         return LogNorm(0.1, 1.0)
     low, high = np.quantile(positive, [0.01, 0.999])
+    if smoothed:
+        low = max(low, high / 1000)
     return LogNorm(low / 1.1, high * 1.1) if high < 1.2 * low else LogNorm(low, high)
 
 
@@ -373,10 +446,10 @@ def _linear_norm(values):
 
 def _count_norm(values):
     """Linear for small counts, whose decades hold few integers, and log above."""
-    return _linear_norm(values) if values.size == 0 or values.max() <= 50 else _map_norm([values])
+    return _linear_norm(values) if values.size == 0 or values.max() <= 50 else map_norm([values])
 
 
-def _side_bar(ax, mappable, aspect):
+def side_bar(ax, mappable, aspect):
     """Colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
     unit = max(1.0, aspect)
     bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + 0.03 * unit, 0.0, 0.045 * unit, 1.0]))
@@ -398,17 +471,25 @@ def _map_size(aspect) -> tuple[float, float]:
     return width, float(np.clip((width - 1.4) * aspect + 0.8, 1.6, 6.5))
 
 
-def _map_title(mass_map) -> str:
-    text = f"{count_text(np.asarray(mass_map.nobj).sum())}, {mass_map.grid.pixel_arcmin:g} arcmin pixels"
+def map_title(mass_map) -> str:
+    grid = mass_map.grid
+    pixels = f"{grid.pixel_arcmin:g} arcmin pixels" if isinstance(grid, PixelGrid) else f"HEALPix nside {grid.nside}"
+    text = f"{count_text(mass_map.n_mapped)}, {pixels}"
+    if mass_map.redshift_edges is not None and mass_map.slice_draws is None:
+        text += ", z {:g} to {:g}".format(*mass_map.redshift_edges)
+    if _is_smoothed(mass_map):
+        text += f", smoothed to {mass_map.fwhm_arcmin:g} arcmin"
     return f"{text}, {mass_map.num_draws} draws"
 
 
 def _empty_legend(ax, mass_map):
     from matplotlib.patches import Patch
 
-    if not _filled(mass_map).all():
-        empty = Patch(fc=_EMPTY, ec=GREY, lw=0.5, label="no objects")
-        ax.legend(handles=[empty], loc="upper right", frameon=True)
+    inside = np.ones(mass_map.grid.shape, dtype=bool) if mass_map.footprint is None else mass_map.footprint
+    shown = [(_EMPTY, "no objects", inside & ~_filled(mass_map)), (_MASKED, "not observed", ~inside)]
+    patches = [Patch(fc=colour, ec=GREY, lw=0.5, label=label) for colour, label, where in shown if where.any()]
+    if patches:
+        ax.legend(handles=patches, loc="upper right", frameon=True)
 
 
 # -- all of them ---------------------------------------------------------------------------------------------
@@ -419,14 +500,18 @@ def standard_figures(
 ) -> "dict[str, Figure]":
     """The figures that the data allow, by name.
 
-    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`; with true
-    masses `predicted_vs_true` and `pit_histograms`.
+    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`, or
+    `map_slices` of a cube (none of a HEALPix map too wide for a plane); with true masses `predicted_vs_true` and
+    `pit_histograms`.
     """
     catalogue = posterior.catalogue if catalogue is None else catalogue
     figures = {"posterior_panel": posterior_panel(posterior)}
     if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
         figures["field_of_view"] = field_of_view(catalogue, posterior).figure
-    if mass_map is not None:
+    shown = mass_map is not None and (isinstance(mass_map.grid, PixelGrid) or mass_map.grid.on_a_plane())
+    if shown and mass_map.slice_draws is not None:
+        figures["map_slices"] = slice_panels(mass_map)
+    elif shown:
         figures["mass_map"] = mass_map_image(mass_map).figure
         figures["map_panels"] = map_panels(mass_map)
     if rows_with_truth(posterior).size:

@@ -102,12 +102,13 @@ class MassPosterior(eqx.Module):
             raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and has shape {ln_mass.shape}")
         return self._evaluate("cdf", (ln_mass[:, None],), 1)[:, 0]
 
-    def sample(self, key: Array, num: int) -> np.ndarray:
+    def sample(self, key: Array, num: int, rows=None) -> np.ndarray:
         """(halo, num) independent draws of ln M from each row's own posterior, by the inverse CDF.
 
-        Rows share the relation's error, so sums over rows need `mass_map`, not these marginal draws.
+        Rows share the relation's error, so sums over rows need `mass_map`, not these marginal draws. rows : (m,) row
+        numbers to draw for, each as it would be among all; None: all.
         """
-        return self._evaluate("sample", (), num, key_sample=key)
+        return self._evaluate("sample", (), num, rows=rows, key_sample=key)
 
     def log_pdf(self, rows, ln_mass=None) -> tuple[np.ndarray, np.ndarray]:
         """ln density per ln M of some rows on a grid: (grid (mass,), values (row, mass)); default grid: the prior's."""

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.map_units import MASS
 from massmap_jax.maps import MassMap
-from massmap_jax.pixels import PixelGrid
+from massmap_jax.pixels import PixelGrid, SkyPixels
 
 _RIM = np.linspace(0.0, 2.0 * np.pi, 361)
 # Draws in one piece of a comparison: the copy stays small beside the draws themselves.
@@ -65,7 +66,7 @@ class RegionMass(eqx.Module):
         return np.quantile(self.draws, levels)
 
 
-def region_mask(grid: PixelGrid, region) -> Bool[np.ndarray, "ny nx"]:
+def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
     """Pixels whose centre lies in the region: a `Circle`, a `Polygon`, or a mask (ny, nx) of its own.
 
     Raises
@@ -84,35 +85,54 @@ def region_mask(grid: PixelGrid, region) -> Bool[np.ndarray, "ny nx"]:
                 f"type {mask.dtype}: give a Circle, a Polygon or such a mask"
             )
     if not mask.any():
+        where = f"whose centre is {grid.centre} with" if isinstance(grid, PixelGrid) else "with"
         raise MassmapError(
-            f"the region holds no pixel centre of the map, whose centre is {grid.centre} with {grid.shape} pixels of "
-            f"{grid.pixel_arcmin:g} arcmin: it lies outside, or is smaller than a pixel"
+            f"the region holds no pixel centre of the map, {where} {grid.shape} pixels of {grid.pixel_arcmin:g} "
+            "arcmin: it lies outside, or is smaller than a pixel"
         )
     return mask
 
 
 def region_mass(mass_map: MassMap, region) -> RegionMass:
-    """Posterior of the total mass of a region; regions and errors as in `region_mask`."""
+    """Posterior of the total mass of a region; regions and errors as in `region_mask`.
+
+    Pixels outside the map's footprint are left out, and `cut` says so. The map has to be one of mass, not of surface
+    density, and of one slice (`map_slices`).
+    """
+    if mass_map.unit != MASS:
+        raise MassmapError(f"this map is in {mass_map.unit}, and a region adds up masses: make one with unit='Msun'")
+    _check_one_slice(mass_map)
     mask = region_mask(mass_map.grid, region)
+    cut = _reaches_beyond(mass_map.grid, region)
+    if mass_map.footprint is not None:
+        cut = cut or bool((mask & ~mass_map.footprint).any())
+        mask = mask & mass_map.footprint
     return RegionMass(
         mean=float(mass_map.mean[mask].sum()),
         draws=_draws(mass_map)[:, mask].sum(axis=1, dtype=np.float64),
         nobj=int(mass_map.nobj[mask].sum()),
         num_pixels=int(mask.sum()),
-        cut=_reaches_beyond(mass_map.grid, region),
+        cut=cut,
         mass_definition=mass_map.mass_definition,
     )
 
 
 def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "ny nx"]:
-    """P(mass of the pixel > threshold in Msun), the share of the map draws above it."""
+    """P(mass of the pixel > threshold), the share of the map draws above it; NaN outside the footprint.
+
+    The threshold is in the map's unit: Msun, or of a surface density.
+    """
     if not (np.isfinite(threshold) and threshold >= 0):
-        raise MassmapError(f"the threshold is {threshold:g} Msun: give a finite mass of at least 0")
+        raise MassmapError(f"the threshold is {threshold:g} {mass_map.unit}: give a finite mass of at least 0")
     draws = _draws(mass_map)
-    above = np.zeros(mass_map.grid.shape)
+    above = np.zeros(draws.shape[1:])
     for start in range(0, draws.shape[0], _ROWS):
         above += (draws[start : start + _ROWS] > threshold).sum(axis=0)
-    return above / draws.shape[0]
+    return (
+        above / draws.shape[0]
+        if mass_map.footprint is None
+        else np.where(mass_map.footprint, above / draws.shape[0], np.nan)
+    )
 
 
 def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "ny nx"]:
@@ -123,6 +143,7 @@ def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "ny nx"]:
 
 def covariance(mass_map: MassMap, pixels: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n n"]:
     """Covariance of the masses of chosen pixels, Msun^2; `pixels` are (row, column) pairs."""
+    _check_one_slice(mass_map)
     pixels = np.asarray(pixels)
     ny, nx = mass_map.grid.shape
     if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.shape[0] < 1 or pixels.dtype.kind not in "iu":
@@ -140,10 +161,12 @@ def _draws(mass_map: MassMap) -> np.ndarray:
     return mass_map.draws
 
 
-def _pixel_centres(grid: PixelGrid):
-    """(x, y) pixel coordinates of all pixel centres, (ny, nx) each."""
-    ny, nx = grid.shape
-    return np.meshgrid(np.arange(nx, dtype=float), np.arange(ny, dtype=float))
+def _check_one_slice(mass_map: MassMap) -> None:
+    if mass_map.slice_draws is not None:
+        raise MassmapError(
+            f"this map has {len(mass_map.slice_mass)} redshift slices: take one with map_slices.one_slice, or all with "
+            "sum_of_slices"
+        )
 
 
 def _checked_circle(circle: Circle) -> Circle:
@@ -153,8 +176,8 @@ def _checked_circle(circle: Circle) -> Circle:
     return circle
 
 
-def _in_circle(grid: PixelGrid, circle: Circle):
-    first, second = grid.sky_of(*_pixel_centres(grid))
+def _in_circle(grid: SkyPixels, circle: Circle):
+    first, second = grid.centres()
     if grid.projection == "flat":
         return np.hypot(first - circle.ra, second - circle.dec) <= circle.radius_arcmin
     # haversine: exact for small and large separations
@@ -165,6 +188,8 @@ def _in_circle(grid: PixelGrid, circle: Circle):
 
 def _corners(grid: PixelGrid, polygon: Polygon) -> np.ndarray:
     """Corners in pixel coordinates, (corner, 2): great circles are straight there."""
+    if not isinstance(grid, PixelGrid):
+        raise MassmapError("a polygon is drawn in the plane of a PixelGrid: on HEALPix give a Circle or a mask")
     corners = np.asarray(polygon.corners, dtype=float)
     if corners.ndim != 2 or corners.shape[1] != 2 or corners.shape[0] < 3:
         raise MassmapError(f"a polygon has at least 3 corners (ra, dec), and these have shape {corners.shape}")
@@ -181,23 +206,21 @@ def _corners(grid: PixelGrid, polygon: Polygon) -> np.ndarray:
 def _in_polygon(grid: PixelGrid, corners: np.ndarray):
     from matplotlib.path import Path
 
-    places = np.stack([axis.ravel() for axis in _pixel_centres(grid)], axis=1)
+    places = np.stack(np.indices(grid.shape)[::-1], axis=-1).reshape(-1, 2)
     return Path(corners).contains_points(places).reshape(grid.shape)
 
 
-def _reaches_beyond(grid: PixelGrid, region) -> bool:
-    ny, nx = grid.shape
+def _reaches_beyond(grid: SkyPixels, region) -> bool:
     if isinstance(region, Polygon):
-        x, y = _corners(grid, region).T  # the map is convex: corners inside, all inside
+        places = np.asarray(region.corners, dtype=float).T  # the map is convex: corners inside, all inside
     elif isinstance(region, Circle):
-        x, y = grid.project(*_rim(grid, region))
+        places = _rim(grid, region)
     else:
         return False
-    # A point that cannot be projected is beyond the map.
-    return not bool(((x >= -0.5) & (x <= nx - 0.5) & (y >= -0.5) & (y <= ny - 0.5)).all())
+    return bool((grid.index(*places) < 0).any())
 
 
-def _rim(grid: PixelGrid, circle: Circle):
+def _rim(grid: SkyPixels, circle: Circle):
     """Points of a circle's rim."""
     if grid.projection == "flat":
         return circle.ra + circle.radius_arcmin * np.cos(_RIM), circle.dec + circle.radius_arcmin * np.sin(_RIM)

@@ -44,10 +44,19 @@ def fake_map(grid, dtype=np.float64, seed=0):
     images = {name: rng.lognormal(31.0, 1.0, grid.shape).astype(dtype) for name in IMAGES if name != "nobj"}
     images["sd"][0, 0] = 0.0
     images["q16"][-1, -1] = np.nan
+    nobj, total_draws = rng.poisson(0.5, grid.shape), rng.lognormal(36.0, 0.1, 50)
     return SimpleNamespace(
         grid=grid,
-        nobj=rng.poisson(0.5, grid.shape),
-        total_draws=rng.lognormal(36.0, 0.1, 50),
+        nobj=nobj,
+        total_draws=total_draws,
+        total_mass=images["mean"].sum(),
+        total_sd=total_draws.std(ddof=1),
+        unit="Msun",
+        cosmology=None,
+        redshift_edges=None,
+        fwhm_arcmin=None,
+        n_masked=0,
+        n_beyond=0,
         n_outside=np.int64(3),
         n_flagged=4,
         num_draws=50,

@@ -1,0 +1,116 @@
+"""What the forms of a mass map cost beside the plain one: slices, densities, footprint, smoothing, HEALPix.
+
+    PYTHONPATH=benchmarks:tests python benchmarks/map_forms_speed.py [--halos 115919] [--draws 100] [--side 256]
+
+Every row prints the error of that same call: what has to add up to the plain map's draws, relative to them. Times
+are the fastest of the rounds, in which the forms take turns; the posterior is given. Writes
+results/map-forms-<device>.json.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import numpy as np
+from inputs import SURVEY, make_field, relation_draws
+from provenance import RESULTS, provenance
+
+from massmap_jax import mass_map, mass_posterior
+from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.healpix import HealpixGrid
+from massmap_jax.map_slices import sum_of_slices
+from massmap_jax.pixels import PixelGrid
+
+EDGES = (0.0, 0.8, 1.2, 1.7, 4.0)
+
+
+def on_the_sky(field, side_deg):
+    """The field's objects at random places of a square around (150, 2) deg."""
+    cat, rng = field.catalogue, np.random.default_rng(5)
+    return HaloCatalogue.from_arrays(
+        luminosity=np.exp(cat.ln_lum_obs),
+        redshift=cat.redshift,
+        sigma_ln_luminosity=cat.sigma_ln_lum,
+        ra=150 + rng.uniform(-side_deg / 2, side_deg / 2, len(cat)),
+        dec=2 + rng.uniform(-side_deg / 2, side_deg / 2, len(cat)),
+        ids=cat.ids,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--halos", type=int, default=SURVEY)
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    field, relation = make_field(given.halos), relation_draws(100)
+    # A little smaller than the grid, whose plane is stretched: every object is on it.
+    catalogue = on_the_sky(field, 0.98 * given.side / 60)
+    grid = PixelGrid("tangent", (given.side, given.side), 1.0, (150.0, 2.0))
+    inside = np.hypot(*(axis - given.side / 2 for axis in np.indices(grid.shape))) < 0.4 * given.side
+    posterior = mass_posterior(catalogue, field.prior, relation, relation_from="fixed_draws")
+
+    def run(grid=grid, **form):
+        begin = time.perf_counter()
+        made = mass_map(
+            jax.random.key(2),
+            catalogue,
+            field.prior,
+            relation,
+            grid,
+            relation_from="fixed_draws",
+            num_draws=given.draws,
+            draws="table",
+            posterior=posterior,
+            keep_draws=True,
+            **form,
+        )
+        return made, time.perf_counter() - begin
+
+    def off(draws, expected):
+        return float(np.abs(draws / expected - 1).max())
+
+    forms = {
+        "plain": {},
+        "4 redshift slices": {"redshift_edges": EDGES},
+        "Msun/arcmin2": {"unit": "Msun/arcmin2"},
+        "Msun/Mpc2": {"unit": "Msun/Mpc2"},
+        "footprint": {"footprint": inside},
+        "smoothed, FWHM 5 pixels": {"fwhm_arcmin": 5.0},
+        "HEALPix, nside 2048": {"grid": HealpixGrid.fit(catalogue.ra, catalogue.dec, 2048)},
+    }
+    run()
+    rows = {}
+    for _ in range(given.rounds):
+        plain, _ = run()
+        for name, form in forms.items():
+            made, seconds = run(**form)
+            if name == "4 redshift slices":
+                full = plain.mean > 0
+                error = off(sum_of_slices(made).draws[:, full], plain.draws[:, full])
+            elif name == "footprint":
+                error = off(made.total_draws, np.where(inside, plain.draws, 0.0).sum(axis=(1, 2)))
+            elif name == "smoothed, FWHM 5 pixels":
+                error = off(made.draws.sum(axis=(1, 2)), plain.total_draws)
+            else:
+                error = off(made.total_draws, plain.total_draws)
+            rows.setdefault(name, []).append((seconds, error))
+    best = {name: min(row) for name, row in rows.items()}
+    rows = {
+        name: {
+            "seconds": seconds,
+            "times the plain map": seconds / best["plain"][0],
+            "error: largest of any draw, that call": error,
+        }
+        for name, (seconds, error) in best.items()
+    }
+    for name, row in rows.items():
+        print(name, json.dumps(row))
+    figures = {"halos": given.halos, "draws": given.draws, "pixels": given.side**2, **provenance(), "rows": rows}
+    (RESULTS / f"map-forms-{jax.default_backend()}.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
