@@ -5,7 +5,7 @@ every halo's mass from its posterior under that relation. (Adding up draws from 
 would make the error of a sum of N halos too small, by 10 times for 10^5 of them.) The map holds catalogued mass only.
 """
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -158,32 +158,63 @@ def mass_map(
         )
     if posterior is not None and posterior.relation_from == "other_data":
         posterior = None  # its weights are each object's own
+    if fwhm_arcmin is not None:
+        check_fwhm(fwhm_arcmin)
+    _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin))
+    chosen = chosen_draws(
+        key,
+        catalogue,
+        prior,
+        relation,
+        relation_from=relation_from,
+        num_draws=num_draws,
+        draws=draws,
+        selection=selection,
+        chunk_size=chunk_size,
+    )
+    if posterior is None or chosen.relation_from == "other_data":
+        # The draws' weights are settled, so each draw's posterior is normalised.
+        posterior = mass_posterior(
+            catalogue, prior, chosen.relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection
+        )
+    sums = MapSums(grid, chosen.masses, **form)
+    sums.add(catalogue, posterior, chunk_size)
+    return sums.finish(
+        ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin
+    )
+
+
+class ChosenDraws(NamedTuple):
+    """The draws of a map: `masses` draws every object under each map draw's relation; `relation` has the weights that
+    the map draws were picked with, `ess` effective draws of them."""
+
+    masses: MassDraws
+    relation: Any
+    relation_from: RelationFrom | None
+    ess: float
+
+
+def chosen_draws(
+    key, catalogue, prior, relation, *, relation_from, num_draws, draws, selection=None, chunk_size=None
+) -> ChosenDraws:
+    """One relation draw per map draw, and the masses under each; arguments and errors as in `mass_map`.
+
+    The same arguments give the same masses, whatever is made of them.
+    """
     if draws not in ("auto", "exact", "table"):
         raise MassmapError(f"map draws {draws!r} are not known: give auto, exact or table")
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
-    if fwhm_arcmin is not None:
-        check_fwhm(fwhm_arcmin)
-    _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin))
     relation_from = check_relation_from(relation, relation_from)
-    selection = NoSelection() if selection is None else selection
     relation = relation.as_batch()
     if relation_from == "other_data":
+        selection = NoSelection() if selection is None else selection
         relation = _updated_by_all(catalogue, prior, relation, selection, chunk_size)
-        posterior = None
-    ess = effective_draws(relation)
-    if posterior is None:
-        # The draws' weights are settled, so each draw's posterior is normalised.
-        posterior = mass_posterior(
-            catalogue, prior, relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection
-        )
-
     if draws == "auto":
         draws = "table" if len(catalogue) * num_draws > TABLE_PAYS else "exact"
     key_relation, key_mass = jax.random.split(key)
-    sums = MapSums(grid, MassDraws(prior, pick(key_relation, relation, num_draws), key_mass, draws), **form)
-    sums.add(catalogue, posterior, chunk_size)
-    return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin)
+    masses = MassDraws(prior, pick(key_relation, relation, num_draws), key_mass, draws)
+    return ChosenDraws(masses, relation, relation_from, effective_draws(relation))
 
 
 class _MapForm:

@@ -194,8 +194,13 @@ def number_above(mass: np.ndarray, density: np.ndarray) -> np.ndarray:
 
 def comoving_volume(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
     """Comoving volume per unit redshift and square degree [Mpc^3 deg^-2] at each redshift (j,)."""
-    flrw = _cosmology(cosmology, 1.0, 1.0)[0]
+    flrw = flrw_of(cosmology)
     return flrw.differential_comoving_volume(redshift).to_value("Mpc3 / sr") * np.deg2rad(1.0) ** 2
+
+
+def flrw_of(cosmology: Any) -> Any:
+    """The astropy cosmology of a name, a text "H0=70,Om0=0.3,..." or itself, for distances and densities."""
+    return _cosmology(cosmology, 1.0, 1.0)[0]
 
 
 def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
@@ -204,7 +209,7 @@ def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarra
     Above 5,000 redshifts it is read off a cubic spline of the comoving distance through 2,001 of astropy's, evenly in
     ln(1 + z) from 0 to 1,000 (to 1e-10 of it above z = 0.01): with massive neutrinos astropy integrates each anew.
     """
-    flrw = _cosmology(cosmology, 1.0, 1.0)[0]
+    flrw = flrw_of(cosmology)
     redshift = np.asarray(redshift, dtype=np.float64)
     if redshift.size <= 5000:
         return flrw.angular_diameter_distance(redshift).to_value("Mpc")
