@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test lint bench clean
+.PHONY: venv demo test lint bench notebooks clean
 
 venv: $(STAMP)
 
@@ -39,7 +39,12 @@ bench: $(STAMP)
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/map_speed.py
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/map_forms_speed.py
 	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/scaling.py
+	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/lensing_speed.py
 	$(BIN)/python benchmarks/first_result.py
+
+# Needs the extra `notebooks`.
+notebooks: $(STAMP)
+	$(BIN)/python scripts/execute_notebooks.py
 
 clean:
 	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist

@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CalibrationCheck": "checks",
     "Circle": "regions",
+    "ConvergenceMap": "lensing",
     "Flag": "flags",
     "FluxLimit": "selection",
     "GaussianTerm": "data_term",
@@ -48,6 +49,7 @@ _HOME = {
     "TabulatedTerm": "data_term",
     "calibration_check": "checks",
     "contrast": "map_kinds",
+    "convergence_map": "lensing",
     "field_model": "models.field",
     "fit_relation": "relation_fit",
     "halo_mass_model": "models.halo_mass",

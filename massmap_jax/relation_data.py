@@ -62,8 +62,11 @@ class CatalogueData:
     """
 
     def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
-        self.catalogue, self.prior = catalogue, prior
-        self.selection = NoSelection() if selection is None else selection
+        # Copies: a NumPy array that a float32 function was traced with as a constant comes back in float32 from JAX
+        # 0.10 wherever the same array is used in float64, as here, after a NumPyro model of the same prior has run.
+        both = prior, NoSelection() if selection is None else selection
+        prior, selection = jax.tree.map(lambda a: a.copy() if isinstance(a, np.ndarray) else a, both)
+        self.catalogue, self.prior, self.selection = catalogue, prior, selection
         self.rows = lognormal_rows(catalogue, prior)
         if catalogue.redshift_nodes.shape[1] > 1:
             raise MassmapError(

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -110,6 +111,15 @@ def test_same_key_same_answer(field, fits):
     other = quiet_fit(field, PRIOR, wide_prior(), key=jax.random.key(4), num_draws=4000)
     assert (other.draws.alpha1 != fits["laplace"].draws.alpha1).all()
     np.testing.assert_array_equal(other.maximum.alpha1, fits["laplace"].maximum.alpha1)
+
+
+def test_a_prior_that_a_float32_function_was_traced_with_can_be_fitted_with():
+    """As after a NumPyro model: JAX 0.10 remembers such an array in float32, and the fit is in float64."""
+    prior = jax.tree.map(np.array, PRIOR)
+    jax.jit(lambda z: prior.log_prob(jnp.full(4, 27.0), z * jnp.ones(4)).sum())(1.0)
+    few = {"key": KEY, "num_draws": 50}
+    found, same = (quiet_fit(simulate(60), p, wide_prior(), **few) for p in (prior, PRIOR))
+    np.testing.assert_array_equal(found.draws.alpha1, same.draws.alpha1)
 
 
 def test_save_and_load(fits, tmp_path):
