@@ -116,7 +116,8 @@ def test_same_key_same_answer(field, fits):
 def test_a_prior_that_a_float32_function_was_traced_with_can_be_fitted_with():
     """As after a NumPyro model: JAX 0.10 remembers such an array in float32, and the fit is in float64."""
     prior = jax.tree.map(np.array, PRIOR)
-    jax.jit(lambda z: prior.log_prob(jnp.full(4, 27.0), z * jnp.ones(4)).sum())(1.0)
+    traced = jax.jit(lambda z: prior.log_prob(jnp.full(4, 27.0), z * jnp.ones(4)).sum())
+    assert np.isfinite(traced(1.0))
     few = {"key": KEY, "num_draws": 50}
     found, same = (quiet_fit(simulate(60), p, wide_prior(), **few) for p in (prior, PRIOR))
     np.testing.assert_array_equal(found.draws.alpha1, same.draws.alpha1)
