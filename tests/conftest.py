@@ -45,6 +45,11 @@ QUICK = {"xla_cpu_use_fusion_emitters": False}
 def pytest_configure(config):
     """The workers and the programs they start share what they compile, in caches of this session's own."""
     worker = hasattr(config, "workerinput")
+    if worker and hasattr(os, "sched_setaffinity"):
+        # One core a worker, the programs it starts included: XLA's threads wait for work by spinning, and workers with
+        # as many threads as there are cores take the time from each other (half of it on two cores).
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(config.workerinput["workerid"].removeprefix("gw")) % len(cores)]})
     if not worker and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         config.compiled = tempfile.mkdtemp(prefix="massmap_tests_")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled
