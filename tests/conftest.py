@@ -33,6 +33,7 @@ SLOWEST = (
     "test_mixtures.py",
     "test_core_without_extras.py",
     "test_coverage.py",
+    "test_map_calibration.py",
     "test_checks.py",
 )
 

@@ -5,6 +5,9 @@ its own draws are those of `mass_map(..., relation_from="fixed_draws", draws="ta
 quarter of the map and the whole map must lie in the 68 and 95 % intervals that often. Pixels of a field share its
 relation, so a field is what error bars are counted by. Twin: the same draws with each object's shuffled on its own, so
 that objects no longer share a relation. MASSMAP_TEST_MAPS=300 is the whole proof; the suite runs fewer fields.
+
+Draws that a field does not update ("fixed_draws") are a little too wide for it: over 300 fields 95 % intervals cover 96
+to 98 %. Intervals are allowed that much, and no less than they say.
 """
 
 import json
