@@ -28,7 +28,8 @@ from massmap_jax.stream import StreamOptions, stream
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 ROWS, CHUNK = 5000, 800
 # Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
-KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "3"))
+ROWS_KILLED = 12_000 * (KILLS + 1)  # so many that none of the runs ends before its kill
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
 COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
 
@@ -319,7 +320,7 @@ def test_run_resume_and_refusals(folder):
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     """kill -9 again and again on the way through one catalogue, resumed each time: the bytes of a run left alone."""
-    write_parquet(tmp_path / "o.parquet", columns(80_000), 5000)
+    write_parquet(tmp_path / "o.parquet", columns(ROWS_KILLED), 5000)
     assert run(tmp_path, "o.parquet", "whole", chunk=400).returncode == 0
     rng = np.random.default_rng(9)
     manifest = tmp_path / "out" / "manifest.jsonl"
