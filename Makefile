@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Where this is set, every start of Python would compile what it imports anew: 5 s for each program that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: venv demo test lint bench notebooks clean
 
 venv: $(STAMP)

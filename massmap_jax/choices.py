@@ -54,6 +54,7 @@ def check_flux_limit(lum_min) -> None:
 MAP_UNITS = ("Msun", "Msun/arcmin2", "Msun/Mpc2")
 """Mass in a pixel, or surface density; see `map_units`."""
 HEALPIX_ORDERS = ("RING", "NESTED")
+HALO_PROFILES = ("nfw",)
 # 12 nside^2 - 1 has to fit into 64 bits.
 _MAX_NSIDE = 2**29
 
@@ -89,6 +90,21 @@ def check_redshift_edges(edges, name: str = "redshift_edges") -> np.ndarray:
 def check_fwhm(fwhm_arcmin: float) -> None:
     if not (np.isfinite(fwhm_arcmin) and fwhm_arcmin > 0):
         raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
+
+
+def check_halo_profile(halo_profile: str, on_a_plane: bool) -> None:
+    if halo_profile not in HALO_PROFILES:
+        raise MassmapError(f"halo profile {halo_profile!r} is not known: give {' or '.join(HALO_PROFILES)}, or none")
+    if not on_a_plane:
+        raise MassmapError(
+            "halo profiles are drawn on a plane, and the pixels are HEALPix: give a tangent plane (pixel_arcmin), or "
+            "map the haloes as points"
+        )
+
+
+def check_source_redshift(source_redshift: float) -> None:
+    if not (np.isfinite(source_redshift) and source_redshift > 0):
+        raise MassmapError(f"source_redshift is {source_redshift:g}: give a finite number above 0")
 
 
 def check_nside(nside) -> int:

@@ -96,7 +96,8 @@ def run(
     cosmology: Annotated[
         str,
         typer.Option(
-            help="Of --prior hmf and of Msun/Mpc2: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95."
+            help="Of --prior hmf, Msun/Mpc2, halo sizes, lensing: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,"
+            "sigma8=0.8,n_s=0.95."
         ),
     ] = "Planck18",
     transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
@@ -120,8 +121,16 @@ def run(
     ] = None,
     nside: Annotated[int | None, typer.Option(help="A HEALPix map of this nside (extra healpix).")] = None,
     healpix_order: Annotated[str, typer.Option(help="RING or NESTED.")] = "RING",
+    halo_profile: Annotated[
+        str | None, typer.Option(help="nfw: haloes on the map at their own size, not points.")
+    ] = None,
+    source_redshift: Annotated[
+        float | None, typer.Option(help="A map of the convergence and shear of sources there, convergence.fits.")
+    ] = None,
     no_map: Annotated[bool, typer.Option("--no-map", help="No map.")] = False,
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Tables and map, no pictures.")] = False,
+    pdf_figures: Annotated[bool, typer.Option("--pdf-figures", help="Each figure as PDF, too.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="No report.html.")] = False,
     format: Annotated[str, typer.Option(help="Table: parquet, fits, csv or ecsv.")] = "parquet",
     seed: Seed = 0,
     precision: Precision = "float32",
@@ -130,8 +139,8 @@ def run(
 ):
     """Masses and mass map of a catalogue, into a new folder.
 
-    Writes masses.FORMAT, mass_map.fits, figures/ and run.json; where it fits the relation, relation.csv and
-    relation.npz. Rows that cannot be used stay, with NaN and a flag.
+    Writes masses.FORMAT, mass_map.fits, figures/, report.html (all of it on one page) and run.json; where it fits the
+    relation, relation.csv and relation.npz. Rows that cannot be used stay, with NaN and a flag.
     """
     given = dict(locals())
     start_jax(precision, device)
@@ -143,7 +152,7 @@ def run(
 
 
 # How `run` alone shapes its map.
-_MAP_FORM = ("map_unit", "map_slices", "smooth_arcmin", "nside", "healpix_order")
+_MAP_FORM = ("map_unit", "map_slices", "smooth_arcmin", "nside", "healpix_order", "halo_profile", "source_redshift")
 
 # What `fit` shares with `run`: the catalogue's columns, the prior, and how the relation is fitted.
 _NOT_FOR_FIT = (
@@ -156,6 +165,7 @@ _NOT_FOR_FIT = (
     "num_map_draws",
     *_MAP_FORM,
     "no_map",
+    "no_report",
     "format",
 )
 
@@ -216,6 +226,8 @@ _NOT_FOR_STREAM = (
     *_MAP_FORM,
     "no_map",
     "no_figures",
+    "pdf_figures",
+    "no_report",
     "format",
 )
 
@@ -291,6 +303,7 @@ def _options(given: dict):
 
     others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
     shown = {"make_map": not given.get("no_map", True), "make_figures": not given["no_figures"]}
+    shown["make_report"] = not given.get("no_report", True)
     if others.get("map_slices") is not None:
         others["map_slices"] = _edges(others["map_slices"])
     options = JobOptions(prior=_prior_options(given, PriorOptions), **shown, **others)

@@ -1,11 +1,14 @@
 """Concentration of a halo of given mass, and the scale radius and density that follow from it."""
 
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.halos import base_normals
 
 # Duffy et al. 2008 (MNRAS 390, L64), Table 1, full sample at 0 < z < 2, 1e11 to 1e15 Msun/h, WMAP5:
 # c = A (M / 2e12 Msun/h)^B (1 + z)^C, per mass definition.
@@ -35,6 +38,34 @@ def mean_ln_concentration(
         return np.log(norm) + slope * (ln_mass - np.log(_PIVOT / flrw.h)) + evolution * np.log1p(z)
     overdensity(mass_definition, cosmology, np.zeros(1))
     return _converted(mass_definition, flrw)(np.stack(np.broadcast_arrays(ln_mass, z), axis=-1))
+
+
+def concentration_key(key: Array) -> Array:
+    """The key of the concentrations that go with the masses of a map's key."""
+    return jax.random.fold_in(key, 1)
+
+
+def drawn_ln_concentration(
+    key: Array,
+    hashes: Int[np.ndarray, "halo 2"],
+    ln_mass: Float[np.ndarray, "halo draw"],
+    z: Float[np.ndarray, "halo"],
+    mass_definition: str,
+    cosmology: Any,
+    scatter: float = SCATTER_LN,
+) -> Float[np.ndarray, "halo draw"]:
+    """ln c of haloes under map draws: normal with `scatter` about `mean_ln_concentration`, keyed by object and draw."""
+    ln_c = mean_ln_concentration(ln_mass, z[:, None], mass_definition, cosmology)
+    if scatter == 0:
+        return ln_c
+    # Powers of two, so that few shapes are compiled.
+    padded = np.resize(hashes, (max(64, 1 << (hashes.shape[0] - 1).bit_length()), 2))
+    return ln_c + scatter * np.asarray(_scores(key, padded, ln_mass.shape[1]))[: hashes.shape[0]]
+
+
+@partial(jax.jit, static_argnums=2)
+def _scores(key, hashes, num_draws):
+    return jax.vmap(lambda one: base_normals(key, one, (num_draws,)))(hashes)
 
 
 def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -43,6 +43,7 @@ STYLE = {
     "image.origin": "lower",
     "figure.dpi": 150,
     "savefig.dpi": 150,
+    "pdf.fonttype": 42,  # letters that stay letters: journals refuse type 3
 }
 
 LN10 = np.log(10)

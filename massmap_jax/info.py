@@ -14,7 +14,9 @@ def describe_path(path: Path) -> str:
         return _describe_run(path)
     if path.suffix == ".npz":
         return _describe_npz(path)
-    if path.suffix in (".fits", ".fit") and _is_map(path):
+    if path.suffix in (".fits", ".fit") and "KAPPA" in (names := _extensions(path)):
+        return _describe_convergence(path)
+    if path.suffix in (".fits", ".fit") and ({"MEAN", "NOBJ"} <= names or "HEALPIX" in names):
         return _describe_map(path)
     return _describe_table(path)
 
@@ -61,14 +63,27 @@ def _describe_npz(path: Path) -> str:
     )
 
 
-def _is_map(path: Path) -> bool:
+def _extensions(path: Path) -> set[str]:
+    """Names of a FITS file's extensions; none where it is not one."""
     from astropy.io import fits
 
     try:
         with fits.open(path) as hdus:
-            return ("MEAN" in hdus and "NOBJ" in hdus) or "HEALPIX" in hdus
+            return {hdu.name for hdu in hdus}
     except OSError:
-        return False
+        return set()
+
+
+def _describe_convergence(path: Path) -> str:
+    from massmap_jax.convergence_io import read_convergence
+
+    found = read_convergence(path)
+    meta, mean = found["meta"], found["mean"]
+    lines = [
+        f"{path}: convergence for sources at z = {meta['source_redshift']:g}, {found['grid'].describe()}, "
+        f"mean {mean.min():.3g} to {mean.max():.3g}"
+    ]
+    return "\n".join(lines + [f"{key}: {value}" for key, value in meta.items() if value is not None])
 
 
 def _describe_map(path: Path) -> str:

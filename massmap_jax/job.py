@@ -19,6 +19,7 @@ from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 
 if TYPE_CHECKING:
+    from massmap_jax.lensing import ConvergenceMap
     from massmap_jax.models.runner import HaloMassSamples
     from massmap_jax.relation_posterior import RelationPosterior
 
@@ -37,6 +38,7 @@ class JobResult:
     notes: list[str]
     fitted: "RelationPosterior | None" = None
     samples: "HaloMassSamples | None" = None
+    convergence: "ConvergenceMap | None" = None
 
     def table(self) -> dict[str, np.ndarray]:
         """Columns of the masses: the grid's, or NUTS's means, errors and quantiles with their diagnostics."""
@@ -58,6 +60,10 @@ class JobResult:
 def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobResult:
     """Prior, relation, posteriors and map of a catalogue."""
     check_options(options)
+    if options.source_redshift is not None and catalogue.ra is not None:
+        from massmap_jax.lensing import check_lensing
+
+        check_lensing(catalogue, options.source_redshift)
     notes = list(catalogue.notes)
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
     fitted, relation_from = None, options.relation_from
@@ -111,7 +117,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 watch=clock.say,
             )
         notes.append(samples.summary().splitlines()[-1])
-    image = None
+    image = convergence = None
     if options.make_map and catalogue.ra is None:
         notes.append("no map: the catalogue has no positions")
     elif options.make_map:
@@ -132,10 +138,28 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 cosmology=options.prior.cosmology,
                 redshift_edges=options.map_slices,
                 fwhm_arcmin=options.smooth_arcmin,
+                halo_profile=options.halo_profile,
             )
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
-    return JobResult(posterior, image, relation_from, notes, fitted, samples)
+    if image is not None and options.source_redshift is not None:
+        from massmap_jax.lensing import convergence_map
+
+        with clock.stage("convergence map"):
+            convergence = convergence_map(
+                key_map,
+                catalogue,
+                prior,
+                relation,
+                grid,
+                options.source_redshift,
+                relation_from=relation_from,
+                num_draws=options.num_map_draws,
+                shear=True,
+                cosmology=options.prior.cosmology,
+                selection=selection_of(options),
+            )
+    return JobResult(posterior, image, relation_from, notes, fitted, samples, convergence)
 
 
 @dataclass

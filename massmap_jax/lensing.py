@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from massmap_jax import halos as _halos
 from massmap_jax import profiles
 from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.concentration import SCATTER_LN, mean_ln_concentration, overdensity
+from massmap_jax.choices import check_source_redshift
+from massmap_jax.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration, overdensity
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
 from massmap_jax.map_statistics import images_of
@@ -129,14 +130,8 @@ def convergence_map(
         f"a map of {grid.num_pixels:,} pixels with the images of {num_draws:,} draws",
         "give larger pixels, a smaller field or fewer draws",
     )
-    flag = flag_outside_prior(catalogue, prior)
-    usable = (flag & UNUSABLE) == 0
-    in_front = usable & (catalogue.redshift < source_redshift) & (catalogue.redshift > 0)
-    if usable.any() and not in_front.any():
-        raise MassmapError(
-            f"the source redshift {source_redshift:g} is in front of all {usable.sum()} haloes, the nearest of which "
-            f"has z = {catalogue.redshift[usable].min():g}: nothing is lensed; give a larger source redshift"
-        )
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    in_front = _in_front(catalogue, usable, source_redshift)
     rows, x, y = _near_map(catalogue, grid, in_front)
     chosen = chosen_draws(
         key,
@@ -151,15 +146,15 @@ def convergence_map(
     )
     redshift, shape = catalogue.redshift[rows], (profile, truncation, reach)
     lenses = Lenses.of(redshift, x, y, grid, source_redshift, prior.mass_definition, cosmology, *shape)
-    key_concentration = jax.random.fold_in(key, 1)
+    key_concentration = concentration_key(key)
     images = np.zeros((num_draws, parts, *grid.shape))
     neglected, touching = np.zeros(num_draws), np.zeros(rows.size, dtype=bool)
     for picked, ln_mass in chosen.masses(_halos.of_catalogue(catalogue, None, rows), chunk_size):
         part, ln_mass = lenses.take(picked), np.asarray(ln_mass, dtype=np.float64)
-        ln_c = mean_ln_concentration(ln_mass, part.redshift[:, None], prior.mass_definition, cosmology)
-        if concentration_scatter > 0:
-            hashes = catalogue.hashes[rows[picked]]
-            ln_c = ln_c + concentration_scatter * np.asarray(_scores(key_concentration, hashes, num_draws))
+        hashes = catalogue.hashes[rows[picked]]
+        ln_c = drawn_ln_concentration(
+            key_concentration, hashes, ln_mass, part.redshift, prior.mass_definition, cosmology, concentration_scatter
+        )
         shapes = part.shapes(ln_mass, ln_c)
         for draw in range(num_draws):
             touching[picked] |= add_profiles(images[draw], part, shapes.of_draw(draw), profile)
@@ -343,9 +338,20 @@ def _of_concentration(c, truncation, reach, profile):
     return profiles.nfw_mass(c), rim
 
 
-@partial(jax.jit, static_argnums=2)
-def _scores(key, hashes, num_draws):
-    return jax.vmap(lambda one: _halos.base_normals(key, one, (num_draws,)))(hashes)
+def check_lensing(catalogue: HaloCatalogue, source_redshift: float) -> None:
+    """Refuse what no masses can mend, before they are inferred: flat positions, every halo behind the source."""
+    _check_plane(catalogue)
+    _in_front(catalogue, catalogue.usable, source_redshift)
+
+
+def _in_front(catalogue, usable, source_redshift) -> np.ndarray:
+    in_front = usable & (catalogue.redshift < source_redshift) & (catalogue.redshift > 0)
+    if usable.any() and not in_front.any():
+        raise MassmapError(
+            f"the source redshift {source_redshift:g} is in front of all {usable.sum()} haloes, the nearest of which "
+            f"has z = {catalogue.redshift[usable].min():g}: nothing is lensed; give a larger source redshift"
+        )
+    return in_front
 
 
 def _near_map(catalogue, grid, chosen):
@@ -356,17 +362,23 @@ def _near_map(catalogue, grid, chosen):
     return rows[known], x[known], y[known]
 
 
-def _check(catalogue, grid, source_redshift, profile, truncation, reach, scatter):
+def _check_plane(catalogue, grid=None):
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-    if not isinstance(grid, PixelGrid) or grid.projection == "flat" or catalogue.frame == "flat":
+    on_plane = grid is None or (isinstance(grid, PixelGrid) and grid.projection != "flat")
+    if catalogue.frame == "flat" or not on_plane:
         raise MassmapError(
             "a convergence map needs positions on the sky and a tangent-plane grid, PixelGrid.fit(ra, dec): read "
             "offsets in arcmin with a field_centre"
         )
+
+
+def _check(catalogue, grid, source_redshift, profile, truncation, reach, scatter):
+    _check_plane(catalogue, grid)
     if profile not in ("bmo1", "nfw"):
         raise MassmapError(f"profile {profile!r} is not known: give bmo1 or nfw")
-    for name, value in (("source_redshift", source_redshift), ("truncation", truncation), ("reach", reach)):
+    check_source_redshift(source_redshift)
+    for name, value in (("truncation", truncation), ("reach", reach)):
         if not (np.isfinite(value) and value > 0):
             raise MassmapError(f"{name} is {value:g}: give a finite number above 0")
     if not (np.isfinite(scatter) and scatter >= 0):

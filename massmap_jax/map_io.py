@@ -59,6 +59,7 @@ _FORM = {
     "unit": ("MAPUNIT", "unit of the images"),
     "cosmology": ("COSMOLGY", "for proper Mpc at each object's redshift"),
     "fwhm_arcmin": ("SMOOTHED", "[arcmin] FWHM of the Gaussian smoothed by"),
+    "halo_profile": ("PROFILE", "of each halo about its pixel's centre"),
     "n_masked": ("NMASKED", "objects in pixels outside the footprint"),
     "n_beyond": ("NBEYOND", "objects at redshifts beyond the slices"),
 }
@@ -96,14 +97,20 @@ def _edge_cards(edges) -> dict[str, tuple]:
     return cards | {f"ZEDGE{i}": (float(edge), "edge of a redshift slice") for i, edge in enumerate(edges)}
 
 
+def provenance_cards(meta: Mapping[str, Any]) -> dict[str, tuple]:
+    """What the caller tells of a map, as keyword -> (value, comment)."""
+    given = {"version": massmap_jax.__version__} | {k: v for k, v in meta.items() if k in PROVENANCE}
+    return {
+        keyword: (_card_value(given.get(name, "unknown")), comment) for name, (keyword, comment) in PROVENANCE.items()
+    }
+
+
 def primary_header(mass_map, meta, grid_cards):
     """Where the map comes from; `grid_cards` : {name in `read_map`'s meta: value} of the pixels."""
     from astropy.io.fits import Header
 
     header = Header()
-    given = {"version": massmap_jax.__version__} | {k: v for k, v in meta.items() if k in PROVENANCE}
-    for name, (keyword, comment) in PROVENANCE.items():
-        header[keyword] = (_card_value(given.get(name, "unknown")), comment)
+    header.update(provenance_cards(meta))
     known = {
         "relation_from": mass_map.relation_from or "one relation",
         "num_draws": int(mass_map.num_draws),
@@ -179,9 +186,6 @@ def write_map(path, mass_map, meta: Mapping[str, Any], *, overwrite: bool = Fals
     """
     from astropy.io import fits
 
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise MassmapError(f"{path} exists already; choose another name or ask to overwrite it")
     grid = mass_map.grid
     if isinstance(grid, PixelGrid):
         told = {"projection": grid.projection, "pixel_arcmin": grid.pixel_arcmin}
@@ -190,9 +194,18 @@ def write_map(path, mass_map, meta: Mapping[str, Any], *, overwrite: bool = Fals
         from massmap_jax.healpix import table_hdu
 
         told, images = {}, [table_hdu(mass_map)]
-    hdus = fits.HDUList([fits.PrimaryHDU(header=primary_header(mass_map, meta, told)), *images])
-    hdus.verify("exception")
+    write_whole(path, [fits.PrimaryHDU(header=primary_header(mass_map, meta, told)), *images], overwrite)
 
+
+def write_whole(path, hdus: list, overwrite: bool) -> None:
+    """Write the HDUs of a map as a FITS file that appears whole or not at all; `MassmapError` where it cannot be."""
+    from astropy.io import fits
+
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise MassmapError(f"{path} exists already; choose another name or ask to overwrite it")
+    hdus = fits.HDUList(hdus)
+    hdus.verify("exception")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as handle:
@@ -231,7 +244,7 @@ def read_map(path) -> dict[str, Any]:
             with fits.open(path, memmap=False) as hdus:
                 header = hdus[0].header
                 meta = {name: header[keyword] for name, (keyword, _) in (PROVENANCE | _COUNTS).items()}
-                known = {"unit": MASS, "cosmology": None, "fwhm_arcmin": None, "n_masked": 0, "n_beyond": 0}
+                known = dict.fromkeys(_FORM) | {"unit": MASS, "n_masked": 0, "n_beyond": 0}
                 meta |= {name: header.get(keyword, known[name]) for name, (keyword, _) in _FORM.items()}
                 meta |= json.loads(header.get(_EXTRA, "{}"))
                 edges = tuple(header[f"ZEDGE{i}"] for i in range(header.get("NSLICES", -1) + 1)) or None

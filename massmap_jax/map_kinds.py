@@ -183,6 +183,7 @@ def contrast(one: MassMap, other: MassMap, *, error: Literal["one", "other", "bo
         ("unit", "units"),
         ("mass_definition", "mass definitions"),
         ("fwhm_arcmin", "smoothings"),
+        ("halo_profile", "halo profiles"),
     ):
         first, second = getattr(one, name), getattr(other, name)
         if first != second:

@@ -16,15 +16,17 @@ from jaxtyping import Array
 from massmap_jax import devices
 from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.choices import check_fwhm, check_map_unit, check_redshift_edges
+from massmap_jax.choices import check_fwhm, check_halo_profile, check_map_unit, check_redshift_edges
+from massmap_jax.concentration import SCATTER_LN, concentration_key
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
+from massmap_jax.halo_profiles import HaloProfiles, largest_radius
 from massmap_jax.map_smoothing import smoothed
 from massmap_jax.map_statistics import statistics
 from massmap_jax.map_units import MASS, PER_MPC2, object_areas
 from massmap_jax.mass_draws import MassDraws
 from massmap_jax.memory import check_memory
-from massmap_jax.pixels import SkyPixels
+from massmap_jax.pixels import PixelGrid, SkyPixels
 from massmap_jax.posterior import (
     RelationFrom,
     check_relation_from,
@@ -40,6 +42,8 @@ LEAST_ESS = 100.0
 TABLE_PAYS = 3_000_000
 # Images of float64 alive at once while a map is finished, counts and places among them.
 _IMAGES = 15
+# Layers of halo profiles that a pixel has mass in, for the memory of a map with such.
+_LAYERS = 4
 # Why an object is in no pixel: outside the grid (as `index` says), masked, or beyond the redshift slices.
 _OUTSIDE, _MASKED, _BEYOND = -1, -2, -3
 
@@ -66,6 +70,7 @@ class MassMap(eqx.Module):
     footprint : (ny, nx) pixels that were observed, or None for all.
     n_masked, n_beyond : objects in pixels outside the footprint; on the grid, but at redshifts beyond the slices.
     fwhm_arcmin : of the Gaussian that smoothed the images, or None.
+    halo_profile : "nfw" where objects are drawn at their own size, None where they are points.
     """
 
     grid: SkyPixels
@@ -95,6 +100,7 @@ class MassMap(eqx.Module):
     n_masked: int = eqx.field(static=True, default=0)
     n_beyond: int = eqx.field(static=True, default=0)
     fwhm_arcmin: float | None = eqx.field(static=True, default=None)
+    halo_profile: str | None = eqx.field(static=True, default=None)
 
     @property
     def total_sd(self) -> float:
@@ -121,8 +127,10 @@ def mass_map(
     unit: str = MASS,
     cosmology="Planck18",
     fwhm_arcmin: float | None = None,
+    halo_profile: Literal["nfw"] | None = None,
+    concentration_scatter: float = SCATTER_LN,
 ) -> MassMap:
-    """Draws of the mass field on a pixel grid, every object snapped to its pixel.
+    """Draws of the mass field on a pixel grid, every object snapped to its pixel or drawn about it at its own size.
 
     Parameters
     ----------
@@ -142,6 +150,10 @@ def mass_map(
     cosmology : for distances, a name or text as in `prior_hmf`, or a flat astropy LambdaCDM.
     fwhm_arcmin : smooth every draw by a Gaussian of this FWHM (`map_smoothing.smoothed`), so that sd and quantiles
         are those of the smoothed map.
+    halo_profile : "nfw": each object is the projected NFW profile of its drawn mass, cut at the radius of its mass
+        definition, about the centre of its pixel (`halo_profiles`; its enclosed mass is right to 0.04 of the halo's
+        mass for c >= 3). Mass beyond the rim is spread over the pixels inside, as with `fwhm_arcmin`.
+    concentration_scatter : of ln c about the mean of Duffy et al. 2008; the same draws as `convergence_map`'s.
 
     Raises
     ------
@@ -160,7 +172,9 @@ def mass_map(
         posterior = None  # its weights are each object's own
     if fwhm_arcmin is not None:
         check_fwhm(fwhm_arcmin)
-    _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin))
+    if halo_profile is not None:
+        check_halo_profile(halo_profile, on_a_plane=isinstance(grid, PixelGrid))
+    _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin, halo_profile))
     chosen = chosen_draws(
         key,
         catalogue,
@@ -177,7 +191,11 @@ def mass_map(
         posterior = mass_posterior(
             catalogue, prior, chosen.relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection
         )
-    sums = MapSums(grid, chosen.masses, **form)
+    layers = None
+    if halo_profile is not None:
+        settings = (prior.mass_definition, cosmology, concentration_key(key), concentration_scatter)
+        layers = HaloProfiles(grid, _largest(posterior, grid, cosmology), *settings)
+    sums = MapSums(grid, chosen.masses, layers, **form)
     sums.add(catalogue, posterior, chunk_size)
     return sums.finish(
         ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin
@@ -261,9 +279,18 @@ class _MapForm:
         return object_areas(self.unit, self.grid, cells % self.grid.num_pixels, redshift, self.cosmology)
 
 
-def _copies(keep_draws: bool, fwhm_arcmin: float | None) -> int:
-    """Of the images of all draws: the plain ones, and the smoothed ones beside them."""
-    return int(keep_draws) if fwhm_arcmin is None else 2
+def _copies(keep_draws: bool, fwhm_arcmin: float | None, halo_profile: str | None = None) -> int:
+    """Of the images of all draws: the plain ones, the smoothed ones beside them, and layers of profiles."""
+    plain = int(keep_draws) if fwhm_arcmin is None else 2
+    return plain if halo_profile is None else max(plain, 1) + _LAYERS
+
+
+def _largest(posterior, grid, cosmology) -> float:
+    """Radius [pixels] that hardly a draw exceeds."""
+    rows = np.flatnonzero(posterior.usable & (posterior.catalogue.redshift > 0))
+    ln_mass = np.minimum(posterior.mean[rows] + 4 * posterior.sd[rows], posterior.prior.ln_mass_max)
+    redshift = posterior.catalogue.redshift[rows]
+    return largest_radius(ln_mass, redshift, grid, posterior.prior.mass_definition, cosmology)
 
 
 def _checked_footprint(footprint, shape) -> np.ndarray:
@@ -281,23 +308,25 @@ def _checked_footprint(footprint, shape) -> np.ndarray:
 class MapSums:
     """The sums that a map is made of; parts of a catalogue may be added one after the other, in any memory.
 
-    Further arguments as in `mass_map`. Cells are pixels, in every redshift slice where there are such.
+    Further arguments as in `mass_map`. Cells are pixels, in every redshift slice where there are such, and all that in
+    every layer of `halo_profiles.HaloProfiles` where the haloes have profiles.
 
     Attributes
     ----------
-    pixels : (occupied,) cells that hold an object so far.
-    sums : (occupied, map draw) mass (or density) under each map draw. mean, nobj : (cell,).
+    pixels : (occupied,) cells that hold mass so far.
+    sums : (occupied, map draw) mass (or density) under each map draw. mean : (cell,). nobj : (cell of one layer,).
     total, total_mean : (slice, map draw), (slice,) mass of the whole map, Msun.
     """
 
-    def __init__(self, grid: SkyPixels, draws: MassDraws, **form):
-        self.grid, self.draws, self.form = grid, draws, _MapForm(grid, **form)
+    def __init__(self, grid: SkyPixels, draws: MassDraws, layers: HaloProfiles | None = None, **form):
+        self.grid, self.draws, self.layers, self.form = grid, draws, layers, _MapForm(grid, **form)
         self.form.check_memory(draws.num_draws, copies=0)
         cells, slices = self.form.num_cells, self.form.num_slices
-        self.place = np.full(cells, -1)
+        self.num_cells = cells * (1 if layers is None else layers.num_layers)
+        self.place = np.full(self.num_cells, -1)
         self.pixels = np.zeros(0, dtype=int)
         self.sums = np.zeros((0, draws.num_draws))
-        self.mean, self.nobj = np.zeros(cells), np.zeros(cells)
+        self.mean, self.nobj = np.zeros(self.num_cells), np.zeros(cells)
         self.total, self.total_mean = np.zeros((slices, draws.num_draws)), np.zeros(slices)
         self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
 
@@ -325,9 +354,8 @@ class MapSums:
         if rows.size == 0:
             return
         weight = 1.0 / self.form.areas(cell[rows], catalogue.redshift[rows])
-        # Only occupied cells are stored for every draw: at most one per object, however fine the grid.
+        # Only occupied cells are stored for every draw: at most one per object (and layer), however fine the grid.
         self._make_room(np.unique(cell[rows]))
-        np.add.at(self.mean, cell[rows], mean_mass[rows] * weight)
         np.add.at(self.nobj, cell[rows], 1.0)
         in_slice = cell // self.grid.num_pixels
         np.add.at(self.total_mean, in_slice[rows], mean_mass[rows])
@@ -336,21 +364,45 @@ class MapSums:
         # In the order of their cells, so that the sums of a chunk are neighbours.
         order = np.argsort(self.place[cell[rows]], kind="stable")
         rows, weight = rows[order], weight[order]
+        if self.layers is None:
+            np.add.at(self.mean, cell[rows], mean_mass[rows] * weight)
+        else:
+            shares = self.layers.of(catalogue.redshift[rows], catalogue.hashes[rows])
         for picked, ln_mass in draw(rows):
             # float64: sums over many objects.
             mass = np.exp(ln_mass, dtype=np.float64)
             number = np.arange(picked.size)
-            place, column = np.unique(self.place[cell[rows[picked]]], return_inverse=True)
-            self.sums[place] += csr_array((weight[picked], (column, number))) @ mass
             shape = (self.form.num_slices, picked.size)
             self.total += csr_array((np.ones(picked.size), (in_slice[rows[picked]], number)), shape=shape) @ mass
+            if self.layers is None:
+                place, column = np.unique(self.place[cell[rows[picked]]], return_inverse=True)
+                self.sums[place] += csr_array((weight[picked], (column, number))) @ mass
+            else:
+                shared = shares(picked, ln_mass)
+                self._add_layers(cell[rows[picked]], weight[picked], mass, shared, mean_mass[rows[picked]])
+
+    def _add_layers(self, cell, weight, mass, shares, mean_mass) -> None:
+        """Mass (object, map draw) into every layer by its share; mean_mass by the share that its draws have in all."""
+        from scipy.sparse import csr_array
+
+        total = mass.sum(axis=1)
+        for layer, share in enumerate(shares):
+            touched = np.flatnonzero(share.any(axis=1))
+            if touched.size == 0:
+                continue
+            part, key = mass[touched] * share[touched], layer * self.form.num_cells + cell[touched]
+            self._make_room(np.unique(key))
+            place, column = np.unique(self.place[key], return_inverse=True)
+            self.sums[place] += csr_array((weight[touched], (column, np.arange(touched.size)))) @ part
+            mean = mean_mass[touched] * part.sum(axis=1) / total[touched]
+            np.add.at(self.mean, key, mean * weight[touched])
 
     def finish(
         self, *, ess: float, relation_from, keep_draws: bool = False, fwhm_arcmin: float | None = None
     ) -> MassMap:
         """The map of all objects added so far."""
-        form = self.form
-        form.check_memory(self.draws.num_draws, _copies(keep_draws, fwhm_arcmin))
+        form, halo_profile = self.form, None if self.layers is None else "nfw"
+        form.check_memory(self.draws.num_draws, _copies(keep_draws, fwhm_arcmin, halo_profile))
 
         def shaped(values):
             if form.footprint is not None:
@@ -362,10 +414,17 @@ class MapSums:
             filled[..., self.pixels] = values
             return shaped(filled)
 
-        sampled_mean, sd, q16, q50, q84 = spread(statistics(self.sums))
+        if self.layers is None:
+            images, mean = spread(statistics(self.sums)), self.mean.copy()
+            draws = spread(self.sums.T) if _copies(keep_draws, fwhm_arcmin) else None
+        else:
+            draws, mean = self._convolved(self.sums.T), self._convolved(self.mean[self.pixels][None])[0]
+            images = shaped(statistics(draws.T))
+            draws = shaped(draws) if _copies(keep_draws, fwhm_arcmin) else None
+        sampled_mean, sd, q16, q50, q84 = images
         found = MassMap(
             grid=self.grid,
-            mean=shaped(self.mean.copy()),
+            mean=shaped(mean),
             sampled_mean=sampled_mean,
             sd=sd,
             q16=q16,
@@ -373,7 +432,7 @@ class MapSums:
             q84=q84,
             nobj=self.nobj.reshape(form.shape),
             total_draws=self.total.sum(axis=0),
-            draws=spread(self.sums.T) if _copies(keep_draws, fwhm_arcmin) else None,
+            draws=draws,
             n_outside=self.n_outside,
             n_flagged=self.n_flagged,
             num_draws=self.draws.num_draws,
@@ -382,7 +441,7 @@ class MapSums:
             mass_definition=self.draws.prior.mass_definition,
             total_mass=float(self.total_mean.sum()),
             unit=form.unit,
-            cosmology=str(form.cosmology) if form.unit == PER_MPC2 else None,
+            cosmology=str(form.cosmology) if form.unit == PER_MPC2 or self.layers is not None else None,
             redshift_edges=None if form.edges is None else tuple(form.edges.tolist()),
             slice_mass=None if form.edges is None else self.total_mean,
             slice_draws=None if form.edges is None else self.total,
@@ -390,8 +449,32 @@ class MapSums:
             n_mapped=int(self.nobj.sum()),
             n_masked=self.n_masked,
             n_beyond=self.n_beyond,
+            halo_profile=halo_profile,
         )
         return found if fwhm_arcmin is None else smoothed(found, fwhm_arcmin, keep_draws=keep_draws)
+
+    def _convolved(self, values: np.ndarray) -> np.ndarray:
+        """Values (draw, occupied cell) of all layers as images (draw, cell of one layer), the layers convolved.
+
+        A density is spread as mass, then divided by the pixels' areas, as `map_smoothing` does.
+        """
+        form, area = self.form, 1.0
+        if form.unit != MASS:
+            area = self.grid.pixel_areas_arcmin2(np.arange(self.grid.num_pixels)).reshape(self.grid.shape)
+        inside = None if form.footprint is None else form.footprint.reshape(self.grid.shape)
+        out = np.empty((values.shape[0], form.num_cells))
+        # Draws whose layers take as much memory as one image of each of all draws would.
+        block = max(1, values.shape[0] // (2 * self.layers.num_layers))
+        for start in range(0, values.shape[0], block):
+            part = values[start : start + block]
+            filled = np.zeros((part.shape[0], self.num_cells))
+            filled[:, self.pixels] = part
+            filled = filled.reshape(part.shape[0], self.layers.num_layers, form.num_slices, *self.grid.shape)
+            for i in range(form.num_slices):
+                image = self.layers.convolved(filled[:, :, i] * area, inside) / area
+                here = slice(i * self.grid.num_pixels, (i + 1) * self.grid.num_pixels)
+                out[start : start + block, here] = image.reshape(part.shape[0], -1)
+        return out
 
     def state(self) -> dict[str, np.ndarray]:
         """What `restore` needs to go on from here."""
@@ -402,7 +485,7 @@ class MapSums:
         for name in _STATE:
             setattr(self, name, state[name])
         self.n_outside, self.n_flagged, self.n_masked, self.n_beyond = (int(n) for n in state["counts"])
-        self.place = np.full(self.form.num_cells, -1)
+        self.place = np.full(self.num_cells, -1)
         self.place[self.pixels] = np.arange(self.pixels.size)
 
     def merge(self, other: "MapSums") -> None:

@@ -18,11 +18,13 @@ from massmap_jax.choices import (
     PRESETS,
     check_flux_limit,
     check_fwhm,
+    check_halo_profile,
     check_healpix_order,
     check_map_unit,
     check_nside,
     check_redshift_edges,
     check_relation_from_known,
+    check_source_redshift,
     need_healpix,
 )
 from massmap_jax.errors import MassmapError
@@ -67,6 +69,8 @@ class JobOptions:
     num_lum_draws: int = 100
     make_map: bool = True
     make_figures: bool = True
+    pdf_figures: bool = False
+    make_report: bool = True
     pixel_arcmin: float | None = None
     num_map_draws: int = 100
     map_unit: str = "Msun"
@@ -74,6 +78,8 @@ class JobOptions:
     smooth_arcmin: float | None = None
     nside: int | None = None
     healpix_order: str = "RING"
+    halo_profile: str | None = None
+    source_redshift: float | None = None
     format: str = "parquet"
     seed: int = 0
 
@@ -120,6 +126,16 @@ def _check_map(options: JobOptions) -> None:
         check_redshift_edges(options.map_slices, "map_slices")
     if options.smooth_arcmin is not None:
         check_fwhm(options.smooth_arcmin)
+    if options.halo_profile is not None:
+        check_halo_profile(options.halo_profile, on_a_plane=options.nside is None)
+    if options.source_redshift is not None:
+        check_source_redshift(options.source_redshift)
+        if options.nside is not None or not options.make_map:
+            asked = "no map is asked for" if not options.make_map else f"nside is {options.nside}"
+            raise MassmapError(
+                f"source_redshift is {options.source_redshift:g} and {asked}: a convergence map is made on the mass "
+                "map's tangent plane, so ask for one"
+            )
     if options.nside is None:
         return
     check_nside(options.nside)

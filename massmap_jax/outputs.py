@@ -1,4 +1,4 @@
-"""The folder of a run: tables, map, figures and run.json, and whether an earlier one may be replaced."""
+"""The folder of a run: tables, map, figures, report and run.json, and whether an earlier one may be replaced."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from massmap_jax.catalogue import HaloCatalogue
     from massmap_jax.clock import Clock
     from massmap_jax.job import FitResult, JobResult
+    from massmap_jax.lensing import ConvergenceMap
     from massmap_jax.maps import MassMap
     from massmap_jax.prior import MassPrior
     from massmap_jax.relation import MassLuminosityRelation
@@ -58,7 +59,7 @@ DESCRIPTIONS = {
 def write_outputs(
     directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict, true_relation=None
 ) -> dict:
-    """Fill a folder with masses.*, mass_map.fits, figures/, run.json and a fitted relation; the record as written."""
+    """Fill a folder with masses.*, mass_map.fits, figures/, report.html, run.json, a fitted relation; the record."""
     posterior, image, fitted = result.posterior, result.mass_map, result.fitted
     relation = posterior.relation
     meta = _meta(posterior.prior, relation, posterior.catalogue, options) | {
@@ -80,25 +81,37 @@ def write_outputs(
             from massmap_jax.map_io import write_map
 
             write_map(directory / "mass_map.fits", image, meta)
+        if result.convergence is not None:
+            from massmap_jax.convergence_io import write_convergence
+
+            write_convergence(directory / "convergence.fits", result.convergence, meta)
+    pictures = []
     if options.make_figures:
         with clock.stage("figures"):
             from massmap_jax.plot import standard_figures
             from massmap_jax.relation_plots import relation_corner
 
-            figures = standard_figures(posterior, image)
+            figures = standard_figures(posterior, image, convergence=result.convergence)
             if fitted is not None:
                 figures["relation"] = relation_corner(fitted, true_relation)
-            _write_figures(directory, figures)
+            pictures = _write_figures(directory, figures, options)
     found = {
         "rows": len(posterior),
         "rows_with_mass": int(posterior.usable.sum()),
         "flags": count(posterior.flag),
         "notes": result.notes,
         "map": None if image is None else _map_record(image),
+        "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
-    return _write_record(directory, record | meta | found, options, clock)
+    record = _write_record(directory, record | meta | found, options, clock)
+    if options.make_report:
+        from massmap_jax.report import html_report
+
+        shown = {path.stem: path.read_bytes() for path in pictures if path.suffix == ".png"}
+        (directory / "report.html").write_text(html_report(record, result, shown), encoding="utf-8")
+    return record
 
 
 def write_fit_outputs(
@@ -112,7 +125,8 @@ def write_fit_outputs(
     with clock.stage("writing tables and figures"):
         _write_relation(directory, fitted, meta)
         if options.make_figures:
-            _write_figures(directory, {"relation": relation_corner(fitted), "prior_check": result.check.figure()})
+            figures = {"relation": relation_corner(fitted), "prior_check": result.check.figure()}
+            _write_figures(directory, figures, options)
     found = {
         "rows": len(catalogue),
         "flags": count(catalogue.flag),
@@ -157,14 +171,15 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
     return record
 
 
-def _write_figures(directory: Path, figures: dict) -> None:
+def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[Path]:
     import matplotlib.pyplot as plt
 
     from massmap_jax.plot import save_all
 
-    save_all(figures, directory / "figures")
+    paths = save_all(figures, directory / "figures", formats=("png", "pdf") if options.pdf_figures else ("png",))
     for figure in figures.values():
         plt.close(figure)
+    return paths
 
 
 def _write_relation(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
@@ -197,6 +212,7 @@ def _map_record(image: MassMap) -> dict:
         "projection": image.grid.projection,
         "unit": image.unit,
         "smoothed_arcmin": image.fwhm_arcmin,
+        "halo_profile": image.halo_profile,
         "objects": image.n_mapped,
         "outside": image.n_outside,
         "total_mass_msun": image.total_mass,
@@ -211,6 +227,13 @@ def _map_record(image: MassMap) -> dict:
             "slice_sd_msun": image.slice_draws.std(axis=1, ddof=1).tolist(),
         }
     return record
+
+
+def _convergence_record(kappa: ConvergenceMap) -> dict:
+    names = ("source_redshift", "profile", "truncation", "cosmology", "neglected")
+    counts = ("n_lenses", "n_behind", "n_outside", "n_flagged")
+    found = {name: getattr(kappa, name) for name in (*names, *counts)}
+    return found | {"largest_mean": float(kappa.mean.max())}
 
 
 def _finite(value: float) -> float | None:
@@ -259,6 +282,8 @@ def map_line(mapped: MassMap) -> str:
     pixels = mapped.grid.describe()
     if mapped.slice_draws is not None:
         pixels += f" in {len(mapped.slice_mass)} redshift slices ({mapped.n_beyond} objects beyond)"
+    if mapped.halo_profile is not None:
+        pixels += f", {mapped.halo_profile.upper()} haloes"
     if mapped.fwhm_arcmin is not None:
         pixels += f", smoothed to {mapped.fwhm_arcmin:g} arcmin"
     return (

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from massmap_jax.catalogue import HaloCatalogue
+    from massmap_jax.lensing import ConvergenceMap
     from massmap_jax.maps import MassMap
     from massmap_jax.posterior import MassPosterior
 
@@ -344,6 +345,43 @@ def map_panels(mass_map: "MassMap") -> "Figure":
 
 
 @styled
+def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
+    """Mean and standard deviation of the convergence; the scale of the mean is linear below a hundredth of its peak."""
+    from matplotlib.colors import Normalize, SymLogNorm
+
+    ny, nx = kappa.grid.shape
+    stacked = nx > 1.6 * ny
+    width = PAGE if stacked or ny < 1.6 * nx else 0.7 * PAGE
+    height = (width / (1 if stacked else 2) - 0.95) * ny / nx
+    figure = new_figure(width, height * (2 if stacked else 1) + (1.3 if stacked else 0.9))
+    axes = figure.subplots(*((2, 1) if stacked else (1, 2)), sharex=True, sharey=True)
+    peak = max(float(np.max(kappa.mean)), 1e-12)
+    norms = SymLogNorm(peak / 100, vmin=min(float(kappa.mean.min()), 0.0), vmax=peak), Normalize(0, kappa.sd.max())
+    symbol = rf"$\kappa$ ($z_\mathrm{{s}} = {kappa.source_redshift:g}$)"
+    for ax, image, norm, name in zip(axes, (kappa.mean, kappa.sd), norms, ("mean", "standard deviation"), strict=True):
+        shown = ax.imshow(image, norm=norm, cmap="viridis", origin="lower")
+        grid_axes(ax, kappa.grid)
+        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]))
+        if name == "mean":
+            ticks = peak / 100 * np.array([-10, -1, 0, 1, 10, 100])
+            bar.set_ticks(ticks[ticks >= norm.vmin], labels=[f"{tick:.2g}" for tick in ticks[ticks >= norm.vmin]])
+            bar.ax.minorticks_off()
+        ax.set_title(f"{name} of {symbol}")
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="")
+        ax.label_outer()
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    figure.suptitle(
+        f"{kappa.n_lenses:,} lenses, ${mass_symbol(kappa.mass_definition)}$, {kappa.profile.upper()}, "
+        f"{kappa.num_draws} draws" + (", mean subtracted" if kappa.mean_subtracted else ""),
+        fontsize=8,
+    )
+    settle(figure)
+    return figure
+
+
+@styled
 def slice_panels(mass_map: "MassMap") -> "Figure":
     """The mean of each redshift slice, all on one grey scale; of more than 12 slices the first 12.
 
@@ -396,7 +434,7 @@ def _on_plane(mass_map):
 
 
 def _is_smoothed(mass_map) -> bool:
-    return mass_map.fwhm_arcmin is not None
+    return mass_map.fwhm_arcmin is not None or mass_map.halo_profile is not None
 
 
 def _quantity_text(mass_map) -> str:
@@ -477,7 +515,9 @@ def map_title(mass_map) -> str:
     text = f"{count_text(mass_map.n_mapped)}, {pixels}"
     if mass_map.redshift_edges is not None and mass_map.slice_draws is None:
         text += ", z {:g} to {:g}".format(*mass_map.redshift_edges)
-    if _is_smoothed(mass_map):
+    if mass_map.halo_profile is not None:
+        text += f", {mass_map.halo_profile.upper()} haloes"
+    if mass_map.fwhm_arcmin is not None:
         text += f", smoothed to {mass_map.fwhm_arcmin:g} arcmin"
     return f"{text}, {mass_map.num_draws} draws"
 
@@ -496,13 +536,16 @@ def _empty_legend(ax, mass_map):
 
 
 def standard_figures(
-    posterior: "MassPosterior", mass_map: "MassMap | None" = None, catalogue: "HaloCatalogue | None" = None
+    posterior: "MassPosterior",
+    mass_map: "MassMap | None" = None,
+    catalogue: "HaloCatalogue | None" = None,
+    convergence: "ConvergenceMap | None" = None,
 ) -> "dict[str, Figure]":
     """The figures that the data allow, by name.
 
     Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`, or
-    `map_slices` of a cube (none of a HEALPix map too wide for a plane); with true masses `predicted_vs_true` and
-    `pit_histograms`.
+    `map_slices` of a cube (none of a HEALPix map too wide for a plane); with a map of it `convergence`; with true
+    masses `predicted_vs_true` and `pit_histograms`.
     """
     catalogue = posterior.catalogue if catalogue is None else catalogue
     figures = {"posterior_panel": posterior_panel(posterior)}
@@ -514,23 +557,31 @@ def standard_figures(
     elif shown:
         figures["mass_map"] = mass_map_image(mass_map).figure
         figures["map_panels"] = map_panels(mass_map)
+    if convergence is not None:
+        figures["convergence"] = convergence_panels(convergence)
     if rows_with_truth(posterior).size:
         figures["predicted_vs_true"] = predicted_vs_true(posterior).figure
         figures["pit_histograms"] = pit_histograms(posterior)
     return figures
 
 
-def save_all(figures: "dict[str, Figure]", directory, dpi: int = 150) -> list[Path]:
-    """Write each figure as NAME.png into an existing or new directory; the paths, in order."""
+@styled
+def save_all(figures: "dict[str, Figure]", directory, dpi: int = 150, formats=("png",)) -> list[Path]:
+    """Write each figure as NAME.FORMAT into an existing or new directory; the paths, in order.
+
+    formats : of matplotlib, such as "png", and "pdf" with lines and text as such and scattered points at `dpi`.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
-        paths.append(directory / f"{name}.png")
         # The layout once, and not in a drawing of its own: half of the time.
         engine = figure.get_layout_engine()
         settle(figure)
         figure.set_layout_engine(None)
-        figure.savefig(paths[-1], dpi=dpi)
+        for kind in formats:
+            paths.append(directory / f"{name}.{kind}")
+            # A PDF says when it was made: the same figure is to give the same bytes.
+            figure.savefig(paths[-1], dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else None)
         figure.set_layout_engine(engine)
     return paths

@@ -38,9 +38,10 @@ SLOWEST = (
 )
 
 
-# Compiling is most of the suite's work, and XLA's older CPU kernels compile in two thirds of the time. The tests run on
-# them; the programs that tests start run as users' do. XLA_FLAGS in the environment, even empty, replaces this.
-QUICK = {"xla_cpu_use_fusion_emitters": False}
+# Compiling is most of the suite's work, and XLA's older CPU kernels, optimised less, compile in half of the time. The
+# tests run on them; the programs that tests start run as users' do. XLA_FLAGS in the environment, even empty, replaces
+# this.
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
 
 
 def pytest_configure(config):

@@ -65,11 +65,12 @@ def execute(folder, args, cache, *, file_limit=None) -> Outcome:
         "MPLCONFIGDIR": str(cache),
         "JAX_PLATFORMS": "cpu",
         "COLUMNS": "60",  # a message must not be wrapped where nobody reads it on a terminal
-        # Under a file size limit Python 3.11 leaves cut .pyc files in the installation (gh-126606).
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
-    if file_limit is not None:  # a compiled function cut short must not reach the other runs
+    if file_limit is not None:
+        # Under a file size limit Python 3.11 leaves cut .pyc files in the installation (gh-126606).
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        # A compiled function cut short must not reach the other runs.
         compiled = shutil.copytree(environment["JAX_COMPILATION_CACHE_DIR"], cache / "xla")
         environment["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
 

@@ -1,5 +1,6 @@
 """The main job end to end: the installed program on simulated and public catalogues, every output read back."""
 
+import base64
 import json
 import os
 import re
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import massmap_jax
+from massmap_jax.info import describe_path
 
 pytestmark = pytest.mark.slow
 
@@ -267,8 +270,64 @@ def check_figures(given: Result, names):
         assert min(image.shape[:2]) > 150 and np.ptp(image[..., :3]) > 0.5, path.name
 
 
+class Page(HTMLParser):
+    """Tags closed as they were opened; the text, and what the page refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.images, self.outside, self.ids, self.links = [], "", {}, [], set(), set()
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag not in ("meta", "img", "!doctype"):
+            self.open.append(tag)
+        if tag == "img":
+            self.images[given["alt"].split(":")[0].replace(" ", "_")] = given["src"]
+        if tag in ("script", "link", "iframe"):
+            self.outside.append(tag)
+        if tag == "a":
+            self.links.add(given["href"].removeprefix("#"))
+        self.ids |= {given["id"]} if "id" in given else set()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data + " "
+
+
+def check_report(given: Result, table: Table, figures):
+    """One well-formed file that asks for nothing beside it, with the run's figures and numbers."""
+    page = Page((given.folder / "report.html").read_text(encoding="utf-8"))
+    record = given.record
+    assert page.outside == [] and page.links == page.ids
+    assert page.images.keys() == figures
+    for name, source in page.images.items():
+        kind, data = source.split(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == (given.folder / "figures" / f"{name}.png").read_bytes()
+    numbers = [f"{record['rows']:,}", record["prior"], record["mass_definition"], f"{record['seed']}"]
+    if record["map"]:
+        numbers.append(f"{record['map']['total_mass_msun']:.4e}")
+    if record["fit"]:
+        numbers += [f"{record['fit']['mean'][name]:.5g}" for name in record["fit"]["mean"]]
+        numbers += record["fit"]["problems"]
+    top = np.argmax(table.columns["log10_mass_mean"])
+    numbers += [str(table.columns["id"][top]), f"{table.columns['log10_mass_mean'][top]:.3f}"]
+    numbers += [*record["notes"], "Tinker et al. 2010"]
+    truth = table.columns["log10_mass_true"]
+    held = (truth >= table.columns["log10_mass_q16"]) & (truth <= table.columns["log10_mass_q84"])
+    numbers.append(f"{100 * held.mean():.2f} %")
+    assert [number for number in numbers if number not in page.text] == []
+    assert ("map" in page.ids) == (record["map"] is not None)
+
+
 def check_info(path, *words):
-    said = execute(path.parent, "info", str(path)).stdout
+    said = describe_path(path)
     assert all(word in said for word in words), said
 
 
@@ -284,7 +343,8 @@ def test_field(field, results, name):
     check_record(given, NUM_HALOS)
     if "--no-figures" not in RUNS[name]:
         check_figures(given, figures)
-    wanted = {given.table.name, "run.json"} | (set() if "--no-figures" in RUNS[name] else {"figures"})
+    check_report(given, table, figures if "--no-figures" not in RUNS[name] else set())
+    wanted = {given.table.name, "run.json", "report.html"} | (set() if "--no-figures" in RUNS[name] else {"figures"})
     wanted |= set() if name in WITHOUT_MAP else {"mass_map.fits"}
     wanted |= {"relation.csv", "relation.npz"} if name in FITTED else set()
     assert {path.name for path in given.folder.iterdir()} == wanted
@@ -384,13 +444,19 @@ def test_fit_refuses_in_one_sentence(field, options, words):
     assert sorted(p.name for p in field.iterdir()) == before
 
 
+def listens():
+    """A program started in the background may have been told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_fit_leaves_nothing(field):
     before = sorted(p.name for p in field.iterdir())
-    args = [str(PROGRAM), "fit", "field.fits", "--out", "cut", "--fit-method", "nuts"]
-    running = subprocess.Popen(args, cwd=field, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    args = [str(PROGRAM), "fit", "field.fits", "--out", "cut"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": listens}
+    running = subprocess.Popen(args, cwd=field, **pipes)
     while not list(field.glob(".*cut*")) and running.poll() is None:  # its scratch folder: the work has begun
         time.sleep(0.1)
-    time.sleep(2)
+    time.sleep(1)
     running.send_signal(signal.SIGINT)
     _, stderr = running.communicate(timeout=120)
     assert running.returncode == 130, (running.returncode, stderr)
@@ -416,7 +482,7 @@ cli.main()
 @pytest.mark.parametrize(("kind", "code"), [("as it is", 130), ("twin", 0)])
 def test_an_interrupt_that_falls_into_a_callback_is_not_lost(tmp_path, kind, code):
     args = [sys.executable, "-c", INTERRUPTED_IN_A_CALLBACK, kind, "simulate", "--out", "f.csv", "--num-halos", "50"]
-    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True)
+    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, preexec_fn=listens)
     assert ran.returncode == code, ran.stderr
     assert "KeyboardInterrupt" in ran.stderr if code == 0 else "nothing was written" in ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ([] if code else ["f.csv"])
@@ -469,6 +535,9 @@ def test_demo_makes_the_same_field_each_time(results, field):
 
 def test_info_on_every_output(results, field):
     check_info(field / "field.fits", "lum_obs", "mass_true", f"{NUM_HALOS} values")
+    said = execute(field, "info", "field.fits").stdout
+    path = field / "field.fits"
+    assert said == describe_path(path).replace(str(path), "field.fits") + "\n"
     for name in ("demo", "fits", "csv", "ecsv"):  # one of each format
         check_info(results[name].table, "log10_mass_mean", "values")
     check_info(results["fits"].folder, f"{NUM_HALOS} rows", "this_catalogue", "mass_map.fits", "figures/mass_map.png")

@@ -8,7 +8,7 @@ import pytest
 from reference import lensing_loop
 from reference.tables import schechter_table
 
-from massmap_jax import halos, lensing
+from massmap_jax import concentration, halos, lensing
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.concentration import SCATTER_LN, mean_ln_concentration, overdensity
 from massmap_jax.errors import MassmapError
@@ -135,7 +135,7 @@ def test_concentrations_scatter_and_masses_are_those_of_the_mass_map(full):
     ratio = full.draws.max(axis=(1, 2)) / sharp.draws.max(axis=(1, 2))
     assert 0.02 < ratio.std() < 1.0
     assert np.abs(np.log(ratio).mean()) < 0.2
-    scores = lensing._scores(jax.random.key(1), OBJECTS.hashes, 5000)
+    scores = concentration._scores(jax.random.key(1), OBJECTS.hashes, 5000)
     assert np.abs(np.asarray(scores).std() - 1) < 4 / np.sqrt(2 * 5000 * NUMBER)
     assert pytest.approx(0.15 * np.log(10)) == SCATTER_LN
 

@@ -4,14 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from massmap_jax.citations import citations
+from massmap_jax.clock import Clock
+from massmap_jax.convergence_io import IMAGES as CONVERGENCE_IMAGES
+from massmap_jax.convergence_io import read_convergence
 from massmap_jax.errors import MassmapError
+from massmap_jax.info import describe_path
+from massmap_jax.io import read_catalogue
+from massmap_jax.job import compute
 from massmap_jax.map_io import read_map
 from massmap_jax.options import JobOptions, check_options
+from massmap_jax.outputs import map_line, write_outputs
 
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 
@@ -63,6 +72,52 @@ def test_a_run_with_all_of_them(field):
     assert told.returncode == 0 and "redshift slices: 0.3, 0.6, 1.2" in told.stdout and "nside 256" in told.stdout
 
 
+def test_haloes_at_their_size_and_what_they_lens(field, tmp_path):
+    """In this process: mass map, convergence.fits, figures as PNG and PDF, and the report, of one run."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    folder, (z, _, ra, dec) = field
+    options = JobOptions(
+        relation="bigmali2017", num_relation_draws=10, num_map_draws=20, seed=4, relation_from="fixed_draws",
+        halo_profile="nfw", source_redshift=1.0, pixel_arcmin=4.0, pdf_figures=True,
+    )  # fmt: skip
+    clock = Clock(lambda stage: None)
+    result = compute(read_catalogue(folder / "field.csv", sigma=0.05), options, clock)
+    record = write_outputs(tmp_path, result, options, clock, {"catalogue": "field.csv"})
+    assert "NFW haloes" in map_line(result.mass_map)
+
+    found = read_map(tmp_path / "mass_map.fits")
+    assert (found["meta"]["halo_profile"], found["meta"]["cosmology"]) == ("nfw", "Planck18")
+    assert found["mean"].sum() == pytest.approx(found["meta"]["total_mass"], rel=1e-9)
+    assert (found["mean"] > 0).sum() > (found["nobj"] > 0).sum() == 60 - (found["nobj"] > 1).sum()
+    kappa = read_convergence(tmp_path / "convergence.fits")
+    assert kappa["meta"]["source_redshift"] == 1.0 and kappa["meta"]["n_behind"] == (z >= 1.0).sum() > 0
+    assert kappa["meta"]["n_lenses"] + kappa["meta"]["n_outside"] == (z < 1.0).sum()
+    assert kappa["meta"]["prior"] == found["meta"]["prior"] and kappa["mean"].max() > 0
+    assert set(kappa) == {"grid", "meta", *CONVERGENCE_IMAGES}
+    with fits.open(tmp_path / "convergence.fits") as hdus:
+        hdus.verify("exception")
+        x, y = WCS(hdus["GAMMA2"].header).world_to_pixel_values(ra, dec)
+        at = np.round(y).astype(int), np.round(x).astype(int)
+    assert np.median(kappa["mean"][at][z < 0.8]) > 5 * np.median(kappa["mean"])
+
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert "convergence" in names
+    for name in names:
+        pdf = (tmp_path / "figures" / f"{name}.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"CreationDate" not in pdf
+        assert f'alt="{name.replace("_", " ")}' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    cited = "\n".join(citations(record))
+    assert "Duffy et al. 2008" in cited and "Baltz" in cited
+    assert "sources at z = 1" in describe_path(tmp_path / "convergence.fits")
+    assert "halo_profile: nfw" in describe_path(tmp_path / "mass_map.fits")
+    with pytest.raises(MassmapError, match="not a map of convergence"):
+        read_convergence(tmp_path / "mass_map.fits")
+    with pytest.raises(MassmapError, match=r"in front of all 60 haloes, the nearest of which has z = 0\.2"):
+        compute(read_catalogue(folder / "field.csv", sigma=0.05), replace(options, source_redshift=0.1), clock)
+
+
 def test_a_refusal_is_one_line(field):
     folder, _ = field
     ran = execute(folder, "run", "field.csv", "--out", "bad", "--map-slices", "0.3,much")
@@ -79,6 +134,11 @@ def test_a_refusal_is_one_line(field):
         (dict(map_unit="kg"), "map unit 'kg' is not known: give one of Msun, Msun/arcmin2, Msun/Mpc2"),
         (dict(map_slices=(0.5, 0.2)), "map_slices must rise, and 1 do not, the first 0.2 after 0.5"),
         (dict(map_slices=(0.5,)), r"map_slices has shape \(1,\): give at least two"),
+        (dict(halo_profile="king"), "halo profile 'king' is not known: give nfw"),
+        (dict(halo_profile="nfw", nside=64), "drawn on a plane, and the pixels are HEALPix"),
+        (dict(source_redshift=-1.0), "source_redshift is -1: give a finite number above 0"),
+        (dict(source_redshift=1.0, nside=64), "source_redshift is 1 and nside is 64: a convergence map is made on"),
+        (dict(source_redshift=1.0, make_map=False), "source_redshift is 1 and no map is asked for"),
         (dict(smooth_arcmin=0.0), "FWHM to smooth by is 0 arcmin: give a finite width above 0"),
     ],
 )

@@ -1,0 +1,183 @@
+"""Haloes on a map at their own size: each the projected NFW profile of its drawn mass, cut at the halo's radius.
+
+The profile is a sum of Gaussians of a few fixed widths (as the multi-Gaussian expansions of Cappellari 2002, MNRAS 333,
+400), whose shares depend on the halo's size and concentration. A map of any number of haloes is then a handful of
+layers: mass deposited in pixels, each layer convolved by one Gaussian. The cost does not grow with the haloes' sizes,
+shares add up to one, and so does every kernel: no mass is lost.
+"""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from massmap_jax.concentration import SCATTER_LN, drawn_ln_concentration, overdensity
+from massmap_jax.errors import MassmapError
+from massmap_jax.profiles import cut_nfw_enclosed
+
+# Standard deviations of the Gaussians: the first is a point, and then from the smallest [pixels] by this ratio.
+_SMALLEST, _RATIO = 0.35, 1.6
+# The widest Gaussian, over the largest halo's radius.
+_WIDEST = 0.6
+# Where the shares are tabulated, bilinear between: ln of the radius in pixels, and ln of the concentration.
+_STEP_RADIUS, _STEP_C = 0.15, 0.3
+_LN_C = np.log((0.5, 60.0))
+# The enclosed mass is fitted from this distance [pixels] on: what is inside is one pixel's.
+_INNERMOST = 0.4
+_REACH = 5.0  # standard deviations at which a Gaussian ends
+_DRAWS = 8  # convolved at once
+
+
+class HaloProfiles:
+    """The layers of a map: their Gaussians, and the share that each has in a halo.
+
+    Parameters
+    ----------
+    grid : a `PixelGrid`. largest : radius [pixels] of the largest halo; larger ones are drawn at that size.
+    key : for the concentrations, lognormal with `scatter` (in ln c) about Duffy et al. 2008, keyed by object and draw.
+
+    Attributes
+    ----------
+    sigma : (layer,) pixels. shares : (layer, ln radius, ln c), on a grid; they add up to 1 over the layers.
+    """
+
+    def __init__(self, grid, largest: float, mass_definition: str, cosmology: Any, key: Array, scatter=SCATTER_LN):
+        if not (np.isfinite(scatter) and scatter >= 0):
+            raise MassmapError(
+                f"concentration_scatter is {scatter:g}: give the standard deviation of ln c, at least 0"
+            )
+        self.pixel_arcmin, self.mass_definition, self.cosmology = grid.pixel_arcmin, mass_definition, cosmology
+        self.key, self.scatter = key, scatter
+        steps = max(0, int(np.ceil(np.log(_WIDEST * largest / _SMALLEST) / np.log(_RATIO)))) if largest > 0 else 0
+        self.sigma = np.append(0.0, _SMALLEST * _RATIO ** np.arange(steps + 1))
+        end = np.log(max(largest, 2 * _INNERMOST)) + _STEP_RADIUS
+        self._ln_radius = np.arange(np.log(_INNERMOST), end, _STEP_RADIUS)
+        self._ln_c = np.arange(_LN_C[0], _LN_C[1] + _STEP_C, _STEP_C)
+        self.shares = _fitted_shares(self.sigma, np.exp(self._ln_radius), np.exp(self._ln_c))
+
+    @property
+    def num_layers(self) -> int:
+        return self.sigma.size
+
+    def of(self, redshift: Float[np.ndarray, "halo"], hashes: np.ndarray):
+        """(places, ln M (place, draw)) -> shares (layer, place, draw) of these objects; float64, adding up to 1."""
+        from massmap_jax.prior_hmf import angular_diameter_distance
+
+        near = redshift <= 0
+        if near.any():
+            raise MassmapError(
+                f"{near.sum()} objects on the map have redshift 0, the first at place {np.argmax(near)} of those on "
+                "it: a halo there has no size on the sky; leave them out, or map the haloes as points"
+            )
+        per_pixel = angular_diameter_distance(self.cosmology, redshift) * np.radians(self.pixel_arcmin / 60)  # Mpc
+        density = overdensity(self.mass_definition, self.cosmology, redshift)
+        ln_mass_of_pixel = np.log(4 * np.pi / 3 * density * per_pixel**3)  # of a halo whose radius is one pixel
+        table = jnp.asarray(self.shares)
+
+        def shares(places, ln_mass):
+            ln_mass = np.asarray(ln_mass, dtype=np.float64)
+            ln_radius = (ln_mass - ln_mass_of_pixel[places, None]) / 3
+            ln_c = drawn_ln_concentration(
+                self.key, hashes[places], ln_mass, redshift[places], self.mass_definition, self.cosmology, self.scatter
+            )
+            at = np.zeros((2, max(64, 1 << (places.size - 1).bit_length()), ln_mass.shape[1]), dtype=np.float32)
+            at[0, : places.size] = (ln_radius - self._ln_radius[0]) / _STEP_RADIUS
+            at[1, : places.size] = (ln_c - self._ln_c[0]) / _STEP_C
+            # The point has the rest, so that rounding loses no mass.
+            found = np.asarray(_between(table[1:], *at), dtype=np.float64)[:, : places.size]
+            return np.concatenate([np.maximum(1 - found.sum(axis=0), 0.0)[None], found])
+
+        return shares
+
+    def convolved(self, layers: Float[np.ndarray, "draw layer ny nx"], inside: np.ndarray | None = None) -> np.ndarray:
+        """(draw, ny, nx): every layer convolved by its Gaussian, and added up.
+
+        As in `map_smoothing`, what would leave the map (or its footprint `inside`) is spread over the pixels in it.
+        """
+        from scipy.fft import irfft2, next_fast_len, rfft2
+
+        ny, nx = layers.shape[-2:]
+        size = tuple(next_fast_len(n + int(_REACH * self.sigma[-1]) + 1, real=True) for n in (ny, nx))
+        inside = np.ones((ny, nx)) if inside is None else inside.astype(float)
+        out, cores = np.zeros((layers.shape[0], ny, nx)), os.cpu_count() or 1
+        filled = [i for i in range(1, self.num_layers) if layers[:, i].any()]
+        kernels = {i: _transform(self.sigma[i], size) for i in filled}
+        reached = {
+            i: np.where(inside > 0, irfft2(rfft2(inside, size) * kernels[i], size)[:ny, :nx], 1.0) for i in filled
+        }
+        for start in range(0, layers.shape[0], _DRAWS):
+            part = layers[start : start + _DRAWS]
+            spectrum = 0
+            for i in filled:
+                spectrum = spectrum + rfft2(part[:, i] / reached[i], size, workers=cores) * kernels[i]
+            spread = irfft2(spectrum, size, workers=cores)[:, :ny, :nx] if filled else 0.0
+            out[start : start + _DRAWS] = part[:, 0] + np.maximum(spread, 0.0) * inside
+        return out
+
+
+@jax.jit
+def _between(table, at_row, at_column):
+    """Bilinear interpolation in the last two axes of a table, at places in units of its steps, clipped to it."""
+    rows, columns = table.shape[1:]
+    at_row, at_column = jnp.clip(at_row, 0.0, rows - 1.0), jnp.clip(at_column, 0.0, columns - 1.0)
+    row = jnp.minimum(at_row.astype(int), rows - 2)
+    column = jnp.minimum(at_column.astype(int), columns - 2)
+    u, v = at_row - row, at_column - column
+    flat, first = table.reshape(table.shape[0], -1), row * columns + column
+
+    def one(layer):
+        low = layer[first] * (1 - v) + layer[first + 1] * v
+        high = layer[first + columns] * (1 - v) + layer[first + columns + 1] * v
+        return low * (1 - u) + high * u
+
+    return jax.vmap(one)(flat)
+
+
+def _fitted_shares(sigma, radius, c) -> np.ndarray:
+    """(layer, radius, c): non-negative shares, summing to 1, whose enclosed mass is nearest to the profile's."""
+    from scipy.optimize import nnls
+
+    distance = np.geomspace(_INNERMOST, max(2.5 * radius[-1], 4 * _INNERMOST), 80)
+    held = np.ones((distance.size, sigma.size))
+    held[:, 1:] = -np.expm1(-0.5 * (distance[:, None] / sigma[1:]) ** 2)
+    # A heavy last equation: the shares add up to 1.
+    left = np.vstack([held, np.full(sigma.size, 100.0)])
+    shares = np.empty((sigma.size, radius.size, c.size))
+    for i, r in enumerate(radius):
+        x = np.minimum(distance / r, 1.0)
+        for j, one in enumerate(c):
+            found, _ = nnls(left, np.append(cut_nfw_enclosed(x * one, one), 100.0))
+            found[found < 1e-9] = 0.0
+            shares[:, i, j] = found / found.sum()
+    return shares
+
+
+def _transform(sigma, size) -> np.ndarray:
+    """Of a Gaussian integrated over pixels, centred on one; separable."""
+    from scipy.special import ndtr
+
+    half = int(np.ceil(_REACH * sigma))
+    edges = np.arange(-half - 1, half + 1) + 0.5
+    kernel = np.diff(ndtr(edges / sigma))
+    kernel /= kernel.sum()
+
+    def along(n, transform):
+        row = np.zeros(n)
+        np.add.at(row, np.arange(-half, half + 1) % n, kernel)
+        return transform(row)
+
+    return along(size[0], np.fft.fft)[:, None] * along(size[1], np.fft.rfft)[None, :]
+
+
+def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> float:
+    """Radius [pixels] of the largest of some haloes; 0 for none."""
+    from massmap_jax.prior_hmf import angular_diameter_distance
+
+    if ln_mass.size == 0:
+        return 0.0
+    per_pixel = angular_diameter_distance(cosmology, redshift) * np.radians(grid.pixel_arcmin / 60)
+    volume = np.exp(ln_mass) / (4 * np.pi / 3 * overdensity(mass_definition, cosmology, redshift))
+    return float(np.max(np.cbrt(volume) / per_pixel))
