@@ -1,6 +1,6 @@
 """The fit of the relation: how fast its likelihood is, and how long a whole fit takes, on the benchmark's field.
 
-    python benchmarks/fit_speed.py [--halos N] [--field-model] [--figures PATH]
+    python benchmarks/fit_speed.py [--halos N] [--figures PATH]
 
 Value and gradient of ln L: the prepared likelihood (compressed catalogue, table of G) beside the direct sum over
 halos, both compiled, in float64, in the same run. Whole fits start with JAX's caches empty, so compilation counts.
@@ -15,11 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from inputs import SURVEY, make_field
-from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-from numpyro.infer import MCMC, NUTS, init_to_value
 
-from massmap_jax.models.field import field_model
-from massmap_jax.models.relation import start
 from massmap_jax.outputs import versions
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation_data import CatalogueData
@@ -92,50 +88,22 @@ def fit_row(field, method, **options):
     return fit, {"method": method, "seconds": time.perf_counter() - begin, "diagnostics": fit.diagnostics}
 
 
-def field_row(field, fit, num_warmup=150, num_samples=400):
-    """(alpha, S) and every mass together by NUTS, in float64: a float32 sum over 1e5 objects is too coarse."""
-    jax.clear_caches()
-    begin = time.perf_counter()
-    with jax.enable_x64(True):
-        relation_prior = RelationPrior.preset("bigmali2017")
-        model = field_model(field.catalogue, field.prior, relation_prior)
-        relation_sites = ("alpha1_offset", "alpha2", "alpha4", "scatter")
-        kernel = NUTS(
-            model,
-            init_strategy=init_to_value(values=start(relation_prior)),
-            dense_mass=[relation_sites],
-            max_tree_depth=6,
-        )
-        mcmc = MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, progress_bar=False)
-        mcmc.warmup(jax.random.key(2))
-        mcmc.run(mcmc.post_warmup_state.rng_key, extra_fields=("num_steps", "diverging"))
-        samples, extra = mcmc.get_samples(), mcmc.get_extra_fields()
-    draws = {p: np.asarray(samples[p], dtype=np.float64)[None] for p in PARAMETERS}
-    return {
-        "latents": len(field.catalogue),
-        "draws": num_samples,
-        "seconds": time.perf_counter() - begin,
-        "r_hat": {p: float(split_gelman_rubin(v)) for p, v in draws.items()},
-        "ess": {p: float(effective_sample_size(v)) for p, v in draws.items()},
-        "steps_per_draw": float(np.mean(extra["num_steps"])),
-        "divergences": int(np.sum(extra["diverging"])),
-        "off_from_fit_in_sd": {p: float((v.mean() - fit.mean[p]) / fit.sd[p]) for p, v in draws.items()},
-    }
+def drawn_density(field):
+    """The field with the density that its masses were drawn from, where they are the public mocks': see the README."""
+    if "bigmali" not in field.name:
+        return field
+    nodes = np.asarray(field.prior.ln_mass_nodes)
+    density = np.exp(np.asarray(field.prior.ln_density) - nodes)
+    settings = {"per": "ln_mass", "support": "sharp", "snap": "upper"}
+    return field._replace(prior=MassPrior.from_table(field.prior.redshift_nodes, np.exp(nodes), density, **settings))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--halos", type=int, default=SURVEY)
-    parser.add_argument("--field-model", action="store_true", help="also the joint model of all masses (long)")
     parser.add_argument("--figures", type=Path, default=RESULTS / f"fit-{jax.default_backend()}.json")
     given = parser.parse_args()
-    field = make_field(given.halos)
-    if "bigmali" in field.name:  # the density that its masses were drawn from, see the README
-        nodes = np.asarray(field.prior.ln_mass_nodes)
-        density = np.exp(np.asarray(field.prior.ln_density) - nodes)
-        settings = {"per": "ln_mass", "support": "sharp", "snap": "upper"}
-        prior = MassPrior.from_table(field.prior.redshift_nodes, np.exp(nodes), density, **settings)
-        field = field._replace(prior=prior)
+    field = drawn_density(make_field(given.halos))
     laplace, laplace_row = fit_row(field, "laplace")
     nuts, nuts_row = fit_row(field, "nuts")
     nuts_row["laplace_off_in_sd"] = {p: (laplace.mean[p] - nuts.mean[p]) / nuts.sd[p] for p in PARAMETERS}
@@ -145,10 +113,6 @@ def main():
     given.figures.parent.mkdir(exist_ok=True)
     given.figures.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
-    if given.field_model:
-        found["field_model"] = field_row(field, nuts)
-        given.figures.write_text(json.dumps(found, indent=2) + "\n")
-        print(json.dumps(found["field_model"], indent=2))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What the forms of a mass map cost beside the plain one: slices, densities, footprint, smoothing, HEALPix.
+"""What the forms of a mass map cost beside the plain one: slices, densities, footprint, smoothing, profiles, HEALPix.
 
     PYTHONPATH=benchmarks:tests python benchmarks/map_forms_speed.py [--halos 115919] [--draws 100] [--side 256]
 
-Every row prints the error of that same call: what has to add up to the plain map's draws, relative to them. Times
-are the fastest of the rounds, in which the forms take turns; the posterior is given. Writes
+Every row prints the error of that same call: what has to add up to the plain map's draws, relative to them; for
+haloes with profiles also the share of the mass that lies in other pixels than a loop over the haloes puts it, for one
+of the draws. Times are the fastest of the rounds, in which the forms take turns; the posterior is given. Writes
 results/map-forms-<device>.json.
 """
 
@@ -15,14 +16,19 @@ import jax
 import numpy as np
 from inputs import SURVEY, make_field, relation_draws
 from provenance import RESULTS, provenance
+from reference.halo_profile_loop import one_halo
 
-from massmap_jax import mass_map, mass_posterior
+from massmap_jax import halos, mass_map, mass_posterior
 from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.concentration import concentration_key, drawn_ln_concentration, overdensity
 from massmap_jax.healpix import HealpixGrid
 from massmap_jax.map_slices import sum_of_slices
+from massmap_jax.maps import chosen_draws
 from massmap_jax.pixels import PixelGrid
+from massmap_jax.prior_hmf import angular_diameter_distance
 
 EDGES = (0.0, 0.8, 1.2, 1.7, 4.0)
+KEY = jax.random.key(2)
 
 
 def on_the_sky(field, side_deg):
@@ -36,6 +42,31 @@ def on_the_sky(field, side_deg):
         dec=2 + rng.uniform(-side_deg / 2, side_deg / 2, len(cat)),
         ids=cat.ids,
     )
+
+
+def one_draw_by_a_loop(catalogue, prior, relation, grid, num_draws):
+    """The first draw's map, one halo after the other; masses and concentrations are the map's."""
+    given = {"relation_from": "fixed_draws", "num_draws": num_draws, "draws": "table"}
+    chosen = chosen_draws(KEY, catalogue, prior, relation, **given)
+    ln_mass, ln_c = np.zeros(len(catalogue)), np.zeros(len(catalogue))
+    for rows, values in chosen.masses(halos.of_catalogue(catalogue, None, np.arange(len(catalogue)))):
+        drawn = drawn_ln_concentration(
+            concentration_key(KEY), catalogue.hashes[rows], values, catalogue.redshift[rows], "200m", "Planck18"
+        )
+        ln_mass[rows], ln_c[rows] = values[:, 0], drawn[:, 0]
+    density = overdensity("200m", "Planck18", catalogue.redshift)
+    per_pixel = angular_diameter_distance("Planck18", catalogue.redshift) * np.radians(grid.pixel_arcmin / 60)
+    radius = np.cbrt(np.exp(ln_mass) / (4 * np.pi / 3 * density)) / per_pixel
+    pixel = grid.index(catalogue.ra, catalogue.dec)
+    image, pad = np.zeros(grid.shape), int(radius.max()) + 2
+    image = np.pad(image, pad)
+    for k in range(len(catalogue)):
+        width = int(radius[k]) + 1
+        share = one_halo((2 * width + 1,) * 2, width, width, radius[k] / np.exp(ln_c[k]), np.exp(ln_c[k]), points=8)
+        row, column = pixel[k] // grid.shape[1] + pad, pixel[k] % grid.shape[1] + pad
+        here = slice(row - width, row + width + 1), slice(column - width, column + width + 1)
+        image[here] += np.exp(ln_mass[k]) * share
+    return image[pad:-pad, pad:-pad]
 
 
 def main():
@@ -55,7 +86,7 @@ def main():
     def run(grid=grid, **form):
         begin = time.perf_counter()
         made = mass_map(
-            jax.random.key(2),
+            KEY,
             catalogue,
             field.prior,
             relation,
@@ -79,6 +110,7 @@ def main():
         "Msun/Mpc2": {"unit": "Msun/Mpc2"},
         "footprint": {"footprint": inside},
         "smoothed, FWHM 5 pixels": {"fwhm_arcmin": 5.0},
+        "NFW haloes": {"halo_profile": "nfw"},
         "HEALPix, nside 2048": {"grid": HealpixGrid.fit(catalogue.ra, catalogue.dec, 2048)},
     }
     run()
@@ -97,6 +129,8 @@ def main():
             else:
                 error = off(made.total_draws, plain.total_draws)
             rows.setdefault(name, []).append((seconds, error))
+            if name == "NFW haloes":
+                smeared = made.draws[0]
     best = {name: min(row) for name, row in rows.items()}
     rows = {
         name: {
@@ -106,6 +140,8 @@ def main():
         }
         for name, (seconds, error) in best.items()
     }
+    exact = one_draw_by_a_loop(catalogue, field.prior, relation, grid, given.draws)
+    rows["NFW haloes"]["mass in other pixels than a loop's"] = float(np.abs(smeared - exact).sum() / exact.sum() / 2)
     for name, row in rows.items():
         print(name, json.dumps(row))
     figures = {"halos": given.halos, "draws": given.draws, "pixels": given.side**2, **provenance(), "rows": rows}

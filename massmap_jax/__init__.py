@@ -61,6 +61,7 @@ _HOME = {
     "one_slice": "map_slices",
     "prior_check": "checks",
     "read_catalogue": "io",
+    "read_convergence": "convergence_io",
     "read_map": "map_io",
     "region_mass": "regions",
     "relation_model": "models.relation",
@@ -68,6 +69,7 @@ _HOME = {
     "simulate_field": "simulate",
     "smoothed": "map_smoothing",
     "sum_of_slices": "map_slices",
+    "write_convergence": "convergence_io",
     "write_map": "map_io",
     "write_table": "writers",
 }

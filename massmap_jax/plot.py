@@ -133,6 +133,8 @@ def _prior_axes(ax, posterior, rows):
 
 def _row_axes(axes, posterior, rows):
     """One posterior in each of the axes."""
+    from matplotlib.ticker import NullLocator
+
     prior, catalogue = posterior.prior, posterior.catalogue
     most_massive = np.nanargmax(posterior.mean)
     low, high = interval_68(posterior)
@@ -157,6 +159,7 @@ def _row_axes(axes, posterior, rows):
             mass = np.append(mass, [truth / 1.1, truth * 1.1])
         # Head room for a label.
         ax.set_ylim(pdf.max() * 1e-5, pdf.max() * 10)
+        ax.yaxis.set_minor_locator(NullLocator())  # of six decades; laying their ticks out takes most of the time
         ax.set_xlim(mass.min(), mass.max())
         label_log_axis(ax.xaxis, mass.min(), mass.max(), 3)
         ax.set_title(

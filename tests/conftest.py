@@ -65,7 +65,7 @@ def pytest_configure(config):
     elif "XLA_FLAGS" not in os.environ:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version of XLA without the option
             jax.jit(lambda: 0.0, compiler_options=QUICK)()
-            os.environ["XLA_FLAGS"] = _as_flags(QUICK)
+            os.environ["XLA_FLAGS"] = os.environ["MASSMAP_TEST_XLA"] = _as_flags(QUICK)  # the latter for on_devices.py
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

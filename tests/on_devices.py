@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 NUMBER = int(sys.argv[1])
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={NUMBER}"
+quick = os.environ.get("MASSMAP_TEST_XLA", "")
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={NUMBER} {quick}"
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

@@ -54,7 +54,7 @@ def fake_map(grid, dtype=np.float64, seed=0):
         unit="Msun",
         cosmology=None,
         redshift_edges=None,
-        fwhm_arcmin=None,
+        fwhm_arcmin=None, halo_profile=None,
         n_masked=0,
         n_beyond=0,
         n_outside=np.int64(3),
