@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Where this is set, every start of Python would compile what it imports anew: 5 s for each program that a test starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo test lint bench notebooks clean
+.PHONY: venv demo test lint bench notebooks docs clean
 
 venv: $(STAMP)
 
@@ -49,6 +49,11 @@ bench: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/python scripts/execute_notebooks.py
 
+# Needs the extra `docs`. Warnings are errors: a reference to what is not there, a name without a page.
+docs: $(STAMP)
+	$(BIN)/python -m typer massmap_jax.cli utils docs --name massmap-jax --output docs/api/command_line.md
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 clean:
-	rm -rf $(VENV) demo_output .pytest_cache .ruff_cache .benchmarks build dist
+	rm -rf $(VENV) demo_output docs/_build .pytest_cache .ruff_cache .benchmarks build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -55,9 +55,10 @@ def chain(number, given):
     places = sampled(fit, relation_prior, Pivot.of(Objects.of(field.catalogue, field.prior), relation_prior))
     begun = dict(zip(SITES, jnp.asarray(places[number], dtype=float), strict=True))
     begun["scatter"] = jnp.exp(begun["scatter"])
+    scores = jax.random.normal(jax.random.key(10 + number), (given.halos,))
     kernel = HMC(
         field_model(field.catalogue, field.prior, relation_prior),
-        init_strategy=init_to_value(values=begun | {"e": jax.random.normal(jax.random.key(10 + number), (given.halos,))}),
+        init_strategy=init_to_value(values=begun | {"e": scores}),
         inverse_mass_matrix={SITES: jnp.asarray(np.cov(places.T), dtype=float), ("e",): jnp.ones(given.halos)},
         dense_mass=[SITES],
         adapt_mass_matrix=False,

@@ -207,7 +207,7 @@ class HaloCatalogue:
         return id_hash(self.ids if self.key_number is None else self.key_number)
 
     def subset(self, index) -> "HaloCatalogue":
-        """The rows that a boolean mask, a slice or an array of row numbers picks; ids and hashes go along."""
+        """The rows that `index`, a boolean mask, a slice or row numbers, picks; ids and hashes go along."""
         rows = np.atleast_1d(np.arange(len(self))[index])
         return replace(self, **{name: column[rows] for name, column in self._columns().items()})
 

@@ -40,11 +40,13 @@ PRESETS = {
 
 
 def check_relation_from_known(relation_from: str) -> None:
+    """Refuse a `relation_from` that is none of `RELATION_FROM`."""
     if relation_from not in RELATION_FROM:
         raise MassmapError(f"relation_from {relation_from!r} is not known: give one of {', '.join(RELATION_FROM)}")
 
 
 def check_flux_limit(lum_min) -> None:
+    """Refuse a flux limit that is not one positive number."""
     if not (np.ndim(lum_min) == 0 and np.isfinite(lum_min) and lum_min > 0):
         raise MassmapError(f"the flux limit is {lum_min}: give one positive luminosity in the catalogue's unit")
 
@@ -60,6 +62,7 @@ _MAX_NSIDE = 2**29
 
 
 def check_map_unit(unit: str) -> None:
+    """Refuse a unit that is none of `MAP_UNITS`."""
     if unit not in MAP_UNITS:
         raise MassmapError(f"map unit {unit!r} is not known: give one of {', '.join(MAP_UNITS)}")
 
@@ -88,11 +91,13 @@ def check_redshift_edges(edges, name: str = "redshift_edges") -> np.ndarray:
 
 
 def check_fwhm(fwhm_arcmin: float) -> None:
+    """Refuse a width [arcmin] that is not positive and finite."""
     if not (np.isfinite(fwhm_arcmin) and fwhm_arcmin > 0):
         raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
 
 
 def check_halo_profile(halo_profile: str, on_a_plane: bool) -> None:
+    """Refuse a profile that is none of `HALO_PROFILES`, and any on HEALPix pixels."""
     if halo_profile not in HALO_PROFILES:
         raise MassmapError(f"halo profile {halo_profile!r} is not known: give {' or '.join(HALO_PROFILES)}, or none")
     if not on_a_plane:
@@ -103,11 +108,13 @@ def check_halo_profile(halo_profile: str, on_a_plane: bool) -> None:
 
 
 def check_source_redshift(source_redshift: float) -> None:
+    """Refuse a redshift of sources that is not positive and finite."""
     if not (np.isfinite(source_redshift) and source_redshift > 0):
         raise MassmapError(f"source_redshift is {source_redshift:g}: give a finite number above 0")
 
 
 def check_nside(nside) -> int:
+    """The nside, refused where it is no power of two up to 2**29."""
     whole = isinstance(nside, numbers.Integral) and 1 <= nside <= _MAX_NSIDE
     if not whole or nside & (int(nside) - 1):
         raise MassmapError(f"nside is {nside!r}: give a power of two from 1 to 2**29, such as 1024")
@@ -115,6 +122,7 @@ def check_nside(nside) -> int:
 
 
 def check_healpix_order(order: str) -> str:
+    """The order, refused where it is none of `HEALPIX_ORDERS`."""
     if order not in HEALPIX_ORDERS:
         raise MassmapError(f"HEALPix order {order!r} is not known: give {' or '.join(HEALPIX_ORDERS)}")
     return order

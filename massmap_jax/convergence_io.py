@@ -47,7 +47,7 @@ _GRID = {"projection": "PROJECTN", "pixel_arcmin": "PIXARCM"}
 
 
 def write_convergence(path, kappa: "ConvergenceMap", meta: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Write a map of convergence (and shear, where it has it); the file appears whole or not at all.
+    """Write `kappa`, a map of convergence (and shear, where it has it); the file appears whole or not at all.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def write_convergence(path, kappa: "ConvergenceMap", meta: Mapping[str, Any], *,
 
 
 def read_convergence(path) -> dict[str, Any]:
-    """Read a file made by `write_convergence`: images by the names of `ConvergenceMap`, `grid`, and `meta` (dict).
+    """Read `path`, made by `write_convergence`: images by the names of `ConvergenceMap`, `grid`, and `meta` (dict).
 
     Raises
     ------

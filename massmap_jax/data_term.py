@@ -21,7 +21,7 @@ class GaussianTerm(eqx.Module):
 
     @classmethod
     def normalised(cls, centre, width, ln_scale=0.0) -> "GaussianTerm":
-        """exp(ln_scale) times a normal density in ln M."""
+        """exp(ln_scale) times a normal density in ln M, of mean `centre` and standard deviation `width` [ln Msun]."""
         return cls(centre, width, ln_scale - jnp.log(width) - _HALF_LN_2PI)
 
     def __call__(self, ln_mass):

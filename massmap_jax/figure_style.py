@@ -66,6 +66,7 @@ def styled(function):
 
 
 def new_figure(width: float, height: float) -> "Figure":
+    """A figure of this size [inches] that pyplot does not know of."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -78,6 +79,7 @@ def settle(figure: "Figure") -> None:
 
 
 def given_or_new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 3.0) -> "Axes":
+    """The axes given, or those of a new figure of this size [inches]."""
     return new_figure(width, height).subplots() if ax is None else ax
 
 
@@ -130,10 +132,12 @@ def mass_symbol(mass_definition: str) -> str:
 
 
 def mass_label(mass_definition: str) -> str:
+    """The label of an axis of masses, with its unit."""
     return f"halo mass ${mass_symbol(mass_definition)}$ [{MSUN}]"
 
 
 def count_text(number) -> str:
+    """'1 object', '2,000 objects'."""
     return f"{int(number):,} object" + ("" if number == 1 else "s")
 
 

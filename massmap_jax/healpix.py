@@ -47,6 +47,7 @@ class HealpixGrid(eqx.Module):
         Parameters
         ----------
         ra, dec : (halo,) degrees; entries without a position are left out.
+        order : of the pixels' numbers.
 
         Raises
         ------
@@ -70,10 +71,12 @@ class HealpixGrid(eqx.Module):
 
     @property
     def num_pixels(self) -> int:
+        """Pixels of the grid."""
         return 12 * self.nside**2 if self.pixels is None else self.pixels.size
 
     @property
     def shape(self) -> tuple[int]:
+        """(pixel,) of an image."""
         return (self.num_pixels,)
 
     def describe(self) -> str:
@@ -91,7 +94,7 @@ class HealpixGrid(eqx.Module):
         return float(np.sqrt(_SKY_ARCMIN2 / (12 * self.nside**2)))
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """Place in `pixels` (the HEALPix number on the whole sky) of each position; -1 outside or without one."""
+        """Place in `pixels` (HEALPix number on the whole sky) of positions ra, dec [deg]; -1 outside or without one."""
         ra, dec = (np.atleast_1d(v) for v in sky_coordinates(ra, dec))
         good = np.isfinite(ra) & np.isfinite(dec)
         units = _units()
@@ -114,7 +117,7 @@ class HealpixGrid(eqx.Module):
         return ra.to_value("deg"), dec.to_value("deg")
 
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Solid angle of some pixels, arcmin^2: all the same."""
+        """Solid angle, arcmin^2, of the pixels whose places are `pixel`: all the same."""
         return np.full(np.shape(pixel), _SKY_ARCMIN2 / (12 * self.nside**2))
 
 

@@ -32,6 +32,8 @@ _EDGE_TOO_FAR = 0.5
 
 @dataclass
 class JobResult:
+    """What a run found; `fitted` where it fitted the relation, `samples` with method nuts, maps where asked for."""
+
     posterior: MassPosterior
     mass_map: MassMap | None
     relation_from: str | None
@@ -164,6 +166,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
 
 @dataclass
 class FitResult:
+    """What `massmap-jax fit` found."""
+
     prior: MassPrior
     fitted: "RelationPosterior"
     check: PriorCheck

@@ -116,6 +116,8 @@ def convergence_map(
     reach : a halo is drawn out to this many halo radii (of its mass definition) and not beyond; `neglected` bounds what
         is left out.
     concentration_scatter : of ln c about the mean of Duffy et al. 2008, keyed by object and map draw; 0 for none.
+    cosmology : of distances and densities; a name or text as in `prior_hmf`, or a flat astropy LambdaCDM.
+    shear : gamma1 and gamma2 too. keep_draws : keep the (num_draws, ny, nx) images of kappa.
     subtract_mean : take each draw's mean over the map off, as maps made from shears lack it.
 
     Raises

@@ -34,6 +34,7 @@ over_halos = partial(jax.vmap, in_axes=(None, 0, 0, 0, None, 0))
 
 
 def ln_normal(x, mean, sd):
+    """ln of the normal density."""
     return -0.5 * ((x - mean) / sd) ** 2 - jnp.log(sd) - _HALF_LN_2PI
 
 

@@ -26,6 +26,7 @@ LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
 
 
 def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.ndarray:
+    """A column as float64; a note where it was text."""
     values = table.column(name)
     numbers = as_float64(values, f"{role} column {name!r} of {table.label}")
     if values.dtype.kind in "OSU" and numbers.size and np.isfinite(numbers).any():

@@ -221,7 +221,7 @@ def write_whole(path, hdus: list, overwrite: bool) -> None:
 
 
 def read_map(path) -> dict[str, Any]:
-    """Read a file made by `write_map`.
+    """Read `path`, a file made by `write_map`.
 
     Returns
     -------

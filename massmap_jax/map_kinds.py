@@ -62,7 +62,9 @@ def map_of_kind(
 
     Parameters
     ----------
-    As in `mass_map`; form : its `redshift_edges`, `footprint`, `unit`, `cosmology`.
+    kind : "truth", "point", "marginal" or "coherent".
+    key, catalogue, prior, relation, grid, relation_from, num_draws, keep_draws, selection, posterior, fwhm_arcmin : as
+        in `mass_map`. form : its `redshift_edges`, `footprint`, `unit`, `cosmology`.
 
     Raises
     ------
@@ -157,6 +159,7 @@ class MapContrast(eqx.Module):
 
     @property
     def total_pull(self) -> float:
+        """Difference of the totals over its error; NaN without an error."""
         return self.total_difference / self.total_error if self.total_error > 0 else float("nan")
 
 

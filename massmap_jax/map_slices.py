@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
-    """Slice `number`, from 0, of a map with redshift slices; `redshift_edges` are then its own two.
+    """Slice `number`, from 0, of a `mass_map` with redshift slices; `redshift_edges` are then its own two.
 
     `n_beyond` then counts the objects in the other slices too.
     """
@@ -34,7 +34,7 @@ def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
 
 
 def sum_of_slices(mass_map: "MassMap") -> "MassMap":
-    """The map of all slices together, draw by draw; it needs the draws, since errors of slices are common."""
+    """All slices of `mass_map` together, draw by draw; it needs the draws, since errors of slices are common."""
     edges = _edges(mass_map)
     if mass_map.draws is None:
         raise MassmapError("this map holds no draws, and slices are added draw by draw: make it with keep_draws=True")

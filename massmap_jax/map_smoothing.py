@@ -37,7 +37,7 @@ def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True
 
     Parameters
     ----------
-    mass_map : with draws. keep_draws : keep the smoothed ones.
+    mass_map : with draws. fwhm_arcmin : FWHM of the kernel. keep_draws : keep the smoothed ones.
 
     Raises
     ------

@@ -140,6 +140,7 @@ def mass_map(
         weights proportional to the product of Z_k over all objects; refused where fewer than 100 draws survive.
     num_draws : map draws.
     keep_draws : keep the (num_draws, ny, nx) images.
+    chunk_size, selection : as in `mass_posterior`.
     posterior : what `mass_posterior` returned for the same arguments, to spare computing it again.
     draws : "exact" integrates each object under each draw's relation; "table" looks its mass up in the prior's
         tabulated quantile function (within 0.002 of the posterior's sd, rms); "auto" takes the table above 3 million

@@ -249,6 +249,7 @@ def check_definitions(prior: MassPrior, relation) -> None:
 
 
 def selection_of(options: JobOptions):
+    """The selection that the options name, or None."""
     if options.flux_limit is None:
         return None
     from massmap_jax.selection import FluxLimit

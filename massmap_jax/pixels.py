@@ -331,6 +331,7 @@ class PixelGrid(eqx.Module):
 
     @property
     def num_pixels(self) -> int:
+        """Pixels of the grid."""
         return self.shape[0] * self.shape[1]
 
     @property
@@ -349,7 +350,7 @@ class PixelGrid(eqx.Module):
         return f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_arcmin:g} arcmin"
 
     def project(self, ra: ArrayLike, dec: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel coordinates (x, y), 0 at the centre of the first pixel, of positions in degrees (or arcmin).
+        """Pixel coordinates (x, y), 0 at the centre of the first pixel, of positions ra, dec in degrees (or arcmin).
 
         NaN where a position is not finite, lies beyond a pole, or is 90 deg or more from the tangent point.
         """
@@ -375,7 +376,7 @@ class PixelGrid(eqx.Module):
         return _inverse_gnomonic(-right, up, self.centre)
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """Flat pixel number iy * nx + ix of each position, int64; -1 outside the grid or without a position.
+        """Flat pixel number iy * nx + ix of each position (ra, dec), int64; -1 outside the grid or without a position.
 
         A pixel holds its lower edges; the outermost upper edges belong to the last row and column, with 1e-9
         pixel of tolerance all round, so that an object on the rim of the grid is inside.

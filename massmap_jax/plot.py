@@ -451,6 +451,7 @@ def _filled(mass_map) -> np.ndarray:
 
 
 def draw_map(ax, mass_map, values, norm):
+    """An image of a map on its sky axes: empty pixels light blue, those outside the footprint sand."""
     import matplotlib
 
     grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
@@ -513,6 +514,7 @@ def _map_size(aspect) -> tuple[float, float]:
 
 
 def map_title(mass_map) -> str:
+    """What a map is of, in a line."""
     grid = mass_map.grid
     pixels = f"{grid.pixel_arcmin:g} arcmin pixels" if isinstance(grid, PixelGrid) else f"HEALPix nside {grid.nside}"
     text = f"{count_text(mass_map.n_mapped)}, {pixels}"

@@ -105,13 +105,13 @@ class MassPosterior(eqx.Module):
     def sample(self, key: Array, num: int, rows=None) -> np.ndarray:
         """(halo, num) independent draws of ln M from each row's own posterior, by the inverse CDF.
 
-        Rows share the relation's error, so sums over rows need `mass_map`, not these marginal draws. rows : (m,) row
-        numbers to draw for, each as it would be among all; None: all.
+        Rows share the relation's error, so sums over rows need `mass_map`, not these marginal draws. key : numbers are
+        keyed by object. rows : (m,) row numbers to draw for, each as it would be among all; None: all.
         """
         return self._evaluate("sample", (), num, rows=rows, key_sample=key)
 
     def log_pdf(self, rows, ln_mass=None) -> tuple[np.ndarray, np.ndarray]:
-        """ln density per ln M of some rows on a grid: (grid (mass,), values (row, mass)); default grid: the prior's."""
+        """ln density per ln M of some rows: (grid (mass,), values (row, mass)); grid: `ln_mass`, or the prior's."""
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
         rows = np.atleast_1d(np.arange(len(self))[rows])
         return grid, self._evaluate("log_pdf", (grid,), grid.size, rows=rows, per_row=False, chunk_size=16)
@@ -178,7 +178,7 @@ class MassPosterior(eqx.Module):
         return {name: table[name] for name in columns}
 
     def to_qp(self, num_quantiles: int = 99):
-        """A `qp` ensemble of ln M quantiles, one per usable row (extra `qp`)."""
+        """A `qp` ensemble of `num_quantiles` quantiles of ln M, one per usable row (extra `qp`)."""
         try:
             import qp
         except ImportError:

@@ -111,6 +111,9 @@ class MassPrior(eqx.Module):
         density : (j, k) density at each node, any normalisation; or the third column.
         per : the variable the density is per unit of: dn/dM is "mass", dn/dlnM "ln_mass", dn/dlog10M "log10_mass".
         mass_unit, h : "Msun", or "Msun/h" with h; M[Msun] = m[Msun/h] / h.
+        snap : "upper" takes the next redshift node up instead of interpolating, as the 2017 code did.
+        support : "extend", or "sharp" where the ends of the masses are physical.
+        mass_definition, description : labels that go along.
 
         Zero densities at the massive end (dn/dM underflows there) continue the last slope; anywhere else they are
         an error, as are negative and non-finite ones.
@@ -163,7 +166,7 @@ class MassPrior(eqx.Module):
     def from_hmf(cls, *, support: Literal["extend", "sharp"] = "extend", **options) -> "MassPrior":
         """Prior from a halo mass function computed by the `hmf` package; options of `prior_hmf.hmf_table`.
 
-        The prior is for centrals: the mass function counts haloes, not satellites.
+        The prior is for centrals: the mass function counts haloes, not satellites. support : as in `from_table`.
         """
         from massmap_jax.prior_hmf import hmf_table
 
@@ -184,7 +187,7 @@ class MassPrior(eqx.Module):
         return cls.load(DEFAULT_TABLE)
 
     def save(self, path) -> None:
-        """Write a .npz that `load` reads back unchanged (float64)."""
+        """Write a .npz to `path` that `load` reads back unchanged (float64)."""
         meta = {
             "support": self.support,
             "snap": self.snap,
@@ -204,7 +207,7 @@ class MassPrior(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "MassPrior":
-        """Read what `save` wrote, or an .npz with keys redshift, mass [Msun], and density or ln_density per ln M."""
+        """Read what `save` wrote to `path`, or keys redshift, mass [Msun], and density or ln_density per ln M."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 table = {name: file[name] for name in file.files}
@@ -242,6 +245,7 @@ class MassPrior(eqx.Module):
 
     @property
     def z_min(self) -> float:
+        """Least redshift that the prior holds for."""
         return float(self.redshift_nodes[0]) if self.redshift_nodes.shape[0] > 1 else 0.0
 
     @property
@@ -251,10 +255,12 @@ class MassPrior(eqx.Module):
 
     @property
     def ln_mass_min(self) -> float:
+        """Least ln M of the table [ln Msun]."""
         return float(self.ln_mass_nodes[0])
 
     @property
     def ln_mass_max(self) -> float:
+        """Greatest ln M of the table [ln Msun]."""
         return float(self.ln_mass_nodes[-1])
 
     # -- one redshift -------------------------------------------------------------------------------------------
@@ -284,7 +290,7 @@ class MassPrior(eqx.Module):
         return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
 
     def locate_redshift(self, z):
-        """Upper node of the redshift cell, and the place within it from 0 to 1."""
+        """Upper node of the cell that redshift z is in, and the place within it from 0 to 1."""
         nodes = jnp.asarray(self.redshift_nodes)
         upper = jnp.clip((nodes < z).sum(), 1, nodes.shape[0] - 1)
         t = (z - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
@@ -300,7 +306,7 @@ class MassPrior(eqx.Module):
         return (1 - t) * table[upper - 1] + t * table[upper]
 
     def posterior_range(self, z, centre, width):
-        """`panels.posterior_range` at one redshift, for Gaussians (corner,) in ln M.
+        """`panels.posterior_range` at one redshift, for Gaussians of (corner,) centre and width in ln M.
 
         Bounds of ln p over blocks of cells are interpolated in z: a bound of the ends bounds what lies between.
         """
@@ -310,12 +316,13 @@ class MassPrior(eqx.Module):
         return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
 
     def interpolate(self, row: Float[Array, "k"], ln_mass: Float[Array, "..."]) -> Float[Array, "..."]:
-        """`row` (values at the mass nodes), linear in ln M between them and linearly continued outside."""
+        """`row` (values at the mass nodes) at ln_mass, linear between them and linearly continued outside."""
         cell, fraction = self.locate(ln_mass)
         left, right = row[cell], row[cell + 1]
         return left + fraction * (right - left)
 
     def locate(self, ln_mass):
+        """Lower node of the cell that each ln_mass is in, and the place within it; beyond the ends, the last cell's."""
         nodes = jnp.asarray(self.ln_mass_nodes)
         last = nodes.shape[0] - 2
         if self.uniform:
@@ -366,7 +373,7 @@ class MassPrior(eqx.Module):
         return jnp.exp(ln_post - peak), low, high, peak - jnp.log(width) - 0.5 * np.log(2 * np.pi)
 
     def log_evidence_of_row(self, row, centre, z, width) -> Float[Array, ""]:
-        """`log_evidence` of one object, for a loop that has `row` = `ln_density_at(z)` at hand."""
+        """`log_evidence` of a Gaussian (centre, width) at z, for a loop that has `row` = `ln_density_at(z)` at hand."""
         density, low, high, ln_scale = self._panel(row, centre, z, width)
         return ln_scale + jnp.log((panels.panel_weights(low, high, panels.BASE_PANELS) * density).sum())
 
@@ -380,7 +387,7 @@ class MassPrior(eqx.Module):
     # -- public, batched ----------------------------------------------------------------------------------------
 
     def log_prob(self, ln_mass, z) -> Float[Array, "..."]:
-        """ln p(ln M | z), density per ln M; -inf outside the mass nodes, NaN outside the redshift nodes."""
+        """ln p(ln M | z) at ln_mass, density per ln M; -inf outside the mass nodes, NaN outside the redshift nodes."""
         return _batched(self, "_log_prob", ln_mass, z)
 
     def cdf(self, ln_mass, z) -> Float[Array, "..."]:
@@ -388,7 +395,7 @@ class MassPrior(eqx.Module):
         return _batched(self, "_cdf", ln_mass, z)
 
     def sample(self, key: Array, z) -> Float[Array, "..."]:
-        """One ln M for each redshift, by the inverse of the CDF (cell widths included: dn/dM is not a probability)."""
+        """One ln M for each z, by `key` and the inverse CDF (cell widths included: dn/dM is not a probability)."""
         z = jnp.asarray(z, dtype=float)
         key_high, key_low = jax.random.split(key)
         # A float32 uniform has steps of 1e-7; the second one fills the first step, so the massive tail is resolved.
@@ -405,13 +412,13 @@ class MassPrior(eqx.Module):
         return _batched(self, "_log_evidence", ln_mass_centre, z, width)
 
     def conditional_quantile(self, normal_score, ln_mass_centre, z, width) -> Float[Array, "..."]:
-        """Q: ln M at CDF level Phi(normal_score) of the density proportional to p(ln M|z) N(ln M; centre, width^2)."""
+        """Q: ln M at CDF level Phi(normal_score) of p(ln M|z) N(ln M; ln_mass_centre, width^2)."""
         return _batched(self, "_conditional_quantile", normal_score, ln_mass_centre, z, width)
 
     def ln_beyond_edges(self, row, centre, width) -> Float[Array, ""]:
         """ln of the integral outside the mass nodes of prior x N(centre, width^2), ln p continued linearly.
 
-        -inf where the ends are declared physical (`support="sharp"`).
+        row : ln p at the mass nodes. -inf where the ends are declared physical (`support="sharp"`).
         """
         if self.support == "sharp":
             return jnp.full(jnp.shape(centre), -jnp.inf, dtype=row.dtype)

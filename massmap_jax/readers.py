@@ -133,6 +133,7 @@ def split_extension(path: str) -> tuple[str, str | None]:
 
 
 def first_line(error: Exception) -> str:
+    """The reason that a library gives, without the rest."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip().splitlines()

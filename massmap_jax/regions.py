@@ -55,6 +55,7 @@ class RegionMass(eqx.Module):
 
     @property
     def sd(self) -> float:
+        """Standard deviation over the map draws, Msun."""
         return float(self.draws.std(ddof=1))
 
     @property
@@ -63,6 +64,7 @@ class RegionMass(eqx.Module):
         return self.mean / self.sd if self.sd > 0 else np.nan
 
     def quantile(self, levels: ArrayLike) -> Float[np.ndarray, "..."]:
+        """Quantiles of the mass at `levels` in [0, 1], Msun."""
         return np.quantile(self.draws, levels)
 
 
@@ -94,7 +96,7 @@ def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
 
 
 def region_mass(mass_map: MassMap, region) -> RegionMass:
-    """Posterior of the total mass of a region; regions and errors as in `region_mask`.
+    """Posterior of the total mass of a region of `mass_map`; regions and errors as in `region_mask`.
 
     Pixels outside the map's footprint are left out, and `cut` says so. The map has to be one of mass, not of surface
     density, and of one slice (`map_slices`).

@@ -57,7 +57,17 @@ class MassLuminosityRelation(eqx.Module):
 
     @classmethod
     def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, **labels):
-        """One relation (scalars) or a batch (arrays of one length), checked; host float64 arrays."""
+        """One relation (scalars) or a batch (arrays of one length), checked; host float64 arrays.
+
+        Parameters
+        ----------
+        alpha1, alpha2, alpha3, alpha4, scatter, log_weight : as the attributes; scalars or (draw,).
+        labels : `evolution`, `omega_m`, `lum_unit`, `mass_definition`, `source`.
+
+        Raises
+        ------
+        MassmapError : values that are not numbers of one length, S < 0, alpha2 = 0, alpha3 <= 0, NaN.
+        """
         given = {
             "alpha1": alpha1,
             "alpha2": alpha2,
@@ -85,13 +95,13 @@ class MassLuminosityRelation(eqx.Module):
 
     @classmethod
     def preset(cls, name: str) -> "MassLuminosityRelation":
-        """The central values of a named preset."""
+        """The central values of the preset `name`; `MassmapError` where there is none."""
         preset = _find_preset(name)
         return cls.create(**preset.mean, **_labels(preset))
 
     @classmethod
     def preset_draws(cls, name: str, key: Array, num_draws: int) -> "MassLuminosityRelation":
-        """`num_draws` equally weighted draws from a preset's independent normals."""
+        """`num_draws` equally weighted draws, by `key`, from the independent normals of the preset `name`."""
         if num_draws < 1:
             raise MassmapError(f"number of relation draws is {num_draws}: give at least 1")
         preset = _find_preset(name)
@@ -101,7 +111,10 @@ class MassLuminosityRelation(eqx.Module):
 
     @classmethod
     def identity(cls, *, pivot: float = 1.0, unit: str = "Msun", mass_definition: str = "unknown"):
-        """For a catalogue whose "luminosity" is itself a mass, in units of `pivot` Msun: L = M / pivot, no scatter."""
+        """For a catalogue whose "luminosity" is itself a mass, in units of `pivot` Msun: L = M / pivot, no scatter.
+
+        unit : what the luminosity is called. mass_definition : of these masses.
+        """
         return cls.create(
             alpha1=0.0,
             alpha2=1.0,
@@ -115,10 +128,12 @@ class MassLuminosityRelation(eqx.Module):
 
     @property
     def num_draws(self) -> int:
+        """Draws of the batch; 1 for one relation."""
         return self.alpha1.shape[0] if self.is_batch else 1
 
     @property
     def is_batch(self) -> bool:
+        """Whether there is an axis of draws."""
         return jnp.ndim(self.alpha1) == 1
 
     def as_batch(self) -> "MassLuminosityRelation":
@@ -140,18 +155,21 @@ class MassLuminosityRelation(eqx.Module):
         return self.alpha1 + self.alpha2 * (ln_mass - jnp.log(self.alpha3)) + self.ln_evolution(z)
 
     def scatter_ln_lum(self, ln_mass, z):
-        """Standard deviation of ln L at fixed mass and redshift (constant here)."""
+        """Standard deviation of ln L at ln_mass [ln Msun] and z (constant here)."""
         return self.scatter
 
     def sample(self, key: Array, ln_mass, z) -> Float[Array, "..."]:
-        """One ln L per (ln_mass, z) from one relation."""
+        """One ln L per (ln_mass, z) from one relation, by `key`."""
         if self.is_batch:
             raise MassmapError("sample needs one relation, and this is a batch of draws: take relation.draw(i) first")
         mean = self.mean_ln_lum(jnp.asarray(ln_mass), jnp.asarray(z))
         return mean + self.scatter * jax.random.normal(key, mean.shape, mean.dtype)
 
     def data_term(self, ln_lum_obs, sigma_ln_lum, z) -> GaussianTerm:
-        """The likelihood of ln M for one object: the L integral of two lognormals is a Gaussian in ln M."""
+        """The likelihood of ln M for one object: the L integral of two lognormals is a Gaussian in ln M.
+
+        ln_lum_obs, sigma_ln_lum : ln of the observed luminosity and its standard deviation. z : redshift.
+        """
         slope = jnp.abs(self.alpha2)
         width = jnp.sqrt(self.scatter**2 + sigma_ln_lum**2) / slope
         centre = jnp.log(self.alpha3) + (ln_lum_obs - self.alpha1 - self.ln_evolution(z)) / self.alpha2

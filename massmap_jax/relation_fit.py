@@ -94,6 +94,8 @@ class Coordinates(eqx.Module):
 
 
 class Maximum(NamedTuple):
+    """The maximum of a posterior in its unconstrained coordinates x, and the Hessian of -ln density there."""
+
     x: Float[Array, " dim"]
     negative_log_density: Float[Array, ""]
     hessian: Float[Array, "dim dim"]

@@ -29,7 +29,7 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
     Parameters
     ----------
     relation : one relation with a `data_term` (lognormal). Differentiable in each of its parameters.
-    selection : which objects are in the catalogue; None: every object.
+    prior : P(ln M | z). selection : which objects are in the catalogue; None: every object.
 
     Returns
     -------
@@ -90,13 +90,13 @@ class RelationLikelihood(eqx.Module):
     ) -> "RelationLikelihood":
         """Points of a catalogue, good for relations with at least the scatter S given.
 
-        Errors as `log_likelihood`; objects with several redshift nodes are refused.
+        prior, selection : as in `log_likelihood`, errors too; objects with several redshift nodes are refused.
         """
         return cls.of(CatalogueData(catalogue, prior, selection), scatter=scatter)
 
     @classmethod
     def of(cls, data: RelationData, *, scatter: float = 0.05) -> "RelationLikelihood":
-        """The same of whatever gives the points (`relation_data`)."""
+        """The same of `data`, whatever gives the points (`relation_data`), for scatters of at least `scatter`."""
         short = data.compressed(scatter)
         points = short if short.weight.size < data.num_halos else data.halos()
         # A does not depend on L_obs: the short sum serves it for any number of halos.

@@ -61,7 +61,14 @@ class RelationPosterior(eqx.Module):
     def assemble(
         cls, relation_prior: RelationPrior, *, values, log_weight, maximum, covariance, mass_definition, **made
     ) -> "RelationPosterior":
-        """From free parameters at alpha3: draws {name: (draw,)} and maximum {name: value}."""
+        """From free parameters at alpha3.
+
+        Parameters
+        ----------
+        relation_prior : whose free parameters these are. values : draws {name: (draw,)}, log_weight : (draw,) theirs.
+        maximum : {name: value}. covariance : (free, free). mass_definition : of the mass prior.
+        made : the other attributes.
+        """
         fixed = {p: float(relation_prior.beliefs[p]) for p in FITTED if p not in relation_prior.free}
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
         labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
@@ -87,10 +94,12 @@ class RelationPosterior(eqx.Module):
 
     @property
     def mean(self) -> dict[str, float]:
+        """Posterior mean of each free parameter."""
         return {p: float(self.weights @ getattr(self.draws, p)) for p in self.free}
 
     @property
     def sd(self) -> dict[str, float]:
+        """Posterior standard deviation of each free parameter."""
         return {p: float(np.sqrt(self.weights @ (getattr(self.draws, p) - self.mean[p]) ** 2)) for p in self.free}
 
     @property
@@ -105,6 +114,7 @@ class RelationPosterior(eqx.Module):
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know, a sentence each."""
         found = []
         if self.shift_if_lowest_mass_doubles is not None:
             sd = self.sd
@@ -166,7 +176,7 @@ class RelationPosterior(eqx.Module):
         return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
 
     def against(self, truth: MassLuminosityRelation) -> str:
-        """Posterior beside a true relation with the same pivot, a line for each parameter."""
+        """Posterior beside `truth`, a relation with the same pivot, a line for each parameter."""
         mean, sd = self.mean, self.sd
         lines = ["parameter   truth      posterior           off by"]
         for p in self.free:
@@ -190,7 +200,7 @@ class RelationPosterior(eqx.Module):
         return {p: getattr(self.draws, p) for p in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")}
 
     def save(self, path) -> None:
-        """Write a .npz that `load` reads back unchanged."""
+        """Write a .npz to `path` that `load` reads back unchanged."""
         labels = {name: getattr(self.draws, name) for name in _LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
         maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in (*FITTED, "alpha3")}
@@ -203,7 +213,7 @@ class RelationPosterior(eqx.Module):
 
     @staticmethod
     def is_saved(path) -> bool:
-        """Whether a file looks like one that `save` wrote, and not like an archive of draws alone."""
+        """Whether the file at `path` looks like one that `save` wrote, and not like an archive of draws alone."""
         if not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:
@@ -211,7 +221,7 @@ class RelationPosterior(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "RelationPosterior":
-        """Read what `save` wrote."""
+        """Read what `save` wrote to `path`."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 columns = {name: file[name] for name in file.files}

@@ -79,7 +79,7 @@ class RelationPrior(eqx.Module):
 
     @classmethod
     def preset(cls, name: str, **changes) -> "RelationPrior":
-        """A named preset's normals; `changes` replaces single parameters by a distribution or a number."""
+        """The normals of the preset `name`; `changes` replaces single parameters by a distribution or a number."""
         if name not in PRESETS:
             raise MassmapError(f"relation preset {name!r} is not known: known presets are {', '.join(PRESETS)}")
         preset = PRESETS[name]
@@ -91,7 +91,7 @@ class RelationPrior(eqx.Module):
 
     @classmethod
     def of(cls, given: "RelationPrior | str | Mapping") -> "RelationPrior":
-        """A RelationPrior from itself, a preset's name, or a mapping with all four parameters (and `alpha3`)."""
+        """A RelationPrior from `given`: itself, a preset's name, or a mapping with all parameters (and `alpha3`)."""
         if isinstance(given, cls):
             return given
         if isinstance(given, str):
@@ -102,8 +102,9 @@ class RelationPrior(eqx.Module):
 
     @classmethod
     def parse(cls, text: str) -> "RelationPrior":
-        """A preset's name, or "alpha1=10.7:0.5,alpha2=0.36:0.1,alpha4=0,scatter=0.15:0.05,alpha3=2e14": a normal of
-        mean:sd (cut at 0 for the scatter), or a fixed number. A preset's name first, then changes, is allowed too.
+        """From text: a preset's name, or "alpha1=10.7:0.5,alpha2=0.36:0.1,alpha4=0,scatter=0.15:0.05,alpha3=2e14": a
+        normal of mean:sd (cut at 0 for the scatter), or a fixed number. A preset's name first, then
+        changes, is allowed too.
         """
         parts = [part.strip() for part in text.split(",") if part.strip()]
         given = {}
@@ -141,6 +142,7 @@ class RelationPrior(eqx.Module):
 
     @property
     def beliefs(self) -> dict[str, dist.Distribution | float]:
+        """The distribution, or fixed number, of each parameter."""
         return {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.stored.items()}
 
     @property
@@ -166,14 +168,14 @@ class RelationPrior(eqx.Module):
             return found
 
     def relation(self, values: Mapping, log_weight=0.0) -> MassLuminosityRelation:
-        """The relation (or batch) with these values of the free parameters; JAX arrays pass through unchecked."""
+        """The relation (or batch, `log_weight` its weights) with these values; JAX arrays pass through unchecked."""
         full = {p: jnp.asarray(values[p] if p in values else self.beliefs[p], dtype=float) for p in FITTED}
         full |= {"alpha3": jnp.asarray(self.alpha3, dtype=float), "log_weight": jnp.asarray(log_weight, dtype=float)}
         shape = jnp.broadcast_shapes(*(v.shape for v in full.values()))
         return MassLuminosityRelation(**{p: jnp.broadcast_to(v, shape) for p, v in full.items()}, **dict(self.labels))
 
     def log_prob(self, values: Mapping):
-        """Sum of the ln prior densities of the free parameters; -inf outside a distribution's support."""
+        """Sum of the ln prior densities at `values` of the free parameters; -inf outside a distribution's support."""
         total = 0.0
         beliefs = self.beliefs
         for name in self.free:
@@ -191,7 +193,7 @@ class RelationPrior(eqx.Module):
             return {p: np.asarray(v) for p, v in found.items()}
 
     def sample(self, key, shape=()) -> dict:
-        """Draws of the free parameters."""
+        """Draws of the free parameters by `key`, arrays of this shape."""
         keys = jax.random.split(key, len(FITTED))
         return {p: self.beliefs[p].sample(k, shape) for p, k in zip(FITTED, keys, strict=True) if p in self.free}
 

@@ -24,6 +24,8 @@ _PANELS = 64
 
 
 class Selection(Protocol):
+    """What a selection has to say; p_det depends on the observed luminosity and the redshift alone."""
+
     def log_prob(self, ln_lum_obs, z):
         """ln of the probability that an object with this L_obs and z is in the catalogue."""
 
@@ -35,12 +37,15 @@ class NoSelection(eqx.Module):
     """Every object is in the catalogue."""
 
     def log_prob(self, ln_lum_obs, z):
+        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
         return jnp.zeros_like(ln_lum_obs)
 
     def log_norm(self, relation, prior, z, sigma):
+        """ln A: that any object at z with error sigma [ln L] is, under this relation and mass prior; scalars."""
         return jnp.zeros_like(z)
 
     def describe(self) -> str:
+        """In a few words, for headers and reports."""
         return "none"
 
 
@@ -59,15 +64,18 @@ class FluxLimit(eqx.Module):
         self.ln_lum_min = np.log(np.float64(lum_min))
 
     def log_prob(self, ln_lum_obs, z):
+        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
         # A luminosity that was cut in the catalogue's own unit may round below the logarithm of the limit.
         return jnp.where(ln_lum_obs >= self.ln_lum_min - 1e-6, 0.0, -jnp.inf)
 
     def log_norm(self, relation, prior, z, sigma):
+        """ln A: that any object at z with error sigma [ln L] is, under this relation and mass prior; scalars."""
         ln_mass, ln_prior = _mass_nodes(prior, z)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min) / spread))
 
     def describe(self) -> str:
+        """In a few words, for headers and reports."""
         return f"flux limit {float(np.exp(self.ln_lum_min)):g}"
 
 
@@ -104,6 +112,7 @@ class TabulatedSelection(eqx.Module):
         self.redshift_nodes, self.ln_lum_nodes, self.prob = redshift, ln_lum, prob
 
     def log_prob(self, ln_lum_obs, z):
+        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
         def one(ln_lum, z):
             prob = jnp.interp(ln_lum, self.ln_lum_nodes, self._row(z))
             return jnp.where(prob > 0, jnp.log(jnp.where(prob > 0, prob, 1.0)), -jnp.inf)
@@ -112,6 +121,7 @@ class TabulatedSelection(eqx.Module):
         return jax.vmap(one)(ln_lum_obs.ravel(), z.ravel()).reshape(z.shape)
 
     def log_norm(self, relation, prior, z, sigma):
+        """ln A: that any object at z with error sigma [ln L] is, under this relation and mass prior; scalars."""
         ln_mass, ln_prior = _mass_nodes(prior, z)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         # p_det = p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
@@ -130,6 +140,7 @@ class TabulatedSelection(eqx.Module):
         return (1 - t) * prob[upper - 1] + t * prob[upper]
 
     def describe(self) -> str:
+        """In a few words, for headers and reports."""
         return f"table of {self.prob.shape[0]} redshifts x {self.prob.shape[1]} luminosities"
 
 

@@ -70,6 +70,7 @@ def _radius(grid) -> float:
 
 
 def is_polar(grid) -> bool:
+    """Whether a pole is on the grid, or within a degree of it."""
     return abs(grid.centre[1]) + _radius(grid) >= 89.0
 
 

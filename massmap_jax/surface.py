@@ -194,7 +194,7 @@ class PosteriorSurface(eqx.Module):
         prior, relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
         where : the objects' range; it is cut to the prior's redshifts, and to luminosities up to 4 widths beyond those
             of the prior's masses.
-        tolerance : changes to `TOLERANCE`.
+        tolerance : changes to `TOLERANCE`. watch : is told what is being done.
 
         Raises
         ------
@@ -237,12 +237,12 @@ class PosteriorSurface(eqx.Module):
         )
 
     def only(self, names) -> "PosteriorSurface":
-        """The same with fewer columns, which are read in less time."""
+        """The same with the columns `names` alone, which are read in less time."""
         columns = [self.names.index(name) for name in names]
         return dataclasses.replace(self, values=np.ascontiguousarray(self.values[..., columns]), names=tuple(names))
 
     def exact(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
-        """The same columns without the table."""
+        """The columns of objects (ln_lum_obs, z, sigma), (n,) each, without the table."""
         objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
         found = mass_posterior(
             objects,
@@ -285,14 +285,15 @@ class PosteriorSurface(eqx.Module):
         return out
 
     def summaries(self, ln_lum_obs, z, sigma) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Summaries as `MassPosterior` names them, (n,) float64 each, and quantiles (n, level); NaN outside."""
+        """Of objects (ln_lum_obs, z, sigma): summaries as `MassPosterior` names them, (n,) float64 each, and quantiles
+        (n, level); NaN outside."""
         columns = self(ln_lum_obs, z, sigma)
         found = {name: columns[:, i].astype(np.float64) for i, name in enumerate(SUMMARIES)}
         found["mean_mass"] = np.exp(found.pop("ln_mean_mass"))
         return found, columns[:, len(SUMMARIES) :].astype(np.float64)
 
     def ln_mass_at(self, score, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n k"]:
-        """The quantile function: ln M of objects (n,) at normal scores (n, k) or (k,), for draws; NaN outside.
+        """The quantile function: ln M of objects (ln_lum_obs, z, sigma), (n,), at scores (n, k) or (k,); NaN outside.
 
         Linear in the score between the surface's own levels, and beyond the last: build it with
         `quantile_levels=DRAW_LEVELS` (then a draw is within 0.02 of the posterior's sd). Draws are each object's own:
@@ -328,7 +329,7 @@ class PosteriorSurface(eqx.Module):
         return max(error[name] / self.tolerance[name] for name in error)
 
     def save(self, path) -> None:
-        """Write a .npz that `load` reads back unchanged, prior and relation included."""
+        """Write a .npz to `path` that `load` reads back unchanged, prior and relation included."""
         if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
             self.selection, NoSelection | FluxLimit
         ):
@@ -359,7 +360,7 @@ class PosteriorSurface(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "PosteriorSurface":
-        """Read what `save` wrote."""
+        """Read what `save` wrote to `path`."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -26,12 +26,13 @@ def field_model(
     """The joint model of the relation and all masses; sites: the free parameters of the relation, and `e` (halo,).
 
     ln M = coordinates(e; the likelihood of ln M under the current relation) is reported as `ln_mass` (halo,), the
-    usable rows in order. The joint density is prior(relation) p1 p3 p4 at ln M, times |d ln M / de|: p1 the mass prior
+    usable rows in order. The joint density is prior(relation) p1 p3 p4 at ln M, times `|d ln M / de|`: p1 the mass prior
     and p3 p4 the likelihood of L_obs given M. alpha1 is sampled at the data (`relation_sites`).
 
     Parameters
     ----------
-    coordinates : (e, GaussianTerm) -> (ln_mass, ln |d ln M / de|), elementwise over halos; default
+    relation_prior : of the relation's free parameters.
+    coordinates : (e, GaussianTerm) -> `(ln_mass, ln |d ln M / de|)`, elementwise over halos; default
         `TruncatedGaussian` fitted at the prior's central relation. Another one changes the effective draws only.
     selection : which objects are in the catalogue; divides by the probability that each is.
     """

@@ -33,6 +33,7 @@ def halo_mass_model(
 
     Parameters
     ----------
+    catalogue, prior : as in `mass_posterior`.
     relation : one relation (fixed); a batch of draws (marginalised: the density is the mixture over draws with the
         weights of `relation_from`, as in `mass_posterior`; "this_catalogue" and "fixed_draws" divide each draw by its
         evidence Z_k, "other_data" does not); or a `RelationPrior` (latent: its free parameters are sites too).

@@ -65,6 +65,7 @@ def start(relation_prior: RelationPrior) -> dict:
 def relation_model(likelihood: Callable, relation_prior: RelationPrior, *, pivot: Pivot | None = None) -> Callable:
     """The model of (alpha, S) given a catalogue, every mass marginalised.
 
+    relation_prior : of its free parameters.
     likelihood : relation -> ln P(catalogue | relation), selection included (`RelationLikelihood`, or a function).
     pivot : sample alpha1 at the data (`Pivot.of`).
     """

@@ -133,7 +133,7 @@ def sample_halo_masses(
     key : a halo's random numbers depend on it and on the halo's id, not on row order, subset or chunk. (Its chains
         agree to rounding at first: a chunk of another size is compiled to other float32 sums, and a chain may then
         take another way.)
-    relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
+    catalogue, prior, relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
     num_warmup, num_samples, num_chains : transitions of each chain, and chains of each halo.
     chunk_size : halos per compiled call and device; memory is proportional to it.
     kernel : potential_fn -> NumPyro kernel; potential_fn takes one number. Give a named function: each new one
