@@ -119,12 +119,12 @@ def timestamps_as_redshift(folder):
     parquet(folder / "o.parquet", table(z=pa.array(range(good.NUM), pa.timestamp("ms"))))
 
 
-@refused("o.parquet", "'lum'", "lists")
+@refused("o.parquet", "'lum'", "list values")
 def lists_as_luminosity(folder):
     parquet(folder / "o.parquet", table(lum=[[float(v)] for v in good.LUM]))
 
 
-@refused("o.parquet", "'lum'", "structures")
+@refused("o.parquet", "'lum'", "structure values")
 def a_struct_as_luminosity(folder):
     parquet(folder / "o.parquet", table(lum=[{"value": float(v)} for v in good.LUM]))
 
@@ -531,7 +531,7 @@ def fits_variable_lengths_beside(folder):
     fits_file(folder / "o.fits", [*fits_columns(), fits.Column("spectrum", "PE()", array=spectra)])
 
 
-@refused("o.fits", "'lum'", "lists")
+@refused("o.fits", "'lum'", "list values")
 def fits_variable_lengths_as_luminosity(folder):
     from astropy.io import fits
 
