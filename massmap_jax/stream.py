@@ -92,6 +92,7 @@ def stream(
     Parameters
     ----------
     source : Parquet file or folder of them, FITS (FILE[EXTENSION]), CSV or whitespace text.
+        Repeated ids are found within a chunk only: to find all would hold every id in memory.
     out : folder, new unless `resume`, which goes on with a run that was stopped.
     watch : called with a line on rows done, rate and time left.
 
