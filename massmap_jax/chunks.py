@@ -5,6 +5,7 @@ A chunk is a `ColumnTable`, as `open_table` makes of a whole file, so what is gu
 
 import hashlib
 import itertools
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from massmap_jax.columns import ColumnTable, as_plain
 from massmap_jax.errors import MassmapError
 from massmap_jax.readers import (
+    check_regular,
     first_line,
     fits_table,
     from_arrow,
@@ -49,9 +51,13 @@ class Chunks:
         self.names, self.text_columns = names, text_columns
         folder = Path(self.path)
         if folder.is_dir():
-            found = sorted(p for p in folder.rglob("*.parquet") if not p.name.startswith((".", "_")))
+            # Names with . and _ are bookkeeping (Spark, Delta, files being written); folders may end in .parquet.
+            inside = [p for p in folder.rglob("*.parquet") if not p.is_dir()]
+            found = sorted(p for p in inside if not any(n[0] in "._" for n in p.relative_to(folder).parts))
             if not found:
                 raise MassmapError(f"the folder {self.path} holds no .parquet file: give a folder of Parquet files")
+            for path in found:
+                check_regular(path)
             self.kind, self.files = "parquet", found
         else:
             kind = sniff_format(self.path)
@@ -77,6 +83,14 @@ class Chunks:
             name = path.name if len(self.files) == 1 else str(path.relative_to(self.path))
             found[name] = f"{size}:{path.stat().st_mtime_ns}:{digest.hexdigest()}"
         return found
+
+    def changed_since(self, fingerprint: dict[str, str]) -> Path | None:
+        """The first file whose size or time is not that of the fingerprint."""
+        for path, stamp in zip(self.files, fingerprint.values(), strict=True):
+            found = path.stat()
+            if stamp.rsplit(":", 1)[0] != f"{found.st_size}:{found.st_mtime_ns}":
+                return path
+        return None
 
     def read(self, size: int, skip: int = 0, columns: Sequence[str] | None = None) -> Iterator[ColumnTable]:
         """Tables of `size` rows (the last may be shorter), from chunk number `skip` on.
@@ -147,7 +161,9 @@ class Chunks:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        units = parquet_units(pq.read_schema(self.files[0]))
+        first = pq.read_schema(self.files[0])
+        units = parquet_units(first)
+        names = [name for name in first.names if columns is None or name in columns]
         start = size * skip
         held, number = [], 0
         for path, group, rows in self._groups:
@@ -158,6 +174,9 @@ class Chunks:
                 with pq.ParquetFile(path) as file:
                     batches = file.iter_batches(size, row_groups=[group], columns=columns)
                     for batch in batches:
+                        # Files may differ in the columns' order, and in metadata and which may hold nulls.
+                        batch = batch if batch.schema.names == names else batch.select(names)
+                        batch = pa.record_batch(batch.columns, names)
                         if start:
                             cut = min(start, batch.num_rows)
                             batch, start = batch.slice(cut), start - cut
@@ -181,7 +200,17 @@ class Chunks:
         from astropy.table import Table
 
         with fits.open(self.path, memmap=True) as hdus:
-            hdu, notes = fits_table(hdus, self.path, self.extension)
+            with warnings.catch_warnings():  # that the file is cut short, which is said below
+                warnings.simplefilter("ignore")
+                hdu, notes = fits_table(hdus, self.path, self.extension)
+            place, length = hdu.fileinfo()["datLoc"], Path(self.path).stat().st_size
+            with open(self.path, "rb") as file:
+                plain = file.read(2) == b"SI"
+            if plain and length < place + hdu.size:
+                raise MassmapError(
+                    f"{self.path} is cut short: its table ends at byte {place + hdu.size} and the file at {length}; "
+                    "fetch it anew"
+                )
             self.num_rows = len(hdu.data)
             for start in range(size * skip, self.num_rows, size):
                 part = fits.BinTableHDU(hdu.data[start : start + size], header=hdu.header)
@@ -194,23 +223,34 @@ class Chunks:
 
     def _text(self, size, skip, columns):
         """Blocks of lines through the same parser as a whole file; the first block's columns serve them all."""
-        names, notes = self.names, None
         with open_plain_or_gzip(self.path) as file:
-            header = self._header_lines(file)
-            for number in itertools.count():
-                lines = list(itertools.islice(file, size))
-                if not lines:
-                    return
-                if number < skip and names is not None:
+            first = [*self._header_lines(file), *itertools.islice(file, size)]
+            table, notes, delimiter = parse_text(b"".join(first), self.path, self.names, self.text_columns)
+            schema, number = table.schema, 1
+            if skip == 0 and table.num_rows:
+                yield from_arrow(table, self.path, {}, notes)
+            while lines := list(itertools.islice(file, size)):
+                if all(map(_is_no_row, lines)):
                     continue
-                if names is None:
-                    table, notes = parse_text(b"".join([*header, *lines]), self.path, None, self.text_columns)
-                    names = table.column_names
-                else:
-                    table, more = parse_text(b"".join(lines), self.path, names, self.text_columns)
-                    notes = notes or more
                 if number >= skip:
-                    yield from_arrow(table, self.path, {}, notes)
+                    table, _, _ = parse_text(b"".join(lines), self.path, schema.names, self.text_columns, delimiter)
+                    yield from_arrow(self._texts_as_before(table, schema), self.path, {}, notes)
+                number += 1
+
+    def _texts_as_before(self, table, schema):
+        """Ids of digits alone are integers (`parse_text`): here as they were in the first chunk."""
+        import pyarrow as pa
+
+        for position, (field, before) in enumerate(zip(table.schema, schema, strict=True)):
+            if field.name.lower() not in self.text_columns or field.type == before.type:
+                continue
+            if before.type == pa.int64():
+                raise MassmapError(
+                    f"column {field.name!r} of {self.path} holds integers in its first chunk and other text later on: "
+                    "convert it to Parquet, with the column as text"
+                )
+            table = table.set_column(position, field.name, table.column(position).cast(before.type))
+        return table
 
     def _header_lines(self, file) -> list[bytes]:
         """Comments, and the line that names the columns: whatever comes before the first line of values."""
@@ -224,6 +264,10 @@ class Chunks:
                 file.seek(place)
                 return lines
             lines.append(line)
+
+
+def _is_no_row(line: bytes) -> bool:
+    return not line.strip() or line.lstrip().startswith(b"#")
 
 
 def _is_number(cell: str) -> bool:

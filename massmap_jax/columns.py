@@ -159,7 +159,8 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
             bad[row] = True
     if bad.any():
         value = texts[np.argmax(bad)]
-        held = "text" if isinstance(value, str | bytes) else f"{type(value).__name__} values"
+        kind = {"ndarray": "list", "dict": "structure"}.get(type(value).__name__, type(value).__name__)
+        held = "text" if isinstance(value, str | bytes) else f"{kind} values"
         sexagesimal = "; write angles in decimal" if isinstance(value, str) and value.count(":") == 2 else ""
         raise MassmapError(
             f"{name} holds {held} where numbers are needed: {rows_text(bad, texts)}{sexagesimal}; choose a"

@@ -5,6 +5,7 @@ Files are told apart by their first bytes, since a suffix may lie or be absent.
 
 import gzip
 import re
+import stat
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -85,6 +86,7 @@ def sniff_format(path: str) -> str:
     """
     if Path(path).is_dir():
         raise MassmapError(f"{path} is a folder: give the path of one catalogue file")
+    check_regular(path)
     try:
         with open_plain_or_gzip(path) as file:
             head = file.read(4096)
@@ -115,6 +117,16 @@ def sniff_format(path: str) -> str:
             " UTF-8 text"
         )
     return "text"
+
+
+def check_regular(path) -> None:
+    """Refuse a pipe, socket or device: to open one may wait for ever, and it cannot be read twice."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:  # told by what opens it
+        return
+    if not stat.S_ISREG(mode):
+        raise MassmapError(f"{path} is a pipe or a device, not a regular file: write what it gives to a file first")
 
 
 def open_plain_or_gzip(path: str):
@@ -246,7 +258,7 @@ def _array_from_arrow(column) -> np.ndarray:
         column = column.cast(column.type.value_type)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
-    if pa.types.is_temporal(column.type):
+    if pa.types.is_temporal(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         column = column.cast(pa.string())
     null = None if column.null_count == 0 else column.is_null().to_numpy()
     if null is not None and pa.types.is_integer(column.type):
@@ -260,5 +272,5 @@ def _array_from_arrow(column) -> np.ndarray:
 
 def _read_text(path: str, names: Sequence[str] | None, text_columns: Collection[str]) -> ColumnTable:
     with open_plain_or_gzip(path) as file:
-        table, notes = parse_text(file.read(), path, names, text_columns)
+        table, notes, _ = parse_text(file.read(), path, names, text_columns)
     return from_arrow(table, path, notes=notes)

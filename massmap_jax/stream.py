@@ -92,6 +92,7 @@ def stream(
     Parameters
     ----------
     source : Parquet file or folder of them, FITS (FILE[EXTENSION]), CSV or whitespace text.
+        Repeated ids are found within a chunk only: to find all would hold every id in memory.
     out : folder, new unless `resume`, which goes on with a run that was stopped.
     watch : called with a line on rows done, rate and time left.
 
@@ -106,6 +107,8 @@ def stream(
     manifest.check_folder(out, resume, _RESUME)
     mapping = dict(options.columns)
     id_names = set().union(*USUAL_NAMES["id"]) | ({mapping["id"].lower()} if mapping.get("id") else set())
+    if Path(source).is_dir() and Path(source).resolve() in [out.resolve(), *out.resolve().parents]:
+        raise MassmapError(f"{out} is inside the catalogue's folder {source}: choose a folder outside of it")
     chunks = Chunks(source, names=mapping.pop("names", None), text_columns=id_names)
     header = {
         "program": PROGRAM,
@@ -121,12 +124,16 @@ def stream(
     header["prior"] = digest_of(jax.tree.leaves(prior))
     check_definitions(prior, relation)
 
+    run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
+    # Before there is a folder: what is wrong with every chunk leaves none.
+    first = None if resume else run.first_usable(chunks)
     with manifest.opened(out, header, resume=resume, option=_RESUME) as done:
         if done and "done" in done[-1]:
             (out / MAP_STATE).unlink(missing_ok=True)
             return done[-1]
-        run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
         run.restore_map(done)
+        if options.method == "surface":
+            run.load_surface(chunks, first)
         for line in run.lines(chunks, done):
             manifest.append(out, line)
             done.append(line)
@@ -134,6 +141,8 @@ def stream(
         total = manifest.total_of(done)
         if chunks.num_rows is not None and total["rows"] != chunks.num_rows:
             raise MassmapError(f"{total['rows']} rows were written of {chunks.num_rows}: the input changed meanwhile")
+        if changed := chunks.changed_since(header["input"]):
+            raise MassmapError(f"{changed} was changed while it was read: begin again, in another folder")
         manifest.append(out, total)
         (out / MAP_STATE).unlink(missing_ok=True)
     return total
@@ -188,16 +197,14 @@ class _Run:
         """Manifest lines of the chunks that are not done yet; a line comes once its part is in place."""
         began, rows_before = time.monotonic(), sum(line["rows"] for line in done)
         rows = rows_before
-        if self.options.method == "surface":
-            self.surface = self._load_surface(chunks)
         tables = chunks.read(self.options.chunk_rows, len(done))
         self.rows_read = rows_before
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             try:
-                ahead = reader.submit(lambda: self._catalogue(next(tables, None)))
+                ahead = reader.submit(self._next, tables)
                 number, written = len(done), []
                 while (catalogue := ahead.result()) is not None:
-                    ahead = reader.submit(lambda: self._catalogue(next(tables, None)))
+                    ahead = reader.submit(self._next, tables)
                     columns, beside = self._columns(catalogue)
                     number += 1
                     state = self._save_map(number) if self.sums is not None and number % _MAP_EVERY == 0 else None
@@ -227,9 +234,17 @@ class _Run:
             left = f" of {self.num_rows:,}, {_duration((self.num_rows - rows) / rate)} left"
         self.watch(f"{rows:,} rows{left} ({rate:,.0f} a second)")
 
-    def _catalogue(self, table) -> HaloCatalogue | None:
-        if table is None:
-            return None
+    def _next(self, tables: Iterator) -> HaloCatalogue | None:
+        """The next chunk; an error's rows are the chunk's, so it says where that begins."""
+        try:
+            table = next(tables, None)
+            return None if table is None else self._catalogue(table)
+        except MassmapError as error:
+            if self.rows_read == 0:
+                raise
+            raise MassmapError(f"{error} (in the chunk that begins at row {self.rows_read})") from error
+
+    def _catalogue(self, table) -> HaloCatalogue:
         catalogue = read_catalogue(table, need_usable=False, **self.mapping)
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
             # Row numbers of the whole catalogue, not of the chunk.
@@ -237,18 +252,30 @@ class _Run:
         self.rows_read += len(catalogue)
         return catalogue
 
-    def _load_surface(self, chunks) -> PosteriorSurface:
+    def first_usable(self, chunks: Chunks) -> HaloCatalogue:
+        """The first chunk with a row that can be used; refused where there is none."""
+        self.rows_read = 0
+        tables = chunks.read(self.options.chunk_rows)
+        while (catalogue := self._next(tables)) is not None:
+            if catalogue.usable.any():
+                if self.sums is not None and catalogue.ra is None:
+                    raise MassmapError("the catalogue has no positions: a map needs ra and dec")
+                return catalogue
+        if self.rows_read == 0:
+            raise MassmapError(f"{chunks.path} has no rows: give a catalogue with at least one object")
+        raise MassmapError(f"no row of {chunks.path} can be used: check the columns and their units")
+
+    def load_surface(self, chunks: Chunks, first: HaloCatalogue | None) -> None:
         path = self.out / SURFACE
         if path.exists():
-            return PosteriorSurface.load(path)
-        first = next((c for c in map(self._catalogue, chunks.read(self.options.chunk_rows)) if c.usable.any()), None)
-        if first is None:
-            raise MassmapError(f"no row of {chunks.path} can be used: check the columns and their units")
+            self.surface = PosteriorSurface.load(path)
+            return
+        first = first or self.first_usable(chunks)
         sigma = first.sigma_ln_lum[first.usable]
         one = np.ptp(sigma) == 0
         margin = 1.0 if one else _SIGMA_MARGIN
         where = self._range(chunks, (sigma.min() / margin, sigma.max() * margin))
-        surface = PosteriorSurface.build(
+        self.surface = PosteriorSurface.build(
             self.prior,
             self.relation,
             where,
@@ -256,8 +283,7 @@ class _Run:
             selection=self.selection,
             watch=self.watch,
         )
-        surface.save(path)
-        return surface
+        self.surface.save(path)
 
     def _range(self, chunks: Chunks, sigma: tuple[float, float]) -> Range:
         """Where objects are: by the file's own statistics, or wherever the prior has room."""
@@ -273,8 +299,6 @@ class _Run:
         return Range(tuple(ln_lum), tuple(z), sigma)
 
     def _columns(self, catalogue: HaloCatalogue) -> tuple[dict, int]:
-        if self.sums is not None and catalogue.ra is None:
-            raise MassmapError("the catalogue has no positions: a map needs ra and dec")
         posterior = posterior_of_part(
             catalogue,
             self.prior,

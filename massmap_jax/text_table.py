@@ -7,8 +7,14 @@ from massmap_jax.columns import BLANKS
 from massmap_jax.errors import MassmapError
 
 
-def parse_text(data: bytes, label: str, names: Sequence[str] | None, text_columns: Collection[str]):
-    """Arrow table of a text catalogue, and notes on what was guessed.
+def parse_text(
+    data: bytes,
+    label: str,
+    names: Sequence[str] | None,
+    text_columns: Collection[str],
+    delimiter: str | None = None,
+):
+    """Arrow table of a text catalogue, notes on what was guessed, and the delimiter.
 
     Comma, tab, semicolon or "|" if the first line has one, else whitespace. Lines that begin with "#" are
     comments; the last of them with as many words as there are columns names the columns, where no header line
@@ -22,6 +28,8 @@ def parse_text(data: bytes, label: str, names: Sequence[str] | None, text_column
         What to call it in an error.
     names, text_columns
         As in `massmap_jax.readers.open_table`.
+    delimiter : str, optional
+        That of earlier rows, where `data` goes on from them: its first row is not a header then, whatever is in it.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -37,17 +45,21 @@ def parse_text(data: bytes, label: str, names: Sequence[str] | None, text_column
     first = data[: (data + b"\n").index(b"\n")].decode("utf-8", "replace")
     if not first:
         raise MassmapError(f"{label} holds no rows, only comments or blank lines")
-    delimiter = next((mark for mark in (",", "\t", ";", "|") if mark in first), " ")
+    goes_on = delimiter is not None
+    if not goes_on:
+        delimiter = next((mark for mark in (",", "\t", ";", "|") if mark in first), " ")
     if delimiter == " ":
         data = _single_spaces(data)
-    first_cells = _cells(first, delimiter)
-    columns, has_header, notes = _header(label, first_cells, comments, names)
+    if goes_on:
+        columns, has_header, notes = list(names), False, ()
+    else:
+        columns, has_header, notes = _header(label, _cells(first, delimiter), comments, names)
     notes += encoding_notes
 
     if has_header:
         data = data[len(data.split(b"\n", 1)[0]) + 1 :]
     if not data.strip():
-        return pa.table([pa.array([], pa.float64())] * len(columns), names=columns), notes
+        return pa.table([pa.array([], pa.float64())] * len(columns), names=columns), notes, delimiter
 
     ragged = []
     kept = {name: pa.string() for name in columns if name.lower() in text_columns}
@@ -75,7 +87,7 @@ def parse_text(data: bytes, label: str, names: Sequence[str] | None, text_column
     for position, name in enumerate(columns):
         if name in kept:
             table = table.set_column(position, name, _integers_if_same_text(table.column(position)))
-    return table, notes
+    return table, notes, delimiter
 
 
 def _split_comments(data: bytes) -> tuple[list[str], bytes]:
