@@ -125,7 +125,7 @@ def _run(record) -> str:
         ("selection", record["selection"]),
         ("method", record["method"]),
         ("seed", record["seed"]),
-        ("computed on", f"{record['device']}, {'float64' if record['float64'] else 'float32'}"),
+        ("computed on", _device(record["device"]) + (", float64" if record["float64"] else ", float32")),
         ("versions", ", ".join(f"{name} {version}" for name, version in record["versions"].items())),
     ]
     usual, given = _flat(asdict(JobOptions())), _flat(record["options"])
@@ -179,7 +179,7 @@ def _masses(record, result) -> str:
     shown = [name for name in ("id", "ra", "dec", "x", "y", "z") if name in columns]
     low, high = "log10_mass_q16", "log10_mass_q84"
     rows = [
-        (*(_cell(columns[name][row]) for name in shown), f"{log10_mass[row]:.3f} ± {columns['log10_mass_sd'][row]:.3f}")
+        (*(_cell(columns[name][row], name) for name in shown), f"{log10_mass[row]:.3f} ± {columns['log10_mass_sd'][row]:.3f}")
         + ((f"{columns[low][row]:.3f} to {columns[high][row]:.3f}",) if low in columns and high in columns else ())
         for row in top
     ]
@@ -266,10 +266,19 @@ def _figure(png: bytes, name: str, caption: str) -> str:
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>\n"
 
 
-def _cell(value) -> str:
+def _cell(value, name) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return f"{value:.5g}" if isinstance(value, (float, np.floating)) else str(value)
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    return f"{value:.5f}" if name in ("ra", "dec") else f"{value:.4g}"
+
+
+def _device(device: Mapping) -> str:
+    """'cpu', or '2 x gpu (NVIDIA H100)'."""
+    kind, platform, number = (device[name] for name in ("kind", "platform", "count"))
+    text = platform if kind == platform else f"{platform} ({kind})"
+    return text if number == 1 else f"{number} x {text}"
 
 
 def _flat(options: Mapping) -> dict:

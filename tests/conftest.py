@@ -21,6 +21,7 @@ SLOWEST = (
     "test_stream.py",
     "test_devices.py",
     "test_lsdb.py",
+    "test_stream_bad_input.py",
     "test_plot.py",
     "test_map_kinds.py",
     "test_lensing.py",

@@ -17,7 +17,7 @@ def record(**changes):
     known = {
         **{"program": "massmap-jax", "version": "0.1", "mass_definition": "200m", "mass_unit": "Msun without h"},
         **{"prior": "a table", "relation": "draws.csv", "relation_source": "draws.csv", "relation_from": "fixed_draws"},
-        **{"selection": "none", "method": "analytic", "seed": 3, "luminosity_unit": "unknown", "device": "cpu"},
+        **{"selection": "none", "method": "analytic", "seed": 3, "luminosity_unit": "unknown", "device": {"kind": "cpu", "platform": "cpu", "count": 1}},
         **{"float64": False, "versions": {"jax": "0.10"}, "rows": 3, "rows_with_mass": 2, "notes": [], "map": None, "convergence": None},
         **{"flags": {"LUM_MISSING": 1}, "fit": None, "median_sd_log10_mass": 0.1, "catalogue": "a.csv"},
         "options": asdict(JobOptions()),

@@ -26,7 +26,7 @@ def field_model(
     """The joint model of the relation and all masses; sites: the free parameters of the relation, and `e` (halo,).
 
     ln M = coordinates(e; the likelihood of ln M under the current relation) is reported as `ln_mass` (halo,), the
-    usable rows in order. The joint density is prior(relation) p1 p3 p4 at ln M, times `|d ln M / de|`: p1 the mass prior
+    usable rows in order. The joint density is prior(relation) p1 p3 p4 at ln M, times `|d ln M / de|`: p1 the prior
     and p3 p4 the likelihood of L_obs given M. alpha1 is sampled at the data (`relation_sites`).
 
     Parameters
