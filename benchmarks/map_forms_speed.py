@@ -11,6 +11,7 @@ results/map-forms-<device>.json.
 import argparse
 import json
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     field, relation = make_field(given.halos), relation_draws(100)
+    field = field._replace(prior=replace(field.prior, mass_definition="200m"))  # for the haloes' radii
     # A little smaller than the grid, whose plane is stretched: every object is on it.
     catalogue = on_the_sky(field, 0.98 * given.side / 60)
     grid = PixelGrid("tangent", (given.side, given.side), 1.0, (150.0, 2.0))

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -201,7 +202,7 @@ class HaloCatalogue:
             return np.full(len(self), NOISE_KINDS.index(self.noise_kind), dtype=np.int32)
         return self.noise_code.astype(np.int32)
 
-    @property
+    @cached_property
     def hashes(self) -> UInt32[np.ndarray, "halo 2"]:
         """(n, 2) uint32 from the ids (row numbers where ids repeat), to key each object's random numbers."""
         return id_hash(self.ids if self.key_number is None else self.key_number)

@@ -7,7 +7,7 @@ shares add up to one, and so does every kernel: no mass is lost.
 """
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ class HaloProfiles:
         return self.sigma.size
 
     def of(self, redshift: Float[np.ndarray, "halo"], hashes: np.ndarray):
-        """(places, ln M (place, draw)) -> shares (layer, place, draw) of these objects; float64, adding up to 1."""
+        """(places, ln M (place, draw)) -> shares (place, draw) of each layer in these objects, adding up to 1."""
         from massmap_jax.prior_hmf import angular_diameter_distance
 
         near = redshift <= 0
@@ -87,35 +87,50 @@ class HaloProfiles:
             at[0, : places.size] = (ln_radius - self._ln_radius[0]) / _STEP_RADIUS
             at[1, : places.size] = (ln_c - self._ln_c[0]) / _STEP_C
             # The point has the rest, so that rounding loses no mass.
-            found = np.asarray(_between(table[1:], *at), dtype=np.float64)[:, : places.size]
-            return np.concatenate([np.maximum(1 - found.sum(axis=0), 0.0)[None], found])
+            found = np.asarray(_between(table[1:], *at))[:, : places.size]
+            return [np.maximum(1 - found.sum(axis=0, dtype=np.float64), 0.0), *found]
 
         return shares
 
-    def convolved(self, layers: Float[np.ndarray, "draw layer ny nx"], inside: np.ndarray | None = None) -> np.ndarray:
-        """(draw, ny, nx): every layer convolved by its Gaussian, and added up.
-
-        As in `map_smoothing`, what would leave the map (or its footprint `inside`) is spread over the pixels in it.
-        """
+    def plan(self, shape: tuple[int, int], inside: np.ndarray | None = None) -> "Plan":
+        """What `convolved` needs for images of this shape, of which `inside` (None: all) is the footprint."""
         from scipy.fft import irfft2, next_fast_len, rfft2
 
+        size = tuple(next_fast_len(n + int(_REACH * self.sigma[-1]) + 1, real=True) for n in shape)
+        inside = np.ones(shape) if inside is None else inside.astype(float)
+        kernels = [_transform(sigma, size) for sigma in self.sigma[1:]]
+        mask = rfft2(inside, size)
+        reached = [np.where(inside > 0, irfft2(mask * k, size)[: shape[0], : shape[1]], 1.0) for k in kernels]
+        return Plan(size, inside, kernels, reached)
+
+    def convolved(self, layers: Float[np.ndarray, "draw layer ny nx"], plan: "Plan") -> np.ndarray:
+        """(draw, ny, nx): every layer convolved by its Gaussian, and added up.
+
+        As in `map_smoothing`, what would leave the map (or its footprint) is spread over the pixels in it.
+        """
+        from scipy.fft import irfft2, rfft2
+
         ny, nx = layers.shape[-2:]
-        size = tuple(next_fast_len(n + int(_REACH * self.sigma[-1]) + 1, real=True) for n in (ny, nx))
-        inside = np.ones((ny, nx)) if inside is None else inside.astype(float)
-        out, cores = np.zeros((layers.shape[0], ny, nx)), os.cpu_count() or 1
+        out, cores = layers[:, 0].copy(), os.cpu_count() or 1
         filled = [i for i in range(1, self.num_layers) if layers[:, i].any()]
-        kernels = {i: _transform(self.sigma[i], size) for i in filled}
-        reached = {
-            i: np.where(inside > 0, irfft2(rfft2(inside, size) * kernels[i], size)[:ny, :nx], 1.0) for i in filled
-        }
-        for start in range(0, layers.shape[0], _DRAWS):
-            part = layers[start : start + _DRAWS]
-            spectrum = 0
+        for start in range(0, layers.shape[0] if filled else 0, _DRAWS):
+            part, spectrum = layers[start : start + _DRAWS], 0
             for i in filled:
-                spectrum = spectrum + rfft2(part[:, i] / reached[i], size, workers=cores) * kernels[i]
-            spread = irfft2(spectrum, size, workers=cores)[:, :ny, :nx] if filled else 0.0
-            out[start : start + _DRAWS] = part[:, 0] + np.maximum(spread, 0.0) * inside
+                given = rfft2(part[:, i] / plan.reached[i - 1], plan.size, workers=cores)
+                spectrum = spectrum + given * plan.kernels[i - 1]
+            spread = irfft2(spectrum, plan.size, workers=cores)[:, :ny, :nx]
+            out[start : start + _DRAWS] += np.maximum(spread, 0.0) * plan.inside
         return out
+
+
+class Plan(NamedTuple):
+    """Of convolutions: size of the padded images, the footprint, and for each layer but the first the transform of its
+    Gaussian, and the share of it that falls inside from each pixel."""
+
+    size: tuple[int, int]
+    inside: np.ndarray
+    kernels: list[np.ndarray]
+    reached: list[np.ndarray]
 
 
 @jax.jit

@@ -91,6 +91,10 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "may not update them"
         )
     check_definitions(prior, relation)
+    if options.make_map and (options.halo_profile or options.source_redshift):
+        from massmap_jax.concentration import overdensity
+
+        overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,

@@ -17,7 +17,7 @@ from massmap_jax import devices
 from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.choices import check_fwhm, check_halo_profile, check_map_unit, check_redshift_edges
-from massmap_jax.concentration import SCATTER_LN, concentration_key
+from massmap_jax.concentration import SCATTER_LN, concentration_key, overdensity
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
 from massmap_jax.halo_profiles import HaloProfiles, largest_radius
@@ -175,6 +175,7 @@ def mass_map(
         check_fwhm(fwhm_arcmin)
     if halo_profile is not None:
         check_halo_profile(halo_profile, on_a_plane=isinstance(grid, PixelGrid))
+        overdensity(prior.mass_definition, cosmology, np.zeros(1))  # refuses a mass without a radius
     _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin, halo_profile))
     chosen = chosen_draws(
         key,
@@ -326,7 +327,7 @@ class MapSums:
         self.num_cells = cells * (1 if layers is None else layers.num_layers)
         self.place = np.full(self.num_cells, -1)
         self.pixels = np.zeros(0, dtype=int)
-        self.sums = np.zeros((0, draws.num_draws))
+        self.sums = self._room = np.zeros((0, draws.num_draws))
         self.mean, self.nobj = np.zeros(self.num_cells), np.zeros(cells)
         self.total, self.total_mean = np.zeros((slices, draws.num_draws)), np.zeros(slices)
         self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
@@ -387,12 +388,13 @@ class MapSums:
         from scipy.sparse import csr_array
 
         total = mass.sum(axis=1)
-        for layer, share in enumerate(shares):
-            touched = np.flatnonzero(share.any(axis=1))
+        touching = [np.flatnonzero(share.any(axis=1)) for share in shares]
+        keys = [layer * self.form.num_cells + cell[touched] for layer, touched in enumerate(touching)]
+        self._make_room(np.unique(np.concatenate(keys)))
+        for share, touched, key in zip(shares, touching, keys, strict=True):
             if touched.size == 0:
                 continue
-            part, key = mass[touched] * share[touched], layer * self.form.num_cells + cell[touched]
-            self._make_room(np.unique(key))
+            part = mass[touched] * share[touched]
             place, column = np.unique(self.place[key], return_inverse=True)
             self.sums[place] += csr_array((weight[touched], (column, np.arange(touched.size)))) @ part
             mean = mean_mass[touched] * part.sum(axis=1) / total[touched]
@@ -463,6 +465,7 @@ class MapSums:
         if form.unit != MASS:
             area = self.grid.pixel_areas_arcmin2(np.arange(self.grid.num_pixels)).reshape(self.grid.shape)
         inside = None if form.footprint is None else form.footprint.reshape(self.grid.shape)
+        plan = self.layers.plan(self.grid.shape, inside)
         out = np.empty((values.shape[0], form.num_cells))
         # Draws whose layers take as much memory as one image of each of all draws would.
         block = max(1, values.shape[0] // (2 * self.layers.num_layers))
@@ -472,7 +475,7 @@ class MapSums:
             filled[:, self.pixels] = part
             filled = filled.reshape(part.shape[0], self.layers.num_layers, form.num_slices, *self.grid.shape)
             for i in range(form.num_slices):
-                image = self.layers.convolved(filled[:, :, i] * area, inside) / area
+                image = self.layers.convolved(filled[:, :, i] * area, plan) / area
                 here = slice(i * self.grid.num_pixels, (i + 1) * self.grid.num_pixels)
                 out[start : start + block, here] = image.reshape(part.shape[0], -1)
         return out
@@ -485,6 +488,7 @@ class MapSums:
     def restore(self, state: dict[str, np.ndarray]) -> None:
         for name in _STATE:
             setattr(self, name, state[name])
+        self._room = self.sums
         self.n_outside, self.n_flagged, self.n_masked, self.n_beyond = (int(n) for n in state["counts"])
         self.place = np.full(self.num_cells, -1)
         self.place[self.pixels] = np.arange(self.pixels.size)
@@ -500,8 +504,12 @@ class MapSums:
         new = pixels[self.place[pixels] < 0]
         if new.size:
             self.place[new] = self.pixels.size + np.arange(new.size)
-            self.pixels = np.concatenate([self.pixels, new])
-            self.sums = np.concatenate([self.sums, np.zeros((new.size, self.draws.num_draws))])
+            held, self.pixels = self.pixels.size, np.concatenate([self.pixels, new])
+            if self.pixels.size > self._room.shape[0]:
+                # Twice as much as is needed, so that a map that grows bit by bit is copied a few times only.
+                self._room = np.zeros((2 * self.pixels.size, self.draws.num_draws))
+                self._room[:held] = self.sums
+            self.sums = self._room[: self.pixels.size]
 
 
 _STATE = ("pixels", "sums", "mean", "nobj", "total", "total_mean")

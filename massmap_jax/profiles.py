@@ -69,7 +69,7 @@ def cut_nfw_enclosed(x: Float[np.ndarray, "..."], c: Float[np.ndarray, "..."]) -
     """
     x, c = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(c, dtype=float))
     x = np.minimum(x, c)
-    node, weight = np.polynomial.legendre.leggauss(64)
+    node, weight = _LEGENDRE
     end = np.arccosh(np.maximum(c / x, 1.0))
     t = (node + 1) / 2 * end[..., None]
     outside = (x[..., None] * np.sinh(t) / (1 + x[..., None] * np.cosh(t))) ** 2 @ weight * end / 2
@@ -118,6 +118,9 @@ def _polynomial(x, coefficients):
     for c in coefficients[-2::-1]:
         value = value * x + c
     return value
+
+
+_LEGENDRE = np.polynomial.legendre.leggauss(64)
 
 
 def _enclosed_coefficients() -> list[tuple[float, float]]:

@@ -179,7 +179,8 @@ def _masses(record, result) -> str:
     shown = [name for name in ("id", "ra", "dec", "x", "y", "z") if name in columns]
     low, high = "log10_mass_q16", "log10_mass_q84"
     rows = [
-        (*(_cell(columns[name][row], name) for name in shown), f"{log10_mass[row]:.3f} ± {columns['log10_mass_sd'][row]:.3f}")
+        tuple(_cell(columns[name][row], name) for name in shown)
+        + (f"{log10_mass[row]:.3f} ± {columns['log10_mass_sd'][row]:.3f}",)
         + ((f"{columns[low][row]:.3f} to {columns[high][row]:.3f}",) if low in columns and high in columns else ())
         for row in top
     ]
