@@ -49,7 +49,7 @@ bench: $(STAMP)
 notebooks: $(STAMP)
 	$(BIN)/python scripts/execute_notebooks.py
 
-# Needs the extra `docs`. Warnings are errors: a reference to what is not there, a name without a page.
+# Needs the extra `docs`. Warnings of Sphinx are errors.
 docs: $(STAMP)
 	$(BIN)/python -m typer massmap_jax.cli utils docs --name massmap-jax --output docs/api/command_line.md
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

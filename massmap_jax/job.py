@@ -11,10 +11,11 @@ from massmap_jax.catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks import PriorCheck, prior_check
 from massmap_jax.clock import Clock
 from massmap_jax.errors import MassmapError
+from massmap_jax.flags import UNUSABLE
 from massmap_jax.maps import MassMap, mass_map
 from massmap_jax.options import JobOptions, check_definitions, check_options, load_prior, load_relation, selection_of
 from massmap_jax.pixels import PixelGrid
-from massmap_jax.posterior import MassPosterior, mass_posterior
+from massmap_jax.posterior import MassPosterior, flag_outside_prior, mass_posterior
 from massmap_jax.prior import MassPrior
 from massmap_jax.relation import MassLuminosityRelation
 
@@ -95,6 +96,9 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         from massmap_jax.concentration import overdensity
 
         overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    if options.make_map and catalogue.ra is not None and usable.any():
+        _grid(catalogue, usable, options)  # pixels that the machine cannot hold are refused before the masses are made
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,

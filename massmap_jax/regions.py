@@ -119,10 +119,11 @@ def region_mass(mass_map: MassMap, region) -> RegionMass:
     )
 
 
-def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "ny nx"]:
+def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "..."]:
     """P(mass of the pixel > threshold), the share of the map draws above it; NaN outside the footprint.
 
-    The threshold is in the map's unit: Msun, or of a surface density.
+    An image, or a cube of a map with slices. The threshold is in the map's unit: Msun, or of a surface density.
+    `MassmapError` for a map without draws, or a threshold that is not finite and at least 0.
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise MassmapError(f"the threshold is {threshold:g} {mass_map.unit}: give a finite mass of at least 0")
@@ -137,14 +138,17 @@ def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "ny nx"
     )
 
 
-def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "ny nx"]:
-    """Mean over sd of each pixel; NaN where it is empty."""
+def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "..."]:
+    """Mean over sd of each pixel of `mass_map`; NaN where it is empty."""
     sd = np.where(mass_map.sd > 0, mass_map.sd, np.nan)
     return mass_map.mean / sd
 
 
 def covariance(mass_map: MassMap, pixels: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n n"]:
-    """Covariance of the masses of chosen pixels, Msun^2; `pixels` are (row, column) pairs."""
+    """Covariance of chosen pixels of `mass_map`, in its unit squared; `pixels` are (row, column) pairs.
+
+    `MassmapError` for a map without draws or with slices, and for pixels outside it.
+    """
     _check_one_slice(mass_map)
     pixels = np.asarray(pixels)
     ny, nx = mass_map.grid.shape

@@ -40,7 +40,7 @@ SLOWEST = (
 
 
 # Compiling is most of the suite's work, and XLA's older CPU kernels, optimised less, compile in half of the time. The
-# tests run on them; the programs that tests start run as users' do. XLA_FLAGS in the environment, even empty, replaces
+# tests run on them; test_job.py's programs run as users' do. XLA_FLAGS in the environment, even empty, replaces
 # this.
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
 
@@ -66,7 +66,8 @@ def pytest_configure(config):
     elif "XLA_FLAGS" not in os.environ:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version of XLA without the option
             jax.jit(lambda: 0.0, compiler_options=QUICK)()
-            os.environ["XLA_FLAGS"] = os.environ["MASSMAP_TEST_XLA"] = _as_flags(QUICK)  # the latter for on_devices.py
+            # The second for programs of which a test wants the words and the files, not the speed.
+            os.environ["XLA_FLAGS"] = os.environ["MASSMAP_TEST_XLA"] = _as_flags(QUICK)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

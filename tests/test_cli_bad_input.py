@@ -64,6 +64,7 @@ def execute(folder, args, cache, *, file_limit=None) -> Outcome:
         "TMPDIR": str(scratch),
         "MPLCONFIGDIR": str(cache),
         "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", ""),
         "COLUMNS": "60",  # a message must not be wrapped where nobody reads it on a terminal
     }
 

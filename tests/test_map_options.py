@@ -27,6 +27,7 @@ PROGRAM = Path(sys.executable).with_name("massmap-jax")
 
 def execute(folder, *args):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLCONFIGDIR": str(folder / "matplotlib")}
+    environment["XLA_FLAGS"] = os.environ.get("MASSMAP_TEST_XLA", "")
     return subprocess.run(
         [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )

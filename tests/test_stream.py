@@ -30,6 +30,7 @@ ROWS, CHUNK = 5000, 800
 # Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
 KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "3"))
 ROWS_KILLED = 12_000 * (KILLS + 1)  # so many that none of the runs ends before its kill
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
 COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
 
@@ -244,7 +245,8 @@ def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatc
 
 
 def run(folder, *args, chunk=CHUNK, **more):
-    return subprocess.run(command(*args, chunk=chunk), cwd=folder, capture_output=True, text=True, timeout=300, **more)
+    given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 300, "env": ENVIRONMENT} | more
+    return subprocess.run(command(*args, chunk=chunk), **given)
 
 
 def command(source, out="out", *args, chunk=CHUNK):
@@ -332,6 +334,7 @@ def test_killed_at_random_moments(tmp_path):
         running = subprocess.Popen(
             command("o.parquet", "out", *resume, chunk=400),
             cwd=tmp_path,
+            env=ENVIRONMENT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -360,7 +363,7 @@ def test_a_full_disk_stops_it_and_a_resume_finishes(folder):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
 
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**ENVIRONMENT, "PYTHONDONTWRITEBYTECODE": "1"}
     assert run(folder, "o.parquet", "whole").returncode == 0
     environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
     ran = run(folder, "o.parquet", preexec_fn=limit, env=environment)

@@ -16,7 +16,7 @@ def cut_nfw(x, c):
     return np.where(inside, value, 0.0)
 
 
-def one_halo(shape, row, column, r_s, c, points=24):
+def one_halo(shape, row, column, r_s, c, points=12):
     """(ny, nx) shares of a halo's mass, its centre that of a pixel; each pixel by points x points values. r_s : pixels."""
     offset = (np.arange(points) + 0.5) / points - 0.5
     dy = (np.arange(shape[0])[:, None] - row + offset).ravel()
