@@ -38,7 +38,7 @@ class PriorCheck(eqx.Module):
     mean_pit, mean_pit_bins : 0.5 if right; above, observed luminosities lie higher than predicted.
     largest_difference : of the ECDF of all PITs from the diagonal, signed; at PIT = `largest_at`.
     impossible : rows that the selection says cannot be in the catalogue.
-    draws_used : relation draws averaged over.
+    draws_used : relation draws averaged over. level : of the test. selection_given : whether there was one.
     """
 
     pit: np.ndarray
@@ -176,7 +176,8 @@ class CalibrationCheck(eqx.Module):
     coverage : (1 + bin, 2) fraction of objects within the central 68 and 95 % intervals. coverage_error : (1 + bin,
         2) one binomial standard deviation of it, if the intervals are right.
     redshift_range, lum_range : (1 + bin, 2) of the objects; L_obs in the catalogue's unit.
-    p_value : the smallest of `p_values`, times their number (Bonferroni).
+    p_value : the smallest of `p_values`, times their number (Bonferroni). level : of the test.
+    lum_unit : of the luminosities.
     shared_relation : the relation has several draws, so that all objects share its error and p values do not hold.
     """
 
@@ -263,6 +264,8 @@ def calibration_check(posterior, truth_ln_mass=None, *, bins: int = 3, level: fl
     truth_ln_mass : (halo,) ln of the true mass [ln Msun], NaN where unknown; None: the catalogue's own.
     bins : bins x bins of (z, L_obs), equally full; fewer where they would hold less than 50 objects.
     level : false-alarm probability of the whole check.
+
+    `MassmapError` without true masses, for another shape of them, or fewer than 1 bin.
     """
     _check_level(level)
     if not (isinstance(bins, int | np.integer) and bins >= 1):

@@ -23,10 +23,11 @@ _LN_MASS_NODES, _Z_NODES = np.log(np.geomspace(1e9, 1e16, 57)), np.linspace(0.0,
 def mean_ln_concentration(
     ln_mass: Float[np.ndarray, "..."], z: Float[np.ndarray, "..."], mass_definition: str, cosmology: Any = "Planck18"
 ) -> Float[np.ndarray, "..."]:
-    """Mean ln c of Duffy et al. 2008 at ln M [ln Msun, no h], c and M in one mass definition; arrays broadcast.
+    """Mean ln c of Duffy et al. 2008 at ln_mass [ln Msun, no h] and z, c and M of one mass_definition; they broadcast.
 
     Definitions other than 200c, 200m and vir are converted with Colossus for NFW haloes. Masses and redshifts beyond
-    the simulations' (DUFFY08) are extrapolated.
+    the simulations' (DUFFY08) are extrapolated. cosmology : a name or text as in `prior_hmf`, or a flat astropy
+    LambdaCDM.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def _scores(key, hashes, num_draws):
 
 
 def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Mean density inside the halo's radius [Msun Mpc^-3, proper] at each redshift.
+    """Mean density inside the radius of a mass_definition [Msun Mpc^-3, proper] at each redshift z; cosmology as above.
 
     "vir" is Bryan & Norman 1998 (ApJ 495, 80, eq. 6) for a flat universe.
 

@@ -42,6 +42,7 @@ class ConvergenceMap(eqx.Module):
 
     Attributes
     ----------
+    grid : the pixels. num_draws : map draws.
     mean, sd, q16, q50, q84 : of kappa over the map draws. draws : (map draw, ny, nx) where asked for, else None.
     gamma1_mean, gamma1_sd, gamma2_mean, gamma2_sd : of the shear where asked for, else None; gamma1 > 0 stretches along
         the image's x, gamma2 > 0 along the diagonal of x and y. (On a tangent plane x grows to the west: measured from

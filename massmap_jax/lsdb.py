@@ -186,11 +186,15 @@ def mass_posterior(
     method : "surface" (masses interpolated, to 1 % of the posterior sd) or "analytic" (each object integrated).
     surface : for method "surface"; None: one is made now, in this process, over the range of the catalogue, for which
         its columns are read once (`posterior_surface`).
-    others : as in `MassColumns`.
+    columns : `read_catalogue`'s keywords, for the names of the catalogue's columns.
+    prior, relation, relation_from, selection : as in `massmap_jax.mass_posterior`.
+    keep : mass columns to make. prefix : of their names. float32 : make them single.
+    watch : is told what is being done.
 
     Raises
     ------
-    MassmapError : as in `MassColumns`; with method "surface", no usable row in the whole catalogue.
+    MassmapError : columns that are not there, a relation and a prior of different mass definitions; with method
+        "surface", no usable row in the whole catalogue.
     """
     partitions = Partitions(catalogue)
     common = {"columns": columns, "relation_from": relation_from, "selection": selection}
@@ -220,7 +224,11 @@ def posterior_surface(
     selection=None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> PosteriorSurface:
-    """The table that method "surface" reads, over the range of a catalogue: one pass over its partitions."""
+    """The table that method "surface" reads, over the range of a catalogue: one pass over its partitions.
+
+    catalogue, columns, prior, relation, relation_from, selection, watch : as in `mass_posterior`. `MassmapError` where
+    no row can be used, and as `PosteriorSurface.build`.
+    """
     partitions = Partitions(catalogue)
     relation_from = check_relation_from(relation, relation_from)
     check_definitions(prior, relation)
@@ -261,10 +269,10 @@ def write(
     Parameters
     ----------
     out : folder, new unless `resume`.
+    prior, relation, columns, relation_from, method, selection, surface, keep, float32, watch : as in `mass_posterior`.
     carry : columns of the catalogue to write beside the masses, such as an id; a named index is written in any case.
     fingerprint : words for the input, to compare on resuming; None: of dask's graph and of the size and date of the
         files that it reads (`Partitions.fingerprint`).
-    others : as in `mass_posterior`.
 
     Raises
     ------
@@ -404,7 +412,8 @@ def mass_map(
     surface : for the mean map, a `PosteriorSurface` of the same prior, relation, relation_from and selection
         (`posterior_surface`); None: each object is integrated.
     draws : "table", which each worker makes once, or "exact".
-    others : as in `massmap_jax.mass_map`. For a small field, cut the catalogue first (LSDB's `cone_search`).
+    grid, relation_from, num_draws, keep_draws, selection : as in `massmap_jax.mass_map`. For a small field, cut the
+        catalogue first (LSDB's `cone_search`).
 
     Raises
     ------
@@ -533,9 +542,12 @@ def fit_relation(
     """`massmap_jax.fit_relation` to a catalogue in partitions: three to five passes over it, then nothing but points.
 
     Each pass reads four columns and ends in a few thousand weighted points (`compress`), whose weights add up. The
-    sampling is done in this process. Arguments, result and errors are those of `massmap_jax.fit_relation`; `columns` as
-    in `mass_posterior`. The selection is None, `FluxLimit` or `TabulatedSelection`. Where the catalogue fits in the
-    workers' memory, `catalogue.persist()` (dask) spares reading it again.
+    sampling is done in this process. Result, errors and prior, relation_prior, method, key, num_draws, num_chains,
+    num_warmup and watch are those of `massmap_jax.fit_relation`; `columns` as in `mass_posterior`. The selection
+    is None, `FluxLimit` or `TabulatedSelection`. Where the catalogue fits in the workers' memory, `catalogue.persist()`
+    (dask) spares reading it again.
+
+    `MassmapError` also for another selection.
     """
     from massmap_jax.relation_fit import check_fit, fit_to
 

@@ -35,6 +35,8 @@ def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
     Parameters
     ----------
     maps : by kind, as `map_kinds.map_kinds` gives them; on a plane grid, of one slice.
+
+    `MassmapError` for other kinds, pixels, or maps with slices.
     """
     if not maps or set(maps) - set(KINDS):
         raise MassmapError(f"maps are of the kinds {', '.join(maps) or 'none'}: give some of {', '.join(KINDS)}")

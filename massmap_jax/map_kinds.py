@@ -138,7 +138,7 @@ class MapContrast(eqx.Module):
     Attributes
     ----------
     difference : (ny, nx) of the means, in `unit`. ratio : of the means, NaN where `other` is 0.
-    error : (ny, nx) what the difference is measured by, in `unit`; `error_of` says whose.
+    error : (ny, nx) what the difference is measured by, in `unit`; `error_of` says whose. mass_definition : of both.
     total_difference, total_error : of the total masses, Msun. total_ratio : of the total masses.
     """
 

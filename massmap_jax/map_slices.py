@@ -15,6 +15,8 @@ def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
     """Slice `number`, from 0, of a `mass_map` with redshift slices; `redshift_edges` are then its own two.
 
     `n_beyond` then counts the objects in the other slices too.
+
+    `MassmapError` where there is no such slice.
     """
     edges = _edges(mass_map)
     if not 0 <= number < len(edges) - 1:
@@ -34,7 +36,10 @@ def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
 
 
 def sum_of_slices(mass_map: "MassMap") -> "MassMap":
-    """All slices of `mass_map` together, draw by draw; it needs the draws, since errors of slices are common."""
+    """All slices of `mass_map` together, draw by draw; it needs the draws, since errors of slices are common.
+
+    `MassmapError` for a map without draws.
+    """
     edges = _edges(mass_map)
     if mass_map.draws is None:
         raise MassmapError("this map holds no draws, and slices are added draw by draw: make it with keep_draws=True")

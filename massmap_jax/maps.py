@@ -61,6 +61,7 @@ class MassMap(eqx.Module):
     nobj : objects in each pixel.
     total_draws : (map draw,) mass of the whole map, Msun whatever the unit.
     draws : (map draw, ny, nx) where asked for, else None.
+    num_draws, relation_from : of the draws. mass_definition : of the masses.
     n_mapped, n_outside, n_flagged : objects on the map; outside the grid (or without a position); without a mass.
     ess : effective number of relation draws behind the map.
     total_mass : sum of E[M_k] over the objects on the map, Msun whatever the unit.

@@ -190,8 +190,8 @@ def _short(name, longest: int = 20) -> str:
 def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "Axes | None" = None) -> "Axes":
     """The field: a point for each object, its radius proportional to M^(1/3) at the posterior mean of ln M.
 
-    The radius so follows the halo's own; the colour is the redshift. Objects without a mass are grey crosses,
-    objects without a position are not shown.
+    The radius so follows the halo's own; the colour is the redshift. Objects without a mass are grey crosses, objects
+    without a position are not shown. catalogue : of positions and redshifts. ax : to draw into; None: a new figure's.
     """
     x, y, aspect, draw_axes = sky_frame(catalogue)
     width, height = _map_size(aspect)
@@ -267,6 +267,8 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
     mass_map : MassMap, of one slice; a HEALPix map is shown on a tangent plane
     ax : Axes, optional
     quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (in the map's unit) or "nobj" (objects per pixel)
+
+    `MassmapError` for another quantity.
     """
     if quantity not in _MAP_LABELS:
         raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
@@ -307,7 +309,7 @@ _MAP_LABELS = {
 
 @styled
 def map_panels(mass_map: "MassMap") -> "Figure":
-    """Six maps: mean, 16 % and 84 % quantile on one grey scale; standard deviation, relative error, counts."""
+    """Six panels of a mass_map: mean, 16 % and 84 % quantile on one grey scale; sd, relative error, counts."""
     title, mass_map = map_title(mass_map), _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
@@ -349,7 +351,7 @@ def map_panels(mass_map: "MassMap") -> "Figure":
 
 @styled
 def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
-    """Mean and standard deviation of the convergence; the scale of the mean is linear below a hundredth of its peak."""
+    """Mean and sd of the convergence of `kappa`; the scale of the mean is linear below a hundredth of its peak."""
     from matplotlib.colors import Normalize, SymLogNorm
 
     ny, nx = kappa.grid.shape
@@ -386,7 +388,7 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
 
 @styled
 def slice_panels(mass_map: "MassMap") -> "Figure":
-    """The mean of each redshift slice, all on one grey scale; of more than 12 slices the first 12.
+    """The mean of each slice of a mass_map, all on one grey scale; of more than 12 slices the first 12.
 
     Raises
     ------
@@ -546,7 +548,7 @@ def standard_figures(
     catalogue: "HaloCatalogue | None" = None,
     convergence: "ConvergenceMap | None" = None,
 ) -> "dict[str, Figure]":
-    """The figures that the data allow, by name.
+    """The figures of a posterior (and its maps) that the data allow, by name; catalogue : None: the posterior's.
 
     Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`, or
     `map_slices` of a cube (none of a HEALPix map too wide for a plane); with a map of it `convergence`; with true
@@ -572,7 +574,7 @@ def standard_figures(
 
 @styled
 def save_all(figures: "dict[str, Figure]", directory, dpi: int = 150, formats=("png",)) -> list[Path]:
-    """Write each figure as NAME.FORMAT into an existing or new directory; the paths, in order.
+    """Write figures {NAME: figure} as NAME.FORMAT into an existing or new directory; the paths, in order.
 
     formats : of matplotlib, such as "png", and "pdf" with lines and text as such and scattered points at `dpi`.
     """

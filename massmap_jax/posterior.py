@@ -40,6 +40,8 @@ class MassPosterior(eqx.Module):
     information_bits : (halo,) Kullback-Leibler divergence of the posterior from the prior at the object's redshift.
     ess : (halo,) effective number of relation draws; with a sampled method, of luminosity samples at the mean mass.
     pareto_k : (halo,) of those luminosity weights; NaN for methods without weights.
+    catalogue, prior, relation, selection, extra, relation_from, method, num_lum_draws, chunk_size, key : what it was
+        made with.
     surface : the table that method "surface" read, else None. num_beside_surface : rows outside its range, which were
         integrated one by one.
     """
@@ -96,7 +98,10 @@ class MassPosterior(eqx.Module):
         return self._evaluate("quantile", (levels, 1 - levels), levels.size, per_row=False)
 
     def cdf(self, ln_mass) -> np.ndarray:
-        """(halo,) CDF of each row at its own ln_mass; at the true mass this is the PIT."""
+        """(halo,) CDF of each row at its own ln_mass; at the true mass this is the PIT.
+
+        `MassmapError` for another shape.
+        """
         ln_mass = np.asarray(ln_mass, dtype=np.float64)
         if ln_mass.shape != (len(self),):
             raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and has shape {ln_mass.shape}")
@@ -147,6 +152,8 @@ class MassPosterior(eqx.Module):
         """Columns for a table, one row per catalogue row; masses as log10(M / Msun), M without h.
 
         columns : names of those that are wanted; None: all.
+
+        `MassmapError` for names that are no columns.
         """
         cat, ln10 = self.catalogue, np.log(10.0)
         table = {"id": self.ids}
@@ -191,7 +198,10 @@ class MassPosterior(eqx.Module):
         return qp.Ensemble(qp.quant, data={"quants": levels, "locs": quantiles})
 
     def check(self) -> None:
-        """Raise where any row has no posterior or loses more than 1 % of it beyond the prior's table."""
+        """Raise where any row has no posterior or loses more than 1 % of it beyond the prior's table.
+
+        `MassmapError` says how many, and the first.
+        """
         bad = self.flag != 0
         if bad.any():
             lines = "; ".join(summary_lines(self.flag))

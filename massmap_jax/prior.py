@@ -69,6 +69,7 @@ class MassPrior(eqx.Module):
         (the ends are physical and are not flagged).
     snap : None, or "upper": take the next redshift node up, as the 2017 code did. For comparison only.
     mass_definition : "200m", "500c", "vir", "fof", ... It travels into every output; nothing converts it.
+    description : where the table is from, for outputs. uniform : whether the masses are in equal steps of ln M.
     """
 
     redshift_nodes: Float[Array, "j"]
@@ -117,6 +118,8 @@ class MassPrior(eqx.Module):
 
         Zero densities at the massive end (dn/dM underflows there) continue the last slope; anywhere else they are
         an error, as are negative and non-finite ones.
+
+        `MassmapError` says which argument is not known, has another shape, or a unit that is not Msun.
         """
         if per not in ("mass", "ln_mass", "log10_mass"):
             raise MassmapError(f"prior density per {per!r} is not known: give per='mass', 'ln_mass' or 'log10_mass'")
@@ -207,7 +210,10 @@ class MassPrior(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "MassPrior":
-        """Read what `save` wrote to `path`, or keys redshift, mass [Msun], and density or ln_density per ln M."""
+        """Read what `save` wrote to `path`, or keys redshift, mass [Msun], and density or ln_density per ln M.
+
+        `MassmapError` where there is no such file, or it has other keys.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
                 table = {name: file[name] for name in file.files}

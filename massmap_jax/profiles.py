@@ -77,7 +77,7 @@ def cut_nfw_enclosed(x: Float[np.ndarray, "..."], c: Float[np.ndarray, "..."]) -
 
 
 def bmo_total_mass(tau: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Mass of a whole BMO1 halo over 4 pi rho_s r_s^3 (BMO eq. A.4)."""
+    """Mass of a whole BMO1 halo, truncated at tau scale radii, over 4 pi rho_s r_s^3 (BMO eq. A.4)."""
     return tau**2 / (tau**2 + 1) ** 2 * ((tau**2 - 1) * jnp.log(tau) + tau * jnp.pi - (tau**2 + 1))
 
 

@@ -49,7 +49,7 @@ class QuantileTable(eqx.Module):
 
     @classmethod
     def build(cls, prior: MassPrior, redshift: tuple[float, float], width: tuple[float, float]) -> "QuantileTable":
-        """Table for objects in a range of redshifts and of widths w [ln M], at any x up to 7 w beyond the masses."""
+        """Table of a prior for ranges (least, greatest) of redshift and width w [ln M], x to 7 w beyond the masses."""
         from scipy.interpolate import CubicSpline  # slow to import
 
         ends = np.array([prior.ln_mass_min, prior.ln_mass_max])
@@ -84,7 +84,7 @@ class QuantileTable(eqx.Module):
         return cls(values.reshape(*shape, _SCORES), z, ends, first_w, first_s)
 
     def holds(self, prior: MassPrior, redshift: tuple[float, float], width: tuple[float, float]) -> bool:
-        """Whether objects in this range are inside."""
+        """Whether objects in these ranges of redshift and width are inside, under this prior."""
         nodes = redshift_nodes(prior, redshift)
         low, high = np.log(np.asarray(width, dtype=np.float64)) / LN_W_STEP
         inside = self.first_w <= low and high <= self.first_w + self.values.shape[0] - 1

@@ -22,7 +22,7 @@ _ROWS = 64
 
 
 class Circle(NamedTuple):
-    """A centre in degrees and a radius in arcmin; on a flat grid all in arcmin."""
+    """A centre (ra, dec) in degrees and radius_arcmin; on a flat grid all in arcmin."""
 
     ra: float
     dec: float
@@ -30,7 +30,7 @@ class Circle(NamedTuple):
 
 
 class Polygon(NamedTuple):
-    """Corners (ra, dec) in degrees, in order, (corner, 2); sides are great circles. On a flat grid: arcmin, lines."""
+    """`corners` (ra, dec) in degrees, in order, (corner, 2); sides are great circles. On a flat grid: arcmin, lines."""
 
     corners: ArrayLike
 
@@ -43,6 +43,7 @@ class RegionMass(eqx.Module):
     mean : sum of the map's mean over the region (no Monte Carlo noise).
     draws : (map draw,) the sum under each map draw. sd, quantile : of these.
     nobj : objects in it. num_pixels : pixels whose centre lies in it.
+    mass_definition : of the masses.
     cut : whether the region reaches beyond the map, so that part of it was not counted.
     """
 
@@ -69,7 +70,7 @@ class RegionMass(eqx.Module):
 
 
 def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
-    """Pixels whose centre lies in the region: a `Circle`, a `Polygon`, or a mask (ny, nx) of its own.
+    """Pixels of a grid whose centre lies in the region: a `Circle`, a `Polygon`, or a mask (ny, nx) of its own.
 
     Raises
     ------
@@ -100,6 +101,8 @@ def region_mass(mass_map: MassMap, region) -> RegionMass:
 
     Pixels outside the map's footprint are left out, and `cut` says so. The map has to be one of mass, not of surface
     density, and of one slice (`map_slices`).
+
+    `MassmapError` for another unit than Msun.
     """
     if mass_map.unit != MASS:
         raise MassmapError(f"this map is in {mass_map.unit}, and a region adds up masses: make one with unit='Msun'")
@@ -120,7 +123,7 @@ def region_mass(mass_map: MassMap, region) -> RegionMass:
 
 
 def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "..."]:
-    """P(mass of the pixel > threshold), the share of the map draws above it; NaN outside the footprint.
+    """P(mass of a pixel of `mass_map` > threshold), the share of the map draws above it; NaN outside the footprint.
 
     An image, or a cube of a map with slices. The threshold is in the map's unit: Msun, or of a surface density.
     `MassmapError` for a map without draws, or a threshold that is not finite and at least 0.

@@ -37,6 +37,7 @@ class MassLuminosityRelation(eqx.Module):
     alpha1 : ln L at M = alpha3, z = 0. alpha2 : slope d ln L / d ln M (not 0). alpha3 : pivot mass [Msun].
     alpha4 : exponent of the evolution. scatter : S, standard deviation of ln L at fixed mass (>= 0).
     log_weight : ln weight of each draw; all arrays are scalars or (draw,).
+    lum_unit, mass_definition, source : labels: of the luminosity, of the masses, and where the relation is from.
     evolution : "power" for (1+z)^alpha4, "E" for E(z)^alpha4 with E(z) = sqrt(omega_m (1+z)^3 + 1 - omega_m).
 
     Errors: `MassmapError` from the constructors `create`, `from_draws`, `preset`, `identity` on S < 0, alpha2 = 0,
@@ -101,7 +102,10 @@ class MassLuminosityRelation(eqx.Module):
 
     @classmethod
     def preset_draws(cls, name: str, key: Array, num_draws: int) -> "MassLuminosityRelation":
-        """`num_draws` equally weighted draws, by `key`, from the independent normals of the preset `name`."""
+        """`num_draws` equally weighted draws, by `key`, from the independent normals of the preset `name`.
+
+        `MassmapError` where there is no such preset, or fewer than 1 draw is asked for.
+        """
         if num_draws < 1:
             raise MassmapError(f"number of relation draws is {num_draws}: give at least 1")
         preset = _find_preset(name)
@@ -159,7 +163,10 @@ class MassLuminosityRelation(eqx.Module):
         return self.scatter
 
     def sample(self, key: Array, ln_mass, z) -> Float[Array, "..."]:
-        """One ln L per (ln_mass, z) from one relation, by `key`."""
+        """One ln L per (ln_mass, z) from one relation, by `key`.
+
+        `MassmapError` for a batch of draws.
+        """
         if self.is_batch:
             raise MassmapError("sample needs one relation, and this is a batch of draws: take relation.draw(i) first")
         mean = self.mean_ln_lum(jnp.asarray(ln_mass), jnp.asarray(z))

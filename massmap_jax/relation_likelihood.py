@@ -62,7 +62,7 @@ class RelationLikelihood(eqx.Module):
     ln_prior : (row, mass) ln prior density at the mass nodes at those redshifts.
     cell_sigma, cell_redshift, cell_weight : (cell,) the same objects by redshift and sigma alone, for A.
     constant : () sum of ln p_det.
-    table : G, or None: integrated at each point.
+    table : G, or None: integrated at each point. selection : which objects are in the catalogue.
     least_scatter : () S that the points are good for, and above. compressed : whether they stand for halos.
     """
 

@@ -185,7 +185,10 @@ class RelationPosterior(eqx.Module):
         return "\n".join(lines)
 
     def to_arviz(self):
-        """InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x) with group `posterior`, (chain, draw) each."""
+        """InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x) with group `posterior`, (chain, draw) each.
+
+        `MassmapError` without ArviZ.
+        """
         try:
             import arviz
         except ImportError:
@@ -221,7 +224,10 @@ class RelationPosterior(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "RelationPosterior":
-        """Read what `save` wrote to `path`."""
+        """Read what `save` wrote to `path`.
+
+        `MassmapError` where there is no such file, or `save` did not write it.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
                 columns = {name: file[name] for name in file.files}

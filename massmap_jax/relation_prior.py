@@ -50,7 +50,8 @@ class RelationPrior(eqx.Module):
 
     Attributes
     ----------
-    beliefs : for each of alpha1, alpha2, alpha4, scatter a numpyro distribution (free) or a number (fixed).
+    beliefs : for each of alpha1, alpha2, alpha4, scatter a numpyro distribution (free) or a number (fixed); kept in
+        `stored` as arrays by name.
     alpha3 : pivot mass [Msun], fixed.
     labels : `evolution`, `omega_m`, `lum_unit`, `mass_definition`, `source` of `MassLuminosityRelation`, as pairs.
 
@@ -79,7 +80,10 @@ class RelationPrior(eqx.Module):
 
     @classmethod
     def preset(cls, name: str, **changes) -> "RelationPrior":
-        """The normals of the preset `name`; `changes` replaces single parameters by a distribution or a number."""
+        """The normals of the preset `name`; `changes` replaces single parameters by a distribution or a number.
+
+        `MassmapError` where there is no such preset.
+        """
         if name not in PRESETS:
             raise MassmapError(f"relation preset {name!r} is not known: known presets are {', '.join(PRESETS)}")
         preset = PRESETS[name]
@@ -105,6 +109,8 @@ class RelationPrior(eqx.Module):
         """From text: a preset's name, or "alpha1=10.7:0.5,alpha2=0.36:0.1,alpha4=0,scatter=0.15:0.05,alpha3=2e14": a
         normal of mean:sd (cut at 0 for the scatter), or a fixed number. A preset's name first, then
         changes, is allowed too.
+
+        `MassmapError` says which part of the text cannot be read, names no parameter, or has no width.
         """
         parts = [part.strip() for part in text.split(",") if part.strip()]
         given = {}

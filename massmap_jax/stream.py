@@ -68,7 +68,8 @@ class StreamOptions:
     """What decides the bytes that are written, beside the catalogue.
 
     columns : `read_catalogue`'s keywords. job : prior, relation, seed. chunk_rows : rows of a part.
-    keep : columns to write. float32 : numbers but ids as float32.
+    method : "surface" or "analytic". precision : of the device, "float32" or "float64".
+    keep : columns to write. format : "parquet" or "fits". float32 : numbers but ids as float32.
     map_centre : (RA, Dec) in degrees, or (x, y) in arcmin on a flat field, for a map of `map_arcmin` on a side.
     """
 
@@ -94,6 +95,7 @@ def stream(
     source : Parquet file or folder of them, FITS (FILE[EXTENSION]), CSV or whitespace text.
         Repeated ids are found within a chunk only: to find all would hold every id in memory.
     out : folder, new unless `resume`, which goes on with a run that was stopped.
+    options : what decides the bytes.
     watch : called with a line on rows done, rate and time left.
 
     Raises

@@ -160,6 +160,7 @@ class PosteriorSurface(eqx.Module):
     ----------
     lattice : the nodes. values : (w, z, t, column) float32; `names` are the columns': summaries, then the quantiles by
         number; of the edge mass, its logit.
+    prior, relation, selection, relation_from, quantile_levels : what it is for, as in `mass_posterior`.
     error : largest error on the probes, by the names and in the units of `TOLERANCE`; `tolerance` : what was asked.
     """
 
@@ -298,6 +299,8 @@ class PosteriorSurface(eqx.Module):
         Linear in the score between the surface's own levels, and beyond the last: build it with
         `quantile_levels=DRAW_LEVELS` (then a draw is within 0.02 of the posterior's sd). Draws are each object's own:
         for sums over objects, whose relation errors are common, use `mass_map`.
+
+        `MassmapError` for a surface of one quantile level.
         """
         levels = ndtri(np.array(self.quantile_levels))
         if levels.size < 2:
@@ -329,7 +332,10 @@ class PosteriorSurface(eqx.Module):
         return max(error[name] / self.tolerance[name] for name in error)
 
     def save(self, path) -> None:
-        """Write a .npz to `path` that `load` reads back unchanged, prior and relation included."""
+        """Write a .npz to `path` that `load` reads back unchanged, prior and relation included.
+
+        `MassmapError` for a relation of another kind than `MassLuminosityRelation`.
+        """
         if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
             self.selection, NoSelection | FluxLimit
         ):
@@ -360,7 +366,10 @@ class PosteriorSurface(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "PosteriorSurface":
-        """Read what `save` wrote to `path`."""
+        """Read what `save` wrote to `path`.
+
+        `MassmapError` where there is no such file, or `save` did not write it.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -36,7 +36,7 @@ _SHARED_ERROR = "The relation's error is shared by all objects, so the histogram
 
 @styled
 def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_bars: int = 200) -> "Axes":
-    """Posterior median against true mass, with 68 % bars on at most `max_bars` objects.
+    """Posterior median against true mass, with 68 % bars on at most `max_bars` objects; ax : to draw into.
 
     From 1,000 objects on, their density is shown as hexagons, and a band holds the central 68 % of the *true*
     masses in bins of the *predicted* one: calibrated posteriors make it straddle the diagonal. (Bins of true mass
@@ -108,7 +108,7 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     (binomial); each title has the p value of a Kolmogorov-Smirnov test (Stephens 1970, JRSS B 32, 115).
     Both take objects as independent. Under more than one relation draw they are not: all share the true relation,
     whose offset from the draws tilts every histogram alike, and the figure says so.
-    Fewer panels and bars for small catalogues.
+    num_panels at most: fewer panels and bars for small catalogues.
     """
     index = rows_with_truth(posterior)
     pit = np.asarray(posterior.cdf(posterior.catalogue.truth_ln_mass), np.float64)[index]

@@ -38,7 +38,10 @@ class TruncatedGaussian(eqx.Module):
 
     @classmethod
     def fit(cls, objects: Objects, prior: MassPrior, term: GaussianTerm) -> "TruncatedGaussian":
-        """Parabolas fitted where the posteriors under `term` are; one object (scalars): vmap over more."""
+        """Parabolas fitted where the posteriors under `term` are; one of the `objects` (scalars), vmap over more.
+
+        prior : the mass prior.
+        """
 
         def at(ln_mass):
             return objects.ln_prior(prior, ln_mass)

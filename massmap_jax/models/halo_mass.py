@@ -42,6 +42,8 @@ def halo_mass_model(
     selection : enters the weights of "other_data" only.
 
     With one relation or a latent one the data are the site `ln_lum_obs`, an observed density per ln L_obs.
+
+    `MassmapError` for another `luminosity`, or a latent one with a batch of relations.
     """
     if luminosity not in ("marginal", "latent"):
         raise MassmapError(f"luminosity {luminosity!r} is not known: give 'marginal' or 'latent'")

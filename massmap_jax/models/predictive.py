@@ -15,6 +15,7 @@ def prior_predictive(
 ) -> Float[Array, "draw halo"]:
     """Draws of ln L_obs of the usable rows from their redshifts and errors alone: masses from the prior.
 
+    key : of the draws, `num` for each row. catalogue : whose rows. prior : of their masses.
     relation : one relation, or a batch, from which each draw takes one (by weight) for all halos.
     """
     objects = Objects.of(catalogue, prior).on_device()
@@ -34,8 +35,11 @@ def posterior_predictive(
 ) -> Float[Array, "draw halo"]:
     """One draw of ln L_obs of the usable rows for each draw of their masses: a repeat of the observation.
 
-    ln_mass : draws of ln M of the usable rows. relation : one relation, or a batch, drawn from by weight; `paired`:
-        relation draw i goes with mass draw i, as in the samples of one chain.
+    key : of the draws. catalogue, prior : whose rows are usable. ln_mass : draws of ln M of these rows.
+    relation : one relation, or a batch, drawn from by weight; `paired`: relation draw i goes with mass draw i, as in
+        the samples of one chain.
+
+    `MassmapError` where paired draws differ in number.
     """
     objects, ln_mass = Objects.of(catalogue, prior).on_device(), jnp.asarray(ln_mass)
     if paired and relation.num_draws != ln_mass.shape[0]:

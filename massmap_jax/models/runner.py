@@ -58,6 +58,7 @@ class HaloMassSamples(eqx.Module):
     r_hat : (halo,) split R-hat. ess : (halo,) effective draws for the mean of ln M, over all chains.
     divergences : (halo,) divergent transitions after the warm-up; 0 for kernels that know of none.
     draws : (halo, chain, sample) float32, or None.
+    num_warmup, num_samples, num_chains, relation_from : what they were made with.
     """
 
     ids: np.ndarray
