@@ -35,11 +35,17 @@ def posterior_predictive(
 ) -> Float[Array, "draw halo"]:
     """One draw of ln L_obs of the usable rows for each draw of their masses: a repeat of the observation.
 
-    key : of the draws. catalogue, prior : whose rows are usable. ln_mass : draws of ln M of these rows.
-    relation : one relation, or a batch, drawn from by weight; `paired`: relation draw i goes with mass draw i, as in
-        the samples of one chain.
+    Parameters
+    ----------
+    key : of the draws.
+    catalogue, prior : whose rows are usable.
+    ln_mass : draws of ln M of these rows.
+    relation : one relation, or a batch, drawn from by weight.
+    paired : relation draw i goes with mass draw i, as in the samples of one chain.
 
-    `MassmapError` where paired draws differ in number.
+    Raises
+    ------
+    MassmapError : paired draws that differ in number.
     """
     objects, ln_mass = Objects.of(catalogue, prior).on_device(), jnp.asarray(ln_mass)
     if paired and relation.num_draws != ln_mass.shape[0]:
