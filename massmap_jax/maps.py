@@ -136,6 +136,7 @@ def mass_map(
     Parameters
     ----------
     key : one relation draw per map draw, and per-object normals keyed by the object's id.
+    catalogue, prior, relation : as in `mass_posterior`; the catalogue with positions.
     grid : pixels; `PixelGrid.fit(catalogue.ra, catalogue.dec)` or `HealpixGrid.fit` covers the field.
     relation_from : as in `mass_posterior`. With "other_data" the whole catalogue updates the relation draws, with
         weights proportional to the product of Z_k over all objects; refused where fewer than 100 draws survive.
