@@ -107,6 +107,12 @@ def check_halo_profile(halo_profile: str, on_a_plane: bool) -> None:
         )
 
 
+def check_concentration_scatter(scatter: float) -> None:
+    """Refuse a scatter of ln c that is negative or not finite."""
+    if not (np.isfinite(scatter) and scatter >= 0):
+        raise MassmapError(f"concentration_scatter is {scatter:g}: give the standard deviation of ln c, at least 0")
+
+
 def check_source_redshift(source_redshift: float) -> None:
     """Refuse a redshift of sources that is not positive and finite."""
     if not (np.isfinite(source_redshift) and source_redshift > 0):

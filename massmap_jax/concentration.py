@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.halos import base_normals
+from massmap_jax.halos import base_normals, padded_size
 
 # Duffy et al. 2008 (MNRAS 390, L64), Table 1, full sample at 0 < z < 2, 1e11 to 1e15 Msun/h, WMAP5:
 # c = A (M / 2e12 Msun/h)^B (1 + z)^C, per mass definition.
@@ -59,8 +59,7 @@ def drawn_ln_concentration(
     ln_c = mean_ln_concentration(ln_mass, z[:, None], mass_definition, cosmology)
     if scatter == 0:
         return ln_c
-    # Powers of two, so that few shapes are compiled.
-    padded = np.resize(hashes, (max(64, 1 << (hashes.shape[0] - 1).bit_length()), 2))
+    padded = np.resize(hashes, (padded_size(hashes.shape[0]), 2))
     return ln_c + scatter * np.asarray(_scores(key, padded, ln_mass.shape[1]))[: hashes.shape[0]]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.map_io import provenance_cards, write_whole
+from massmap_jax.map_io import GRID_CARDS, provenance_cards, write_whole
 from massmap_jax.pixels import PixelGrid
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _CARDS = {
     "n_flagged": ("NFLAGGED", "objects without a mass"),
     "mean_subtracted": ("MEANSUB", "each draw's mean over the map taken off"),
 }
-_GRID = {"projection": "PROJECTN", "pixel_arcmin": "PIXARCM"}
 
 
 def write_convergence(path, kappa: "ConvergenceMap", meta: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -63,10 +62,10 @@ def write_convergence(path, kappa: "ConvergenceMap", meta: Mapping[str, Any], *,
 
     header = fits.Header()
     header.update(provenance_cards(meta))
-    header[_GRID["projection"]], header[_GRID["pixel_arcmin"]] = kappa.grid.projection, kappa.grid.pixel_arcmin
-    for name, (keyword, comment) in _CARDS.items():
-        if (value := getattr(kappa, name)) is not None:
-            header[keyword] = (value, comment)
+    for cards, holder in ((GRID_CARDS, kappa.grid), (_CARDS, kappa)):
+        for name, (keyword, comment) in cards.items():
+            if (value := getattr(holder, name)) is not None:
+                header[keyword] = (value, comment)
     hdus = [fits.PrimaryHDU(header=header)]
     for field, (extension, comment) in IMAGES.items():
         if getattr(kappa, field) is None:
@@ -98,7 +97,7 @@ def read_convergence(path) -> dict[str, Any]:
             meta = {name: header.get(keyword) for name, (keyword, _) in _CARDS.items()}
             meta |= {"prior": header["PRIOR"], "relation": header["RELATION"], "version": header["VERSION"]}
             centre = hdus["KAPPA"].header["CRVAL1"], hdus["KAPPA"].header["CRVAL2"]
-            projection, pixel = header[_GRID["projection"]], header[_GRID["pixel_arcmin"]]
+            projection, pixel = (header[GRID_CARDS[name][0]] for name in ("projection", "pixel_arcmin"))
     except KeyError as error:
         raise MassmapError(f"{path} is not a map of convergence: {error.args[0]}") from error
     except OSError as error:

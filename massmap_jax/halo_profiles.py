@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.concentration import SCATTER_LN, drawn_ln_concentration, overdensity
 from massmap_jax.errors import MassmapError
+from massmap_jax.halos import padded_size
 from massmap_jax.profiles import cut_nfw_enclosed
 
 # Standard deviations of the Gaussians: the first is a point, and then from the smallest [pixels] by this ratio.
@@ -45,10 +46,6 @@ class HaloProfiles:
     """
 
     def __init__(self, grid, largest: float, mass_definition: str, cosmology: Any, key: Array, scatter=SCATTER_LN):
-        if not (np.isfinite(scatter) and scatter >= 0):
-            raise MassmapError(
-                f"concentration_scatter is {scatter:g}: give the standard deviation of ln c, at least 0"
-            )
         self.pixel_arcmin, self.mass_definition, self.cosmology = grid.pixel_arcmin, mass_definition, cosmology
         self.key, self.scatter = key, scatter
         steps = max(0, int(np.ceil(np.log(_WIDEST * largest / _SMALLEST) / np.log(_RATIO)))) if largest > 0 else 0
@@ -64,17 +61,13 @@ class HaloProfiles:
 
     def of(self, redshift: Float[np.ndarray, "halo"], hashes: np.ndarray):
         """(places, ln M (place, draw)) -> shares (place, draw) of each layer in these objects, adding up to 1."""
-        from massmap_jax.prior_hmf import angular_diameter_distance
-
         near = redshift <= 0
         if near.any():
             raise MassmapError(
                 f"{near.sum()} objects on the map have redshift 0, the first at place {np.argmax(near)} of those on "
                 "it: a halo there has no size on the sky; leave them out, or map the haloes as points"
             )
-        per_pixel = angular_diameter_distance(self.cosmology, redshift) * np.radians(self.pixel_arcmin / 60)  # Mpc
-        density = overdensity(self.mass_definition, self.cosmology, redshift)
-        ln_mass_of_pixel = np.log(4 * np.pi / 3 * density * per_pixel**3)  # of a halo whose radius is one pixel
+        ln_mass_of_pixel = _ln_mass_of_pixel(redshift, self.pixel_arcmin, self.mass_definition, self.cosmology)
         table = jnp.asarray(self.shares)
 
         def shares(places, ln_mass):
@@ -83,7 +76,7 @@ class HaloProfiles:
             ln_c = drawn_ln_concentration(
                 self.key, hashes[places], ln_mass, redshift[places], self.mass_definition, self.cosmology, self.scatter
             )
-            at = np.zeros((2, max(64, 1 << (places.size - 1).bit_length()), ln_mass.shape[1]), dtype=np.float32)
+            at = np.zeros((2, padded_size(places.size), ln_mass.shape[1]), dtype=np.float32)
             at[0, : places.size] = (ln_radius - self._ln_radius[0]) / _STEP_RADIUS
             at[1, : places.size] = (ln_c - self._ln_c[0]) / _STEP_C
             # The point has the rest, so that rounding loses no mass.
@@ -189,10 +182,15 @@ def _transform(sigma, size) -> np.ndarray:
 
 def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> float:
     """Radius [pixels] of the largest of some haloes; 0 for none."""
-    from massmap_jax.prior_hmf import angular_diameter_distance
-
     if ln_mass.size == 0:
         return 0.0
-    per_pixel = angular_diameter_distance(cosmology, redshift) * np.radians(grid.pixel_arcmin / 60)
-    volume = np.exp(ln_mass) / (4 * np.pi / 3 * overdensity(mass_definition, cosmology, redshift))
-    return float(np.max(np.cbrt(volume) / per_pixel))
+    ln_volume = ln_mass - _ln_mass_of_pixel(redshift, grid.pixel_arcmin, mass_definition, cosmology)
+    return float(np.exp(ln_volume.max() / 3))
+
+
+def _ln_mass_of_pixel(redshift, pixel_arcmin, mass_definition, cosmology) -> np.ndarray:
+    """ln mass of a halo at each redshift whose radius is one pixel."""
+    from massmap_jax.prior_hmf import angular_diameter_distance
+
+    per_pixel = angular_diameter_distance(cosmology, redshift) * np.radians(pixel_arcmin / 60)  # Mpc
+    return np.log(4 * np.pi / 3 * overdensity(mass_definition, cosmology, redshift) * per_pixel**3)

@@ -72,6 +72,11 @@ def of_catalogue(catalogue, extra, rows, *, need_keys=True) -> Halos:
     return Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
 
 
+def padded_size(number: int) -> int:
+    """The next power of two, at least 64: arrays padded to such sizes share compiled code."""
+    return max(64, 1 << (number - 1).bit_length())
+
+
 class Panel(NamedTuple):
     """Posterior density of ln M of one halo at the panel nodes, and what was learnt on the way."""
 

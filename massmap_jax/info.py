@@ -14,9 +14,10 @@ def describe_path(path: Path) -> str:
         return _describe_run(path)
     if path.suffix == ".npz":
         return _describe_npz(path)
-    if path.suffix in (".fits", ".fit") and "KAPPA" in (names := _extensions(path)):
+    images = _extensions(path) if path.suffix in (".fits", ".fit") else set()
+    if "KAPPA" in images:
         return _describe_convergence(path)
-    if path.suffix in (".fits", ".fit") and ({"MEAN", "NOBJ"} <= names or "HEALPIX" in names):
+    if {"MEAN", "NOBJ"} <= images or "HEALPIX" in images:
         return _describe_map(path)
     return _describe_table(path)
 

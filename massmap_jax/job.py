@@ -97,8 +97,9 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
 
         overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    grid = None
     if options.make_map and catalogue.ra is not None and usable.any():
-        _grid(catalogue, usable, options)  # pixels that the machine cannot hold are refused before the masses are made
+        grid = _grid(catalogue, usable, options)  # pixels that the machine cannot hold are refused before the masses
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,
@@ -132,7 +133,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         notes.append("no map: the catalogue has no positions")
     elif options.make_map:
         with clock.stage("mass map"):
-            grid = _grid(catalogue, posterior.usable, options)
+            if not np.array_equal(posterior.usable, usable):
+                grid = _grid(catalogue, posterior.usable, options)
             reuse = posterior if posterior.method in ("analytic", "surface") else None
             image = mass_map(
                 key_map,

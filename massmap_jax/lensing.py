@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from massmap_jax import halos as _halos
 from massmap_jax import profiles
 from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.choices import check_source_redshift
+from massmap_jax.choices import check_concentration_scatter, check_source_redshift
 from massmap_jax.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration, overdensity
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
@@ -384,5 +384,4 @@ def _check(catalogue, grid, source_redshift, profile, truncation, reach, scatter
     for name, value in (("truncation", truncation), ("reach", reach)):
         if not (np.isfinite(value) and value > 0):
             raise MassmapError(f"{name} is {value:g}: give a finite number above 0")
-    if not (np.isfinite(scatter) and scatter >= 0):
-        raise MassmapError(f"concentration_scatter is {scatter:g}: give the standard deviation of ln c, at least 0")
+    check_concentration_scatter(scatter)

@@ -50,7 +50,7 @@ _COUNTS = {
     "total_mass": ("TOTMASS", "[solMass] mean mass of all objects on the map"),
     "total_sd": ("TOTSD", "[solMass] sd of the total over the map draws"),
 }
-_GRID = {
+GRID_CARDS = {
     "projection": ("PROJECTN", "tangent or flat"),
     "pixel_arcmin": ("PIXARCM", "[arcmin] pixel side at the map centre"),
 }
@@ -121,7 +121,7 @@ def primary_header(mass_map, meta, grid_cards):
         # errors are shared between pixels: this cannot be worked out from the SD image
         "total_sd": float(mass_map.total_sd),
     } | grid_cards
-    for name, (keyword, comment) in (_COUNTS | _GRID).items():
+    for name, (keyword, comment) in (_COUNTS | GRID_CARDS).items():
         if name in known:
             header[keyword] = (_card_value(known[name]), comment)
     for name, (keyword, comment) in _FORM.items():
@@ -130,7 +130,7 @@ def primary_header(mass_map, meta, grid_cards):
             header[keyword] = (_card_value(value), comment)
     for keyword, card in _edge_cards(mass_map.redshift_edges).items():
         header[keyword] = card
-    extra = {str(k): v for k, v in meta.items() if k not in PROVENANCE | _COUNTS | _GRID | _FORM}
+    extra = {str(k): v for k, v in meta.items() if k not in PROVENANCE | _COUNTS | GRID_CARDS | _FORM}
     if extra:
         header[_EXTRA] = json.dumps(extra, sort_keys=True, default=_plain)  # json escapes what is not ASCII
     return header
@@ -252,7 +252,7 @@ def read_map(path) -> dict[str, Any]:
                     from massmap_jax.healpix import read_table
 
                     return read_table(hdus["HEALPIX"]) | {"redshift_edges": edges, "meta": meta}
-                meta |= {name: header[keyword] for name, (keyword, _) in _GRID.items()}
+                meta |= {name: header[keyword] for name, (keyword, _) in GRID_CARDS.items()}
                 stored = {field: hdus[extension].data for field, (extension, _) in IMAGES.items()}
                 result = {field: image.astype(image.dtype.newbyteorder("=")) for field, image in stored.items()}
                 cards = dict(hdus["MEAN"].header)

@@ -16,7 +16,13 @@ from jaxtyping import Array
 from massmap_jax import devices
 from massmap_jax import halos as _halos
 from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.choices import check_fwhm, check_halo_profile, check_map_unit, check_redshift_edges
+from massmap_jax.choices import (
+    check_concentration_scatter,
+    check_fwhm,
+    check_halo_profile,
+    check_map_unit,
+    check_redshift_edges,
+)
 from massmap_jax.concentration import SCATTER_LN, concentration_key, overdensity
 from massmap_jax.errors import MassmapError
 from massmap_jax.flags import UNUSABLE
@@ -177,6 +183,7 @@ def mass_map(
         check_fwhm(fwhm_arcmin)
     if halo_profile is not None:
         check_halo_profile(halo_profile, on_a_plane=isinstance(grid, PixelGrid))
+        check_concentration_scatter(concentration_scatter)
         overdensity(prior.mass_definition, cosmology, np.zeros(1))  # refuses a mass without a radius
     _MapForm(grid, **form).check_memory(num_draws, _copies(keep_draws, fwhm_arcmin, halo_profile))
     chosen = chosen_draws(

@@ -172,8 +172,7 @@ def _ln_z_of_halos(relation, halos, prior, selection):
 
 def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
     """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object."""
-    # Padded to a few sizes, so that parts of a catalogue share compiled code.
-    padded = np.pad(rows, (0, (1 << (rows.size - 1).bit_length()) - rows.size), mode="edge")
+    padded = np.pad(rows, (0, _halos.padded_size(rows.size) - rows.size), mode="edge")
     with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
         values = selection.log_prob(catalogue.ln_lum_obs[padded], catalogue.redshift[padded])
     values = np.asarray(values, dtype=np.float64)[: rows.size]

@@ -72,13 +72,14 @@ def html_report(record: Mapping, result: JobResult, figures: Mapping[str, bytes]
     result : the run's masses, map and fit.
     figures : PNG files by the names of `plot.standard_figures`; those that are not there are left out.
     """
+    columns = result.table()
     sections = {
         "run": ("What was run", _run(record)),
         "data": ("Data", _data(record)),
         "relation": ("Relation of mass and luminosity", _relation(record, result)),
-        "masses": ("Masses", _masses(record, result)),
+        "masses": ("Masses", _masses(record, columns)),
         "map": ("Mass map", _map(record)),
-        "truth": ("Against the true masses", _truth(result)),
+        "truth": ("Against the true masses", _truth(columns, result.posterior.catalogue.truth_ln_mass)),
         "cite": ("How to cite", _cite(record)),
     }
     body = {}
@@ -165,8 +166,7 @@ def _relation(record, result) -> str:
     return text + (_table(("parameter", "", "mean ± sd of the draws"), rows) if rows else "")
 
 
-def _masses(record, result) -> str:
-    columns = result.table()
+def _masses(record, columns) -> str:
     log10_mass = columns["log10_mass_mean"]
     usable = np.flatnonzero(np.isfinite(log10_mass))
     if usable.size == 0:
@@ -218,8 +218,7 @@ def _map(record) -> str:
     return text
 
 
-def _truth(result) -> str:
-    columns, truth = result.table(), result.posterior.catalogue.truth_ln_mass
+def _truth(columns, truth) -> str:
     if truth is None:
         return ""
     log10_true = truth / LN10
