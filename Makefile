@@ -20,6 +20,8 @@ $(STAMP): pyproject.toml
 		{ echo "massmap_jax needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	# The pip that comes with Python may be old, and take twice as long over what follows.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	# Not compiled: what is imported compiles itself, and most of what comes along never is.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
 	touch $(STAMP)

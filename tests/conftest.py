@@ -40,9 +40,28 @@ SLOWEST = (
 
 
 # Compiling is most of the suite's work, and XLA's older CPU kernels, optimised less, compile in half of the time. The
-# tests run on them; test_job.py's programs run as users' do. XLA_FLAGS in the environment, even empty, replaces
+# tests run on them, but for the catalogues of test_job.py, whose programs run as users' do. XLA_FLAGS in the environment, even empty, replaces
 # this.
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+
+
+# Files that compile much and compute little: compiled without optimisations, but for tests marked `optimised`, which
+# compare float32 results whose last digits then differ.
+BARELY_COMPILED = {
+    "test_data_term.py",
+    "test_likelihood.py",
+    "test_map_options.py",
+    "test_mass_map.py",
+    "test_transforms.py",
+}
+
+
+@pytest.fixture(autouse=True)
+def optimisations(request):
+    import jax
+
+    barely = request.path.name in BARELY_COMPILED and not request.node.get_closest_marker("optimised")
+    jax.config.update("jax_disable_most_optimizations", barely and "MASSMAP_TEST_XLA" in os.environ)
 
 
 def pytest_configure(config):

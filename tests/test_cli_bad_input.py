@@ -906,6 +906,6 @@ def test_full_disk(limit, overwrite, folder, good_run, tmp_path, matplotlib_cach
     shutil.copytree(matplotlib_cache, cache)  # a cache cut by the limit would spoil later runs
     before = snapshot(folder)
     more = ["--no-figures", *(["--overwrite"] if overwrite else [])]
-    args = run_args("good.csv", *more, map_too=True, pixel_arcmin="0.25")
+    args = run_args("good.csv", *more, map_too=True, pixel_arcmin="1")
     outcome = execute(folder, args, cache, file_limit=limit)
     check_refused(outcome, before, (r"\bout\b", "writ|space|too large|disk"))

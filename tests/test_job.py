@@ -76,8 +76,11 @@ class Table:
     meta: dict
 
 
-def execute(folder, *args):
+def execute(folder, *args, quick=False):
+    """quick : compiled as the other tests' code is (conftest.py), not as users'."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLCONFIGDIR": str(folder.parent / "matplotlib")}
+    if quick:
+        environment["XLA_FLAGS"] = os.environ.get("MASSMAP_TEST_XLA", "")
     ran = subprocess.run(
         [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -85,8 +88,8 @@ def execute(folder, *args):
     return ran
 
 
-def result(folder, name, args) -> Result:
-    ran = execute(folder, *args, "--out", name)
+def result(folder, name, args, **how) -> Result:
+    ran = execute(folder, *args, "--out", name, **how)
     return Result(folder / name, ran.stdout, ran.stderr)
 
 
@@ -94,7 +97,7 @@ def result(folder, name, args) -> Result:
 def field(tmp_path_factory):
     """A folder with field.fits, made by the program."""
     folder = tmp_path_factory.mktemp("job")
-    ran = execute(folder, "simulate", "--out", "field.fits", "--num-halos", str(NUM_HALOS), "--seed", "3")
+    ran = execute(folder, "simulate", "--out", "field.fits", "--num-halos", str(NUM_HALOS), "--seed", "3", quick=True)
     assert "field.fits" in ran.stdout and str(NUM_HALOS) in ran.stdout
     return folder
 
@@ -102,7 +105,7 @@ def field(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(field):
     # One after the other: what the first compiles the others find in the cache.
-    return {name: result(field, name, args) for name, args in RUNS.items()}
+    return {name: result(field, name, args, quick=True) for name, args in RUNS.items()}
 
 
 def command_of_readme(catalogue) -> list[str]:
@@ -387,7 +390,7 @@ def test_nuts_agrees_with_the_grid(results):
 
 def test_fit_alone_and_its_draws_in_a_run(field, results):
     """`fit` finds what `run` finds; its relation.csv goes into a run."""
-    fit = result(field, "fit", ["fit", "field.fits", "--prior-support", "sharp", "--seed", "1"])
+    fit = result(field, "fit", ["fit", "field.fits", "--prior-support", "sharp", "--seed", "1"], quick=True)
     assert {p.name for p in fit.folder.iterdir()} == {"relation.csv", "relation.npz", "run.json", "figures"}
     check_figures(fit, {"relation", "prior_check"})
     one, two = (given.record["fit"] for given in (fit, results["fits"]))
@@ -406,7 +409,7 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
             "--no-map",
             "--no-figures",
         ]
-        used = result(field, f"used_{name[-3:]}", args)
+        used = result(field, f"used_{name[-3:]}", args, quick=True)
         mean = read(used.table).columns["log10_mass_mean"]
         np.testing.assert_allclose(mean, read(results["fits"].table).columns["log10_mass_mean"], atol=5e-3)
     assert used.record["relation_source"] == fit.record["relation_source"]  # the archive knows where it is from

@@ -7,7 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.infer import HMC, MCMC, SA
-from numpyro.infer.util import log_density
+from numpyro.infer.util import log_density, potential_energy
 from reference.prior_reference import PriorReference
 from reference.tables import schechter_table
 from scipy import stats
@@ -22,7 +22,7 @@ from massmap_jax.models.halo_mass import halo_mass_model
 from massmap_jax.models.mixture import draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import Objects
 from massmap_jax.models.predictive import posterior_predictive, prior_predictive
-from massmap_jax.models.relation import Pivot, relation_model
+from massmap_jax.models.relation import Pivot, relation_model, start, start_metric
 from massmap_jax.models.runner import sample_halo_masses
 from massmap_jax.posterior import mass_posterior
 from massmap_jax.prior import MassPrior
@@ -162,6 +162,39 @@ def test_alpha1_at_the_pivot_leaves_its_prior_alone():
     for v in reported:  # ln L at the pivot depends on the offset alone
         at_pivot = v["alpha1"] + v["alpha2"] * lever + v["alpha4"] * 0.9
         np.testing.assert_allclose(at_pivot - 10.709 - 0.359 * lever - 1.1 * 0.9, 0.022 * v["alpha1_offset"], atol=1e-8)
+
+
+@pytest.mark.parametrize("beliefs", [BELIEFS, RelationPrior.preset("bigmali2017", alpha2=0.4)], ids=["all", "three"])
+@pytest.mark.parametrize("pivot", [None, Pivot(31.0, 0.7)], ids=["at alpha3", "at the data"])
+def test_first_metric_is_the_curvature_where_masses_are_known(beliefs, pivot):
+    """Each object's mass as the central relation gives it, its ln L one width above that and one below."""
+    objects = Objects.of(make_catalogue(), PRIOR)
+    central = beliefs.central()
+    evolution, width = np.log1p(objects.z), np.hypot(central["scatter"], objects.sigma)
+    # Above the pivot alpha3, in ln.
+    ln_mass = (objects.ln_lum_obs - central["alpha1"] - central["alpha4"] * evolution) / central["alpha2"]
+
+    def masses_known(relation):
+        mean = relation.alpha1 + relation.alpha2 * ln_mass + relation.alpha4 * evolution
+        total = jnp.hypot(relation.scatter, objects.sigma)
+        ends = [-0.5 * ((objects.ln_lum_obs + d - mean) / total) ** 2 - jnp.log(total) for d in (width, -width)]
+        return 0.5 * sum(end.sum() for end in ends)
+
+    ((sites, metric),) = start_metric(objects, beliefs, pivot).items()
+    assert set(sites) == {"alpha1_offset" if pivot and p == "alpha1" else p for p in beliefs.free}
+    with jax.enable_x64(True):
+        model = relation_model(masses_known, beliefs, pivot=pivot)
+        begun = {p: v for p, v in start(beliefs).items() if p in sites}
+        at = [jnp.log(begun[p]) if p == "scatter" else begun[p] for p in sites]
+
+        def energy(u):
+            return potential_energy(model, (), {}, dict(zip(sites, u, strict=True)))
+
+        curvature = jax.hessian(energy)(jnp.asarray(at, dtype=float))
+    scale = np.sqrt(np.diag(metric))
+    np.testing.assert_allclose(
+        metric / np.outer(scale, scale), np.linalg.inv(curvature) / np.outer(scale, scale), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("relation_from", ["this_catalogue", "other_data"])

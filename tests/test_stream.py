@@ -28,7 +28,7 @@ from massmap_jax.stream import StreamOptions, stream
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 ROWS, CHUNK = 5000, 800
 # Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
-KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "2"))
 ROWS_KILLED = 12_000 * (KILLS + 1)  # so many that none of the runs ends before its kill
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)

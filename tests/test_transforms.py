@@ -107,7 +107,12 @@ def evaluate(name, x64):
         return np.asarray(value, dtype=float), np.stack([np.asarray(g, dtype=float) for g in grads])
 
 
-@pytest.mark.parametrize("name", KERNELS)
+OPTIMISED = ("panel_quantile",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.optimised] if name in OPTIMISED else []) for name in KERNELS]
+)
 def test_jit_vmap_grad_in_both_precisions(name):
     function, points = KERNELS[name]
     value, grads = evaluate(name, True)
