@@ -45,25 +45,6 @@ SLOWEST = (
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
 
 
-# Files that compile much and compute little: compiled without optimisations, but for tests marked `optimised`, which
-# compare float32 results whose last digits then differ.
-BARELY_COMPILED = {
-    "test_data_term.py",
-    "test_likelihood.py",
-    "test_map_options.py",
-    "test_mass_map.py",
-    "test_transforms.py",
-}
-
-
-@pytest.fixture(autouse=True)
-def optimisations(request):
-    import jax
-
-    barely = request.path.name in BARELY_COMPILED and not request.node.get_closest_marker("optimised")
-    jax.config.update("jax_disable_most_optimizations", barely and "MASSMAP_TEST_XLA" in os.environ)
-
-
 def pytest_configure(config):
     """The workers and the programs they start share what they compile, in caches of this session's own."""
     worker = hasattr(config, "workerinput")
