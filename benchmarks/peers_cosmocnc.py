@@ -20,6 +20,7 @@ from importlib import metadata
 
 import cosmocnc
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from accuracy import PriorReference
@@ -56,6 +57,16 @@ class SZRelation(eqx.Module):
         theta, noise = np.load(cosmocnc.root_path + "data/so_sim_sz_mf_noise.npy")
         fitted = np.polyfit(np.log(np.degrees(theta) * 60), np.log(noise), 3)
         return cls(z, ln_signal, ln_angle, fitted, np.float64(0.0))
+
+    @property
+    def num_draws(self):
+        return 1
+
+    def as_batch(self):
+        return self if jnp.ndim(self.log_weight) else jax.tree.map(lambda a: np.asarray(a)[None], self)
+
+    def draw(self, index):
+        return jax.tree.map(lambda a: a[index], self.as_batch())
 
     def mean_ln_lum(self, ln_mass, z):
         scaled = ln_mass - LN_UNIT

@@ -94,8 +94,12 @@ def _quadrature(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals, kind
         # A measurement narrows p3 to about the product of the two lognormals; the window is widened for the
         # skewness that linear noise has in ln L.
         variance = 1 / (1 + (scatter / sigma) ** 2)
-        centre, reach = variance * scatter * offset / sigma**2, 1.5 * reach * jnp.sqrt(variance)
-        edges = jnp.stack([centre - reach, centre + reach])
+        centre, window = variance * scatter * offset / sigma**2, 1.5 * reach * jnp.sqrt(variance)
+        edges = jnp.stack([centre - window, centre + window])
+        if kind == "normal":
+            # Linear noise falls no further than exp(-1 / 2 sigma^2) as L goes to 0: of masses far too light for L_obs
+            # the whole of p3 counts, and a steep prior may make them the greater part.
+            edges = jnp.sort(jnp.stack([-reach, *edges, reach]))
     nodes, weights = np.polynomial.legendre.leggauss(_QUADRATURE_NODES)
     half = 0.5 * jnp.diff(edges)[:, None]
     x = edges[:-1, None] + half * (1 + jnp.asarray(nodes, dtype=half.dtype))

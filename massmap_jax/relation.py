@@ -20,13 +20,20 @@ PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
 
 
 class Relation(Protocol):
-    """What the rest of the package asks of one relation draw; batches carry a leading `draw` axis on every array."""
+    """What the rest of the package asks of a relation; batches carry a leading `draw` axis on every array."""
 
     log_weight: Float[Array, "*draw"]
 
     def mean_ln_lum(self, ln_mass, z): ...
 
     def scatter_ln_lum(self, ln_mass, z): ...
+
+    @property
+    def num_draws(self) -> int: ...
+
+    def as_batch(self) -> "Relation": ...
+
+    def draw(self, index) -> "Relation": ...
 
 
 class MassLuminosityRelation(eqx.Module):

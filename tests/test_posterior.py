@@ -562,17 +562,36 @@ def test_linear_noise_against_plain_numpy(prior, reference):
         quantile_levels=LEVELS,
         chunk_size=CHUNK,
     )
-    m, x = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 3001), np.linspace(-9, 9, 1201)
     for i in range(6):
-        density = np.zeros(m.size)
-        for one, ln_w in zip(relations, ln_weight):
-            ratio = np.exp(one.mean_ln_lum(m, z[i])[:, None] + one.scatter * x - ln_lum[i])
-            f = np.trapezoid(stats.norm.pdf(x) * stats.norm.pdf(1.0, ratio, 0.2), x, axis=1)
-            density += np.exp(ln_w + reference.log_prob(m, z[i])) * f
-        density /= np.trapezoid(density, m)
-        mean = np.trapezoid(m * density, m)
-        sd = np.sqrt(np.trapezoid((m - mean) ** 2 * density, m))
+        _, _, mean, sd = with_linear_noise(reference, relations, ln_weight, ln_lum[i], z[i], 0.2)
         assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 1e-3
+
+
+def with_linear_noise(reference, relations, ln_weight, ln_lum, z, sigma):
+    """ln M, its density, mean and sd by a dense double sum."""
+    m, x = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 3001), np.linspace(-9, 9, 1201)
+    density = np.zeros(m.size)
+    for one, ln_w in zip(relations, ln_weight, strict=True):
+        ratio = np.exp(one.mean_ln_lum(m, z)[:, None] + one.scatter * x - ln_lum)
+        f = np.trapezoid(stats.norm.pdf(x) * stats.norm.pdf(1.0, ratio, sigma), x, axis=1)
+        density += np.exp(ln_w + reference.log_prob(m, z)) * f
+    density /= np.trapezoid(density, m)
+    mean = np.trapezoid(m * density, m)
+    return m, density, mean, np.sqrt(np.trapezoid((m - mean) ** 2 * density, m))
+
+
+def test_linear_noise_leaves_room_for_light_masses_that_a_steep_prior_prefers(prior, reference):
+    """As L goes to 0 the noise's density does not: at 5 sigma and less, a second mode far below the first."""
+    known = {"alpha1": 9.0, "alpha2": 1.0, "alpha3": 1e14, "alpha4": 0.0, "scatter": 0.2}
+    ln_lum, z, sigma = np.array([9.0, 9.0, 9.5]), np.array([0.3, 0.3, 1.0]), np.array([0.2, 0.15, 0.1])
+    catalogue = make_catalogue(ln_lum, sigma, z, noise_kind="normal")
+    got = mass_posterior(catalogue, prior, MassLuminosityRelation.create(**known), method="quadrature")
+    light = []
+    for i in range(3):
+        m, density, mean, sd = with_linear_noise(reference, [Relation(**known)], [0.0], ln_lum[i], z[i], sigma[i])
+        assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 2e-3
+        light.append(np.trapezoid(np.where(m < np.log(1e13), density, 0.0), m))
+    assert light[0] > 0.03 and light[2] < 1e-6
 
 
 def test_errors(prior):
