@@ -35,7 +35,7 @@ class PriorCheck(eqx.Module):
     pit : (halo,) P(ln L <= ln L_obs | z, sigma), within the detected objects; NaN for rows that could not be used.
     bin_index : (halo,) bin of redshift, equally full; -1 for rows not used. redshift_range : (bin, 2).
     p_all : p value over all objects. p_bins : (bin,). p_value : the smallest, times their number (Bonferroni).
-    mean_pit, mean_pit_bins : 0.5 if right; above, observed luminosities lie higher than predicted.
+    mean_pit, mean_pit_bins : of all, (bin,); 0.5 if right; above, observed luminosities lie higher than predicted.
     largest_difference : of the ECDF of all PITs from the diagonal, signed; at PIT = `largest_at`.
     impossible : rows that the selection says cannot be in the catalogue.
     draws_used : relation draws averaged over. level : of the test. selection_given : whether there was one.
@@ -233,7 +233,7 @@ class CalibrationCheck(eqx.Module):
         )
 
     def table(self) -> dict[str, np.ndarray]:
-        """Columns, the first row for all objects and then one per bin."""
+        """Columns, (1 + bin,) each: all objects first, and then the bins."""
         return {
             "z_min": self.redshift_range[:, 0],
             "z_max": self.redshift_range[:, 1],

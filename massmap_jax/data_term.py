@@ -13,7 +13,12 @@ _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
 
 class GaussianTerm(eqx.Module):
-    """log_norm - (ln M - centre)^2 / (2 width^2); arrays of any common shape, ln Msun."""
+    """log_norm - (ln M - centre)^2 / (2 width^2); arrays of one shape, whatever it is.
+
+    Attributes
+    ----------
+    centre, width : (...) mean and standard deviation [ln Msun]. log_norm : (...) of the likelihood at the centre.
+    """
 
     centre: Float[Array, "..."]
     width: Float[Array, "..."]
@@ -21,7 +26,7 @@ class GaussianTerm(eqx.Module):
 
     @classmethod
     def normalised(cls, centre, width, ln_scale=0.0) -> "GaussianTerm":
-        """exp(ln_scale) times a normal density in ln M, of mean `centre` and standard deviation `width` [ln Msun]."""
+        """exp(ln_scale) times a normal density in ln M, of mean `centre` and sd `width` [ln Msun], which broadcast."""
         return cls(centre, width, ln_scale - jnp.log(width) - _HALF_LN_2PI)
 
     def __call__(self, ln_mass):

@@ -94,7 +94,10 @@ class HealpixGrid(eqx.Module):
         return float(np.sqrt(_SKY_ARCMIN2 / (12 * self.nside**2)))
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """Place in `pixels` (HEALPix number on the whole sky) of positions ra, dec [deg]; -1 outside or without one."""
+        """(halo,) place in `pixels` (on the whole sky, HEALPix number) of positions ra, dec [deg]; -1 outside.
+
+        A row without a position is outside.
+        """
         ra, dec = (np.atleast_1d(v) for v in sky_coordinates(ra, dec))
         good = np.isfinite(ra) & np.isfinite(dec)
         units = _units()

@@ -137,7 +137,7 @@ class MapContrast(eqx.Module):
 
     Attributes
     ----------
-    difference : (ny, nx) of the means, in `unit`. ratio : of the means, NaN where `other` is 0.
+    difference : (ny, nx) of the means, in `unit`. ratio : (ny, nx) of the means, NaN where `other` is 0.
     error : (ny, nx) what the difference is measured by, in `unit`; `error_of` says whose. mass_definition : of both.
     total_difference, total_error : of the total masses, Msun. total_ratio : of the total masses.
     """
@@ -154,7 +154,7 @@ class MapContrast(eqx.Module):
 
     @property
     def pull(self) -> Float[np.ndarray, "..."]:
-        """Difference over error, NaN where there is no error."""
+        """(ny, nx) difference over error, NaN where there is no error."""
         return np.divide(self.difference, self.error, out=np.full(self.error.shape, np.nan), where=self.error > 0)
 
     @property

@@ -72,7 +72,7 @@ class MassMap(eqx.Module):
     ess : effective number of relation draws behind the map.
     total_mass : sum of E[M_k] over the objects on the map, Msun whatever the unit.
     unit : of the images, "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `map_units`). cosmology : of the latter.
-    redshift_edges : of the slices, one more than there are, or None. slice_mass : (slice,) `total_mass` of each;
+    redshift_edges : of the slices, one more than there are, or None. slice_mass : (slice,) `total_mass` of each, Msun;
         slice_draws : (slice, map draw) the same under each map draw.
     footprint : (ny, nx) pixels that were observed, or None for all.
     n_masked, n_beyond : objects in pixels outside the footprint; on the grid, but at redshifts beyond the slices.

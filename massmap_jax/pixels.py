@@ -216,13 +216,13 @@ class SkyPixels(Protocol):
     pixel_arcmin: float
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """Flat pixel of each position; -1 outside, or without a position."""
+        """(halo,) flat pixel of each position ra, dec [deg]; -1 outside, or without a position."""
 
     def centres(self) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-        """Positions of all pixel centres, each of `shape`."""
+        """RA and Dec [deg] of all pixel centres, each of `shape`."""
 
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Solid angle of some pixels."""
+        """(n,) solid angle [arcmin^2] of some pixels, by flat number."""
 
     def describe(self) -> str:
         """Pixels and their size, for a person."""
@@ -376,7 +376,7 @@ class PixelGrid(eqx.Module):
         return _inverse_gnomonic(-right, up, self.centre)
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """Flat pixel number iy * nx + ix of each position (ra, dec), int64; -1 outside the grid or without a position.
+        """(halo,) flat pixel number iy * nx + ix of positions ra, dec [deg]; -1 outside the grid or without one.
 
         A pixel holds its lower edges; the outermost upper edges belong to the last row and column, with 1e-9
         pixel of tolerance all round, so that an object on the rim of the grid is inside.

@@ -98,7 +98,7 @@ class MassPosterior(eqx.Module):
         return self._evaluate("quantile", (levels, 1 - levels), levels.size, per_row=False)
 
     def cdf(self, ln_mass) -> np.ndarray:
-        """(halo,) CDF of each row at its own ln_mass; at the true mass this is the PIT.
+        """(halo,) CDF of each row at its own ln_mass [ln Msun], (halo,); at the true mass this is the PIT.
 
         `MassmapError` for another shape.
         """
@@ -116,7 +116,10 @@ class MassPosterior(eqx.Module):
         return self._evaluate("sample", (), num, rows=rows, key_sample=key)
 
     def log_pdf(self, rows, ln_mass=None) -> tuple[np.ndarray, np.ndarray]:
-        """ln density per ln M of some rows: (grid (mass,), values (row, mass)); grid: `ln_mass`, or the prior's."""
+        """ln density per ln M of some rows: grid (mass,) and values (row, mass).
+
+        ln_mass : the grid [ln Msun]; None: the prior's.
+        """
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
         rows = np.atleast_1d(np.arange(len(self))[rows])
         return grid, self._evaluate("log_pdf", (grid,), grid.size, rows=rows, per_row=False, chunk_size=16)
@@ -149,7 +152,7 @@ class MassPosterior(eqx.Module):
         return result
 
     def to_table(self, columns=None) -> dict[str, np.ndarray]:
-        """Columns for a table, one row per catalogue row; masses as log10(M / Msun), M without h.
+        """Columns for a table, (halo,) each, in the catalogue's order; masses as log10(M / Msun), M without h.
 
         columns : names of those that are wanted; None: all.
 

@@ -108,7 +108,7 @@ class MassPrior(eqx.Module):
         Parameters
         ----------
         redshift : (j,) nodes; or the first of three columns of equal length.
-        mass : (k,) masses common to all redshifts, in `mass_unit`; or the second column.
+        mass : (k,) masses common to all redshifts, in `mass_unit`, Msun or Msun/h; or the second column.
         density : (j, k) density at each node, any normalisation; or the third column.
         per : the variable the density is per unit of: dn/dM is "mass", dn/dlnM "ln_mass", dn/dlog10M "log10_mass".
         mass_unit, h : "Msun", or "Msun/h" with h; M[Msun] = m[Msun/h] / h.
@@ -296,7 +296,7 @@ class MassPrior(eqx.Module):
         return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
 
     def locate_redshift(self, z):
-        """Upper node of the cell that redshift z is in, and the place within it from 0 to 1."""
+        """Upper node of the cell that one redshift z is in, and the place within it from 0 to 1; scalars."""
         nodes = jnp.asarray(self.redshift_nodes)
         upper = jnp.clip((nodes < z).sum(), 1, nodes.shape[0] - 1)
         t = (z - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
@@ -312,7 +312,7 @@ class MassPrior(eqx.Module):
         return (1 - t) * table[upper - 1] + t * table[upper]
 
     def posterior_range(self, z, centre, width):
-        """`panels.posterior_range` at one redshift, for Gaussians of (corner,) centre and width in ln M.
+        """`panels.posterior_range` at one redshift, for Gaussians of centre and width, (corner,) [ln Msun].
 
         Bounds of ln p over blocks of cells are interpolated in z: a bound of the ends bounds what lies between.
         """
@@ -322,13 +322,16 @@ class MassPrior(eqx.Module):
         return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
 
     def interpolate(self, row: Float[Array, "k"], ln_mass: Float[Array, "..."]) -> Float[Array, "..."]:
-        """`row` (values at the mass nodes) at ln_mass, linear between them and linearly continued outside."""
+        """`row` (values at the mass nodes) at ln_mass [ln Msun], of its shape: linear, beyond the ends too."""
         cell, fraction = self.locate(ln_mass)
         left, right = row[cell], row[cell + 1]
         return left + fraction * (right - left)
 
     def locate(self, ln_mass):
-        """Lower node of the cell that each ln_mass is in, and the place within it; beyond the ends, the last cell's."""
+        """Lower node of the cell of each ln_mass [ln Msun], and the place in it, both of its shape.
+
+        Beyond the ends, of the last cell there.
+        """
         nodes = jnp.asarray(self.ln_mass_nodes)
         last = nodes.shape[0] - 2
         if self.uniform:
@@ -379,7 +382,7 @@ class MassPrior(eqx.Module):
         return jnp.exp(ln_post - peak), low, high, peak - jnp.log(width) - 0.5 * np.log(2 * np.pi)
 
     def log_evidence_of_row(self, row, centre, z, width) -> Float[Array, ""]:
-        """`log_evidence` of a Gaussian (centre, width) at z, for a loop that has `row` = `ln_density_at(z)` at hand."""
+        """`log_evidence` of one Gaussian (centre, width) [ln Msun] at z, with `row` = `ln_density_at(z)` at hand."""
         density, low, high, ln_scale = self._panel(row, centre, z, width)
         return ln_scale + jnp.log((panels.panel_weights(low, high, panels.BASE_PANELS) * density).sum())
 
@@ -393,15 +396,21 @@ class MassPrior(eqx.Module):
     # -- public, batched ----------------------------------------------------------------------------------------
 
     def log_prob(self, ln_mass, z) -> Float[Array, "..."]:
-        """ln p(ln M | z) at ln_mass, density per ln M; -inf outside the mass nodes, NaN outside the redshift nodes."""
+        """ln p(ln M | z) at ln_mass [ln Msun], density per ln M; the arguments broadcast.
+
+        -inf outside the mass nodes, NaN outside the redshift nodes.
+        """
         return _batched(self, "_log_prob", ln_mass, z)
 
     def cdf(self, ln_mass, z) -> Float[Array, "..."]:
-        """P(ln M' <= ln_mass | z)."""
+        """P(ln M' <= ln_mass | z), ln_mass in ln Msun; the arguments broadcast."""
         return _batched(self, "_cdf", ln_mass, z)
 
     def sample(self, key: Array, z) -> Float[Array, "..."]:
-        """One ln M for each z, by `key` and the inverse CDF (cell widths included: dn/dM is not a probability)."""
+        """One ln M [ln Msun] for each z, of its shape, by `key` and the inverse CDF.
+
+        Cell widths are included: dn/dM is not a probability.
+        """
         z = jnp.asarray(z, dtype=float)
         key_high, key_low = jax.random.split(key)
         # A float32 uniform has steps of 1e-7; the second one fills the first step, so the massive tail is resolved.
@@ -413,18 +422,20 @@ class MassPrior(eqx.Module):
         """G: ln of the integral of p(ln M|z) N(ln M; ln_mass_centre, width^2) d ln M.
 
         With ln_mass_centre = ln alpha3 + [ln L_obs - alpha1 - alpha4 ln(1+z)] / alpha2 and
-        width = sqrt(S^2 + sigma^2) / alpha2, the evidence of an object is ln Z = -ln L_obs - ln alpha2 + G.
+        width = sqrt(S^2 + sigma^2) / alpha2, both in ln Msun, the evidence of an object is
+        ln Z = -ln L_obs - ln alpha2 + G. The arguments broadcast.
         """
         return _batched(self, "_log_evidence", ln_mass_centre, z, width)
 
     def conditional_quantile(self, normal_score, ln_mass_centre, z, width) -> Float[Array, "..."]:
-        """Q: ln M at CDF level Phi(normal_score) of p(ln M|z) N(ln M; ln_mass_centre, width^2)."""
+        """Q: ln M at CDF level Phi(normal_score) of p(ln M|z) N(ln M; ln_mass_centre, width^2); they broadcast."""
         return _batched(self, "_conditional_quantile", normal_score, ln_mass_centre, z, width)
 
     def ln_beyond_edges(self, row, centre, width) -> Float[Array, ""]:
-        """ln of the integral outside the mass nodes of prior x N(centre, width^2), ln p continued linearly.
+        """ln of the integral outside the mass nodes of prior x N(centre, width^2) [ln M], ln p continued linearly.
 
-        row : ln p at the mass nodes. -inf where the ends are declared physical (`support="sharp"`).
+        row : (k,) ln p at the mass nodes. centre, width : of one shape.
+        -inf where the ends are declared physical (`support="sharp"`).
         """
         if self.support == "sharp":
             return jnp.full(jnp.shape(centre), -jnp.inf, dtype=row.dtype)

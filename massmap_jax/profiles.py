@@ -20,12 +20,12 @@ _SMALL, _SMALL_TERMS = 0.3, 14
 
 
 def nfw_sigma(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Surface density of an NFW halo over 2 rho_s r_s; x > 0."""
+    """Surface density of an NFW halo over 2 rho_s r_s; x > 0, elementwise."""
     return _f(x)
 
 
 def nfw_mean_sigma(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Mean surface density within x of an NFW halo over 2 rho_s r_s; x > 0."""
+    """Mean surface density within x of an NFW halo over 2 rho_s r_s; x > 0, elementwise."""
     small = x < _SMALL
     series_x = jnp.where(small, x, _SMALL)
     ln = -jnp.log(series_x / 2)
@@ -38,7 +38,7 @@ def nfw_mean_sigma(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def bmo_sigma(x: Float[Array, "..."], tau: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Surface density of a BMO1 halo over 2 rho_s r_s; x > 0, tau > 0."""
+    """Surface density of a BMO1 halo over 2 rho_s r_s; x > 0, tau > 0, which broadcast."""
     root = jnp.sqrt(tau**2 + x**2)
     ln = jnp.log(x / (root + tau))
     terms = (tau**2 + 1) * _f(x) + 2 * _h(x) - jnp.pi / root + (tau**2 - 1) / (tau * root) * ln
@@ -46,7 +46,7 @@ def bmo_sigma(x: Float[Array, "..."], tau: Float[Array, "..."]) -> Float[Array, 
 
 
 def bmo_mean_sigma(x: Float[Array, "..."], tau: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Mean surface density within x of a BMO1 halo over 2 rho_s r_s; x > 0, tau > 0."""
+    """Mean surface density within x of a BMO1 halo over 2 rho_s r_s; x > 0, tau > 0, which broadcast."""
     # The mean of each term of `bmo_sigma`: of h it is 2 h - (mean of f), of 1 / root 2 / (root + tau), of ln / root
     # 2 ln / (root + tau) - (2 tau / x^2) ln[(root + tau) / (2 tau)].
     root = jnp.sqrt(tau**2 + x**2)
@@ -57,12 +57,12 @@ def bmo_mean_sigma(x: Float[Array, "..."], tau: Float[Array, "..."]) -> Float[Ar
 
 
 def nfw_mass(c: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Mass within r = c r_s of an NFW halo over 4 pi rho_s r_s^3: ln(1 + c) - c / (1 + c)."""
+    """Mass within r = c r_s of an NFW halo over 4 pi rho_s r_s^3: ln(1 + c) - c / (1 + c), elementwise."""
     return jnp.log1p(c) - c / (1 + c)
 
 
 def cut_nfw_enclosed(x: Float[np.ndarray, "..."], c: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Projected mass within x of an NFW halo that ends at r = c r_s, over its mass; NumPy, 1e-10; x > 0, c > 0.
+    """Projected mass within x of an NFW halo that ends at r = c r_s, over its mass; NumPy, 1e-10; x, c > 0 broadcast.
 
     The sphere less what is outside the cylinder: 1 - int_x^c sqrt(r^2 - x^2) / (1 + r)^2 dr / m(c), by Gauss-Legendre
     quadrature in t where r = x cosh t. Takada & Jain 2003 (MNRAS 340, 580, eq. 27) have its derivative in closed form.
@@ -77,7 +77,7 @@ def cut_nfw_enclosed(x: Float[np.ndarray, "..."], c: Float[np.ndarray, "..."]) -
 
 
 def bmo_total_mass(tau: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Mass of a whole BMO1 halo, truncated at tau scale radii, over 4 pi rho_s r_s^3 (BMO eq. A.4)."""
+    """Mass of a whole BMO1 halo, truncated at tau scale radii, over 4 pi rho_s r_s^3 (BMO eq. A.4), elementwise."""
     return tau**2 / (tau**2 + 1) ** 2 * ((tau**2 - 1) * jnp.log(tau) + tau * jnp.pi - (tau**2 + 1))
 
 

@@ -84,14 +84,14 @@ class QuantileTable(eqx.Module):
         return cls(values.reshape(*shape, _SCORES), z, ends, first_w, first_s)
 
     def holds(self, prior: MassPrior, redshift: tuple[float, float], width: tuple[float, float]) -> bool:
-        """Whether objects in these ranges of redshift and width are inside, under this prior."""
+        """Whether objects in these ranges of redshift and width [ln M] are inside, under this prior."""
         nodes = redshift_nodes(prior, redshift)
         low, high = np.log(np.asarray(width, dtype=np.float64)) / LN_W_STEP
         inside = self.first_w <= low and high <= self.first_w + self.values.shape[0] - 1
         return bool(inside and self.z[0] <= nodes[0] and nodes[-1] <= self.z[-1])
 
     def united(self, redshift, width) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Ranges of redshift and width that hold this table and those given."""
+        """Ranges (least, greatest) of redshift and width [ln M] that hold this table and those given."""
         first, last = np.exp(LN_W_STEP * (self.first_w + np.array([0.0, self.values.shape[0] - 1.001])))
         return (
             (min(redshift[0], float(self.z[0])), max(redshift[1], float(self.z[-1]))),

@@ -65,7 +65,7 @@ class RegionMass(eqx.Module):
         return self.mean / self.sd if self.sd > 0 else np.nan
 
     def quantile(self, levels: ArrayLike) -> Float[np.ndarray, "..."]:
-        """Quantiles of the mass at `levels` in [0, 1], Msun."""
+        """Quantiles of the mass at `levels` in [0, 1], of their shape, Msun."""
         return np.quantile(self.draws, levels)
 
 
@@ -125,7 +125,8 @@ def region_mass(mass_map: MassMap, region) -> RegionMass:
 def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "..."]:
     """P(mass of a pixel of `mass_map` > threshold), the share of the map draws above it; NaN outside the footprint.
 
-    An image, or a cube of a map with slices. The threshold is in the map's unit: Msun, or of a surface density.
+    (ny, nx), or a cube (slice, ny, nx) of a map with slices. The threshold is in the map's unit: Msun, or that of a
+    surface density.
     `MassmapError` for a map without draws, or a threshold that is not finite and at least 0.
     """
     if not (np.isfinite(threshold) and threshold >= 0):
@@ -142,7 +143,7 @@ def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "..."]:
 
 
 def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "..."]:
-    """Mean over sd of each pixel of `mass_map`; NaN where it is empty."""
+    """Mean over sd of each pixel of `mass_map`, (ny, nx) as its images; NaN where it is empty."""
     sd = np.where(mass_map.sd > 0, mass_map.sd, np.nan)
     return mass_map.mean / sd
 

@@ -156,7 +156,7 @@ class MassLuminosityRelation(eqx.Module):
         return jax.tree.map(lambda a: a[index], self.as_batch())
 
     def ln_evolution(self, z):
-        """alpha4 ln(1+z), or alpha4 ln E(z)."""
+        """alpha4 ln(1+z), or alpha4 ln E(z); z and the draws broadcast."""
         if self.evolution == "E":
             return 0.5 * self.alpha4 * jnp.log(self.omega_m * (1 + z) ** 3 + 1 - self.omega_m)
         return self.alpha4 * jnp.log1p(z)
@@ -166,11 +166,11 @@ class MassLuminosityRelation(eqx.Module):
         return self.alpha1 + self.alpha2 * (ln_mass - jnp.log(self.alpha3)) + self.ln_evolution(z)
 
     def scatter_ln_lum(self, ln_mass, z):
-        """Standard deviation of ln L at ln_mass [ln Msun] and z (constant here)."""
+        """Standard deviation of ln L at ln_mass [ln Msun] and z, a scalar (constant here)."""
         return self.scatter
 
     def sample(self, key: Array, ln_mass, z) -> Float[Array, "..."]:
-        """One ln L per (ln_mass, z) from one relation, by `key`.
+        """One ln L for each ln_mass [ln Msun] and z, which broadcast, from one relation, by `key`.
 
         `MassmapError` for a batch of draws.
         """
@@ -183,6 +183,7 @@ class MassLuminosityRelation(eqx.Module):
         """The likelihood of ln M for one object: the L integral of two lognormals is a Gaussian in ln M.
 
         ln_lum_obs, sigma_ln_lum : ln of the observed luminosity and its standard deviation. z : redshift.
+        They and the draws broadcast.
         """
         slope = jnp.abs(self.alpha2)
         width = jnp.sqrt(self.scatter**2 + sigma_ln_lum**2) / slope

@@ -199,7 +199,7 @@ class RelationPosterior(eqx.Module):
         return arviz.from_dict(posterior=columns)
 
     def to_table(self) -> dict[str, np.ndarray]:
-        """Columns of the draws, as `read_relation` reads them."""
+        """Columns of the draws, (draw,) each, as `read_relation` reads them."""
         return {p: getattr(self.draws, p) for p in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")}
 
     def save(self, path) -> None:

@@ -27,7 +27,7 @@ class Selection(Protocol):
     """What a selection has to say; p_det depends on the observed luminosity and the redshift alone."""
 
     def log_prob(self, ln_lum_obs, z):
-        """ln of the probability that an object with this ln_lum_obs and z is in the catalogue."""
+        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
 
     def log_norm(self, relation, prior, z, sigma):
         """ln A: ln of the integral of p_det(L_obs, z) p(L_obs | z, sigma, relation, prior) dL_obs, one relation."""

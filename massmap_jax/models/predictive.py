@@ -39,7 +39,7 @@ def posterior_predictive(
     ----------
     key : of the draws.
     catalogue, prior : whose rows are usable.
-    ln_mass : draws of ln M of these rows.
+    ln_mass : (draw, halo) draws of ln M [ln Msun] of these rows.
     relation : one relation, or a batch, drawn from by weight.
     paired : relation draw i goes with mass draw i, as in the samples of one chain.
 
