@@ -2,7 +2,8 @@
 
 For a prior and a relation (one, or draws), P(M | L_obs, z, sigma) depends on three numbers of the object only, and so
 do its mean, sd, quantiles, evidence and the rest. They are computed exactly (`mass_posterior`) at the nodes of a
-lattice, once, and interpolated linearly along each axis: an object costs one lookup, not an integral for each draw.
+lattice, once, and interpolated linearly in the simplex of nodes about an object (Kuhn's: four corners of the cell
+instead of eight): an object costs one lookup, not an integral for each draw.
 
     t = (ln L_obs - middle(z)) / (half + 4 width)    the middle follows the relation's evolution; from -1 to 1, four
                                                      widths beyond the luminosities of the prior's masses
@@ -17,6 +18,7 @@ tolerance in the whole range, its corners included; the error is kept with the t
 """
 
 import dataclasses
+import itertools
 import json
 import zipfile
 from collections.abc import Callable
@@ -70,7 +72,7 @@ _TARGET = 1.3
 _ROUNDS = 6
 _MOST_BUCKETS = 16_384
 # Objects of a call and device. A GPU waits for transfers, which are the faster the larger they are.
-_CHUNK, _CHUNK_GPU = 2**16, 2**20
+_CHUNK, _CHUNK_GPU = 2**17, 2**20
 # An object on the border of the range may round to beyond it.
 _ROUNDING = 1e-3
 
@@ -273,7 +275,7 @@ class PosteriorSurface(eqx.Module):
         logit = tuple(name == "edge_mass" for name in self.names)
 
         def work(start):
-            part = [a[start : start + size].astype(np.float32) for a in objects]
+            part = [a[start : start + size].astype(np.float32, copy=False) for a in objects]
             short = size - part[0].size
             if short:
                 part = [np.pad(a, (0, short), mode="edge") for a in part]
@@ -492,7 +494,7 @@ def _anywhere(lattice: Lattice) -> Float[np.ndarray, "3 n"]:
 
 @devices.over_halos("ln_lum", "z", "sigma", static=("logit",))
 def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
-    """Linear interpolation along each axis; (n, column). `logit`: which columns are tabulated as such."""
+    """Linear interpolation between nodes; (n, column). `logit`: which columns are tabulated as such."""
     z_nodes, t_nodes, w_nodes = lattice.z, lattice.t, lattice.ln_width
     buckets = lattice.bucket.shape[0]
     at = ((z - z_nodes[0]) * (buckets / (z_nodes[-1] - z_nodes[0]))).astype(jnp.int32)
@@ -505,23 +507,33 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
     variance = lattice.scatter**2 + sigma**2
     ln_width = 0.5 * jnp.log(variance)
     it, tt = _equal_steps((ln_lum - middle) / (lattice.half + _REACH * jnp.sqrt(variance)), t_nodes)
+    num_z, num_t = z_nodes.shape[0], t_nodes.shape[0]
+    # Place in the cell, and rows of `values` from node to node, along each axis. z runs backwards: what rises with t
+    # falls with z, and a diagonal along which it changes little takes half the nodes of the other.
+    along = [(1 - tz, -num_t), (tt, 1)]
     if w_nodes.shape[0] > 1:
         iw, tw = _equal_steps(ln_width, w_nodes)
-        corners = ((0, 1 - tw), (1, tw))
+        along.append((tw, num_z * num_t))
     else:
         iw, tw = jnp.zeros_like(iz), jnp.where(jnp.abs(ln_width - w_nodes[0]) < 1e-4, 0.0, -1.0)
-        corners = ((0, jnp.ones_like(tw)),)
     inside = (tw >= -_ROUNDING) & (tw <= 1 + _ROUNDING) & (tz >= -_ROUNDING) & (tz <= 1 + _ROUNDING)
     inside &= (tt >= 0) & (tt <= 1)
-    row = (iw * z_nodes.shape[0] + iz) * t_nodes.shape[0] + it
-    total = 0.0
-    for dw, ww in corners:
-        for dz, wz in ((0, 1 - tz), (1, tz)):
-            weight = jnp.where(inside, ww * wz, jnp.nan)
-            place = row + (dw * z_nodes.shape[0] + dz) * t_nodes.shape[0]
-            total = total + (weight * (1 - tt))[:, None] * _take(values, place)
-            total = total + (weight * tt)[:, None] * _take(values, place + 1)
+    # Kuhn's simplex: from the cell's first corner to its last, along the axis with the greatest place first.
+    for last in range(len(along) - 1, 0, -1):
+        for i in range(last):
+            along[i : i + 2] = _greater_first(*along[i : i + 2])
+    row = (iw * num_z + iz + 1) * num_t + it
+    total = jnp.where(inside, 1 - along[0][0], jnp.nan)[:, None] * _take(values, row)
+    for (place, step), (after, _) in itertools.pairwise([*along, (0.0, 0)]):
+        row = row + step
+        total = total + (place - after)[:, None] * _take(values, row)
     return jnp.where(np.array(logit), jax.nn.sigmoid(total), total) if any(logit) else total
+
+
+def _greater_first(a, b):
+    """Two pairs of arrays, in each row the one with the greater first number first."""
+    swap = a[0] < b[0]
+    return [tuple(jnp.where(swap, v, u) for u, v in zip(*pair, strict=True)) for pair in ((a, b), (b, a))]
 
 
 def _equal_steps(value, nodes):

@@ -1,6 +1,6 @@
-"""Masses, evidences, a map, chains and a posterior surface on a number of CPU devices, in float64, into an .npz.
+"""Masses, evidences, maps, a stream, chains and a posterior surface on a number of CPU devices, in float64, into an .npz.
 
-    python on_devices.py NUMBER OUT.npz [maps] [chains]
+    python on_devices.py NUMBER OUT.npz [maps] [stream] [chains]
 
 Run by test_devices.py, as a program of its own: the number of devices is fixed when JAX starts. Chunks are small, and
 do not divide the number of objects, so that every device gets several, and padding.
@@ -9,6 +9,7 @@ do not divide the number of objects, so that every device gets several, and padd
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 NUMBER = int(sys.argv[1])
@@ -19,11 +20,15 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={NUMBER} {qui
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from astropy.io import fits  # noqa: E402
+from astropy.table import Table, vstack  # noqa: E402
 
 import massmap_jax as mm  # noqa: E402
 from massmap_jax import devices, halos, maps  # noqa: E402
 from massmap_jax.models.runner import sample_halo_masses  # noqa: E402
+from massmap_jax.options import JobOptions  # noqa: E402
 from massmap_jax.pixels import PixelGrid  # noqa: E402
+from massmap_jax.stream import StreamOptions, stream  # noqa: E402
 from massmap_jax.surface import SUMMARIES, Lattice, PosteriorSurface, Range  # noqa: E402
 
 HALOS, CHUNK = 91, 4
@@ -61,6 +66,22 @@ def table_of_noise(prior, relation, catalogue) -> PosteriorSurface:
     )
 
 
+def streamed(folder: Path, catalogue) -> dict[str, np.ndarray]:
+    """Columns and map images of the same objects read from a file a chunk at a time."""
+    folder.mkdir()
+    source, out = folder / "objects.fits", folder / "out"
+    lum = np.exp(catalogue.ln_lum_obs)
+    columns = {"lum": lum, "z": catalogue.redshift, "sigma": catalogue.sigma_ln_lum, "id": np.arange(HALOS)}
+    Table(columns | {"ra": catalogue.ra, "dec": catalogue.dec}).write(source)
+    job = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", num_map_draws=10)
+    where = {"map_centre": (150.0, 2.0), "map_arcmin": 48.0}
+    stream(source, out, StreamOptions(job, {}, "analytic", chunk_rows=37, format="fits", precision="float64", **where))
+    parts = vstack([Table.read(path) for path in sorted((out / "masses").iterdir())], metadata_conflicts="silent")
+    found = {f"stream.{name}": np.asarray(parts[name]) for name in parts.colnames}
+    with fits.open(out / "mass_map.fits") as images:
+        return found | {f"stream.map.{hdu.name}": hdu.data for hdu in images if hdu.data is not None}
+
+
 def main() -> None:
     assert devices.count() == len(jax.local_devices()) == NUMBER
     rng = np.random.default_rng(0)
@@ -95,6 +116,8 @@ def main() -> None:
 
         evidence = [values for _, values in halos.run(kernel, objects, prior, relation, CHUNK)]
         found["map.evidence"] = np.concatenate(evidence)
+    if "stream" in sys.argv:
+        found |= streamed(Path(sys.argv[2]).with_suffix(""), catalogue)
     if "chains" in sys.argv:
         options = {"num_warmup": 20, "num_samples": 400, "kernel": Walk, **FIXED}
         found["chains.mean"] = sample_halo_masses(jax.random.key(4), catalogue, prior, relation, **options).mean

@@ -27,7 +27,7 @@ def run_program(command, **environment):
 def computed(tmp_path_factory):
     """Results by number of devices."""
     folder, found = tmp_path_factory.mktemp("devices"), {}
-    for number, more in ((1, ["maps"]), (2, ["chains"]), (8, ["maps"])):
+    for number, more in ((1, ["maps", "stream"]), (2, ["chains", "stream"]), (8, ["maps"])):
         ran = run_program([PROGRAM, number, folder / f"{number}.npz", *more])
         assert ran.returncode == 0, ran.stderr[-2000:]
         found[number] = dict(np.load(folder / f"{number}.npz"))
@@ -38,9 +38,8 @@ def computed(tmp_path_factory):
 def test_same_numbers_as_on_one_device(computed, number):
     one, several = computed[1], computed[number]
     shared = one.keys() & several.keys()
-    wanted = {"posterior.mean", "posterior.quantiles", "surface"} | (
-        {"map.sd", "map.evidence"} if number == 8 else set()
-    )
+    wanted = {"posterior.mean", "posterior.quantiles", "surface"}
+    wanted |= {"map.sd", "map.evidence"} if number == 8 else {"stream.log10_mass_mean", "stream.map.MEAN", "stream.map.SD"}
     assert wanted <= shared
     for name in shared:
         assert np.isfinite(one[name]).all(), name

@@ -146,10 +146,10 @@ def test_a_tighter_tolerance_takes_more_nodes(field, surface):
     where = Range.of(*field)._replace(sigma=(0.05, 0.05))
     options = {"relation_from": "this_catalogue"}
     one = PosteriorSurface.build(PRIOR, RELATION, where, **options)
-    finer = PosteriorSurface.build(PRIOR, RELATION, where, tolerance={"mean": 0.002, "quantiles": 0.002}, **options)
+    finer = PosteriorSurface.build(PRIOR, RELATION, where, tolerance={"mean": 0.001, "quantiles": 0.001}, **options)
     assert one.lattice.shape[0] == finer.lattice.shape[0] == 1  # one sigma: no axis for it
     assert np.prod(finer.lattice.shape) > np.prod(one.lattice.shape)
-    assert finer.error["mean"] <= 0.002 and finer.error["quantiles"] <= 0.002
+    assert finer.error["mean"] <= 0.001 and finer.error["quantiles"] <= 0.001
     with pytest.raises(MassmapError, match="would need more than"):
         PosteriorSurface.build(PRIOR, RELATION, where, tolerance={"mean": 1e-9}, **options)
 
