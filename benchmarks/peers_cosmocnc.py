@@ -19,8 +19,6 @@ import warnings
 from importlib import metadata
 
 import cosmocnc
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from accuracy import PriorReference
@@ -29,7 +27,7 @@ from cosmocnc import cnc as cosmocnc_cnc
 from provenance import RESULTS, provenance
 from scipy.stats import kstest
 
-from massmap_jax import HaloCatalogue, MassPrior, mass_posterior
+from massmap_jax import HaloCatalogue, MassPrior, Relation, mass_posterior
 
 ALPHA, LOG10_A, SCATTER, BIAS = 1.1233, -4.3054, 0.173, 0.8  # of the catalogue: params.py of cosmocnc, 1 - b = 0.8
 COSMOLOGY = {"H0": 67.4, "Om0": 0.315, "Ob0": 0.04897, "sigma8": 0.811, "n_s": 0.96}
@@ -38,7 +36,7 @@ POINTS = 128  # masses per cluster, cosmocnc's default
 LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
-class SZRelation(eqx.Module):
+class SZRelation(Relation):
     """ln q of a mass: ALPHA ln M + a(z) less the ln of the filter's noise at the cluster's angle; a user's relation."""
 
     redshift: jnp.ndarray
@@ -57,16 +55,6 @@ class SZRelation(eqx.Module):
         theta, noise = np.load(cosmocnc.root_path + "data/so_sim_sz_mf_noise.npy")
         fitted = np.polyfit(np.log(np.degrees(theta) * 60), np.log(noise), 3)
         return cls(z, ln_signal, ln_angle, fitted, np.float64(0.0))
-
-    @property
-    def num_draws(self):
-        return 1
-
-    def as_batch(self):
-        return self if jnp.ndim(self.log_weight) else jax.tree.map(lambda a: np.asarray(a)[None], self)
-
-    def draw(self, index):
-        return jax.tree.map(lambda a: a[index], self.as_batch())
 
     def mean_ln_lum(self, ln_mass, z):
         scaled = ln_mass - LN_UNIT

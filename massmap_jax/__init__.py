@@ -41,6 +41,7 @@ _HOME = {
     "PosteriorSurface": "surface",
     "PriorCheck": "checks",
     "RegionMass": "regions",
+    "Relation": "relation",
     "RelationLikelihood": "relation_likelihood",
     "RelationPosterior": "relation_posterior",
     "RelationPrior": "relation_prior",

@@ -4,7 +4,8 @@ ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z), scatter S in ln L. 
 batch of draws of the same class with log weights, so one draw and a posterior are used alike.
 """
 
-from typing import Literal, Protocol
+from abc import abstractmethod
+from typing import Literal, Self
 
 import equinox as eqx
 import jax
@@ -19,24 +20,48 @@ from massmap_jax.errors import MassmapError
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
 
 
-class Relation(Protocol):
-    """What the rest of the package asks of a relation; batches carry a leading `draw` axis on every array."""
+class Relation(eqx.Module):
+    """What the package asks of a relation: the base of one's own.
 
-    log_weight: Float[Array, "*draw"]
+    A subclass has arrays as fields, `log_weight` among them, and the two methods below, written for one draw in
+    `jax.numpy`. Masses and maps take it as they take a `MassLuminosityRelation`, but for more time, as ln L need be
+    neither linear in ln M nor of constant scatter. `fit_relation` does not fit it.
 
-    def mean_ln_lum(self, ln_mass, z): ...
+    Attributes
+    ----------
+    log_weight : ln weight of each draw, () or (draw,). A batch carries that axis first on every array.
+    """
 
-    def scatter_ln_lum(self, ln_mass, z): ...
+    log_weight: eqx.AbstractVar[Float[Array, "*draw"]]
+
+    @abstractmethod
+    def mean_ln_lum(self, ln_mass, z):
+        """Mean of ln L at ln_mass [ln Msun] and z; arrays broadcast, one draw."""
+
+    @abstractmethod
+    def scatter_ln_lum(self, ln_mass, z):
+        """Standard deviation of ln L at ln_mass [ln Msun] and z; arrays broadcast, one draw."""
 
     @property
-    def num_draws(self) -> int: ...
+    def is_batch(self) -> bool:
+        """Whether there is an axis of draws."""
+        return jnp.ndim(self.log_weight) == 1
 
-    def as_batch(self) -> "Relation": ...
+    @property
+    def num_draws(self) -> int:
+        """Draws of the batch; 1 for one relation."""
+        return self.log_weight.shape[0] if self.is_batch else 1
 
-    def draw(self, index) -> "Relation": ...
+    def as_batch(self) -> Self:
+        """The same relation with a draw axis."""
+        return self if self.is_batch else jax.tree.map(lambda a: np.asarray(a)[None], self)
+
+    def draw(self, index) -> Self:
+        """Draw(s) `index` of the batch: one relation for an integer, a batch for an array of integers."""
+        return jax.tree.map(lambda a: a[index], self.as_batch())
 
 
-class MassLuminosityRelation(eqx.Module):
+class MassLuminosityRelation(Relation):
     """One power-law relation, or a batch of draws of it.
 
     Attributes
@@ -136,24 +161,6 @@ class MassLuminosityRelation(eqx.Module):
             mass_definition=mass_definition,
             source="identity: the observable is a mass",
         )
-
-    @property
-    def num_draws(self) -> int:
-        """Draws of the batch; 1 for one relation."""
-        return self.alpha1.shape[0] if self.is_batch else 1
-
-    @property
-    def is_batch(self) -> bool:
-        """Whether there is an axis of draws."""
-        return jnp.ndim(self.alpha1) == 1
-
-    def as_batch(self) -> "MassLuminosityRelation":
-        """The same relation with a draw axis."""
-        return self if self.is_batch else jax.tree.map(lambda a: np.asarray(a)[None], self)
-
-    def draw(self, index) -> "MassLuminosityRelation":
-        """Draw(s) `index` of the batch: one relation for an integer, a batch for an array of integers."""
-        return jax.tree.map(lambda a: a[index], self.as_batch())
 
     def ln_evolution(self, z):
         """alpha4 ln(1+z), or alpha4 ln E(z); z and the draws broadcast."""

@@ -1,6 +1,5 @@
 """MassLuminosityRelation: presets, draws, evolution, errors; and a relation of the user's own."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +9,7 @@ from reference.prior_reference import PriorReference
 from reference.tables import schechter_table
 from scipy import stats
 
+import massmap_jax as mm
 from massmap_jax.catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior import mass_posterior
@@ -137,22 +137,12 @@ def test_scatter_of_zero_is_allowed():
     assert float(MassLuminosityRelation.create(**(GIVEN | dict(scatter=0.0))).scatter) == 0.0
 
 
-class BendingRelation(eqx.Module):
+class BendingRelation(mm.Relation):
     """A relation of the user's own: a slope that bends and a scatter that falls with mass. No `data_term`."""
 
     alpha1: np.ndarray
     bend: np.ndarray
     log_weight: np.ndarray
-
-    @property
-    def num_draws(self):
-        return self.alpha1.shape[0]
-
-    def as_batch(self):
-        return self
-
-    def draw(self, index):
-        return jax.tree.map(lambda a: a[index], self)
 
     def mean_ln_lum(self, ln_mass, z):
         return self.alpha1 + 0.36 * (ln_mass - 33.0) + self.bend * (ln_mass - 30.0) ** 2 + 1.1 * jnp.log1p(z)
@@ -169,7 +159,9 @@ def test_a_relation_of_the_users_own_goes_through(relation_from):
     z = rng.uniform(0.1, 3.3, 12)
     ln_lum = np.asarray(relation.draw(0).mean_ln_lum(rng.uniform(24, 32, 12), z), dtype=float)
     sigma = rng.uniform(0.02, 0.5, 12)
-    catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=sigma)
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=sigma, ra=np.full(12, 10.0), dec=np.zeros(12)
+    )
     prior = MassPrior.from_table(REDSHIFT, MASS, DENSITY)
     got = mass_posterior(catalogue, prior, relation, relation_from=relation_from, chunk_size=64)
     reference = PriorReference(REDSHIFT, MASS, DENSITY, per="mass")
@@ -194,3 +186,20 @@ def test_a_relation_of_the_users_own_goes_through(relation_from):
         cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(grid))])
         expected = np.interp(got.quantile_levels, cumulative, grid)
         assert np.abs(got.quantiles[i] - expected).max() < 1e-2 * sd
+
+
+def test_maps_of_a_relation_of_the_users_own():
+    """One relation, no draws: the base class makes a batch of it. No table holds its masses: they are integrated."""
+    relation = BendingRelation(np.float64(10.8), np.float64(-0.01), np.float64(0.0))
+    assert relation.num_draws == 1 and relation.as_batch().draw(0).alpha1 == 10.8
+    rng = np.random.default_rng(4)
+    z, ln_mass = rng.uniform(0.1, 2.0, 6), rng.uniform(29, 32, 6)
+    luminosity = np.exp(np.asarray(relation.mean_ln_lum(ln_mass, z), dtype=float))
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=luminosity, redshift=z, sigma_ln_luminosity=np.full(6, 0.1), ra=np.full(6, 10.0), dec=np.zeros(6)
+    )
+    prior = MassPrior.from_table(REDSHIFT, MASS, DENSITY)
+    grid = mm.PixelGrid.fit(catalogue.ra, catalogue.dec, pixel_arcmin=1.0)
+    image = mm.mass_map(jax.random.key(0), catalogue, prior, relation, grid, num_draws=400, draws="table")
+    assert image.total_mass == pytest.approx(mass_posterior(catalogue, prior, relation).mean_mass.sum(), rel=1e-6)
+    assert abs(image.total_draws.mean() - image.total_mass) < 4 * image.total_sd / 20
