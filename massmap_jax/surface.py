@@ -98,6 +98,7 @@ class Lattice(eqx.Module):
     middle : (z,) of ln L_obs, linear between the nodes. half : () half the range of the masses' luminosities.
     bucket : (bucket,) the z node at or below the start of each of as many equal steps in z; none holds two nodes.
     scatter : () S in the width.
+    backwards : (2,) of z and t, 1 where the simplices' diagonal falls along it as ln width rises, else 0.
     """
 
     t: Float[Array, " t"]
@@ -107,6 +108,7 @@ class Lattice(eqx.Module):
     half: Float[Array, ""]
     bucket: Int[Array, " bucket"]
     scatter: Float[Array, ""]
+    backwards: Int[Array, "2"]
 
     @classmethod
     def of(cls, prior: MassPrior, relation, where: Range, steps) -> "Lattice":
@@ -137,7 +139,8 @@ class Lattice(eqx.Module):
         gap = np.diff(z).min()
         starts = np.linspace(z[0], z[-1], int(np.ceil((z[-1] - z[0]) / gap)) + 1)[:-1]
         bucket = np.clip(np.searchsorted(z, starts, side="right") - 1, 0, z.size - 2)
-        return cls(t, z, ln_width, middle, np.float64(half), bucket.astype(np.int32), np.float64(scatter))
+        forwards = np.zeros(2, dtype=np.int32)
+        return cls(t, z, ln_width, middle, np.float64(half), bucket.astype(np.int32), np.float64(scatter), forwards)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -225,12 +228,13 @@ class PosteriorSurface(eqx.Module):
             edge = np.clip(values[:, SUMMARIES.index("edge_mass")], 1e-9, 1 - 1e-9)
             values[:, SUMMARIES.index("edge_mass")] = np.log(edge / (1 - edge))
             made = dataclasses.replace(made, values=values.reshape(*lattice.shape, -1).astype(np.float32))
-            by_axis = np.array([made._worst(made._measure(place)) for place in _between_nodes(lattice)])
+            by_axis = np.array([made._worst(made._measure(made._exact_at(p))) for p in _between_nodes(lattice)])
             if by_axis.sum() <= _TARGET:
-                error = made._measure(_anywhere(lattice))
-                if made._worst(error) <= 1:
-                    return dataclasses.replace(made, error=error)
-                by_axis = by_axis * 1.5 * made._worst(error) / by_axis.sum()
+                made = made._best_directions(made._exact_at(_anywhere(lattice)))
+                worst = made._worst(made.error)
+                if worst <= 1:
+                    return made
+                by_axis = by_axis * 1.5 * worst / by_axis.sum()
             # An error goes as the square of the step; equal errors along the axes take the fewest nodes.
             asked = _TARGET / by_axis.size
             steps = steps * np.clip(0.95 * np.sqrt(asked / np.maximum(by_axis[::-1], 1e-9)), 0.1, 1.5)
@@ -315,10 +319,24 @@ class PosteriorSurface(eqx.Module):
         left, right = (np.take_along_axis(quantiles, lower + d, axis=1) for d in (0, 1))
         return np.clip(left + place * (right - left), self.prior.ln_mass_min, self.prior.ln_mass_max)
 
-    def _measure(self, place) -> dict[str, float]:
-        """Largest error at some places, by name."""
+    def _exact_at(self, place):
+        """Objects at some places, and their exact columns."""
         objects = self.lattice.objects(place)
-        best, found = self.exact(*objects), self(*objects).astype(np.float64)
+        return objects, self.exact(*objects)
+
+    def _best_directions(self, probes) -> "PosteriorSurface":
+        """With the diagonal that makes the least error, which is kept: it may be half of another's."""
+        turned = []
+        for directions in itertools.product((0, 1), repeat=2):
+            lattice = dataclasses.replace(self.lattice, backwards=np.array(directions, dtype=np.int32))
+            other = dataclasses.replace(self, lattice=lattice)
+            turned.append(dataclasses.replace(other, error=other._measure(probes)))
+        return min(turned, key=lambda surface: surface._worst(surface.error))
+
+    def _measure(self, probes) -> dict[str, float]:
+        """Largest error of objects whose columns are known, by name."""
+        objects, best = probes
+        found = self(*objects).astype(np.float64)
         sd = best[:, SUMMARIES.index("sd")]
         known = np.isfinite(best).all(axis=1) & np.isfinite(found).all(axis=1)
         error = {}
@@ -508,9 +526,10 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
     ln_width = 0.5 * jnp.log(variance)
     it, tt = _equal_steps((ln_lum - middle) / (lattice.half + _REACH * jnp.sqrt(variance)), t_nodes)
     num_z, num_t = z_nodes.shape[0], t_nodes.shape[0]
-    # Place in the cell, and rows of `values` from node to node, along each axis. z runs backwards: what rises with t
-    # falls with z, and a diagonal along which it changes little takes half the nodes of the other.
-    along = [(1 - tz, -num_t), (tt, 1)]
+    row, along = 0, []  # of the simplex's first corner; place in the cell and rows to the next node, along each axis
+    for place, step, turned in ((tz, num_t, lattice.backwards[0]), (tt, 1, lattice.backwards[1])):
+        along.append((jnp.where(turned, 1 - place, place), step * (1 - 2 * turned)))
+        row = row + step * turned
     if w_nodes.shape[0] > 1:
         iw, tw = _equal_steps(ln_width, w_nodes)
         along.append((tw, num_z * num_t))
@@ -522,7 +541,7 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
     for last in range(len(along) - 1, 0, -1):
         for i in range(last):
             along[i : i + 2] = _greater_first(*along[i : i + 2])
-    row = (iw * num_z + iz + 1) * num_t + it
+    row = row + (iw * num_z + iz) * num_t + it
     total = jnp.where(inside, 1 - along[0][0], jnp.nan)[:, None] * _take(values, row)
     for (place, step), (after, _) in itertools.pairwise([*along, (0.0, 0)]):
         row = row + step

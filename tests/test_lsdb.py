@@ -214,8 +214,6 @@ def test_two_workers_of_which_one_is_killed(table, surface, tmp_path):
         options = {**DRAWS, "surface": surface, "fingerprint": "the test's"}
         return lsdb.write(source, out, PRIOR, RELATION, **options)
 
-    alone = write("", tmp_path / "alone")
-
     def listen():
         import massmap_jax.partitions as module
 
@@ -238,6 +236,8 @@ def test_two_workers_of_which_one_is_killed(table, surface, tmp_path):
     ):
         first = set(client.run(os.getpid).values())
         assert os.getpid() not in first and len(first) == 2
+        # On the same workers: this process may be compiled with other options, and then differs in the last digit.
+        alone = write("", tmp_path / "alone")
         assert write(str(tmp_path / "killed"), tmp_path / "out") == alone
         assert (tmp_path / "killed").exists()
         client.wait_for_workers(2)

@@ -139,7 +139,8 @@ def test_a_spoiled_table_is_measured_as_such(surface):
     values[:, :, ::10, -1] += 0.01
     spoiled = eqx.tree_at(lambda s: s.values, surface, values)
     place = np.random.default_rng(0).uniform(0, np.array(surface.lattice.shape)[:, None] - 1, (3, 4096))
-    assert surface._measure(place)["quantiles"] <= TOLERANCE["quantiles"] < spoiled._measure(place)["quantiles"]
+    probes = surface._exact_at(place)
+    assert surface._measure(probes)["quantiles"] <= TOLERANCE["quantiles"] < spoiled._measure(probes)["quantiles"]
 
 
 def test_a_tighter_tolerance_takes_more_nodes(field, surface):
@@ -152,6 +153,37 @@ def test_a_tighter_tolerance_takes_more_nodes(field, surface):
     assert finer.error["mean"] <= 0.001 and finer.error["quantiles"] <= 0.001
     with pytest.raises(MassmapError, match="would need more than"):
         PosteriorSurface.build(PRIOR, RELATION, where, tolerance={"mean": 1e-9}, **options)
+
+
+def in_simplex(values, place, backwards):
+    """Kuhn's simplex, one object: from the first corner a step along the axis with the greatest place, then the next."""
+    lower = np.minimum(place.astype(int), np.array(values.shape[:3]) - 2)
+    turned = np.array([False, *backwards.astype(bool)])
+    share = np.where(turned, 1 - (place - lower), place - lower)
+    corner, order = lower + turned, np.argsort(-share)
+    found, ends = (1 - share.max()) * values[tuple(corner)], [*share[order], 0.0]
+    for k, axis in enumerate(order):
+        corner[axis] += -1 if turned[axis] else 1
+        found = found + (ends[k] - ends[k + 1]) * values[tuple(corner)]
+    return found
+
+
+@pytest.mark.parametrize("directions", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_it_is_linear_in_simplices(surface, directions):
+    """Of a table of noise, on and between nodes; in each direction of their diagonal."""
+    rng = np.random.default_rng(5)
+    lattice = dataclasses.replace(surface.lattice, backwards=np.array(directions, dtype=np.int32))
+    values = rng.normal(size=surface.values.shape).astype(np.float32)
+    noise = dataclasses.replace(surface, lattice=lattice, values=values)
+    place = rng.uniform(0.01, np.array(lattice.shape)[:, None] - 1.01, (3, 300))
+    place[:, :50] = np.round(place[:, :50])
+    place = np.clip(place, 0.0, np.array(lattice.shape)[:, None] - 1.0)
+    place[2] = np.clip(place[2], 0.01, lattice.t.size - 1.01)  # the ends of t round to beyond it
+    found = noise(*lattice.objects(place))
+    edge = SUMMARIES.index("edge_mass")
+    expected = np.array([in_simplex(values, p, lattice.backwards) for p in place.T])
+    expected[:, edge] = 1 / (1 + np.exp(-expected[:, edge]))
+    np.testing.assert_allclose(found, expected, atol=0.02)  # a place is known to 1e-3 of a step in float32
 
 
 def test_outside_its_range_objects_are_integrated_and_counted(field, surface):
