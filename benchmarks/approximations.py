@@ -119,7 +119,7 @@ def rows_of(name, uncertain, prior):
 
 
 def figure(rows):
-    from massmap_jax.figure_style import BLUE, COLUMN, GREEN, ORANGE, VERMILLION, new_figure, styled
+    from massmap_jax.figures.style import BLUE, COLUMN, GREEN, ORANGE, VERMILLION, new_figure, styled
 
     @styled
     def draw():

@@ -9,7 +9,7 @@ import pytest
 from inputs import PANEL_NODES, reference_draws, relation_draws
 
 from massmap_jax import mass_map, mass_posterior
-from massmap_jax.pixels import PixelGrid
+from massmap_jax.maps.pixels import PixelGrid
 
 NUM_DRAWS = 100
 SIDE = 64

@@ -30,7 +30,7 @@ from provenance import RESULTS, provenance
 from massmap_jax.models.field import field_model
 from massmap_jax.models.objects import Objects
 from massmap_jax.models.relation import Pivot
-from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.relation.beliefs import RelationPrior
 
 SITES = ("alpha1_offset", "alpha2", "alpha4", "scatter")
 WARMUP = 30  # of the step alone
@@ -125,9 +125,7 @@ def main():
         return
     if not given.summary:
         shared = [f"--{name}={getattr(given, name)}" for name in ("halos", "draws", "step", "length", "folder")]
-        begun = [
-            subprocess.Popen([sys.executable, __file__, f"--chain={i}", *shared]) for i in range(given.chains)
-        ]
+        begun = [subprocess.Popen([sys.executable, __file__, f"--chain={i}", *shared]) for i in range(given.chains)]
         if any(process.wait() for process in begun):
             sys.exit("a chain failed")
     found = summary(given) | provenance()

@@ -16,12 +16,12 @@ import jax
 import numpy as np
 from inputs import SURVEY, make_field
 
-from massmap_jax.outputs import versions
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation_data import CatalogueData
-from massmap_jax.relation_fit import _at_alpha3, covariance_of, find_maximum, fit_relation, prepare
-from massmap_jax.relation_likelihood import log_likelihood
-from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.fit import _at_alpha3, covariance_of, find_maximum, fit_relation, prepare
+from massmap_jax.relation.marginal import log_likelihood
+from massmap_jax.run.outputs import versions
 
 PARAMETERS = ("alpha1", "alpha2", "alpha4", "scatter")
 RESULTS = Path(__file__).resolve().parent / "results"

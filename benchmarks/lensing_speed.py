@@ -20,8 +20,8 @@ from provenance import RESULTS, provenance
 from reference import lensing_loop
 
 import massmap_jax as mm
-from massmap_jax import lensing
-from massmap_jax.concentration import mean_ln_concentration
+from massmap_jax.halo.concentration import mean_ln_concentration
+from massmap_jax.maps import convergence as lensing
 
 SIDE, PIXEL, SOURCE, REACH = 256, 1.0, 1.2, 10.0
 

@@ -19,14 +19,15 @@ from inputs import SURVEY, make_field, relation_draws
 from provenance import RESULTS, provenance
 from reference.halo_profile_loop import one_halo
 
-from massmap_jax import halos, mass_map, mass_posterior
-from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.concentration import concentration_key, drawn_ln_concentration, overdensity
-from massmap_jax.healpix import HealpixGrid
-from massmap_jax.map_slices import sum_of_slices
-from massmap_jax.maps import chosen_draws
-from massmap_jax.pixels import PixelGrid
-from massmap_jax.prior_hmf import angular_diameter_distance
+from massmap_jax import mass_map, mass_posterior
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.halo.concentration import concentration_key, drawn_ln_concentration, overdensity
+from massmap_jax.halo.mass_function import angular_diameter_distance
+from massmap_jax.maps.healpix import HealpixGrid
+from massmap_jax.maps.mass_map import chosen_draws
+from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.slices import sum_of_slices
+from massmap_jax.posterior import kernel as halos
 
 EDGES = (0.0, 0.8, 1.2, 1.7, 4.0)
 KEY = jax.random.key(2)

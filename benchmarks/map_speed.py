@@ -18,7 +18,7 @@ from inputs import SURVEY, make_field, reference_draws, relation_draws
 from provenance import RESULTS, provenance
 
 from massmap_jax import mass_map, mass_posterior
-from massmap_jax.pixels import PixelGrid
+from massmap_jax.maps.pixels import PixelGrid
 
 CHECKED, RELATION_DRAWS = 1000, 100
 

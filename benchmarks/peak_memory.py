@@ -26,7 +26,7 @@ def main() -> None:
     import numpy as np
 
     from massmap_jax import HaloCatalogue, MassLuminosityRelation, MassPrior, mass_map, mass_posterior
-    from massmap_jax.pixels import PixelGrid
+    from massmap_jax.maps.pixels import PixelGrid
 
     rng = np.random.default_rng(1)
     redshift = rng.uniform(0.1, 3.2, rows)

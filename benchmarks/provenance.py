@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from massmap_jax import devices
-from massmap_jax.outputs import versions
+from massmap_jax.run.outputs import versions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"

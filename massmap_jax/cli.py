@@ -144,7 +144,7 @@ def run(
     """
     given = dict(locals())
     start_jax(precision, device)
-    from massmap_jax.outputs import check_output
+    from massmap_jax.run.outputs import check_output
 
     check_output(out, overwrite, catalogue)
     options = _options(given)
@@ -182,9 +182,9 @@ def fit(**given):
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
     start_jax(given["precision"], given["device"])
-    from massmap_jax.clock import Clock
-    from massmap_jax.outputs import check_output, write_fit_outputs
-    from massmap_jax.writers import atomic_directory
+    from massmap_jax.catalogue.write import atomic_directory
+    from massmap_jax.run.clock import Clock
+    from massmap_jax.run.outputs import check_output, write_fit_outputs
 
     out, overwrite = given["out"], given["overwrite"]
     check_output(out, overwrite, given["catalogue"])
@@ -193,7 +193,7 @@ def fit(**given):
         clock = Clock(watch)
         with clock.stage("reading"):
             catalogue = _reader(given)()
-        from massmap_jax.job import compute_fit
+        from massmap_jax.run.job import compute_fit
 
         result = compute_fit(catalogue, options, clock)
         record = write_fit_outputs(directory, catalogue, result, options, clock, _asked(given))
@@ -258,9 +258,9 @@ def stream(**given):
         --relation-from this_catalogue --float32
     """
     start_jax(given["precision"], given["device"])
-    from massmap_jax.options import JobOptions, PriorOptions
-    from massmap_jax.stream import DEFAULT_COLUMNS, StreamOptions
-    from massmap_jax.stream import stream as run_stream
+    from massmap_jax.run.options import JobOptions, PriorOptions
+    from massmap_jax.scale.stream import DEFAULT_COLUMNS, StreamOptions
+    from massmap_jax.scale.stream import stream as run_stream
 
     shared = {
         f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name not in ("prior", "method")
@@ -299,7 +299,7 @@ def _prior_options(given: dict, kind):
 
 def _options(given: dict):
     """JobOptions of the options given on the command line, checked."""
-    from massmap_jax.options import JobOptions, PriorOptions, check_options
+    from massmap_jax.run.options import JobOptions, PriorOptions, check_options
 
     others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
     shown = {"make_map": not given.get("no_map", True), "make_figures": not given["no_figures"]}
@@ -346,7 +346,7 @@ def _reader(given: dict):
     asked = _asked(given)
 
     def read():
-        from massmap_jax.io import read_catalogue
+        from massmap_jax.catalogue.read import read_catalogue
 
         return read_catalogue(asked["catalogue"], **asked["columns"])
 
@@ -370,8 +370,8 @@ def demo(
         massmap-jax demo --out demo
     """
     start_jax(precision, device)
-    from massmap_jax.options import JobOptions, PriorOptions, check_options
-    from massmap_jax.outputs import check_output
+    from massmap_jax.run.options import JobOptions, PriorOptions, check_options
+    from massmap_jax.run.outputs import check_output
 
     check_output(out, overwrite)
     # The field holds no halo below the table's lowest mass: its end is physical.
@@ -422,9 +422,9 @@ def simulate(
     import jax
     import numpy as np
 
-    from massmap_jax.options import JobOptions, check_options
+    from massmap_jax.catalogue.write import write_table
+    from massmap_jax.run.options import JobOptions, check_options
     from massmap_jax.simulate import simulate_field
-    from massmap_jax.writers import write_table
 
     check_options(JobOptions(seed=seed))
     field = simulate_field(
@@ -465,7 +465,7 @@ def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masse
 
         massmap-jax info result
     """
-    from massmap_jax.info import describe_path
+    from massmap_jax.run.info import describe_path
 
     typer.echo(describe_path(path))
 
@@ -509,15 +509,15 @@ def _set_jax(name: str, value) -> None:
 
 def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
     """Read, compute and write behind a progress line; then a summary."""
-    from massmap_jax.clock import Clock
-    from massmap_jax.outputs import map_line, write_outputs
-    from massmap_jax.writers import atomic_directory
+    from massmap_jax.catalogue.write import atomic_directory
+    from massmap_jax.run.clock import Clock
+    from massmap_jax.run.outputs import map_line, write_outputs
 
     with atomic_directory(out, overwrite) as directory, _progress() as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
             catalogue = read()
-        from massmap_jax.job import compute
+        from massmap_jax.run.job import compute
 
         result = compute(catalogue, options, clock)
         record = write_outputs(directory, result, options, clock, record, true_relation())

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.prior import DEFAULT_TABLE, MassPrior
-from massmap_jax.relation import MassLuminosityRelation
+from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
 
 # The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, matter and
 # Lambda only: it turns Mpc into angles and nothing else, so the 0.1 % from radiation does not matter.

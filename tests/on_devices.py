@@ -24,12 +24,13 @@ from astropy.io import fits  # noqa: E402
 from astropy.table import Table, vstack  # noqa: E402
 
 import massmap_jax as mm  # noqa: E402
-from massmap_jax import devices, halos, maps  # noqa: E402
+from massmap_jax import devices, maps  # noqa: E402
+from massmap_jax.maps.pixels import PixelGrid  # noqa: E402
 from massmap_jax.models.runner import sample_halo_masses  # noqa: E402
-from massmap_jax.options import JobOptions  # noqa: E402
-from massmap_jax.pixels import PixelGrid  # noqa: E402
-from massmap_jax.stream import StreamOptions, stream  # noqa: E402
-from massmap_jax.surface import SUMMARIES, Lattice, PosteriorSurface, Range  # noqa: E402
+from massmap_jax.posterior import kernel as halos  # noqa: E402
+from massmap_jax.posterior.surface import SUMMARIES, Lattice, PosteriorSurface, Range  # noqa: E402
+from massmap_jax.run.options import JobOptions  # noqa: E402
+from massmap_jax.scale.stream import StreamOptions, stream  # noqa: E402
 
 HALOS, CHUNK = 91, 4
 FIXED = {"relation_from": "fixed_draws", "chunk_size": CHUNK}

@@ -6,10 +6,10 @@ The sample is selected on signal to noise, so this tests code, not calibration.
 import numpy as np
 import pytest
 
-from massmap_jax.io import read_catalogue
-from massmap_jax.posterior import mass_posterior
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation import MassLuminosityRelation
+from massmap_jax.catalogue.read import read_catalogue
+from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
 
 
 @pytest.fixture(scope="module")

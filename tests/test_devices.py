@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import massmap_jax as mm
-from massmap_jax import cli, devices, halos
+from massmap_jax import cli, devices
+from massmap_jax.posterior import kernel as halos
 
 PROGRAM = Path(__file__).with_name("on_devices.py")
 COMMAND = Path(sys.executable).with_name("massmap-jax")
@@ -39,7 +40,9 @@ def test_same_numbers_as_on_one_device(computed, number):
     one, several = computed[1], computed[number]
     shared = one.keys() & several.keys()
     wanted = {"posterior.mean", "posterior.quantiles", "surface"}
-    wanted |= {"map.sd", "map.evidence"} if number == 8 else {"stream.log10_mass_mean", "stream.map.MEAN", "stream.map.SD"}
+    wanted |= (
+        {"map.sd", "map.evidence"} if number == 8 else {"stream.log10_mass_mean", "stream.map.MEAN", "stream.map.SD"}
+    )
     assert wanted <= shared
     for name in shared:
         assert np.isfinite(one[name]).all(), name
@@ -58,8 +61,9 @@ def test_chains_of_two_devices_are_those_of_the_objects(computed):
 SPLIT = """
 import jax, numpy as np
 from jax.sharding import PartitionSpec as P
-from massmap_jax import cli, devices, halos
-from massmap_jax.data_term import TabulatedTerm
+from massmap_jax import cli, devices
+from massmap_jax.posterior import kernel as halos
+from massmap_jax.likelihood.terms import TabulatedTerm
 
 @devices.over_halos("objects", "x", static=("power",), out={"sum": P(None, "halo"), "mean": devices.HALO})
 def kernel(objects, x, scale, *, power):

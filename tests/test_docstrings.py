@@ -136,7 +136,9 @@ def test_shapes_and_units_are_said(name):
         values = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
         result = signature.return_annotation
         missing += without_shape(dotted, values.items(), text)
-        missing += [] if not takes_array(result) or says_shape(result) or SHAPE.search(text) else [f"{dotted}: its shape"]
+        missing += (
+            [] if not takes_array(result) or says_shape(result) or SHAPE.search(text) else [f"{dotted}: its shape"]
+        )
         missing += without_unit(dotted, [name for name, kind in values.items() if "str" not in str(kind)], text)
     assert missing == []
 

@@ -10,7 +10,7 @@ from scipy.stats import kstest
 
 import massmap_jax
 from massmap_jax.errors import MassmapError
-from massmap_jax.relation import MassLuminosityRelation
+from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.simulate import simulate_field
 
 NUM = 20_000

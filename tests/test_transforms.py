@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from reference.tables import schechter_table
 
-from massmap_jax import likelihood, panels
-from massmap_jax.data_term import GaussianTerm, TabulatedTerm
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation import MassLuminosityRelation
-from massmap_jax.selection import NoSelection
+from massmap_jax.likelihood import integrals as likelihood
+from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
+from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.relation.law import MassLuminosityRelation
 
 try:
     enable_x64 = jax.enable_x64

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
-from massmap_jax import panels
-from massmap_jax.data_term import GaussianTerm
+from massmap_jax.likelihood.terms import GaussianTerm
 from massmap_jax.models.objects import Objects
-from massmap_jax.prior import MassPrior
+from massmap_jax.prior.mass_prior import MassPrior, panels
 
 # A table's end further than this from the Gaussian's centre, in its widths: see `_soften`.
 _STEEPEST = 8.0

@@ -7,12 +7,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.objects import Objects
 from massmap_jax.models.relation import Pivot, relation_sites
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.beliefs import RelationPrior
 
 
 def field_model(

@@ -9,15 +9,15 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import HaloMass, Objects
 from massmap_jax.models.relation import relation_sites
-from massmap_jax.posterior import RelationFrom, check_relation_from
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation_prior import RelationPrior
-from massmap_jax.selection import NoSelection
+from massmap_jax.posterior.result import RelationFrom, check_relation_from
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.beliefs import RelationPrior
 
 
 def halo_mass_model(

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from massmap_jax.data_term import GaussianTerm
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.terms import GaussianTerm
 
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 

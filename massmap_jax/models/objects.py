@@ -8,9 +8,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import constraints
 
-from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.posterior import lognormal_rows
-from massmap_jax.prior import MassPrior
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.posterior.result import lognormal_rows
+from massmap_jax.prior.mass_prior import MassPrior
 
 
 class Objects(eqx.Module):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.models.objects import Objects
-from massmap_jax.prior import MassPrior
+from massmap_jax.prior.mass_prior import MassPrior
 
 
 def prior_predictive(

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from massmap_jax.models.objects import Objects
-from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.relation.beliefs import RelationPrior
 
 
 class Pivot(NamedTuple):

@@ -20,15 +20,15 @@ from numpyro.infer import NUTS
 from numpyro.infer.mcmc import MCMCKernel
 
 from massmap_jax import devices
-from massmap_jax.catalogue import HaloCatalogue
+from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.flags import UNUSABLE, Flag, summary_lines
+from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import Objects
-from massmap_jax.posterior import RelationFrom, check_relation_from, flag_outside_prior, lognormal_rows
-from massmap_jax.prior import MassPrior
-from massmap_jax.selection import NoSelection
+from massmap_jax.posterior.result import RelationFrom, check_relation_from, flag_outside_prior, lognormal_rows
+from massmap_jax.prior.mass_prior import MassPrior
 
 # Halos per chunk at most, on a CPU and on a GPU; on a CPU, draws of a chunk.
 _CHUNK, _CHUNK_GPU = 4096, 2**16

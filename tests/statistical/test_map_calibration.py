@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from massmap_jax import halos
-from massmap_jax.mass_draws import MassDraws
+from massmap_jax.maps.draws import MassDraws
+from massmap_jax.posterior import kernel as halos
 
 from . import test_relation_sbc as sbc
 from . import universe
@@ -121,7 +121,7 @@ def test_maps_of_independent_objects_fail(places):
 
 def write_figure(places, folder):
     """Coverage against nominal, coherent beside independent objects."""
-    from massmap_jax.figure_style import BLUE, COLUMN, GREY, VERMILLION, new_figure, styled
+    from massmap_jax.figures.style import BLUE, COLUMN, GREY, VERMILLION, new_figure, styled
 
     levels = np.linspace(0.05, 0.95, 19)
 
@@ -138,7 +138,9 @@ def write_figure(places, folder):
                 inside = np.array([(np.abs(places[kind][what] - 0.5) < v / 2).mean(axis=1) for v in levels])
                 error = inside.std(axis=1, ddof=1) / np.sqrt(NUM_FIELDS)
                 ax.errorbar(levels, inside.mean(axis=1), error, fmt="o", markersize=2.5, color=colour, label=label)
-            ax.set(title={"pixel": "pixels", "quarter": "quarters", "map": "whole map"}[what], xlabel="nominal coverage")
+            ax.set(
+                title={"pixel": "pixels", "quarter": "quarters", "map": "whole map"}[what], xlabel="nominal coverage"
+            )
         axes[0].set_ylabel(f"coverage of the true mass, {NUM_FIELDS} fields")
         axes[0].legend(loc="upper left")
         return figure

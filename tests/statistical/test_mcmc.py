@@ -15,8 +15,8 @@ from massmap_jax.models.field import field_model
 from massmap_jax.models.objects import Objects
 from massmap_jax.models.relation import Pivot, relation_model, start, start_metric
 from massmap_jax.models.runner import sample_halo_masses
-from massmap_jax.posterior import mass_posterior
-from massmap_jax.relation_prior import RelationPrior
+from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.relation.beliefs import RelationPrior
 from statistical.universe import REFERENCE, SIGMA, catalogue, package_prior, package_relation, simulate
 
 pytestmark = pytest.mark.slow

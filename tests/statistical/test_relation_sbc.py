@@ -17,11 +17,11 @@ import pytest
 from reference.posterior_reference import Relation
 from scipy.stats import kstest
 
-from massmap_jax.relation_fit import Coordinates, _negative_log_density, fit_relation, maximise
-from massmap_jax.relation_likelihood import RelationLikelihood
-from massmap_jax.relation_prior import RelationPrior
-from massmap_jax.sampling import run_nuts
-from massmap_jax.selection import FluxLimit
+from massmap_jax.likelihood.selection import FluxLimit
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.fit import Coordinates, _negative_log_density, fit_relation, maximise
+from massmap_jax.relation.marginal import RelationLikelihood
+from massmap_jax.relation.nuts import run_nuts
 
 from . import universe
 

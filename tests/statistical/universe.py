@@ -6,10 +6,10 @@ from reference.prior_reference import PriorReference
 from reference.tables import schechter_table
 from scipy.stats import kstest, norm
 
-from massmap_jax.catalogue import HaloCatalogue
-from massmap_jax.posterior import mass_posterior
-from massmap_jax.prior import MassPrior
-from massmap_jax.relation import MassLuminosityRelation
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
 
 TABLE = schechter_table()
 REFERENCE = PriorReference(*TABLE, per="mass")

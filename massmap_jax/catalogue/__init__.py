@@ -1,0 +1,1 @@
+"""A file becomes a checked catalogue: columns, units, errors, redshifts, positions, flags."""

@@ -1,0 +1,150 @@
+"""Which column is which: the user's word first, else the usual names, and never a silent choice."""
+
+import difflib
+
+from massmap_jax.catalogue.columns import ColumnTable
+from massmap_jax.errors import MassmapError
+
+# Usual names in lower case, in tiers: the first tier with a match wins, and two matches within one are
+# refused.
+USUAL_NAMES = {
+    "luminosity": (
+        {"lum", "luminosity", "lum_obs", "l_obs", "lobs", "luminosity_obs"},
+        {"l", "lx", "l_x", "l500", "lx500", "lx_500", "l_500"},
+        {"richness", "lambda", "lambda_chisq"},
+    ),
+    "redshift": (
+        {"z", "redshift", "z_obs", "zobs"},
+        {
+            "z_spec",
+            "zspec",
+            "specz",
+            "z_best",
+            "zbest",
+            "zcmb",
+            "z_cmb",
+            "zhel",
+            "z_hel",
+            "z_cl",
+            "zcl",
+            "z_clus",
+            # Not after z_spec: where both stand, most objects often have the photometric one only.
+            "z_phot",
+            "zphot",
+            "photoz",
+            "photo_z",
+            "z_lambda",
+            "z_photo",
+        },
+        {"redshift_true", "z_true"},
+    ),
+    "ra": (
+        {"ra", "radeg", "ra_deg", "right_ascension", "rah", "ra_hour", "ra_hours", "ra_hr"},
+        {"raj2000", "_raj2000", "ra_j2000", "ra_icrs", "alpha_j2000"},
+        {"x_arcmin", "ra_arcmin", "x_offset", "ra_offset"},
+    ),
+    "dec": (
+        {"dec", "decdeg", "dec_deg", "declination"},
+        {"dej2000", "_dej2000", "decj2000", "_decj2000", "dec_j2000", "de_icrs", "dec_icrs", "delta_j2000"},
+        {"y_arcmin", "dec_arcmin", "y_offset", "dec_offset"},
+    ),
+    "id": (
+        {
+            "id",
+            "ids",
+            "halo_id",
+            "haloid",
+            "object_id",
+            "objid",
+            "obj_id",
+            "objectid",
+            "source_id",
+            "cluster_id",
+        },
+        {"name", "source_name", "object_name", "mem_match_id", "galaxy_id", "galaxyid"},
+    ),
+    "true mass": ({"truth_mass", "mass_true", "true_mass", "mass_truth", "m_true", "mtrue"},),
+    "sigma": (
+        {
+            "sigma_ln_lum",
+            "sigma_ln_luminosity",
+            "sigma_lnl",
+            "sigma_ln_l",
+            "sigma_lnlum",
+            "lum_err_ln",
+            "err_ln_lum",
+        },
+        {"sigma"},
+    ),
+}
+
+
+def choose_column(table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False):
+    """Name of the column that plays a role, and a note where it was guessed.
+
+    Parameters
+    ----------
+    table : ColumnTable
+    role : str
+        A key of `USUAL_NAMES`, or any word if `usual` is given.
+    given : str, optional
+        The user's choice; letter case may differ where that leaves one column only.
+    option : str
+        The argument that names this column, for the error.
+    usual : sequence of set of str, optional
+        Names to guess from, in place of `USUAL_NAMES[role]`.
+    required : bool
+        Refuse if there is none.
+
+    Returns
+    -------
+    name : str or None
+    notes : tuple of str
+
+    Raises
+    ------
+    MassmapError
+        No such column, or two that are equally likely.
+    """
+    if given is not None:
+        return _named_column(table, str(given), option), ()
+    for tier in usual if usual is not None else USUAL_NAMES[role]:
+        found = [name for name in table.names if name.strip().lower() in tier]
+        if len(set(found)) > 1:
+            raise MassmapError(
+                f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"
+                f" one with {option}="
+            )
+        if found:
+            return _named_column(table, found[0], option), (f"{role} column: guessed {found[0]!r}",)
+    if required:
+        raise MassmapError(
+            f"no column of {table.label} has a usual name for the {role}: choose it with {option}=; {_listed(table)}"
+        )
+    return None, ()
+
+
+def _named_column(table: ColumnTable, name: str, option: str) -> str:
+    same = [other for other in table.names if other == name]
+    same = same or [other for other in table.names if other.lower() == name.lower()]
+    if len(same) > 1:
+        raise MassmapError(
+            f"{table.label} has {len(same)} columns called {name!r}, so {option}= is ambiguous: rename the repeated one"
+        )
+    if same:
+        return same[0]
+    by_lower = {other.lower(): other for other in table.names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    hint = f"; did you mean {by_lower[near[0]]!r}?" if near else f": choose another with {option}=;"
+    raise MassmapError(f"no column {name!r} in {table.label}{hint} {_listed(table)}")
+
+
+def _listed(table: ColumnTable) -> str:
+    shown = ", ".join(table.names[:40])
+    more = f" and {len(table.names) - 40} more" if len(table.names) > 40 else ""
+    note = (
+        ""
+        if not any("no header" in note for note in table.notes)
+        else "; the file has no header, so name its columns with names="
+    )
+    return f"columns: {shown}{more}{note}"

@@ -1,0 +1,103 @@
+"""Sky positions in degrees, hours or offsets from a field centre, turned into degrees and checked."""
+
+import numpy as np
+
+from massmap_jax.catalogue.columns import is_negative_sentinel, is_positive_sentinel, rows_text
+from massmap_jax.errors import MassmapError
+
+POSITION_UNITS = ("deg", "hourangle", "arcmin")
+
+
+def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
+    """Positions in degrees (or flat arcmin), with the rows that have none.
+
+    Parameters
+    ----------
+    ra, dec : np.ndarray, (n,) float64
+        In `position_unit`; for "arcmin", offsets x (east) and y (north) on the tangent plane of the field
+        centre.
+    position_unit : {"deg", "hourangle", "arcmin"}
+    field_centre : (float, float), optional
+        (RA, Dec) [deg] of the origin of arcmin offsets.
+
+    Returns
+    -------
+    ra, dec : np.ndarray, (n,)
+        Degrees with ra in [0, 360), or arcmin in the flat frame; NaN where bad.
+    bad : np.ndarray, (n,) bool
+    frame : str
+        "sky", or "flat" for arcmin without a centre.
+    notes : tuple of str
+
+    Raises
+    ------
+    MassmapError
+        Where most declinations are impossible, or the unit cannot be right.
+    """
+    if position_unit not in POSITION_UNITS:
+        raise MassmapError(f"position_unit is {position_unit!r}: it must be one of {', '.join(POSITION_UNITS)}")
+    if field_centre is not None and position_unit != "arcmin":
+        raise MassmapError(
+            f"field_centre is given but position_unit is {position_unit!r}: a centre belongs to offsets in"
+            " arcmin (position_unit='arcmin'), so drop one or change the other"
+        )
+    finite = np.isfinite(ra) & np.isfinite(dec)
+    if position_unit == "arcmin":
+        if field_centre is not None:
+            ra, dec = sky_from_offsets(ra, dec, field_centre)
+        frame, notes, bad = "sky" if field_centre is not None else "flat", (), ~finite
+    else:
+        _refuse_impossible(ra, dec, finite, position_unit)
+        bad = ~finite | (np.abs(dec) > 90.0)
+        # A placeholder such as 9999 would wrap onto the sky like any other number.
+        bad |= (np.abs(ra) > 360.0) & (is_negative_sentinel(ra) | is_positive_sentinel(ra))
+        notes = _hours_note(ra[~bad], dec[~bad]) if position_unit == "deg" else ()
+        ra = ra * 15.0 if position_unit == "hourangle" else ra
+        frame = "sky"
+    if frame == "sky":
+        ra = np.mod(ra, 360.0, where=finite, out=np.full_like(ra, np.nan))
+        ra[ra == 360.0] = 0.0  # np.mod of a tiny negative angle rounds up to 360
+    return np.where(bad, np.nan, ra), np.where(bad, np.nan, dec), bad, frame, notes
+
+
+def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.ndarray]:
+    """RA and Dec [deg] of tangent-plane offsets [arcmin] from a field centre (RA, Dec) [deg].
+
+    The inverse gnomonic (TAN) projection: Calabretta & Greisen 2002, section 5.1.3.
+    """
+    try:
+        ra0, dec0 = (float(angle) for angle in field_centre)
+    except (TypeError, ValueError):
+        raise MassmapError(f"field_centre is {field_centre!r}: it must be two numbers, RA and Dec in degrees") from None
+    if not (np.isfinite(ra0) and abs(dec0) <= 90.0):
+        raise MassmapError(f"field_centre is ({ra0:g}, {dec0:g}): RA must be finite and Dec within -90 to 90 degrees")
+    xi, eta = (np.deg2rad(np.asarray(angle, np.float64) / 60.0) for angle in (x_arcmin, y_arcmin))
+    sin0, cos0 = np.sin(np.deg2rad(dec0)), np.cos(np.deg2rad(dec0))
+    north = cos0 - eta * sin0
+    ra = ra0 + np.rad2deg(np.arctan2(xi, north))
+    dec = np.rad2deg(np.arctan2(sin0 + eta * cos0, np.hypot(xi, north)))
+    return ra, dec
+
+
+def _refuse_impossible(ra, dec, finite, position_unit):
+    outside = finite & (np.abs(dec) > 90.0)
+    if 2 * outside.sum() > finite.sum():
+        raise MassmapError(
+            f"dec is outside -90 to 90 degrees in {rows_text(outside, dec)}, of {dec.size}: ra and dec look"
+            " swapped, or they are offsets in arcmin (position_unit='arcmin')"
+        )
+    if position_unit == "hourangle" and np.any(beyond := finite & (np.abs(ra) > 24.0) & ~outside):
+        raise MassmapError(
+            f"ra is beyond 24 hours in {rows_text(beyond, ra)}: it looks like degrees (position_unit='deg')"
+        )
+
+
+def _hours_note(ra, dec) -> tuple[str, ...]:
+    if ra.size > 1 and ra.min() >= 0.0 and ra.max() <= 24.0 and np.ptp(dec) > 30.0:
+        return (
+            (
+                f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g}"
+                " degrees: if ra is in hours, give position_unit='hourangle'"
+            ),
+        )
+    return ()

@@ -1,0 +1,270 @@
+"""Catalogues and relation draws from files and tables in memory; tables out."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import USUAL_NAMES, choose_column
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.luminosity import linear_luminosity, numbers, sigma_ln_errors
+from massmap_jax.catalogue.tables import open_table
+from massmap_jax.catalogue.units import has_little_h, is_log_unit, name_has_little_h, split_unit_scale
+from massmap_jax.catalogue.write import atomic_directory, write_table
+from massmap_jax.errors import MassmapError
+
+__all__ = ["atomic_directory", "read_catalogue", "read_relation", "write_table"]
+
+
+def read_catalogue(
+    source,
+    *,
+    lum: str | None = None,
+    z: str | None = None,
+    sigma: str | float | None = None,
+    sigma_kind: Literal["ln", "dex", "linear"] = "ln",
+    sigma_plus: str | None = None,
+    sigma_minus: str | None = None,
+    min_snr: float = 3.0,
+    ra: str | None = None,
+    dec: str | None = None,
+    id: str | None = None,
+    truth: str | None = None,
+    names: Sequence[str] | None = None,
+    lum_log: Literal["none", "ln", "log10"] = "none",
+    lum_scale: float = 1.0,
+    lum_unit: str | None = None,
+    position_unit: Literal["deg", "hourangle", "arcmin"] | None = None,
+    field_centre: tuple[float, float] | None = None,
+    duplicate_ids: Literal["error", "row_number"] = "error",
+    format: str | None = None,
+    need_usable: bool = True,
+) -> HaloCatalogue:
+    """Read a catalogue; every guess and conversion made on the way is in its `notes`.
+
+    Parameters
+    ----------
+    source : path, astropy Table, pandas DataFrame, pyarrow Table, structured array or dict of arrays
+        See `massmap_jax.catalogue.tables.open_table` for the kinds of file.
+    lum, z, ra, dec, id, truth : str, optional
+        Columns of the luminosity, redshift, position, id and true mass [Msun]; guessed from the usual names
+        where not given. Luminosity and redshift must be found.
+    sigma : str or float, optional
+        Column of the luminosity error, or one number for all rows; 0.05 in ln L where there is neither.
+    sigma_kind : {"ln", "dex", "linear"}
+        Whether that error is in ln L, in dex, or a bar in the luminosity's own unit. A linear bar e becomes
+        half the log interval that it spans, sigma = [ln(1 + e/L) - ln(1 - e/L)] / 2.
+    sigma_plus, sigma_minus : str, optional
+        Columns of the upper and lower bar, in the unit of the luminosity column (of its logarithm, with
+        `lum_log`): sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2, or the mean of the two for a logarithm.
+    min_snr : float
+        Linear bars are refused (row flagged SIGMA_LOW_SNR) where L over the mean of its bars is below this,
+        or the lower bar reaches zero: lognormal noise is then no description of them.
+    names : sequence of str, optional
+        Column names of a text file without header.
+    lum_log : {"none", "ln", "log10"}
+        Whether the luminosity column is a logarithm.
+    lum_scale : float
+        Multiplies the (linear) luminosity: 1e14 for masses listed in 1e14 Msun.
+    lum_unit : str, optional
+        Unit of the luminosity; replaces the metadata's. A leading number, as in "1e14 Msun", is a scale.
+    position_unit : {"deg", "hourangle", "arcmin"}, optional
+        From metadata where not given, else degrees.
+    field_centre : (float, float), optional
+        RA and Dec in degrees of the origin of arcmin offsets.
+    duplicate_ids : {"error", "row_number"}
+        See `HaloCatalogue.from_arrays`.
+    format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
+        Kind of file, where its first bytes do not tell.
+    need_usable : bool
+        Refuse a catalogue without a usable row; a part of a larger one may be such.
+
+    Returns
+    -------
+    HaloCatalogue
+        Rows in the order of the file, unusable ones among them with NaN and a flag.
+
+    Raises
+    ------
+    MassmapError
+        For whatever cannot be read or could be read in two ways; see the text.
+    """
+    id_names = set().union(*USUAL_NAMES["id"]) | ({id.lower()} if id else set())
+    table = open_table(source, format=format, names=names, text_columns=id_names)
+    notes = list(table.notes)
+
+    def choose(role, given, option, **keywords):
+        name, more = choose_column(table, role, given, option, **keywords)
+        notes.extend(more)
+        return name
+
+    lum_name = choose("luminosity", lum, "lum", required=True)
+    z_name = choose("redshift", z, "z", required=True)
+    if lum_name == z_name:
+        raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
+    ra_name, dec_name = choose("ra", ra, "ra"), choose("dec", dec, "dec")
+    if (ra_name is None) != (dec_name is None):
+        found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
+        if ra is not None or dec is not None:
+            raise MassmapError(
+                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
+            )
+        notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
+        ra_name = dec_name = None
+    id_name = choose("id", id, "id")
+    truth_name = choose("true mass", truth, "truth")
+
+    redshift = numbers(table, z_name, "redshift", notes)
+    _refuse_velocity(table, z_name, redshift)
+    raw = numbers(table, lum_name, "luminosity", notes)
+    if raw.size == 0:
+        raise MassmapError(f"{table.label} has no rows: at least one object is needed")
+    luminosity, bits, unit = linear_luminosity(table, lum_name, raw, lum_log, lum_scale, lum_unit, notes)
+    sigma_ln, more_bits = sigma_ln_errors(
+        table, lum_name, raw, lum_log, sigma, sigma_kind, sigma_plus, sigma_minus, min_snr, choose, notes
+    )
+    truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
+    position = {}
+    if ra_name is not None:
+        position = {
+            "ra": numbers(table, ra_name, "ra", notes),
+            "dec": numbers(table, dec_name, "dec", notes),
+            "position_unit": _position_unit(table, ra_name, position_unit, field_centre, notes),
+            "field_centre": field_centre,
+        }
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=luminosity,
+        redshift=redshift,
+        sigma_ln_luminosity=sigma_ln,
+        ids=None if id_name is None else table.column(id_name),
+        truth_mass=truth_mass,
+        lum_unit=unit,
+        duplicate_ids=duplicate_ids,
+        flag=bits | more_bits,
+        notes=tuple(notes),
+        **position,
+    )
+    if need_usable and not catalogue.usable.any():
+        reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
+        snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
+        log = f", with lum_log={lum_log!r}," if lum_log != "none" else ""
+        raise MassmapError(
+            f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): are{log}"
+            f" {lum_name!r} (luminosity) and {z_name!r} (redshift) the right columns, in the right units?"
+        )
+    return catalogue
+
+
+def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
+    unit = table.units.get(name, "")
+    good = z[np.isfinite(z) & (z > 0)]
+    if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
+        raise MassmapError(
+            f"redshift column {name!r} of {table.label} looks like a velocity (unit {unit!r}, first row 0"
+            f" with value {float(z[0])!r}): divide it by the speed of light, 299792.458 km/s"
+        )
+
+
+def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
+    mass, unit = numbers(table, name, "true mass", notes), table.units.get(name, "")
+    good = mass[np.isfinite(mass) & (mass > 0)]
+    if has_little_h(unit) or name_has_little_h(name) or is_log_unit(unit) or (good.size and good.max() < 100.0):
+        raise MassmapError(
+            f"true mass column {name!r} of {table.label} (unit {unit!r}, largest {good.max(initial=0.0):g})"
+            " is not in Msun: convert it to linear Msun without h"
+        )
+    return mass * split_unit_scale(unit)[0]
+
+
+def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:
+    unit, lower = table.units.get(ra_name, "").lower(), ra_name.lower()
+    known = {"deg": "deg", "degree": "deg", "degrees": "deg", "arcmin": "arcmin", "arcminute": "arcmin"}
+    known |= dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle")
+    if given is not None:
+        if known.get(unit, given) != given:
+            notes.append(f"position unit: {given} as given, in place of {unit!r} in the file")
+        return given
+    if unit in known:
+        return known[unit]
+    if unit:
+        raise MassmapError(f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees")
+    if lower in ("rah", "ra_hour", "ra_hours", "ra_hr"):
+        guess = "hourangle"
+    else:
+        guess = "arcmin" if "arcmin" in lower or field_centre is not None else "deg"
+    notes.append(f"position unit: not stated, taken as {guess}")
+    return guess
+
+
+def read_relation(path) -> dict[str, np.ndarray]:
+    """Draws of the mass-luminosity relation from a file.
+
+    Parameters
+    ----------
+    path : path
+        An .npz archive, or a table of any kind that `open_table` reads, one row per draw.
+
+    Returns
+    -------
+    dict of np.ndarray, (draw,) float64
+        alpha1, alpha2, alpha4, scatter (also read from a column S), and alpha3 [Msun] and log_weight where
+        the file has them.
+
+    Raises
+    ------
+    MassmapError
+        A parameter is missing, has values that are not finite, or a negative scatter.
+    """
+    path = str(path)
+    table = _open_npz(path) if _is_zip(path) else open_table(path)
+    draws = {}
+    for name in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight"):
+        usual = ({name}, {"s"}) if name == "scatter" else ({name},)
+        column, _ = choose_column(table, name, None, name, usual=usual)
+        if column is not None:
+            draws[name] = np.atleast_1d(as_float64(table.column(column), f"relation parameter {name!r} of {path}"))
+    missing = [name for name in ("alpha1", "alpha2", "alpha4", "scatter") if name not in draws]
+    if missing:
+        raise MassmapError(
+            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha4 and scatter, one draw per row"
+        )
+    rows = max(values.size for values in draws.values())
+    if rows == 0:
+        raise MassmapError(f"{path} has no rows: a relation needs at least one draw")
+    for name, values in draws.items():
+        if values.size not in (1, rows):
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} has {values.size} draws where another has {rows}:"
+                " give one per draw"
+            )
+        values = draws[name] = np.broadcast_to(values, (rows,)).copy()
+        # A weight of zero is a log weight of -inf, and no harm.
+        bad = np.isnan(values) | (values == np.inf) if name == "log_weight" else ~np.isfinite(values)
+        if name == "scatter":
+            bad |= values < 0
+        if bad.any():
+            need = "finite and not negative" if name == "scatter" else "finite"
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} must be {need}, but is not in"
+                f" {rows_text(bad, values)}: remove those draws"
+            )
+    return draws
+
+
+def _is_zip(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
+def _open_npz(path: str) -> ColumnTable:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: np.atleast_1d(archive[name]) for name in archive.files}
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own
+        raise MassmapError(f"{path} cannot be read as npz: {error}") from error
+    return ColumnTable(path, tuple(arrays), arrays.__getitem__)

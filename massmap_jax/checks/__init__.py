@@ -1,0 +1,1 @@
+"""Does the model fit? Calibration against truth, and predicted against observed luminosities."""

@@ -1,0 +1,128 @@
+"""Predictive distribution of the observed luminosity under prior x relation x selection, at each object's z and sigma.
+
+P(ln L <= x | z, sigma) is the integral over ln M of p(ln M|z) Phi[(x - mean ln L) / sqrt(S^2 + sigma^2)]. Within the
+detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection: the
+part above x is smooth where the part below may hold the edge of a flux limit.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+
+_CHUNK = 2048
+# Gauss-Legendre nodes of a panel in ln M, and panels: at least, and at most for relations with next to no scatter.
+_ORDER = 4
+_PANELS, _MOST_PANELS = 64, 512
+# Nodes in ln L above the observed one, and how far past the brightest mean they reach [standard deviations].
+_LUM_NODES, _LUM_REACH = 48, 6.0
+# Detected parts that exceed A by more than this mean that the selection's two methods are of two minds.
+_TOLERANCE = 0.01
+
+
+def thinned_draws(relation, most: int):
+    """At most `most` draws: all of them, or as many of equal weight, evenly along the summed weights."""
+    relation = relation.as_batch()
+    number = relation.num_draws
+    if number <= most:
+        return relation
+    log_weight = np.asarray(relation.log_weight, dtype=np.float64)
+    summed = np.cumsum(np.exp(log_weight - log_weight.max()))
+    chosen = np.searchsorted(summed, summed[-1] * (np.arange(most) + 0.5) / most)
+    drawn = relation.draw(np.minimum(chosen, number - 1))
+    return eqx.tree_at(lambda r: r.log_weight, drawn, np.zeros(most))
+
+
+def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:
+    """PIT of some rows, averaged over the draws, and how many rows the selection rules out.
+
+    Parameters
+    ----------
+    rows : (row,) with finite ln L_obs, sigma and z. relation : batch of draws. selection : or None.
+    """
+    sigma = catalogue.sigma_ln_lum[rows]
+    mass_nodes = _mass_nodes(prior, relation, sigma, catalogue.redshift[rows])
+    pit, detected = np.empty(rows.size), np.ones(rows.size)
+    possible = np.ones(rows.size, dtype=bool)
+    for start in range(0, rows.size, _CHUNK):
+        part = rows[start : start + _CHUNK]
+        padded = np.pad(part, (0, _CHUNK - part.size), mode="edge")
+        data = (catalogue.ln_lum_obs[padded], catalogue.redshift[padded], catalogue.sigma_ln_lum[padded])
+        outputs = _pit_chunk(data, mass_nodes, prior, relation, selection)
+        for array, output in zip((pit, detected, possible), outputs, strict=True):
+            array[start : start + part.size] = np.asarray(output)[: part.size]
+    bad = possible & (detected > 1 + _TOLERANCE)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise MassmapError(
+            f"the selection's log_norm is too small for its log_prob in {bad.sum()} of {rows.size} rows, first row "
+            f"{rows[first]}: more objects are detected above its luminosity than at any, by {detected[first]:.3g}; "
+            "correct log_norm"
+        )
+    return np.clip(pit, 0.0, 1.0), int((~possible).sum())
+
+
+def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, float]:
+    """Nodes and weights in ln M, their edges on the prior's own nodes, where ln p has kinks; and their spacing."""
+    nodes = np.asarray(prior.ln_mass_nodes, dtype=np.float64)
+    ends = [
+        np.asarray(jax.vmap(lambda r, m=m: r.mean_ln_lum(m, float(np.median(z))))(relation)) for m in nodes[[0, -1]]
+    ]
+    slope = np.abs(ends[1] - ends[0]).max() / (nodes[-1] - nodes[0])
+    scatter = float(np.min(jax.vmap(lambda r: r.scatter_ln_lum(nodes[0], float(np.median(z))))(relation)))
+    narrowest = np.hypot(scatter, sigma.min()) / slope
+    length, cells = nodes[-1] - nodes[0], nodes.size - 1
+    # Three of the narrowest standard deviations a panel.
+    panels = int(np.clip(np.ceil(length / max(3 * narrowest, 1e-6)), _PANELS, _MOST_PANELS))
+    if cells > panels:
+        edges = np.append(nodes[: -1 : -(-cells // panels)], nodes[-1])
+    else:
+        pieces = -(-panels // cells)
+        edges = np.append((nodes[:-1, None] + np.diff(nodes)[:, None] * np.arange(pieces) / pieces).ravel(), nodes[-1])
+    x, w = np.polynomial.legendre.leggauss(_ORDER)
+    half = 0.5 * np.diff(edges)[:, None]
+    # A step sharper than the nodes is smoothed over one spacing.
+    return (edges[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel(), slope * length / (_ORDER * half.size)
+
+
+@jax.jit
+def _pit_chunk(data, mass_nodes, prior, relation, selection):
+    """One chunk of objects: PIT, the detected part above L_obs over A at its largest, and whether it can be there."""
+    ln_mass, weight, spacing = (jnp.asarray(a, dtype=float) for a in mass_nodes)
+    shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
+
+    def one(ln_lum, z, sigma):
+        ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
+        probability = weight * jnp.exp(ln_prior)
+        probability = probability / probability.sum()
+
+        def of_draw(draw):
+            mean = draw.mean_ln_lum(ln_mass, z)
+            spread = jnp.sqrt(draw.scatter_ln_lum(ln_mass, z) ** 2 + sigma**2 + 0 * mean)
+            spread = jnp.maximum(spread, spacing)
+            if selection is None:
+                return (probability * ndtr((ln_lum - mean) / spread)).sum(), jnp.ones_like(z)
+            above = _detected_above(ln_lum, z, mean, spread, probability, selection)
+            above = above / jnp.exp(selection.log_norm(draw, prior, z, sigma))
+            return 1 - above, above
+
+        pit, detected = jax.lax.map(of_draw, relation)
+        possible = True if selection is None else selection.log_prob(ln_lum, z) > -jnp.inf
+        return (shares * pit).sum(), detected.max(), possible
+
+    return jax.vmap(one)(*(jnp.asarray(a, dtype=float) for a in data))
+
+
+def _detected_above(ln_lum, z, mean, spread, probability, selection):
+    """Integral from ln_lum up of p_det p(ln L) d ln L."""
+    top = jnp.maximum((mean + _LUM_REACH * spread).max(), ln_lum + 1e-3)
+    x, w = (jnp.asarray(a, dtype=float) for a in np.polynomial.legendre.leggauss(_LUM_NODES))
+    nodes = ln_lum + 0.5 * (top - ln_lum) * (1 + x)
+    t = (nodes[:, None] - mean) / spread
+    density = (probability / spread * jnp.exp(-0.5 * t**2)).sum(axis=1) / np.sqrt(2 * np.pi)
+    detection = jnp.exp(selection.log_prob(nodes, jnp.full_like(nodes, z)))
+    return 0.5 * (top - ln_lum) * (w * detection * density).sum()

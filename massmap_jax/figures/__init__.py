@@ -1,0 +1,1 @@
+"""Figures of posteriors, maps, relations and checks."""

@@ -1,0 +1,208 @@
+"""Axes of the sky: where objects go on a figure of their field, and ticks, names and frames around it.
+
+Axes are in the pixel coordinates of a `PixelGrid`, so that images and points share them. RA is named where meridians
+meet the lower side, dec where parallels meet the left one; around a pole lines are drawn and named instead; flat
+fields have offsets in arcmin. RA increases to the left and is counted on through 0 = 360.
+"""
+
+import functools
+
+import numpy as np
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.figures.style import LABEL_BOX, ORANGE, axes_inches
+
+
+def sky_frame(catalogue):
+    """Plot coordinates x, y (n,) of the objects, height over width of the field, and what draws the axes.
+
+    The tangent plane up to 25 degrees from the middle, where it stretches by a fifth; wider fields in RA and dec.
+    """
+    from massmap_jax.maps.pixels import PixelGrid
+
+    ra, dec = np.asarray(catalogue.ra, np.float64), np.asarray(catalogue.dec, np.float64)
+    placed = np.isfinite(ra) & np.isfinite(dec)
+    try:
+        grid = PixelGrid.fit(ra, dec, frame=catalogue.frame)
+    except MassmapError:
+        # Wider than one tangent plane; without any position there is nothing to place.
+        if not placed.any():
+            raise
+        grid = None
+    if grid is not None and (grid.projection == "flat" or _radius(grid) < 25 or is_polar(grid)):
+        return *grid.project(ra, dec), grid.shape[0] / grid.shape[1], functools.partial(grid_axes, grid=grid)
+    angle = np.deg2rad(ra[placed])
+    middle = np.round(np.rad2deg(np.arctan2(np.sin(angle).sum(), np.cos(angle).sum())) % 360, -1)
+    x = np.where(placed, (ra - middle + 180) % 360 - 180, np.nan)
+    xlim = np.nanmax(x) + 2, np.nanmin(x) - 2
+    ylim = max(np.nanmin(dec[placed]) - 2, -90), min(np.nanmax(dec[placed]) + 2, 90)
+    draw_axes = functools.partial(_ra_dec_axes, middle=middle, xlim=xlim, ylim=ylim)
+    return x, dec, (ylim[1] - ylim[0]) / (xlim[0] - xlim[1]), draw_axes
+
+
+def grid_axes(ax, grid):
+    """Limits, ticks and labels of axes in the pixel coordinates of a PixelGrid."""
+    ny, nx = grid.shape
+    ax.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5), aspect="equal")
+    ax.tick_params(top=False, right=False, direction="out")
+    draw = _flat_ticks if grid.projection == "flat" else _polar_ticks if is_polar(grid) else _sky_ticks
+    draw(ax, grid)
+
+
+def _ra_dec_axes(ax, middle, xlim, ylim):
+    """RA, increasing to the left and counted from `middle`, and dec as plain axes, degrees."""
+    ax.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="right ascension [deg]", ylabel="declination [deg]")
+    ax.tick_params(top=False, right=False, direction="out")
+    num_x, num_y = _num_ticks(ax, (ylim[1] - ylim[0]) / (xlim[0] - xlim[1]))
+    ticks = _ticks(middle + xlim[1], middle + xlim[0], num_x, angle=True)
+    ax.set_xticks([t - middle for t, _ in ticks], [label for _, label in ticks])
+    ticks = _ticks(*ylim, num_y, angle=True, wrap=False)
+    ax.set_yticks([t for t, _ in ticks], [label for _, label in ticks])
+
+
+def _sides_degrees(grid) -> tuple[float, float]:
+    return grid.shape[1] * grid.pixel_arcmin / 60, grid.shape[0] * grid.pixel_arcmin / 60
+
+
+def _radius(grid) -> float:
+    """Half-diagonal of the field on the sphere, degrees: the tangent plane stretches r to tan r."""
+    return float(np.rad2deg(np.arctan(np.deg2rad(np.hypot(*_sides_degrees(grid)) / 2))))
+
+
+def is_polar(grid) -> bool:
+    """Whether a pole is on the grid, or within a degree of it."""
+    return abs(grid.centre[1]) + _radius(grid) >= 89.0
+
+
+def _num_ticks(ax, aspect) -> tuple[int, int]:
+    """How many labels fit along x and y."""
+    width, height = axes_inches(ax, aspect)
+    return int(np.clip(width / 0.5, 2, 8)), int(np.clip(height / 0.35, 2, 8))
+
+
+def _flat_ticks(ax, grid):
+    ny, nx = grid.shape
+    num_x, num_y = _num_ticks(ax, ny / nx)
+    (x0, y0), half_x, half_y = grid.centre, nx * grid.pixel_arcmin / 2, ny * grid.pixel_arcmin / 2
+    x_ticks, y_ticks = _ticks(x0 - half_x, x0 + half_x, num_x), _ticks(y0 - half_y, y0 + half_y, num_y)
+    ax.set_xticks([grid.project(t, y0)[0] for t, _ in x_ticks], [label for _, label in x_ticks])
+    ax.set_yticks([grid.project(x0, t)[1] for t, _ in y_ticks], [label for _, label in y_ticks])
+    ax.set(xlabel="x [arcmin]", ylabel="y [arcmin]")
+
+
+def _sky_ticks(ax, grid):
+    """RA where meridians meet the lower side, dec where parallels meet the left; on wide fields the lines too."""
+    ny, nx = grid.shape
+    width, height = _sides_degrees(grid)
+    radius = _radius(grid)
+    ra0, dec0 = grid.centre
+    num_x, num_y = _num_ticks(ax, ny / nx)
+    # How far the field reaches: RA along the equator-ward corners, dec along the middle.
+    reach = np.rad2deg(np.arcsin(min(1.0, np.sin(np.deg2rad(radius)) / np.cos(np.deg2rad(dec0)))))
+    shown = np.rad2deg(np.arctan(np.deg2rad(width / 2) / np.cos(np.deg2rad(dec0))))
+    ra_step = _tick_step(2 * shown, num_x, angle=True)
+    dec_step = _tick_step(2 * np.rad2deg(np.arctan(np.deg2rad(height / 2))), num_y, angle=True)
+    # RA is counted on from the centre's, so nothing happens at 0 = 360.
+    meridians = _multiples(ra0 - reach, ra0 + reach, ra_step)
+    parallels = _multiples(dec0 - radius, dec0 + radius, dec_step)
+    along_dec = np.linspace(max(dec0 - radius, -90.0), min(dec0 + radius, 90.0), 400)
+    along_ra = np.linspace(ra0 - reach, ra0 + reach, 800)
+
+    x_ticks, y_ticks, lines = [], [], []
+    for value in meridians:
+        x, y = grid.project(np.full(along_dec.size, value), along_dec)
+        x_ticks += [(p, _decimal(value % 360, ra_step)) for p in _crossings(y, x, -0.5, -0.5, nx - 0.5)]
+        lines.append((x, y))
+    for value in parallels:
+        x, y = grid.project(along_ra, np.full(along_ra.size, value))
+        y_ticks += [(p, _decimal(value, dec_step)) for p in _crossings(x, y, -0.5, -0.5, ny - 0.5)]
+        lines.append((x, y))
+    if radius > 2:
+        _draw_lines(ax, lines)
+    inches = axes_inches(ax, ny / nx)
+    for axis, ticks, least in ((ax.xaxis, x_ticks, 0.35 * nx / inches[0]), (ax.yaxis, y_ticks, 0.15 * ny / inches[1])):
+        ticks = _thin_out(sorted(ticks), least)
+        axis.set_ticks([place for place, _ in ticks], [label for _, label in ticks])
+    ax.set(xlabel="right ascension [deg]", ylabel="declination [deg]")
+
+
+def _polar_ticks(ax, grid):
+    """Around a pole: meridians every 30 degrees, named at the rim, and rings of dec, named between two of them."""
+    ny, nx = grid.shape
+    ra0, dec0 = grid.centre
+    radius = _radius(grid)
+    low, high = max(dec0 - radius, -90.0), min(dec0 + radius, 90.0)
+    dec_step = _tick_step(high - low, 5, angle=True)
+    pole_dec = np.copysign(90.0, dec0)
+    from_pole = np.linspace(pole_dec, low if dec0 > 0 else high, 400)
+    lines = []
+    small = axes_inches(ax, ny / nx)[0] < 2.5
+
+    def name(x, y, text):
+        ax.text(x, y, text, fontsize=7, ha="center", va="center", zorder=5, bbox=LABEL_BOX)
+
+    for value in np.arange(0.0, 360.0, 30.0):
+        x, y = grid.project(np.full(from_pole.size, value), from_pole)
+        lines.append((x, y))
+        inside = np.flatnonzero((np.abs(x - (nx - 1) / 2) < 0.44 * nx) & (np.abs(y - (ny - 1) / 2) < 0.46 * ny))
+        if inside.size and not (small and value % 90):
+            name(x[inside[-1]], y[inside[-1]], f"{value:g}°")
+    ra_of_names = np.round((ra0 - 15) / 30) * 30 + 15
+    for value in _multiples(low, high, dec_step):
+        ring = np.linspace(0, 360, 721)
+        lines.append(grid.project(ring, np.full(ring.size, value)))
+        x, y = (float(v) for v in grid.project(ra_of_names, value))
+        if abs(value) < 90 and abs(x - (nx - 1) / 2) < 0.44 * nx and abs(y - (ny - 1) / 2) < 0.46 * ny:
+            name(x, y, f"dec {_decimal(value, dec_step)}")
+    _draw_lines(ax, lines)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_xlabel("right ascension at the rim, declination on the rings [deg]")
+
+
+def _draw_lines(ax, lines):
+    for x, y in lines:
+        ax.plot(x, y, color=ORANGE, lw=0.5, alpha=0.6, zorder=2)
+
+
+def _crossings(across, along, level, low, high) -> list[float]:
+    """Where the polyline (across, along) meets across = level, with along inside [low, high]."""
+    left, right = across[:-1] - level, across[1:] - level
+    with np.errstate(invalid="ignore", divide="ignore"):
+        meets = (left * right < 0) | ((left == 0) & (right != 0))
+        place = along[:-1] + (along[1:] - along[:-1]) * left / (left - right)
+        return [float(p) for p in place[meets] if low <= p <= high]
+
+
+def _thin_out(ticks, least):
+    """Drop ticks closer than `least` to the one before."""
+    kept = []
+    for tick in ticks:
+        if not kept or tick[0] - kept[-1][0] >= least:
+            kept.append(tick)
+    return kept
+
+
+def _ticks(low, high, count, angle=False, wrap=True) -> list[tuple[float, str]]:
+    step = _tick_step(high - low, count, angle)
+    return [(v, _decimal(v % 360 if angle and wrap else v, step)) for v in _multiples(low, high, step)]
+
+
+def _tick_step(span: float, count: int, angle: bool = False) -> float:
+    """A step that gives about `count` ticks over `span`, and two at least: 1, 2, 5; above 10 degrees divisors of 90."""
+    steps = [f * 10.0**e for e in range(-6, 7) for f in (1, 2, 5)]
+    if angle:
+        steps = [s for s in steps if s < 11] + [15.0, 30.0, 45.0, 90.0]
+    fitting = [s for s in steps if s <= span / 2] or steps[:1]
+    return min((s for s in fitting if s >= 0.85 * span / count), default=fitting[-1])
+
+
+def _multiples(low, high, step) -> np.ndarray:
+    return np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
+
+
+def _decimal(value: float, step: float) -> str:
+    places = max(0, int(-np.floor(np.log10(step) + 1e-9)))
+    value = round(value, places) + 0.0
+    # 359.96 may have become the full turn.
+    return f"{0.0 if value == 360.0 else value:.{places}f}".replace("-", "−")

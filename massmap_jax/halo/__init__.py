@@ -1,0 +1,1 @@
+"""What astronomers know of halos, without inference: cosmology, mass functions, profiles, concentrations."""

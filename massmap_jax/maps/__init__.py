@@ -1,0 +1,1 @@
+"""Mass maps and lensing maps of the field, from coherent draws of all masses."""

@@ -1,0 +1,151 @@
+"""One ln M per object and map draw, each from the posterior under that map draw's relation.
+
+Exactly, by integrating every object under every relation; or, where there are many, by looking the masses up in the
+prior's quantile function (`quantile_table`), which depends on three numbers of an object whatever the relation is.
+Both use the same random numbers: normal scores keyed by the object's id.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+from jaxtyping import Array, Float
+
+from massmap_jax import devices
+from massmap_jax.maps.quantile_table import QuantileTable, width_range
+from massmap_jax.posterior import kernel as _halos
+from massmap_jax.prior.mass_prior import MassPrior, panels
+
+# Masses in a chunk of the lookup.
+_LOOKUPS = 2**19
+
+
+class MassDraws:
+    """Draws for parts of one catalogue, one after the other; the table grows with the range that they ask for.
+
+    Parameters
+    ----------
+    relations : the relation of each map draw (a batch). key : for the normal scores.
+    method : "exact"; or "table", for every object whose likelihood is Gaussian in ln M and inside the table, under a
+        prior that is continuous in redshift: the others are integrated.
+    """
+
+    def __init__(self, prior: MassPrior, relations, key: Array, method: Literal["exact", "table"]):
+        self.prior, self.relations, self.key, self.method = prior, relations, key, method
+        self.table: QuantileTable | None = None
+
+    @property
+    def num_draws(self) -> int:
+        return self.relations.num_draws
+
+    def __call__(self, halos: _halos.Halos, chunk_size: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, ln M (row, draw)), chunk by chunk, until every object of `halos` has come."""
+        number = halos.sigma.shape[0]
+        rest = np.ones(number, dtype=bool)
+        if self.method == "table" and self.prior.snap is None and halos.z.shape[1] == 1:
+            rows = np.flatnonzero(_halos.is_gaussian(halos, self.relations))
+            table = self._table_for(halos.take(rows)) if rows.size else None
+            if table is not None:
+                for found, ln_mass in self._look_up(table, halos, rows):
+                    inside = ~np.isnan(ln_mass).any(axis=1)
+                    rest[found[inside]] = False
+                    yield (found, ln_mass) if inside.all() else (found[inside], ln_mass[inside])
+        rows = np.flatnonzero(rest)
+        if rows.size:
+            yield from self._integrate(halos, rows, chunk_size)
+
+    def _table_for(self, halos: _halos.Halos) -> QuantileTable | None:
+        """A table that holds these objects, kept for the next part; None where noise and scatter are both 0."""
+        width = width_range(self.relations, halos.sigma, halos.z)
+        if not 0 < width[0] <= width[1] < np.inf:
+            return None
+        z, table = (float(halos.z.min()), float(halos.z.max())), self.table
+        if table is None or not table.holds(self.prior, z, width):
+            if table is not None:
+                z, width = table.united(z, width)
+            self.table = table = QuantileTable.build(self.prior, z, width)
+        return table
+
+    def _look_up(self, table, halos, rows):
+        size = int(2 ** np.clip(np.floor(np.log2(_LOOKUPS / self.num_draws)), 4, 16)) * devices.count()
+        # On the device once, not with every chunk.
+        table = eqx.tree_at(lambda t: t.values, table, jnp.asarray(table.values))
+        common = devices.everywhere((table, self.relations, self.key))
+
+        def work(start):
+            chunk = rows[start : start + size]
+            padded = np.concatenate([chunk, np.full(size - chunk.size, chunk[-1])])
+            return chunk, np.asarray(_looked_up(halos.take(padded), *common))[: chunk.size]
+
+        yield from _ahead(work, range(0, rows.size, size))
+
+    def _integrate(self, halos, rows, chunk_size):
+        chosen = halos.take(rows)
+
+        def kernel(i, low, high, **group):
+            return _draw_chunk(chosen.take(i), low, high, self.prior, self.relations, self.key, **group)
+
+        size = chunk_size or _halos.auto_chunk(self.relations)
+        for found, ln_mass in _halos.run(kernel, chosen, self.prior, self.relations, size):
+            yield rows[found], ln_mass
+
+
+def _ahead(work, starts):
+    """Outputs of `work` in order, a chunk for each core under way: one compiled chunk keeps about one core busy."""
+    cores = os.cpu_count() or 1 if (devices.platform(), devices.count()) == ("cpu", 1) else 2
+    with ThreadPoolExecutor(cores) as pool:
+        pending = deque()
+        try:
+            for start in starts:
+                pending.append(pool.submit(work, start))
+                if len(pending) > cores:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@devices.over_halos("halos")
+def _looked_up(halos, table: QuantileTable, relations, key) -> Float[Array, "halo draw"]:
+    def one(halo):
+        scores = _halos.base_normals(key, halo.id_hash, relations.log_weight.shape)
+        term = jax.vmap(lambda r: r.data_term(halo.ln_lum_obs[0], halo.sigma, halo.z[0]))(relations)
+        return table(scores, term.centre, halo.z[0], term.width)
+
+    return jax.vmap(one)(jax.tree.map(jnp.asarray, halos))
+
+
+@devices.over_halos("halos", "low", "high", static=("num_panels", "wide", "kind"))
+def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kind):
+    """One ln M per halo and map draw, each from the posterior under that map draw's relation; (halo, map draw)."""
+    norm = prior.norm_coefficients()
+
+    # Whole blocks of draws: a rest would be compiled a second time.
+    draws = relation.log_weight.shape[0]
+    block = min(_halos.DRAW_BLOCK, draws)
+    index = np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
+    relations = jax.tree.map(lambda a: jnp.asarray(a)[index], relation)
+
+    def one(halo, low, high):
+        ln_mass = panels.panel_nodes(low, high, num_panels)
+        ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior, norm), ln_mass)
+        scores = _halos.base_normals(key, halo.id_hash, (draws,))[index]
+
+        def draw(inputs):
+            relation, score = inputs
+            joint = _halos.joint_of_draws(halo, relation, jnp.zeros((block, 1)), ln_prior, ln_mass, "analytic", kind)
+            density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
+            quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))
+            return quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))
+
+        return jax.lax.map(draw, (relations, scores)).ravel()[:draws]
+
+    return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))

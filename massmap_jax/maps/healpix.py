@@ -1,0 +1,228 @@
+"""HEALPix pixels for mass maps, the whole sky or a part, and the table that the field keeps them in.
+
+Gorski et al. 2005, ApJ 622, 759. Pixel numbers and positions come from astropy-healpix (extra `healpix`), imported
+when called.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+
+from massmap_jax.choices import check_healpix_order, check_nside, need_healpix
+from massmap_jax.errors import MassmapError
+from massmap_jax.maps.files import IMAGES, image_of, unit_of
+from massmap_jax.maps.pixels import MAX_ANGLE_DEG, PixelGrid, cap_of, map_bytes, sky_coordinates
+from massmap_jax.memory import check_memory
+
+_SKY_ARCMIN2 = 4 * np.pi * np.degrees(60.0) ** 2
+_MARGIN = 1e-9  # rad: rounding may not put the farthest object outside the cap
+
+
+class HealpixGrid(eqx.Module):
+    """HEALPix pixels, all of them or some, RA and Dec in degrees (ICRS; COORDSYS C in files).
+
+    Attributes
+    ----------
+    nside : a power of two. order : "RING" or "NESTED", of `pixels` and of the images.
+    pixels : (pixel,) HEALPix numbers, ascending, of the pixels that there are; None: the whole sky.
+    """
+
+    nside: int = eqx.field(static=True)
+    order: Literal["RING", "NESTED"] = eqx.field(static=True)
+    pixels: np.ndarray | None
+
+    def __init__(self, nside, order="RING", pixels=None):
+        self.nside = check_nside(nside)
+        self.order = check_healpix_order(order)
+        self.pixels = None if pixels is None else _checked_pixels(pixels, self.nside)
+
+    @classmethod
+    def fit(cls, ra: ArrayLike, dec: ArrayLike, nside: int, order: Literal["RING", "NESTED"] = "RING") -> "HealpixGrid":
+        """All pixels in the smallest circle on the sky that holds every position, so that empty ones are there too.
+
+        Parameters
+        ----------
+        ra, dec : (halo,) degrees; entries without a position are left out.
+        order : of the pixels' numbers.
+
+        Raises
+        ------
+        MassmapError : no usable position, an nside that is no power of two, more pixels than memory.
+        """
+        nside, order = check_nside(nside), check_healpix_order(order)
+        ra, dec = (v.ravel() for v in sky_coordinates(ra, dec))
+        finite = np.isfinite(ra) & np.isfinite(dec)
+        if not finite.any():
+            raise MassmapError(f"none of the {ra.size} objects has a usable position, so there is nothing to map")
+        centre, radius = cap_of(ra[finite], dec[finite])
+        number = 12 * nside**2 * (1 - np.cos(min(radius + 2 / nside, np.pi))) / 2
+        _check_room(number, nside)
+        healpix, units = _healpix(nside, order), _units()
+        inside = healpix.cone_search_lonlat(*(c * units.deg for c in centre), (radius + _MARGIN) * units.rad)
+        own = healpix.lonlat_to_healpix(ra[finite] * units.deg, dec[finite] * units.deg)
+        pixels = np.union1d(inside, own)
+        return cls(nside, order, None if pixels.size == 12 * nside**2 else pixels)
+
+    projection = "healpix"
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of the grid."""
+        return 12 * self.nside**2 if self.pixels is None else self.pixels.size
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(pixel,) of an image."""
+        return (self.num_pixels,)
+
+    def describe(self) -> str:
+        """Pixels and their size, for a person."""
+        kind = f"nside {self.nside}, {self.order}, {self.pixel_arcmin:.3g} arcmin"
+        return f"{self.num_pixels:,} HEALPix pixels ({kind})"
+
+    def on_a_plane(self) -> bool:
+        """Whether a tangent plane can show all pixels: within 60 degrees of their middle."""
+        return self.pixels is not None and cap_of(*self.centres())[1] < np.radians(MAX_ANGLE_DEG)
+
+    @property
+    def pixel_arcmin(self) -> float:
+        """Root of the pixels' area, arcmin."""
+        return float(np.sqrt(_SKY_ARCMIN2 / (12 * self.nside**2)))
+
+    def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
+        """(halo,) place in `pixels` (on the whole sky, HEALPix number) of positions ra, dec [deg]; -1 outside.
+
+        A row without a position is outside.
+        """
+        ra, dec = (np.atleast_1d(v) for v in sky_coordinates(ra, dec))
+        good = np.isfinite(ra) & np.isfinite(dec)
+        units = _units()
+        found = np.full(ra.shape, -1, dtype=np.int64)
+        number = _healpix(self.nside, self.order).lonlat_to_healpix(ra[good] * units.deg, dec[good] * units.deg)
+        if self.pixels is not None:
+            place = np.minimum(np.searchsorted(self.pixels, number), self.pixels.size - 1)
+            number = np.where(self.pixels[place] == number, place, -1)
+        found[good] = number
+        return found
+
+    @property
+    def numbers(self) -> Int[np.ndarray, "pixel"]:
+        """HEALPix number of each pixel."""
+        return np.arange(self.num_pixels) if self.pixels is None else self.pixels
+
+    def centres(self) -> tuple[Float[np.ndarray, "pixel"], Float[np.ndarray, "pixel"]]:
+        """(ra, dec) in degrees of every pixel centre."""
+        ra, dec = _healpix(self.nside, self.order).healpix_to_lonlat(self.numbers)
+        return ra.to_value("deg"), dec.to_value("deg")
+
+    def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Solid angle, arcmin^2, of the pixels whose places are `pixel`: all the same."""
+        return np.full(np.shape(pixel), _SKY_ARCMIN2 / (12 * self.nside**2))
+
+
+def _checked_pixels(pixels, nside) -> np.ndarray:
+    found = np.asarray(pixels)
+    if found.ndim != 1 or found.size == 0 or found.dtype.kind not in "iu":
+        raise MassmapError(
+            f"pixels are HEALPix numbers, one array of whole numbers, not shape {found.shape} of type {found.dtype}"
+        )
+    outside = (found < 0) | (found >= 12 * nside**2)
+    if outside.any():
+        raise MassmapError(
+            f"{outside.sum()} pixels are none of nside {nside}, the first {found[np.argmax(outside)]}: numbers go from "
+            f"0 to {12 * nside**2 - 1}"
+        )
+    found = np.sort(found.astype(np.int64))
+    twice = found[1:] == found[:-1]
+    if twice.any():
+        raise MassmapError(f"{twice.sum()} pixels are given twice, the first {found[np.argmax(twice)]}: give each once")
+    return found
+
+
+def _check_room(number: float, nside: int) -> None:
+    what = f"a HEALPix map of about {number:,.0f} pixels (nside {nside})"
+    check_memory(map_bytes(number), what, "give a smaller nside, or a smaller field")
+
+
+def _healpix(nside, order):
+    need_healpix()
+    from astropy.coordinates import ICRS
+    from astropy_healpix import HEALPix
+
+    return HEALPix(nside=nside, order=order.lower(), frame=ICRS())
+
+
+def _units():
+    from astropy import units
+
+    return units
+
+
+def on_plane(mass_map, pixel_arcmin: float | None = None):
+    """A HEALPix map as seen on a tangent plane, for figures: each plane pixel shows the HEALPix pixel that it lies in.
+
+    Nothing is divided, so values stay those of whole HEALPix pixels; what lies outside is not in the footprint.
+    pixel_arcmin : of the plane; None: a quarter of the HEALPix pixel's side, or coarser where the field is wide.
+
+    Raises
+    ------
+    MassmapError : pixels over more than 60 degrees from the middle: no plane shows them.
+    """
+    grid = mass_map.grid
+    ra, dec = grid.centres()
+    if pixel_arcmin is None:
+        pixel_arcmin = grid.pixel_arcmin * max(0.25, np.sqrt(grid.num_pixels) / 1000)
+    plane = PixelGrid.fit(ra, dec, pixel_arcmin=pixel_arcmin)
+    place = grid.index(*(angle.ravel() for angle in plane.centres())).reshape(plane.shape)
+    inside = (place >= 0) if mass_map.footprint is None else (place >= 0) & mass_map.footprint[place]
+
+    def seen(name):
+        values = np.asarray(getattr(mass_map, name), dtype=np.float64)[..., place]
+        return np.where(inside, values, 0.0 if name == "nobj" else np.nan)
+
+    return replace(mass_map, grid=plane, draws=None, footprint=inside, **{name: seen(name) for name in IMAGES})
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def table_hdu(mass_map):
+    """The map as the field's partial-sky table: PIXEL and a column per statistic, a row for each pixel.
+
+    Keywords PIXTYPE, ORDERING, NSIDE, INDXSCHM = EXPLICIT and OBJECT as healpy writes and reads them. With redshift
+    slices there is a column for each slice, MEAN_1, MEAN_2, ...
+    """
+    from astropy.io import fits
+
+    grid = mass_map.grid
+    columns = [fits.Column("PIXEL", "K", array=grid.numbers)]
+    for field, (name, _) in IMAGES.items():
+        image, unit = image_of(mass_map, field), unit_of(mass_map, field)
+        code = {"i": "J", "f": "E" if image.dtype.itemsize == 4 else "D"}[image.dtype.kind]
+        named = [(name, image)] if image.ndim == 1 else [(f"{name}_{i + 1}", one) for i, one in enumerate(image)]
+        columns += [fits.Column(label, code, unit=unit or None, array=values) for label, values in named]
+    hdu = fits.BinTableHDU.from_columns(columns, name="HEALPIX")
+    whole = grid.pixels is None
+    hdu.header["PIXTYPE"] = ("HEALPIX", "HEALPIX pixelisation")
+    hdu.header["ORDERING"] = (grid.order, "pixel ordering scheme, RING or NESTED")
+    hdu.header["NSIDE"] = (grid.nside, "resolution parameter of HEALPIX")
+    hdu.header["INDXSCHM"] = ("EXPLICIT", "indexing: IMPLICIT or EXPLICIT")
+    hdu.header["OBJECT"] = ("FULLSKY" if whole else "PARTIAL", "sky coverage, FULLSKY or PARTIAL")
+    hdu.header["COORDSYS"] = ("C", "equatorial, ICRS")
+    return hdu
+
+
+def read_table(hdu) -> dict:
+    """`grid` and images of a table made by `table_hdu`."""
+    header, data = hdu.header, hdu.data
+    native = {name: data[name].astype(data[name].dtype.newbyteorder("=")) for name in data.names}
+    pixels = None if header["OBJECT"] == "FULLSKY" else native["PIXEL"]
+    images = {}
+    for field, (name, _) in IMAGES.items():
+        slices = sum(label.rpartition("_")[0] == name and label.rpartition("_")[2].isdigit() for label in native)
+        images[field] = np.stack([native[f"{name}_{i + 1}"] for i in range(slices)]) if slices else native[name]
+    return images | {"grid": HealpixGrid(header["NSIDE"], header["ORDERING"], pixels)}

@@ -1,0 +1,1 @@
+"""The posterior of each halo mass: exact integrals, or a table of them."""

@@ -1,0 +1,367 @@
+"""The arrays of a catalogue that go to the device, and the density of ln M on panels that comes of them.
+
+`Halos` is one chunk of objects. `mixture_panel` is the heart of the package: for one halo it lays panels over the
+range of its posterior, evaluates prior x likelihood for every relation draw in streamed blocks, and mixes the draws
+with the weights asked for. `posterior` reads summaries off the result, `mass_map` draws from single draws of it.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from massmap_jax import devices
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
+from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.prior.mass_prior import MassPrior, panels
+
+DRAW_BLOCK = 16
+# Panels, at least, when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
+_WIDE_PANELS = 128
+# Beyond each end of the mass nodes, for the edge mass of a likelihood that is not Gaussian: 3 in ln M.
+_PAD_PANELS, _PAD = 8, 3.0
+# In cells wider than this the kinks of ln p at the mass nodes matter; errors fall with the square of the panels.
+_COARSE_CELL = 0.15
+# Objects in a chunk on a CPU: the fastest for 1, 10 and 100 draws and for every method, and small enough that padding
+# a short catalogue to it costs little. Larger chunks leave the cache.
+_CHUNK = 2048
+# Arrays alive at once, each one block of draws at the panel nodes of a chunk: 2 for "analytic", 10 for sampled methods,
+# 67 for "quadrature" (measured on CPU), in each of two chunks under way.
+_ARRAYS_ALIVE = 2 * 64
+_LOGNORMAL = NOISE_KINDS.index("lognormal")
+
+
+class Halos(eqx.Module):
+    """One chunk of objects; `q` redshift nodes each (1 for a known redshift)."""
+
+    ln_lum_obs: Float[Array, "halo q"]
+    sigma: Float[Array, "halo"]
+    z: Float[Array, "halo q"]
+    ln_z_weight: Float[Array, "halo q"]
+    kind: Int[Array, "halo"]
+    id_hash: Int[Array, "halo 2"]
+    extra: TabulatedTerm | None = None
+
+    def take(self, rows) -> "Halos":
+        """The chunk of these rows (host arrays)."""
+        extra = self.extra
+        if extra is not None:
+            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
+        return Halos(*(a[rows] for a in fields), extra=extra)
+
+    def axes(self) -> "Halos":
+        """vmap axes over halos."""
+        extra = None if self.extra is None else TabulatedTerm(None, 0)
+        return Halos(0, 0, 0, 0, 0, 0, extra=extra)
+
+
+def of_catalogue(catalogue, extra, rows, *, need_keys=True) -> Halos:
+    """Some usable rows as host arrays in the layout of the kernel."""
+    z = catalogue.redshift_nodes[rows]
+    with np.errstate(divide="ignore"):
+        ln_z_weight = np.log(catalogue.redshift_weights[rows])
+    kind = catalogue.noise_codes[rows]
+    table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+    ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
+    hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
+    return Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
+
+
+def padded_size(number: int) -> int:
+    """The next power of two, at least 64: arrays padded to such sizes share compiled code."""
+    return max(64, 1 << (number - 1).bit_length())
+
+
+class Panel(NamedTuple):
+    """Posterior density of ln M of one halo at the panel nodes, and what was learnt on the way."""
+
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    density: Float[Array, "node"]  # any normalisation
+    ln_prior: Float[Array, "node"]  # normalised, averaged over the redshift nodes
+    ln_evidence: Float[Array, "draw"]
+    ln_beyond: Float[Array, "draw"]  # ln of the evidence that lies outside the mass nodes
+
+
+def is_gaussian(halos: Halos, relation) -> np.ndarray:
+    """(halo,) whether the likelihood is known beforehand to be near a Gaussian in ln M."""
+    plain = hasattr(relation, "data_term") and halos.extra is None
+    return (halos.kind == _LOGNORMAL) & plain
+
+
+@devices.over_halos("halos")
+def ranges(halos: Halos, prior: MassPrior, relation):
+    """Range of each posterior over all draws: low, high, and the shortest range of an extreme draw; (halo,) each."""
+
+    def one(ln_lum_obs, sigma, z):
+        term = jax.vmap(jax.vmap(lambda r, L, x: r.data_term(L, sigma, x), (None, 0, 0)), (0, None, None))(
+            relation, ln_lum_obs, z
+        )
+
+        def node(z, centre, width):
+            narrow, wide = width.min(), width.max()
+            corners = jnp.stack([centre.min(), centre.min(), centre.max(), centre.max()])
+            widths = jnp.stack([narrow, wide, narrow, wide])
+            return prior.posterior_range(z, corners, widths)
+
+        low, high, narrowest = jax.vmap(node, (0, 1, 1))(z, term.centre, term.width)
+        return low.min(), high.max(), narrowest.min()
+
+    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z)
+
+
+def number_of_panels(low, high, narrowest) -> np.ndarray:
+    """BASE_PANELS for a range up to 2.5 times its narrowest draw's; doubled until every draw is as well resolved.
+
+    At 2.5, quantiles are off by 5e-4 posterior sd at most (measured with benchmarks/accuracy.py).
+    """
+    # A range too narrow for the precision (an absurd object) has no width: it gets the least.
+    ratio = (high - low) / np.where(narrowest > 0, narrowest, np.inf)
+    doublings = np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0)))
+    return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
+
+
+def base_normals(key: Array, id_hash: Int[Array, "2"], shape) -> Float[Array, "..."]:
+    """Standard normals keyed by the halo's id: order, subset and chunk leave them alone."""
+    key = jax.random.fold_in(jax.random.fold_in(key, id_hash[0]), id_hash[1])
+    return jax.random.normal(key, shape)
+
+
+def prior_rows_of(halo: Halos, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
+    """ln prior density at the mass nodes, at each redshift node of one halo."""
+    # The barriers keep XLA from repeating the interpolation in z for every mass, and that in mass for every draw.
+    return jax.lax.optimization_barrier(jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm))
+
+
+def ln_prior_at(halo: Halos, prior: MassPrior, rows, ln_mass) -> Float[Array, "q node"]:
+    """ln prior density of one halo at each of its redshift nodes, times the node's weight."""
+    values = jax.vmap(prior.interpolate, (0, None))(rows, ln_mass) + halo.ln_z_weight[:, None]
+    return jax.lax.optimization_barrier(values)
+
+
+def joint_of_draws(halo: Halos, relation, normals, ln_prior, ln_mass, method: str, kind: str):
+    """ln of prior x likelihood of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
+
+    def at_node(ln_lum_obs, z, ln_prior):
+        args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
+        return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
+
+    joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
+    joint = joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
+    return joint if halo.extra is None else joint + halo.extra(ln_mass)
+
+
+def mixture_panel(
+    halo: Halos,
+    low,
+    high,
+    prior: MassPrior,
+    norm,
+    relation,
+    selection,
+    key,
+    *,
+    method,
+    kind,
+    normalise,
+    wide,
+    num_panels,
+    num_lum,
+) -> Panel:
+    """Posterior of one halo, mixed over relation draws.
+
+    `norm` is `prior.norm_coefficients()`. `normalise`: each draw's posterior is normalised and weighs exp(log_weight)
+    (draws that know these objects, or may not be updated by them); otherwise a draw weighs exp(log_weight) Z / A (the
+    object itself updates external draws).
+    """
+    draws = relation.log_weight.shape[0]
+    block = min(DRAW_BLOCK, draws)
+    blocks = -(-draws // block)
+    # Padding repeats the last draw at weight zero.
+    rows_of_blocks = np.minimum(np.arange(blocks * block), draws - 1).reshape(blocks, block)
+    is_padding = jnp.asarray((np.arange(blocks * block) >= draws).reshape(blocks, block))
+    log_weight = jnp.where(is_padding, -jnp.inf, jax.nn.log_softmax(relation.log_weight)[rows_of_blocks])
+    relations = jax.tree.map(lambda a: jnp.asarray(a)[rows_of_blocks], relation)
+
+    prior_rows = prior_rows_of(halo, prior, norm)
+    ln_mass = panels.panel_nodes(low, high, num_panels)
+    weights = panels.panel_weights(low, high, num_panels)
+    inside = ln_mass.shape[0]
+    if wide and prior.support == "extend":
+        for start in (low - _PAD, high):
+            ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(start, start + _PAD, _PAD_PANELS)])
+            weights = jnp.concatenate([weights, panels.panel_weights(start, start + _PAD, _PAD_PANELS)])
+    ln_prior = ln_prior_at(halo, prior, prior_rows, ln_mass)
+
+    def draw_normals(first):
+        if method not in SAMPLED_METHODS:
+            return jnp.zeros((block, 1))
+        return base_normals(jax.random.fold_in(key, first), halo.id_hash, (block, num_lum))
+
+    def step(carry, inputs):
+        density, reference = carry
+        relation, log_weight, first = inputs
+        joint = joint_of_draws(halo, relation, draw_normals(first), ln_prior, ln_mass, method, kind)
+        peak = joint[:, :inside].max(axis=1)
+        peak = jnp.where(jnp.isfinite(peak), peak, -1e30)  # no support at all: evidence 0 and no NaN
+        shape = jnp.exp(joint - peak[:, None])
+        mass = shape[:, :inside] @ weights[:inside]
+        ln_evidence = peak + jnp.log(mass)
+        if wide:
+            ln_beyond = peak + jnp.log((weights[inside:] * shape[:, inside:]).sum(axis=1))
+        else:
+            ln_beyond = _gaussian_beyond(halo, relation, prior_rows, prior)
+        if normalise:
+            scale = jnp.exp(log_weight) / jnp.where(mass > 0, mass, jnp.inf)
+        else:
+            ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
+            ln_scale = log_weight + peak - ln_norm
+            new = jnp.maximum(reference, ln_scale.max())
+            density, reference = density * jnp.exp(reference - new), new
+            scale = jnp.exp(ln_scale - new)
+        density = density + scale @ shape[:, :inside]
+        return (density, reference), (ln_evidence, ln_beyond)
+
+    start = (jnp.zeros_like(ln_mass[:inside]), jnp.full_like(low, -1e30))
+    firsts = jnp.arange(blocks)
+    (density, _), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
+    ln_prior = ln_prior[:, :inside]
+    ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
+    return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws])
+
+
+def _gaussian_beyond(halo: Halos, relation, prior_rows, prior: MassPrior):
+    def one(relation, ln_lum_obs, z, ln_z_weight, row):
+        term = relation.data_term(ln_lum_obs, halo.sigma, z)
+        # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
+        ln_scale = term.log_norm + jnp.log(term.width) + 0.5 * np.log(2 * np.pi)
+        return ln_scale + ln_z_weight + prior.ln_beyond_edges(row, term.centre, term.width)
+
+    over_nodes = jax.vmap(one, (None, 0, 0, 0, 0))
+    beyond = jax.vmap(over_nodes, (0, None, None, None, None))(
+        relation, halo.ln_lum_obs, halo.z, halo.ln_z_weight, prior_rows
+    )
+    return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
+
+
+def auto_chunk(relation) -> int:
+    """Objects per chunk and device, such that they stay in cache (CPU), or that all that is alive at once stays in the
+    memory that is free (GPU)."""
+    free = devices.free_bytes()
+    if free is None:
+        return _CHUNK
+    budget = max(free, 1) / (_ARRAYS_ALIVE * jnp.zeros(()).dtype.itemsize)
+    block = min(DRAW_BLOCK, relation.num_draws)
+    per_halo = block * panels.BASE_PANELS * panels.NODES
+    return int(2 ** np.clip(np.floor(np.log2(budget / per_halo)), 4, 16))
+
+
+class Group(NamedTuple):
+    """Rows that share a compiled kernel, with the static arguments of that kernel."""
+
+    rows: np.ndarray
+    num_panels: int
+    wide: bool
+    kind: str
+
+    @property
+    def static(self) -> dict:
+        return {"num_panels": self.num_panels, "wide": self.wide, "kind": self.kind}
+
+
+def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
+    """Ranges of ln M of each object, and the groups to compute them in: (low, high, [Group]).
+
+    The number of panels of a halo depends on that halo alone, so subset and chunk size leave every answer alone.
+    """
+    number = halos.sigma.shape[0]
+    low = np.full(number, prior.ln_mass_min)
+    high = np.full(number, prior.ln_mass_max)
+    counts = _wide_panels(halos, relation, high[0] - low[0])
+    gaussian = is_gaussian(halos, relation)
+    rows = np.flatnonzero(gaussian)
+    if rows.size:
+        outputs = [
+            np.concatenate(part)
+            for part in zip(*in_chunks(lambda i: ranges(halos.take(i), prior, relation), rows, chunk_size), strict=True)
+        ]
+        low[rows], high[rows] = outputs[0], outputs[1]
+        counts[rows] = number_of_panels(*outputs)
+        if np.diff(prior.ln_mass_nodes).max() > _COARSE_CELL:
+            counts[rows] *= 8
+    groups = []
+    for wide, count, kind in sorted(set(zip(~gaussian, counts, halos.kind, strict=True))):
+        chosen = np.flatnonzero((~gaussian == wide) & (counts == count) & (halos.kind == kind))
+        groups.append(Group(chosen, int(count), bool(wide), NOISE_KINDS[kind]))
+    return low, high, groups
+
+
+def _wide_panels(halos: Halos, relation, support: float) -> np.ndarray:
+    """Panels over the whole support for a likelihood that is not Gaussian: one per two widths of p3 x p4."""
+    if not hasattr(relation, "data_term"):
+        return np.full(halos.sigma.shape[0], _WIDE_PANELS)
+    scatter, slope = np.min(np.asarray(relation.scatter)), np.max(np.abs(np.asarray(relation.alpha2)))
+    width = np.sqrt(scatter**2 + halos.sigma**2) / slope
+    doublings = np.ceil(np.log2(support / (2 * width * _WIDE_PANELS)))
+    return (_WIDE_PANELS * 2 ** np.clip(doublings, 0, 5)).astype(int)
+
+
+def run(kernel, halos: Halos, prior: MassPrior, relation, chunk_size: int):
+    """Call `kernel(rows, low, high, **static)` on every group, chunk by chunk; yields (rows, outputs on the host)."""
+    low, high, groups = plan(halos, prior, relation, chunk_size)
+    for group in groups:
+        # More panels, fewer objects: the same memory.
+        size = max(1, chunk_size * panels.BASE_PANELS // group.num_panels)
+        start = 0
+        for outputs in in_chunks(lambda i, g=group: kernel(i, low[i], high[i], **g.static), group.rows, size):
+            count = jax.tree.leaves(outputs)[0].shape[0]
+            yield group.rows[start : start + count], outputs
+            start += count
+
+
+def in_chunks(function, rows: np.ndarray, chunk_size: int):
+    """Outputs of `function(rows)` on the host, chunk by chunk: `chunk_size` objects for each device, the last chunk
+    padded by repeating its last row. The next chunk computes while one is copied to the host."""
+    size = chunk_size * devices.count()
+    starts = range(0, rows.size, size)
+
+    def started():
+        for start in starts:
+            chunk = rows[start : start + size]
+            yield function(np.concatenate([chunk, np.full(size - chunk.size, chunk[-1])]))
+
+    for start, outputs in zip(starts, devices.fetched(started()), strict=True):
+        number = min(size, rows.size - start)
+        yield jax.tree.map(lambda a, n=number: a[:n], outputs)
+
+
+def check_noise(halos: Halos, relation, method: str, prior: MassPrior) -> None:
+    """Settings that cannot give an answer, said before anything is computed."""
+    lognormal = halos.kind == _LOGNORMAL
+    if method != "quadrature" and not lognormal.all():
+        first = int(np.argmax(~lognormal))
+        raise MassmapError(
+            f"method {method!r} is for lognormal noise, and {(~lognormal).sum()} objects have another kind, first row "
+            f"{first} ({NOISE_KINDS[halos.kind[first]]}): use method='quadrature'"
+        )
+    scatter = np.atleast_1d(np.asarray(getattr(relation, "scatter", 1.0)))
+    no_noise, no_scatter = halos.sigma == 0, scatter == 0
+    if method == "analytic":
+        bad = no_noise if no_scatter.any() else np.zeros_like(no_noise)
+        what = "noise and scatter are both 0"
+    elif method == "importance":
+        bad = no_noise | no_scatter.any()
+        what = "method 'importance' needs noise and scatter above 0"
+    else:
+        bad, what = no_noise, f"method {method!r} needs noise above 0"
+    if bad.any():
+        raise MassmapError(
+            f"{what} for {bad.sum()} objects, first usable row {int(np.argmax(bad))}: give a sigma above 0"
+            + ("" if method == "analytic" else " or use method='analytic'")
+        )

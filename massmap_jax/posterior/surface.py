@@ -1,0 +1,566 @@
+"""Posterior summaries as smooth functions of (ln L_obs, z, sigma), tabulated: `PosteriorSurface`.
+
+For a prior and a relation (one, or draws), P(M | L_obs, z, sigma) depends on three numbers of the object only, and so
+do its mean, sd, quantiles, evidence and the rest. They are computed exactly (`mass_posterior`) at the nodes of a
+lattice, once, and interpolated linearly in the simplex of nodes about an object (Kuhn's: four corners of the cell
+instead of eight): an object costs one lookup, not an integral for each draw.
+
+    t = (ln L_obs - middle(z)) / (half + 4 width)    the middle follows the relation's evolution; from -1 to 1, four
+                                                     widths beyond the luminosities of the prior's masses
+    z                                                the prior's own nodes, where its density has kinks, and between
+    ln width = ln sqrt(S^2 + sigma^2)
+
+Steps in t and ln width are equal. Where the posterior leans on an end of the masses, it changes with the distance from
+there in widths: so these coordinates keep each of the columns smooth along each axis.
+
+Steps are refined until the error, measured against the exact posterior on objects between the nodes, is below the
+tolerance in the whole range, its corners included; the error is kept with the table.
+"""
+
+import dataclasses
+import itertools
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.special import ndtr, ndtri
+
+from massmap_jax import devices
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.write import atomic_file
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection
+from massmap_jax.posterior.result import RelationFrom, check_relation_from, mass_posterior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
+
+# Allowed error: in posterior standard deviations (quantiles like the mean), nat, bit, fraction, relative. The mode
+# jumps between kinks of the prior's table: its error is measured, and not refined for.
+TOLERANCE = {
+    "mean": 0.01,
+    "sd": 0.01,
+    "mode": np.inf,
+    "ln_mean_mass": 0.01,
+    "log_evidence": 0.01,
+    "information_bits": 0.01,
+    "edge_mass": 1e-3,
+    "ess": 0.01,
+    "quantiles": 0.01,
+}
+# Levels of a surface that is to draw masses: steps of 0.25 in the normal score, within 4 of the median.
+DRAW_LEVELS = tuple(float(v) for v in ndtr(np.linspace(-4.0, 4.0, 33)))
+SUMMARIES = ("mean", "sd", "mode", "ln_mean_mass", "log_evidence", "information_bits", "edge_mass", "ess")
+_IN_SD = ("mean", "sd", "mode", "ln_mean_mass", "quantiles")
+# How far beyond the luminosities of the lightest and the heaviest mass the table goes [widths].
+_REACH = 4.0
+# First steps: in ln L_obs in units of the least width, in ln(1 + z), in ln width.
+_FIRST_STEPS = (0.5, 0.1, 0.25)
+# More nodes than this cost more than they can save.
+_MOST_NODES = 4_000_000
+# Objects that the error is measured on: half way along each axis alone, and at the end anywhere between the nodes.
+_AXIS_PROBES, _PROBES = 1024, 4096
+# What the largest errors along the axes may add up to, in tolerances, before the whole is measured: they do not meet in
+# one place.
+_TARGET = 1.3
+_ROUNDS = 6
+_MOST_BUCKETS = 16_384
+# Objects of a call and device. A GPU waits for transfers, which are the faster the larger they are.
+_CHUNK, _CHUNK_GPU = 2**17, 2**20
+# An object on the border of the range may round to beyond it.
+_ROUNDING = 1e-3
+
+
+class Range(NamedTuple):
+    """Where objects are: ends of ln L_obs, z and sigma."""
+
+    ln_lum: tuple[float, float]
+    redshift: tuple[float, float]
+    sigma: tuple[float, float]
+
+    @classmethod
+    def of(cls, ln_lum, redshift, sigma) -> "Range":
+        return cls(*((float(np.min(a)), float(np.max(a))) for a in (ln_lum, redshift, sigma)))
+
+
+class Lattice(eqx.Module):
+    """Nodes along t, z and ln width, and what turns an object into a place among them.
+
+    Attributes
+    ----------
+    t : (t,) equal steps. z : (z,) increasing. ln_width : (w,) equal steps, or one node for a single sigma.
+    middle : (z,) of ln L_obs, linear between the nodes. half : () half the range of the masses' luminosities.
+    bucket : (bucket,) the z node at or below the start of each of as many equal steps in z; none holds two nodes.
+    scatter : () S in the width.
+    backwards : (2,) of z and t, 1 where the simplices' diagonal falls along it as ln width rises, else 0.
+    """
+
+    t: Float[Array, " t"]
+    z: Float[Array, " z"]
+    ln_width: Float[Array, " w"]
+    middle: Float[Array, " z"]
+    half: Float[Array, ""]
+    bucket: Int[Array, " bucket"]
+    scatter: Float[Array, ""]
+    backwards: Int[Array, "2"]
+
+    @classmethod
+    def of(cls, prior: MassPrior, relation, where: Range, steps) -> "Lattice":
+        """Steps in ln L_obs in units of the least width, in ln(1 + z) and in ln width."""
+        z = _redshift_nodes(prior, where.redshift, steps[1])
+        shares = np.asarray(jax.nn.softmax(np.asarray(relation.log_weight, dtype=float)), dtype=np.float64)
+        ends = np.stack([_mean_ln_lum(relation, m, z) for m in (prior.ln_mass_min, prior.ln_mass_max)])
+        middle = shares @ ends.mean(axis=0)
+        half = float(np.abs(ends - middle).max())
+        scatter = float(shares @ _scatter(relation, 0.5 * (prior.ln_mass_min + prior.ln_mass_max), np.median(z)))
+        with np.errstate(divide="ignore"):
+            widths = 0.5 * np.log(scatter**2 + np.square(where.sigma))
+        if not np.isfinite(widths).all():
+            raise MassmapError("noise and scatter are both 0: a posterior surface needs a sigma above 0")
+        number = 1 if np.ptp(widths) < 1e-6 else int(np.ceil(np.ptp(widths) / steps[2])) + 1
+        ln_width = np.linspace(*widths, number)
+        # The objects' own luminosities, where they leave out a part of the range.
+        reach = half + _REACH * np.exp(widths)
+        low = max(-1.0, min((where.ln_lum[0] - middle.max()) / reach))
+        high = min(1.0, max((where.ln_lum[1] - middle.min()) / reach))
+        if not low <= high:
+            raise MassmapError(
+                f"the luminosities, ln L from {where.ln_lum[0]:.4g} to {where.ln_lum[1]:.4g}, lie outside those of the "
+                f"prior's masses by more than {_REACH:g} widths: check the unit of the luminosity and the relation"
+            )
+        step = steps[0] * np.exp(widths[0]) / reach[0]
+        t = np.linspace(low - 1e-4, high + 1e-4, int(np.ceil((high - low) / step)) + 2)
+        gap = np.diff(z).min()
+        starts = np.linspace(z[0], z[-1], int(np.ceil((z[-1] - z[0]) / gap)) + 1)[:-1]
+        bucket = np.clip(np.searchsorted(z, starts, side="right") - 1, 0, z.size - 2)
+        forwards = np.zeros(2, dtype=np.int32)
+        return cls(t, z, ln_width, middle, np.float64(half), bucket.astype(np.int32), np.float64(scatter), forwards)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.ln_width.size, self.z.size, self.t.size
+
+    def places(self) -> Float[np.ndarray, "3 node"]:
+        """Place of every node."""
+        return np.stack(np.meshgrid(*map(np.arange, self.shape), indexing="ij")).reshape(3, -1).astype(float)
+
+    def objects(self, place: Float[np.ndarray, "3 n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ln L_obs, z and sigma at places in units of nodes along (w, z, t)."""
+        nodes = (self.ln_width, self.z, self.t)
+        ln_width, z, t = (np.interp(p, np.arange(n.size), n) for p, n in zip(place, nodes, strict=True))
+        sigma = np.sqrt(np.maximum(np.exp(2 * ln_width) - self.scatter**2, 0.0))
+        return np.interp(z, self.z, self.middle) + t * (self.half + _REACH * np.exp(ln_width)), z, sigma
+
+
+class PosteriorSurface(eqx.Module):
+    """Tabulated summaries of P(ln M | L_obs, z, sigma) for one prior and one relation (or its draws).
+
+    Attributes
+    ----------
+    lattice : the nodes. values : (w, z, t, column) float32; `names` are the columns': summaries, then the quantiles by
+        number; of the edge mass, its logit.
+    prior, relation, selection, relation_from, quantile_levels : what it is for, as in `mass_posterior`.
+    error : largest error on the probes, by the names and in the units of `TOLERANCE`; `tolerance` : what was asked.
+    """
+
+    lattice: Lattice
+    values: Float[np.ndarray, "w z t column"]
+    prior: MassPrior
+    relation: eqx.Module
+    selection: eqx.Module
+    error: dict[str, float]
+    tolerance: dict[str, float]
+    quantile_levels: tuple[float, ...] = eqx.field(static=True)
+    relation_from: RelationFrom | None = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    @classmethod
+    def build(
+        cls,
+        prior: MassPrior,
+        relation,
+        where: Range,
+        *,
+        relation_from: RelationFrom | None = None,
+        selection=None,
+        quantile_levels=(0.025, 0.16, 0.5, 0.84, 0.975),
+        tolerance: dict[str, float] | None = None,
+        watch: Callable[[str], None] = lambda stage: None,
+    ) -> "PosteriorSurface":
+        """Table over a range of objects, refined until its measured error is below the tolerance.
+
+        Parameters
+        ----------
+        prior, relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
+        where : the objects' range; it is cut to the prior's redshifts, and to luminosities up to 4 widths beyond those
+            of the prior's masses.
+        tolerance : changes to `TOLERANCE`. watch : is told what is being done.
+
+        Raises
+        ------
+        MassmapError : a prior that jumps in redshift (snap), a range that the prior does not cover, no scatter and no
+            noise, a tolerance that would take more than 4 million nodes.
+        """
+        relation_from = check_relation_from(relation, relation_from)
+        relation = relation.as_batch()
+        selection = NoSelection() if selection is None else selection
+        tolerance = TOLERANCE | (tolerance or {})
+        if prior.snap is not None:
+            raise MassmapError("a posterior surface needs a prior that is continuous in redshift: make it without snap")
+        levels = tuple(float(v) for v in quantile_levels)
+        steps = np.array(_FIRST_STEPS)
+        for _ in range(_ROUNDS):
+            lattice = Lattice.of(prior, relation, where, steps)
+            number = int(np.prod(lattice.shape))
+            if number > _MOST_NODES:
+                break
+            watch(f"tabulating the posterior: {number:,} nodes")
+            empty = np.zeros((0, 0, 0, 0), dtype=np.float32)
+            names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
+            made = cls(lattice, empty, prior, relation, selection, {}, tolerance, levels, relation_from, names)
+            values = made.exact(*lattice.objects(lattice.places()))
+            edge = np.clip(values[:, SUMMARIES.index("edge_mass")], 1e-9, 1 - 1e-9)
+            values[:, SUMMARIES.index("edge_mass")] = np.log(edge / (1 - edge))
+            made = dataclasses.replace(made, values=values.reshape(*lattice.shape, -1).astype(np.float32))
+            by_axis = np.array([made._worst(made._measure(made._exact_at(p))) for p in _between_nodes(lattice)])
+            if by_axis.sum() <= _TARGET:
+                made = made._best_directions(made._exact_at(_anywhere(lattice)))
+                worst = made._worst(made.error)
+                if worst <= 1:
+                    return made
+                by_axis = by_axis * 1.5 * worst / by_axis.sum()
+            # An error goes as the square of the step; equal errors along the axes take the fewest nodes.
+            asked = _TARGET / by_axis.size
+            steps = steps * np.clip(0.95 * np.sqrt(asked / np.maximum(by_axis[::-1], 1e-9)), 0.1, 1.5)
+        raise MassmapError(
+            f"the posterior surface would need more than {number:,} nodes for its tolerance: use method='analytic', or "
+            "narrow the range of luminosities, redshifts and sigma"
+        )
+
+    def only(self, names) -> "PosteriorSurface":
+        """The same with the columns `names` alone, which are read in less time."""
+        columns = [self.names.index(name) for name in names]
+        return dataclasses.replace(self, values=np.ascontiguousarray(self.values[..., columns]), names=tuple(names))
+
+    def exact(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
+        """The columns of objects (ln_lum_obs, z, sigma), (n,) each, without the table."""
+        objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
+        found = mass_posterior(
+            objects,
+            self.prior,
+            self.relation,
+            relation_from=self.relation_from,
+            quantile_levels=self.quantile_levels,
+            selection=_Anything(self.selection),
+        )
+        columns = [np.log(found.mean_mass) if name == "ln_mean_mass" else getattr(found, name) for name in SUMMARIES]
+        return np.column_stack([*columns, found.quantiles])
+
+    def __call__(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
+        """Columns of objects, float32; NaN outside the table's range."""
+        objects = [np.asarray(a) for a in (ln_lum_obs, z, sigma)]
+        number = objects[0].size
+        out = np.empty((number, self.values.shape[-1]), dtype=np.float32)
+        if number == 0:
+            return out
+        lattice = jax.tree.map(lambda a: a if a.dtype == np.int32 else np.float32(a), self.lattice)
+        values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
+        lattice, values = devices.everywhere((lattice, values))
+        most = _CHUNK if devices.platform() == "cpu" else _CHUNK_GPU
+        # A few sizes, so that parts of a catalogue share compiled code.
+        share = min(most, 1024 << ((number - 1) // (1024 * devices.count())).bit_length())
+        size = share * devices.count()
+        logit = tuple(name == "edge_mass" for name in self.names)
+
+        def work(start):
+            part = [a[start : start + size].astype(np.float32, copy=False) for a in objects]
+            short = size - part[0].size
+            if short:
+                part = [np.pad(a, (0, short), mode="edge") for a in part]
+            found = _interpolate(lattice, values, *part, logit=logit)
+            out[start : start + size] = np.asarray(found)[: size - short]
+
+        devices.in_threads(work, range(0, number, size))
+        if "log_evidence" in self.names and not isinstance(self.selection, NoSelection):
+            out[:, self.names.index("log_evidence")] += np.asarray(self.selection.log_prob(*objects[:2]))
+        return out
+
+    def summaries(self, ln_lum_obs, z, sigma) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Of objects (ln_lum_obs, z, sigma): summaries as `MassPosterior` names them, (n,) float64 each, and quantiles
+        (n, level); NaN outside."""
+        columns = self(ln_lum_obs, z, sigma)
+        found = {name: columns[:, i].astype(np.float64) for i, name in enumerate(SUMMARIES)}
+        found["mean_mass"] = np.exp(found.pop("ln_mean_mass"))
+        return found, columns[:, len(SUMMARIES) :].astype(np.float64)
+
+    def ln_mass_at(self, score, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n k"]:
+        """The quantile function: ln M of objects (ln_lum_obs, z, sigma), (n,), at scores (n, k) or (k,); NaN outside.
+
+        Linear in the score between the surface's own levels, and beyond the last: build it with
+        `quantile_levels=DRAW_LEVELS` (then a draw is within 0.02 of the posterior's sd). Draws are each object's own:
+        for sums over objects, whose relation errors are common, use `mass_map`.
+
+        `MassmapError` for a surface of one quantile level.
+        """
+        levels = ndtri(np.array(self.quantile_levels))
+        if levels.size < 2:
+            raise MassmapError("draws need a surface with several quantile levels: build it with DRAW_LEVELS")
+        few = self.only(self.names[-levels.size :])
+        quantiles = few(ln_lum_obs, z, sigma).astype(np.float64)
+        score = np.broadcast_to(score, (quantiles.shape[0], np.shape(score)[-1]))
+        lower = np.clip(np.searchsorted(levels, score, side="right") - 1, 0, levels.size - 2)
+        place = (score - levels[lower]) / (levels[lower + 1] - levels[lower])
+        left, right = (np.take_along_axis(quantiles, lower + d, axis=1) for d in (0, 1))
+        return np.clip(left + place * (right - left), self.prior.ln_mass_min, self.prior.ln_mass_max)
+
+    def _exact_at(self, place):
+        """Objects at some places, and their exact columns."""
+        objects = self.lattice.objects(place)
+        return objects, self.exact(*objects)
+
+    def _best_directions(self, probes) -> "PosteriorSurface":
+        """With the diagonal that makes the least error, which is kept: it may be half of another's."""
+        turned = []
+        for directions in itertools.product((0, 1), repeat=2):
+            lattice = dataclasses.replace(self.lattice, backwards=np.array(directions, dtype=np.int32))
+            other = dataclasses.replace(self, lattice=lattice)
+            turned.append(dataclasses.replace(other, error=other._measure(probes)))
+        return min(turned, key=lambda surface: surface._worst(surface.error))
+
+    def _measure(self, probes) -> dict[str, float]:
+        """Largest error of objects whose columns are known, by name."""
+        objects, best = probes
+        found = self(*objects).astype(np.float64)
+        sd = best[:, SUMMARIES.index("sd")]
+        known = np.isfinite(best).all(axis=1) & np.isfinite(found).all(axis=1)
+        error = {}
+        for i, name in enumerate(self.names):
+            unit = sd if name in _IN_SD or name not in SUMMARIES else best[:, i] if name == "ess" else 1.0
+            off = float(np.max(np.abs(found[:, i] - best[:, i])[known] / np.broadcast_to(unit, sd.shape)[known]))
+            name = name if name in SUMMARIES else "quantiles"
+            error[name] = max(off, error.get(name, 0.0))
+        return error
+
+    def _worst(self, error: dict[str, float]) -> float:
+        """Largest error in units of the tolerance."""
+        return max(error[name] / self.tolerance[name] for name in error)
+
+    def save(self, path) -> None:
+        """Write a .npz to `path` that `load` reads back unchanged, prior and relation included.
+
+        `MassmapError` for a relation of another kind than `MassLuminosityRelation`.
+        """
+        if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
+            self.selection, NoSelection | FluxLimit
+        ):
+            raise MassmapError(
+                "a posterior surface is saved with a MassLuminosityRelation and no selection or a flux limit, and this "
+                f"one has {type(self.relation).__name__} and {type(self.selection).__name__}"
+            )
+        parts = {"lattice": self.lattice, "prior": self.prior, "relation": self.relation, "selection": self.selection}
+        arrays, labels = {"values": self.values}, {}
+        for part, module in parts.items():
+            for field in dataclasses.fields(module):
+                value = getattr(module, field.name)
+                if field.metadata.get("static"):
+                    labels.setdefault(part, {})[field.name] = value
+                else:
+                    arrays[f"{part}.{field.name}"] = np.asarray(value)
+        meta = {
+            "labels": labels,
+            "selection": type(self.selection).__name__,
+            "error": self.error,
+            "tolerance": self.tolerance,
+            "quantile_levels": self.quantile_levels,
+            "relation_from": self.relation_from,
+            "names": self.names,
+        }
+        with atomic_file(Path(path), overwrite=True) as part, open(part, "wb") as file:
+            np.savez_compressed(file, **arrays, meta=json.dumps(meta))
+
+    @classmethod
+    def load(cls, path) -> "PosteriorSurface":
+        """Read what `save` wrote to `path`.
+
+        `MassmapError` where there is no such file, or `save` did not write it.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(str(arrays.pop("meta")))
+            labels = meta["labels"]
+        except FileNotFoundError:
+            raise MassmapError(f"posterior surface {path} does not exist") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise MassmapError(f"posterior surface {path} is not a file that save() wrote: {error}") from None
+        parts = {}
+        for part, kind in {"lattice": Lattice, "prior": MassPrior, "relation": MassLuminosityRelation}.items():
+            leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith(f"{part}.")}
+            parts[part] = kind(**leaves, **labels.get(part, {}))
+        parts["selection"] = NoSelection()
+        if meta["selection"] == "FluxLimit":  # its logarithm as it was, to the last bit
+            limit = arrays["selection.ln_lum_min"]
+            parts["selection"] = eqx.tree_at(lambda s: s.ln_lum_min, FluxLimit(1.0), limit)
+        return cls(
+            values=arrays["values"],
+            error=meta["error"],
+            tolerance=meta["tolerance"],
+            quantile_levels=tuple(meta["quantile_levels"]),
+            relation_from=meta["relation_from"],
+            names=tuple(meta["names"]),
+            **parts,
+        )
+
+    def summary(self) -> str:
+        """A few lines for a person: size and measured error."""
+        size = " x ".join(map(str, self.lattice.shape))
+        errors = ", ".join(f"{name} {value:.1g}" for name, value in self.error.items())
+        return (
+            f"posterior surface: {size} nodes in sigma, z and ln L; largest errors (sd, nat, bit, fractions): {errors}"
+        )
+
+
+def for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface):
+    """The surface that `mass_posterior` reads for these rows: the one given, if it is of the same arguments, or new."""
+    if extra is not None or catalogue.redshift_nodes.shape[1] > 1:
+        raise MassmapError(
+            "a posterior surface knows objects by luminosity, redshift and sigma, and these have an extra likelihood "
+            "or several redshift nodes: use method='analytic'"
+        )
+    levels = tuple(float(v) for v in levels)
+    if surface is None:
+        where = Range.of(*(a[rows] for a in (catalogue.ln_lum_obs, catalogue.redshift, catalogue.sigma_ln_lum)))
+        return PosteriorSurface.build(
+            prior, relation, where, relation_from=relation_from, selection=selection, quantile_levels=levels
+        )
+    mine = (surface.prior, surface.relation, surface.selection)
+    same = bool(eqx.tree_equal(mine, (prior, relation.as_batch(), selection)))
+    same &= surface.names[: len(SUMMARIES)] == SUMMARIES
+    if not same or (surface.relation_from, surface.quantile_levels) != (relation_from, levels):
+        raise MassmapError(
+            "the posterior surface was made for another prior, relation, relation_from, selection or other quantile "
+            "levels: make one for these, or leave it out"
+        )
+    return surface
+
+
+class _Anything(eqx.Module):
+    """A selection that weighs draws and excludes no luminosity: a flux limit would cut the table."""
+
+    selection: eqx.Module
+
+    def log_prob(self, ln_lum_obs, z):
+        return jnp.zeros_like(ln_lum_obs)
+
+    def log_norm(self, relation, prior, z, sigma):
+        return self.selection.log_norm(relation, prior, z, sigma)
+
+
+def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
+    """From end to end: the prior's nodes, thinned or with equal steps between them, at least two."""
+    low, high = max(ends[0], prior.z_min), min(ends[1], prior.z_max)
+    if not low <= high:
+        raise MassmapError(
+            f"the redshifts {ends[0]:g} to {ends[1]:g} lie outside the prior's {prior.z_min:g} to {prior.z_max:g}"
+        )
+    if high - low < 1e-3:
+        low, high = (max(high - 1e-3, prior.z_min), high) if high + 1e-3 > prior.z_max else (low, low + 1e-3)
+    own = prior.redshift_nodes[(prior.redshift_nodes > low) & (prior.redshift_nodes < high)]
+    least = (high - low) / _MOST_BUCKETS
+    kept = [low]
+    for node in [*own, high]:
+        distance = np.log1p(node) - np.log1p(kept[-1])
+        # Nodes closer than the step are left out: the kink there is then part of the measured error.
+        if node < high and (distance < 0.7 * step or node - kept[-1] < least or high - node < least):
+            continue
+        kept.extend(np.linspace(kept[-1], node, max(int(np.ceil(distance / step)), 1) + 1)[1:])
+    return np.array(kept)
+
+
+def _mean_ln_lum(relation, ln_mass, z) -> Float[np.ndarray, "draw z"]:
+    return np.asarray(jax.vmap(lambda r: r.mean_ln_lum(ln_mass, jnp.asarray(z)))(relation), dtype=np.float64)
+
+
+def _scatter(relation, ln_mass, z) -> Float[np.ndarray, " draw"]:
+    return np.asarray(jax.vmap(lambda r: r.scatter_ln_lum(ln_mass, z))(relation), dtype=np.float64)
+
+
+def _between_nodes(lattice: Lattice):
+    """For each axis (w, z, t), places half way between nodes along it and on nodes along the others."""
+    rng = np.random.default_rng(0)
+    for axis, size in enumerate(lattice.shape):
+        place = np.stack([rng.integers(0, n, _AXIS_PROBES) for n in lattice.shape]).astype(float)
+        if size > 1:
+            place[axis] = rng.integers(0, size - 1, _AXIS_PROBES) + 0.5
+        yield place
+
+
+def _anywhere(lattice: Lattice) -> Float[np.ndarray, "3 n"]:
+    """Random places, half of them on a face, an edge or a corner of the range."""
+    rng = np.random.default_rng(1)
+    ends = np.array([n - 1.0 for n in lattice.shape])[:, None]
+    share = rng.uniform(size=(3, _PROBES))
+    extreme = rng.uniform(size=share.shape) < np.where(np.arange(_PROBES) % 2, 0.5, 0.0)
+    return ends * np.where(extreme, np.round(share), share)
+
+
+@devices.over_halos("ln_lum", "z", "sigma", static=("logit",))
+def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
+    """Linear interpolation between nodes; (n, column). `logit`: which columns are tabulated as such."""
+    z_nodes, t_nodes, w_nodes = lattice.z, lattice.t, lattice.ln_width
+    buckets = lattice.bucket.shape[0]
+    at = ((z - z_nodes[0]) * (buckets / (z_nodes[-1] - z_nodes[0]))).astype(jnp.int32)
+    iz = _take(lattice.bucket, jnp.clip(at, 0, buckets - 1))
+    iz = jnp.clip(iz + (z >= _take(z_nodes, iz + 1)), 0, z_nodes.shape[0] - 2)
+    z_low = _take(z_nodes, iz)
+    tz = (z - z_low) / (_take(z_nodes, iz + 1) - z_low)
+    middle = _take(lattice.middle, iz)
+    middle = middle + tz * (_take(lattice.middle, iz + 1) - middle)
+    variance = lattice.scatter**2 + sigma**2
+    ln_width = 0.5 * jnp.log(variance)
+    it, tt = _equal_steps((ln_lum - middle) / (lattice.half + _REACH * jnp.sqrt(variance)), t_nodes)
+    num_z, num_t = z_nodes.shape[0], t_nodes.shape[0]
+    row, along = 0, []  # of the simplex's first corner; place in the cell and rows to the next node, along each axis
+    for place, step, turned in ((tz, num_t, lattice.backwards[0]), (tt, 1, lattice.backwards[1])):
+        along.append((jnp.where(turned, 1 - place, place), step * (1 - 2 * turned)))
+        row = row + step * turned
+    if w_nodes.shape[0] > 1:
+        iw, tw = _equal_steps(ln_width, w_nodes)
+        along.append((tw, num_z * num_t))
+    else:
+        iw, tw = jnp.zeros_like(iz), jnp.where(jnp.abs(ln_width - w_nodes[0]) < 1e-4, 0.0, -1.0)
+    inside = (tw >= -_ROUNDING) & (tw <= 1 + _ROUNDING) & (tz >= -_ROUNDING) & (tz <= 1 + _ROUNDING)
+    inside &= (tt >= 0) & (tt <= 1)
+    # Kuhn's simplex: from the cell's first corner to its last, along the axis with the greatest place first.
+    for last in range(len(along) - 1, 0, -1):
+        for i in range(last):
+            along[i : i + 2] = _greater_first(*along[i : i + 2])
+    row = row + (iw * num_z + iz) * num_t + it
+    total = jnp.where(inside, 1 - along[0][0], jnp.nan)[:, None] * _take(values, row)
+    for (place, step), (after, _) in itertools.pairwise([*along, (0.0, 0)]):
+        row = row + step
+        total = total + (place - after)[:, None] * _take(values, row)
+    return jnp.where(np.array(logit), jax.nn.sigmoid(total), total) if any(logit) else total
+
+
+def _greater_first(a, b):
+    """Two pairs of arrays, in each row the one with the greater first number first."""
+    swap = a[0] < b[0]
+    return [tuple(jnp.where(swap, v, u) for u, v in zip(*pair, strict=True)) for pair in ((a, b), (b, a))]
+
+
+def _equal_steps(value, nodes):
+    """Lower node and place from 0 to 1 beyond it; outside the nodes, below 0 or above 1."""
+    t = (value - nodes[0]) * ((nodes.shape[0] - 1) / (nodes[-1] - nodes[0]))
+    i = jnp.clip(t.astype(jnp.int32), 0, nodes.shape[0] - 2)
+    return i, t - i
+
+
+def _take(array, index):
+    return array.at[index].get(mode="promise_in_bounds")

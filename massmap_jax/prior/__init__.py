@@ -1,0 +1,1 @@
+"""The mass prior P(ln M | z), and the quadrature panels that integrate it."""

@@ -1,0 +1,522 @@
+"""The mass prior p(ln M | z): a normalised halo mass function, or any other table.
+
+The object (science: density of halo *centrals*; satellites are not modelled): ln p is linear in ln M within a cell,
+linear in z between redshift nodes, and renormalised in closed form at each z. Everything is kept as ln p per ln M, so
+dn/dM, dn/dlnM and dn/dlog10M cannot be confused after `from_table`, and float32 does not overflow.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr, ndtr
+from jaxtyping import Array, Float
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.prior import panels
+
+_BATCH = 1024
+_NORM_NODES = 8
+DEFAULT_TABLE = Path(__file__).parent.parent / "data" / "tinker10_planck18_200m.npz"
+
+
+def _mean_ratio(difference):
+    """(1 - exp(-d)) / d for d >= 0: the mean over a cell of a density that falls by exp(-d) across it, over its top."""
+    near = difference < 0.03
+    safe = jnp.where(near, 1.0, difference)
+    return jnp.where(near, _mean_ratio_series(jnp.where(near, difference, 0.0)), -jnp.expm1(-safe) / safe)
+
+
+def _mean_ratio_series(d):
+    return 1 - d / 2 * (1 - d / 3 * (1 - d / 4 * (1 - d / 5 * (1 - d / 6))))
+
+
+def _cell_mass(row, nodes):
+    """Integral over each cell of exp(ln p), ln p linear between its ends; (mass,) -> (mass - 1,).
+
+    The logarithmic mean of the end densities: one exp a node. In a flat cell the difference cancels: a series.
+    """
+    density = jnp.exp(row)
+    top, d = jnp.maximum(density[:-1], density[1:]), jnp.abs(jnp.diff(row))
+    near = d < 0.03
+    mean = jnp.abs(jnp.diff(density)) / jnp.where(near, 1.0, d)
+    return jnp.diff(nodes) * jnp.where(near, top * _mean_ratio_series(jnp.where(near, d, 0.0)), mean)
+
+
+def _chebyshev(coefficients, x):
+    """sum_i c_i T_i(x) by Clenshaw's recurrence."""
+    b1 = b2 = jnp.zeros_like(x)
+    for i in range(coefficients.shape[0] - 1, 0, -1):
+        b1, b2 = coefficients[i] + 2 * x * b1 - b2, b1
+    return coefficients[0] + x * b1 - b2
+
+
+class MassPrior(eqx.Module):
+    """Prior density of ln M (Msun, no h) given redshift.
+
+    Attributes
+    ----------
+    redshift_nodes : (j,)
+    ln_mass_nodes : (k,) ln of M in Msun.
+    ln_density : (j, k) ln p(ln M | z_j), normalised at each node. An array leaf: `log_prob`, `cdf` and everything
+        built on them are differentiable in it.
+    support : "extend" (the table ends where it ends, and `edge_mass` says what a posterior loses there) or "sharp"
+        (the ends are physical and are not flagged).
+    snap : None, or "upper": take the next redshift node up, as the 2017 code did. For comparison only.
+    mass_definition : "200m", "500c", "vir", "fof", ... It travels into every output; nothing converts it.
+    description : where the table is from, for outputs. uniform : whether the masses are in equal steps of ln M.
+    """
+
+    redshift_nodes: Float[Array, "j"]
+    ln_mass_nodes: Float[Array, "k"]
+    ln_density: Float[Array, "j k"]
+    support: Literal["extend", "sharp"] = eqx.field(static=True, default="extend")
+    snap: Literal["upper"] | None = eqx.field(static=True, default=None)
+    mass_definition: str = eqx.field(static=True, default="unknown")
+    description: str = eqx.field(static=True, default="table")
+    uniform: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self):
+        shape = (self.redshift_nodes.shape[0], self.ln_mass_nodes.shape[0])
+        if self.ln_density.shape != shape:
+            raise MassmapError(f"ln_density has shape {self.ln_density.shape}; redshift and mass nodes need {shape}")
+
+    # -- construction -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_table(
+        cls,
+        redshift,
+        mass,
+        density,
+        *,
+        per: Literal["mass", "ln_mass", "log10_mass"] = "mass",
+        mass_unit: Literal["Msun", "Msun/h"] = "Msun",
+        h: float | None = None,
+        snap: Literal["upper"] | None = None,
+        support: Literal["extend", "sharp"] = "extend",
+        mass_definition: str = "unknown",
+        description: str = "table",
+    ) -> "MassPrior":
+        """Prior from a table of densities.
+
+        Parameters
+        ----------
+        redshift : (j,) nodes; or the first of three columns of equal length.
+        mass : (k,) masses common to all redshifts, in `mass_unit`, Msun or Msun/h; or the second column.
+        density : (j, k) density at each node, any normalisation; or the third column.
+        per : the variable the density is per unit of: dn/dM is "mass", dn/dlnM "ln_mass", dn/dlog10M "log10_mass".
+        mass_unit, h : "Msun", or "Msun/h" with h; M[Msun] = m[Msun/h] / h.
+        snap : "upper" takes the next redshift node up instead of interpolating, as the 2017 code did.
+        support : "extend", or "sharp" where the ends of the masses are physical.
+        mass_definition, description : labels that go along.
+
+        Zero densities at the massive end (dn/dM underflows there) continue the last slope; anywhere else they are
+        an error, as are negative and non-finite ones.
+
+        `MassmapError` says which argument is not known, has another shape, or a unit that is not Msun.
+        """
+        if per not in ("mass", "ln_mass", "log10_mass"):
+            raise MassmapError(f"prior density per {per!r} is not known: give per='mass', 'ln_mass' or 'log10_mass'")
+        if snap not in (None, "upper"):
+            raise MassmapError(f"prior snap {snap!r} is not known: give None or 'upper'")
+        if support not in ("extend", "sharp"):
+            raise MassmapError(f"prior support {support!r} is not known: give 'extend' or 'sharp'")
+        redshift, mass, density = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (redshift, mass, density))
+        if density.ndim == 1 and redshift.shape == mass.shape == density.shape and redshift.size > 1:
+            redshift, mass, density = _columns_to_grid(redshift, mass, density)
+        density = np.atleast_2d(density)
+        if density.shape != (redshift.size, mass.size):
+            raise MassmapError(
+                f"prior density has shape {density.shape}, but redshifts are {redshift.size} and masses {mass.size}"
+            )
+        if mass_unit == "Msun/h":
+            if h is None or not 0 < h < 2:
+                raise MassmapError(f"prior masses in Msun/h need h, and h is {h}: give h=0.7, say")
+            mass = mass / h
+        elif mass_unit != "Msun":
+            raise MassmapError(f"prior mass unit {mass_unit!r} is not known: give 'Msun' or 'Msun/h' with h")
+        _check_increasing("prior redshift", redshift, least=0.0)
+        _check_increasing("prior mass", mass, least=np.nextafter(0, 1))
+        if mass.size < 3:
+            raise MassmapError(f"a prior needs at least 3 masses, and this table has {mass.size}")
+        if mass[-1] < 1e3:
+            raise MassmapError(
+                f"prior masses end at {mass[-1]:g} Msun: these look like log10 M; give masses in Msun (10**column)"
+            )
+        ln_mass = np.log(mass)
+        ln_density = _ln_positive(density, redshift, mass)
+        ln_density += {"mass": ln_mass, "ln_mass": 0.0, "log10_mass": 0.0}[per]
+        ln_density -= _ln_norm_float64(ln_density, ln_mass)[:, None]
+        steps = np.diff(ln_mass)
+        return cls(
+            redshift_nodes=redshift,
+            ln_mass_nodes=ln_mass,
+            ln_density=ln_density,
+            support=support,
+            snap=snap,
+            mass_definition=mass_definition,
+            description=description,
+            uniform=bool(np.ptp(steps) < 1e-6 * steps.mean()),
+        )
+
+    @classmethod
+    def from_hmf(cls, *, support: Literal["extend", "sharp"] = "extend", **options) -> "MassPrior":
+        """Prior from a halo mass function computed by the `hmf` package; options of `prior_hmf.hmf_table`.
+
+        The prior is for centrals: the mass function counts haloes, not satellites. support : as in `from_table`.
+        """
+        from massmap_jax.halo.mass_function import hmf_table
+
+        redshift, mass, density, meta = hmf_table(**options)
+        return cls.from_table(
+            redshift,
+            mass,
+            density,
+            per="ln_mass",
+            support=support,
+            mass_definition=meta["mass_definition"],
+            description=meta["description"],
+        )
+
+    @classmethod
+    def default(cls) -> "MassPrior":
+        """The shipped table (scripts/make_default_prior.py): Tinker et al. 2010, Planck18, 200m, Eisenstein-Hu."""
+        return cls.load(DEFAULT_TABLE)
+
+    def save(self, path) -> None:
+        """Write a .npz to `path` that `load` reads back unchanged (float64)."""
+        meta = {
+            "support": self.support,
+            "snap": self.snap,
+            "mass_definition": self.mass_definition,
+            "description": self.description,
+            "mass_unit": "Msun",
+            "per": "ln_mass",
+        }
+        np.savez_compressed(
+            path,
+            redshift=np.asarray(self.redshift_nodes),
+            mass=np.exp(np.asarray(self.ln_mass_nodes, dtype=np.float64)),
+            ln_mass=np.asarray(self.ln_mass_nodes),
+            ln_density=np.asarray(self.ln_density),
+            meta=json.dumps(meta),
+        )
+
+    @classmethod
+    def load(cls, path) -> "MassPrior":
+        """Read what `save` wrote to `path`, or keys redshift, mass [Msun], and density or ln_density per ln M.
+
+        `MassmapError` where there is no such file, or it has other keys.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                table = {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise MassmapError(f"prior file {path} does not exist") from None
+        except (OSError, ValueError) as error:
+            raise MassmapError(f"prior file {path} cannot be read as .npz: {error}") from None
+        if not {"redshift", "mass"} <= table.keys() or not {"density", "ln_density"} & table.keys():
+            raise MassmapError(
+                f"prior file {path} holds {sorted(table)}; it needs redshift, mass and density (or ln_density) per ln M"
+            )
+        meta = json.loads(str(table["meta"])) if "meta" in table else {}
+        ln_density = table.get("ln_density")
+        density = table["density"] if ln_density is None else np.exp(ln_density - ln_density.max(axis=1, keepdims=True))
+        prior = cls.from_table(
+            table["redshift"],
+            table["mass"],
+            density,
+            per="ln_mass",
+            snap=meta.get("snap"),
+            support=meta.get("support", "extend"),
+            mass_definition=meta.get("mass_definition", "unknown"),
+            description=meta.get("description", Path(path).name),
+        )
+        if ln_density is None:
+            return prior
+        # exp() above lost what lies 700 below the peak; the saved logarithms have it.
+        if "ln_mass" in table:  # written by `save`: as it was, to the last bit
+            return eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, (table["ln_mass"], ln_density))
+        ln_density = ln_density.astype(np.float64)
+        ln_density = ln_density - _ln_norm_float64(ln_density, prior.ln_mass_nodes)[:, None]
+        return eqx.tree_at(lambda p: p.ln_density, prior, ln_density)
+
+    # -- what it covers -----------------------------------------------------------------------------------------
+
+    @property
+    def z_min(self) -> float:
+        """Least redshift that the prior holds for."""
+        return float(self.redshift_nodes[0]) if self.redshift_nodes.shape[0] > 1 else 0.0
+
+    @property
+    def z_max(self) -> float:
+        """Largest redshift covered; a table with one redshift node is taken to hold at every redshift."""
+        return float(self.redshift_nodes[-1]) if self.redshift_nodes.shape[0] > 1 else np.inf
+
+    @property
+    def ln_mass_min(self) -> float:
+        """Least ln M of the table [ln Msun]."""
+        return float(self.ln_mass_nodes[0])
+
+    @property
+    def ln_mass_max(self) -> float:
+        """Greatest ln M of the table [ln Msun]."""
+        return float(self.ln_mass_nodes[-1])
+
+    # -- one redshift -------------------------------------------------------------------------------------------
+
+    def ln_density_at(self, z: Float[Array, ""], norm: Array | None = None) -> Float[Array, "k"]:
+        """ln p(ln M | z) at the mass nodes for one redshift, normalised. NaN outside the redshift nodes.
+
+        norm : `norm_coefficients()`, where many redshifts are to be normalised; None: the closed form at this z.
+        """
+        row = self._interpolate_in_z(jnp.asarray(self.ln_density), z)
+        if norm is None or self.redshift_nodes.shape[0] == 1:
+            return row - jnp.log(_cell_mass(row, jnp.asarray(self.ln_mass_nodes)).sum())
+        upper, t = self.locate_redshift(z)
+        return row - _chebyshev(norm[upper - 1], 2 * t - 1)
+
+    def norm_coefficients(self) -> Float[Array, "j-1 degree"]:
+        """Chebyshev coefficients in each redshift cell of the ln of the integral of the interpolated density.
+
+        A smooth function of z, so the sum over mass cells is not repeated for every halo (error < 1e-6 in ln p).
+        """
+        lower, upper = jnp.asarray(self.ln_density[:-1]), jnp.asarray(self.ln_density[1:])
+        nodes = np.cos(np.pi * (np.arange(_NORM_NODES) + 0.5) / _NORM_NODES)
+        t = jnp.asarray(0.5 * (nodes + 1), dtype=lower.dtype)[:, None, None]
+        cells = jax.vmap(jax.vmap(_cell_mass, (0, None)), (0, None))
+        ln_norm = jnp.log(cells((1 - t) * lower + t * upper, jnp.asarray(self.ln_mass_nodes)).sum(axis=-1))
+        to_coefficients = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, _NORM_NODES - 1))
+        return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
+
+    def locate_redshift(self, z):
+        """Upper node of the cell that one redshift z is in, and the place within it from 0 to 1; scalars."""
+        nodes = jnp.asarray(self.redshift_nodes)
+        upper = jnp.clip((nodes < z).sum(), 1, nodes.shape[0] - 1)
+        t = (z - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
+        # A redshift that rounds past an end node (float32) belongs to it.
+        t = jnp.where((t > 1 + 1e-5) | (t < -1e-5), jnp.nan, jnp.clip(t, 0.0, 1.0))
+        return upper, jnp.ceil(t) if self.snap == "upper" else t
+
+    def _interpolate_in_z(self, table, z):
+        """Row of a (redshift node, ...) table at one redshift, linear between nodes."""
+        if table.shape[0] == 1:
+            return table[0]
+        upper, t = self.locate_redshift(z)
+        return (1 - t) * table[upper - 1] + t * table[upper]
+
+    def posterior_range(self, z, centre, width):
+        """`panels.posterior_range` at one redshift, for Gaussians of centre and width, (corner,) [ln Msun].
+
+        Bounds of ln p over blocks of cells are interpolated in z: a bound of the ends bounds what lies between.
+        """
+        nodes = jnp.asarray(self.ln_mass_nodes)
+        blocks = panels.Blocks.of(jnp.asarray(self.ln_density), nodes)
+        lowest, highest = self._interpolate_in_z(blocks.lowest, z), self._interpolate_in_z(blocks.highest, z)
+        return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
+
+    def interpolate(self, row: Float[Array, "k"], ln_mass: Float[Array, "..."]) -> Float[Array, "..."]:
+        """`row` (values at the mass nodes) at ln_mass [ln Msun], of its shape: linear, beyond the ends too."""
+        cell, fraction = self.locate(ln_mass)
+        left, right = row[cell], row[cell + 1]
+        return left + fraction * (right - left)
+
+    def locate(self, ln_mass):
+        """Lower node of the cell of each ln_mass [ln Msun], and the place in it, both of its shape.
+
+        Beyond the ends, of the last cell there.
+        """
+        nodes = jnp.asarray(self.ln_mass_nodes)
+        last = nodes.shape[0] - 2
+        if self.uniform:
+            place = (ln_mass - nodes[0]) * (1 / ((nodes[-1] - nodes[0]) / (last + 1)))
+            cell = jnp.clip(jnp.floor(place), 0, last).astype(jnp.int32)
+            return cell, place - cell
+        cell = jnp.clip(jnp.searchsorted(nodes, ln_mass, side="right") - 1, 0, last)
+        return cell, (ln_mass - nodes[cell]) / (nodes[cell + 1] - nodes[cell])
+
+    def _log_prob(self, ln_mass, z):
+        inside = (ln_mass >= self.ln_mass_nodes[0]) & (ln_mass <= self.ln_mass_nodes[-1])
+        return jnp.where(inside, self.interpolate(self.ln_density_at(z), ln_mass), -jnp.inf)
+
+    def _cdf(self, ln_mass, z):
+        row, nodes = self.ln_density_at(z), jnp.asarray(self.ln_mass_nodes)
+        mass = _cell_mass(row, nodes)
+        below = jnp.cumsum(mass) - mass
+        cell, fraction = self.locate(jnp.clip(ln_mass, nodes[0], nodes[-1]))
+        # The part of the cell below ln_mass is itself a cell with a log-linear density.
+        length = (nodes[cell + 1] - nodes[cell]) * fraction
+        difference = (row[cell + 1] - row[cell]) * fraction
+        inside = jnp.exp(jnp.maximum(row[cell], row[cell] + difference)) * length * _mean_ratio(jnp.abs(difference))
+        return jnp.clip(below[cell] + inside, 0.0, 1.0)
+
+    def _inverse_survival(self, upper, z):
+        """ln M above which lies the fraction `upper`: summed from the massive end, where float32 needs it."""
+        row, nodes = self.ln_density_at(z), jnp.asarray(self.ln_mass_nodes)
+        mass = _cell_mass(row, nodes)
+        above = jnp.cumsum(mass[::-1])[::-1]  # at the left end of each cell
+        cell = jnp.clip((above >= upper).sum() - 1, 0, mass.shape[0] - 1)
+        fraction = jnp.clip(1 - (upper - (above[cell] - mass[cell])) / mass[cell], 0.0, 1.0)
+        # Invert the integral of exp(slope * s) over the cell; -> fraction as the cell flattens.
+        d = row[cell + 1] - row[cell]
+        safe = jnp.where(jnp.abs(d) > 1e-4, d, 1.0)
+        s = jnp.where(jnp.abs(d) > 1e-4, jnp.log1p(fraction * jnp.expm1(safe)) / safe, fraction)
+        return nodes[cell] + s * (nodes[cell + 1] - nodes[cell])
+
+    def _panel(self, row, centre, z, width):
+        """Panel density of prior x N(ln M; centre, width^2), its interval, and the ln of what was divided out.
+
+        `row` is `ln_density_at(z)`.
+        """
+        low, high, _ = self.posterior_range(z, centre[None], width[None])
+        low, high = jax.lax.stop_gradient((low, high))
+        ln_mass = panels.panel_nodes(low, high, panels.BASE_PANELS)
+        ln_post = self.interpolate(row, ln_mass) - 0.5 * ((ln_mass - centre) / width) ** 2
+        peak = jax.lax.stop_gradient(ln_post.max())
+        return jnp.exp(ln_post - peak), low, high, peak - jnp.log(width) - 0.5 * np.log(2 * np.pi)
+
+    def log_evidence_of_row(self, row, centre, z, width) -> Float[Array, ""]:
+        """`log_evidence` of one Gaussian (centre, width) [ln Msun] at z, with `row` = `ln_density_at(z)` at hand."""
+        density, low, high, ln_scale = self._panel(row, centre, z, width)
+        return ln_scale + jnp.log((panels.panel_weights(low, high, panels.BASE_PANELS) * density).sum())
+
+    def _log_evidence(self, centre, z, width):
+        return self.log_evidence_of_row(self.ln_density_at(z), centre, z, width)
+
+    def _conditional_quantile(self, e, centre, z, width):
+        density, low, high, _ = self._panel(self.ln_density_at(z), centre, z, width)
+        return panels.panel_quantile(density, low, high, panels.BASE_PANELS, ndtr(e), ndtr(-e))
+
+    # -- public, batched ----------------------------------------------------------------------------------------
+
+    def log_prob(self, ln_mass, z) -> Float[Array, "..."]:
+        """ln p(ln M | z) at ln_mass [ln Msun], density per ln M; the arguments broadcast.
+
+        -inf outside the mass nodes, NaN outside the redshift nodes.
+        """
+        return _batched(self, "_log_prob", ln_mass, z)
+
+    def cdf(self, ln_mass, z) -> Float[Array, "..."]:
+        """P(ln M' <= ln_mass | z), ln_mass in ln Msun; the arguments broadcast."""
+        return _batched(self, "_cdf", ln_mass, z)
+
+    def sample(self, key: Array, z) -> Float[Array, "..."]:
+        """One ln M [ln Msun] for each z, of its shape, by `key` and the inverse CDF.
+
+        Cell widths are included: dn/dM is not a probability.
+        """
+        z = jnp.asarray(z, dtype=float)
+        key_high, key_low = jax.random.split(key)
+        # A float32 uniform has steps of 1e-7; the second one fills the first step, so the massive tail is resolved.
+        step = 2.0**-23
+        whole = jnp.floor(jax.random.uniform(key_high, z.shape) / step)
+        return _batched(self, "_inverse_survival", (whole + jax.random.uniform(key_low, z.shape)) * step, z)
+
+    def log_evidence(self, ln_mass_centre, z, width) -> Float[Array, "..."]:
+        """G: ln of the integral of p(ln M|z) N(ln M; ln_mass_centre, width^2) d ln M.
+
+        With ln_mass_centre = ln alpha3 + [ln L_obs - alpha1 - alpha4 ln(1+z)] / alpha2 and
+        width = sqrt(S^2 + sigma^2) / alpha2, both in ln Msun, the evidence of an object is
+        ln Z = -ln L_obs - ln alpha2 + G. The arguments broadcast.
+        """
+        return _batched(self, "_log_evidence", ln_mass_centre, z, width)
+
+    def conditional_quantile(self, normal_score, ln_mass_centre, z, width) -> Float[Array, "..."]:
+        """Q: ln M at CDF level Phi(normal_score) of p(ln M|z) N(ln M; ln_mass_centre, width^2); they broadcast."""
+        return _batched(self, "_conditional_quantile", normal_score, ln_mass_centre, z, width)
+
+    def ln_beyond_edges(self, row, centre, width) -> Float[Array, ""]:
+        """ln of the integral outside the mass nodes of prior x N(centre, width^2) [ln M], ln p continued linearly.
+
+        row : (k,) ln p at the mass nodes. centre, width : of one shape.
+        -inf where the ends are declared physical (`support="sharp"`).
+        """
+        if self.support == "sharp":
+            return jnp.full(jnp.shape(centre), -jnp.inf, dtype=row.dtype)
+        nodes = jnp.asarray(self.ln_mass_nodes)
+        low_slope = (row[1] - row[0]) / (nodes[1] - nodes[0])
+        high_slope = (row[-1] - row[-2]) / (nodes[-1] - nodes[-2])
+
+        def tail(value, slope, end, side):
+            shift = centre + slope * width**2
+            return value + slope * (centre - end) + 0.5 * (slope * width) ** 2 + log_ndtr(side * (end - shift) / width)
+
+        return jnp.logaddexp(tail(row[0], low_slope, nodes[0], 1.0), tail(row[-1], high_slope, nodes[-1], -1.0))
+
+
+@partial(jax.jit, static_argnames="method")
+def _batched(prior, method, *arguments):
+    """Broadcast the arguments and map a scalar method over them in blocks, so that memory stays bounded."""
+    arguments = jnp.broadcast_arrays(*(jnp.asarray(a, dtype=float) for a in arguments))
+    flat = tuple(a.ravel() for a in arguments)
+    result = jax.lax.map(lambda a: getattr(prior, method)(*a), flat, batch_size=_BATCH)
+    return result.reshape(arguments[0].shape)
+
+
+def _ln_norm_float64(ln_density, ln_mass):
+    """ln of the integral of each row over ln M in float64 on the host (the closed form of `_cell_mass`)."""
+    a, b = ln_density[:, :-1], ln_density[:, 1:]
+    d = np.maximum(np.abs(b - a), 1e-12)
+    ln_cell = np.maximum(a, b) + np.log(np.diff(ln_mass)) + np.log(-np.expm1(-d) / d)
+    peak = ln_cell.max(axis=1, keepdims=True)
+    return peak[:, 0] + np.log(np.exp(ln_cell - peak).sum(axis=1))
+
+
+def _columns_to_grid(redshift, mass, density):
+    """Three columns (z, M, density) of equal length, sorted by z then M, to nodes and a grid."""
+    nodes, counts = np.unique(redshift, return_counts=True)
+    if np.any(counts != counts[0]) or not np.array_equal(redshift, np.repeat(nodes, counts[0])):
+        raise MassmapError(
+            f"prior columns are not a grid: {nodes.size} redshifts with {counts.min()} to {counts.max()} masses;"
+            " sort the rows by redshift, then mass, with the same masses at every redshift"
+        )
+    mass = mass.reshape(nodes.size, -1)
+    if not np.allclose(mass, mass[0], rtol=1e-6):
+        raise MassmapError("prior masses differ between redshifts: interpolate them onto common masses first")
+    return nodes, mass[0], density.reshape(nodes.size, -1)
+
+
+def _check_increasing(name, values, least):
+    bad = ~np.isfinite(values) | (values < least)
+    bad[1:] |= ~(np.diff(values) > 0)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise MassmapError(
+            f"{name} has {bad.sum()} bad nodes, first node {first} = {values[first]:g}: nodes must be finite, "
+            f"increasing and at least {least:g}"
+        )
+
+
+def _ln_positive(density, redshift, mass):
+    """ln density; zeros at the massive end continue the last slope, other zeros and bad values are errors."""
+    bad = ~np.isfinite(density) | (density < 0)
+    if bad.any():
+        j, k = np.argwhere(bad)[0]
+        raise MassmapError(
+            f"prior density has {bad.sum()} negative or non-finite values, first at z = {redshift[j]:g}, "
+            f"M = {mass[k]:g}: {density[j, k]:g}; remove them or give a positive density"
+        )
+    # Below the smallest normal float64 the digits are gone too.
+    positive = density > np.finfo(np.float64).tiny
+    last = np.where(positive.any(axis=1), density.shape[1] - 1 - np.argmax(positive[:, ::-1], axis=1), -1)
+    for j in range(density.shape[0]):
+        if last[j] < 1 or not positive[j, : last[j] + 1].all():
+            k = int(np.argmin(positive[j]))
+            raise MassmapError(
+                f"prior density is zero at z = {redshift[j]:g}, M = {mass[k]:g}: only the massive end may underflow to "
+                "zero; cut the masses where the density vanishes"
+            )
+    ln_mass = np.log(mass)
+    with np.errstate(divide="ignore"):
+        ln_density = np.log(density)
+    for j in range(density.shape[0]):
+        i = last[j]
+        slope = (ln_density[j, i] - ln_density[j, i - 1]) / (ln_mass[i] - ln_mass[i - 1])
+        ln_density[j, i + 1 :] = ln_density[j, i] + slope * (ln_mass[i + 1 :] - ln_mass[i])
+    return ln_density

@@ -1,0 +1,187 @@
+"""What a fit of the relation needs of the objects, wherever they are: `RelationData`.
+
+A catalogue in memory is one implementation (`CatalogueData`), partitions of one that no machine holds another (`lsdb`):
+each quantity is a sum, an extreme or a set of weighted points, so what parts give adds up.
+"""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
+from massmap_jax.posterior import kernel as _halos
+from massmap_jax.posterior.result import lognormal_rows
+from massmap_jax.posterior.surface import Range
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.compress import Points, compress
+
+# Selections whose kinks in redshift are known; A of another is taken at every object.
+SMOOTH = (NoSelection, FluxLimit, TabulatedSelection)
+# Halos per block of the direct sum.
+_BLOCK = 2048
+HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class RelationData(Protocol):
+    """The usable objects of a catalogue, with the prior and the selection that they are fitted with.
+
+    Attributes
+    ----------
+    num_halos : usable objects. constant : sum of their ln p_det.
+    """
+
+    prior: MassPrior
+    selection: object
+    num_halos: int
+    constant: float
+
+    def compressed(self, scatter: float) -> Points:
+        """Points that stand for the objects, good for relations with at least this scatter S."""
+
+    def halos(self) -> Points:
+        """The objects themselves; asked for where they are few, or the selection's kinks are unknown."""
+
+    def middle(self, relation) -> tuple[float, float]:
+        """Median ln M under a relation, and median redshift; or near them: they set the pivot, not the answer."""
+
+    def refuse(self, relation) -> None:
+        """Raise, naming objects whose likelihood is not finite under this relation."""
+
+
+class CatalogueData:
+    """`RelationData` of a catalogue in memory.
+
+    Raises
+    ------
+    MassmapError : no usable row, noise that is not lognormal, several redshift nodes, an object that the selection
+        excludes.
+    """
+
+    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
+        # Copies: a NumPy array that a float32 function was traced with as a constant comes back in float32 from JAX
+        # 0.10 wherever the same array is used in float64, as here, after a NumPyro model of the same prior has run.
+        both = prior, NoSelection() if selection is None else selection
+        prior, selection = jax.tree.map(lambda a: a.copy() if isinstance(a, np.ndarray) else a, both)
+        self.catalogue, self.prior, self.selection = catalogue, prior, selection
+        self.rows = lognormal_rows(catalogue, prior)
+        if catalogue.redshift_nodes.shape[1] > 1:
+            raise MassmapError(
+                "the relation is fitted to objects with one redshift each, and these have "
+                f"{catalogue.redshift_nodes.shape[1]} redshift nodes: fit a subset with known redshifts"
+            )
+        self.num_halos = self.rows.size
+        self.constant = float(detection(catalogue, self.selection, self.rows).sum())
+
+    def compressed(self, scatter: float, whole: Range | None = None) -> Points:
+        """`whole`: range of the catalogue that this is a part of, so that its parts share their boxes."""
+        whole = self.range() if whole is None else whole
+        prior, selection = self.prior, self.selection
+        # F has kinks where the prior has its redshift nodes, and where the selection has.
+        of_selection = np.asarray(getattr(selection, "redshift_nodes", ()), dtype=np.float64)
+        inside = of_selection[(of_selection > prior.z_min) & (of_selection < min(prior.z_max, 1e3))]
+        nodes = np.union1d(prior.redshift_nodes, inside)
+        if prior.redshift_nodes.shape[0] == 1:
+            nodes = np.union1d([0.0, whole.redshift[1]], inside)
+        columns = self.halos()[:3]
+        return compress(*columns, redshift_nodes=nodes, scatter=scatter, sigma_range=whole.sigma)
+
+    def halos(self) -> Points:
+        cat, rows = self.catalogue, self.rows
+        columns = (cat.ln_lum_obs[rows], cat.sigma_ln_lum[rows], cat.redshift[rows])
+        return Points(*columns, np.ones(rows.size))
+
+    def range(self) -> Range:
+        """Where the usable objects are."""
+        ln_lum, sigma, z, _ = self.halos()
+        return Range.of(ln_lum, z, sigma)
+
+    def middle(self, relation) -> tuple[float, float]:
+        ln_lum, _, z, _ = (a[_spread_over(a.size)] for a in self.halos())
+        # Where the masses can be: a wild luminosity does not move the pivot out of the table.
+        centre = np.clip(np.asarray(_centres(relation, ln_lum, z)), self.prior.ln_mass_min, self.prior.ln_mass_max)
+        return float(np.median(centre)), float(np.median(z))
+
+    def not_finite(self, relation) -> tuple[int, str]:
+        """How many objects have no finite likelihood under a relation, and the first of them in words."""
+        values = np.concatenate(
+            [
+                np.asarray(part)
+                for part in ln_z_per_halo(relation, self.catalogue, self.prior, self.selection, self.rows)
+            ]
+        )
+        bad = ~np.isfinite(values)
+        row = int(self.rows[np.argmax(bad)])
+        lum, z = np.exp(self.catalogue.ln_lum_obs[row]), self.catalogue.redshift[row]
+        return int(bad.sum()), f"row {row} (L_obs = {lum:g}, z = {z:g})"
+
+    def refuse(self, relation) -> None:
+        refuse_start(*self.not_finite(relation), self.num_halos)
+
+
+def _spread_over(number: int) -> np.ndarray:
+    """4096 rows from end to end: one size, compiled once."""
+    return np.linspace(0, number - 1, 4096).round().astype(int)
+
+
+def refuse_start(number: int, first: str, num_halos: int) -> None:
+    """No fit begins where the likelihood is not finite."""
+    raise MassmapError(
+        f"the likelihood is not finite at the centre of the relation's prior for {number} of {num_halos} objects, "
+        f"first {first}: check the unit of the luminosity, the relation's prior, and the selection"
+    )
+
+
+@jax.jit
+def _centres(relation, ln_lum_obs, z):
+    return relation.data_term(ln_lum_obs, 0.0, z).centre
+
+
+def ln_z_per_halo(relation, catalogue, prior, selection, rows):
+    """ln Z / A of some rows, in parts of up to 131,072."""
+    halos = _halos.of_catalogue(catalogue, None, rows, need_keys=False)
+    for start in range(0, rows.size, 64 * _BLOCK):
+        part = np.arange(start, min(start + 64 * _BLOCK, rows.size))
+        padded = np.concatenate([part, np.repeat(part[-1:], -part.size % _BLOCK)])
+        yield _ln_z_of_halos(relation, halos.take(padded), prior, selection)[: part.size]
+
+
+@jax.jit
+def _ln_z_of_halos(relation, halos, prior, selection):
+    def one(halo):
+        def node(ln_lum, z, ln_weight):
+            term = relation.data_term(ln_lum, halo.sigma, z)
+            ln_norm = term.log_norm + jnp.log(term.width) + HALF_LN_2PI
+            ln_a = selection.log_norm(relation, prior, z, halo.sigma)
+            return ln_weight + ln_norm + prior.log_evidence_of_row(
+                prior.ln_density_at(z), term.centre, z, term.width
+            ), ln_a
+
+        ln_z, ln_a = jax.vmap(node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight)
+        if ln_z.shape[0] == 1:
+            return ln_z[0] - ln_a[0]
+        return jax.nn.logsumexp(ln_z) - jax.nn.logsumexp(ln_a + halo.ln_z_weight)
+
+    blocks = jax.tree.map(lambda a: a.reshape(-1, _BLOCK, *a.shape[1:]), halos)
+    # Checkpointed: the gradient keeps no block's panels.
+    return jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()
+
+
+def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
+    """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object."""
+    padded = np.pad(rows, (0, _halos.padded_size(rows.size) - rows.size), mode="edge")
+    with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
+        values = selection.log_prob(catalogue.ln_lum_obs[padded], catalogue.redshift[padded])
+    values = np.asarray(values, dtype=np.float64)[: rows.size]
+    lost = ~np.isfinite(values)
+    if lost.any():
+        row = int(rows[np.argmax(lost)])
+        raise MassmapError(
+            f"the selection gives {lost.sum()} catalogued objects no chance to be in the catalogue, first row {row} "
+            f"(L_obs = {np.exp(catalogue.ln_lum_obs[row]):g}, z = {catalogue.redshift[row]:g}): correct the selection "
+            "or leave these objects out"
+        )
+    return values

@@ -1,0 +1,276 @@
+"""What a fit of the relation found: draws, maximum, covariance, diagnostics, and the notes a reader must not miss."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation.beliefs import FITTED, RelationPrior
+from massmap_jax.relation.law import MassLuminosityRelation
+
+R_HAT, ESS = 1.01, 400.0
+# A posterior this wide, in units of its prior, says that the data are silent.
+_UNCONSTRAINED = 0.9
+# Prior standard deviations between prior and posterior, above which they contradict each other.
+_CONFLICT = 5.0
+# Less of the normal approximation inside the prior's support than this: no normal.
+_INSIDE = 0.98
+
+
+class RelationPosterior(eqx.Module):
+    """P(alpha, S | data).
+
+    Attributes
+    ----------
+    draws : a batch of relations with `log_weight`, for `mass_posterior(..., relation_from="this_catalogue")`.
+    maximum : the relation of highest density (in the sampling coordinates: pivot, ln S).
+    covariance : (dim, dim) at alpha3, order alpha1, alpha2, alpha4, scatter, fixed ones left out: of the normal
+        approximation about the maximum.
+    free : names of the fitted parameters, in that order.
+    prior_mean, prior_sd : of the free parameters.
+    prior_curve : of each free parameter, values within 4 sd of its posterior mean and the prior density there,
+        (2, point); for figures.
+    method, num_chains, num_halos, selection, mass_prior : how it was made.
+    diagnostics : "r_hat", "ess_bulk", "ess_tail" per parameter and "divergences" (nuts), "pareto_k", "ess"
+        (importance), "inside_prior" (laplace: the part of the normal that the prior's support holds), "newton_steps",
+        "log_density" at the maximum.
+    shift_if_lowest_mass_doubles : move of the maximum when the prior's lowest mass doubles; None with a selection.
+    notes : sentences to be read with the result.
+    """
+
+    draws: MassLuminosityRelation
+    maximum: MassLuminosityRelation
+    covariance: Float[np.ndarray, "dim dim"]
+    prior_mean: dict[str, float]
+    prior_sd: dict[str, float]
+    prior_curve: dict[str, Float[np.ndarray, "2 point"]]
+    diagnostics: dict
+    shift_if_lowest_mass_doubles: dict[str, float] | None
+    free: tuple[str, ...] = eqx.field(static=True)
+    method: str = eqx.field(static=True)
+    num_chains: int = eqx.field(static=True)
+    num_halos: int = eqx.field(static=True)
+    selection: str = eqx.field(static=True)
+    mass_prior: str = eqx.field(static=True)
+
+    @classmethod
+    def assemble(
+        cls, relation_prior: RelationPrior, *, values, log_weight, maximum, covariance, mass_definition, **made
+    ) -> "RelationPosterior":
+        """From free parameters at alpha3.
+
+        Parameters
+        ----------
+        relation_prior : whose free parameters these are. values : draws {name: (draw,)}, log_weight : (draw,) theirs.
+        maximum : {name: value}. covariance : (free, free). mass_definition : of the mass prior.
+        made : the other attributes.
+        """
+        fixed = {p: float(relation_prior.beliefs[p]) for p in FITTED if p not in relation_prior.free}
+        labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
+        labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
+        common = {**fixed, "alpha3": float(relation_prior.alpha3), **labels}
+        draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)
+        places = {p: _around(getattr(draws, p), _weights(draws)) for p in relation_prior.free}
+        densities = relation_prior.density(places)
+        return cls(
+            draws=draws,
+            maximum=MassLuminosityRelation.create(**maximum, **common),
+            covariance=np.asarray(covariance),
+            prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
+            prior_mean={p: relation_prior.central()[p] for p in relation_prior.free},
+            prior_sd=relation_prior.sd(),
+            free=relation_prior.free,
+            **made,
+        )
+
+    @property
+    def weights(self) -> Float[np.ndarray, "draw"]:
+        """Normalised weights of the draws."""
+        return _weights(self.draws)
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Posterior mean of each free parameter."""
+        return {p: float(self.weights @ getattr(self.draws, p)) for p in self.free}
+
+    @property
+    def sd(self) -> dict[str, float]:
+        """Posterior standard deviation of each free parameter."""
+        return {p: float(np.sqrt(self.weights @ (getattr(self.draws, p) - self.mean[p]) ** 2)) for p in self.free}
+
+    @property
+    def unconstrained(self) -> tuple[str, ...]:
+        """Parameters about which the catalogue says nothing: as wide as their prior, at the place of their prior."""
+        mean, sd = self.mean, self.sd
+        return tuple(
+            p
+            for p in self.free
+            if sd[p] > _UNCONSTRAINED * self.prior_sd[p] and abs(mean[p] - self.prior_mean[p]) < 0.4 * self.prior_sd[p]
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know, a sentence each."""
+        found = []
+        if self.shift_if_lowest_mass_doubles is not None:
+            sd = self.sd
+            moves = ", ".join(
+                f"{p} {value:+.3g} ({value / sd[p]:+.1f} sd)" for p, value in self.shift_if_lowest_mass_doubles.items()
+            )
+            found.append(
+                "no selection was given: every object is taken to be in the catalogue, and the fit rests on the mass "
+                f"prior's lowest mass: if that doubles, the maximum moves by {moves}"
+            )
+        if self.unconstrained:
+            found.append(
+                f"the catalogue does not constrain {', '.join(self.unconstrained)}: the posterior is the prior"
+            )
+        for p, value in self.mean.items():
+            away = abs(value - self.prior_mean[p]) / self.prior_sd[p]
+            if away > _CONFLICT:
+                found.append(
+                    f"{p} = {value:.4g} is {away:.0f} standard deviations of its prior from {self.prior_mean[p]:.4g}: "
+                    "prior and data contradict each other; look at prior_check"
+                )
+        return tuple(found)
+
+    def check(self) -> list[str]:
+        """What is wrong with the sampling, a sentence each; empty where nothing is."""
+        found = self.diagnostics
+        problems = []
+        for name, worst, bad in (("r_hat", max, lambda v: not v < R_HAT), ("ess_bulk", min, lambda v: not v > ESS),
+                                 ("ess_tail", min, lambda v: not v > ESS)):  # fmt: skip
+            if name in found:
+                p, value = worst(found[name].items(), key=lambda item: item[1])
+                if bad(value):
+                    limit = f"below {R_HAT}" if name == "r_hat" else f"above {ESS:.0f}"
+                    problems.append(f"{name} of {p} is {value:.4g}, and should be {limit}: draw more")
+        if found.get("divergences"):
+            problems.append(f"{found['divergences']} divergent transitions: give narrower priors")
+        if found.get("inside_prior", 1.0) < _INSIDE:
+            problems.append(
+                f"{1 - found['inside_prior']:.0%} of the normal approximation lies outside the prior's support, which "
+                "cuts it off: use nuts"
+            )
+        if "ess" in found and not found["ess"] > ESS:
+            problems.append(
+                f"{found['ess']:.0f} effective draws, and should be above {ESS:.0f}: draw more, or use nuts"
+            )
+        return problems
+
+    def summary(self) -> str:
+        """Parameters with errors, and what to know about them, a line each."""
+        mean, sd = self.mean, self.sd
+        lines = [f"relation fitted to {self.num_halos} objects ({self.method}; selection: {self.selection})"]
+        for p in FITTED:
+            if p in self.free:
+                lines.append(f"  {p:8} {mean[p]:.5g} +- {sd[p]:.2g}   prior {self.prior_mean[p]:.5g} +- "
+                             f"{self.prior_sd[p]:.2g}")  # fmt: skip
+            else:
+                lines.append(f"  {p:8} {float(getattr(self.maximum, p)):.5g} (fixed)")
+        lines.append(f"  at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}")
+        return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
+
+    def against(self, truth: MassLuminosityRelation) -> str:
+        """Posterior beside `truth`, a relation with the same pivot, a line for each parameter."""
+        mean, sd = self.mean, self.sd
+        lines = ["parameter   truth      posterior           off by"]
+        for p in self.free:
+            value = float(getattr(truth, p))
+            lines.append(f"{p:9} {value:9.5g}   {mean[p]:9.5g} +- {sd[p]:.2g}   {(mean[p] - value) / sd[p]:+.1f} sd")
+        return "\n".join(lines)
+
+    def to_arviz(self):
+        """InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x) with group `posterior`, (chain, draw) each.
+
+        `MassmapError` without ArviZ.
+        """
+        try:
+            import arviz
+        except ImportError:
+            raise MassmapError("to_arviz needs ArviZ: pip install 'massmap_jax[arviz]'") from None
+        columns = {p: getattr(self.draws, p).reshape(self.num_chains, -1) for p in self.free}
+        if int(arviz.__version__.split(".")[0]) >= 1:
+            return arviz.from_dict({"posterior": columns})
+        return arviz.from_dict(posterior=columns)
+
+    def to_table(self) -> dict[str, np.ndarray]:
+        """Columns of the draws, (draw,) each, as `read_relation` reads them."""
+        return {p: getattr(self.draws, p) for p in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")}
+
+    def save(self, path) -> None:
+        """Write a .npz to `path` that `load` reads back unchanged."""
+        labels = {name: getattr(self.draws, name) for name in _LABELS}
+        meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
+        maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in (*FITTED, "alpha3")}
+        curves = {f"prior_curve_{p}": curve for p, curve in self.prior_curve.items()}
+        from massmap_jax.catalogue.write import atomic_file
+
+        with atomic_file(Path(path)) as part, open(part, "wb") as file:
+            np.savez_compressed(file, **self.to_table(), **maximum, **curves, covariance=self.covariance,
+                                meta=json.dumps(meta))  # fmt: skip
+
+    @staticmethod
+    def is_saved(path) -> bool:
+        """Whether the file at `path` looks like one that `save` wrote, and not like an archive of draws alone."""
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" in archive.namelist()
+
+    @classmethod
+    def load(cls, path) -> "RelationPosterior":
+        """Read what `save` wrote to `path`.
+
+        `MassmapError` where there is no such file, or `save` did not write it.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                columns = {name: file[name] for name in file.files}
+            meta = json.loads(str(columns.pop("meta")))
+            labels = meta.pop("labels")
+        except FileNotFoundError:
+            raise MassmapError(f"relation posterior {path} does not exist") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise MassmapError(f"relation posterior {path} is not a file that save() wrote: {error}") from None
+        maximum = {p: columns.pop(f"maximum_{p}") for p in (*FITTED, "alpha3")}
+        covariance = columns.pop("covariance")
+        meta["free"] = tuple(meta["free"])
+        curves = {p: columns.pop(f"prior_curve_{p}") for p in meta["free"] if f"prior_curve_{p}" in columns}
+        return cls(
+            draws=MassLuminosityRelation.create(**columns, **labels),
+            maximum=MassLuminosityRelation.create(**maximum, **labels),
+            covariance=covariance,
+            prior_curve=curves,
+            **meta,
+        )
+
+
+def _weights(draws) -> Float[np.ndarray, "draw"]:
+    weights = np.exp(draws.log_weight - draws.log_weight.max())
+    return weights / weights.sum()
+
+
+def _around(values, weights, number: int = 200) -> np.ndarray:
+    mean = weights @ values
+    sd = np.sqrt(weights @ (values - mean) ** 2)
+    return np.linspace(mean - 4 * sd, mean + 4 * sd, number)
+
+
+_LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
+_META = (
+    "prior_mean",
+    "prior_sd",
+    "diagnostics",
+    "shift_if_lowest_mass_doubles",
+    "free",
+    "method",
+    "num_chains",
+    "num_halos",
+    "selection",
+    "mass_prior",
+)

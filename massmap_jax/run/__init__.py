@@ -1,0 +1,1 @@
+"""One run of the program: options, computation, output files, report."""

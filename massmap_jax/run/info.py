@@ -1,0 +1,116 @@
+"""What a file holds, in a few lines: for people who find it a year later."""
+
+import json
+from pathlib import Path
+
+from massmap_jax.errors import MassmapError
+
+
+def describe_path(path: Path) -> str:
+    """Text about a result folder, a prior (.npz), a mass map, or any table that can be read."""
+    if not path.exists():
+        raise MassmapError(f"{path} does not exist: give a catalogue, a prior, a map or a result folder")
+    if path.is_dir():
+        return _describe_run(path)
+    if path.suffix == ".npz":
+        return _describe_npz(path)
+    images = _extensions(path) if path.suffix in (".fits", ".fit") else set()
+    if "KAPPA" in images:
+        return _describe_convergence(path)
+    if {"MEAN", "NOBJ"} <= images or "HEALPIX" in images:
+        return _describe_map(path)
+    return _describe_table(path)
+
+
+def _describe_run(path: Path) -> str:
+    try:
+        record = json.loads((path / "run.json").read_text())
+        lines = [f"{path}: result of {record['program']} {record['version']}"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise MassmapError(f"{path} is not a result folder: it has no run.json of this program") from None
+    with_mass = f", {record['rows_with_mass']} with a mass" if "rows_with_mass" in record else ""
+    lines.append(f"catalogue: {record.get('catalogue')}, {record['rows']} rows{with_mass}")
+    lines += [f"  {number} rows: {name}" for name, number in record["flags"].items()]
+    for key in ("mass_definition", "prior", "relation", "relation_from", "method", "seed"):
+        if key in record:
+            lines.append(f"{key.replace('_', ' ')}: {record[key]}")
+    if record.get("fit"):
+        fit = record["fit"]
+        lines += [f"  {p}: {fit['mean'][p]:.5g} +- {fit['sd'][p]:.2g}" for p in fit["mean"]]
+    if record.get("map"):
+        lines.append(f"map: {record['map']}")
+    lines += sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    return "\n".join(lines)
+
+
+def _describe_npz(path: Path) -> str:
+    from massmap_jax.prior.mass_prior import MassPrior
+
+    try:
+        prior = MassPrior.load(path)
+    except MassmapError:
+        from massmap_jax.catalogue.read import read_relation
+
+        draws = read_relation(path)
+        lines = [f"{path}: relation, {draws['alpha1'].size} draws"]
+        lines += [f"  {name}: {values.mean():.5g} +- {values.std():.2g}" for name, values in draws.items()]
+        return "\n".join(lines)
+    low, high = prior.ln_mass_min / 2.302585092994046, prior.ln_mass_max / 2.302585092994046
+    nodes = prior.redshift_nodes
+    return (
+        f"{path}: mass prior, {prior.description}\n"
+        f"masses {prior.mass_definition}, log10(M/Msun) {low:.2f} to {high:.2f} in {prior.ln_mass_nodes.size} nodes, "
+        f"z {nodes[0]:g} to {nodes[-1]:g} in {nodes.size} nodes, ends: {prior.support}"
+    )
+
+
+def _extensions(path: Path) -> set[str]:
+    """Names of a FITS file's extensions; none where it is not one."""
+    from astropy.io import fits
+
+    try:
+        with fits.open(path) as hdus:
+            return {hdu.name for hdu in hdus}
+    except OSError:
+        return set()
+
+
+def _describe_convergence(path: Path) -> str:
+    from massmap_jax.maps.convergence_files import read_convergence
+
+    found = read_convergence(path)
+    meta, mean = found["meta"], found["mean"]
+    lines = [
+        f"{path}: convergence for sources at z = {meta['source_redshift']:g}, {found['grid'].describe()}, "
+        f"mean {mean.min():.3g} to {mean.max():.3g}"
+    ]
+    return "\n".join(lines + [f"{key}: {value}" for key, value in meta.items() if value is not None])
+
+
+def _describe_map(path: Path) -> str:
+    from massmap_jax.maps.files import read_map
+
+    found = read_map(path)
+    grid, meta, edges = found["grid"], found["meta"], found["redshift_edges"]
+    lines = [f"{path}: mass map, {grid.describe()}, total {meta['total_mass']:.4e} Msun"]
+    if edges is not None:
+        lines.append(f"redshift slices: {', '.join(f'{edge:g}' for edge in edges)}")
+    return "\n".join(lines + [f"{key}: {value}" for key, value in found["meta"].items() if value is not None])
+
+
+def _describe_table(path: Path) -> str:
+    import numpy as np
+
+    from massmap_jax.catalogue.tables import open_table
+
+    table = open_table(str(path))
+    lines = [f"{path}: table"]
+    for name in table.names:
+        values = np.asarray(table.column(name))
+        text = f"  {name}: {values.shape[0]} values"
+        if values.dtype.kind in "fiu" and values.ndim == 1:
+            finite = values[np.isfinite(values.astype(float))]
+            spread = f"{finite.min():g} to {finite.max():g}" if finite.size else "none finite"
+            text += f", {spread}" + (f", {values.size - finite.size} not finite" if finite.size < values.size else "")
+        lines.append(text)
+    return "\n".join(lines)

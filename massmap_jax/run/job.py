@@ -1,0 +1,274 @@
+"""The main job: a catalogue in; masses, their map, and the relation's fit out."""
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from massmap_jax.catalogue.flags import UNUSABLE
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.checks.calibration import PriorCheck, prior_check
+from massmap_jax.errors import MassmapError
+from massmap_jax.maps.mass_map import MassMap, mass_map
+from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.posterior.result import MassPosterior, flag_outside_prior, mass_posterior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.run.clock import Clock
+from massmap_jax.run.options import (
+    JobOptions,
+    check_definitions,
+    check_options,
+    load_prior,
+    load_relation,
+    selection_of,
+)
+
+if TYPE_CHECKING:
+    from massmap_jax.maps.convergence import ConvergenceMap
+    from massmap_jax.models.runner import HaloMassSamples
+    from massmap_jax.relation.fitted import RelationPosterior
+
+_FIT_DRAWS = 1000
+# Objects above which a posterior surface, built anew, takes less time than an integral for each (100 relation draws).
+SURFACE_PAYS = 400_000
+# More than half of the objects lose more than half of their posterior beyond the table: the wrong table.
+_EDGE_TOO_FAR = 0.5
+
+
+@dataclass
+class JobResult:
+    """What a run found; `fitted` where it fitted the relation, `samples` with method nuts, maps where asked for."""
+
+    posterior: MassPosterior
+    mass_map: MassMap | None
+    relation_from: str | None
+    notes: list[str]
+    fitted: "RelationPosterior | None" = None
+    samples: "HaloMassSamples | None" = None
+    convergence: "ConvergenceMap | None" = None
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Columns of the masses: the grid's, or NUTS's means, errors and quantiles with their diagnostics."""
+        columns = self.posterior.to_table()
+        if self.samples is None:
+            return columns
+        drawn, ln10 = self.samples, np.log(10)
+        columns |= {
+            "log10_mass_mean": drawn.mean / ln10,
+            "log10_mass_sd": drawn.sd / ln10,
+            "mass_mean": drawn.mean_mass,
+            **dict(zip(self.posterior.quantile_columns, drawn.quantiles.T / ln10, strict=True)),
+        }
+        after = {"r_hat": drawn.r_hat, "ess": drawn.ess, "divergences": drawn.divergences}
+        last = {name: columns.pop(name) for name in ("flag", "flag_reason")}
+        return columns | after | last
+
+
+def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobResult:
+    """Prior, relation, posteriors and map of a catalogue."""
+    check_options(options)
+    if options.source_redshift is not None and catalogue.ra is not None:
+        from massmap_jax.maps.convergence import check_lensing
+
+        check_lensing(catalogue, options.source_redshift)
+    notes = list(catalogue.notes)
+    key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
+    fitted, relation_from = None, options.relation_from
+    if options.relation == "fit":
+        if relation_from not in (None, "this_catalogue"):
+            raise MassmapError(
+                f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
+            )
+        with clock.stage("prior"):
+            prior = load_prior(options.prior)
+        with clock.stage("fitting the relation"):
+            fitted = fit(catalogue, prior, options, key_relation, clock.say)
+        notes.extend(fitted.notes)
+        relation, relation_from = _thinned(fitted.draws, options.num_relation_draws), "this_catalogue"
+    else:
+        with clock.stage("prior and relation"):
+            prior = load_prior(options.prior)
+            relation = load_relation(options, key_relation, prior)
+    if relation_from is None and relation.num_draws > 1:
+        relation_from = "fixed_draws"
+        notes.append(
+            "relation weights: fixed_draws, as relation_from was not given: the draws are external and these objects "
+            "may not update them"
+        )
+    check_definitions(prior, relation)
+    if options.make_map and (options.halo_profile or options.source_redshift):
+        from massmap_jax.halo.concentration import overdensity
+
+        overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    grid = None
+    if options.make_map and catalogue.ra is not None and usable.any():
+        grid = _grid(catalogue, usable, options)  # pixels that the machine cannot hold are refused before the masses
+    with clock.stage("mass posteriors"):
+        posterior = mass_posterior(
+            catalogue,
+            prior,
+            relation,
+            relation_from=relation_from,
+            method=_method(options, catalogue, prior, notes),
+            key=key_lum,
+            num_lum_draws=options.num_lum_draws,
+            selection=selection_of(options),
+        )
+    _refuse_wrong_masses(posterior)
+    samples = None
+    if options.method == "nuts":
+        from massmap_jax.models.runner import sample_halo_masses
+
+        with clock.stage("NUTS for each object"):
+            samples = sample_halo_masses(
+                key_lum,
+                catalogue,
+                prior,
+                relation,
+                relation_from=relation_from,
+                quantile_levels=posterior.quantile_levels,
+                selection=selection_of(options),
+                watch=clock.say,
+            )
+        notes.append(samples.summary().splitlines()[-1])
+    image = convergence = None
+    if options.make_map and catalogue.ra is None:
+        notes.append("no map: the catalogue has no positions")
+    elif options.make_map:
+        with clock.stage("mass map"):
+            if not np.array_equal(posterior.usable, usable):
+                grid = _grid(catalogue, posterior.usable, options)
+            reuse = posterior if posterior.method in ("analytic", "surface") else None
+            image = mass_map(
+                key_map,
+                catalogue,
+                prior,
+                relation,
+                grid,
+                relation_from=relation_from,
+                num_draws=options.num_map_draws,
+                posterior=reuse,
+                selection=selection_of(options),
+                unit=options.map_unit,
+                cosmology=options.prior.cosmology,
+                redshift_edges=options.map_slices,
+                fwhm_arcmin=options.smooth_arcmin,
+                halo_profile=options.halo_profile,
+            )
+        if reuse is None:
+            notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
+    if image is not None and options.source_redshift is not None:
+        from massmap_jax.maps.convergence import convergence_map
+
+        with clock.stage("convergence map"):
+            convergence = convergence_map(
+                key_map,
+                catalogue,
+                prior,
+                relation,
+                grid,
+                options.source_redshift,
+                relation_from=relation_from,
+                num_draws=options.num_map_draws,
+                shear=True,
+                cosmology=options.prior.cosmology,
+                selection=selection_of(options),
+            )
+    return JobResult(posterior, image, relation_from, notes, fitted, samples, convergence)
+
+
+@dataclass
+class FitResult:
+    """What `massmap-jax fit` found."""
+
+    prior: MassPrior
+    fitted: "RelationPosterior"
+    check: PriorCheck
+
+
+def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> FitResult:
+    """The relation's posterior, and whether prior and relation describe the catalogue."""
+    key, _, _ = jax.random.split(jax.random.key(options.seed), 3)
+    with clock.stage("prior"):
+        prior = load_prior(options.prior)
+    with clock.stage("fitting the relation"):
+        fitted = fit(catalogue, prior, options, key, clock.say)
+    with clock.stage("checking prior and relation"):
+        draws = _thinned(fitted.draws, options.num_relation_draws)
+        check = prior_check(catalogue, prior, draws, selection=selection_of(options))
+    return FitResult(prior, fitted, check)
+
+
+def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None):
+    """Posterior of the relation, as the options ask for it; the notes come with the result."""
+    from massmap_jax.relation.beliefs import RelationPrior
+    from massmap_jax.relation.fit import fit_relation
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fit_relation(
+            catalogue,
+            prior,
+            RelationPrior.parse(options.relation_prior),
+            method=options.fit_method,
+            selection=selection_of(options),
+            key=key,
+            num_draws=max(_FIT_DRAWS, options.num_relation_draws),
+            watch=watch,
+        )
+
+
+def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> str:
+    """The method of the grid's posterior; "auto" reads large catalogues off a table, and a note says so."""
+    if options.method == "nuts":
+        return "analytic"  # it still serves the map, the flags and the comparison
+    if options.method != "auto":
+        return options.method
+    rows = np.flatnonzero(catalogue.usable)
+    plain = prior.snap is None and catalogue.redshift_nodes.shape[1] == 1
+    plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
+    if rows.size < SURFACE_PAYS or not plain:
+        return "analytic"
+    notes.append(
+        f"masses of {rows.size:,} objects are read off a posterior surface, to 1 % of their error bars: method "
+        "'analytic' integrates each"
+    )
+    return "surface"
+
+
+def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
+    """Pixels that cover the objects with a mass."""
+    ra, dec = catalogue.ra[usable], catalogue.dec[usable]
+    if options.nside is None:
+        return PixelGrid.fit(ra, dec, frame=catalogue.frame, pixel_arcmin=options.pixel_arcmin)
+    if catalogue.frame == "flat":
+        raise MassmapError(
+            "positions are offsets in arcmin, and HEALPix pixels are on the sky: give field_centre, RA and Dec of the "
+            "offsets' origin, or leave nside out"
+        )
+    from massmap_jax.maps.healpix import HealpixGrid
+
+    return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
+
+
+def _thinned(draws: MassLuminosityRelation, number: int) -> MassLuminosityRelation:
+    """So many draws, evenly spread over the chains."""
+    return draws.draw(np.linspace(0, draws.num_draws - 1, min(number, draws.num_draws)).astype(int))
+
+
+def _refuse_wrong_masses(posterior: MassPosterior) -> None:
+    edge = posterior.edge_mass[posterior.usable]
+    lost = edge > _EDGE_TOO_FAR
+    if edge.size == 0 or lost.mean() > 0.5:
+        prior = posterior.prior
+        row = int(np.flatnonzero(posterior.usable)[np.argmax(lost)]) if edge.size else 0
+        low, high = prior.ln_mass_min / np.log(10), prior.ln_mass_max / np.log(10)
+        raise MassmapError(
+            f"the prior's mass range, log10(M/Msun) {low:.2f} to {high:.2f}, does not hold the catalogue: {lost.sum()} "
+            f"of {edge.size} objects have more than half of their posterior beyond its edge, first row {row}; check "
+            "the unit of the luminosity and the relation, or give a prior with a wider mass table"
+        )

@@ -1,0 +1,292 @@
+"""The folder of a run: tables, map, figures, report and run.json, and whether an earlier one may be replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import massmap_jax
+from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.write import write_table
+from massmap_jax.errors import MassmapError
+from massmap_jax.run.options import JobOptions, selection_of
+
+if TYPE_CHECKING:
+    from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+    from massmap_jax.maps.convergence import ConvergenceMap
+    from massmap_jax.maps.mass_map import MassMap
+    from massmap_jax.prior.mass_prior import MassPrior
+    from massmap_jax.relation.fitted import RelationPosterior
+    from massmap_jax.relation.law import MassLuminosityRelation
+    from massmap_jax.run.clock import Clock
+    from massmap_jax.run.job import FitResult, JobResult
+
+PROGRAM = "massmap-jax"
+UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
+DESCRIPTIONS = {
+    "id": "object, as in the catalogue",
+    "ra": "right ascension",
+    "dec": "declination",
+    "x": "offset from the field centre",
+    "y": "offset from the field centre",
+    "z": "redshift",
+    "pareto_k": "shape of the tail of the luminosity weights; above 0.7 they are not to be trusted",
+    "log10_mass_true": "true log10(M/Msun), from the catalogue",
+    "ln_lum_obs": "ln of the observed luminosity",
+    "sigma_ln_lum": "its standard deviation",
+    "log10_mass_mean": "posterior mean of log10(M/Msun), M without h",
+    "log10_mass_sd": "posterior standard deviation of log10(M/Msun)",
+    "log10_mass_mode": "peak of the posterior of log10 M",
+    "mass_mean": "posterior mean of M",
+    "log_evidence": "ln P(L_obs | z, relation), density per unit L_obs",
+    "edge_mass": "posterior fraction beyond the prior's mass table",
+    "information_bits": "divergence of the posterior from the prior",
+    "ess": "effective number of relation draws (luminosity samples with a sampled method, mass draws with nuts)",
+    "r_hat": "split R-hat of the object's chain (nuts)",
+    "divergences": "divergent transitions of the object's chain (nuts)",
+    "flag": "bits; 0 is good",
+    "flag_reason": "names of the bits",
+}
+
+
+def write_outputs(
+    directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict, true_relation=None
+) -> dict:
+    """Fill a folder with masses.*, mass_map.fits, figures/, report.html, run.json, a fitted relation; the record."""
+    posterior, image, fitted = result.posterior, result.mass_map, result.fitted
+    relation = posterior.relation
+    meta = _meta(posterior.prior, relation, posterior.catalogue, options) | {
+        "relation": options.relation,
+        "relation_from": result.relation_from or "one relation",
+        "method": "nuts" if options.method == "nuts" else posterior.method,
+    }
+    if meta["luminosity_unit"] == "unknown" and fitted is None:
+        meta["luminosity_unit"] = relation.lum_unit or "unknown"
+    with clock.stage("writing tables and map"):
+        quantiles = {
+            name: f"posterior quantile {level:g} of log10(M/Msun)"
+            for name, level in zip(posterior.quantile_columns, posterior.quantile_levels, strict=True)
+        }
+        write_table(directory / f"masses.{options.format}", result.table(), meta, UNITS, {**DESCRIPTIONS, **quantiles})
+        if fitted is not None:
+            _write_relation(directory, fitted, meta)
+        if image is not None:
+            from massmap_jax.maps.files import write_map
+
+            write_map(directory / "mass_map.fits", image, meta)
+        if result.convergence is not None:
+            from massmap_jax.maps.convergence_files import write_convergence
+
+            write_convergence(directory / "convergence.fits", result.convergence, meta)
+    pictures = []
+    if options.make_figures:
+        with clock.stage("figures"):
+            from massmap_jax.figures.posteriors import standard_figures
+            from massmap_jax.figures.relation import relation_corner
+
+            figures = standard_figures(posterior, image, convergence=result.convergence)
+            if fitted is not None:
+                figures["relation"] = relation_corner(fitted, true_relation)
+            pictures = _write_figures(directory, figures, options)
+    found = {
+        "rows": len(posterior),
+        "rows_with_mass": int(posterior.usable.sum()),
+        "flags": count(posterior.flag),
+        "notes": result.notes,
+        "map": None if image is None else _map_record(image),
+        "convergence": None if result.convergence is None else _convergence_record(result.convergence),
+        "fit": None if fitted is None else _fit_record(fitted),
+        "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
+    }
+    record = _write_record(directory, record | meta | found, options, clock)
+    if options.make_report:
+        from massmap_jax.run.report import html_report
+
+        shown = {path.stem: path.read_bytes() for path in pictures if path.suffix == ".png"}
+        (directory / "report.html").write_text(html_report(record, result, shown), encoding="utf-8")
+    return record
+
+
+def write_fit_outputs(
+    directory: Path, catalogue: HaloCatalogue, result: FitResult, options: JobOptions, clock: Clock, record: dict
+) -> dict:
+    """Fill a folder with relation.csv, relation.npz, figures/ and run.json; the record as written."""
+    from massmap_jax.figures.relation import relation_corner
+
+    fitted = result.fitted
+    meta = _meta(result.prior, fitted.draws, catalogue, options) | {"relation_from": "this_catalogue"}
+    with clock.stage("writing tables and figures"):
+        _write_relation(directory, fitted, meta)
+        if options.make_figures:
+            figures = {"relation": relation_corner(fitted), "prior_check": result.check.figure()}
+            _write_figures(directory, figures, options)
+    found = {
+        "rows": len(catalogue),
+        "flags": count(catalogue.flag),
+        "notes": [*catalogue.notes, *fitted.notes],
+        "fit": _fit_record(fitted),
+        "prior_check": {"p_value": float(result.check.p_value), "fits": bool(result.check.fits)},
+    }
+    return _write_record(directory, record | meta | found, options, clock)
+
+
+def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
+    """What every file of a run says of itself."""
+    from massmap_jax.likelihood.selection import NoSelection
+
+    return {
+        "program": PROGRAM,
+        "version": massmap_jax.__version__,
+        "mass_definition": prior.mass_definition,
+        "mass_unit": "Msun without h",
+        "prior": prior.description,
+        "relation_source": relation.source,
+        "selection": (selection_of(options) or NoSelection()).describe(),
+        "seed": options.seed,
+        "luminosity_unit": catalogue.lum_unit or "unknown",
+    }
+
+
+def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
+    """run.json: the answers, and what made them."""
+    import jax
+
+    from massmap_jax import devices
+
+    record = record | {
+        "options": asdict(options),
+        "seconds": clock.seconds,
+        "versions": versions(),
+        "device": devices.describe(),
+        "float64": bool(jax.config.jax_enable_x64),
+    }
+    (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[Path]:
+    import matplotlib.pyplot as plt
+
+    from massmap_jax.figures.posteriors import save_all
+
+    paths = save_all(figures, directory / "figures", formats=("png", "pdf") if options.pdf_figures else ("png",))
+    for figure in figures.values():
+        plt.close(figure)
+    return paths
+
+
+def _write_relation(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
+    """relation.csv, the draws as `run --relation` reads them, and relation.npz, the whole of the posterior."""
+    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
+    fitted.save(directory / "relation.npz")
+
+
+def _fit_record(fitted: RelationPosterior) -> dict:
+    return {
+        "method": fitted.method,
+        "objects": fitted.num_halos,
+        "selection": fitted.selection,
+        "mean": fitted.mean,
+        "sd": fitted.sd,
+        "prior_mean": fitted.prior_mean,
+        "prior_sd": {p: _finite(v) for p, v in fitted.prior_sd.items()},
+        "alpha3": float(fitted.maximum.alpha3),
+        "diagnostics": fitted.diagnostics,
+        "shift_if_lowest_mass_doubles": fitted.shift_if_lowest_mass_doubles,
+        "notes": list(fitted.notes),
+        "problems": fitted.check(),
+    }
+
+
+def _map_record(image: MassMap) -> dict:
+    record = {
+        "shape": list(image.mean.shape),
+        "pixel_arcmin": image.grid.pixel_arcmin,
+        "projection": image.grid.projection,
+        "unit": image.unit,
+        "smoothed_arcmin": image.fwhm_arcmin,
+        "halo_profile": image.halo_profile,
+        "objects": image.n_mapped,
+        "outside": image.n_outside,
+        "total_mass_msun": image.total_mass,
+        "total_sd_msun": image.total_sd,
+        "relation_ess": round(image.ess, 1),
+    }
+    if image.slice_draws is not None:
+        record |= {
+            "redshift_edges": list(image.redshift_edges),
+            "beyond_slices": image.n_beyond,
+            "slice_mass_msun": image.slice_mass.tolist(),
+            "slice_sd_msun": image.slice_draws.std(axis=1, ddof=1).tolist(),
+        }
+    return record
+
+
+def _convergence_record(kappa: ConvergenceMap) -> dict:
+    names = ("source_redshift", "profile", "truncation", "cosmology", "neglected")
+    counts = ("n_lenses", "n_behind", "n_outside", "n_flagged")
+    found = {name: getattr(kappa, name) for name in (*names, *counts)}
+    return found | {"largest_mean": float(kappa.mean.max())}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the numbers."""
+    packages = ("jax", "jaxlib", "numpy", "equinox", "hmf", "astropy", "pyarrow", "matplotlib")
+    found = {"massmap_jax": massmap_jax.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def is_own_output(directory: Path) -> bool:
+    """Whether a folder was written by this program, so that it may be replaced."""
+    try:
+        return json.loads((directory / "run.json").read_text()).get("program") == PROGRAM
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def check_output(directory: Path, overwrite: bool, catalogue: str | None = None) -> None:
+    """Refuse an output folder before any work is done for it."""
+    if directory.is_dir() and overwrite:
+        if not is_own_output(directory):
+            raise MassmapError(
+                f"the folder {directory} is not an earlier output of {PROGRAM} (no run.json of its own), so overwrite "
+                "does not replace it: choose another folder"
+            )
+        if catalogue and Path(os.path.realpath(catalogue)).is_relative_to(os.path.realpath(directory)):
+            raise MassmapError(
+                f"the catalogue {catalogue} lies inside the output folder {directory}, which overwrite would replace: "
+                "choose another folder"
+            )
+    elif directory.exists() or directory.is_symlink():
+        raise MassmapError(f"{directory} exists and is left as it was: choose another folder or pass --overwrite")
+
+
+def map_line(mapped: MassMap) -> str:
+    """The map in one line, for a person."""
+    pixels = mapped.grid.describe()
+    if mapped.slice_draws is not None:
+        pixels += f" in {len(mapped.slice_mass)} redshift slices ({mapped.n_beyond} objects beyond)"
+    if mapped.halo_profile is not None:
+        pixels += f", {mapped.halo_profile.upper()} haloes"
+    if mapped.fwhm_arcmin is not None:
+        pixels += f", smoothed to {mapped.fwhm_arcmin:g} arcmin"
+    return (
+        f"map: {pixels}, {mapped.n_mapped} objects, {mapped.n_outside} outside; "
+        f"total mass {mapped.total_mass:.3e} +- {mapped.total_sd:.1e} Msun"
+    )

@@ -1,0 +1,1 @@
+"""Catalogues larger than memory: streams of chunks, and partitions on many machines."""

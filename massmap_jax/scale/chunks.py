@@ -1,0 +1,278 @@
+"""A catalogue file too large for memory, a chunk of rows at a time, in order: `Chunks`.
+
+A chunk is a `ColumnTable`, as `open_table` makes of a whole file, so what is guessed, refused and flagged is the same.
+"""
+
+import hashlib
+import itertools
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from massmap_jax.catalogue.columns import ColumnTable, as_plain
+from massmap_jax.catalogue.tables import (
+    check_regular,
+    first_line,
+    fits_table,
+    from_arrow,
+    open_plain_or_gzip,
+    parquet_units,
+    sniff_format,
+    split_extension,
+)
+from massmap_jax.catalogue.text_table import parse_text
+from massmap_jax.errors import MassmapError
+
+# Bytes at each end of a file that tell whether it is the same one: a Parquet file's footer is among them.
+_ENDS = 1 << 20
+
+
+class Chunks:
+    """Rows of a Parquet file, a folder of them, a FITS table, or a CSV or whitespace text file.
+
+    Parameters
+    ----------
+    source : path, or FILE[EXTENSION] for FITS
+    names, text_columns : as in `readers.open_table`.
+
+    Attributes
+    ----------
+    kind : "parquet", "fits" or "text". files : paths in reading order. num_rows : int, or None where unknown (text).
+
+    Raises
+    ------
+    MassmapError : no such file, of no known kind, files of one folder whose columns differ.
+    """
+
+    def __init__(self, source, *, names: Sequence[str] | None = None, text_columns: Collection[str] = ()):
+        self.path, self.extension = split_extension(str(source))
+        self.names, self.text_columns = names, text_columns
+        folder = Path(self.path)
+        if folder.is_dir():
+            # Names with . and _ are bookkeeping (Spark, Delta, files being written); folders may end in .parquet.
+            inside = [p for p in folder.rglob("*.parquet") if not p.is_dir()]
+            found = sorted(p for p in inside if not any(n[0] in "._" for n in p.relative_to(folder).parts))
+            if not found:
+                raise MassmapError(f"the folder {self.path} holds no .parquet file: give a folder of Parquet files")
+            for path in found:
+                check_regular(path)
+            self.kind, self.files = "parquet", found
+        else:
+            kind = sniff_format(self.path)
+            if kind == "ecsv":
+                raise MassmapError(f"{self.path} is ECSV, which is not read in chunks: convert it to Parquet or CSV")
+            self.kind, self.files = kind, [folder]
+        if names is not None and self.kind != "text":
+            raise MassmapError(f"names are given, but {self.path} is {self.kind} and names its own columns")
+        self.num_rows = None
+        if self.kind == "parquet":
+            self._groups = self._row_groups()
+            self.num_rows = sum(rows for _, _, rows in self._groups)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Size and a hash of both ends of each file: a changed input changes it."""
+        found = {}
+        for path in self.files:
+            size = path.stat().st_size
+            with open(path, "rb") as file:
+                digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
+                file.seek(max(size - _ENDS, 0))
+                digest.update(file.read(_ENDS))
+            name = path.name if len(self.files) == 1 else str(path.relative_to(self.path))
+            found[name] = f"{size}:{path.stat().st_mtime_ns}:{digest.hexdigest()}"
+        return found
+
+    def changed_since(self, fingerprint: dict[str, str]) -> Path | None:
+        """The first file whose size or time is not that of the fingerprint."""
+        for path, stamp in zip(self.files, fingerprint.values(), strict=True):
+            found = path.stat()
+            if stamp.rsplit(":", 1)[0] != f"{found.st_size}:{found.st_mtime_ns}":
+                return path
+        return None
+
+    def read(self, size: int, skip: int = 0, columns: Sequence[str] | None = None) -> Iterator[ColumnTable]:
+        """Tables of `size` rows (the last may be shorter), from chunk number `skip` on.
+
+        columns : of a Parquet file, to read no others.
+        """
+        readers = {"parquet": self._parquet, "fits": self._fits, "text": self._text}
+        tables = readers[self.kind](size, skip, columns)
+        while True:
+            try:
+                table = next(tables, None)
+            except MassmapError:
+                raise
+            except Exception as error:  # the formats' libraries raise errors of a dozen unrelated types
+                raise MassmapError(f"{self.path} cannot be read as {self.kind}: {first_line(error)}") from error
+            if table is None:
+                return
+            yield table
+
+    def extremes(self) -> ColumnTable | None:
+        """Two rows, the least and the greatest number of every column, from a Parquet file's statistics (NaN where a
+        column has none); None for other files."""
+        if self.kind != "parquet":
+            return None
+        import pyarrow.parquet as pq
+
+        low, high = {}, {}
+        for path in self.files:
+            metadata = pq.read_metadata(path)
+            for group in range(metadata.num_row_groups):
+                for i in range(metadata.num_columns):
+                    column = metadata.row_group(group).column(i)
+                    found = column.statistics
+                    known = found is not None and found.has_min_max and isinstance(found.min, int | float)
+                    ends = (found.min, found.max) if known else (np.nan, np.nan)
+                    name = column.path_in_schema
+                    low[name] = np.minimum(low.get(name, np.inf), ends[0])
+                    high[name] = np.maximum(high.get(name, -np.inf), ends[1])
+        columns = {name: np.array([low[name], high[name]], dtype=np.float64) for name in low}
+        units = parquet_units(pq.read_schema(self.files[0]))
+        return ColumnTable(self.path, tuple(columns), columns.__getitem__, units)
+
+    # -- Parquet ------------------------------------------------------------------------------------------------
+
+    def _row_groups(self) -> list[tuple[Path, int, int]]:
+        """(file, row group, rows) in order; the files' columns must agree."""
+        import pyarrow.parquet as pq
+
+        groups, first = [], None
+        for path in self.files:
+            try:
+                metadata = pq.read_metadata(path)
+                schema = pq.read_schema(path)
+            except Exception as error:
+                raise MassmapError(f"{path} cannot be read as parquet: {first_line(error)}") from error
+            types = dict(zip(schema.names, map(str, schema.types), strict=True))
+            first = (path, types) if first is None else first
+            for name in sorted(types.keys() | first[1].keys()):
+                if types.get(name) != first[1].get(name):
+                    raise MassmapError(
+                        f"column {name!r} is {types.get(name, 'missing')} in {path} and "
+                        f"{first[1].get(name, 'missing')} in {first[0]}: the files of a folder need the same columns"
+                    )
+            groups += [(path, i, metadata.row_group(i).num_rows) for i in range(metadata.num_row_groups)]
+        return groups
+
+    def _parquet(self, size, skip, columns):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        first = pq.read_schema(self.files[0])
+        units = parquet_units(first)
+        names = [name for name in first.names if columns is None or name in columns]
+        start = size * skip
+        held, number = [], 0
+        for path, group, rows in self._groups:
+            if start >= rows:
+                start -= rows
+                continue
+            try:
+                with pq.ParquetFile(path) as file:
+                    batches = file.iter_batches(size, row_groups=[group], columns=columns)
+                    for batch in batches:
+                        # Files may differ in the columns' order, and in metadata and which may hold nulls.
+                        batch = batch if batch.schema.names == names else batch.select(names)
+                        batch = pa.record_batch(batch.columns, names)
+                        if start:
+                            cut = min(start, batch.num_rows)
+                            batch, start = batch.slice(cut), start - cut
+                        while number + batch.num_rows >= size:
+                            held.append(batch.slice(0, size - number))
+                            batch = batch.slice(size - number)
+                            yield from_arrow(pa.Table.from_batches(held), str(path), units)
+                            held, number = [], 0
+                        if batch.num_rows:
+                            held.append(batch)
+                            number += batch.num_rows
+            except (OSError, pa.ArrowException) as error:
+                raise MassmapError(f"row group {group} of {path} cannot be read: {first_line(error)}") from error
+        if number:
+            yield from_arrow(pa.Table.from_batches(held), str(self.files[-1]), units)
+
+    # -- FITS ---------------------------------------------------------------------------------------------------
+
+    def _fits(self, size, skip, columns):
+        from astropy.io import fits
+        from astropy.table import Table
+
+        with fits.open(self.path, memmap=True) as hdus:
+            with warnings.catch_warnings():  # that the file is cut short, which is said below
+                warnings.simplefilter("ignore")
+                hdu, notes = fits_table(hdus, self.path, self.extension)
+            place, length = hdu.fileinfo()["datLoc"], Path(self.path).stat().st_size
+            with open(self.path, "rb") as file:
+                plain = file.read(2) == b"SI"
+            if plain and length < place + hdu.size:
+                raise MassmapError(
+                    f"{self.path} is cut short: its table ends at byte {place + hdu.size} and the file at {length}; "
+                    "fetch it anew"
+                )
+            self.num_rows = len(hdu.data)
+            for start in range(size * skip, self.num_rows, size):
+                part = fits.BinTableHDU(hdu.data[start : start + size], header=hdu.header)
+                table = Table.read(part, character_as_bytes=False)
+                columns = {name: as_plain(table[name]) for name in table.colnames}
+                units = {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
+                yield ColumnTable(self.path, tuple(columns), columns.__getitem__, units, notes)
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def _text(self, size, skip, columns):
+        """Blocks of lines through the same parser as a whole file; the first block's columns serve them all."""
+        with open_plain_or_gzip(self.path) as file:
+            first = [*self._header_lines(file), *itertools.islice(file, size)]
+            table, notes, delimiter = parse_text(b"".join(first), self.path, self.names, self.text_columns)
+            schema, number = table.schema, 1
+            if skip == 0 and table.num_rows:
+                yield from_arrow(table, self.path, {}, notes)
+            while lines := list(itertools.islice(file, size)):
+                if all(map(_is_no_row, lines)):
+                    continue
+                if number >= skip:
+                    table, _, _ = parse_text(b"".join(lines), self.path, schema.names, self.text_columns, delimiter)
+                    yield from_arrow(self._texts_as_before(table, schema), self.path, {}, notes)
+                number += 1
+
+    def _texts_as_before(self, table, schema):
+        """Ids of digits alone are integers (`parse_text`): here as they were in the first chunk."""
+        import pyarrow as pa
+
+        for position, (field, before) in enumerate(zip(table.schema, schema, strict=True)):
+            if field.name.lower() not in self.text_columns or field.type == before.type:
+                continue
+            if before.type == pa.int64():
+                raise MassmapError(
+                    f"column {field.name!r} of {self.path} holds integers in its first chunk and other text later on: "
+                    "convert it to Parquet, with the column as text"
+                )
+            table = table.set_column(position, field.name, table.column(position).cast(before.type))
+        return table
+
+    def _header_lines(self, file) -> list[bytes]:
+        """Comments, and the line that names the columns: whatever comes before the first line of values."""
+        lines = []
+        while True:
+            place, line = file.tell(), file.readline()
+            if not line:
+                return lines
+            cells = line.decode("utf-8", "replace").replace(",", " ").replace(";", " ").replace("|", " ").split()
+            if cells and not line.lstrip().startswith(b"#") and any(map(_is_number, cells)):
+                file.seek(place)
+                return lines
+            lines.append(line)
+
+
+def _is_no_row(line: bytes) -> bool:
+    return not line.strip() or line.lstrip().startswith(b"#")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""Figures: what is drawn for which data, where the ticks are, and that every text can be read."""
+
+import subprocess
+import sys
+
+import jax
+import matplotlib
+import matplotlib.figure
+import matplotlib.text
+import numpy as np
+import pytest
+from scipy import stats
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.figures import axes as sky_axes
+from massmap_jax.figures import posteriors as plot
+from massmap_jax.figures import truth as truth_plots
+from massmap_jax.maps.mass_map import mass_map
+from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.simulate import simulate_field
+
+ALL = {"posterior_panel", "field_of_view", "mass_map", "map_panels", "predicted_vs_true", "pit_histograms"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return MassPrior.default(), MassLuminosityRelation.preset("bigmali2017")
+
+
+def results(catalogue, model):
+    """Posterior and, with positions, map."""
+    posterior = mass_posterior(catalogue, *model)
+    if catalogue.ra is None:
+        return posterior, None
+    grid = PixelGrid.fit(catalogue.ra, catalogue.dec, frame=catalogue.frame)
+    return posterior, mass_map(jax.random.key(0), catalogue, *model, grid, num_draws=4, posterior=posterior)
+
+
+def random_catalogue(ra, dec, **options):
+    generator = np.random.default_rng(3)
+    n = len(ra) if ra is not None else 12
+    columns = {"luminosity": np.exp(generator.normal(9.5, 0.5, n)), "redshift": generator.uniform(0.1, 1, n)}
+    return HaloCatalogue.from_arrays(**columns | {"ra": ra, "dec": dec} | options)
+
+
+def box(ra, dec, n=300):
+    generator = np.random.default_rng(4)
+    return generator.uniform(*ra, n) % 360, generator.uniform(*dec, n)
+
+
+@pytest.fixture(scope="module")
+def field(model):
+    catalogue = simulate_field(jax.random.key(1), 1500, prior=model[0], relation=model[1]).catalogue
+    return catalogue, *results(catalogue, model)
+
+
+def check_legible(figure, skip_overlap=()):
+    """Text of 7 pt or more, inside the canvas, and tick labels that keep apart."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    for text in figure.findobj(matplotlib.text.Text):
+        if text.get_text().strip() and text.get_visible():
+            assert text.get_fontsize() >= 7, text
+    everything = figure.bbox.padded(3)
+    drawn = figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)
+    assert everything.x0 <= drawn.x0 and drawn.x1 <= everything.x1, (drawn, everything)
+    assert everything.y0 <= drawn.y0 and drawn.y1 <= everything.y1, (drawn, everything)
+    for ax in figure.findobj(matplotlib.axes.Axes):
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            labels = [
+                label.get_window_extent(renderer)
+                for tick in axis.get_major_ticks()
+                for label in (tick.label1, tick.label2)
+                if label.get_visible() and label.get_text() and low <= tick.get_loc() <= high
+            ]
+            for i, one in enumerate(labels):
+                assert not any(one.overlaps(other) for other in labels[i + 1 :]), axis.get_label().get_text()
+
+
+def test_matplotlib_is_imported_when_called():
+    code = "import sys, massmap_jax.figures.posteriors; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_standard_figures_of_a_field(field):
+    catalogue, posterior, fieldmap = field
+    before = dict(matplotlib.rcParams)
+    figures = plot.standard_figures(posterior, fieldmap, catalogue)
+    assert set(figures) == ALL
+    assert dict(matplotlib.rcParams) == before
+    for figure in figures.values():
+        assert isinstance(figure, matplotlib.figure.Figure)
+        check_legible(figure)
+    text = " ".join(t.get_text() for f in figures.values() for t in f.findobj(matplotlib.text.Text))
+    assert "200m" in text and r"\mathrm{M}_\odot" in text and "KS p" in text
+
+
+def test_figures_only_where_there_are_data(model):
+    posterior, _ = results(random_catalogue(None, None, ids=list("abcdefghijkl")), model)
+    assert set(plot.standard_figures(posterior)) == {"posterior_panel"}
+    posterior, fieldmap = results(random_catalogue(*box((10, 11), (5, 6))), model)
+    assert set(plot.standard_figures(posterior, fieldmap)) == ALL - {"predicted_vs_true", "pit_histograms"}
+    posterior, _ = results(random_catalogue(None, None, truth_mass=np.full(12, 1e12)), model)
+    assert set(plot.standard_figures(posterior)) == {"posterior_panel", "predicted_vs_true", "pit_histograms"}
+
+
+def all_but_one_nan():
+    lum = np.full(300, np.nan)
+    lum[77] = 2e4
+    return random_catalogue(*box((10, 11), (5, 6)), luminosity=lum, truth_mass=np.full(300, 1e13))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: random_catalogue([10.0], [20.0], ids=["a $ id, and a long one"], truth_mass=[1e12]),
+        all_but_one_nan,
+        lambda: random_catalogue(*box((359.6, 360.4), (-0.4, 0.4)), ids=[f"obj {i}" for i in range(300)]),
+        lambda: random_catalogue(*box((-60, 60), (-9, 5))),
+        lambda: random_catalogue(*box((180, 181), (58, 64))),
+        lambda: random_catalogue(*box((0, 360), (84, 90))),
+        lambda: random_catalogue(*box((0, 360), (-90, -80))),
+        lambda: random_catalogue(*(np.array(v) - 200 for v in box((0, 50), (0, 15))), position_unit="arcmin"),
+    ],
+    ids=["one", "all but one NaN", "RA 0", "wide", "tall", "north pole", "south pole", "flat"],
+)
+def test_odd_fields(make, model):
+    catalogue = make()
+    posterior, fieldmap = results(catalogue, model)
+    for figure in plot.standard_figures(posterior, fieldmap, catalogue).values():
+        check_legible(figure)
+
+
+def test_whole_sky(model):
+    catalogue = random_catalogue(*box((0, 360), (-90, 90)))
+    ax = plot.field_of_view(catalogue, mass_posterior(catalogue, *model))
+    assert ax.get_xlim()[0] > ax.get_xlim()[1] or ax.xaxis_inverted()
+    check_legible(ax.figure)
+
+
+def test_an_axes_comes_back(field):
+    catalogue, posterior, fieldmap = field
+    for draw in (
+        lambda ax: plot.field_of_view(catalogue, posterior, ax),
+        lambda ax: plot.mass_map_image(fieldmap, ax, "sd"),
+        lambda ax: plot.predicted_vs_true(posterior, ax),
+    ):
+        ax = matplotlib.figure.Figure().subplots()
+        assert draw(ax) is ax
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (150.0, 2.2), (359.9, -60.0), (40.0, 80.0)])
+@pytest.mark.parametrize("pixel", [0.5, 10.0])
+def test_sky_ticks_are_where_they_say(centre, pixel):
+    grid = PixelGrid("tangent", (64, 80), pixel, centre)
+    ax = matplotlib.figure.Figure().subplots()
+    sky_axes.grid_axes(ax, grid)
+    if sky_axes.is_polar(grid):
+        return
+    ra = [float(label.get_text()) for label in ax.get_xticklabels()]
+    dec = [float(label.get_text().replace("−", "-")) for label in ax.get_yticklabels()]
+    assert len(ra) >= 2 and len(dec) >= 2
+    assert all(0 <= value < 360 for value in ra)
+    # The tick on the lower side has the RA it says: there the inverse projection knows the sky.
+    sky_ra, _ = grid.sky_of(ax.get_xticks(), np.full(len(ra), -0.5))
+    assert np.abs((sky_ra - ra + 180) % 360 - 180).max() < 0.02 * pixel
+    _, sky_dec = grid.sky_of(np.full(len(dec), -0.5), ax.get_yticks())
+    assert np.abs(sky_dec - dec).max() < 0.02 * pixel
+    unwrapped = (np.array(ra) - centre[0] + 180) % 360 - 180
+    assert np.all(np.diff(unwrapped[np.argsort(ax.get_xticks())]) < 0), "RA increases to the left"
+
+
+def test_empty_pixels_are_set_apart(field):
+    _, _, fieldmap = field
+    ax = plot.mass_map_image(fieldmap)
+    image = ax.get_images()[0]
+    colours = image.cmap(image.norm(image.get_array()))
+    empty = np.asarray(fieldmap.nobj) == 0
+    assert empty.any() and not empty.all()
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    assert np.all(blue[empty] > red[empty] + 0.1)
+    assert np.all(red[~empty] == green[~empty]) and np.all(red[~empty] == blue[~empty])
+    assert ax.get_legend() is not None
+
+
+def test_bad_arguments(field):
+    _, posterior, fieldmap = field
+    with pytest.raises(MassmapError, match="quantity is 'median'"):
+        plot.mass_map_image(fieldmap, quantity="median")
+    with pytest.raises(MassmapError, match="row numbers from 0 to 1499"):
+        plot.posterior_panel(posterior, rows=[1500])
+
+
+def test_given_rows(field):
+    catalogue, posterior, _ = field
+    figure = plot.posterior_panel(posterior, rows=[4, 2])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert len(titles) == 3 and titles[1].startswith("4,") and titles[2].startswith("2,")
+    assert f"z = {catalogue.redshift[2]:.2f}" in titles[2]
+
+
+def test_save_all(field, tmp_path):
+    _, posterior, _ = field
+    paths = plot.save_all({"one": plot.predicted_vs_true(posterior).figure}, tmp_path / "figures")
+    assert paths == [tmp_path / "figures" / "one.png"]
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("num", "probability"), [(1, 0.25), (100, 0.25), (3333, 0.05), (100_000, 0.05)])
+def test_binomial_interval_against_scipy(num, probability):
+    expected = stats.binom.ppf([0.025, 0.975], num, probability)
+    assert truth_plots.binomial_interval(num, probability) == tuple(expected)
+
+
+@pytest.mark.parametrize("num", [20, 1000])
+@pytest.mark.parametrize("power", [1.0, 1.1, 1.5])
+def test_ks_p_against_scipy(num, power):
+    values = np.random.default_rng(5).uniform(size=num) ** power
+    assert truth_plots.ks_p(values) == pytest.approx(stats.kstest(values, "uniform").pvalue, abs=0.01, rel=0.05)
+
+
+def test_pit_panels_reject_a_wrong_scatter(field, model):
+    catalogue, _, _ = field
+    prior, relation = model
+    wrong = MassLuminosityRelation.create(
+        alpha1=relation.alpha1, alpha2=relation.alpha2, alpha3=relation.alpha3, alpha4=relation.alpha4, scatter=0.3
+    )
+    shown = []
+    for used in (relation, wrong):
+        figure = plot.pit_histograms(mass_posterior(catalogue, prior, used))
+        shown.append([float(ax.get_title().split("KS p = ")[1]) for ax in figure.axes])
+    assert len(shown[0]) == 6
+    assert min(shown[0]) > 1e-4
+    assert min(shown[1]) < 1e-4
+
+
+@pytest.mark.parametrize("number", [1500, 40])
+def test_pit_says_that_the_relation_is_shared(field, model, number):
+    catalogue = field[0].subset(np.arange(number))
+    draws = MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(2), 5)
+    said = []
+    for relation, origin in ((model[1], None), (draws, "fixed_draws")):
+        figure = plot.pit_histograms(mass_posterior(catalogue, model[0], relation, relation_from=origin))
+        check_legible(figure)
+        said.append("shared by all objects" in figure.get_suptitle().replace("\n", " "))
+    assert said == [False, True]

@@ -1,0 +1,242 @@
+"""HEALPix maps against healpy (another implementation) and loops, and their files as healpy and astropy read them."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from massmap_jax import choices
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.figures.posteriors import mass_map_image
+from massmap_jax.maps.files import IMAGES, read_map, write_map
+from massmap_jax.maps.mass_map import MapSums
+from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.regions import Circle, Polygon, region_mask, region_mass
+from massmap_jax.maps.slices import sum_of_slices
+from massmap_jax.maps.smoothing import smoothed
+from massmap_jax.maps.statistics import NAMES
+
+pytest.importorskip("astropy_healpix")
+from massmap_jax.maps.healpix import HealpixGrid, on_plane
+
+NUMBER, DRAWS, NSIDE = 400, 30, 128
+LN_MASS = np.random.default_rng(1).normal(31.0, 1.0, (NUMBER, DRAWS))
+
+
+def positions():
+    """A field across RA 0, and one place on the border between two base pixels."""
+    rng = np.random.default_rng(0)
+    return rng.uniform(-5, 5, NUMBER) % 360, rng.uniform(-4, 4, NUMBER)
+
+
+def ring_number(nside, ra, dec):
+    """RING number of one position by the equations of Gorski et al. 2005, section 4.1 (equatorial belt only)."""
+    z, t = np.sin(np.radians(dec)), (ra % 360) / 90
+    assert abs(z) <= 2 / 3
+    up, down = int(nside * (0.5 + t - 0.75 * z)), int(nside * (0.5 + t + 0.75 * z))
+    ring = nside + 1 + up - down
+    shift = 1 - ring % 2
+    column = (up + down - nside + shift + 1) // 2 % (4 * nside)
+    return 2 * nside * (nside - 1) + (ring - 1) * 4 * nside + column
+
+
+class FixedDraws:
+    prior, num_draws = SimpleNamespace(mass_definition="200m"), DRAWS
+
+
+def of_objects(grid, finish=None, **form):
+    ra, dec = positions()
+    objects = HaloCatalogue.from_arrays(
+        luminosity=np.ones(NUMBER), redshift=np.linspace(0.1, 1, NUMBER), ra=ra, dec=dec
+    )
+    sums = MapSums(grid, FixedDraws(), **form)
+    usable = np.ones(NUMBER, dtype=bool)
+    sums.add_masses(objects, usable, np.exp(LN_MASS).mean(axis=1), lambda rows: [(np.arange(rows.size), LN_MASS[rows])])
+    return sums.finish(ess=1.0, relation_from="fixed_draws", **{"keep_draws": True} | (finish or {}))
+
+
+def test_pixels_are_the_fields():
+    ra, dec = positions()
+    whole = HealpixGrid(NSIDE)
+    np.testing.assert_array_equal(whole.index(ra, dec), [ring_number(NSIDE, *one) for one in zip(ra, dec, strict=True)])
+    assert whole.num_pixels == 12 * NSIDE**2
+    assert (whole.index([np.nan, 0.0], [0.0, 95.0]) == -1).all()
+    hp = pytest.importorskip("healpy")
+    rng = np.random.default_rng(3)
+    anywhere = rng.uniform(0, 360, 2000), np.degrees(np.arcsin(rng.uniform(-1, 1, 2000)))
+    for order in ("RING", "NESTED"):
+        grid, nest = HealpixGrid(NSIDE, order), order == "NESTED"
+        np.testing.assert_array_equal(grid.index(*anywhere), hp.ang2pix(NSIDE, *anywhere, lonlat=True, nest=nest))
+        np.testing.assert_allclose(grid.centres(), hp.pix2ang(NSIDE, grid.numbers, lonlat=True, nest=nest), atol=1e-10)
+        assert grid.pixel_areas_arcmin2(np.arange(2))[1] == pytest.approx(hp.nside2pixarea(NSIDE, degrees=True) * 3600)
+
+
+def test_a_fitted_part_holds_every_object_and_its_gaps():
+    ra, dec = positions()
+    for order in ("RING", "NESTED"):
+        grid = HealpixGrid.fit(np.append(ra, np.nan), np.append(dec, 0.0), NSIDE, order)
+        place = grid.index(ra, dec)
+        np.testing.assert_array_equal(grid.pixels[place], HealpixGrid(NSIDE, order).index(ra, dec))
+        assert 0.002 < grid.num_pixels / (12 * NSIDE**2) < 0.01  # a circle of 6.4 degrees: 0.0031 of the sky
+        assert np.unique(place).size < grid.num_pixels
+        assert grid.index([180.0], [80.0])[0] == -1
+    everywhere = np.random.default_rng(3).uniform((0, -90), (360, 90), (300, 2)).T
+    sky = HealpixGrid.fit(*everywhere, 8)
+    assert sky.pixels is None and sky.num_pixels == 768 and (sky.index(*everywhere) >= 0).all()
+    one = HealpixGrid.fit([33.0], [-70.0], NSIDE)
+    assert one.num_pixels == 1 and one.index([33.0], [-70.0])[0] == 0
+
+
+@pytest.mark.parametrize("order", ["RING", "NESTED"])
+def test_map_and_its_file(tmp_path, order):
+    """Sums by a loop; the file by astropy, healpy and read_map."""
+    ra, dec = positions()
+    grid = HealpixGrid.fit(ra, dec, NSIDE, order)
+    found = of_objects(grid)
+    draws = {}
+    for number, masses in zip(HealpixGrid(NSIDE, order).index(ra, dec).tolist(), np.exp(LN_MASS), strict=True):
+        draws[number] = draws.get(number, 0.0) + masses
+    expected = np.array([draws.get(number, np.zeros(DRAWS)) for number in grid.pixels.tolist()]).T
+    np.testing.assert_allclose(found.draws, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.sd, expected.std(axis=0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(found.total_draws, np.exp(LN_MASS).sum(axis=0), rtol=1e-12)
+    assert found.mean.shape == (grid.num_pixels,) and found.nobj.sum() == NUMBER and found.n_outside == 0
+
+    path = tmp_path / "map.fits"
+    write_map(path, found, {"mass_definition": "200m", "seed": 7})
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        header, table = hdus[1].header, hdus[1].data
+        keywords = ("PIXTYPE", "ORDERING", "NSIDE", "INDXSCHM", "OBJECT", "COORDSYS")
+        assert [header[k] for k in keywords] == ["HEALPIX", order, NSIDE, "EXPLICIT", "PARTIAL", "C"]
+        np.testing.assert_array_equal(table["PIXEL"], grid.pixels)
+        np.testing.assert_array_equal(table["Q84"], found.q84)
+        assert hdus[1].columns["SD"].unit == "solMass" and hdus[0].header["MASSDEF"] == "200m"
+    back = read_map(path)
+    assert (back["grid"].nside, back["grid"].order) == (NSIDE, order) and back["meta"]["seed"] == 7
+    np.testing.assert_array_equal(back["grid"].pixels, grid.pixels)
+    for field in IMAGES:
+        np.testing.assert_array_equal(back[field], getattr(found, field))
+    hp = pytest.importorskip("healpy")
+    whole = hp.read_map(path, field=0, partial=True, nest=False, dtype=None)
+    ring = HealpixGrid(NSIDE).index(ra, dec)
+    np.testing.assert_allclose(whole[ring], found.mean[grid.index(ra, dec)], rtol=1e-12)
+    assert (whole != hp.UNSEEN).sum() == grid.num_pixels
+
+
+def test_ring_and_nested_are_one_map():
+    maps = [of_objects(HealpixGrid.fit(*positions(), NSIDE, order)) for order in ("RING", "NESTED")]
+    places = [one.grid.index(*positions()) for one in maps]
+    for name in ("mean", *NAMES, "nobj"):
+        np.testing.assert_array_equal(*(getattr(one, name)[place] for one, place in zip(maps, places, strict=True)))
+
+
+def test_slices_units_footprint_and_file(tmp_path):
+    grid = HealpixGrid.fit(*positions(), 64)
+    edges = (0.0, 0.4, 1.0)
+    inside = np.arange(grid.num_pixels) % 5 > 0
+    cube = of_objects(grid, redshift_edges=edges, footprint=inside, unit="Msun/arcmin2")
+    plain = of_objects(grid, footprint=inside)
+    area = 4 * np.pi * np.degrees(60) ** 2 / (12 * 64**2)
+    np.testing.assert_allclose(sum_of_slices(cube).draws * area, plain.draws, rtol=1e-12)
+    assert np.isnan(cube.mean[:, ~inside]).all() and cube.n_masked == plain.n_masked > 10
+    write_map(tmp_path / "cube.fits", cube, {})
+    back = read_map(tmp_path / "cube.fits")
+    np.testing.assert_array_equal(back["sd"], cube.sd)
+    assert back["redshift_edges"] == edges and back["meta"]["unit"] == "Msun/arcmin2"
+
+
+def test_smoothing_on_the_sphere():
+    """Every pixel's mass over all pixels within reach, by great-circle distances; conserved within the footprint."""
+    grid = HealpixGrid.fit(*positions(), 64)
+    inside = np.arange(grid.num_pixels) % 7 > 0
+    plain, fwhm = of_objects(grid, footprint=inside), 120.0
+    ra, dec = np.radians(grid.centres())
+    sigma = np.radians(fwhm / 60) / np.sqrt(8 * np.log(2))
+    expected = np.zeros(plain.draws.shape)
+    for i in np.flatnonzero(inside):
+        cos = np.sin(dec[i]) * np.sin(dec) + np.cos(dec[i]) * np.cos(dec) * np.cos(ra - ra[i])
+        apart = np.arccos(np.minimum(cos, 1.0))
+        weight = np.where((apart <= 5 * sigma) & inside, np.exp(-0.5 * (apart / sigma) ** 2), 0.0)
+        expected += plain.draws[:, i, None] * weight / weight.sum()
+    found = smoothed(plain, fwhm)
+    np.testing.assert_allclose(found.draws[:, inside], expected[:, inside], rtol=1e-6, atol=1e-9 * expected.max())
+    np.testing.assert_allclose(np.nansum(found.draws, axis=1), plain.total_draws, rtol=1e-12)
+    np.testing.assert_allclose(found.sd[inside], expected[:, inside].std(axis=0, ddof=1), rtol=1e-6)
+
+
+def test_regions_on_healpix():
+    found = of_objects(HealpixGrid.fit(*positions(), NSIDE))
+    circle = Circle(359.5, 1.0, 80.0)
+    mask = region_mask(found.grid, circle)
+    ra, dec = found.grid.centres()
+    # 28: 80 arcmin hold 5.6 deg^2, 27 pixels of 0.21
+    near = np.hypot((ra + 180.5) % 360 - 180, dec - 1.0) * 60  # flat, near the equator: to 1e-3
+    assert (mask[near < 79.5]).all() and not mask[near > 80.5].any() and mask.sum() == 28
+    mass = region_mass(found, circle)
+    np.testing.assert_allclose(mass.draws, found.draws[:, mask].sum(axis=1))
+    assert not mass.cut and region_mass(found, Circle(0.0, 5.0, 200.0)).cut
+    with pytest.raises(MassmapError, match="on HEALPix give a Circle or a mask"):
+        region_mask(found.grid, Polygon([[0, 0], [1, 0], [1, 1]]))
+
+
+def test_figure_on_a_plane():
+    """Each plane pixel shows the HEALPix pixel that its centre lies in; the title counts objects, not plane pixels."""
+    found = of_objects(HealpixGrid.fit(*positions(), NSIDE), redshift_edges=(0.0, 2.0))
+    found = sum_of_slices(found)
+    ax = mass_map_image(found)
+    seen = on_plane(found)
+    ra, dec = seen.grid.centres()
+    for row, column in np.argwhere(seen.footprint)[::97]:
+        number = ring_number(NSIDE, ra[row, column], dec[row, column])
+        assert seen.sd[row, column] == found.sd[found.grid.pixels == number]
+    assert np.isnan(seen.mean[~seen.footprint]).all() and 0 < (~seen.footprint).sum() < seen.mean.size / 2
+    assert ax.get_title() == "400 objects, HEALPix nside 128, z 0 to 2, 30 draws"
+    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"no objects", "not observed"}
+    with pytest.raises(MassmapError, match="2 redshift slices"):
+        mass_map_image(of_objects(HealpixGrid.fit(*positions(), 64), redshift_edges=(0.0, 0.5, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: HealpixGrid(100), "nside is 100: give a power of two"),
+        (lambda: HealpixGrid(0), "nside is 0: give a power of two"),
+        (lambda: HealpixGrid(-4), "nside is -4"),
+        (lambda: HealpixGrid(64.0), r"nside is 64\.0"),
+        (lambda: HealpixGrid(2**30), "nside is 1073741824"),
+        (lambda: HealpixGrid(4, "nest"), "order 'nest' is not known: give RING or NESTED"),
+        (
+            lambda: HealpixGrid(4, "RING", [1, 192]),
+            "1 pixels are none of nside 4, the first 192: numbers go from 0 to 191",
+        ),
+        (lambda: HealpixGrid(4, "RING", [3, 3, 5]), "1 pixels are given twice, the first 3"),
+        (lambda: HealpixGrid(4, "RING", [0.5]), "one array of whole numbers"),
+        (lambda: HealpixGrid.fit([np.nan], [0.0], 4), "none of the 1 objects has a usable position"),
+        (
+            lambda: HealpixGrid.fit([0.0, 180.0], [0.0, 0.0], 2**20),
+            r"nside 1048576\) needs about .* GB and this machine",
+        ),
+        (lambda: MapSums(HealpixGrid(2**20), FixedDraws()), r"13,194,139,533,312 pixels needs about 1\.58e\+06 GB and"),
+    ],
+)
+def test_pixels_that_are_none(make, says):
+    with pytest.raises(MassmapError, match=says) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_extra(monkeypatch):
+    monkeypatch.setattr(choices, "find_spec", lambda name: None)
+    with pytest.raises(MassmapError, match=r"HEALPix maps need astropy-healpix: pip install 'massmap_jax\[healpix\]'"):
+        HealpixGrid(4).centres()
+
+
+def test_flat_positions_are_refused():
+    objects = HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.5], ra=[0.0], dec=[0.0], position_unit="arcmin")
+    for grid, kind in ((HealpixGrid(4), "healpix"), (PixelGrid("tangent", (4, 4), 1.0, (0.0, 0.0)), "tangent")):
+        with pytest.raises(MassmapError, match=f"positions are flat and the grid is {re.escape(kind)}"):
+            MapSums(grid, FixedDraws()).add_masses(objects, np.array([True]), np.array([1e14]), None)

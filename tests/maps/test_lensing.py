@@ -1,0 +1,194 @@
+"""Convergence maps against a loop over haloes in NumPy, and what they share with the mass map."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from reference import lensing_loop
+from reference.tables import schechter_table
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.halo import concentration
+from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration, overdensity
+from massmap_jax.maps import convergence as lensing
+from massmap_jax.maps.convergence import convergence_map
+from massmap_jax.maps.mass_map import chosen_draws
+from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.posterior import kernel as halos
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import MassLuminosityRelation
+
+NUMBER, DRAWS, SOURCE = 200, 130, 1.2
+RELATION = MassLuminosityRelation.create(
+    alpha1=10.709 + 0.1 * np.linspace(-1, 1, 5), alpha2=0.359, alpha3=2.35e14, alpha4=1.1, scatter=0.155
+)
+PRIOR = MassPrior.from_table(*schechter_table())
+PRIOR = dataclasses.replace(PRIOR, mass_definition="200m")
+SETTINGS = {"relation_from": "fixed_draws", "num_draws": DRAWS, "source_redshift": SOURCE}
+
+
+def catalogue(**changes):
+    rng = np.random.default_rng(4)
+    columns = {
+        "redshift": rng.uniform(0.2, 1.0, NUMBER),
+        "luminosity": np.exp(rng.normal(9.5, 0.4, NUMBER)),
+        "sigma_ln_luminosity": 0.05,
+        "ra": rng.uniform(-1.5, 1.5, NUMBER) % 360,
+        "dec": rng.uniform(58, 60, NUMBER),
+    }
+    return HaloCatalogue.from_arrays(**columns | changes)
+
+
+OBJECTS = catalogue()
+GRID = PixelGrid("tangent", (40, 48), 2.0, (0.0, 59.0))
+
+
+@pytest.fixture(scope="module")
+def full():
+    return convergence_map(jax.random.key(0), OBJECTS, PRIOR, RELATION, GRID, shear=True, keep_draws=True, **SETTINGS)
+
+
+def masses(number=DRAWS):
+    """ln M (halo, draw) that `mass_map` draws with this key."""
+    chosen = chosen_draws(jax.random.key(0), OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=number,
+                          draws="exact")  # fmt: skip
+    ln_mass = np.zeros((NUMBER, number))
+    for rows, values in chosen.masses(halos.of_catalogue(OBJECTS, None, np.arange(NUMBER))):
+        ln_mass[rows] = values
+    return ln_mass
+
+
+def test_maps_are_those_of_a_loop_over_haloes():
+    """Without scatter of the concentration; two of the draws, the reach so large that nothing is cut."""
+    found = convergence_map(
+        jax.random.key(0), OBJECTS, PRIOR, RELATION, GRID, keep_draws=True, concentration_scatter=0.0, reach=300.0,
+        **SETTINGS
+    )  # fmt: skip
+    ln_mass, z = masses(), OBJECTS.redshift
+    x, y = GRID.project(OBJECTS.ra, OBJECTS.dec)
+    for draw in (0, 77):
+        mass = np.exp(ln_mass[:, draw])
+        c = 10.14 * (mass * 0.6766 / 2e12) ** -0.081 * (1 + z) ** -1.01  # Duffy et al. 2008, 200m
+        kappa = lensing_loop.convergence(GRID.shape, 2.0, x, y, mass, c, z, SOURCE, 2.6)
+        np.testing.assert_allclose(found.draws[draw], kappa, atol=3e-5 * kappa.max())
+    assert 0.01 < found.mean.max() < 3 and found.neglected < 1e-5 * found.mean.max()
+    assert found.n_lenses == NUMBER and found.n_behind == found.n_outside == found.n_flagged == 0
+
+
+def test_shear_of_single_haloes():
+    """Where two haloes alone lens, mean shear and convergence are the loop's, signs and all."""
+    z, x, y = np.array([0.3, 0.5]), np.array([10.3, 30.6]), np.array([12.1, 25.9])
+    lenses = lensing.Lenses.of(z, x, y, GRID, SOURCE, "200m", "Planck18", "bmo1", 2.6, 300.0)
+    mass, c = np.array([3e14, 8e14]), np.array([4.0, 6.0])
+    images = np.zeros((3, *GRID.shape))
+    assert lensing.add_profiles(images, lenses, lenses.shapes(np.log(mass), np.log(c)), "bmo1").all()
+    wanted = lensing_loop.convergence(GRID.shape, 2.0, x, y, mass, c, z, SOURCE, 2.6, shear=True)
+    np.testing.assert_allclose(images, wanted, atol=2e-5 * wanted.max())
+    # gamma1 is negative beside a halo along x (the image is stretched along y), gamma2 negative on its diagonal
+    assert images[1, 12, 20] < 0 < images[1, 22, 10] and images[2, 20, 18] < 0
+
+
+def test_windows_and_blocks_of_any_size_add_up():
+    """Haloes of all sizes, on and off the map: in windows, against each alone on the whole grid."""
+    rng = np.random.default_rng(2)
+    number = 150
+    z, x, y = rng.uniform(0.2, 0.8, number), rng.uniform(-30, 80, number), rng.uniform(-30, 70, number)
+    mass, c = np.exp(rng.uniform(np.log(1e11), np.log(1e15), number)), rng.uniform(3, 12, number)
+    lenses = lensing.Lenses.of(z, x, y, GRID, SOURCE, "200m", "Planck18", "bmo1", 2.6, 4.0)
+    shapes = lenses.shapes(np.log(mass), np.log(c))
+    images = np.zeros((1, *GRID.shape))
+    touching = lensing.add_profiles(images, lenses, shapes, "bmo1")
+    wanted = np.zeros(GRID.shape)
+    rows, columns = np.mgrid[: GRID.shape[0], : GRID.shape[1]]
+    for k in range(number):
+        one = lensing_loop.convergence(GRID.shape, 2.0, x[[k]], y[[k]], mass[[k]], c[[k]], z[[k]], SOURCE, 2.6)
+        inside = np.hypot(columns - x[k], rows - y[k]) < shapes.radius[k]
+        wanted += np.where(inside, one, 0.0)
+        assert touching[k] or not inside.any()
+    np.testing.assert_allclose(images[0], wanted, atol=1e-5 * wanted.max())
+    assert 20 < (~touching).sum() < 130
+    at_rim = [
+        lensing_loop.scales(mass[k], c[k], z[k], SOURCE)[1] * lensing_loop.bmo_sigma(4 * c[k], 2.6 * c[k])
+        for k in range(number)
+    ]
+    np.testing.assert_allclose(shapes.rim, at_rim, rtol=1e-5)
+
+
+def test_summaries_are_those_of_the_draws(full):
+    np.testing.assert_allclose(full.mean, full.draws.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(full.sd, full.draws.std(axis=0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(full.q84, np.quantile(full.draws, 0.84, axis=0), rtol=1e-9)
+    flat = convergence_map(
+        jax.random.key(0), OBJECTS, PRIOR, RELATION, GRID, subtract_mean=True, keep_draws=True, **SETTINGS
+    )
+    np.testing.assert_allclose(flat.draws.mean(axis=(1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        flat.draws, full.draws - full.draws.mean(axis=(1, 2), keepdims=True), atol=1e-5 * full.mean.max()
+    )
+
+
+def test_concentrations_scatter_and_masses_are_those_of_the_mass_map(full):
+    """Scatter moves the peaks of the draws about those without; the scores are normal, one an object and draw."""
+    sharp = convergence_map(
+        jax.random.key(0), OBJECTS, PRIOR, RELATION, GRID, keep_draws=True, concentration_scatter=0.0, **SETTINGS
+    )
+    ratio = full.draws.max(axis=(1, 2)) / sharp.draws.max(axis=(1, 2))
+    assert 0.02 < ratio.std() < 1.0
+    assert np.abs(np.log(ratio).mean()) < 0.2
+    scores = concentration._scores(jax.random.key(1), OBJECTS.hashes, 5000)
+    assert np.abs(np.asarray(scores).std() - 1) < 4 / np.sqrt(2 * 5000 * NUMBER)
+    assert pytest.approx(0.15 * np.log(10)) == SCATTER_LN
+
+
+def test_lenses_behind_off_and_unusable_are_counted(full):
+    some = catalogue(redshift=np.where(np.arange(NUMBER) < 60, 1.5, OBJECTS.redshift))
+    luminosity = np.exp(np.asarray(some.ln_lum_obs))
+    luminosity[100] = np.nan
+    dec = OBJECTS.dec.copy()
+    dec[110:120] = 20.0
+    some = catalogue(redshift=some.redshift, luminosity=luminosity, dec=dec)
+    found = convergence_map(jax.random.key(0), some, PRIOR, RELATION, GRID, reach=300.0, **SETTINGS)
+    assert (found.n_behind, found.n_outside, found.n_flagged) == (60, 10, 1)
+    assert found.n_lenses == NUMBER - 71
+    assert full.n_lenses + full.n_outside == NUMBER and full.n_outside > 10  # with the usual reach small ones are off
+
+
+def test_concentration_and_density_against_colossus():
+    colossus = pytest.importorskip("colossus.halo.concentration", reason="Colossus is an extra (peers)")
+    from astropy.cosmology import Planck18
+    from colossus.cosmology import cosmology
+    from colossus.halo import mass_so
+
+    mass, h = np.array([1e12, 1e13, 3e14]), Planck18.h
+    cosmology.setCosmology("test", flat=True, H0=Planck18.H0.value, Om0=Planck18.Om0, Ob0=0.049, sigma8=0.8, ns=0.96)
+    for definition, tolerance in (("200m", 1e-4), ("200c", 1e-4), ("vir", 1e-4), ("500c", 3e-3)):
+        for z in (0.1, 0.7):
+            wanted = colossus.concentration(mass * h, definition, z, model="duffy08")
+            found = np.exp(mean_ln_concentration(np.log(mass), np.full(3, z), definition, "Planck18"))
+            np.testing.assert_allclose(found, wanted, rtol=tolerance)
+            radius = mass_so.M_to_R(mass * h, z, definition) / 1e3 / h  # kpc/h, proper
+            density = overdensity(definition, "Planck18", np.array([z]))
+            np.testing.assert_allclose(np.cbrt(3 * mass / (4 * np.pi * density)), radius, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"source_redshift": 0.05}, r"in front of all 200 haloes, the nearest of which has z = 0\.2"),
+        ({"source_redshift": np.nan}, "source_redshift is nan"),
+        ({"reach": 0.0}, "reach is 0"),
+        ({"profile": "isothermal"}, "bmo1 or nfw"),
+        ({"concentration_scatter": -1.0}, "at least 0"),
+        ({"num_draws": 1}, "at least 2"),
+        ({"prior": MassPrior.from_table(*schechter_table())}, "mass definition 'unknown'"),
+        ({"grid": PixelGrid("flat", (10, 10), 1.0, (0.0, 0.0))}, "tangent-plane grid"),
+        ({"grid": PixelGrid("tangent", (10**6, 10**6), 1e-3, (0.0, 59.0))}, "needs about .* GB and this machine"),
+        ({"catalogue": catalogue(ra=None, dec=None)}, "no positions"),
+    ],
+)
+def test_refusals(changes, says):
+    arguments = {"catalogue": OBJECTS, "prior": PRIOR, "relation": RELATION, "grid": GRID, **SETTINGS}
+    with pytest.raises(MassmapError, match=says):
+        convergence_map(jax.random.key(0), **arguments | changes)

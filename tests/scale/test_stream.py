@@ -1,0 +1,416 @@
+"""`massmap-jax stream`: the same masses as in memory, whatever the file, the chunk or the accident on the way."""
+
+import fcntl
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from massmap_jax.catalogue.read import read_catalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.run.options import JobOptions, load_prior, load_relation
+from massmap_jax.scale.stream import StreamOptions, stream
+
+PROGRAM = Path(sys.executable).with_name("massmap-jax")
+ROWS, CHUNK = 5000, 800
+# Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
+KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "2"))
+ROWS_KILLED = 12_000 * (KILLS + 1)  # so many that none of the runs ends before its kill
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
+JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
+COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
+
+
+def columns(number=ROWS, seed=1):
+    rng = np.random.default_rng(seed)
+    table = {
+        "id": np.arange(number) * 7 + 10**12,
+        "ra": rng.uniform(10, 12, number),
+        "dec": rng.uniform(-1, 1, number),
+        "z": rng.uniform(0.05, 2.0, number),
+        "lum": np.exp(rng.normal(9.0, 0.5, number)),
+        "sigma": rng.uniform(0.03, 0.1, number),
+    }
+    bad = rng.permutation(number)[:40]
+    table["z"][bad[:10]], table["lum"][bad[10:20]], table["lum"][bad[20:30]] = np.nan, -99.0, 1e30
+    table["z"][bad[30:]] = 7.0
+    table["lum"][CHUNK : 2 * CHUNK] = np.nan  # a chunk without a usable row
+    return table
+
+
+def options(**changes):
+    return StreamOptions(
+        **({"job": JOB, "columns": {}, "method": "analytic", "chunk_rows": CHUNK, "keep": COLUMNS} | changes)
+    )
+
+
+def write_parquet(path, table, rows=700):
+    pq.write_table(pa.table(table), path, row_group_size=rows)
+
+
+def read_parts(out):
+    parts = [pq.read_table(p) for p in sorted((out / "masses").iterdir())]
+    return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0].column_names}
+
+
+def hashes(out):
+    return {
+        str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(out.rglob("*"))
+        if p.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def catalogue_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stream") / "objects.parquet"
+    write_parquet(path, columns())
+    return path
+
+
+@pytest.fixture(scope="module")
+def in_memory(catalogue_file):
+    import jax
+
+    catalogue = read_catalogue(catalogue_file)
+    prior = load_prior(JOB.prior)
+    relation = load_relation(JOB, jax.random.split(jax.random.key(JOB.seed), 3)[0], prior)
+    return mass_posterior(catalogue, prior, relation, relation_from="fixed_draws").to_table(COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def streamed(catalogue_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "masses"
+    return out, stream(catalogue_file, out, options())
+
+
+def test_same_as_in_memory(streamed, in_memory):
+    out, total = streamed
+    found = read_parts(out)
+    assert tuple(found) == COLUMNS
+    for name in COLUMNS:
+        np.testing.assert_array_equal(found[name], in_memory[name], err_msg=name)
+    assert total["rows"] == ROWS and total["done"] == -(-ROWS // CHUNK)
+    assert np.isnan(found["log10_mass_mean"][CHUNK : 2 * CHUNK]).all()
+    flags = np.asarray(found["flag"])
+    assert total["flags"] == {"LUM_MISSING": CHUNK, **{k: v for k, v in total["flags"].items() if k != "LUM_MISSING"}}
+    assert sum(total["flags"].values()) >= np.count_nonzero(flags)
+    assert {p.name for p in out.iterdir()} == {"manifest.jsonl", "masses"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "text", "fits", "folder", "other chunk", "csv.gz"])
+def test_every_kind_of_file(kind, streamed, tmp_path):
+    table, chunk = columns(), CHUNK
+    if kind == "csv":
+        source = tmp_path / "objects.csv"
+        Table(table).write(source, format="ascii.csv")
+    elif kind == "csv.gz":
+        source = tmp_path / "objects.csv.gz"
+        Table(table).write(tmp_path / "o.csv", format="ascii.csv")
+        import gzip
+
+        source.write_bytes(gzip.compress((tmp_path / "o.csv").read_bytes()))
+    elif kind == "text":
+        source = tmp_path / "objects.txt"
+        Table(table).write(source, format="ascii.commented_header")
+    elif kind == "fits":
+        source = tmp_path / "objects.fits"
+        Table(table).write(source)
+    elif kind == "folder":
+        source = tmp_path / "objects"
+        (source / "b").mkdir(parents=True)
+        for i, name in enumerate(["a.parquet", "b/c.parquet", "d.parquet"]):
+            part = {n: v[[0, 1500, 1503][i] : [1500, 1503, ROWS][i]] for n, v in table.items()}
+            write_parquet(source / name, part)
+    else:
+        source, chunk = tmp_path / "objects.parquet", 1999
+        write_parquet(source, table, 5000)
+    stream(source, tmp_path / "out", options(chunk_rows=chunk))
+    found, best = read_parts(tmp_path / "out"), read_parts(streamed[0])
+    for name in COLUMNS:
+        if kind in ("csv", "text", "csv.gz") and best[name].dtype.kind == "f":  # decimal digits
+            np.testing.assert_allclose(found[name], best[name], rtol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], best[name], err_msg=name)
+
+
+def test_without_ids_rows_are_numbered_throughout(tmp_path):
+    table = columns()
+    del table["id"]
+    write_parquet(tmp_path / "o.parquet", table)
+    stream(tmp_path / "o.parquet", tmp_path / "out", options())
+    np.testing.assert_array_equal(read_parts(tmp_path / "out")["id"], np.arange(ROWS))
+
+
+def test_text_ids_fits_parts_and_single_precision(tmp_path, in_memory):
+    table = columns()
+    table["id"] = np.array([f"J{i:06d}é" if i % 2 else f"a{i}" for i in range(ROWS)])
+    write_parquet(tmp_path / "o.parquet", table)
+    stream(tmp_path / "o.parquet", tmp_path / "out", options(float32=True))
+    found = read_parts(tmp_path / "out")
+    assert found["id"].tolist() == table["id"].tolist()
+    assert found["log10_mass_mean"].dtype == np.float32
+    np.testing.assert_allclose(found["log10_mass_mean"], in_memory["log10_mass_mean"], rtol=1e-6)
+    table["id"] = np.char.replace(table["id"], "é", "e")
+    write_parquet(tmp_path / "o.parquet", table)
+    stream(tmp_path / "o.parquet", tmp_path / "fits", options(format="fits"))
+    parts = [Table.read(p, character_as_bytes=False) for p in sorted((tmp_path / "fits" / "masses").iterdir())]
+    assert [str(i) for part in parts for i in part["id"]] == table["id"].tolist()
+    np.testing.assert_array_equal(
+        np.concatenate([np.ma.filled(p["log10_mass_mean"], np.nan) for p in parts]), in_memory["log10_mass_mean"]
+    )
+
+
+def test_surface_is_near_the_integral_and_reused(catalogue_file, in_memory, tmp_path):
+    out = tmp_path / "out"
+    total = stream(catalogue_file, out, options(method="surface", keep=(*COLUMNS, "log10_mass_sd")))
+    found = read_parts(out)
+    good = np.isfinite(in_memory["log10_mass_mean"])
+    off = np.abs(found["log10_mass_mean"] - in_memory["log10_mass_mean"])[good] / found["log10_mass_sd"][good]
+    assert off.max() < 0.01
+    assert total["beside_surface"] >= 5  # the luminosities of 1e30, outside of the spoiled chunk
+    whole = hashes(out)
+    # cut short after the third part: the table is loaded, and the bytes are the same
+    shutil.copytree(out, tmp_path / "cut")
+    lines = (out / "manifest.jsonl").read_text().splitlines()
+    (tmp_path / "cut" / "manifest.jsonl").write_text("\n".join(lines[:4]) + "\n" + lines[4][:20])
+    for i in range(3, 7):
+        (tmp_path / "cut" / "masses" / f"part-{i:05d}.parquet").unlink()
+    stream(catalogue_file, tmp_path / "cut", options(method="surface", keep=(*COLUMNS, "log10_mass_sd")), resume=True)
+    assert hashes(tmp_path / "cut") == whole
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatch):
+    """One pass, a chunk at a time: the same draws, to rounding; and stopped between two saves of its sums, the same bytes."""
+    import jax
+
+    from massmap_jax.maps.files import read_map
+    from massmap_jax.maps.mass_map import mass_map
+    from massmap_jax.maps.pixels import PixelGrid
+    from massmap_jax.scale import stream as module
+
+    job = replace(JOB, num_map_draws=12, pixel_arcmin=6.0)
+    asked = options(job=job, map_centre=(11.0, 0.0), map_arcmin=96.0)
+    monkeypatch.setattr(module, "_MAP_EVERY", 2)
+    stream(catalogue_file, tmp_path / "out", asked)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"manifest.jsonl", "masses", "mass_map.fits"}
+    found = read_map(tmp_path / "out" / "mass_map.fits")
+
+    catalogue = read_catalogue(catalogue_file)
+    prior = load_prior(job.prior)
+    key_relation, _, key_map = jax.random.split(jax.random.key(job.seed), 3)
+    relation = load_relation(job, key_relation, prior)
+    grid = PixelGrid("tangent", (16, 16), 6.0, (11.0, 0.0))
+    whole = mass_map(
+        key_map, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=12, draws="table"
+    )
+    assert whole.n_outside > 0 and whole.nobj.sum() > 2000
+    for name in ("mean", "sd", "q16", "q50", "q84", "nobj"):
+        np.testing.assert_allclose(found[name], getattr(whole, name), rtol=1e-12, err_msg=name)
+
+    calls = []
+
+    def fails(self, *args):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return write(self, *args)
+
+    write = module._Run._write
+    monkeypatch.setattr(module._Run, "_write", fails)
+    with pytest.raises(KeyboardInterrupt):
+        stream(catalogue_file, tmp_path / "cut", asked)
+    assert (tmp_path / "cut" / "map_state.npz").exists()
+    monkeypatch.setattr(module._Run, "_write", write)
+    stream(catalogue_file, tmp_path / "cut", asked, resume=True)
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "out")
+
+
+# -- on the command line: accidents ----------------------------------------------------------------------------------------
+
+
+def run(folder, *args, chunk=CHUNK, **more):
+    given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 300, "env": ENVIRONMENT} | more
+    return subprocess.run(command(*args, chunk=chunk), **given)
+
+
+def command(source, out="out", *args, chunk=CHUNK):
+    return [
+        *[str(PROGRAM), "stream", str(source), "--out", out, "--relation", "bigmali2017", "--num-relation-draws", "8"],
+        *["--seed", "5", "--method", "analytic", "--chunk-rows", str(chunk), "--columns", ",".join(COLUMNS), *args],
+    ]
+
+
+def refused(ran, *words):
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1, ran.stderr
+    for word in words:
+        assert word in ran.stderr, ran.stderr
+
+
+@pytest.fixture
+def folder(tmp_path, catalogue_file):
+    shutil.copy2(catalogue_file, tmp_path / "o.parquet")
+    return tmp_path
+
+
+def stopped_after(folder, parts):
+    """A folder as a run leaves it that was stopped after some parts: the rest cut off, litter in place."""
+    assert run(folder, "o.parquet").returncode == 0
+    whole = hashes(folder / "out")
+    lines = (folder / "out" / "manifest.jsonl").read_text().splitlines()
+    (folder / "out" / "manifest.jsonl").write_text("\n".join(lines[: 1 + parts]) + "\n")
+    for path in sorted((folder / "out" / "masses").iterdir())[parts + 1 :]:
+        path.unlink()
+    (folder / "out" / "masses" / ".part-00004.abc.parquet").write_text("half a part")
+    (folder / "out" / ".lock").write_text("")
+    return whole
+
+
+def test_run_resume_and_refusals(folder):
+    """Stopped and resumed: the same bytes. With another setting or input it is refused, and nothing changes."""
+    whole = stopped_after(folder, 3)
+    before = hashes(folder / "out")
+    refused(run(folder, "o.parquet"), "out exists", "--resume")
+    refused(run(folder, "o.parquet", "out", "--resume", "--seed", "6"), "another options", "seed")
+    refused(run(folder, "o.parquet", "out", "--resume", chunk=900), "another options", "chunk_rows")
+    refused(run(folder, "o.parquet", "new", "--resume"), "no run to resume")
+    assert not (folder / "new").exists()
+    saved = (folder / "o.parquet").read_bytes()
+    table = columns()
+    table["lum"][17] *= 1.001
+    write_parquet(folder / "o.parquet", table)
+    refused(run(folder, "o.parquet", "out", "--resume"), "another input", "o.parquet")
+    stamp = json.loads((folder / "out" / "manifest.jsonl").read_text().splitlines()[0])["input"]["o.parquet"].split(
+        ":"
+    )[1]
+    (folder / "o.parquet").write_bytes(saved)
+    os.utime(folder / "o.parquet", ns=(int(stamp), int(stamp)))
+    part = folder / "out" / "masses" / "part-00001.parquet"
+    kept = part.read_bytes()
+    part.write_bytes(kept[:-10])
+    refused(run(folder, "o.parquet", "out", "--resume"), "part-00001.parquet is missing or was changed")
+    part.write_bytes(kept)
+    with open(folder / "out" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused(run(folder, "o.parquet", "out", "--resume"), "another run is writing to out")
+    unlitter = {name for name in before if not Path(name).name.startswith(".")}
+    assert {n: h for n, h in hashes(folder / "out").items() if n in unlitter} == {n: before[n] for n in unlitter}
+    done = run(folder, "o.parquet", "out", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert f"{ROWS:,} rows" in done.stdout and "LUM_MISSING" in done.stdout
+    assert hashes(folder / "out") == whole
+    again = run(folder, "o.parquet", "out", "--resume")
+    assert again.returncode == 0 and hashes(folder / "out") == whole
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path):
+    """kill -9 again and again on the way through one catalogue, resumed each time: the bytes of a run left alone."""
+    write_parquet(tmp_path / "o.parquet", columns(ROWS_KILLED), 5000)
+    assert run(tmp_path, "o.parquet", "whole", chunk=400).returncode == 0
+    rng = np.random.default_rng(9)
+    manifest = tmp_path / "out" / "manifest.jsonl"
+    lines, litter = [0], 0
+    for _ in range(KILLS):
+        resume = ["--resume"] if lines[-1] else []
+        if not resume and (tmp_path / "out").exists():
+            shutil.rmtree(tmp_path / "out")  # killed before the first line: nothing to go on with
+        running = subprocess.Popen(
+            command("o.parquet", "out", *resume, chunk=400),
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wanted, limit = lines[-1] + rng.integers(0, 16), time.monotonic() + 20
+        while (count_lines(manifest) < wanted or wanted == 0) and running.poll() is None and time.monotonic() < limit:
+            time.sleep(0.002)
+            wanted = wanted or 1
+        time.sleep(rng.uniform(0, 0.06))
+        assert running.poll() is None, "it ended before it was killed"
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        lines.append(count_lines(manifest))
+        litter += sum(1 for path in (tmp_path / "out" / "masses").glob(".*"))
+    print(f"lines in the manifest after each kill: {lines[1:]}; parts half written: {litter}")
+    assert len(set(lines)) > KILLS / 2
+    final = run(tmp_path, "o.parquet", "out", "--resume", chunk=400)
+    assert final.returncode == 0, final.stderr
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def count_lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_a_full_disk_stops_it_and_a_resume_finishes(folder):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+
+    environment = {**ENVIRONMENT, "PYTHONDONTWRITEBYTECODE": "1"}
+    assert run(folder, "o.parquet", "whole").returncode == 0
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
+    ran = run(folder, "o.parquet", preexec_fn=limit, env=environment)
+    refused(ran, "could not be written", "File too large")
+    assert not [p for p in (folder / "out" / "masses").iterdir() if p.name.startswith(".")]
+    done = run(folder, "o.parquet", "out", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert hashes(folder / "out") == hashes(folder / "whole")
+
+
+def test_an_unreadable_row_group_names_itself_and_keeps_what_was_done(folder):
+    content = bytearray((folder / "o.parquet").read_bytes())
+    place = pq.ParquetFile(folder / "o.parquet").metadata.row_group(4).column(3).data_page_offset
+    content[place : place + 400] = bytes(400)
+    (folder / "o.parquet").write_bytes(content)
+    refused(run(folder, "o.parquet"), "row group 4 of o.parquet cannot be read")
+    assert len(list((folder / "out" / "masses").iterdir())) >= 1
+
+
+@pytest.mark.parametrize("change", ["type", "missing"])
+def test_a_folder_whose_files_differ_is_refused(change, tmp_path):
+    (tmp_path / "in").mkdir()
+    table = columns(100)
+    write_parquet(tmp_path / "in" / "a.parquet", table)
+    other = {n: v for n, v in table.items() if n != "sigma"} if change == "missing" else {**table, "sigma": table["id"]}
+    write_parquet(tmp_path / "in" / "b.parquet", other)
+    refused(run(tmp_path, "in"), "column 'sigma'", "b.parquet", "missing" if change == "missing" else "int64")
+    assert {p.name for p in tmp_path.iterdir()} == {"in"}
+
+
+def test_options_that_cannot_work(catalogue_file, tmp_path):
+    for changes, words in (
+        ({"job": JobOptions()}, "needs a relation"),
+        ({"method": "monte_carlo"}, "surface or analytic"),
+        ({"format": "csv"}, "parquet, fits"),
+        ({"chunk_rows": 0}, "at least 1"),
+        ({"keep": ("id", "mas")}, "mas are not known"),
+        ({"map_centre": (11.0, 0.0)}, "map_centre, in degrees, and map_arcmin"),
+        ({"map_centre": (11.0, 0.0), "map_arcmin": -3.0}, "map_arcmin is -3"),
+    ):
+        with pytest.raises(MassmapError, match=words):
+            stream(catalogue_file, tmp_path / "out", options(**changes))
+    with pytest.raises(MassmapError, match="there is no file"):
+        stream(tmp_path / "none.parquet", tmp_path / "out", options())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MassmapError, match=r"no \.parquet file"):
+        stream(tmp_path / "empty", tmp_path / "out", options())
+    assert not (tmp_path / "out").exists()
