@@ -28,7 +28,7 @@ from numpyro.infer import HMC, MCMC, init_to_value
 from provenance import RESULTS, provenance
 
 from massmap_jax.models.field import field_model
-from massmap_jax.models.objects import Objects
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.models.relation import Pivot
 from massmap_jax.relation.beliefs import RelationPrior
 
@@ -52,7 +52,7 @@ def chain(number, given):
     field = drawn_density(make_field(given.halos))
     relation_prior = RelationPrior.preset("bigmali2017")
     fit, _ = fit_row(field, "laplace")
-    places = sampled(fit, relation_prior, Pivot.of(Objects.of(field.catalogue, field.prior), relation_prior))
+    places = sampled(fit, relation_prior, Pivot.of(PlacedObjects.of(field.catalogue, field.prior), relation_prior))
     begun = dict(zip(SITES, jnp.asarray(places[number], dtype=float), strict=True))
     begun["scatter"] = jnp.exp(begun["scatter"])
     scores = jax.random.normal(jax.random.key(10 + number), (given.halos,))

@@ -31,8 +31,9 @@ from inputs import PANEL_NODES, SURVEY, Field, make_field, relation_draws
 from provenance import RESULTS, provenance
 
 from massmap_jax import HaloCatalogue, devices, log_likelihood, mass_posterior
+from massmap_jax.likelihood.objects import Range
 from massmap_jax.models.runner import sample_halo_masses
-from massmap_jax.posterior.surface import PosteriorSurface, Range
+from massmap_jax.posterior.surface import PosteriorSurface
 
 CHECKED = 1000
 DRAWS, FEW_DRAWS, NUM_LUM = 100, 10, 100

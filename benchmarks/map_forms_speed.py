@@ -23,11 +23,11 @@ from massmap_jax import mass_map, mass_posterior
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.halo.concentration import concentration_key, drawn_ln_concentration, overdensity
 from massmap_jax.halo.mass_function import angular_diameter_distance
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.healpix import HealpixGrid
+from massmap_jax.maps.images import sum_of_slices
 from massmap_jax.maps.mass_map import chosen_draws
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.slices import sum_of_slices
-from massmap_jax.posterior import kernel as halos
 
 EDGES = (0.0, 0.8, 1.2, 1.7, 4.0)
 KEY = jax.random.key(2)
@@ -51,7 +51,7 @@ def one_draw_by_a_loop(catalogue, prior, relation, grid, num_draws):
     given = {"relation_from": "fixed_draws", "num_draws": num_draws, "draws": "table"}
     chosen = chosen_draws(KEY, catalogue, prior, relation, **given)
     ln_mass, ln_c = np.zeros(len(catalogue)), np.zeros(len(catalogue))
-    for rows, values in chosen.masses(halos.of_catalogue(catalogue, None, np.arange(len(catalogue)))):
+    for rows, values in chosen.masses(Objects.of(catalogue, np.arange(len(catalogue)))):
         drawn = drawn_ln_concentration(
             concentration_key(KEY), catalogue.hashes[rows], values, catalogue.redshift[rows], "200m", "Planck18"
         )

@@ -20,7 +20,8 @@ from notebook_2017 import posterior_of_one_halo
 from provenance import RESULTS, provenance
 
 from massmap_jax import HaloCatalogue, mass_posterior, sample_halo_masses
-from massmap_jax.posterior.surface import PosteriorSurface, Range
+from massmap_jax.likelihood.objects import Range
+from massmap_jax.posterior.surface import PosteriorSurface
 
 CHECKED = 100
 LEVELS = (accuracy.LEVELS[0], 0.16, 0.5, 0.84, accuracy.LEVELS[1])

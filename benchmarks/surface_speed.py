@@ -16,7 +16,8 @@ import numpy as np
 from inputs import SURVEY, make_field, reference_draws, relation_draws
 
 from massmap_jax import HaloCatalogue, mass_posterior
-from massmap_jax.posterior.surface import PosteriorSurface, Range
+from massmap_jax.likelihood.objects import Range
+from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.outputs import versions
 
 LEVELS = (accuracy.LEVELS[0], 0.16, 0.5, 0.84, accuracy.LEVELS[1])

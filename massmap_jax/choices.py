@@ -45,6 +45,19 @@ def check_relation_from_known(relation_from: str) -> None:
         raise MassmapError(f"relation_from {relation_from!r} is not known: give one of {', '.join(RELATION_FROM)}")
 
 
+def check_relation_from(relation, relation_from: RelationFrom | None) -> RelationFrom | None:
+    """Draws need a stated origin: the wrong weights are a wrong answer, so there is no default."""
+    if relation_from is None and relation.num_draws > 1:
+        raise MassmapError(
+            f"relation has {relation.num_draws} draws, and relation_from is not given: say 'this_catalogue' (draws "
+            "inferred with these objects), 'other_data' (external draws that the objects may update) or 'fixed_draws' "
+            "(external draws that they may not)"
+        )
+    if relation_from is not None:
+        check_relation_from_known(relation_from)
+    return relation_from
+
+
 def check_flux_limit(lum_min) -> None:
     """Refuse a flux limit that is not one positive number."""
     if not (np.ndim(lum_min) == 0 and np.isfinite(lum_min) and lum_min > 0):

@@ -155,3 +155,8 @@ def _is_spec(value) -> bool:
 @cache
 def _mesh(devices: tuple) -> Mesh:
     return Mesh(np.array(devices), ("halo",))
+
+
+def padded_size(number: int) -> int:
+    """The next power of two, at least 64: arrays padded to such sizes share compiled code."""
+    return max(64, 1 << (number - 1).bit_length())

@@ -24,11 +24,13 @@ from astropy.io import fits  # noqa: E402
 from astropy.table import Table, vstack  # noqa: E402
 
 import massmap_jax as mm  # noqa: E402
-from massmap_jax import devices, maps  # noqa: E402
+from massmap_jax import devices  # noqa: E402
+from massmap_jax.likelihood.objects import Objects, Range  # noqa: E402
+from massmap_jax.maps import mass_map as maps  # noqa: E402
 from massmap_jax.maps.pixels import PixelGrid  # noqa: E402
 from massmap_jax.models.runner import sample_halo_masses  # noqa: E402
-from massmap_jax.posterior import kernel as halos  # noqa: E402
-from massmap_jax.posterior.surface import SUMMARIES, Lattice, PosteriorSurface, Range  # noqa: E402
+from massmap_jax.posterior import kernel as engine  # noqa: E402
+from massmap_jax.posterior.surface import SUMMARIES, Lattice, PosteriorSurface  # noqa: E402
 from massmap_jax.run.options import JobOptions  # noqa: E402
 from massmap_jax.scale.stream import StreamOptions, stream  # noqa: E402
 
@@ -110,12 +112,12 @@ def main() -> None:
         image = mm.mass_map(key, catalogue, prior, relation, grid, num_draws=20, posterior=posterior, **FIXED)
         for name in ("mean", "sampled_mean", "sd", "q16", "q84", "total_draws"):
             found[f"map.{name}"] = getattr(image, name)
-        objects = halos.of_catalogue(catalogue, None, np.arange(HALOS))
+        objects = Objects.of(catalogue, np.arange(HALOS))
 
         def kernel(i, low, high, **group):
             return maps._evidence_chunk(objects.take(i), low, high, prior, relation, mm.NoSelection(), **group)
 
-        evidence = [values for _, values in halos.run(kernel, objects, prior, relation, CHUNK)]
+        evidence = [values for _, values in engine.run(kernel, objects, prior, relation, CHUNK)]
         found["map.evidence"] = np.concatenate(evidence)
     if "stream" in sys.argv:
         found |= streamed(Path(sys.argv[2]).with_suffix(""), catalogue)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from massmap_jax.catalogue.read import read_catalogue
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 

@@ -72,7 +72,7 @@ def kernel(objects, x, scale, *, power):
 
 n = 16
 table = TabulatedTerm(np.arange(3.0), np.arange(3.0 * n).reshape(n, 3))
-objects = halos.Halos(*np.zeros((6, n)), extra=table)
+objects = Objects(*np.zeros((6, n)), extra=table)
 x = np.arange(float(n))
 found = kernel(objects, x, 2.0, power=2)
 want = 2 * x**2 + 3 + 3 * x

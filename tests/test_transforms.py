@@ -11,7 +11,8 @@ from reference.tables import schechter_table
 from massmap_jax.likelihood import integrals as likelihood
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
-from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.prior import panels
+from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
 try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from massmap_jax.checks.calibration import NOMINAL, p_text
+from massmap_jax.checks.bins import NOMINAL, p_text
 from massmap_jax.checks.ecdf_bands import ecdf_at, ecdf_bands
 from massmap_jax.figures.style import (
     BLACK,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from massmap_jax.checks.calibration import CalibrationCheck, PriorCheck
+    from massmap_jax.checks.calibration import CalibrationCheck
+    from massmap_jax.checks.prior_check import PriorCheck
 
 _FINE = np.linspace(0, 1, 401)
 

@@ -5,7 +5,6 @@ detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L
 part above x is smooth where the part below may hold the edge of a flux limit.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,19 +21,6 @@ _PANELS, _MOST_PANELS = 64, 512
 _LUM_NODES, _LUM_REACH = 48, 6.0
 # Detected parts that exceed A by more than this mean that the selection's two methods are of two minds.
 _TOLERANCE = 0.01
-
-
-def thinned_draws(relation, most: int):
-    """At most `most` draws: all of them, or as many of equal weight, evenly along the summed weights."""
-    relation = relation.as_batch()
-    number = relation.num_draws
-    if number <= most:
-        return relation
-    log_weight = np.asarray(relation.log_weight, dtype=np.float64)
-    summed = np.cumsum(np.exp(log_weight - log_weight.max()))
-    chosen = np.searchsorted(summed, summed[-1] * (np.arange(most) + 0.5) / most)
-    drawn = relation.draw(np.minimum(chosen, number - 1))
-    return eqx.tree_at(lambda r: r.log_weight, drawn, np.zeros(most))
 
 
 def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:

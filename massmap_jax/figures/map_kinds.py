@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.figures.posteriors import draw_map, map_norm, map_title, side_bar
+from massmap_jax.figures.maps import draw_map, map_norm, map_title, side_bar
 from massmap_jax.figures.style import (
     BLACK,
     BLUE,
@@ -28,7 +28,7 @@ from massmap_jax.maps.units import UNITS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from massmap_jax.maps.mass_map import MassMap
+    from massmap_jax.maps.images import MassMap
 
 _NAMES = {
     "truth": "truth",

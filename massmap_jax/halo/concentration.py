@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
-from massmap_jax.posterior.kernel import base_normals, padded_size
+from massmap_jax.keys import base_normals
 
 # Duffy et al. 2008 (MNRAS 390, L64), Table 1, full sample at 0 < z < 2, 1e11 to 1e15 Msun/h, WMAP5:
 # c = A (M / 2e12 Msun/h)^B (1 + z)^C, per mass definition.

@@ -13,6 +13,7 @@ Every function here is for one halo, one mass and one relation draw; the posteri
 """
 
 from functools import partial
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,16 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
-from massmap_jax.choices import METHODS as METHODS
-from massmap_jax.relation.law import Relation
+
+class AnyRelation(Protocol):
+    """What the integrals ask of a relation: `relation.law.Relation`, or anything with the same two methods."""
+
+    def mean_ln_lum(self, ln_mass, z):
+        """Mean of ln L at ln M [ln Msun] and z, for one draw."""
+
+    def scatter_ln_lum(self, ln_mass, z):
+        """Standard deviation of ln L at ln M [ln Msun] and z, for one draw."""
+
 
 SAMPLED_METHODS = ("monte_carlo", "importance")
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
@@ -52,35 +61,35 @@ def log_noise(ln_lum_obs, ln_lum, sigma_ln_lum, kind: str = "lognormal"):
     return log_ndtr((1.0 - ratio) / sigma_ln_lum)
 
 
-def _analytic(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+def _analytic(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals):
     if hasattr(relation, "data_term"):
         return relation.data_term(ln_lum_obs, sigma, z)(ln_mass)
     total = jnp.sqrt(relation.scatter_ln_lum(ln_mass, z) ** 2 + sigma**2)
     return ln_normal(ln_lum_obs, relation.mean_ln_lum(ln_mass, z), total) - ln_lum_obs
 
 
-def _monte_carlo(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+def _monte_carlo(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals):
     return _ln_mean(monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, relation, normals))
 
 
-def monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+def monte_carlo_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals):
     """ln p4 at luminosities drawn from p3: ln mu_L + S normals; (lum,)."""
     ln_lum = relation.mean_ln_lum(ln_mass, z) + relation.scatter_ln_lum(ln_mass, z) * normals
     return -0.5 * ((ln_lum_obs - ln_lum) / sigma) ** 2 - (jnp.log(sigma) + _HALF_LN_2PI + ln_lum_obs)
 
 
-def _importance(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+def _importance(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals):
     return _ln_mean(importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation, normals))
 
 
-def importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+def importance_log_weights(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals):
     """ln of p3 p4 / q at luminosities drawn from q = p4 reversed, ln L = ln L_obs + sigma normals; (lum,)."""
     scatter = relation.scatter_ln_lum(ln_mass, z)
     offset = ln_lum_obs + sigma * normals - relation.mean_ln_lum(ln_mass, z)
     return -0.5 * (offset / scatter) ** 2 - (jnp.log(scatter) + _HALF_LN_2PI + ln_lum_obs)
 
 
-def _quadrature(ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals, kind="lognormal"):
+def _quadrature(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals, kind="lognormal"):
     """Gauss-Legendre in x, ln L = ln mu_L + S x: the scatter is N(0, 1) in x, also when S is 0."""
     mean, scatter = relation.mean_ln_lum(ln_mass, z), relation.scatter_ln_lum(ln_mass, z)
     offset = ln_lum_obs - mean
@@ -136,7 +145,7 @@ def log_likelihood_grid(
     z: Float[Array, "halo"],
     ln_lum_obs: Float[Array, "halo"],
     sigma_ln_lum: Float[Array, "halo"],
-    relation: Relation,
+    relation: AnyRelation,
     normals: Float[Array, "halo draw lum"],
     *,
     method: str = "analytic",
@@ -150,7 +159,7 @@ def log_likelihood_grid(
     return function(ln_mass, z, ln_lum_obs, sigma_ln_lum, relation, normals)
 
 
-def log_weights_at(method: str, ln_mass, z, ln_lum_obs, sigma, relation: Relation, normals):
+def log_weights_at(method: str, ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals):
     """ln weights (draw, lum) of a sampled method at one mass, for its diagnostics; `relation` is a batch."""
     function = {"monte_carlo": monte_carlo_log_weights, "importance": importance_log_weights}[method]
     return over_draws(function)(ln_mass, z, ln_lum_obs, sigma, relation, normals)

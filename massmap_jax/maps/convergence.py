@@ -16,16 +16,15 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.choices import check_concentration_scatter, check_source_redshift
+from massmap_jax.choices import RelationFrom, check_concentration_scatter, check_source_redshift
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import profiles
 from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration, overdensity
+from massmap_jax.likelihood.objects import Objects, flag_outside_prior
+from massmap_jax.maps.images import images_of
 from massmap_jax.maps.mass_map import chosen_draws
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.statistics import images_of
 from massmap_jax.memory import check_memory
-from massmap_jax.posterior import kernel as _halos
-from massmap_jax.posterior.result import RelationFrom, flag_outside_prior
 from massmap_jax.prior.mass_prior import MassPrior
 
 # c^2 / (4 pi G) [Msun / Mpc], with the constants of CODATA 2018 and IAU 2015.
@@ -152,7 +151,7 @@ def convergence_map(
     key_concentration = concentration_key(key)
     images = np.zeros((num_draws, parts, *grid.shape))
     neglected, touching = np.zeros(num_draws), np.zeros(rows.size, dtype=bool)
-    for picked, ln_mass in chosen.masses(_halos.of_catalogue(catalogue, None, rows), chunk_size):
+    for picked, ln_mass in chosen.masses(Objects.of(catalogue, rows), chunk_size):
         part, ln_mass = lenses.take(picked), np.asarray(ln_mass, dtype=np.float64)
         hashes = catalogue.hashes[rows[picked]]
         ln_c = drawn_ln_concentration(

@@ -19,9 +19,12 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax import devices
+from massmap_jax.keys import base_normals
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.quantile_table import QuantileTable, width_range
-from massmap_jax.posterior import kernel as _halos
-from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.posterior import kernel
+from massmap_jax.prior import panels
+from massmap_jax.prior.mass_prior import MassPrior
 
 # Masses in a chunk of the lookup.
 _LOOKUPS = 2**19
@@ -45,12 +48,12 @@ class MassDraws:
     def num_draws(self) -> int:
         return self.relations.num_draws
 
-    def __call__(self, halos: _halos.Halos, chunk_size: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __call__(self, halos: Objects, chunk_size: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(rows, ln M (row, draw)), chunk by chunk, until every object of `halos` has come."""
         number = halos.sigma.shape[0]
         rest = np.ones(number, dtype=bool)
         if self.method == "table" and self.prior.snap is None and halos.z.shape[1] == 1:
-            rows = np.flatnonzero(_halos.is_gaussian(halos, self.relations))
+            rows = np.flatnonzero(kernel.is_gaussian(halos, self.relations))
             table = self._table_for(halos.take(rows)) if rows.size else None
             if table is not None:
                 for found, ln_mass in self._look_up(table, halos, rows):
@@ -61,7 +64,7 @@ class MassDraws:
         if rows.size:
             yield from self._integrate(halos, rows, chunk_size)
 
-    def _table_for(self, halos: _halos.Halos) -> QuantileTable | None:
+    def _table_for(self, halos: Objects) -> QuantileTable | None:
         """A table that holds these objects, kept for the next part; None where noise and scatter are both 0."""
         width = width_range(self.relations, halos.sigma, halos.z)
         if not 0 < width[0] <= width[1] < np.inf:
@@ -89,11 +92,11 @@ class MassDraws:
     def _integrate(self, halos, rows, chunk_size):
         chosen = halos.take(rows)
 
-        def kernel(i, low, high, **group):
+        def chunk(i, low, high, **group):
             return _draw_chunk(chosen.take(i), low, high, self.prior, self.relations, self.key, **group)
 
-        size = chunk_size or _halos.auto_chunk(self.relations)
-        for found, ln_mass in _halos.run(kernel, chosen, self.prior, self.relations, size):
+        size = chunk_size or kernel.auto_chunk(self.relations)
+        for found, ln_mass in kernel.run(chunk, chosen, self.prior, self.relations, size):
             yield rows[found], ln_mass
 
 
@@ -116,7 +119,7 @@ def _ahead(work, starts):
 @devices.over_halos("halos")
 def _looked_up(halos, table: QuantileTable, relations, key) -> Float[Array, "halo draw"]:
     def one(halo):
-        scores = _halos.base_normals(key, halo.id_hash, relations.log_weight.shape)
+        scores = base_normals(key, halo.id_hash, relations.log_weight.shape)
         term = jax.vmap(lambda r: r.data_term(halo.ln_lum_obs[0], halo.sigma, halo.z[0]))(relations)
         return table(scores, term.centre, halo.z[0], term.width)
 
@@ -130,18 +133,18 @@ def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kin
 
     # Whole blocks of draws: a rest would be compiled a second time.
     draws = relation.log_weight.shape[0]
-    block = min(_halos.DRAW_BLOCK, draws)
+    block = min(kernel.DRAW_BLOCK, draws)
     index = np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
     relations = jax.tree.map(lambda a: jnp.asarray(a)[index], relation)
 
     def one(halo, low, high):
         ln_mass = panels.panel_nodes(low, high, num_panels)
-        ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior, norm), ln_mass)
-        scores = _halos.base_normals(key, halo.id_hash, (draws,))[index]
+        ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior, norm), ln_mass)
+        scores = base_normals(key, halo.id_hash, (draws,))[index]
 
         def draw(inputs):
             relation, score = inputs
-            joint = _halos.joint_of_draws(halo, relation, jnp.zeros((block, 1)), ln_prior, ln_mass, "analytic", kind)
+            joint = kernel.joint_of_draws(halo, relation, jnp.zeros((block, 1)), ln_prior, ln_mass, "analytic", kind)
             density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
             quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))
             return quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))

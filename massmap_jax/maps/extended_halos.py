@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import SCATTER_LN, drawn_ln_concentration, overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
-from massmap_jax.posterior.kernel import padded_size
 
 # Standard deviations of the Gaussians: the first is a point, and then from the smallest [pixels] by this ratio.
 _SMALLEST, _RATIO = 0.35, 1.6

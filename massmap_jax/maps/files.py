@@ -18,19 +18,10 @@ import numpy as np
 
 import massmap_jax
 from massmap_jax.errors import MassmapError
+from massmap_jax.maps.images import IMAGES, image_of, unit_of
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.units import MASS, UNITS
+from massmap_jax.maps.units import MASS
 
-# field of MassMap -> (extension, comment)
-IMAGES = {
-    "mean": ("MEAN", "posterior mean of the mass in a pixel"),
-    "sampled_mean": ("MEAN_MC", "mean over the map draws"),
-    "sd": ("SD", "standard deviation over the map draws"),
-    "q16": ("Q16", "16 % quantile over the map draws"),
-    "q50": ("Q50", "50 % quantile over the map draws"),
-    "q84": ("Q84", "84 % quantile over the map draws"),
-    "nobj": ("NOBJ", "objects snapped to a pixel"),
-}
 # what the caller tells -> (keyword, comment); absent ones are written as "unknown"
 PROVENANCE = {
     "mass_definition": ("MASSDEF", "mass definition"),
@@ -82,11 +73,6 @@ def _card_value(value: Any) -> str | int | float | bool:
     return " ".join(text.encode("ascii", "backslashreplace").decode().split())
 
 
-def unit_of(mass_map, field: str) -> str:
-    """The unit of an image as FITS writes it; objects are counted."""
-    return "" if field == "nobj" else UNITS[mass_map.unit][0]
-
-
 def _edge_cards(edges) -> dict[str, tuple]:
     """Redshift edges as keywords: slice i, from 1, lies between ZEDGE(i-1) and ZEDGE(i)."""
     if edges is None:
@@ -136,16 +122,6 @@ def primary_header(mass_map, meta, grid_cards):
     return header
 
 
-def image_of(mass_map, field) -> np.ndarray:
-    """An image (or cube) of the map in the type that a file holds, its shape checked."""
-    image, shape = np.asarray(getattr(mass_map, field)), tuple(mass_map.grid.shape)
-    if image.shape != shape and image.shape[1:] != shape:
-        raise MassmapError(f"image {field} has shape {image.shape}, but the grid has {shape}")
-    if field == "nobj":
-        return image.astype(np.int32)
-    return image if image.dtype == np.float32 else image.astype(np.float64, copy=False)
-
-
 def _wcs_cards(grid, num_axes: int) -> dict:
     cards = grid.wcs_cards()
     if num_axes == 3:
@@ -191,7 +167,7 @@ def write_map(path, mass_map, meta: Mapping[str, Any], *, overwrite: bool = Fals
         told = {"projection": grid.projection, "pixel_arcmin": grid.pixel_arcmin}
         images = _image_hdus(mass_map)
     else:
-        from massmap_jax.maps.healpix import table_hdu
+        from massmap_jax.maps.healpix_files import table_hdu
 
         told, images = {}, [table_hdu(mass_map)]
     write_whole(path, [fits.PrimaryHDU(header=primary_header(mass_map, meta, told)), *images], overwrite)
@@ -249,7 +225,7 @@ def read_map(path) -> dict[str, Any]:
                 meta |= json.loads(header.get(_EXTRA, "{}"))
                 edges = tuple(header[f"ZEDGE{i}"] for i in range(header.get("NSLICES", -1) + 1)) or None
                 if "HEALPIX" in hdus:
-                    from massmap_jax.maps.healpix import read_table
+                    from massmap_jax.maps.healpix_files import read_table
 
                     return read_table(hdus["HEALPIX"]) | {"redshift_edges": edges, "meta": meta}
                 meta |= {name: header[keyword] for name, (keyword, _) in GRID_CARDS.items()}

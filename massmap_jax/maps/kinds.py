@@ -18,10 +18,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
-from massmap_jax.maps.mass_map import MapSums, MassMap, effective_draws, mass_map
+from massmap_jax.maps.images import MassMap
+from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import SkyPixels
-from massmap_jax.posterior.result import MassPosterior, check_relation_from, mass_posterior
+from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.mass_posterior import mass_posterior
+from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 
 Kind = Literal["truth", "point", "marginal", "coherent"]
@@ -90,7 +94,7 @@ def map_of_kind(
         ln_mass = posterior.median if kind == "point" else _true_ln_mass(catalogue, posterior)
         own = ln_mass[:, None]
         sums.add_masses(catalogue, posterior.usable, np.exp(ln_mass), lambda rows: [(np.arange(rows.size), own[rows])])
-    ess = effective_draws(relation.as_batch())
+    ess = relation.effective_draws
     return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin)
 
 

@@ -19,8 +19,10 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax import devices
-from massmap_jax.posterior import kernel as _halos
-from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.likelihood.objects import Objects
+from massmap_jax.posterior import kernel
+from massmap_jax.prior import panels
+from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
 # Steps in x away from the ends [ln M], near them [w], in ln w and in ln(1 + z).
@@ -64,7 +66,7 @@ class QuantileTable(eqx.Module):
         shape = (widths.size, z.size, number.size)
         nodes = [np.broadcast_to(a, shape).ravel() for a in (x[:, None], z[:, None], widths[:, None, None])]
         values = np.empty((nodes[0].size, _SCORES), dtype=np.float32)
-        halos = _halos.Halos(
+        halos = Objects(
             ln_lum_obs=nodes[0][:, None],
             sigma=nodes[2],
             z=nodes[1][:, None],
@@ -74,11 +76,11 @@ class QuantileTable(eqx.Module):
         )
         direct = MassLuminosityRelation.identity().as_batch()  # x and w are themselves the luminosity and its error
 
-        def kernel(i, low, high, *, num_panels, **_):
+        def chunk(i, low, high, *, num_panels, **_):
             return _scores_to_masses(halos.take(i), low, high, prior, num_panels=num_panels)
 
         exact, fine = (np.linspace(-_MOST_SCORE, _MOST_SCORE, n) for n in (_EXACT_SCORES, _SCORES))
-        for rows, ln_mass in _halos.run(kernel, halos, prior, direct, _CHUNK):
+        for rows, ln_mass in kernel.run(chunk, halos, prior, direct, _CHUNK):
             ratio = (ln_mass.astype(np.float64) - nodes[0][rows, None]) / nodes[2][rows, None]
             values[rows] = CubicSpline(exact, ratio, axis=1)(fine)
         return cls(values.reshape(*shape, _SCORES), z, ends, first_w, first_s)
@@ -186,7 +188,7 @@ def _scores_to_masses(halos, low, high, prior, *, num_panels):
 
     def one(halo, low, high):
         ln_mass = panels.panel_nodes(low, high, num_panels)
-        ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior, norm), ln_mass)[0]
+        ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior, norm), ln_mass)[0]
         joint = ln_prior - 0.5 * ((ln_mass - halo.ln_lum_obs[0]) / halo.sigma) ** 2
         density = jnp.exp(joint - joint.max())
         return panels.panel_quantile(density, low, high, num_panels, ndtr(scores), ndtr(-scores))

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.maps.mass_map import MassMap
+from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import PixelGrid, SkyPixels
 from massmap_jax.maps.units import MASS
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from massmap_jax.choices import check_fwhm
 from massmap_jax.errors import MassmapError
+from massmap_jax.maps.images import images_of
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.statistics import images_of
 from massmap_jax.maps.units import MASS
 from massmap_jax.memory import check_memory
 
 if TYPE_CHECKING:
-    from massmap_jax.maps.mass_map import MassMap
+    from massmap_jax.maps.images import MassMap
 
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 # The kernel ends at so many sigma, beyond which a plane Gaussian has 4e-6 of its volume.

@@ -20,7 +20,6 @@ UNITS = {
     PER_ARCMIN2: ("solMass / arcmin2", rf"{MSUN} arcmin$^{{-2}}$"),
     PER_MPC2: ("solMass / Mpc2", rf"{MSUN} Mpc$^{{-2}}$"),
 }
-_ARCMIN2 = np.radians(1.0 / 60.0) ** 2  # sr
 
 
 def object_areas(
@@ -49,3 +48,6 @@ def object_areas(
     from massmap_jax.halo.mass_function import angular_diameter_distance
 
     return area * _ARCMIN2 * angular_diameter_distance(cosmology, redshift) ** 2
+
+
+_ARCMIN2 = np.radians(1.0 / 60.0) ** 2  # sr

@@ -13,8 +13,9 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
 from massmap_jax.likelihood.terms import GaussianTerm
-from massmap_jax.models.objects import Objects
-from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.models.objects import PlacedObjects
+from massmap_jax.prior import panels
+from massmap_jax.prior.mass_prior import MassPrior
 
 # A table's end further than this from the Gaussian's centre, in its widths: see `_soften`.
 _STEEPEST = 8.0
@@ -36,7 +37,7 @@ class TruncatedGaussian(eqx.Module):
     high: Float[Array, ""]
 
     @classmethod
-    def fit(cls, objects: Objects, prior: MassPrior, term: GaussianTerm) -> "TruncatedGaussian":
+    def fit(cls, objects: PlacedObjects, prior: MassPrior, term: GaussianTerm) -> "TruncatedGaussian":
         """Parabolas fitted where the posteriors under `term` are; one of the `objects` (scalars), vmap over more.
 
         prior : the mass prior.

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.models.coordinates import TruncatedGaussian
-from massmap_jax.models.objects import Objects
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.models.relation import Pivot, relation_sites
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
@@ -36,7 +36,7 @@ def field_model(
         `TruncatedGaussian` fitted at the prior's central relation. Another one changes the effective draws only.
     selection : which objects are in the catalogue; divides by the probability that each is.
     """
-    objects = Objects.of(catalogue, prior)
+    objects = PlacedObjects.of(catalogue, prior)
     if coordinates is None:
         coordinates = default_coordinates(objects, prior, relation_prior)
     sample_relation = relation_sites(relation_prior, Pivot.of(objects, relation_prior))
@@ -57,7 +57,7 @@ def field_model(
     return model
 
 
-def default_coordinates(objects: Objects, prior: MassPrior, relation_prior: RelationPrior) -> TruncatedGaussian:
+def default_coordinates(objects: PlacedObjects, prior: MassPrior, relation_prior: RelationPrior) -> TruncatedGaussian:
     """The coordinates that suit every halo at the prior's central relation; arrays (halo,) on the host."""
     relation = relation_prior.relation(relation_prior.central())
 

@@ -10,12 +10,12 @@ import numpyro
 import numpyro.distributions as dist
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
-from massmap_jax.models.objects import HaloMass, Objects
+from massmap_jax.models.objects import HaloMass, PlacedObjects
 from massmap_jax.models.relation import relation_sites
-from massmap_jax.posterior.result import RelationFrom, check_relation_from
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
 
@@ -47,7 +47,7 @@ def halo_mass_model(
     """
     if luminosity not in ("marginal", "latent"):
         raise MassmapError(f"luminosity {luminosity!r} is not known: give 'marginal' or 'latent'")
-    objects = Objects.of(catalogue, prior)
+    objects = PlacedObjects.of(catalogue, prior)
     latent_relation = isinstance(relation, RelationPrior)
     if not latent_relation:
         relation_from = check_relation_from(relation, relation_from)
@@ -74,7 +74,7 @@ def halo_mass_model(
     return model
 
 
-def _mixture_model(objects: Objects, prior, relation, normalise: bool, selection) -> Callable:
+def _mixture_model(objects: PlacedObjects, prior, relation, normalise: bool, selection) -> Callable:
     check_relation(relation)
     norm = prior.norm_coefficients()
 

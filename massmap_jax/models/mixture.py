@@ -17,7 +17,7 @@ def draw_terms(one, prior, norm, relation, selection, *, normalise: bool) -> tup
     "fixed_draws"): a draw weighs W_j / Z_j, so that each draw's posterior is normalised before they are averaged.
     Otherwise ("other_data"): W_j / A_j, so that the object itself updates the draws. Both are exact.
 
-    one : `Objects` of one object (scalars); norm : `prior.norm_coefficients()`; relation : a batch.
+    one : `PlacedObjects` of one object (scalars); norm : `prior.norm_coefficients()`; relation : a batch.
     """
     terms = jax.vmap(lambda r: r.data_term(one.ln_lum_obs, one.sigma, one.z))(relation)
     if relation.num_draws == 1:

@@ -9,55 +9,76 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import constraints
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.posterior.result import lognormal_rows
+from massmap_jax.likelihood.objects import Objects, lognormal_rows
 from massmap_jax.prior.mass_prior import MassPrior
 
 
-class Objects(eqx.Module):
-    """Objects whose masses are sampled; arrays (halo,), or scalars under vmap.
+class PlacedObjects(eqx.Module):
+    """Objects whose masses are sampled, with the place of each in the prior's table; or one of them, under vmap.
 
     Attributes
     ----------
-    ln_lum_obs, sigma, z : the data, natural logs.
-    z_node, z_place : redshift cell of the prior (its lower node) and the place in it, 0 to 1.
-    ln_norm : what ln p interpolated in z lacks to be normalised.
-    id_hash : (halo, 2) keys each object's random numbers.
+    objects : Objects
+        The data, with one redshift each and lognormal noise.
+    z_node, z_place : Array, "halo"
+        Redshift cell of the prior (its lower node) and the place in it, 0 to 1.
+    ln_norm : Float[Array, "halo"]
+        What ln p interpolated in z lacks to be normalised.
     """
 
-    ln_lum_obs: Float[Array, "*halo"]
-    sigma: Float[Array, "*halo"]
-    z: Float[Array, "*halo"]
+    objects: Objects
     z_node: Int[Array, "*halo"]
     z_place: Float[Array, "*halo"]
     ln_norm: Float[Array, "*halo"]
-    id_hash: Int[Array, "*halo 2"]
 
     @classmethod
-    def of(cls, catalogue: HaloCatalogue, prior: MassPrior) -> "Objects":
-        """The usable rows, in order (`posterior.lognormal_rows`)."""
-        rows = lognormal_rows(catalogue, prior)
-        z = catalogue.redshift[rows]
+    def of(cls, catalogue: HaloCatalogue, prior: MassPrior) -> "PlacedObjects":
+        """Take the usable rows of a catalogue, in order (`likelihood.objects.lognormal_rows`).
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+        prior : MassPrior
+
+        Returns
+        -------
+        PlacedObjects
+        """
+        objects = Objects.of(catalogue, lognormal_rows(catalogue, prior))
         node, place, ln_norm = jax.jit(jax.vmap(_place_in_redshift, (None, None, 0)))(
-            prior, prior.norm_coefficients(), jnp.asarray(z, dtype=float)
+            prior, prior.norm_coefficients(), jnp.asarray(objects.z[:, 0], dtype=float)
         )
-        return cls(
-            ln_lum_obs=catalogue.ln_lum_obs[rows],
-            sigma=catalogue.sigma_ln_lum[rows],
-            z=z,
-            z_node=np.asarray(node),
-            z_place=np.asarray(place),
-            ln_norm=np.asarray(ln_norm),
-            id_hash=catalogue.hashes[rows],
-        )
+        return cls(objects, np.asarray(node), np.asarray(place), np.asarray(ln_norm))
+
+    @property
+    def ln_lum_obs(self) -> Float[Array, "*halo"]:
+        """ln of the observed luminosity."""
+        return self.objects.ln_lum_obs[..., 0]
+
+    @property
+    def sigma(self) -> Float[Array, "*halo"]:
+        """Error of the luminosity [ln L]."""
+        return self.objects.sigma
+
+    @property
+    def z(self) -> Float[Array, "*halo"]:
+        """Redshift."""
+        return self.objects.z[..., 0]
+
+    @property
+    def id_hash(self) -> Int[Array, "*halo 2"]:
+        """Key of the random numbers of each object."""
+        return self.objects.id_hash
 
     def __len__(self) -> int:
-        return self.z.shape[0]
+        return self.z_node.shape[0]
 
-    def take(self, rows) -> "Objects":
+    def take(self, rows) -> "PlacedObjects":
+        """Take some of these objects."""
         return jax.tree.map(lambda a: a[rows], self)
 
-    def on_device(self) -> "Objects":
-        """Device arrays of JAX's default precision."""
+    def on_device(self) -> "PlacedObjects":
+        """Copy to device arrays of JAX's default precision."""
         return jax.tree.map(lambda a: jnp.asarray(a, dtype=float if a.dtype.kind == "f" else None), self)
 
     def ln_prior(self, prior: MassPrior, ln_mass) -> Float[Array, "*halo"]:
@@ -77,7 +98,7 @@ class Objects(eqx.Module):
 class HaloMass(dist.Distribution):
     """The mass prior of some objects as a NumPyro distribution of ln M, batch shape (halo,)."""
 
-    def __init__(self, objects: Objects, prior: MassPrior):
+    def __init__(self, objects: PlacedObjects, prior: MassPrior):
         self.objects, self.prior = objects, prior
         super().__init__(batch_shape=objects.z.shape)
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.models.objects import Objects
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.prior.mass_prior import MassPrior
 
 
@@ -18,7 +18,7 @@ def prior_predictive(
     key : of the draws, `num` for each row. catalogue : whose rows. prior : of their masses.
     relation : one relation, or a batch, from which each draw takes one (by weight) for all halos.
     """
-    objects = Objects.of(catalogue, prior).on_device()
+    objects = PlacedObjects.of(catalogue, prior).on_device()
     key_mass, key_lum = jax.random.split(key)
     z = jnp.broadcast_to(objects.z, (num, len(objects)))
     return _draw_luminosities(key_lum, objects, relation, prior.sample(key_mass, z))
@@ -47,7 +47,7 @@ def posterior_predictive(
     ------
     MassmapError : paired draws that differ in number.
     """
-    objects, ln_mass = Objects.of(catalogue, prior).on_device(), jnp.asarray(ln_mass)
+    objects, ln_mass = PlacedObjects.of(catalogue, prior).on_device(), jnp.asarray(ln_mass)
     if paired and relation.num_draws != ln_mass.shape[0]:
         raise MassmapError(
             f"paired draws need one relation for each of the {ln_mass.shape[0]} mass draws, and there are "

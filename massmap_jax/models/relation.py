@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from massmap_jax.models.objects import Objects
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.relation.beliefs import RelationPrior
 
 
@@ -24,7 +24,7 @@ class Pivot(NamedTuple):
     evolution: float
 
     @classmethod
-    def of(cls, objects: Objects, relation_prior: RelationPrior) -> "Pivot":
+    def of(cls, objects: PlacedObjects, relation_prior: RelationPrior) -> "Pivot":
         """Mean of the masses that the prior's central relation gives, and of the evolution."""
         return cls(*(float(np.mean(values)) for values in _masses_and_evolution(objects, relation_prior)))
 
@@ -61,7 +61,7 @@ def start(relation_prior: RelationPrior) -> dict:
     return {"alpha1_offset": jnp.zeros(())} | {name: jnp.asarray(central[name]) for name in relation_prior.free}
 
 
-def start_metric(objects: Objects, relation_prior: RelationPrior, pivot: Pivot | None = None) -> dict:
+def start_metric(objects: PlacedObjects, relation_prior: RelationPrior, pivot: Pivot | None = None) -> dict:
     """A first inverse metric of the relation's sites, `{sites: covariance}`, for NumPyro's `inverse_mass_matrix`.
 
     With `dense_mass=[sites]`, NUTS begins with steps of about the right size in each direction; without, its warm-up

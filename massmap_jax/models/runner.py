@@ -22,12 +22,13 @@ from numpyro.infer.mcmc import MCMCKernel
 from massmap_jax import devices
 from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import flag_outside_prior, lognormal_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
-from massmap_jax.models.objects import Objects
-from massmap_jax.posterior.result import RelationFrom, check_relation_from, flag_outside_prior, lognormal_rows
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.prior.mass_prior import MassPrior
 
 # Halos per chunk at most, on a CPU and on a GPU; on a CPU, draws of a chunk.
@@ -149,7 +150,7 @@ def sample_halo_masses(
     relation_from = check_relation_from(relation, relation_from)
     check_relation(relation)
     _check_sizes(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, chunk_size=chunk_size)
-    objects, rows = Objects.of(catalogue, prior), lognormal_rows(catalogue, prior)
+    objects, rows = PlacedObjects.of(catalogue, prior), lognormal_rows(catalogue, prior)
     _check_widths(objects, relation)
     settings = _Settings(relation_from != "other_data", num_warmup, num_samples, num_chains, kernel)
     selection = NoSelection() if selection is None else selection
@@ -207,7 +208,7 @@ def _auto_chunk(draws: int, relation_draws: int) -> int:
 
 
 @devices.over_halos("objects", static=("settings",), out=(P(None, None, "halo"), devices.HALO))
-def _sample_chunk(objects: Objects, prior, relation, selection, key, *, settings: _Settings):
+def _sample_chunk(objects: PlacedObjects, prior, relation, selection, key, *, settings: _Settings):
     """Draws of ln M (chain, sample, halo) and divergent transitions (halo,) of one chunk."""
     norm = prior.norm_coefficients()
 
@@ -259,7 +260,7 @@ def _check_sizes(**sizes) -> None:
             raise MassmapError(f"{name} is {value}: give at least 1")
 
 
-def _check_widths(objects: Objects, relation) -> None:
+def _check_widths(objects: PlacedObjects, relation) -> None:
     bad = (objects.sigma == 0) & bool((np.asarray(relation.scatter_ln_lum(0.0, 0.0)) == 0).any())
     if bad.any():
         raise MassmapError(

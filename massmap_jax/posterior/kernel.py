@@ -7,18 +7,19 @@ with the weights asked for. `posterior` reads summaries off the result, `mass_ma
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from massmap_jax import devices
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS
 from massmap_jax.errors import MassmapError
+from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
-from massmap_jax.likelihood.terms import TabulatedTerm
-from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.likelihood.objects import Objects
+from massmap_jax.prior import panels
+from massmap_jax.prior.mass_prior import MassPrior
 
 DRAW_BLOCK = 16
 # Panels, at least, when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
@@ -36,48 +37,6 @@ _ARRAYS_ALIVE = 2 * 64
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
 
-class Halos(eqx.Module):
-    """One chunk of objects; `q` redshift nodes each (1 for a known redshift)."""
-
-    ln_lum_obs: Float[Array, "halo q"]
-    sigma: Float[Array, "halo"]
-    z: Float[Array, "halo q"]
-    ln_z_weight: Float[Array, "halo q"]
-    kind: Int[Array, "halo"]
-    id_hash: Int[Array, "halo 2"]
-    extra: TabulatedTerm | None = None
-
-    def take(self, rows) -> "Halos":
-        """The chunk of these rows (host arrays)."""
-        extra = self.extra
-        if extra is not None:
-            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
-        fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
-        return Halos(*(a[rows] for a in fields), extra=extra)
-
-    def axes(self) -> "Halos":
-        """vmap axes over halos."""
-        extra = None if self.extra is None else TabulatedTerm(None, 0)
-        return Halos(0, 0, 0, 0, 0, 0, extra=extra)
-
-
-def of_catalogue(catalogue, extra, rows, *, need_keys=True) -> Halos:
-    """Some usable rows as host arrays in the layout of the kernel."""
-    z = catalogue.redshift_nodes[rows]
-    with np.errstate(divide="ignore"):
-        ln_z_weight = np.log(catalogue.redshift_weights[rows])
-    kind = catalogue.noise_codes[rows]
-    table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
-    ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
-    hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
-    return Halos(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
-
-
-def padded_size(number: int) -> int:
-    """The next power of two, at least 64: arrays padded to such sizes share compiled code."""
-    return max(64, 1 << (number - 1).bit_length())
-
-
 class Panel(NamedTuple):
     """Posterior density of ln M of one halo at the panel nodes, and what was learnt on the way."""
 
@@ -89,14 +48,14 @@ class Panel(NamedTuple):
     ln_beyond: Float[Array, "draw"]  # ln of the evidence that lies outside the mass nodes
 
 
-def is_gaussian(halos: Halos, relation) -> np.ndarray:
+def is_gaussian(halos: Objects, relation) -> np.ndarray:
     """(halo,) whether the likelihood is known beforehand to be near a Gaussian in ln M."""
     plain = hasattr(relation, "data_term") and halos.extra is None
     return (halos.kind == _LOGNORMAL) & plain
 
 
 @devices.over_halos("halos")
-def ranges(halos: Halos, prior: MassPrior, relation):
+def ranges(halos: Objects, prior: MassPrior, relation):
     """Range of each posterior over all draws: low, high, and the shortest range of an extreme draw; (halo,) each."""
 
     def one(ln_lum_obs, sigma, z):
@@ -127,25 +86,19 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
     return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
 
 
-def base_normals(key: Array, id_hash: Int[Array, "2"], shape) -> Float[Array, "..."]:
-    """Standard normals keyed by the halo's id: order, subset and chunk leave them alone."""
-    key = jax.random.fold_in(jax.random.fold_in(key, id_hash[0]), id_hash[1])
-    return jax.random.normal(key, shape)
-
-
-def prior_rows_of(halo: Halos, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
+def prior_rows_of(halo: Objects, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
     """ln prior density at the mass nodes, at each redshift node of one halo."""
     # The barriers keep XLA from repeating the interpolation in z for every mass, and that in mass for every draw.
     return jax.lax.optimization_barrier(jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm))
 
 
-def ln_prior_at(halo: Halos, prior: MassPrior, rows, ln_mass) -> Float[Array, "q node"]:
+def ln_prior_at(halo: Objects, prior: MassPrior, rows, ln_mass) -> Float[Array, "q node"]:
     """ln prior density of one halo at each of its redshift nodes, times the node's weight."""
     values = jax.vmap(prior.interpolate, (0, None))(rows, ln_mass) + halo.ln_z_weight[:, None]
     return jax.lax.optimization_barrier(values)
 
 
-def joint_of_draws(halo: Halos, relation, normals, ln_prior, ln_mass, method: str, kind: str):
+def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: str, kind: str):
     """ln of prior x likelihood of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
 
     def at_node(ln_lum_obs, z, ln_prior):
@@ -158,7 +111,7 @@ def joint_of_draws(halo: Halos, relation, normals, ln_prior, ln_mass, method: st
 
 
 def mixture_panel(
-    halo: Halos,
+    halo: Objects,
     low,
     high,
     prior: MassPrior,
@@ -236,7 +189,7 @@ def mixture_panel(
     return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws])
 
 
-def _gaussian_beyond(halo: Halos, relation, prior_rows, prior: MassPrior):
+def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
     def one(relation, ln_lum_obs, z, ln_z_weight, row):
         term = relation.data_term(ln_lum_obs, halo.sigma, z)
         # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
@@ -275,7 +228,7 @@ class Group(NamedTuple):
         return {"num_panels": self.num_panels, "wide": self.wide, "kind": self.kind}
 
 
-def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
+def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int):
     """Ranges of ln M of each object, and the groups to compute them in: (low, high, [Group]).
 
     The number of panels of a halo depends on that halo alone, so subset and chunk size leave every answer alone.
@@ -302,7 +255,7 @@ def plan(halos: Halos, prior: MassPrior, relation, chunk_size: int):
     return low, high, groups
 
 
-def _wide_panels(halos: Halos, relation, support: float) -> np.ndarray:
+def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:
     """Panels over the whole support for a likelihood that is not Gaussian: one per two widths of p3 x p4."""
     if not hasattr(relation, "data_term"):
         return np.full(halos.sigma.shape[0], _WIDE_PANELS)
@@ -312,7 +265,7 @@ def _wide_panels(halos: Halos, relation, support: float) -> np.ndarray:
     return (_WIDE_PANELS * 2 ** np.clip(doublings, 0, 5)).astype(int)
 
 
-def run(kernel, halos: Halos, prior: MassPrior, relation, chunk_size: int):
+def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
     """Call `kernel(rows, low, high, **static)` on every group, chunk by chunk; yields (rows, outputs on the host)."""
     low, high, groups = plan(halos, prior, relation, chunk_size)
     for group in groups:
@@ -341,7 +294,7 @@ def in_chunks(function, rows: np.ndarray, chunk_size: int):
         yield jax.tree.map(lambda a, n=number: a[:n], outputs)
 
 
-def check_noise(halos: Halos, relation, method: str, prior: MassPrior) -> None:
+def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None:
     """Settings that cannot give an answer, said before anything is computed."""
     lognormal = halos.kind == _LOGNORMAL
     if method != "quadrature" and not lognormal.all():

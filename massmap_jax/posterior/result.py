@@ -1,28 +1,21 @@
 """Halo mass posteriors of a catalogue: `mass_posterior(...) -> MassPosterior`."""
 
-from functools import partial
-
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
 from jaxtyping import Array
 
-from massmap_jax import devices
-from massmap_jax.catalogue.flags import UNUSABLE, Flag, describe_all, summary_lines
-from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
-from massmap_jax.choices import RelationFrom, check_relation_from_known
+from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
-from massmap_jax.likelihood.integrals import METHODS, SAMPLED_METHODS, effective_sample_size, log_weights_at, pareto_k
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.integrals import SAMPLED_METHODS
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.terms import TabulatedTerm
-from massmap_jax.posterior import kernel as _halos
-from massmap_jax.prior.mass_prior import MassPrior, panels
+from massmap_jax.posterior.requests import evaluate, settings_of
+from massmap_jax.prior.mass_prior import MassPrior
 
 # Above this much posterior mass beyond the prior's table a row is flagged EDGE.
 EDGE_LIMIT = 0.01
-_SUMMARIES = ("mean", "sd", "mode", "mean_mass", "log_evidence", "edge_mass", "information_bits", "ess", "pareto_k")
 
 
 class MassPosterior(eqx.Module):
@@ -94,7 +87,7 @@ class MassPosterior(eqx.Module):
 
     def quantile(self, levels) -> np.ndarray:
         """(halo, level) quantiles of ln M at CDF levels in (0, 1)."""
-        levels = _check_levels(levels)
+        levels = check_levels(levels)
         return self._evaluate("quantile", (levels, 1 - levels), levels.size, per_row=False)
 
     def cdf(self, ln_mass) -> np.ndarray:
@@ -130,11 +123,11 @@ class MassPosterior(eqx.Module):
         result = np.full((asked.size, size), np.nan)
         places = np.flatnonzero(self.usable[asked])
         need_keys = request == "sample" or self.method in SAMPLED_METHODS
-        halos = _halos.of_catalogue(self.catalogue, self.extra, asked[places], need_keys=need_keys)
+        halos = Objects.of(self.catalogue, asked[places], self.extra, need_keys=need_keys)
         chunk_size = chunk_size or self.chunk_size
         if request == "sample":  # about a dozen numbers live per draw
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
-        for chosen, outputs in _run(
+        for chosen, outputs in evaluate(
             halos,
             self.prior,
             self.relation.as_batch(),
@@ -146,7 +139,7 @@ class MassPosterior(eqx.Module):
             shared=() if per_row else arguments,
             key_sample=key_sample,
             size=size,
-            **_settings(self.method, self.relation_from, self.num_lum_draws),
+            **settings_of(self.method, self.relation_from, self.num_lum_draws),
         ):
             result[places[chosen]] = outputs
         return result
@@ -222,185 +215,8 @@ class MassPosterior(eqx.Module):
         return "\n".join(lines)
 
 
-def mass_posterior(
-    catalogue: HaloCatalogue,
-    prior: MassPrior,
-    relation,
-    *,
-    relation_from: RelationFrom | None = None,
-    method: str = "analytic",
-    key: Array | None = None,
-    chunk_size: int | None = None,
-    quantile_levels=(0.025, 0.16, 0.5, 0.84, 0.975),
-    num_lum_draws: int = 100,
-    selection=None,
-    extra: TabulatedTerm | None = None,
-    surface=None,
-) -> MassPosterior:
-    """Posterior of each object's halo mass, the relation marginalised over its draws.
-
-    P(M | L_obs, z, sigma) is proportional to P(M|z) times the average over draws of P(L_obs | M, alpha, S, z).
-
-    Parameters
-    ----------
-    catalogue : one row per object.
-    prior : P(ln M | z), centrals only.
-    relation : one relation or a batch of draws (`MassLuminosityRelation`, or any `relation.Relation`).
-    relation_from : how the draws are weighted; required with more than one draw.
-        "this_catalogue": inferred with these objects: each draw's posterior is normalised, then averaged.
-        "other_data": external draws, which the object itself updates: a draw weighs Z_k (the 2017 formula).
-        "fixed_draws": external draws, which the objects may not update: as "this_catalogue".
-    method : "analytic", "monte_carlo", "importance" or "quadrature" (`likelihood`); "surface": the summaries of the
-        analytic integral, interpolated (`surface.PosteriorSurface`, to 1 % of the posterior sd), which pays from some
-        10^5 objects on. CDFs, densities and draws of the result are integrated.
-    key : for the sampled methods; randomness is keyed per object id.
-    chunk_size : objects per compiled call and device; the answer does not depend on it. None: from a memory budget.
-    quantile_levels : CDF levels in (0, 1) to keep.
-    num_lum_draws : luminosity samples per relation draw (sampled methods).
-    selection : which objects are in the catalogue (`selection.NoSelection()`); it enters the Z_k weights only.
-    extra : a further, independent likelihood per object, log_likelihood (halo, g).
-    surface : for method "surface", a `PosteriorSurface` made earlier with the same arguments; None: one is made.
-
-    Raises
-    ------
-    MassmapError : unknown names, no key for a sampled method, no `relation_from` for a batch, no usable row.
-    """
-    if method not in (*METHODS, "surface"):
-        raise MassmapError(f"method {method!r} is not known: give one of {', '.join(METHODS)}, surface")
-    relation_from = check_relation_from(relation, relation_from)
-    if method in SAMPLED_METHODS and key is None:
-        raise MassmapError(f"method {method!r} draws luminosities: give key=jax.random.key(seed)")
-    if num_lum_draws < 1:
-        raise MassmapError(f"number of luminosity draws is {num_lum_draws}: give at least 1")
-    if chunk_size is not None and chunk_size < 1:
-        raise MassmapError(f"chunk size is {chunk_size}: give at least 1")
-    if extra is not None and extra.log_likelihood.shape != (len(catalogue), extra.ln_mass_nodes.shape[0]):
-        raise MassmapError(
-            f"extra likelihood has shape {extra.log_likelihood.shape}: give one row per catalogue row and one column "
-            f"per ln mass node, ({len(catalogue)}, {extra.ln_mass_nodes.shape[0]})"
-        )
-    levels = _check_levels(quantile_levels)
-    flag = flag_outside_prior(catalogue, prior)
-    usable = (flag & UNUSABLE) == 0
-    rows = np.flatnonzero(usable)
-    halos = _halos.of_catalogue(catalogue, extra, rows, need_keys=method in SAMPLED_METHODS)
-    _halos.check_noise(halos, relation, "analytic" if method == "surface" else method, prior)
-    chunk_size = chunk_size or _halos.auto_chunk(relation)
-    selection = NoSelection() if selection is None else selection
-
-    number = len(catalogue)
-    columns = {name: np.full(number, np.nan) for name in _SUMMARIES}
-    quantiles = np.full((number, levels.size), np.nan)
-    beside = 0
-    if method == "surface":
-        from massmap_jax.posterior.surface import for_posterior
-
-        surface = for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface)
-        found, read_quantiles = surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], halos.sigma)
-        for name, values in found.items():
-            columns[name][rows] = values
-        quantiles[rows] = read_quantiles
-        outside = ~np.isfinite(found["mean"])
-        beside = int(outside.sum())
-        halos, rows = halos.take(outside), rows[outside]
-    integrated = _run(
-        halos,
-        prior,
-        relation.as_batch(),
-        selection,
-        key,
-        chunk_size,
-        request="summaries",
-        shared=(levels, 1 - levels),
-        **_settings(method, relation_from, num_lum_draws),
-    )
-    for chosen, outputs in integrated if rows.size else ():
-        for name in _SUMMARIES:
-            columns[name][rows[chosen]] = outputs[name]
-        quantiles[rows[chosen]] = outputs["quantiles"]
-
-    lost = usable & ~np.isfinite(columns["log_evidence"])
-    flag[lost] |= Flag.NO_SUPPORT
-    for name in _SUMMARIES:
-        columns[name][lost] = np.nan
-    quantiles[lost] = np.nan
-    with np.errstate(invalid="ignore"):
-        flag[columns["edge_mass"] > EDGE_LIMIT] |= Flag.EDGE
-    return MassPosterior(
-        ids=catalogue.ids,
-        flag=flag,
-        quantiles=quantiles,
-        catalogue=catalogue,
-        prior=prior,
-        relation=relation,
-        selection=selection,
-        extra=extra,
-        key=key,
-        quantile_levels=tuple(float(v) for v in levels),
-        relation_from=relation_from,
-        method=method,
-        num_lum_draws=num_lum_draws,
-        chunk_size=chunk_size,
-        surface=surface if method == "surface" else None,
-        num_beside_surface=beside,
-        **columns,
-    )
-
-
-def check_relation_from(relation, relation_from: RelationFrom | None) -> RelationFrom | None:
-    """Draws need a stated origin: the wrong weights are a wrong answer, so there is no default."""
-    if relation_from is None and relation.num_draws > 1:
-        raise MassmapError(
-            f"relation has {relation.num_draws} draws, and relation_from is not given: say 'this_catalogue' (draws "
-            "inferred with these objects), 'other_data' (external draws that the objects may update) or 'fixed_draws' "
-            "(external draws that they may not)"
-        )
-    if relation_from is not None:
-        check_relation_from_known(relation_from)
-    return relation_from
-
-
-def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """The catalogue's flags, with rows beyond the prior's redshifts flagged; an error when no row is left."""
-    flag = flag_of_part(catalogue, prior)
-    if not ((flag & UNUSABLE) == 0).any():
-        outside = (flag & Flag.Z_OUTSIDE_PRIOR) != 0
-        if outside.any():
-            first = int(np.argmax(outside))
-            raise MassmapError(
-                f"redshift of all {outside.sum()} usable rows lies outside the prior's range {prior.z_min:g} to "
-                f"{prior.z_max:g}, first row {first}: z = {catalogue.redshift[first]:g}; give a prior that covers the "
-                "catalogue"
-            )
-        raise MassmapError("no usable row: " + "; ".join(summary_lines(flag)))
-    return flag
-
-
-def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """The same for a part of a catalogue, which may have no row left."""
-    flag = np.array(catalogue.flag, dtype=np.int32)
-    with np.errstate(invalid="ignore"):
-        outside = (catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max)
-    flag[outside & ((flag & UNUSABLE) == 0)] |= Flag.Z_OUTSIDE_PRIOR
-    return flag
-
-
-def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """Usable row numbers, for what knows lognormal noise only (the relation's fit, the models): an error otherwise."""
-    rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-    kinds = catalogue.noise_codes[rows]
-    other = kinds != NOISE_KINDS.index("lognormal")
-    if other.any():
-        first = int(np.argmax(other))
-        raise MassmapError(
-            f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
-            f"({NOISE_KINDS[kinds[first]]}): leave them out, give sigma in ln L, or use mass_posterior(..., "
-            "method='quadrature') with a relation known beforehand"
-        )
-    return rows
-
-
-def _check_levels(levels) -> np.ndarray:
+def check_levels(levels) -> np.ndarray:
+    """Give the quantile levels as an array, refused where one is not between 0 and 1."""
     levels = np.atleast_1d(np.asarray(levels, dtype=np.float64))
     bad = ~((levels > 0) & (levels < 1))
     if levels.ndim != 1 or levels.size == 0 or bad.any():
@@ -411,166 +227,3 @@ def _check_levels(levels) -> np.ndarray:
 def _percent(level: float) -> str:
     """0.16 -> '16', 0.025 -> '025' (the digits after the point)."""
     return f"{level:.6f}".rstrip("0")[2:].ljust(2, "0")
-
-
-def _settings(method, relation_from, num_lum_draws) -> dict:
-    method = "analytic" if method == "surface" else method
-    num_lum = num_lum_draws if method in SAMPLED_METHODS else 1
-    return {"method": method, "normalise": relation_from != "other_data", "num_lum": num_lum}
-
-
-def _run(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
-    """The posterior kernel over all rows; yields (rows, outputs on the host)."""
-    key = jax.random.key(0) if key is None else key  # unused by the methods that need none
-    key_sample = static.pop("key_sample", None)
-    keys = (key, key if key_sample is None else key_sample)
-    common = devices.everywhere((shared, prior, relation, selection, keys))
-
-    def kernel(i, low, high, **group):
-        own = tuple(a[i] for a in arguments)
-        return _posterior_chunk(halos.take(i), low, high, own, *common, request=request, **group, **static)
-
-    return _halos.run(kernel, halos, prior, relation, chunk_size)
-
-
-@devices.over_halos(
-    *("halos", "low", "high", "arguments"),
-    static=("request", "method", "kind", "normalise", "wide", "num_panels", "num_lum", "size"),
-)
-def _posterior_chunk(
-    halos,
-    low,
-    high,
-    arguments,
-    shared,
-    prior,
-    relation,
-    selection,
-    keys,
-    *,
-    request,
-    method,
-    kind,
-    normalise,
-    wide,
-    num_panels,
-    num_lum,
-    size=0,
-):
-    """One chunk of objects: the panel of each, then what `request` asks of it. The package's one posterior kernel."""
-    settings = {"method": method, "kind": kind, "normalise": normalise, "wide": wide}
-    settings |= {"num_panels": num_panels, "num_lum": num_lum}
-    low, high = jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float)
-    norm = prior.norm_coefficients()
-
-    def one(halo, low, high, arguments):
-        panel = _halos.mixture_panel(halo, low, high, prior, norm, relation, selection, keys[0], **settings)
-        quantile = partial(panels.panel_quantile, panel.density, panel.low, panel.high, num_panels)
-        if request == "cdf":
-            return panels.panel_cdf(panel.density, panel.low, panel.high, num_panels, arguments[0])
-        if request == "quantile":
-            return quantile(*shared)
-        if request == "sample":
-            scores = _halos.base_normals(keys[1], halo.id_hash, (size,))
-            return quantile(ndtr(scores), ndtr(-scores))
-        if request == "log_pdf":
-            return _log_pdf(halo, panel, shared[0], prior, relation, selection, keys[0], settings)
-        return _summaries(halo, panel, quantile(*shared), prior, relation, selection, keys[0], settings)
-
-    return jax.vmap(one, (halos.axes(), 0, 0, 0))(halos, low, high, arguments)
-
-
-def _draw_weights(halo, panel, prior, relation, selection, normalise):
-    """ln of each draw's share in the object's posterior; (draw,)."""
-    log_weight = jax.nn.log_softmax(relation.log_weight)
-    if normalise:
-        return log_weight
-    ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
-    shares = log_weight + panel.ln_evidence - ln_norm
-    return shares - jnp.maximum(jax.nn.logsumexp(jnp.maximum(shares, -1e30)), -1e30)
-
-
-def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings):
-    ln_mass = panels.panel_nodes(panel.low, panel.high, settings["num_panels"])
-    weights = panels.panel_weights(panel.low, panel.high, settings["num_panels"])
-    total = (weights * panel.density).sum()
-    density = panel.density / jnp.where(total > 0, total, 1.0)
-    fraction = weights * density
-    offset = ln_mass - panel.low
-    mean = (fraction * offset).sum()
-    sd = jnp.sqrt((fraction * (offset - mean) ** 2).sum())
-    ln_density = jnp.log(jnp.where(density > 0, density, 1.0))
-    information = (fraction * jnp.where(density > 0, ln_density - panel.ln_prior, 0.0)).sum() / np.log(2)
-
-    ln_shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
-    shares = jnp.exp(ln_shares)
-    ln_evidence = jax.nn.log_softmax(relation.log_weight) + jnp.maximum(panel.ln_evidence, -1e30)
-    ln_odds = panel.ln_beyond - jnp.maximum(panel.ln_evidence, -1e30)
-    if settings["normalise"]:
-        edge_mass = (shares * jax.nn.sigmoid(ln_odds)).sum()
-    else:  # draws weigh their evidence with the part beyond the table, too
-        edge_mass = jax.nn.sigmoid(jax.nn.logsumexp(ln_shares + ln_odds))
-    log_evidence = jax.nn.logsumexp(ln_evidence) + selection.log_prob(halo.ln_lum_obs[0], halo.z[0])
-    mean = panel.low + mean
-    if settings["method"] in SAMPLED_METHODS:
-        normals = _all_normals(halo, relation, key, settings["num_lum"])
-        log_weights = log_weights_at(
-            settings["method"], mean, halo.z[0], halo.ln_lum_obs[0], halo.sigma, relation, normals
-        )
-        log_weights = (log_weights + ln_shares[:, None]).ravel()
-        ess, k = effective_sample_size(log_weights), pareto_k(log_weights)
-    else:
-        ess, k = effective_sample_size(ln_shares), jnp.nan * total
-    return {
-        "mean": mean,
-        "sd": sd,
-        "mode": _mode(ln_mass, panel.density, panel.low, panel.high),
-        "mean_mass": (fraction * jnp.exp(ln_mass)).sum(),
-        "log_evidence": jnp.where((total > 0) & (log_evidence > -1e29), log_evidence, -jnp.inf),
-        "edge_mass": edge_mass,
-        "information_bits": information,
-        "ess": ess,
-        "pareto_k": k,
-        "quantiles": quantiles,
-    }
-
-
-def _mode(ln_mass, density, low, high):
-    """Highest of: the parabola through the highest node and its neighbours in ln density (exact for a Gaussian), and
-    the two ends of the interval, where a table that ends cuts the posterior off."""
-    # The first index of the maximum (argmax is a slow reduction on CPU).
-    index = jnp.arange(density.shape[0])
-    top = jnp.clip(jnp.where(density == density.max(), index, density.shape[0]).min(), 1, density.shape[0] - 2)
-    three = jnp.stack([top - 1, top, top + 1])
-    x = ln_mass[three] - ln_mass[top]
-    tiny = jnp.finfo(density.dtype).tiny
-    y = jnp.log(jnp.maximum(density[three], tiny))
-    left, right = (y[1] - y[0]) / -x[0], (y[2] - y[1]) / x[2]
-    curvature = jnp.minimum((right - left) / (x[2] - x[0]), -tiny)
-    slope = left + curvature * -x[0]  # at the highest node
-    offset = jnp.clip(-slope / (2 * curvature), low - ln_mass[top], high - ln_mass[top])
-    candidates = jnp.stack([ln_mass[top] + offset, low, high])
-    ends = jnp.log(jnp.maximum(jnp.stack(panels.end_densities(density)), tiny))
-    values = jnp.concatenate([(y[1] + slope * offset + curvature * offset**2)[None], ends])
-    return candidates[jnp.argmax(values)]
-
-
-def _all_normals(halo, relation, key, num_lum):
-    """The base normals of every draw as the streamed blocks use them; (draw, lum)."""
-    draws = relation.log_weight.shape[0]
-    block = min(_halos.DRAW_BLOCK, draws)
-    blocks = [
-        _halos.base_normals(jax.random.fold_in(key, i), halo.id_hash, (block, num_lum))
-        for i in range(-(-draws // block))
-    ]
-    return jnp.concatenate(blocks)[:draws]
-
-
-def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
-    normals = _all_normals(halo, relation, key, settings["num_lum"])
-    ln_prior = _halos.ln_prior_at(halo, prior, _halos.prior_rows_of(halo, prior), ln_mass)
-    joint = _halos.joint_of_draws(halo, relation, normals, ln_prior, ln_mass, settings["method"], settings["kind"])
-    shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
-    values = jax.nn.logsumexp(joint + (shares - panel.ln_evidence)[:, None], axis=0)
-    inside = (ln_mass >= prior.ln_mass_nodes[0]) & (ln_mass <= prior.ln_mass_nodes[-1])
-    return jnp.where(inside, values, -jnp.inf)

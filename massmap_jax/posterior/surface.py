@@ -23,7 +23,6 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -35,9 +34,12 @@ from scipy.special import ndtr, ndtri
 from massmap_jax import devices
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.write import atomic_file
+from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Objects, Range, usable_rows
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection
-from massmap_jax.posterior.result import RelationFrom, check_relation_from, mass_posterior
+from massmap_jax.posterior import kernel
+from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -75,18 +77,6 @@ _MOST_BUCKETS = 16_384
 _CHUNK, _CHUNK_GPU = 2**17, 2**20
 # An object on the border of the range may round to beyond it.
 _ROUNDING = 1e-3
-
-
-class Range(NamedTuple):
-    """Where objects are: ends of ln L_obs, z and sigma."""
-
-    ln_lum: tuple[float, float]
-    redshift: tuple[float, float]
-    sigma: tuple[float, float]
-
-    @classmethod
-    def of(cls, ln_lum, redshift, sigma) -> "Range":
-        return cls(*((float(np.min(a)), float(np.max(a))) for a in (ln_lum, redshift, sigma)))
 
 
 class Lattice(eqx.Module):
@@ -251,16 +241,25 @@ class PosteriorSurface(eqx.Module):
     def exact(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
         """The columns of objects (ln_lum_obs, z, sigma), (n,) each, without the table."""
         objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
-        found = mass_posterior(
-            objects,
+        rows = usable_rows(objects, self.prior)
+        halos = Objects.of(objects, rows, need_keys=False)
+        kernel.check_noise(halos, self.relation, "analytic", self.prior)
+        levels = np.array(self.quantile_levels)
+        settings = settings_of("analytic", self.relation_from, 1)
+        summaries, quantiles = exact_summaries(
+            halos,
             self.prior,
             self.relation,
-            relation_from=self.relation_from,
-            quantile_levels=self.quantile_levels,
-            selection=_Anything(self.selection),
+            _Anything(self.selection),
+            None,
+            kernel.auto_chunk(self.relation),
+            levels,
+            settings,
         )
-        columns = [np.log(found.mean_mass) if name == "ln_mean_mass" else getattr(found, name) for name in SUMMARIES]
-        return np.column_stack([*columns, found.quantiles])
+        summaries["ln_mean_mass"] = np.log(summaries["mean_mass"])
+        columns = np.full((len(objects), len(SUMMARIES) + levels.size), np.nan)
+        columns[rows] = np.column_stack([*(summaries[name] for name in SUMMARIES), quantiles])
+        return columns
 
     def __call__(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
         """Columns of objects, float32; NaN outside the table's range."""

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+from massmap_jax.choices import PRESETS
 from massmap_jax.errors import MassmapError
-from massmap_jax.relation.law import PRESETS, MassLuminosityRelation
+from massmap_jax.relation.law import MassLuminosityRelation
 
 FITTED = ("alpha1", "alpha2", "alpha4", "scatter")
 

@@ -11,17 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Objects, Range, lognormal_rows
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
-from massmap_jax.posterior import kernel as _halos
-from massmap_jax.posterior.result import lognormal_rows
-from massmap_jax.posterior.surface import Range
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 
 # Selections whose kinks in redshift are known; A of another is taken at every object.
 SMOOTH = (NoSelection, FluxLimit, TabulatedSelection)
-# Halos per block of the direct sum.
+# Objects per block of the direct sum.
 _BLOCK = 2048
 HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -142,7 +141,7 @@ def _centres(relation, ln_lum_obs, z):
 
 def ln_z_per_halo(relation, catalogue, prior, selection, rows):
     """ln Z / A of some rows, in parts of up to 131,072."""
-    halos = _halos.of_catalogue(catalogue, None, rows, need_keys=False)
+    halos = Objects.of(catalogue, rows, need_keys=False)
     for start in range(0, rows.size, 64 * _BLOCK):
         part = np.arange(start, min(start + 64 * _BLOCK, rows.size))
         padded = np.concatenate([part, np.repeat(part[-1:], -part.size % _BLOCK)])
@@ -172,7 +171,7 @@ def _ln_z_of_halos(relation, halos, prior, selection):
 
 def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
     """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object."""
-    padded = np.pad(rows, (0, _halos.padded_size(rows.size) - rows.size), mode="edge")
+    padded = np.pad(rows, (0, padded_size(rows.size) - rows.size), mode="edge")
     with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
         values = selection.log_prob(catalogue.ln_lum_obs[padded], catalogue.redshift[padded])
     values = np.asarray(values, dtype=np.float64)[: rows.size]

@@ -60,6 +60,62 @@ class Relation(eqx.Module):
         """Draw(s) `index` of the batch: one relation for an integer, a batch for an array of integers."""
         return jax.tree.map(lambda a: a[index], self.as_batch())
 
+    @property
+    def shares(self) -> Float[np.ndarray, "draw"]:
+        """Normalised weight of each draw, in float64."""
+        log_weight = np.asarray(self.as_batch().log_weight, dtype=np.float64)
+        peak = log_weight.max()
+        return np.exp(log_weight - (peak + np.log(np.exp(log_weight - peak).sum())))
+
+    @property
+    def effective_draws(self) -> float:
+        """Effective number of draws under the weights (Kish)."""
+        return float(1 / (self.shares**2).sum())
+
+    def pick(self, key: Array, number: int) -> Self:
+        """Pick draws at random by their weights, stratified: each is used as evenly as its weight allows.
+
+        Parameters
+        ----------
+        key : jax.Array
+            Random key.
+        number : int
+            Draws to pick; one draw may be picked several times.
+
+        Returns
+        -------
+        Self
+            A batch of `number` draws, to be used with equal weights.
+        """
+        cumulative = np.cumsum(self.shares)
+        places = (np.arange(number) + np.asarray(jax.random.uniform(key, (number,)), dtype=np.float64)) / number
+        index = np.searchsorted(cumulative, places * cumulative[-1], side="right")
+        return self.draw(np.minimum(index, cumulative.size - 1))
+
+    def thinned(self, most: int) -> Self:
+        """Keep at most `most` draws, evenly spread over the batch (over the chains, where it is of chains).
+
+        Parameters
+        ----------
+        most : int
+            Draws to keep.
+
+        Returns
+        -------
+        Self
+            All draws with their weights where there are no more; else `most` draws of equal weight.
+        """
+        batch = self.as_batch()
+        if batch.num_draws <= most:
+            return batch
+        log_weight = np.asarray(batch.log_weight, dtype=np.float64)
+        if np.ptp(log_weight) == 0:
+            return batch.draw(np.linspace(0, batch.num_draws - 1, most).astype(int))
+        summed = np.cumsum(batch.shares)
+        chosen = np.searchsorted(summed, summed[-1] * (np.arange(most) + 0.5) / most)
+        picked = batch.draw(np.minimum(chosen, batch.num_draws - 1))
+        return eqx.tree_at(lambda r: r.log_weight, picked, np.zeros(most))
+
 
 class MassLuminosityRelation(Relation):
     """One power-law relation, or a batch of draws of it.

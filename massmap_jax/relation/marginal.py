@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.selection import NoSelection
-from massmap_jax.posterior.result import lognormal_rows
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import HALF_LN_2PI, SMOOTH, CatalogueData, RelationData, detection, ln_z_per_halo
 from massmap_jax.relation.evidence_table import EvidenceTable

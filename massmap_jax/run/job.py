@@ -9,13 +9,15 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
-from massmap_jax.checks.calibration import PriorCheck, prior_check
+from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
-from massmap_jax.maps.mass_map import MassMap, mass_map
+from massmap_jax.likelihood.objects import flag_outside_prior
+from massmap_jax.maps.images import MassMap
+from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior.result import MassPosterior, flag_outside_prior, mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
+from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.options import (
     JobOptions,
@@ -87,7 +89,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         with clock.stage("fitting the relation"):
             fitted = fit(catalogue, prior, options, key_relation, clock.say)
         notes.extend(fitted.notes)
-        relation, relation_from = _thinned(fitted.draws, options.num_relation_draws), "this_catalogue"
+        relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
     else:
         with clock.stage("prior and relation"):
             prior = load_prior(options.prior)
@@ -198,7 +200,7 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
     with clock.stage("fitting the relation"):
         fitted = fit(catalogue, prior, options, key, clock.say)
     with clock.stage("checking prior and relation"):
-        draws = _thinned(fitted.draws, options.num_relation_draws)
+        draws = fitted.draws.thinned(options.num_relation_draws)
         check = prior_check(catalogue, prior, draws, selection=selection_of(options))
     return FitResult(prior, fitted, check)
 
@@ -253,11 +255,6 @@ def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
     from massmap_jax.maps.healpix import HealpixGrid
 
     return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
-
-
-def _thinned(draws: MassLuminosityRelation, number: int) -> MassLuminosityRelation:
-    """So many draws, evenly spread over the chains."""
-    return draws.draw(np.linspace(0, draws.num_draws - 1, min(number, draws.num_draws)).astype(int))
 
 
 def _refuse_wrong_masses(posterior: MassPosterior) -> None:

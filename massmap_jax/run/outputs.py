@@ -21,7 +21,7 @@ from massmap_jax.run.options import JobOptions, selection_of
 if TYPE_CHECKING:
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
     from massmap_jax.maps.convergence import ConvergenceMap
-    from massmap_jax.maps.mass_map import MassMap
+    from massmap_jax.maps.images import MassMap
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.fitted import RelationPosterior
     from massmap_jax.relation.law import MassLuminosityRelation
@@ -88,8 +88,8 @@ def write_outputs(
     pictures = []
     if options.make_figures:
         with clock.stage("figures"):
-            from massmap_jax.figures.posteriors import standard_figures
             from massmap_jax.figures.relation import relation_corner
+            from massmap_jax.figures.standard import standard_figures
 
             figures = standard_figures(posterior, image, convergence=result.convergence)
             if fitted is not None:
@@ -174,7 +174,7 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
 def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[Path]:
     import matplotlib.pyplot as plt
 
-    from massmap_jax.figures.posteriors import save_all
+    from massmap_jax.figures.standard import save_all
 
     paths = save_all(figures, directory / "figures", formats=("png", "pdf") if options.pdf_figures else ("png",))
     for figure in figures.values():

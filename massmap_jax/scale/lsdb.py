@@ -24,13 +24,15 @@ from massmap_jax.catalogue.flags import REASONS, UNUSABLE, count
 from massmap_jax.catalogue.halo_catalogue import id_hash
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.write import write_table
+from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Range, flag_of_part
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.draws import MassDraws
-from massmap_jax.maps.mass_map import MapSums, MassMap, effective_draws, pick
+from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior.result import RelationFrom, check_relation_from, flag_of_part
-from massmap_jax.posterior.surface import PosteriorSurface, Range
+from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points
 from massmap_jax.relation.data import SMOOTH, CatalogueData, refuse_start
@@ -437,14 +439,14 @@ def mass_map(
     options = {"relation_from": "fixed_draws", "selection": selection}
     if surface is not None:
         options |= {"relation_from": relation_from, "method": "surface", "surface": surface}
-    chosen = pick(key_relation, relation, num_draws)
+    chosen = relation.pick(key_relation, num_draws)
     work = _MapPart(reading, grid, prior, relation, chosen, key_mass, options, draws)
     found = partitions.reduce(work, work.together, reading.names)
     if found["usable"] == 0:
         _none_usable(found["flags"])
     sums = work.empty()
     sums.restore(_spread(found["state"], grid))
-    return sums.finish(ess=effective_draws(relation), relation_from=relation_from, keep_draws=keep_draws)
+    return sums.finish(ess=relation.effective_draws, relation_from=relation_from, keep_draws=keep_draws)
 
 
 # The draws of the map that this process works on: their table is made once for its partitions.

@@ -11,7 +11,9 @@ import massmap_jax
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.posterior.result import MassPosterior, flag_of_part, mass_posterior
+from massmap_jax.likelihood.objects import flag_of_part
+from massmap_jax.posterior.mass_posterior import mass_posterior
+from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.run.outputs import PROGRAM
 

@@ -31,13 +31,14 @@ from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.catalogue.write import atomic_file, write_table
+from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Range
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.files import write_map
-from massmap_jax.maps.mass_map import MapSums, effective_draws, pick
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior.result import check_relation_from
-from massmap_jax.posterior.surface import PosteriorSurface, Range
+from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.options import (
     JobOptions,
     check_definitions,
@@ -177,7 +178,7 @@ class _Run:
         number = int(np.ceil(side / pixel - 1e-9))
         grid = PixelGrid("flat" if flat else "tangent", (number, number), pixel, self.options.map_centre)
         key_relation, key_mass = jax.random.split(jax.random.split(jax.random.key(job.seed), 3)[2])
-        chosen = pick(key_relation, self.relation.as_batch(), job.num_map_draws)
+        chosen = self.relation.pick(key_relation, job.num_map_draws)
         return MapSums(grid, MassDraws(self.prior, chosen, key_mass, "table"))
 
     def restore_map(self, done: list) -> None:
@@ -199,7 +200,7 @@ class _Run:
     def write_map(self) -> None:
         if self.sums is not None:
             relation = self.relation.as_batch()
-            image = self.sums.finish(ess=effective_draws(relation), relation_from=self.relation_from)
+            image = self.sums.finish(ess=relation.effective_draws, relation_from=self.relation_from)
             write_map(self.out / MAP, image, self.meta, overwrite=True)
 
     def lines(self, chunks: Chunks, done: list) -> Iterator[dict]:

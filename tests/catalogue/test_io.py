@@ -17,7 +17,8 @@ from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
 
 from massmap_jax.catalogue.flags import Flag
-from massmap_jax.catalogue.read import atomic_directory, read_catalogue, read_relation, write_table
+from massmap_jax.catalogue.read import read_catalogue, read_relation
+from massmap_jax.catalogue.write import atomic_directory, write_table
 from massmap_jax.errors import MassmapError
 
 Z = np.array([0.1, 0.2, 0.3, 0.4])

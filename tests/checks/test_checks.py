@@ -25,10 +25,12 @@ from statistical.universe import (
 )
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.checks.calibration import bins_of_data, calibration_check, prior_check
+from massmap_jax.checks.bins import bins_of_data
+from massmap_jax.checks.calibration import calibration_check
+from massmap_jax.checks.prior_check import prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 

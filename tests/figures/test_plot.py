@@ -18,7 +18,7 @@ from massmap_jax.figures import posteriors as plot
 from massmap_jax.figures import truth as truth_plots
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.simulate import simulate_field

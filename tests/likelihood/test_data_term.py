@@ -10,7 +10,7 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 

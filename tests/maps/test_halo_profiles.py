@@ -14,10 +14,10 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.halo import concentration
 from massmap_jax.halo.concentration import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
 from massmap_jax.maps.mass_map import chosen_draws, mass_map
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior import kernel as halos
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -100,7 +100,7 @@ def test_map_is_that_of_a_loop_over_haloes(smeared):
     """The masses that `mass_map` draws with this key, two of the draws; most of the mass is spread over many pixels."""
     chosen = chosen_draws(KEY, OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=DRAWS, draws="exact")
     ln_mass = np.zeros((NUMBER, DRAWS))
-    for rows, values in chosen.masses(halos.of_catalogue(OBJECTS, None, np.arange(NUMBER))):
+    for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER))):
         ln_mass[rows] = values
     pixel, z = GRID.index(OBJECTS.ra, OBJECTS.dec), OBJECTS.redshift
     place = pixel // GRID.shape[1], pixel % GRID.shape[1]

@@ -10,14 +10,13 @@ from astropy.io import fits
 from massmap_jax import choices
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.figures.posteriors import mass_map_image
-from massmap_jax.maps.files import IMAGES, read_map, write_map
-from massmap_jax.maps.mass_map import MapSums
+from massmap_jax.figures.maps import mass_map_image
+from massmap_jax.maps.files import read_map, write_map
+from massmap_jax.maps.images import IMAGES, NAMES, sum_of_slices
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.regions import Circle, Polygon, region_mask, region_mass
-from massmap_jax.maps.slices import sum_of_slices
 from massmap_jax.maps.smoothing import smoothed
-from massmap_jax.maps.statistics import NAMES
+from massmap_jax.maps.sums import MapSums
 
 pytest.importorskip("astropy_healpix")
 from massmap_jax.maps.healpix import HealpixGrid, on_plane

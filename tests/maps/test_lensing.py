@@ -12,11 +12,11 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import concentration
 from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration, overdensity
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps import convergence as lensing
 from massmap_jax.maps.convergence import convergence_map
 from massmap_jax.maps.mass_map import chosen_draws
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior import kernel as halos
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -55,7 +55,7 @@ def masses(number=DRAWS):
     chosen = chosen_draws(jax.random.key(0), OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=number,
                           draws="exact")  # fmt: skip
     ln_mass = np.zeros((NUMBER, number))
-    for rows, values in chosen.masses(halos.of_catalogue(OBJECTS, None, np.arange(NUMBER))):
+    for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER))):
         ln_mass[rows] = values
     return ln_mass
 

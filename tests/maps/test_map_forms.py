@@ -8,14 +8,13 @@ from reference.map_loops import smoothed_image, tangent_pixel, tangent_pixel_are
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.figures.posteriors import map_panels, mass_map_image, slice_panels
+from massmap_jax.figures.maps import map_panels, mass_map_image, slice_panels
 from massmap_jax.maps.files import read_map, write_map
-from massmap_jax.maps.mass_map import MapSums
+from massmap_jax.maps.images import NAMES, one_slice, sum_of_slices
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.regions import exceedance, region_mass
-from massmap_jax.maps.slices import one_slice, sum_of_slices
 from massmap_jax.maps.smoothing import smoothed
-from massmap_jax.maps.statistics import NAMES
+from massmap_jax.maps.sums import MapSums
 
 NUMBER, DRAWS = 150, 40
 EDGES = (0.2, 0.5, 0.9, 1.3)

@@ -13,7 +13,8 @@ import pytest
 
 import massmap_jax
 from massmap_jax.errors import MassmapError
-from massmap_jax.maps.files import IMAGES, read_map, write_map
+from massmap_jax.maps.files import read_map, write_map
+from massmap_jax.maps.images import IMAGES
 from massmap_jax.maps.pixels import PixelGrid
 
 fits = pytest.importorskip("astropy.io.fits")

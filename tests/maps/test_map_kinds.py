@@ -12,12 +12,11 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.map_kinds import map_kinds_figure
+from massmap_jax.maps.images import NAMES, sum_of_slices
 from massmap_jax.maps.kinds import KINDS, contrast, map_kinds, map_of_kind
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.slices import sum_of_slices
-from massmap_jax.maps.statistics import NAMES
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 

@@ -11,9 +11,9 @@ from scipy.special import ndtr
 from scipy.stats import kstest
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.quantile_table import QuantileTable
-from massmap_jax.posterior import kernel as _halos
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -104,7 +104,7 @@ def relations():
 
 def halos_of(lum, z, sigma):
     catalogue = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, sigma_ln_luminosity=sigma)
-    return _halos.of_catalogue(catalogue, None, np.arange(len(catalogue)))
+    return Objects.of(catalogue, np.arange(len(catalogue)))
 
 
 def drawn(draws, halos):

@@ -21,11 +21,11 @@ from massmap_jax.models.coordinates import TruncatedGaussian, truncated_quantile
 from massmap_jax.models.field import field_model
 from massmap_jax.models.halo_mass import halo_mass_model
 from massmap_jax.models.mixture import draw_terms, mixture_log_likelihood
-from massmap_jax.models.objects import Objects
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.models.predictive import posterior_predictive, prior_predictive
 from massmap_jax.models.relation import Pivot, relation_model, start, start_metric
 from massmap_jax.models.runner import sample_halo_masses
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -87,7 +87,7 @@ def test_truncated_quantile_is_that_of_the_truncated_gaussian(low, high):
 
 def test_coordinates_stay_inside_the_table_with_finite_gradients():
     """Far below and above the table, far out in e, in float32."""
-    objects = Objects.of(make_catalogue(), PRIOR).on_device()
+    objects = PlacedObjects.of(make_catalogue(), PRIOR).on_device()
     one = jax.tree.map(lambda a: a[0], objects)
 
     @jax.jit
@@ -106,7 +106,7 @@ def test_coordinates_stay_inside_the_table_with_finite_gradients():
 
 
 def test_prior_density_is_that_of_the_prior():
-    objects = Objects.of(make_catalogue(), PRIOR).on_device()
+    objects = PlacedObjects.of(make_catalogue(), PRIOR).on_device()
     for ln_mass in (23.6, 27.03, 32.2):
         found = objects.ln_prior(PRIOR, jnp.full(len(objects), ln_mass))
         np.testing.assert_allclose(found, PRIOR.log_prob(ln_mass, objects.z), atol=3e-5)
@@ -168,7 +168,7 @@ def test_alpha1_at_the_pivot_leaves_its_prior_alone():
 @pytest.mark.parametrize("pivot", [None, Pivot(31.0, 0.7)], ids=["at alpha3", "at the data"])
 def test_first_metric_is_the_curvature_where_masses_are_known(beliefs, pivot):
     """Each object's mass as the central relation gives it, its ln L one width above that and one below."""
-    objects = Objects.of(make_catalogue(), PRIOR)
+    objects = PlacedObjects.of(make_catalogue(), PRIOR)
     central = beliefs.central()
     evolution, width = np.log1p(objects.z), np.hypot(central["scatter"], objects.sigma)
     # Above the pivot alpha3, in ln.
@@ -202,7 +202,7 @@ def test_mixture_has_the_weights_of_mass_posterior(relation_from):
     catalogue = make_catalogue()
     exact = mass_posterior(catalogue, PRIOR, DRAWS, relation_from=relation_from)
     with jax.enable_x64(True):
-        objects = Objects.of(catalogue, PRIOR).on_device()
+        objects = PlacedObjects.of(catalogue, PRIOR).on_device()
         grid = jnp.linspace(*ENDS, 4001)
 
         def moments(one):

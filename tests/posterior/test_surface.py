@@ -14,9 +14,10 @@ from scipy.special import ndtr
 from scipy.stats import kstest
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Range
 from massmap_jax.likelihood.selection import FluxLimit, TabulatedSelection
-from massmap_jax.posterior.result import mass_posterior
-from massmap_jax.posterior.surface import DRAW_LEVELS, SUMMARIES, TOLERANCE, PosteriorSurface, Range
+from massmap_jax.posterior.mass_posterior import mass_posterior
+from massmap_jax.posterior.surface import DRAW_LEVELS, SUMMARIES, TOLERANCE, PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 from posterior.test_posterior import draws, make_catalogue

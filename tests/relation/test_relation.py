@@ -11,10 +11,11 @@ from scipy import stats
 
 import massmap_jax as mm
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.choices import PRESETS
 from massmap_jax.errors import MassmapError
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.law import PARAMETERS, PRESETS, MassLuminosityRelation
+from massmap_jax.relation.law import PARAMETERS, MassLuminosityRelation
 
 REDSHIFT, MASS, DENSITY = schechter_table()
 GIVEN = dict(alpha1=10.7, alpha2=0.36, alpha3=2.35e14, alpha4=1.1, scatter=0.155)

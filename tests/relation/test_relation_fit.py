@@ -18,7 +18,7 @@ from massmap_jax import choices
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation import fit as relation_fit
 from massmap_jax.relation.beliefs import RelationPrior

@@ -18,7 +18,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points
 from massmap_jax.relation.data import CatalogueData

@@ -21,7 +21,7 @@ from astropy.table import Table
 
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.run.options import JobOptions, load_prior, load_relation
 from massmap_jax.scale.stream import StreamOptions, stream
 

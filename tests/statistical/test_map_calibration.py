@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.draws import MassDraws
-from massmap_jax.posterior import kernel as halos
 
 from . import test_relation_sbc as sbc
 from . import universe
@@ -49,7 +49,7 @@ def places():
         masses.table = table  # one prior, one table
         drawn = np.zeros((HALOS, DRAWS))
         rows = np.arange(HALOS)
-        for picked, chunk in masses(halos.of_catalogue(universe.catalogue(ln_lum[field], z), None, rows)):
+        for picked, chunk in masses(Objects.of(universe.catalogue(ln_lum[field], z), rows)):
             drawn[picked] = np.exp(chunk)
         table = masses.table
         for kind, draw in (("coherent", drawn), ("marginal", rng.permuted(drawn, axis=1))):

@@ -12,10 +12,10 @@ from reference.posterior_reference import Relation, SingleDraw
 from scipy.stats import kstest
 
 from massmap_jax.models.field import field_model
-from massmap_jax.models.objects import Objects
+from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.models.relation import Pivot, relation_model, start, start_metric
 from massmap_jax.models.runner import sample_halo_masses
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.relation.beliefs import RelationPrior
 from statistical.universe import REFERENCE, SIGMA, catalogue, package_prior, package_relation, simulate
 
@@ -101,7 +101,7 @@ def beliefs():
 
 def run(model, objects, relation_prior, num_samples, more=None):
     """more : the metric of other sites than the relation's."""
-    data = Objects.of(objects, PRIOR)
+    data = PlacedObjects.of(objects, PRIOR)
     metric = start_metric(data, relation_prior, Pivot.of(data, relation_prior))
     begun = init_to_value(values=start(relation_prior))
     kernel = NUTS(model, init_strategy=begun, dense_mass=list(metric), inverse_mass_matrix=metric | (more or {}))
@@ -127,7 +127,7 @@ def test_field_with_a_known_relation_agrees_with_the_grid(exact, objects):
 def test_field_and_marginal_models_agree_on_the_relation(objects):
     """The masses sampled or integrated out: one posterior of (alpha, S). (Poor coordinates: tests/test_models.py.)"""
     relation_prior = beliefs()
-    data = Objects.of(objects, PRIOR)
+    data = PlacedObjects.of(objects, PRIOR)
     pivot = Pivot.of(data, relation_prior)
 
     def likelihood(relation):

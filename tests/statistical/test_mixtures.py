@@ -21,7 +21,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp, ndtri
 from scipy.stats import norm
 
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from statistical.universe import (
     NUM_KEYS,
     REFERENCE,

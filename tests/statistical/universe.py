@@ -7,7 +7,7 @@ from reference.tables import schechter_table
 from scipy.stats import kstest, norm
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.posterior.result import mass_posterior
+from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 

@@ -1,0 +1,163 @@
+"""Two checks of an analysis: does the model fit the catalogue, and, where true masses are known, are posteriors right?
+
+Both look at probability integral transforms (PIT): a distribution function at what was observed, uniform on [0, 1]
+if the distribution is right. Uniformity is judged with simultaneous bands (`ecdf_bands`), over all objects and in bins
+of the *data*: bins of the true mass would fail a perfect posterior (regression to the prior).
+"""
+
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import numpy as np
+
+from massmap_jax.catalogue.flags import UNUSABLE
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
+from massmap_jax.checks.ecdf_bands import MAX_POINTS, ecdf_at
+from massmap_jax.checks.predicted import predictive_pit
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import flag_outside_prior
+from massmap_jax.likelihood.selection import NoSelection
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_REDSHIFT_BINS = 4
+
+
+class PriorCheck(eqx.Module):
+    """Do the prior, the relation and the selection predict the observed luminosities?
+
+    Attributes
+    ----------
+    pit : (halo,) P(ln L <= ln L_obs | z, sigma), within the detected objects; NaN for rows that could not be used.
+    bin_index : (halo,) bin of redshift, equally full; -1 for rows not used. redshift_range : (bin, 2).
+    p_all : p value over all objects. p_bins : (bin,). p_value : the smallest, times their number (Bonferroni).
+    mean_pit, mean_pit_bins : of all, (bin,); 0.5 if right; above, observed luminosities lie higher than predicted.
+    largest_difference : of the ECDF of all PITs from the diagonal, signed; at PIT = `largest_at`.
+    impossible : rows that the selection says cannot be in the catalogue.
+    draws_used : relation draws averaged over. level : of the test. selection_given : whether there was one.
+    """
+
+    pit: np.ndarray
+    bin_index: np.ndarray
+    redshift_range: np.ndarray
+    p_all: float
+    p_bins: np.ndarray
+    p_value: float
+    mean_pit: float
+    mean_pit_bins: np.ndarray
+    largest_difference: float
+    largest_at: float
+    impossible: int
+    draws_used: int
+    level: float = eqx.field(static=True)
+    selection_given: bool = eqx.field(static=True)
+
+    @property
+    def fits(self) -> bool:
+        """No misfit at `level`: a larger catalogue may still find one."""
+        return bool(self.p_value >= self.level)
+
+    def summary(self) -> str:
+        """What was found, and what may be behind it, for a person."""
+        number = int(np.isfinite(self.pit).sum())
+        head = f"{p_text(self.p_value)} over {number:,} objects, mean PIT {self.mean_pit:.3f}"
+        if self.fits:
+            return f"The model fits the observed luminosities at level {self.level:g}: {head}."
+        causes = [
+            "a prior density of the wrong kind (p(M) against p(M)/M: see `per` in MassPrior.from_table)",
+            "a wrong range of masses",
+            "a wrong relation",
+        ]
+        causes.append("a wrong selection" if self.selection_given else "a selection that was left out")
+        text = (
+            f"The model does not fit the observed luminosities: {head}; {self._direction(number)}, by "
+            f"{abs(self.largest_difference):.3f} in cumulative probability at PIT = {self.largest_at:.2f}. "
+            f"Possible causes: {', '.join(causes[:-1])}, or {causes[-1]}."
+        )
+        if self.impossible:
+            text += f" {self.impossible:,} objects have a luminosity that the selection rules out."
+        return text
+
+    def _direction(self, number: int) -> str:
+        offset = self.mean_pit - 0.5
+        if abs(offset) > 3 / np.sqrt(12 * number):
+            return f"observed luminosities lie {'higher' if offset > 0 else 'lower'} than predicted"
+        if self.p_all >= self.p_bins.min():
+            worst = int(np.argmin(self.p_bins))
+            side = "higher" if self.mean_pit_bins[worst] > 0.5 else "lower"
+            low, high = self.redshift_range[worst]
+            return f"at redshifts {low:.3g} to {high:.3g} observed luminosities lie {side} than predicted"
+        wider = np.nanvar(self.pit) > 1 / 12
+        return f"observed luminosities are spread {'more' if wider else 'less'} widely than predicted"
+
+    def figure(self) -> "Figure":
+        """ECDF of the PIT less the diagonal, with simultaneous bands, over all objects and by redshift."""
+        from massmap_jax.checks.figures import prior_check_figure
+
+        return prior_check_figure(self)
+
+
+def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, level: float = 0.01) -> PriorCheck:
+    """Compare each observed luminosity with what prior x relation x selection predict at its z and sigma.
+
+    The PIT is P(ln L <= ln L_obs | z), the integral of p(ln M|z) Phi[(ln L_obs - mean ln L(M, z)) / sqrt(S^2 +
+    sigma^2)] d ln M; with a selection, of the detected objects alone. A batch of relation draws is averaged over, by
+    at most 16 of them (4 with a selection, which costs fifty times more), taken evenly along their weights.
+
+    Parameters
+    ----------
+    catalogue : rows with lognormal noise are used.
+    prior : MassPrior. relation : one relation or a batch of draws.
+    selection : `selection.Selection`, a pytree (equinox.Module); None: every object is in the catalogue.
+    level : false-alarm probability of the whole check, under one relation known beyond doubt. Draws that are wide
+        against the catalogue's own precision make objects agree on one error, and alarms are then to be expected.
+
+    Raises
+    ------
+    MassmapError : no usable row, or a `log_norm` of the selection that its `log_prob` contradicts.
+    """
+    check_level(level)
+    flag = flag_outside_prior(catalogue, prior)
+    rows = np.flatnonzero(((flag & UNUSABLE) == 0) & (catalogue.noise_codes == NOISE_KINDS.index("lognormal")))
+    if rows.size == 0:
+        raise MassmapError(
+            f"none of {len(catalogue)} rows has lognormal noise, and the check knows no other: give "
+            "noise_kind='lognormal' with the error in ln L"
+        )
+    given = selection is not None and not isinstance(selection, NoSelection)
+    draws = relation.thinned(4 if given else 16)
+    pit = np.full(len(catalogue), np.nan)
+    pit[rows], impossible = predictive_pit(catalogue, rows, prior, draws, selection if given else None)
+    lost = rows[~np.isfinite(pit[rows])]
+    if lost.size:
+        raise MassmapError(
+            f"the predicted luminosities cannot be computed for {lost.size} rows, first row {lost[0]}: z = "
+            f"{catalogue.redshift[lost[0]]:g}, ln L = {catalogue.ln_lum_obs[lost[0]]:g}; remove these rows"
+        )
+    z = catalogue.redshift[rows]
+    number = int(np.clip(rows.size // LEAST_IN_BIN, 1, _REDSHIFT_BINS))
+    which = equal_parts(z, number)
+    bin_index = np.full(len(catalogue), -1)
+    bin_index[rows] = which
+    p_all, p_bins, p_value = p_values(pit[rows], which, number)
+    points = np.arange(1, MAX_POINTS) / MAX_POINTS
+    difference = ecdf_at(pit[rows], points) - points
+    largest = int(np.argmax(np.abs(difference)))
+    return PriorCheck(
+        pit=pit,
+        bin_index=bin_index,
+        redshift_range=np.array([(z[which == b].min(), z[which == b].max()) for b in range(number)]),
+        p_all=p_all,
+        p_bins=p_bins,
+        p_value=p_value,
+        mean_pit=float(pit[rows].mean()),
+        mean_pit_bins=np.array([pit[rows][which == b].mean() for b in range(number)]),
+        largest_difference=float(difference[largest]),
+        largest_at=float(points[largest]),
+        impossible=impossible,
+        draws_used=draws.num_draws,
+        level=level,
+        selection_given=given,
+    )

@@ -1,0 +1,312 @@
+"""Figures of mass maps and convergence maps: one image, or panels of mean, error and objects."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.figures.axes import grid_axes
+from massmap_jax.figures.style import (
+    GREY,
+    PAGE,
+    axes_inches,
+    count_text,
+    given_or_new_axes,
+    label_log_axis,
+    mass_symbol,
+    new_figure,
+    settle,
+    styled,
+)
+from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.units import MASS, UNITS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from massmap_jax.maps.convergence import ConvergenceMap
+    from massmap_jax.maps.images import MassMap
+
+_EMPTY, _MASKED = "#cfe6f5", "#f7e9c8"
+
+
+@styled
+def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean") -> "Axes":
+    """Greyscale map on sky axes with a colour bar; dark is massive, pixels without objects are tinted blue.
+
+    Parameters
+    ----------
+    mass_map : MassMap, of one slice; a HEALPix map is shown on a tangent plane
+    ax : Axes, optional
+    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (in the map's unit) or "nobj" (objects per pixel)
+
+    `MassmapError` for another quantity.
+    """
+    if quantity not in _MAP_LABELS:
+        raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
+    title, mass_map = map_title(mass_map), _on_plane(mass_map)
+    ny, nx = mass_map.grid.shape
+    width, height = map_size(ny / nx)
+    ax = given_or_new_axes(ax, width, height)
+    values = np.asarray(getattr(mass_map, quantity), np.float64)
+    shown = values[_filled(mass_map)]
+    norm = _count_norm(shown) if quantity == "nobj" else map_norm([shown], _is_smoothed(mass_map))
+    image = draw_map(ax, mass_map, values, norm)
+    bar = side_bar(ax, image, ny / nx)
+    label = _MAP_LABELS[quantity]
+    if quantity != "nobj":
+        if mass_map.unit != MASS:
+            label = label.replace(" in a pixel", "").replace("halo mass", "surface density")
+        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{UNITS[mass_map.unit][1]}]"
+    if ny < 0.5 * nx:  # too low for a label along the bar
+        title = f"{label}\n{title}"
+    else:
+        bar.set_label(label)
+    ax.set_title(title)
+    _empty_legend(ax, mass_map)
+    settle(ax.figure)
+    return ax
+
+
+_MAP_LABELS = {
+    "mean": "mean halo mass in a pixel",
+    "sampled_mean": "mean halo mass of the draws",
+    "sd": "standard deviation of halo mass",
+    "q16": "16 % quantile of halo mass",
+    "q50": "median halo mass in a pixel",
+    "q84": "84 % quantile of halo mass",
+    "nobj": "objects in a pixel",
+}
+
+
+@styled
+def map_panels(mass_map: "MassMap") -> "Figure":
+    """Six panels of a mass_map: mean, 16 % and 84 % quantile on one grey scale; sd, relative error, counts."""
+    title, mass_map = map_title(mass_map), _on_plane(mass_map)
+    ny, nx = mass_map.grid.shape
+    num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
+    num_rows = 6 // num_columns
+    panel_height = min((PAGE / num_columns - 0.85) * ny / nx, 8.0 / num_rows)
+    # No narrower than a title.
+    width = num_columns * max(panel_height * nx / ny + 0.85, 1.75)
+    figure = new_figure(width, max(num_rows * (panel_height + 0.33) + 0.7, 3.0))
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True).ravel()
+    filled = _filled(mass_map)
+    mean, sd, q16, q84, nobj = (
+        np.asarray(getattr(mass_map, name), np.float64) for name in ("mean", "sd", "q16", "q84", "nobj")
+    )
+    relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
+    smooth = _is_smoothed(mass_map)
+    shared = map_norm([v[filled] for v in (mean, q16, q84)], smooth)
+    unit = UNITS[mass_map.unit][1]
+    panels = [
+        ("mean", mean, shared, unit),
+        ("16 % quantile", q16, shared, unit),
+        ("84 % quantile", q84, shared, unit),
+        ("standard deviation", sd, map_norm([sd[filled]], smooth), unit),
+        ("relative error, sd / mean", relative, _linear_norm(relative[filled]), ""),
+        ("objects in a pixel", nobj, _count_norm(nobj[filled]), ""),
+    ]
+    for ax, (name, values, norm, unit) in zip(axes, panels, strict=True):
+        image = draw_map(ax, mass_map, values, norm)
+        side_bar(ax, image, ny / nx)
+        ax.set_title(name + (f" [{unit}]" if unit else ""))
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="")
+        ax.label_outer()
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    figure.suptitle(f"{_quantity_text(mass_map)}: {title}", fontsize=8)
+    settle(figure)
+    return figure
+
+
+@styled
+def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
+    """Mean and sd of the convergence of `kappa`; the scale of the mean is linear below a hundredth of its peak."""
+    from matplotlib.colors import Normalize, SymLogNorm
+
+    ny, nx = kappa.grid.shape
+    stacked = nx > 1.6 * ny
+    width = PAGE if stacked or ny < 1.6 * nx else 0.7 * PAGE
+    height = (width / (1 if stacked else 2) - 0.95) * ny / nx
+    figure = new_figure(width, height * (2 if stacked else 1) + (1.3 if stacked else 0.9))
+    axes = figure.subplots(*((2, 1) if stacked else (1, 2)), sharex=True, sharey=True)
+    peak = max(float(np.max(kappa.mean)), 1e-12)
+    norms = SymLogNorm(peak / 100, vmin=min(float(kappa.mean.min()), 0.0), vmax=peak), Normalize(0, kappa.sd.max())
+    symbol = rf"$\kappa$ ($z_\mathrm{{s}} = {kappa.source_redshift:g}$)"
+    for ax, image, norm, name in zip(axes, (kappa.mean, kappa.sd), norms, ("mean", "standard deviation"), strict=True):
+        shown = ax.imshow(image, norm=norm, cmap="viridis", origin="lower")
+        grid_axes(ax, kappa.grid)
+        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]))
+        if name == "mean":
+            ticks = peak / 100 * np.array([-10, -1, 0, 1, 10, 100])
+            bar.set_ticks(ticks[ticks >= norm.vmin], labels=[f"{tick:.2g}" for tick in ticks[ticks >= norm.vmin]])
+            bar.ax.minorticks_off()
+        ax.set_title(f"{name} of {symbol}")
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="")
+        ax.label_outer()
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    figure.suptitle(
+        f"{kappa.n_lenses:,} lenses, ${mass_symbol(kappa.mass_definition)}$, {kappa.profile.upper()}, "
+        f"{kappa.num_draws} draws" + (", mean subtracted" if kappa.mean_subtracted else ""),
+        fontsize=8,
+    )
+    settle(figure)
+    return figure
+
+
+@styled
+def slice_panels(mass_map: "MassMap") -> "Figure":
+    """The mean of each slice of a mass_map, all on one grey scale; of more than 12 slices the first 12.
+
+    Raises
+    ------
+    MassmapError : a map without slices; a HEALPix map too wide for a plane.
+    """
+    from massmap_jax.maps.images import one_slice
+
+    number = 0 if mass_map.slice_draws is None else len(mass_map.slice_mass)
+    slices = [one_slice(mass_map, i) for i in range(max(1, min(number, 12)))]
+    edges, title = [one.redshift_edges for one in slices], map_title(mass_map)
+    slices = [_on_plane(one) for one in slices]
+    ny, nx = slices[0].grid.shape
+    num_columns = min(len(slices), 4 if ny < 1.6 * nx else 6)
+    num_rows = -(-len(slices) // num_columns)
+    height = min((PAGE - 0.9) / num_columns * ny / nx, 8.0 / num_rows)
+    figure = new_figure(PAGE, num_rows * (height + 0.3) + 0.75)
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    norm = map_norm([np.asarray(one.mean)[_filled(one)] for one in slices], _is_smoothed(mass_map))
+    for ax, one, (low, high) in zip(axes, slices, edges, strict=False):
+        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm)
+        x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="", title=f"${low:g} < z < {high:g}$: {one.n_mapped:,}")
+        ax.label_outer()
+    for ax in axes[len(slices) :]:
+        ax.remove()
+    side_bar(axes[num_columns - 1], image, ny / nx)
+    figure.supxlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
+    what = f"mean {_quantity_text(mass_map)} [{UNITS[mass_map.unit][1]}]"
+    shown = f", first {len(slices)} of {number} slices" if number > len(slices) else ""
+    figure.suptitle(f"{what}\n{title}{shown}", fontsize=8)
+    settle(figure)
+    return figure
+
+
+def _on_plane(mass_map):
+    """The map if it is an image on a plane; a HEALPix map as seen on one."""
+    if np.ndim(mass_map.mean) != np.size(mass_map.grid.shape):
+        raise MassmapError(
+            f"this map has {len(mass_map.slice_mass)} redshift slices and a figure shows one: take it with "
+            "map_slices.one_slice, or all with sum_of_slices"
+        )
+    if isinstance(mass_map.grid, PixelGrid):
+        return mass_map
+    from massmap_jax.maps.healpix import on_plane
+
+    return on_plane(mass_map)
+
+
+def _is_smoothed(mass_map) -> bool:
+    return mass_map.fwhm_arcmin is not None or mass_map.halo_profile is not None
+
+
+def _quantity_text(mass_map) -> str:
+    symbol = f"${mass_symbol(mass_map.mass_definition)}$"
+    return f"halo mass {symbol} in a pixel" if mass_map.unit == MASS else f"surface density of halo mass {symbol}"
+
+
+def _filled(mass_map) -> np.ndarray:
+    """Pixels with mass: those with objects, and where a smoothed map has spread it."""
+    return np.asarray(mass_map.mean) > 0
+
+
+def draw_map(ax, mass_map, values, norm):
+    """An image of a map on its sky axes: empty pixels light blue, those outside the footprint sand."""
+    import matplotlib
+
+    grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
+    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_MASKED)
+    # Low but filled pixels take the lightest grey; only empty ones fall under the scale.
+    shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), norm.vmin / 2 if norm.vmin > 0 else -1.0)
+    if mass_map.footprint is not None:
+        shown = np.where(mass_map.footprint, shown, np.nan)
+    image = ax.imshow(np.ma.masked_invalid(shown), norm=norm, cmap=cmap, origin="lower")
+    grid_axes(ax, mass_map.grid)
+    return image
+
+
+def map_norm(values, smoothed=False):
+    """Log stretch from the 1 % to the 99.9 % quantile of the positive values; smoothed, over three decades at most,
+    so as to leave out the tails of the Gaussian."""
+    from matplotlib.colors import LogNorm
+
+    positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in values])
+    if positive.size == 0:
+        return LogNorm(0.1, 1.0)
+    low, high = np.quantile(positive, [0.01, 0.999])
+    if smoothed:
+        low = max(low, high / 1000)
+    return LogNorm(low / 1.1, high * 1.1) if high < 1.2 * low else LogNorm(low, high)
+
+
+def _linear_norm(values):
+    from matplotlib.colors import Normalize
+
+    finite = values[np.isfinite(values)]
+    return Normalize(0.0, max(float(np.quantile(finite, 0.999)), 1e-6) if finite.size else 1.0)
+
+
+def _count_norm(values):
+    """Linear for small counts, whose decades hold few integers, and log above."""
+    return _linear_norm(values) if values.size == 0 or values.max() <= 50 else map_norm([values])
+
+
+def side_bar(ax, mappable, aspect):
+    """Colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
+    unit = max(1.0, aspect)
+    bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + 0.03 * unit, 0.0, 0.045 * unit, 1.0]))
+    height = axes_inches(ax, aspect)[1]
+    most = int(np.clip(height / 0.3, 2, 7))
+    if type(mappable.norm).__name__ == "LogNorm":
+        label_log_axis(bar.ax.yaxis, mappable.norm.vmin, mappable.norm.vmax, most)
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        bar.locator = MaxNLocator(most, steps=[1, 2, 5, 10])
+        bar.update_ticks()
+    return bar
+
+
+def map_size(aspect) -> tuple[float, float]:
+    """Figure width and height in inches for one map of this height over width."""
+    width = PAGE if aspect < 0.5 else 0.7 * PAGE if aspect < 1.6 else max(3.2, 5.7 / aspect + 1.5)
+    return width, float(np.clip((width - 1.4) * aspect + 0.8, 1.6, 6.5))
+
+
+def map_title(mass_map) -> str:
+    """What a map is of, in a line."""
+    grid = mass_map.grid
+    pixels = f"{grid.pixel_arcmin:g} arcmin pixels" if isinstance(grid, PixelGrid) else f"HEALPix nside {grid.nside}"
+    text = f"{count_text(mass_map.n_mapped)}, {pixels}"
+    if mass_map.redshift_edges is not None and mass_map.slice_draws is None:
+        text += ", z {:g} to {:g}".format(*mass_map.redshift_edges)
+    if mass_map.halo_profile is not None:
+        text += f", {mass_map.halo_profile.upper()} haloes"
+    if mass_map.fwhm_arcmin is not None:
+        text += f", smoothed to {mass_map.fwhm_arcmin:g} arcmin"
+    return f"{text}, {mass_map.num_draws} draws"
+
+
+def _empty_legend(ax, mass_map):
+    from matplotlib.patches import Patch
+
+    inside = np.ones(mass_map.grid.shape, dtype=bool) if mass_map.footprint is None else mass_map.footprint
+    shown = [(_EMPTY, "no objects", inside & ~_filled(mass_map)), (_MASKED, "not observed", ~inside)]
+    patches = [Patch(fc=colour, ec=GREY, lw=0.5, label=label) for colour, label, where in shown if where.any()]
+    if patches:
+        ax.legend(handles=patches, loc="upper right", frameon=True)

@@ -1,0 +1,75 @@
+"""The standard figures of a run, and writing figures to files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from massmap_jax.figures.style import (
+    settle,
+    styled,
+)
+from massmap_jax.figures.truth import pit_histograms, predicted_vs_true, rows_with_truth
+from massmap_jax.maps.pixels import PixelGrid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+    from massmap_jax.maps.convergence import ConvergenceMap
+    from massmap_jax.maps.images import MassMap
+    from massmap_jax.posterior.result import MassPosterior
+from massmap_jax.figures.maps import convergence_panels, map_panels, mass_map_image, slice_panels
+from massmap_jax.figures.posteriors import field_of_view, posterior_panel
+
+
+def standard_figures(
+    posterior: "MassPosterior",
+    mass_map: "MassMap | None" = None,
+    catalogue: "HaloCatalogue | None" = None,
+    convergence: "ConvergenceMap | None" = None,
+) -> "dict[str, Figure]":
+    """The figures of a posterior (and its maps) that the data allow, by name; catalogue : None: the posterior's.
+
+    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`, or
+    `map_slices` of a cube (none of a HEALPix map too wide for a plane); with a map of it `convergence`; with true
+    masses `predicted_vs_true` and `pit_histograms`.
+    """
+    catalogue = posterior.catalogue if catalogue is None else catalogue
+    figures = {"posterior_panel": posterior_panel(posterior)}
+    if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
+        figures["field_of_view"] = field_of_view(catalogue, posterior).figure
+    shown = mass_map is not None and (isinstance(mass_map.grid, PixelGrid) or mass_map.grid.on_a_plane())
+    if shown and mass_map.slice_draws is not None:
+        figures["map_slices"] = slice_panels(mass_map)
+    elif shown:
+        figures["mass_map"] = mass_map_image(mass_map).figure
+        figures["map_panels"] = map_panels(mass_map)
+    if convergence is not None:
+        figures["convergence"] = convergence_panels(convergence)
+    if rows_with_truth(posterior).size:
+        figures["predicted_vs_true"] = predicted_vs_true(posterior).figure
+        figures["pit_histograms"] = pit_histograms(posterior)
+    return figures
+
+
+@styled
+def save_all(figures: "dict[str, Figure]", directory, dpi: int = 150, formats=("png",)) -> list[Path]:
+    """Write figures {NAME: figure} as NAME.FORMAT into an existing or new directory; the paths, in order.
+
+    formats : of matplotlib, such as "png", and "pdf" with lines and text as such and scattered points at `dpi`.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in figures.items():
+        # The layout once, and not in a drawing of its own: half of the time.
+        engine = figure.get_layout_engine()
+        settle(figure)
+        figure.set_layout_engine(None)
+        for kind in formats:
+            paths.append(directory / f"{name}.{kind}")
+            # A PDF says when it was made: the same figure is to give the same bytes.
+            figure.savefig(paths[-1], dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else None)
+        figure.set_layout_engine(engine)
+    return paths

@@ -1,0 +1,140 @@
+"""The usable rows of a catalogue as arrays for the device, and the rules that say which rows are usable."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.prior.mass_prior import MassPrior
+
+
+class Objects(eqx.Module):
+    """Some usable rows as arrays for the device; `q` redshift nodes each (1 for a known redshift).
+
+    Attributes
+    ----------
+    ln_lum_obs : Float[Array, "halo q"]
+        ln of the observed luminosity [ln of the catalogue's unit], at each redshift node.
+    sigma : Float[Array, "halo"]
+        Its error [ln L].
+    z : Float[Array, "halo q"]
+        Redshift nodes.
+    ln_z_weight : Float[Array, "halo q"]
+        ln of the weight of each redshift node.
+    kind : Int[Array, "halo"]
+        Noise kind, an index into `catalogue.halo_catalogue.NOISE_KINDS`.
+    id_hash : Int[Array, "halo 2"]
+        Keys the random numbers of each object.
+    extra : TabulatedTerm or None
+        A further, independent likelihood of ln M.
+    """
+
+    ln_lum_obs: Float[Array, "*halo q"]
+    sigma: Float[Array, "*halo"]
+    z: Float[Array, "*halo q"]
+    ln_z_weight: Float[Array, "*halo q"]
+    kind: Int[Array, "*halo"]
+    id_hash: Int[Array, "*halo 2"]
+    extra: TabulatedTerm | None = None
+
+    @classmethod
+    def of(cls, catalogue: HaloCatalogue, rows, extra: TabulatedTerm | None = None, *, need_keys=True) -> "Objects":
+        """Take some usable rows of a catalogue, as host arrays in the layout of the kernels.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+        rows : Int[np.ndarray, "m"]
+            Row numbers.
+        extra : TabulatedTerm, optional
+            Of every row of the catalogue.
+        need_keys : bool
+            Whether random numbers will be drawn; without, the ids are not hashed.
+
+        Returns
+        -------
+        Objects
+        """
+        z = catalogue.redshift_nodes[rows]
+        with np.errstate(divide="ignore"):
+            ln_z_weight = np.log(catalogue.redshift_weights[rows])
+        kind = catalogue.noise_codes[rows]
+        table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
+        hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
+        return cls(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
+
+    def take(self, rows) -> "Objects":
+        """Take some of these objects (host arrays)."""
+        extra = self.extra
+        if extra is not None:
+            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
+        return Objects(*(a[rows] for a in fields), extra=extra)
+
+    def axes(self) -> "Objects":
+        """Give the `vmap` axes over objects."""
+        extra = None if self.extra is None else TabulatedTerm(None, 0)
+        return Objects(0, 0, 0, 0, 0, 0, extra=extra)
+
+
+class Range(NamedTuple):
+    """Where objects are: ends of ln L_obs, z and sigma."""
+
+    ln_lum: tuple[float, float]
+    redshift: tuple[float, float]
+    sigma: tuple[float, float]
+
+    @classmethod
+    def of(cls, ln_lum, redshift, sigma) -> "Range":
+        return cls(*((float(np.min(a)), float(np.max(a))) for a in (ln_lum, redshift, sigma)))
+
+
+def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """The catalogue's flags, with rows beyond the prior's redshifts flagged; an error when no row is left."""
+    flag = flag_of_part(catalogue, prior)
+    if not ((flag & UNUSABLE) == 0).any():
+        outside = (flag & Flag.Z_OUTSIDE_PRIOR) != 0
+        if outside.any():
+            first = int(np.argmax(outside))
+            raise MassmapError(
+                f"redshift of all {outside.sum()} usable rows lies outside the prior's range {prior.z_min:g} to "
+                f"{prior.z_max:g}, first row {first}: z = {catalogue.redshift[first]:g}; give a prior that covers the "
+                "catalogue"
+            )
+        raise MassmapError("no usable row: " + "; ".join(summary_lines(flag)))
+    return flag
+
+
+def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """The same for a part of a catalogue, which may have no row left."""
+    flag = np.array(catalogue.flag, dtype=np.int32)
+    with np.errstate(invalid="ignore"):
+        outside = (catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max)
+    flag[outside & ((flag & UNUSABLE) == 0)] |= Flag.Z_OUTSIDE_PRIOR
+    return flag
+
+
+def usable_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """Give the numbers of the rows that can have a mass under this prior; an error where there is none."""
+    return np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
+
+
+def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
+    """Usable row numbers, for what knows lognormal noise only (the relation's fit, the models): an error otherwise."""
+    rows = usable_rows(catalogue, prior)
+    kinds = catalogue.noise_codes[rows]
+    other = kinds != NOISE_KINDS.index("lognormal")
+    if other.any():
+        first = int(np.argmax(other))
+        raise MassmapError(
+            f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
+            f"({NOISE_KINDS[kinds[first]]}): leave them out, give sigma in ln L, or use mass_posterior(..., "
+            "method='quadrature') with a relation known beforehand"
+        )
+    return rows

@@ -1,0 +1,178 @@
+"""The images of a mass map: `MassMap`, its statistics over the map draws, its units and its redshift slices."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from massmap_jax.choices import RelationFrom
+from massmap_jax.errors import MassmapError
+from massmap_jax.maps.pixels import SkyPixels
+from massmap_jax.maps.units import MASS, UNITS
+
+QUANTILES = (0.16, 0.5, 0.84)
+
+
+# Images that the statistics fill, in the order of `statistics`.
+NAMES = ("sampled_mean", "sd", "q16", "q50", "q84")
+
+
+# Pixels whose draws are summarised at once.
+_PIXELS = 512
+
+
+def statistics(draws: Float[np.ndarray, "pixel draw"]) -> Float[np.ndarray, "5 pixel"]:
+    """Mean, sd and quantiles over the draws; a part at a time, since NumPy makes copies. One draw has no sd: 0."""
+    pixels, num_draws = draws.shape
+    out = np.empty((len(NAMES), pixels))
+    for start in range(0, pixels, _PIXELS):
+        part = draws[start : start + _PIXELS]
+        sd = part.std(axis=1, ddof=1) if num_draws > 1 else np.zeros(part.shape[0])
+        out[:, start : start + _PIXELS] = (part.mean(axis=1), sd, *np.quantile(part, QUANTILES, axis=1))
+    return out
+
+
+def images_of(draws: Float[np.ndarray, "draw ..."]) -> dict[str, np.ndarray]:
+    """The images that draws of a map make, by their names in `MassMap`."""
+    found = statistics(draws.reshape(draws.shape[0], -1).T)
+    return dict(zip(NAMES, found.reshape(len(NAMES), *draws.shape[1:]), strict=True))
+
+
+# field of MassMap -> (extension, comment)
+IMAGES = {
+    "mean": ("MEAN", "posterior mean of the mass in a pixel"),
+    "sampled_mean": ("MEAN_MC", "mean over the map draws"),
+    "sd": ("SD", "standard deviation over the map draws"),
+    "q16": ("Q16", "16 % quantile over the map draws"),
+    "q50": ("Q50", "50 % quantile over the map draws"),
+    "q84": ("Q84", "84 % quantile over the map draws"),
+    "nobj": ("NOBJ", "objects snapped to a pixel"),
+}
+
+
+def unit_of(mass_map, field: str) -> str:
+    """The unit of an image as FITS writes it; objects are counted."""
+    return "" if field == "nobj" else UNITS[mass_map.unit][0]
+
+
+def image_of(mass_map, field) -> np.ndarray:
+    """An image (or cube) of the map in the type that a file holds, its shape checked."""
+    image, shape = np.asarray(getattr(mass_map, field)), tuple(mass_map.grid.shape)
+    if image.shape != shape and image.shape[1:] != shape:
+        raise MassmapError(f"image {field} has shape {image.shape}, but the grid has {shape}")
+    if field == "nobj":
+        return image.astype(np.int32)
+    return image if image.dtype == np.float32 else image.astype(np.float64, copy=False)
+
+
+class MassMap(eqx.Module):
+    """Summed halo mass per pixel; images (ny, nx), row 0 at the bottom as in FITS.
+
+    With redshift slices every image is a cube, (slice, ny, nx); on a HEALPix grid an image is (pixel,). Pixels outside
+    the footprint hold NaN.
+
+    Attributes
+    ----------
+    mean : sum of E[M_k], the relation averaged under the map's weights (Rao-Blackwellised: no Monte Carlo noise).
+    sampled_mean, sd, q16, q50, q84 : over the map draws.
+    nobj : objects in each pixel.
+    total_draws : (map draw,) mass of the whole map, Msun whatever the unit.
+    draws : (map draw, ny, nx) where asked for, else None.
+    num_draws, relation_from : of the draws. mass_definition : of the masses.
+    n_mapped, n_outside, n_flagged : objects on the map; outside the grid (or without a position); without a mass.
+    ess : effective number of relation draws behind the map.
+    total_mass : sum of E[M_k] over the objects on the map, Msun whatever the unit.
+    unit : of the images, "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `map_units`). cosmology : of the latter.
+    redshift_edges : of the slices, one more than there are, or None. slice_mass : (slice,) `total_mass` of each, Msun;
+        slice_draws : (slice, map draw) the same under each map draw.
+    footprint : (ny, nx) pixels that were observed, or None for all.
+    n_masked, n_beyond : objects in pixels outside the footprint; on the grid, but at redshifts beyond the slices.
+    fwhm_arcmin : of the Gaussian that smoothed the images, or None.
+    halo_profile : "nfw" where objects are drawn at their own size, None where they are points.
+    """
+
+    grid: SkyPixels
+    mean: np.ndarray
+    sampled_mean: np.ndarray
+    sd: np.ndarray
+    q16: np.ndarray
+    q50: np.ndarray
+    q84: np.ndarray
+    nobj: np.ndarray
+    total_draws: np.ndarray
+    draws: np.ndarray | None
+    n_outside: int = eqx.field(static=True)
+    n_flagged: int = eqx.field(static=True)
+    num_draws: int = eqx.field(static=True)
+    ess: float = eqx.field(static=True)
+    relation_from: RelationFrom | None = eqx.field(static=True)
+    mass_definition: str = eqx.field(static=True)
+    total_mass: float = eqx.field(static=True)
+    unit: str = eqx.field(static=True, default=MASS)
+    cosmology: str | None = eqx.field(static=True, default=None)
+    redshift_edges: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    slice_mass: np.ndarray | None = None
+    slice_draws: np.ndarray | None = None
+    footprint: np.ndarray | None = None
+    n_mapped: int = eqx.field(static=True, default=0)
+    n_masked: int = eqx.field(static=True, default=0)
+    n_beyond: int = eqx.field(static=True, default=0)
+    fwhm_arcmin: float | None = eqx.field(static=True, default=None)
+    halo_profile: str | None = eqx.field(static=True, default=None)
+
+    @property
+    def total_sd(self) -> float:
+        """Standard deviation of the total mass over the map draws, Msun; 0 for a map without error bars."""
+        return float(np.std(self.total_draws, ddof=1)) if self.num_draws > 1 else 0.0
+
+
+def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
+    """Slice `number`, from 0, of a `mass_map` with redshift slices; `redshift_edges` are then its own two.
+
+    `n_beyond` then counts the objects in the other slices too.
+
+    `MassmapError` where there is no such slice.
+    """
+    edges = _edges(mass_map)
+    if not 0 <= number < len(edges) - 1:
+        raise MassmapError(f"there is no slice {number}: this map has {len(edges) - 1}, from 0")
+    return replace(
+        mass_map,
+        **{name: getattr(mass_map, name)[number] for name in IMAGES},
+        draws=None if mass_map.draws is None else mass_map.draws[:, number],
+        total_draws=mass_map.slice_draws[number],
+        total_mass=float(mass_map.slice_mass[number]),
+        n_mapped=(mapped := int(mass_map.nobj[number].sum())),
+        n_beyond=mass_map.n_beyond + mass_map.n_mapped - mapped,
+        redshift_edges=edges[number : number + 2],
+        slice_mass=None,
+        slice_draws=None,
+    )
+
+
+def sum_of_slices(mass_map: "MassMap") -> "MassMap":
+    """All slices of `mass_map` together, draw by draw; it needs the draws, since errors of slices are common.
+
+    `MassmapError` for a map without draws.
+    """
+    edges = _edges(mass_map)
+    if mass_map.draws is None:
+        raise MassmapError("this map holds no draws, and slices are added draw by draw: make it with keep_draws=True")
+    draws = mass_map.draws.sum(axis=1)
+    return replace(
+        mass_map,
+        mean=mass_map.mean.sum(axis=0),
+        nobj=mass_map.nobj.sum(axis=0),
+        **images_of(draws),
+        draws=draws,
+        redshift_edges=(edges[0], edges[-1]),
+        slice_mass=None,
+        slice_draws=None,
+    )
+
+
+def _edges(mass_map) -> tuple[float, ...]:
+    if mass_map.slice_draws is None:
+        raise MassmapError("this map has no redshift slices: make it with redshift_edges")
+    return mass_map.redshift_edges

@@ -1,0 +1,221 @@
+"""`MapSums`: the sums that a map is made of, part by part of a catalogue."""
+
+import numpy as np
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.likelihood.objects import Objects
+from massmap_jax.maps.draws import MassDraws
+from massmap_jax.maps.extended_halos import HaloProfiles
+from massmap_jax.maps.form import BEYOND, MASKED, OUTSIDE, MapForm, copies_of_draws
+from massmap_jax.maps.images import MassMap, statistics
+from massmap_jax.maps.pixels import SkyPixels
+from massmap_jax.maps.smoothing import smoothed
+from massmap_jax.maps.units import MASS, PER_MPC2
+
+
+class MapSums:
+    """The sums that a map is made of; parts of a catalogue may be added one after the other, in any memory.
+
+    Further arguments as in `mass_map`. Cells are pixels, in every redshift slice where there are such, and all that in
+    every layer of `halo_profiles.HaloProfiles` where the haloes have profiles.
+
+    Attributes
+    ----------
+    pixels : (occupied,) cells that hold mass so far.
+    sums : (occupied, map draw) mass (or density) under each map draw. mean : (cell,). nobj : (cell of one layer,).
+    total, total_mean : (slice, map draw), (slice,) mass of the whole map, Msun.
+    """
+
+    def __init__(self, grid: SkyPixels, draws: MassDraws, layers: HaloProfiles | None = None, **form):
+        self.grid, self.draws, self.layers, self.form = grid, draws, layers, MapForm(grid, **form)
+        self.form.check_memory(draws.num_draws, copies=0)
+        cells, slices = self.form.num_cells, self.form.num_slices
+        self.num_cells = cells * (1 if layers is None else layers.num_layers)
+        self.place = np.full(self.num_cells, -1)
+        self.pixels = np.zeros(0, dtype=int)
+        self.sums = self._room = np.zeros((0, draws.num_draws))
+        self.mean, self.nobj = np.zeros(self.num_cells), np.zeros(cells)
+        self.total, self.total_mean = np.zeros((slices, draws.num_draws)), np.zeros(slices)
+        self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
+
+    def add(self, catalogue: HaloCatalogue, posterior, chunk_size: int | None = None) -> None:
+        """Add objects; `posterior` is `mass_posterior`'s, of the same objects."""
+
+        def draw(rows):
+            return self.draws(Objects.of(catalogue, rows), chunk_size)
+
+        self.add_masses(catalogue, posterior.usable, posterior.mean_mass, draw)
+
+    def add_masses(self, catalogue: HaloCatalogue, usable, mean_mass, draw) -> None:
+        """Add objects whose masses come from elsewhere than `draws`.
+
+        usable : (halo,) objects with a mass. mean_mass : (halo,) Msun. draw : rows (m,) of the catalogue -> pieces
+        (places among those rows, ln M (place, map draw)) until all have come.
+        """
+        cell = self.form.cells(catalogue)
+        on_map = usable & (cell >= 0)
+        self.n_flagged += int((~usable).sum())
+        self.n_outside += int((usable & (cell == OUTSIDE)).sum())
+        self.n_masked += int((usable & (cell == MASKED)).sum())
+        self.n_beyond += int((usable & (cell == BEYOND)).sum())
+        rows = np.flatnonzero(on_map)
+        if rows.size == 0:
+            return
+        weight = 1.0 / self.form.areas(cell[rows], catalogue.redshift[rows])
+        # Only occupied cells are stored for every draw: at most one per object (and layer), however fine the grid.
+        self._make_room(np.unique(cell[rows]))
+        np.add.at(self.nobj, cell[rows], 1.0)
+        in_slice = cell // self.grid.num_pixels
+        np.add.at(self.total_mean, in_slice[rows], mean_mass[rows])
+        from scipy.sparse import csr_array  # slow to import
+
+        # In the order of their cells, so that the sums of a chunk are neighbours.
+        order = np.argsort(self.place[cell[rows]], kind="stable")
+        rows, weight = rows[order], weight[order]
+        if self.layers is None:
+            np.add.at(self.mean, cell[rows], mean_mass[rows] * weight)
+        else:
+            shares = self.layers.of(catalogue.redshift[rows], catalogue.hashes[rows])
+        for picked, ln_mass in draw(rows):
+            # float64: sums over many objects.
+            mass = np.exp(ln_mass, dtype=np.float64)
+            number = np.arange(picked.size)
+            shape = (self.form.num_slices, picked.size)
+            self.total += csr_array((np.ones(picked.size), (in_slice[rows[picked]], number)), shape=shape) @ mass
+            if self.layers is None:
+                place, column = np.unique(self.place[cell[rows[picked]]], return_inverse=True)
+                self.sums[place] += csr_array((weight[picked], (column, number))) @ mass
+            else:
+                shared = shares(picked, ln_mass)
+                self._add_layers(cell[rows[picked]], weight[picked], mass, shared, mean_mass[rows[picked]])
+
+    def _add_layers(self, cell, weight, mass, shares, mean_mass) -> None:
+        """Mass (object, map draw) into every layer by its share; mean_mass by the share that its draws have in all."""
+        from scipy.sparse import csr_array
+
+        total = mass.sum(axis=1)
+        touching = [np.flatnonzero(share.any(axis=1)) for share in shares]
+        keys = [layer * self.form.num_cells + cell[touched] for layer, touched in enumerate(touching)]
+        self._make_room(np.unique(np.concatenate(keys)))
+        for share, touched, key in zip(shares, touching, keys, strict=True):
+            if touched.size == 0:
+                continue
+            part = mass[touched] * share[touched]
+            place, column = np.unique(self.place[key], return_inverse=True)
+            self.sums[place] += csr_array((weight[touched], (column, np.arange(touched.size)))) @ part
+            mean = mean_mass[touched] * part.sum(axis=1) / total[touched]
+            np.add.at(self.mean, key, mean * weight[touched])
+
+    def finish(
+        self, *, ess: float, relation_from, keep_draws: bool = False, fwhm_arcmin: float | None = None
+    ) -> MassMap:
+        """The map of all objects added so far."""
+        form, halo_profile = self.form, None if self.layers is None else "nfw"
+        form.check_memory(self.draws.num_draws, copies_of_draws(keep_draws, fwhm_arcmin, halo_profile))
+
+        def shaped(values):
+            if form.footprint is not None:
+                values.reshape(*values.shape[:-1], form.num_slices, -1)[..., ~form.footprint] = np.nan
+            return values.reshape(*values.shape[:-1], *form.shape)
+
+        def spread(values):
+            filled = np.zeros((*values.shape[:-1], form.num_cells))
+            filled[..., self.pixels] = values
+            return shaped(filled)
+
+        if self.layers is None:
+            images, mean = spread(statistics(self.sums)), self.mean.copy()
+            draws = spread(self.sums.T) if copies_of_draws(keep_draws, fwhm_arcmin) else None
+        else:
+            draws, mean = self._convolved(self.sums.T), self._convolved(self.mean[self.pixels][None])[0]
+            images = shaped(statistics(draws.T))
+            draws = shaped(draws) if copies_of_draws(keep_draws, fwhm_arcmin) else None
+        sampled_mean, sd, q16, q50, q84 = images
+        found = MassMap(
+            grid=self.grid,
+            mean=shaped(mean),
+            sampled_mean=sampled_mean,
+            sd=sd,
+            q16=q16,
+            q50=q50,
+            q84=q84,
+            nobj=self.nobj.reshape(form.shape),
+            total_draws=self.total.sum(axis=0),
+            draws=draws,
+            n_outside=self.n_outside,
+            n_flagged=self.n_flagged,
+            num_draws=self.draws.num_draws,
+            ess=ess,
+            relation_from=relation_from,
+            mass_definition=self.draws.prior.mass_definition,
+            total_mass=float(self.total_mean.sum()),
+            unit=form.unit,
+            cosmology=str(form.cosmology) if form.unit == PER_MPC2 or self.layers is not None else None,
+            redshift_edges=None if form.edges is None else tuple(form.edges.tolist()),
+            slice_mass=None if form.edges is None else self.total_mean,
+            slice_draws=None if form.edges is None else self.total,
+            footprint=None if form.footprint is None else form.footprint.reshape(self.grid.shape),
+            n_mapped=int(self.nobj.sum()),
+            n_masked=self.n_masked,
+            n_beyond=self.n_beyond,
+            halo_profile=halo_profile,
+        )
+        return found if fwhm_arcmin is None else smoothed(found, fwhm_arcmin, keep_draws=keep_draws)
+
+    def _convolved(self, values: np.ndarray) -> np.ndarray:
+        """Values (draw, occupied cell) of all layers as images (draw, cell of one layer), the layers convolved.
+
+        A density is spread as mass, then divided by the pixels' areas, as `map_smoothing` does.
+        """
+        form, area = self.form, 1.0
+        if form.unit != MASS:
+            area = self.grid.pixel_areas_arcmin2(np.arange(self.grid.num_pixels)).reshape(self.grid.shape)
+        inside = None if form.footprint is None else form.footprint.reshape(self.grid.shape)
+        plan = self.layers.plan(self.grid.shape, inside)
+        out = np.empty((values.shape[0], form.num_cells))
+        # Draws whose layers take as much memory as one image of each of all draws would.
+        block = max(1, values.shape[0] // (2 * self.layers.num_layers))
+        for start in range(0, values.shape[0], block):
+            part = values[start : start + block]
+            filled = np.zeros((part.shape[0], self.num_cells))
+            filled[:, self.pixels] = part
+            filled = filled.reshape(part.shape[0], self.layers.num_layers, form.num_slices, *self.grid.shape)
+            for i in range(form.num_slices):
+                image = self.layers.convolved(filled[:, :, i] * area, plan) / area
+                here = slice(i * self.grid.num_pixels, (i + 1) * self.grid.num_pixels)
+                out[start : start + block, here] = image.reshape(part.shape[0], -1)
+        return out
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `restore` needs to go on from here."""
+        counts = np.array([self.n_outside, self.n_flagged, self.n_masked, self.n_beyond])
+        return {name: getattr(self, name) for name in _STATE} | {"counts": counts}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self._room = self.sums
+        self.n_outside, self.n_flagged, self.n_masked, self.n_beyond = (int(n) for n in state["counts"])
+        self.place = np.full(self.num_cells, -1)
+        self.place[self.pixels] = np.arange(self.pixels.size)
+
+    def merge(self, other: "MapSums") -> None:
+        """Add the sums of other objects, made on the same grid with the same map draws."""
+        self._make_room(other.pixels)
+        self.sums[self.place[other.pixels]] += other.sums
+        for name in ("mean", "nobj", "total", "total_mean", "n_outside", "n_flagged", "n_masked", "n_beyond"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def _make_room(self, pixels: np.ndarray) -> None:
+        new = pixels[self.place[pixels] < 0]
+        if new.size:
+            self.place[new] = self.pixels.size + np.arange(new.size)
+            held, self.pixels = self.pixels.size, np.concatenate([self.pixels, new])
+            if self.pixels.size > self._room.shape[0]:
+                # Twice as much as is needed, so that a map that grows bit by bit is copied a few times only.
+                self._room = np.zeros((2 * self.pixels.size, self.draws.num_draws))
+                self._room[:held] = self.sums
+            self.sums = self._room[: self.pixels.size]
+
+
+_STATE = ("pixels", "sums", "mean", "nobj", "total", "total_mean")

@@ -1,0 +1,238 @@
+"""What is asked of each posterior: summaries, quantiles, a CDF, samples or densities; one compiled kernel for all."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from massmap_jax import devices
+from massmap_jax.keys import base_normals
+from massmap_jax.likelihood.integrals import SAMPLED_METHODS, effective_sample_size, log_weights_at, pareto_k
+from massmap_jax.posterior import kernel
+from massmap_jax.prior import panels
+
+SUMMARY_COLUMNS = (
+    "mean",
+    "sd",
+    "mode",
+    "mean_mass",
+    "log_evidence",
+    "edge_mass",
+    "information_bits",
+    "ess",
+    "pareto_k",
+)
+"""Numbers that summarise one posterior, by their names in `MassPosterior`."""
+
+
+def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels, settings):
+    """Integrate the posterior of each object and summarise it.
+
+    Parameters
+    ----------
+    objects : Objects
+    prior : MassPrior
+    relation : Relation
+        A batch of draws.
+    selection : Selection
+    key : jax.Array or None
+    chunk_size : int
+    levels : Float[np.ndarray, "level"]
+        CDF levels of the quantiles.
+    settings : dict
+        Of `settings_of`.
+
+    Returns
+    -------
+    columns : dict of str to Float[np.ndarray, "halo"]
+        The `SUMMARY_COLUMNS`; NaN where no prior mass is where the likelihood is.
+    quantiles : Float[np.ndarray, "halo level"]
+        Of ln M [ln Msun].
+    """
+    number = objects.sigma.shape[0]
+    columns = {name: np.full(number, np.nan) for name in SUMMARY_COLUMNS}
+    quantiles = np.full((number, levels.size), np.nan)
+    integrated = evaluate(
+        objects,
+        prior,
+        relation,
+        selection,
+        key,
+        chunk_size,
+        request="summaries",
+        shared=(levels, 1 - levels),
+        **settings,
+    )
+    for chosen, outputs in integrated if number else ():
+        for name in SUMMARY_COLUMNS:
+            columns[name][chosen] = outputs[name]
+        quantiles[chosen] = outputs["quantiles"]
+    lost = ~np.isfinite(columns["log_evidence"])
+    for values in (*columns.values(), quantiles):
+        values[lost] = np.nan
+    return columns, quantiles
+
+
+def settings_of(method, relation_from, num_lum_draws) -> dict:
+    """Give the static settings of the kernel for a method and the origin of the relation draws."""
+    method = "analytic" if method == "surface" else method
+    num_lum = num_lum_draws if method in SAMPLED_METHODS else 1
+    return {"method": method, "normalise": relation_from != "other_data", "num_lum": num_lum}
+
+
+def evaluate(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
+    """The posterior kernel over all rows; yields (rows, outputs on the host)."""
+    key = jax.random.key(0) if key is None else key  # unused by the methods that need none
+    key_sample = static.pop("key_sample", None)
+    keys = (key, key if key_sample is None else key_sample)
+    common = devices.everywhere((shared, prior, relation, selection, keys))
+
+    def chunk(i, low, high, **group):
+        own = tuple(a[i] for a in arguments)
+        return _posterior_chunk(halos.take(i), low, high, own, *common, request=request, **group, **static)
+
+    return kernel.run(chunk, halos, prior, relation, chunk_size)
+
+
+@devices.over_halos(
+    *("halos", "low", "high", "arguments"),
+    static=("request", "method", "kind", "normalise", "wide", "num_panels", "num_lum", "size"),
+)
+def _posterior_chunk(
+    halos,
+    low,
+    high,
+    arguments,
+    shared,
+    prior,
+    relation,
+    selection,
+    keys,
+    *,
+    request,
+    method,
+    kind,
+    normalise,
+    wide,
+    num_panels,
+    num_lum,
+    size=0,
+):
+    """One chunk of objects: the panel of each, then what `request` asks of it. The package's one posterior kernel."""
+    settings = {"method": method, "kind": kind, "normalise": normalise, "wide": wide}
+    settings |= {"num_panels": num_panels, "num_lum": num_lum}
+    low, high = jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float)
+    norm = prior.norm_coefficients()
+
+    def one(halo, low, high, arguments):
+        panel = kernel.mixture_panel(halo, low, high, prior, norm, relation, selection, keys[0], **settings)
+        quantile = partial(panels.panel_quantile, panel.density, panel.low, panel.high, num_panels)
+        if request == "cdf":
+            return panels.panel_cdf(panel.density, panel.low, panel.high, num_panels, arguments[0])
+        if request == "quantile":
+            return quantile(*shared)
+        if request == "sample":
+            scores = base_normals(keys[1], halo.id_hash, (size,))
+            return quantile(ndtr(scores), ndtr(-scores))
+        if request == "log_pdf":
+            return _log_pdf(halo, panel, shared[0], prior, relation, selection, keys[0], settings)
+        return _summaries(halo, panel, quantile(*shared), prior, relation, selection, keys[0], settings)
+
+    return jax.vmap(one, (halos.axes(), 0, 0, 0))(halos, low, high, arguments)
+
+
+def _draw_weights(halo, panel, prior, relation, selection, normalise):
+    """ln of each draw's share in the object's posterior; (draw,)."""
+    log_weight = jax.nn.log_softmax(relation.log_weight)
+    if normalise:
+        return log_weight
+    ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
+    shares = log_weight + panel.ln_evidence - ln_norm
+    return shares - jnp.maximum(jax.nn.logsumexp(jnp.maximum(shares, -1e30)), -1e30)
+
+
+def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings):
+    ln_mass = panels.panel_nodes(panel.low, panel.high, settings["num_panels"])
+    weights = panels.panel_weights(panel.low, panel.high, settings["num_panels"])
+    total = (weights * panel.density).sum()
+    density = panel.density / jnp.where(total > 0, total, 1.0)
+    fraction = weights * density
+    offset = ln_mass - panel.low
+    mean = (fraction * offset).sum()
+    sd = jnp.sqrt((fraction * (offset - mean) ** 2).sum())
+    ln_density = jnp.log(jnp.where(density > 0, density, 1.0))
+    information = (fraction * jnp.where(density > 0, ln_density - panel.ln_prior, 0.0)).sum() / np.log(2)
+
+    ln_shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
+    shares = jnp.exp(ln_shares)
+    ln_evidence = jax.nn.log_softmax(relation.log_weight) + jnp.maximum(panel.ln_evidence, -1e30)
+    ln_odds = panel.ln_beyond - jnp.maximum(panel.ln_evidence, -1e30)
+    if settings["normalise"]:
+        edge_mass = (shares * jax.nn.sigmoid(ln_odds)).sum()
+    else:  # draws weigh their evidence with the part beyond the table, too
+        edge_mass = jax.nn.sigmoid(jax.nn.logsumexp(ln_shares + ln_odds))
+    log_evidence = jax.nn.logsumexp(ln_evidence) + selection.log_prob(halo.ln_lum_obs[0], halo.z[0])
+    mean = panel.low + mean
+    if settings["method"] in SAMPLED_METHODS:
+        normals = _all_normals(halo, relation, key, settings["num_lum"])
+        log_weights = log_weights_at(
+            settings["method"], mean, halo.z[0], halo.ln_lum_obs[0], halo.sigma, relation, normals
+        )
+        log_weights = (log_weights + ln_shares[:, None]).ravel()
+        ess, k = effective_sample_size(log_weights), pareto_k(log_weights)
+    else:
+        ess, k = effective_sample_size(ln_shares), jnp.nan * total
+    return {
+        "mean": mean,
+        "sd": sd,
+        "mode": _mode(ln_mass, panel.density, panel.low, panel.high),
+        "mean_mass": (fraction * jnp.exp(ln_mass)).sum(),
+        "log_evidence": jnp.where((total > 0) & (log_evidence > -1e29), log_evidence, -jnp.inf),
+        "edge_mass": edge_mass,
+        "information_bits": information,
+        "ess": ess,
+        "pareto_k": k,
+        "quantiles": quantiles,
+    }
+
+
+def _mode(ln_mass, density, low, high):
+    """Highest of: the parabola through the highest node and its neighbours in ln density (exact for a Gaussian), and
+    the two ends of the interval, where a table that ends cuts the posterior off."""
+    # The first index of the maximum (argmax is a slow reduction on CPU).
+    index = jnp.arange(density.shape[0])
+    top = jnp.clip(jnp.where(density == density.max(), index, density.shape[0]).min(), 1, density.shape[0] - 2)
+    three = jnp.stack([top - 1, top, top + 1])
+    x = ln_mass[three] - ln_mass[top]
+    tiny = jnp.finfo(density.dtype).tiny
+    y = jnp.log(jnp.maximum(density[three], tiny))
+    left, right = (y[1] - y[0]) / -x[0], (y[2] - y[1]) / x[2]
+    curvature = jnp.minimum((right - left) / (x[2] - x[0]), -tiny)
+    slope = left + curvature * -x[0]  # at the highest node
+    offset = jnp.clip(-slope / (2 * curvature), low - ln_mass[top], high - ln_mass[top])
+    candidates = jnp.stack([ln_mass[top] + offset, low, high])
+    ends = jnp.log(jnp.maximum(jnp.stack(panels.end_densities(density)), tiny))
+    values = jnp.concatenate([(y[1] + slope * offset + curvature * offset**2)[None], ends])
+    return candidates[jnp.argmax(values)]
+
+
+def _all_normals(halo, relation, key, num_lum):
+    """The base normals of every draw as the streamed blocks use them; (draw, lum)."""
+    draws = relation.log_weight.shape[0]
+    block = min(kernel.DRAW_BLOCK, draws)
+    blocks = [
+        base_normals(jax.random.fold_in(key, i), halo.id_hash, (block, num_lum)) for i in range(-(-draws // block))
+    ]
+    return jnp.concatenate(blocks)[:draws]
+
+
+def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
+    normals = _all_normals(halo, relation, key, settings["num_lum"])
+    ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior), ln_mass)
+    joint = kernel.joint_of_draws(halo, relation, normals, ln_prior, ln_mass, settings["method"], settings["kind"])
+    shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
+    values = jax.nn.logsumexp(joint + (shares - panel.ln_evidence)[:, None], axis=0)
+    inside = (ln_mass >= prior.ln_mass_nodes[0]) & (ln_mass <= prior.ln_mass_nodes[-1])
+    return jnp.where(inside, values, -jnp.inf)
