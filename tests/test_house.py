@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "massmap_jax"
 # From the foundation up: a wing may import from its own floor's left and from the floors below, never from above.
 FLOORS = (
-    ("errors", "memory"),
-    ("choices", "labels", "devices", "keys"),
+    ("errors",),
+    ("choices", "labels", "memory", "devices", "keys"),
     ("catalogue", "halo"),
     ("prior",),
     ("likelihood",),

@@ -15,6 +15,7 @@ from massmap_jax.figures.style import (
     GREEN,
     MSUN,
     PAGE,
+    UNIT_LABELS,
     VERMILLION,
     mass_symbol,
     new_figure,
@@ -23,7 +24,6 @@ from massmap_jax.figures.style import (
 )
 from massmap_jax.maps.kinds import KINDS
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.units import UNITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,7 @@ def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
             ax.tick_params(labelleft=False)
     bar = side_bar(axes[-1], image, ny / nx)
     symbol = f"${mass_symbol(first.mass_definition)}$"
-    bar.set_label(f"mean {symbol} [{UNITS[first.unit][1]}]")
+    bar.set_label(f"mean {symbol} [{UNIT_LABELS[first.unit]}]")
     figure.suptitle(f"halo mass {symbol}: {map_title(first).rsplit(',', 1)[0]}", fontsize=8)
     _totals(figure.add_subplot(cells[1, :]), maps, symbol)
     settle(figure)

@@ -9,6 +9,7 @@ from massmap_jax.figures.axes import grid_axes
 from massmap_jax.figures.style import (
     GREY,
     PAGE,
+    UNIT_LABELS,
     axes_inches,
     count_text,
     given_or_new_axes,
@@ -19,7 +20,7 @@ from massmap_jax.figures.style import (
     styled,
 )
 from massmap_jax.maps.pixels import PixelGrid
-from massmap_jax.maps.units import MASS, UNITS
+from massmap_jax.maps.units import MASS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
     if quantity != "nobj":
         if mass_map.unit != MASS:
             label = label.replace(" in a pixel", "").replace("halo mass", "surface density")
-        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{UNITS[mass_map.unit][1]}]"
+        label += f" ${mass_symbol(mass_map.mass_definition)}$ [{UNIT_LABELS[mass_map.unit]}]"
     if ny < 0.5 * nx:  # too low for a label along the bar
         title = f"{label}\n{title}"
     else:
@@ -99,7 +100,7 @@ def map_panels(mass_map: "MassMap") -> "Figure":
     relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
     smooth = _is_smoothed(mass_map)
     shared = map_norm([v[filled] for v in (mean, q16, q84)], smooth)
-    unit = UNITS[mass_map.unit][1]
+    unit = UNIT_LABELS[mass_map.unit]
     panels = [
         ("mean", mean, shared, unit),
         ("16 % quantile", q16, shared, unit),
@@ -190,7 +191,7 @@ def slice_panels(mass_map: "MassMap") -> "Figure":
     side_bar(axes[num_columns - 1], image, ny / nx)
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
-    what = f"mean {_quantity_text(mass_map)} [{UNITS[mass_map.unit][1]}]"
+    what = f"mean {_quantity_text(mass_map)} [{UNIT_LABELS[mass_map.unit]}]"
     shown = f", first {len(slices)} of {number} slices" if number > len(slices) else ""
     figure.suptitle(f"{what}\n{title}{shown}", fontsize=8)
     settle(figure)

@@ -50,6 +50,7 @@ LN10 = np.log(10)
 LABEL_BOX = {"fc": "white", "ec": "none", "alpha": 0.85, "pad": 1.5}
 COLUMN, PAGE = 3.5, 7.0  # inches
 MSUN = r"$\mathrm{M}_\odot$"
+UNIT_LABELS = {"Msun": MSUN, "Msun/arcmin2": rf"{MSUN} arcmin$^{{-2}}$", "Msun/Mpc2": rf"{MSUN} Mpc$^{{-2}}$"}
 
 
 def styled(function):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.pixels import SkyPixels
-from massmap_jax.maps.units import MASS, UNITS
+from massmap_jax.maps.units import FITS_UNITS, MASS
 
 QUANTILES = (0.16, 0.5, 0.84)
 
@@ -53,7 +53,7 @@ IMAGES = {
 
 def unit_of(mass_map, field: str) -> str:
     """The unit of an image as FITS writes it; objects are counted."""
-    return "" if field == "nobj" else UNITS[mass_map.unit][0]
+    return "" if field == "nobj" else FITS_UNITS[mass_map.unit]
 
 
 def image_of(mass_map, field) -> np.ndarray:

@@ -11,15 +11,10 @@ from jaxtyping import Float, Int
 
 from massmap_jax.choices import MAP_UNITS, check_map_unit
 from massmap_jax.errors import MassmapError
-from massmap_jax.figures.style import MSUN
 
 MASS, PER_ARCMIN2, PER_MPC2 = MAP_UNITS
-# unit -> (as FITS writes it, on a figure)
-UNITS = {
-    MASS: ("solMass", MSUN),
-    PER_ARCMIN2: ("solMass / arcmin2", rf"{MSUN} arcmin$^{{-2}}$"),
-    PER_MPC2: ("solMass / Mpc2", rf"{MSUN} Mpc$^{{-2}}$"),
-}
+FITS_UNITS = {MASS: "solMass", PER_ARCMIN2: "solMass / arcmin2", PER_MPC2: "solMass / Mpc2"}
+"""The unit of a map as FITS writes it."""
 
 
 def object_areas(

@@ -21,6 +21,7 @@ from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.errors import MassmapError
 from massmap_jax.scale.manifest import digest_of
+from massmap_jax.scale.worker_memory import HELD
 
 HATS_INDEX = "_healpix_29"
 _LABEL = "the catalogue"
@@ -256,8 +257,6 @@ def told_as_sentences():
 
 # -- what goes to the workers once ------------------------------------------------------------------------------------
 
-_HELD: dict[str, object] = {}
-
 
 class Held:
     """An object that every task needs; a task carries its name, and each worker process gets the object once.
@@ -274,7 +273,7 @@ class Held:
     @property
     def value(self):
         """The object; looked for where it is used, since dask's scheduler reads tasks too, and has not got it."""
-        value = self._value if self._value is not None else _HELD.get(self.name)
+        value = self._value if self._value is not None else HELD.get(self.name)
         if value is None:
             raise MassmapError(
                 "a worker was not given the prior and the relation: make the lazy catalogue anew, after dask's client"
@@ -292,13 +291,8 @@ def _received(name: str, value) -> Held:
     held = Held.__new__(Held)
     held.name, held._sent = name, value is None
     # One copy in a process, however many tasks bring it.
-    held._value = value if value is None else _HELD.setdefault(name, value)
+    held._value = value if value is None else HELD.setdefault(name, value)
     return held
-
-
-def hold(name: str, value) -> None:
-    """Called on a worker: keep an object for the tasks that name it."""
-    _HELD[name] = value
 
 
 def _client():
@@ -323,7 +317,7 @@ def _send(name: str, value) -> bool:
 
         def setup(self, worker):
             # Imported: this class goes to the worker by value, with copies of the globals that it names.
-            from massmap_jax.scale.partitions import hold
+            from massmap_jax.scale.worker_memory import hold
 
             hold(*self.content)
 
