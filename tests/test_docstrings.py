@@ -1,6 +1,7 @@
-"""What has a page is documented: functions and methods name their parameters, classes their fields; all exports have one.
+"""Public docstrings are NumPy style proper: tools read every parameter, type, return value and error from them.
 
-Arrays say their shape, masses, angles, widths and luminosities their unit.
+numpydoc's own validation runs on every name that has a page in docs/api, methods included. Beside it: a type is a type
+and not prose, arrays say their axes, masses, angles, widths and luminosities their unit, and errors are listed.
 """
 
 import importlib
@@ -15,6 +16,10 @@ from jaxtyping import Float
 import massmap_jax
 from massmap_jax.errors import MassmapError
 
+numpydoc = pytest.importorskip("numpydoc", reason="numpydoc is not installed (pip install '.[test]')")
+from numpydoc.docscrape import ClassDoc, FunctionDoc  # noqa: E402
+from numpydoc.validate import validate  # noqa: E402
+
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "api"
 EXPORTS = {name for name in massmap_jax.__all__ if name != "__version__"}
 NAMES = [
@@ -22,12 +27,21 @@ NAMES = [
     for page in sorted(PAGES.glob("*.rst"))
     for name in re.findall(r"^\.\. auto(?:function|class):: massmap_jax\.([\w.]+)$", page.read_text(), re.MULTILINE)
 ]
-# What a docstring says of a shape: axes in brackets, "(halo,)", "(ny, nx)", "(...)"; or in words.
-SHAPE = re.compile(
-    r"\((?:\*?[\w+. -]+,(?: ?\*?[\w+. -]+,?)*|\.\.\.)\)|scalar|elementwise|broadcast|least, greatest|of (?:its|their|one) shape"
+# numpydoc's codes: a docstring is there (GL08), sections known and in order (GL06, GL07), a one-line summary that begins
+# with a capital, ends with a full stop and is imperative (SS), parameters complete, in order, with type and description
+# (PR), and what is returned (RT).
+CODES = {"GL06", "GL07", "GL08", "SS01", "SS02", "SS03", "SS05", "SS06"}
+CODES |= {"PR01", "PR02", "PR03", "PR04", "PR06", "PR07", "PR10", "RT01", "RT03", "YD01"}
+# A type as numpydoc expects one: a name, a jaxtyping shape, a set of choices; alternatives after "or" and ",".
+TYPE = re.compile(
+    r"""(?:(?:\w+\ of\ )*(?:[A-Za-z_][\w.]*(?:\[[^\]]*(?:\[[^\]]*\])?[^\]]*\])?|\{[^}]*\}|\([^)]*\)|"[^"]*"))"""
+    r"""(?:(?:,|\ or|,\ or|\ of|\ to|,\ default|\ ->)\ ?"""
+    r"""(?:[A-Za-z_][\w.]*(?:\[[^\]]*(?:\[[^\]]*\])?[^\]]*\])?|\{[^}]*\}|\([^)]*\)|"[^"]*"|-?[\d.e+]+))*""",
+    re.VERBOSE,
 )
-# Arguments that take arrays, also where they have no annotation.
-ARRAYS = ("ln_mass", "z", "redshift", "ra", "dec", "luminosity", "mass", "density", "centre", "width")
+# What a type says of a shape: Float[Array, "halo node"], or the axes in brackets, array_like, (halo,).
+SHAPE = re.compile(r"""\[[\w.]+,\ *["'][^"']*["']\]|\((?:\*?[\w+. -]+,(?:\ ?\*?[\w+. -]+,?)*|\.\.\.)\)""", re.VERBOSE)
+ARRAY = re.compile(r"array|Array|Float\[|Int\[|Bool\[")
 # The unit of what has such a name; one that holds its unit (`pixel_arcmin`, `sigma_dex`) needs no other.
 UNITS = {
     r"(ln_|log10_|true_|mean_|total_|slice_|lowest_)?mass(_nodes|_min|_max)?": r"Msun",
@@ -42,126 +56,117 @@ def thing_of(name):
     return getattr(importlib.import_module(f"massmap_jax.{module}"), own)
 
 
-def functions_of(name):
-    """(dotted name, function) of a function, or of a class's public methods and properties."""
+def members_of(name):
+    """(dotted name, function or property) of a class's public members; nothing for a function."""
     thing = thing_of(name)
     if not inspect.isclass(thing):
-        yield name, inspect.unwrap(thing)
         return
     for attribute, value in vars(thing).items():
-        if attribute.startswith("_"):
+        method = isinstance(value, classmethod | staticmethod | property)
+        method = method or (callable(value) and inspect.isfunction(inspect.unwrap(value)))
+        if attribute.startswith("_") or not method:
             continue
-        value = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
-        value = value.fget if isinstance(value, property) else value
-        if inspect.isfunction(value := inspect.unwrap(value) if callable(value) else value):
-            yield f"{name}.{attribute}", value
+        yield f"{name}.{attribute}", value
 
 
-def undocumented(dotted, function) -> list[str]:
-    """Parameters that the docstring does not name; the function itself where it has none."""
-    text = inspect.getdoc(function)
-    if not text:
-        return [dotted]
-    names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
-    return not_named(dotted, names, text)
+def function_of(value):
+    """The plain function behind a classmethod, staticmethod, property or wrapper."""
+    value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+    value = value.fget if isinstance(value, property) else value
+    return inspect.unwrap(value)
 
 
-def silent_about_errors(dotted, function) -> list[str]:
-    """The function where it raises MassmapError itself and its docstring does not say so."""
-    raises = "raise MassmapError" in inspect.getsource(function)
-    return [dotted] if raises and "MassmapError" not in (inspect.getdoc(function) or "") else []
+def faults(dotted: str, codes=frozenset(CODES)) -> list[str]:
+    """What numpydoc finds wrong with the docstring of a dotted name."""
+    found = validate(f"massmap_jax.{dotted}")
+    return [f"{dotted}: {code} {text}" for code, text in found["errors"] if code in codes]
 
 
-def not_named(dotted, names, text) -> list[str]:
-    return [f"{dotted}: {name}" for name in names if not re.search(rf"\b{re.escape(name)}\b", text)]
+def entries(dotted: str, document, sections) -> list[str]:
+    """What is wrong with the entries of some sections: types that are prose, arrays without axes, missing units."""
+    wrong = []
+    for section in sections:
+        for entry in document[section]:
+            names = [name.strip("* ") for name in entry.name.split(",")] if entry.name else [""]
+            kind, text = entry.type or entry.name, " ".join(entry.desc)
+            if not TYPE.fullmatch(kind.replace(", optional", "").strip()):
+                wrong.append(f"{dotted}: {entry.name} has the type {kind!r}, which reads as prose")
+            if ARRAY.search(kind) and not SHAPE.search(kind):
+                wrong.append(f"{dotted}: {entry.name} is an array and its type {kind!r} does not say its axes")
+            wrong += without_unit(dotted, names if entry.type else [], kind, text)
+    return wrong
 
 
-def takes_array(annotation, name="") -> bool:
-    if annotation in (inspect.Parameter.empty, None):
-        return name in ARRAYS
-    return any(kind in str(annotation) for kind in ("ndarray", "_array_like", "ArrayLike", "jaxtyping"))
-
-
-def says_shape(annotation) -> bool:
-    """An annotation that names the axes, Float[Array, "halo node"]; "..." says nothing."""
-    axes = re.search(r"jaxtyping\.\w+\[[^']*'([^']*)'\]", str(annotation))
-    return axes is not None and "..." not in axes[1]
-
-
-def without_shape(dotted, values, text) -> list[str]:
-    """Arrays among (name, annotation) pairs whose shape neither the annotation nor the text says."""
-    arrays = [name for name, annotation in values if takes_array(annotation, name) and not says_shape(annotation)]
-    return [f"{dotted}: shape of {name}" for name in arrays if not SHAPE.search(entry_of(name, text))]
-
-
-def without_unit(dotted, names, text) -> list[str]:
+def without_unit(dotted, names, kind, text) -> list[str]:
     return [
         f"{dotted}: unit of {name}"
         for name in names
         for pattern, unit in UNITS.items()
-        if re.fullmatch(pattern, name) and not re.search(unit, entry_of(name, text))
+        if re.fullmatch(pattern, name) and not kind.startswith(("str", "bool", "{")) and not re.search(unit, text)
     ]
 
 
-def entry_of(name, text) -> str:
-    """What a docstring says before its list of entries, "a, b : of these. c : of that", and in the entry of a name."""
-    head, *entries = re.split(r"^(?=[\w, ]+ : )", text, flags=re.MULTILINE)
-    return head + "".join(entry for entry in entries if re.search(rf"\b{name}\b", entry))
+def silent_about_errors(dotted, function) -> list[str]:
+    """The function where it raises MassmapError itself and has no Raises section that says so."""
+    raises = "raise MassmapError" in inspect.getsource(function)
+    listed = raises and any("MassmapError" in (entry.type + entry.name) for entry in FunctionDoc(function)["Raises"])
+    return [f"{dotted}: no Raises section"] if raises and not listed else []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameters_are_named(name):
+def test_docstrings_are_numpy_style(name):
     thing = thing_of(name)
-    fields = [field for field in vars(thing).get("__annotations__", {}) if not field.startswith("_")]
-    text = inspect.getdoc(thing)
-    assert text, name
-    assert inspect.isfunction(thing) or not_named(name, fields, text) == []
-    functions = [(dotted, function) for dotted, function in functions_of(name) if inspect.isfunction(function)]
-    assert [line for pair in functions for line in undocumented(*pair)] == []
-    assert [line for pair in functions for line in silent_about_errors(*pair)] == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shapes_and_units_are_said(name):
-    thing = thing_of(name)
-    about = inspect.getdoc(thing)
-    fields = {k: a for k, a in vars(thing).get("__annotations__", {}).items() if not k.startswith("_")}
-    missing = []
     if inspect.isclass(thing):
-        missing += without_shape(name, fields.items(), about) + without_unit(name, fields, about)
-    for dotted, function in functions_of(name):
-        if not inspect.isfunction(function):
-            continue
-        text, signature = inspect.getdoc(function), inspect.signature(function)
-        values = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
-        result = signature.return_annotation
-        missing += without_shape(dotted, values.items(), text)
-        missing += (
-            [] if not takes_array(result) or says_shape(result) or SHAPE.search(text) else [f"{dotted}: its shape"]
-        )
-        missing += without_unit(dotted, [name for name, kind in values.items() if "str" not in str(kind)], text)
-    assert missing == []
+        fields = [field for field in vars(thing).get("__annotations__", {}) if not field.startswith("_")]
+        document = ClassDoc(thing, config={"show_class_members": False})
+        listed = {n.strip() for part in ("Parameters", "Attributes") for e in document[part] for n in e.name.split(",")}
+        wrong = [f"{name}: {field} is not documented" for field in fields if field not in listed]
+        # Fields may stand under Attributes: the list above is the check of them.
+        wrong += faults(name, CODES - {"PR01", "PR02", "PR03"})
+        wrong += entries(name, document, ("Parameters", "Attributes"))
+    else:
+        wrong = faults(name) + entries(name, FunctionDoc(inspect.unwrap(thing)), ("Parameters", "Returns", "Yields"))
+        wrong += silent_about_errors(name, inspect.unwrap(thing))
+    for dotted, value in members_of(name):
+        function = function_of(value)
+        document = FunctionDoc(function)
+        # A property is read like an attribute: its summary is a noun, and says what it returns.
+        wrong += faults(dotted, CODES - {"RT01", "SS05"} if isinstance(value, property) else CODES)
+        wrong += entries(dotted, document, ("Parameters", "Returns", "Yields"))
+        wrong += silent_about_errors(dotted, function)
+    assert not wrong, "\n".join(wrong)
 
 
-def test_what_is_not_named_is_noticed():
-    def function(shown, hidden):
-        """Of what is shown."""
+def test_bad_docstrings_are_noticed():
+    """The twin: each fault that the test looks for, in a docstring that has it."""
 
+    def prose(catalogue, ra):
+        """Do it.
+
+        Parameters
+        ----------
+        catalogue : one row per object, with positions.
+            Of what.
+        ra : array_like
+            The position.
+        """
         raise MassmapError
 
-    assert undocumented("f", function) == ["f: hidden"]
-    assert silent_about_errors("f", function) == ["f"]
-    assert undocumented("f", lambda x: x) == ["f"]
-
-
-def test_missing_shapes_and_units_are_noticed():
-    values = [("ra", inspect.Parameter.empty), ("fwhm", float), ("image", np.ndarray), ("z", Float[np.ndarray, "halo"])]
-    assert without_shape("f", values, "Of ra and image.") == ["f: shape of ra", "f: shape of image"]
-    text = "Of these.\n\nra : (halo,)\nimage : any"
-    assert without_shape("f", values, text) == ["f: shape of image"]
-    assert without_shape("f", [("x", Float[np.ndarray, "..."])], "Of x.") == ["f: shape of x"]
-    assert without_unit("f", ["ra", "mass", "pixel_arcmin"], text) == ["f: unit of ra", "f: unit of mass"]
-    assert without_unit("f", ["ra", "mass"], "Msun.\n\nra : [deg]\nmass : (halo,)") == []
+    found = entries("f", FunctionDoc(prose), ("Parameters",))
+    assert [line.partition(" ")[2].split()[0] for line in found] == ["catalogue", "ra", "unit"]
+    assert silent_about_errors("f", prose) == ["f: no Raises section"]
+    for kind in (
+        "float",
+        "int or None",
+        'Float[Array, "halo node"]',
+        '{"a", "b"}',
+        "dict of str to float",
+        "tuple of (float, float)",
+    ):
+        assert TYPE.fullmatch(kind), kind
+    for kind in ("one row per object.", "of these; or those", "(halo,) where they are"):
+        assert not TYPE.fullmatch(kind), kind
+    assert Float[np.ndarray, "halo"] is not None
 
 
 def test_every_name_has_a_page():
