@@ -150,4 +150,4 @@ def check_healpix_order(order: str) -> str:
 def need_healpix() -> None:
     """Refuse where the extra `healpix` is not installed."""
     if find_spec("astropy_healpix") is None:
-        raise MassmapError("HEALPix maps need astropy-healpix: pip install 'massmap_jax[healpix]'")
+        raise MassmapError("HEALPix maps need astropy-healpix: pip install astropy-healpix")

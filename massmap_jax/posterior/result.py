@@ -188,7 +188,7 @@ class MassPosterior(eqx.Module):
         try:
             import qp
         except ImportError:
-            raise MassmapError("to_qp needs the package qp-prob: pip install 'massmap_jax[qp]'") from None
+            raise MassmapError("to_qp needs the package qp-prob: pip install qp-prob") from None
         levels = np.concatenate([[1e-3], np.linspace(0.01, 0.99, num_quantiles), [0.999]])
         quantiles = self.quantile(levels)[self.usable]
         return qp.Ensemble(qp.quant, data={"quants": levels, "locs": quantiles})

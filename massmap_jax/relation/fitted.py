@@ -192,7 +192,7 @@ class RelationPosterior(eqx.Module):
         try:
             import arviz
         except ImportError:
-            raise MassmapError("to_arviz needs ArviZ: pip install 'massmap_jax[arviz]'") from None
+            raise MassmapError("to_arviz needs ArviZ: pip install arviz") from None
         columns = {p: getattr(self.draws, p).reshape(self.num_chains, -1) for p in self.free}
         if int(arviz.__version__.split(".")[0]) >= 1:
             return arviz.from_dict({"posterior": columns})

@@ -230,7 +230,7 @@ def test_pixels_that_are_none(make, says):
 
 def test_without_the_extra(monkeypatch):
     monkeypatch.setattr(choices, "find_spec", lambda name: None)
-    with pytest.raises(MassmapError, match=r"HEALPix maps need astropy-healpix: pip install 'massmap_jax\[healpix\]'"):
+    with pytest.raises(MassmapError, match=r"HEALPix maps need astropy-healpix: pip install astropy-healpix"):
         HealpixGrid(4).centres()
 
 

@@ -26,7 +26,9 @@ from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.scale import lsdb
 
 pd = pytest.importorskip("pandas", reason="pandas is not installed")
-dd = pytest.importorskip("dask.dataframe", reason="dask is not installed (pip install 'massmap_jax[scale]')")
+dd = pytest.importorskip(
+    "dask.dataframe", reason="dask is not installed (pip install 'dask[dataframe]' distributed lsdb)"
+)
 
 ROWS = 1500
 PRIOR = MassPrior.default()
@@ -399,14 +401,16 @@ def test_errors_are_one_sentence(table, surface, monkeypatch):
     with pytest.raises(MassmapError, match="the selection gives"):
         lsdb.fit_relation(ddf, PRIOR, selection=FluxLimit(1e5))
     monkeypatch.setitem(sys.modules, "dask.dataframe", None)
-    refused(r"dask, which is not installed: pip install 'massmap_jax\[scale\]'")
+    refused(r"dask, which is not installed: pip install 'dask\[dataframe\]' distributed lsdb")
 
 
 # -- LSDB --------------------------------------------------------------------------------------------------------------
 
 
 def test_lsdb_catalogue(table, in_memory, tmp_path):
-    package = pytest.importorskip("lsdb", reason="LSDB is not installed (pip install 'massmap_jax[scale]')")
+    package = pytest.importorskip(
+        "lsdb", reason="LSDB is not installed (pip install 'dask[dataframe]' distributed lsdb)"
+    )
     quick = {"should_generate_moc": False, "margin_threshold": None}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
