@@ -156,7 +156,8 @@ class Partitions:
             import dask.dataframe as dd
         except ImportError:
             raise MassmapError(
-                "catalogues in partitions need dask, which is not installed: pip install 'dask[dataframe]' distributed lsdb"
+                "catalogues in partitions need dask, which is not installed: pip install 'dask[dataframe]' distributed "
+                "lsdb"
             ) from None
         if not (isinstance(source, dd.DataFrame) or hasattr(source, "hc_structure")):
             raise MassmapError(
