@@ -30,6 +30,7 @@ _HOME = {
     "HaloMassSamples": "models.runner",
     "HealpixGrid": "maps.healpix",
     "MapContrast": "maps.kinds",
+    "MapForm": "maps.form",
     "MassLuminosityRelation": "relation.law",
     "MassMap": "maps.images",
     "MassPosterior": "posterior.result",

@@ -109,7 +109,7 @@ def check_fwhm(fwhm_arcmin: float) -> None:
         raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
 
 
-def check_halo_profile(halo_profile: str, on_a_plane: bool) -> None:
+def check_halo_profile(halo_profile: str, on_a_plane: bool = True) -> None:
     """Refuse a profile that is none of `HALO_PROFILES`, and any on HEALPix pixels."""
     if halo_profile not in HALO_PROFILES:
         raise MassmapError(f"halo profile {halo_profile!r} is not known: give {' or '.join(HALO_PROFILES)}, or none")

@@ -16,7 +16,7 @@ from massmap_jax.keys import base_normals
 DUFFY08 = {"200c": (5.71, -0.084, -0.47), "vir": (7.85, -0.081, -0.71), "200m": (10.14, -0.081, -1.01)}
 _PIVOT = 2e12
 # Their lognormal scatter at fixed mass, all haloes (0.11 for relaxed ones): 0.15 dex.
-SCATTER_LN = 0.15 * np.log(10)
+SCATTER_LN = float(0.15 * np.log(10))
 # Nodes of the table for other definitions: c is a power law to 1e-3 between them.
 _LN_MASS_NODES, _Z_NODES = np.log(np.geomspace(1e9, 1e16, 57)), np.linspace(0.0, 4.0, 33)
 

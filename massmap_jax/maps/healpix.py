@@ -184,4 +184,5 @@ def on_plane(mass_map, pixel_arcmin: float | None = None):
         values = np.asarray(getattr(mass_map, name), dtype=np.float64)[..., place]
         return np.where(inside, values, 0.0 if name == "nobj" else np.nan)
 
-    return replace(mass_map, grid=plane, draws=None, footprint=inside, **{name: seen(name) for name in IMAGES})
+    images = {name: seen(name) for name in IMAGES}
+    return replace(mass_map, grid=plane, draws=None, form=replace(mass_map.form, footprint=inside), **images)

@@ -8,8 +8,9 @@ from jaxtyping import Float
 
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
+from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.pixels import SkyPixels
-from massmap_jax.maps.units import FITS_UNITS, MASS
+from massmap_jax.maps.units import FITS_UNITS
 
 QUANTILES = (0.16, 0.5, 0.84)
 
@@ -109,17 +110,42 @@ class MassMap(eqx.Module):
     relation_from: RelationFrom | None = eqx.field(static=True)
     mass_definition: str = eqx.field(static=True)
     total_mass: float = eqx.field(static=True)
-    unit: str = eqx.field(static=True, default=MASS)
-    cosmology: str | None = eqx.field(static=True, default=None)
-    redshift_edges: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    form: MapForm = MapForm()
     slice_mass: np.ndarray | None = None
     slice_draws: np.ndarray | None = None
-    footprint: np.ndarray | None = None
     n_mapped: int = eqx.field(static=True, default=0)
     n_masked: int = eqx.field(static=True, default=0)
     n_beyond: int = eqx.field(static=True, default=0)
-    fwhm_arcmin: float | None = eqx.field(static=True, default=None)
-    halo_profile: str | None = eqx.field(static=True, default=None)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the images: "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `maps.units`)."""
+        return self.form.unit
+
+    @property
+    def cosmology(self) -> str | None:
+        """Cosmology of the distances and halo radii, where the map depends on one."""
+        return self.form.distances
+
+    @property
+    def redshift_edges(self) -> tuple[float, ...] | None:
+        """Edges of the redshift slices, one more than there are slices, or None."""
+        return self.form.redshift_edges
+
+    @property
+    def footprint(self) -> np.ndarray | None:
+        """Pixels that were observed, (ny, nx), or None for all."""
+        return self.form.footprint
+
+    @property
+    def fwhm_arcmin(self) -> float | None:
+        """FWHM of the Gaussian that smoothed the images [arcmin], or None."""
+        return self.form.fwhm_arcmin
+
+    @property
+    def halo_profile(self) -> str | None:
+        """ "nfw" where halos are drawn at their own size, None where they are points."""
+        return self.form.halo_profile
 
     @property
     def total_sd(self) -> float:
@@ -145,7 +171,7 @@ def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
         total_mass=float(mass_map.slice_mass[number]),
         n_mapped=(mapped := int(mass_map.nobj[number].sum())),
         n_beyond=mass_map.n_beyond + mass_map.n_mapped - mapped,
-        redshift_edges=edges[number : number + 2],
+        form=replace(mass_map.form, redshift_edges=edges[number : number + 2]),
         slice_mass=None,
         slice_draws=None,
     )
@@ -166,7 +192,7 @@ def sum_of_slices(mass_map: "MassMap") -> "MassMap":
         nobj=mass_map.nobj.sum(axis=0),
         **images_of(draws),
         draws=draws,
-        redshift_edges=(edges[0], edges[-1]),
+        form=replace(mass_map.form, redshift_edges=(edges[0], edges[-1])),
         slice_mass=None,
         slice_draws=None,
     )

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import SkyPixels
@@ -87,7 +88,9 @@ def map_of_kind(
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
     if posterior is None:
         posterior = mass_posterior(catalogue, prior, relation, **shared)
-    sums = MapSums(grid, _Drawn(prior, num_draws if kind == "marginal" else 1), **form)
+    sums = MapSums(
+        grid, _Drawn(prior, num_draws if kind == "marginal" else 1), MapForm(fwhm_arcmin=fwhm_arcmin, **form)
+    )
     if kind == "marginal":
         sums.add_masses(catalogue, posterior.usable, posterior.mean_mass, _marginal_draws(key, posterior, num_draws))
     else:
@@ -95,7 +98,7 @@ def map_of_kind(
         own = ln_mass[:, None]
         sums.add_masses(catalogue, posterior.usable, np.exp(ln_mass), lambda rows: [(np.arange(rows.size), own[rows])])
     ess = relation.effective_draws
-    return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin)
+    return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws)
 
 
 def map_kinds(key: Array, catalogue: HaloCatalogue, prior, relation, grid, **options) -> dict[Kind, MassMap]:

@@ -18,9 +18,6 @@ from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import (
     RelationFrom,
-    check_concentration_scatter,
-    check_fwhm,
-    check_halo_profile,
     check_relation_from,
 )
 from massmap_jax.errors import MassmapError
@@ -29,9 +26,9 @@ from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
-from massmap_jax.maps.form import MapForm, copies_of_draws
+from massmap_jax.maps.form import MapCells, MapForm
 from massmap_jax.maps.images import MassMap
-from massmap_jax.maps.pixels import PixelGrid, SkyPixels
+from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.maps.units import MASS
 from massmap_jax.posterior import kernel
@@ -65,6 +62,7 @@ def mass_map(
     fwhm_arcmin: float | None = None,
     halo_profile: Literal["nfw"] | None = None,
     concentration_scatter: float = SCATTER_LN,
+    form: MapForm | None = None,
 ) -> MassMap:
     """Draws of the mass field on a pixel grid, every object snapped to its pixel or drawn about it at its own size.
 
@@ -100,7 +98,6 @@ def mass_map(
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-    form = {"redshift_edges": redshift_edges, "footprint": footprint, "unit": unit, "cosmology": cosmology}
     if posterior is not None and (posterior.method not in ("analytic", "surface") or posterior.extra is not None):
         raise MassmapError(
             f"the posterior given to mass_map (method {posterior.method!r}) is not the map's own: give one of method "
@@ -108,13 +105,14 @@ def mass_map(
         )
     if posterior is not None and posterior.relation_from == "other_data":
         posterior = None  # its weights are each object's own
-    if fwhm_arcmin is not None:
-        check_fwhm(fwhm_arcmin)
-    if halo_profile is not None:
-        check_halo_profile(halo_profile, on_a_plane=isinstance(grid, PixelGrid))
-        check_concentration_scatter(concentration_scatter)
-        overdensity(prior.mass_definition, cosmology, np.zeros(1))  # refuses a mass without a radius
-    MapForm(grid, **form).check_memory(num_draws, copies_of_draws(keep_draws, fwhm_arcmin, halo_profile))
+    given = MapForm(unit, redshift_edges, footprint, fwhm_arcmin, halo_profile, concentration_scatter, cosmology)
+    if form is not None and not eqx.tree_equal(given, MapForm()):
+        raise MassmapError("the map's form is given whole, as form=, and in parts beside it: give one or the other")
+    form = given if form is None else form
+    cells = MapCells(grid, form)
+    if form.halo_profile is not None:
+        overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
+    cells.check_memory(num_draws, form.copies_of_images(keep_draws))
     chosen = chosen_draws(
         key,
         catalogue,
@@ -132,14 +130,12 @@ def mass_map(
             catalogue, prior, chosen.relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection
         )
     layers = None
-    if halo_profile is not None:
-        settings = (prior.mass_definition, cosmology, concentration_key(key), concentration_scatter)
-        layers = HaloProfiles(grid, _largest(posterior, grid, cosmology), *settings)
-    sums = MapSums(grid, chosen.masses, layers, **form)
+    if form.halo_profile is not None:
+        settings = (prior.mass_definition, form.cosmology, concentration_key(key), form.concentration_scatter)
+        layers = HaloProfiles(grid, _largest(posterior, grid, form.cosmology), *settings)
+    sums = MapSums(grid, chosen.masses, form, layers)
     sums.add(catalogue, posterior, chunk_size)
-    return sums.finish(
-        ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws, fwhm_arcmin=fwhm_arcmin
-    )
+    return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
 
 
 class ChosenDraws(NamedTuple):

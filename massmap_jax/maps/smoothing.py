@@ -68,7 +68,11 @@ def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True
         flat_out[i] = one(image)
     mean = np.stack([one(image) for image in mass_map.mean.reshape(-1, *grid.shape)]).reshape(mass_map.mean.shape)
     return replace(
-        mass_map, mean=mean, **images_of(draws), draws=draws if keep_draws else None, fwhm_arcmin=float(fwhm_arcmin)
+        mass_map,
+        mean=mean,
+        **images_of(draws),
+        draws=draws if keep_draws else None,
+        form=replace(mass_map.form, fwhm_arcmin=float(fwhm_arcmin)),
     )
 
 

@@ -1,16 +1,18 @@
 """`MapSums`: the sums that a map is made of, part by part of a catalogue."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.extended_halos import HaloProfiles
-from massmap_jax.maps.form import BEYOND, MASKED, OUTSIDE, MapForm, copies_of_draws
+from massmap_jax.maps.form import BEYOND, MASKED, OUTSIDE, MapCells, MapForm
 from massmap_jax.maps.images import MassMap, statistics
 from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.smoothing import smoothed
-from massmap_jax.maps.units import MASS, PER_MPC2
+from massmap_jax.maps.units import MASS
 
 
 class MapSums:
@@ -26,10 +28,14 @@ class MapSums:
     total, total_mean : (slice, map draw), (slice,) mass of the whole map, Msun.
     """
 
-    def __init__(self, grid: SkyPixels, draws: MassDraws, layers: HaloProfiles | None = None, **form):
-        self.grid, self.draws, self.layers, self.form = grid, draws, layers, MapForm(grid, **form)
-        self.form.check_memory(draws.num_draws, copies=0)
-        cells, slices = self.form.num_cells, self.form.num_slices
+    def __init__(
+        self, grid: SkyPixels, draws: MassDraws, form: MapForm | None = None, layers: HaloProfiles | None = None
+    ):
+        self.grid, self.draws, self.layers = grid, draws, layers
+        self.form = MapForm() if form is None else form
+        self.cells = MapCells(grid, self.form)
+        self.cells.check_memory(draws.num_draws, copies=0)
+        cells, slices = self.cells.num_cells, self.form.num_slices
         self.num_cells = cells * (1 if layers is None else layers.num_layers)
         self.place = np.full(self.num_cells, -1)
         self.pixels = np.zeros(0, dtype=int)
@@ -52,7 +58,7 @@ class MapSums:
         usable : (halo,) objects with a mass. mean_mass : (halo,) Msun. draw : rows (m,) of the catalogue -> pieces
         (places among those rows, ln M (place, map draw)) until all have come.
         """
-        cell = self.form.cells(catalogue)
+        cell = self.cells.of(catalogue)
         on_map = usable & (cell >= 0)
         self.n_flagged += int((~usable).sum())
         self.n_outside += int((usable & (cell == OUTSIDE)).sum())
@@ -61,7 +67,7 @@ class MapSums:
         rows = np.flatnonzero(on_map)
         if rows.size == 0:
             return
-        weight = 1.0 / self.form.areas(cell[rows], catalogue.redshift[rows])
+        weight = 1.0 / self.cells.areas(cell[rows], catalogue.redshift[rows])
         # Only occupied cells are stored for every draw: at most one per object (and layer), however fine the grid.
         self._make_room(np.unique(cell[rows]))
         np.add.at(self.nobj, cell[rows], 1.0)
@@ -95,7 +101,7 @@ class MapSums:
 
         total = mass.sum(axis=1)
         touching = [np.flatnonzero(share.any(axis=1)) for share in shares]
-        keys = [layer * self.form.num_cells + cell[touched] for layer, touched in enumerate(touching)]
+        keys = [layer * self.cells.num_cells + cell[touched] for layer, touched in enumerate(touching)]
         self._make_room(np.unique(np.concatenate(keys)))
         for share, touched, key in zip(shares, touching, keys, strict=True):
             if touched.size == 0:
@@ -106,31 +112,31 @@ class MapSums:
             mean = mean_mass[touched] * part.sum(axis=1) / total[touched]
             np.add.at(self.mean, key, mean * weight[touched])
 
-    def finish(
-        self, *, ess: float, relation_from, keep_draws: bool = False, fwhm_arcmin: float | None = None
-    ) -> MassMap:
+    def finish(self, *, ess: float, relation_from, keep_draws: bool = False) -> MassMap:
         """The map of all objects added so far."""
-        form, halo_profile = self.form, None if self.layers is None else "nfw"
-        form.check_memory(self.draws.num_draws, copies_of_draws(keep_draws, fwhm_arcmin, halo_profile))
+        form, cells = self.form, self.cells
+        cells.check_memory(self.draws.num_draws, form.copies_of_images(keep_draws))
+        with_draws = keep_draws or form.fwhm_arcmin is not None
 
         def shaped(values):
-            if form.footprint is not None:
-                values.reshape(*values.shape[:-1], form.num_slices, -1)[..., ~form.footprint] = np.nan
-            return values.reshape(*values.shape[:-1], *form.shape)
+            if cells.footprint is not None:
+                values.reshape(*values.shape[:-1], form.num_slices, -1)[..., ~cells.footprint] = np.nan
+            return values.reshape(*values.shape[:-1], *cells.shape)
 
         def spread(values):
-            filled = np.zeros((*values.shape[:-1], form.num_cells))
+            filled = np.zeros((*values.shape[:-1], cells.num_cells))
             filled[..., self.pixels] = values
             return shaped(filled)
 
         if self.layers is None:
             images, mean = spread(statistics(self.sums)), self.mean.copy()
-            draws = spread(self.sums.T) if copies_of_draws(keep_draws, fwhm_arcmin) else None
+            draws = spread(self.sums.T) if with_draws else None
         else:
             draws, mean = self._convolved(self.sums.T), self._convolved(self.mean[self.pixels][None])[0]
             images = shaped(statistics(draws.T))
-            draws = shaped(draws) if copies_of_draws(keep_draws, fwhm_arcmin) else None
+            draws = shaped(draws) if with_draws else None
         sampled_mean, sd, q16, q50, q84 = images
+        sliced = form.redshift_edges is not None
         found = MassMap(
             grid=self.grid,
             mean=shaped(mean),
@@ -139,7 +145,7 @@ class MapSums:
             q16=q16,
             q50=q50,
             q84=q84,
-            nobj=self.nobj.reshape(form.shape),
+            nobj=self.nobj.reshape(cells.shape),
             total_draws=self.total.sum(axis=0),
             draws=draws,
             n_outside=self.n_outside,
@@ -149,30 +155,26 @@ class MapSums:
             relation_from=relation_from,
             mass_definition=self.draws.prior.mass_definition,
             total_mass=float(self.total_mean.sum()),
-            unit=form.unit,
-            cosmology=str(form.cosmology) if form.unit == PER_MPC2 or self.layers is not None else None,
-            redshift_edges=None if form.edges is None else tuple(form.edges.tolist()),
-            slice_mass=None if form.edges is None else self.total_mean,
-            slice_draws=None if form.edges is None else self.total,
-            footprint=None if form.footprint is None else form.footprint.reshape(self.grid.shape),
+            form=replace(form, fwhm_arcmin=None),  # not smoothed yet
+            slice_mass=self.total_mean if sliced else None,
+            slice_draws=self.total if sliced else None,
             n_mapped=int(self.nobj.sum()),
             n_masked=self.n_masked,
             n_beyond=self.n_beyond,
-            halo_profile=halo_profile,
         )
-        return found if fwhm_arcmin is None else smoothed(found, fwhm_arcmin, keep_draws=keep_draws)
+        return found if form.fwhm_arcmin is None else smoothed(found, form.fwhm_arcmin, keep_draws=keep_draws)
 
     def _convolved(self, values: np.ndarray) -> np.ndarray:
         """Values (draw, occupied cell) of all layers as images (draw, cell of one layer), the layers convolved.
 
         A density is spread as mass, then divided by the pixels' areas, as `map_smoothing` does.
         """
-        form, area = self.form, 1.0
+        form, cells, area = self.form, self.cells, 1.0
         if form.unit != MASS:
             area = self.grid.pixel_areas_arcmin2(np.arange(self.grid.num_pixels)).reshape(self.grid.shape)
-        inside = None if form.footprint is None else form.footprint.reshape(self.grid.shape)
+        inside = None if cells.footprint is None else cells.footprint.reshape(self.grid.shape)
         plan = self.layers.plan(self.grid.shape, inside)
-        out = np.empty((values.shape[0], form.num_cells))
+        out = np.empty((values.shape[0], cells.num_cells))
         # Draws whose layers take as much memory as one image of each of all draws would.
         block = max(1, values.shape[0] // (2 * self.layers.num_layers))
         for start in range(0, values.shape[0], block):

@@ -155,11 +155,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 num_draws=options.num_map_draws,
                 posterior=reuse,
                 selection=selection_of(options),
-                unit=options.map_unit,
-                cosmology=options.prior.cosmology,
-                redshift_edges=options.map_slices,
-                fwhm_arcmin=options.smooth_arcmin,
-                halo_profile=options.halo_profile,
+                form=options.form,
             )
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")

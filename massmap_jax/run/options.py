@@ -31,6 +31,7 @@ from massmap_jax.choices import (
 from massmap_jax.errors import MassmapError
 
 if TYPE_CHECKING:
+    from massmap_jax.maps.form import MapForm
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -82,6 +83,19 @@ class JobOptions:
     source_redshift: float | None = None
     format: str = "parquet"
     seed: int = 0
+
+    @property
+    def form(self) -> MapForm:
+        """What shapes the map: the one place where the options' names for it meet those of `MapForm`."""
+        from massmap_jax.maps.form import MapForm
+
+        return MapForm(
+            unit=self.map_unit,
+            redshift_edges=self.map_slices,
+            fwhm_arcmin=self.smooth_arcmin,
+            halo_profile=self.halo_profile,
+            cosmology=self.prior.cosmology,
+        )
 
 
 def check_options(options: JobOptions) -> None:

@@ -19,6 +19,7 @@ from massmap_jax.maps.smoothing import smoothed
 from massmap_jax.maps.sums import MapSums
 
 pytest.importorskip("astropy_healpix")
+from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.healpix import HealpixGrid, on_plane
 
 NUMBER, DRAWS, NSIDE = 400, 30, 128
@@ -51,10 +52,11 @@ def of_objects(grid, finish=None, **form):
     objects = HaloCatalogue.from_arrays(
         luminosity=np.ones(NUMBER), redshift=np.linspace(0.1, 1, NUMBER), ra=ra, dec=dec
     )
-    sums = MapSums(grid, FixedDraws(), **form)
+    finish = {"keep_draws": True} | (finish or {})
+    sums = MapSums(grid, FixedDraws(), MapForm(fwhm_arcmin=finish.pop("fwhm_arcmin", None), **form))
     usable = np.ones(NUMBER, dtype=bool)
     sums.add_masses(objects, usable, np.exp(LN_MASS).mean(axis=1), lambda rows: [(np.arange(rows.size), LN_MASS[rows])])
-    return sums.finish(ess=1.0, relation_from="fixed_draws", **{"keep_draws": True} | (finish or {}))
+    return sums.finish(ess=1.0, relation_from="fixed_draws", **finish)
 
 
 def test_pixels_are_the_fields():

@@ -10,6 +10,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.maps import map_panels, mass_map_image, slice_panels
 from massmap_jax.maps.files import read_map, write_map
+from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.images import NAMES, one_slice, sum_of_slices
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.regions import exceedance, region_mass
@@ -50,10 +51,11 @@ def columns(number=NUMBER):
 def of_objects(changes=None, finish=None, grid=GRID, usable=None, **form):
     objects = HaloCatalogue.from_arrays(**(columns() | (changes or {})))
     usable = objects.usable if usable is None else usable
-    sums = MapSums(grid, FixedDraws(), **form)
+    finish = {"keep_draws": True} | (finish or {})
+    sums = MapSums(grid, FixedDraws(), MapForm(fwhm_arcmin=finish.pop("fwhm_arcmin", None), **form))
     mean = np.exp(FixedDraws().ln_mass(objects.ln_lum_obs)).mean(axis=1)
     sums.add(objects, SimpleNamespace(usable=usable, mean_mass=mean))
-    return sums.finish(ess=1.0, relation_from="fixed_draws", **{"keep_draws": True} | (finish or {}))
+    return sums.finish(ess=1.0, relation_from="fixed_draws", **finish)
 
 
 def by_loop(area=lambda row, column, z: 1.0, inside=None, edges=None):
@@ -303,9 +305,9 @@ def test_sums_of_parts_are_those_of_the_whole():
     mean = np.exp(FixedDraws().ln_mass(objects.ln_lum_obs)).mean(axis=1)
     parts = []
     for rows in np.array_split(np.arange(NUMBER), 3):
-        parts.append(MapSums(GRID, FixedDraws(), **form))
+        parts.append(MapSums(GRID, FixedDraws(), MapForm(**form)))
         parts[-1].add(objects.subset(rows), SimpleNamespace(usable=objects.usable[rows], mean_mass=mean[rows]))
-    whole = MapSums(GRID, FixedDraws(), **form)
+    whole = MapSums(GRID, FixedDraws(), MapForm(**form))
     whole.restore(parts[0].state())
     for part in parts[1:]:
         whole.merge(part)
@@ -412,7 +414,7 @@ def test_empty_one_object_all_outside():
     assert masses.n_flagged == NUMBER and masses.draws.shape == (DRAWS, *SHAPE) and not masses.draws.any()
     one = {name: values[:1] for name, values in columns(1).items()}
     objects = HaloCatalogue.from_arrays(**one | dict(ra=[0.0], dec=[55.0]))
-    sums = MapSums(GRID, FixedDraws(), footprint=mask(), unit="Msun/Mpc2")
+    sums = MapSums(GRID, FixedDraws(), MapForm(footprint=mask(), unit="Msun/Mpc2"))
     sums.add(objects, SimpleNamespace(usable=objects.usable, mean_mass=np.array([1e14])))
     found = sums.finish(ess=1.0, relation_from=None)
     assert found.nobj.sum() == 1 and (found.sd > 0).sum() == 1

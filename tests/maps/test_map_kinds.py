@@ -162,7 +162,7 @@ def test_contrast_refuses_what_differs(kinds, model, posterior):
         (density, "different units, Msun and Msun/arcmin2"),
         (changed, "hold different objects"),
         (dataclasses.replace(truth, mass_definition="500c"), "mass definitions"),
-        (dataclasses.replace(truth, fwhm_arcmin=3.0), "smoothings, None and 3.0"),
+        (dataclasses.replace(truth, form=dataclasses.replace(truth.form, fwhm_arcmin=3.0)), "smoothings, None and 3.0"),
     ):
         with pytest.raises(MassmapError, match=says):
             contrast(coherent, other)
