@@ -9,8 +9,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "massmap_jax"
 # From the foundation up: a wing may import from its own floor's left and from the floors below, never from above.
 FLOORS = (
     ("errors",),
-    ("choices", "labels", "memory", "devices", "keys"),
+    ("choices", "memory", "devices", "keys"),
     ("catalogue", "halo"),
+    ("labels",),
     ("prior",),
     ("likelihood",),
     ("relation",),

@@ -16,6 +16,7 @@ from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_te
 from massmap_jax.checks.ecdf_bands import MAX_POINTS, ecdf_at
 from massmap_jax.checks.predicted import predictive_pit
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
 
@@ -119,6 +120,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     MassmapError : no usable row, or a `log_norm` of the selection that its `log_prob` contradicts.
     """
     check_level(level)
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     flag = flag_outside_prior(catalogue, prior)
     rows = np.flatnonzero(((flag & UNUSABLE) == 0) & (catalogue.noise_codes == NOISE_KINDS.index("lognormal")))
     if rows.size == 0:

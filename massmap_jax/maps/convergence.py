@@ -20,6 +20,7 @@ from massmap_jax.choices import RelationFrom, check_concentration_scatter, check
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import profiles
 from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration, overdensity
+from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.maps.images import images_of
 from massmap_jax.maps.mass_map import chosen_draws
@@ -125,6 +126,7 @@ def convergence_map(
     MassmapError : no positions, a flat or HEALPix grid, a source in front of every halo, a prior whose mass definition
         has no radius, images that need more memory than the machine has; and as in `mass_map`.
     """
+    check_labels(map=Labels("the convergence map", cosmology=cosmology), mass_prior=prior)
     _check(catalogue, grid, source_redshift, profile, truncation, reach, concentration_scatter)
     parts = len(_COMPONENTS) if shear else 1
     check_memory(

@@ -22,6 +22,7 @@ from massmap_jax.choices import (
 )
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, overdensity
+from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.draws import MassDraws
@@ -110,6 +111,7 @@ def mass_map(
         raise MassmapError("the map's form is given whole, as form=, and in parts beside it: give one or the other")
     form = given if form is None else form
     cells = MapCells(grid, form)
+    check_labels(map=Labels("the map", cosmology=form.distances and form.cosmology), mass_prior=prior)
     if form.halo_profile is not None:
         overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
     cells.check_memory(num_draws, form.copies_of_images(keep_draws))
@@ -159,6 +161,7 @@ def chosen_draws(
         raise MassmapError(f"map draws {draws!r} are not known: give auto, exact or table")
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     relation_from = check_relation_from(relation, relation_from)
     relation = relation.as_batch()
     if relation_from == "other_data":

@@ -8,6 +8,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.labels import check_labels
 from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.models.relation import Pivot, relation_sites
@@ -36,6 +37,7 @@ def field_model(
         `TruncatedGaussian` fitted at the prior's central relation. Another one changes the effective draws only.
     selection : which objects are in the catalogue; divides by the probability that each is.
     """
+    check_labels(catalogue=catalogue, relation_prior=relation_prior, mass_prior=prior)
     objects = PlacedObjects.of(catalogue, prior)
     if coordinates is None:
         coordinates = default_coordinates(objects, prior, relation_prior)

@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import HaloMass, PlacedObjects
@@ -47,6 +48,7 @@ def halo_mass_model(
     """
     if luminosity not in ("marginal", "latent"):
         raise MassmapError(f"luminosity {luminosity!r} is not known: give 'marginal' or 'latent'")
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     objects = PlacedObjects.of(catalogue, prior)
     latent_relation = isinstance(relation, RelationPrior)
     if not latent_relation:

@@ -24,6 +24,7 @@ from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior, lognormal_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.models.coordinates import TruncatedGaussian
@@ -150,6 +151,7 @@ def sample_halo_masses(
     relation_from = check_relation_from(relation, relation_from)
     check_relation(relation)
     _check_sizes(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, chunk_size=chunk_size)
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     objects, rows = PlacedObjects.of(catalogue, prior), lognormal_rows(catalogue, prior)
     _check_widths(objects, relation)
     settings = _Settings(relation_from != "other_data", num_warmup, num_samples, num_chains, kernel)

@@ -7,6 +7,7 @@ from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import METHODS, RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
@@ -75,6 +76,7 @@ def mass_posterior(
             f"extra likelihood has shape {extra.log_likelihood.shape}: give one row per catalogue row and one column "
             f"per ln mass node, ({len(catalogue)}, {extra.ln_mass_nodes.shape[0]})"
         )
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     levels = check_levels(quantile_levels)
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0

@@ -36,6 +36,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.write import atomic_file
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection
 from massmap_jax.posterior import kernel
@@ -198,6 +199,7 @@ class PosteriorSurface(eqx.Module):
             noise, a tolerance that would take more than 4 million nodes.
         """
         relation_from = check_relation_from(relation, relation_from)
+        check_labels(relation=relation, mass_prior=prior)
         relation = relation.as_batch()
         selection = NoSelection() if selection is None else selection
         tolerance = TOLERANCE | (tolerance or {})

@@ -6,6 +6,7 @@ dn/dM, dn/dlnM and dn/dlog10M cannot be confused after `from_table`, and float32
 """
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -70,6 +71,7 @@ class MassPrior(eqx.Module):
     snap : None, or "upper": take the next redshift node up, as the 2017 code did. For comparison only.
     mass_definition : "200m", "500c", "vir", "fof", ... It travels into every output; nothing converts it.
     description : where the table is from, for outputs. uniform : whether the masses are in equal steps of ln M.
+    cosmology : of the mass function: a name, or parameters as text, compared with that of maps (`labels`).
     """
 
     redshift_nodes: Float[Array, "j"]
@@ -80,6 +82,7 @@ class MassPrior(eqx.Module):
     mass_definition: str = eqx.field(static=True, default="unknown")
     description: str = eqx.field(static=True, default="table")
     uniform: bool = eqx.field(static=True, default=False)
+    cosmology: str = eqx.field(static=True, default="unknown")
 
     def __check_init__(self):
         shape = (self.redshift_nodes.shape[0], self.ln_mass_nodes.shape[0])
@@ -102,6 +105,7 @@ class MassPrior(eqx.Module):
         support: Literal["extend", "sharp"] = "extend",
         mass_definition: str = "unknown",
         description: str = "table",
+        cosmology: str = "unknown",
     ) -> "MassPrior":
         """Prior from a table of densities.
 
@@ -114,7 +118,7 @@ class MassPrior(eqx.Module):
         mass_unit, h : "Msun", or "Msun/h" with h; M[Msun] = m[Msun/h] / h.
         snap : "upper" takes the next redshift node up instead of interpolating, as the 2017 code did.
         support : "extend", or "sharp" where the ends of the masses are physical.
-        mass_definition, description : labels that go along.
+        mass_definition, description, cosmology : labels that go along.
 
         Zero densities at the massive end (dn/dM underflows there) continue the last slope; anywhere else they are
         an error, as are negative and non-finite ones.
@@ -163,6 +167,7 @@ class MassPrior(eqx.Module):
             mass_definition=mass_definition,
             description=description,
             uniform=bool(np.ptp(steps) < 1e-6 * steps.mean()),
+            cosmology=cosmology,
         )
 
     @classmethod
@@ -182,12 +187,13 @@ class MassPrior(eqx.Module):
             support=support,
             mass_definition=meta["mass_definition"],
             description=meta["description"],
+            cosmology=str(options.get("cosmology", "Planck18")),
         )
 
     @classmethod
     def default(cls) -> "MassPrior":
         """The shipped table (scripts/make_default_prior.py): Tinker et al. 2010, Planck18, 200m, Eisenstein-Hu."""
-        return cls.load(DEFAULT_TABLE)
+        return replace(cls.load(DEFAULT_TABLE), cosmology="Planck18")
 
     def save(self, path) -> None:
         """Write a .npz to `path` that `load` reads back unchanged (float64)."""
@@ -196,6 +202,7 @@ class MassPrior(eqx.Module):
             "snap": self.snap,
             "mass_definition": self.mass_definition,
             "description": self.description,
+            "cosmology": self.cosmology,
             "mass_unit": "Msun",
             "per": "ln_mass",
         }
@@ -237,6 +244,7 @@ class MassPrior(eqx.Module):
             support=meta.get("support", "extend"),
             mass_definition=meta.get("mass_definition", "unknown"),
             description=meta.get("description", Path(path).name),
+            cosmology=meta.get("cosmology", "unknown"),
         )
         if ln_density is None:
             return prior

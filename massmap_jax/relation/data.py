@@ -30,13 +30,15 @@ class RelationData(Protocol):
 
     Attributes
     ----------
-    num_halos : usable objects. constant : sum of their ln p_det.
+    num_halos : usable objects. lum_unit : of their luminosities, or "".
+    constant : sum of their ln p_det.
     """
 
     prior: MassPrior
     selection: object
     num_halos: int
     constant: float
+    lum_unit: str
 
     def compressed(self, scatter: float) -> Points:
         """Points that stand for the objects, good for relations with at least this scatter S."""
@@ -67,6 +69,7 @@ class CatalogueData:
         prior, selection = jax.tree.map(lambda a: a.copy() if isinstance(a, np.ndarray) else a, both)
         self.catalogue, self.prior, self.selection = catalogue, prior, selection
         self.rows = lognormal_rows(catalogue, prior)
+        self.lum_unit = catalogue.lum_unit
         if catalogue.redshift_nodes.shape[1] > 1:
             raise MassmapError(
                 "the relation is fitted to objects with one redshift each, and these have "

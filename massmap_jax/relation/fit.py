@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
@@ -183,6 +184,7 @@ def fit_relation(
         importance sample with Pareto k above 0.7.
     """
     relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
+    check_labels(catalogue=catalogue, relation_prior=relation_prior)
     with jax.enable_x64(True):
         data = CatalogueData(catalogue, prior, selection)
     return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
@@ -202,12 +204,7 @@ def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, n
     relation_prior = RelationPrior.of(relation_prior)
     if not relation_prior.free:
         raise MassmapError("every parameter of the relation is fixed: there is nothing to fit")
-    told = dict(relation_prior.labels).get("mass_definition", "unknown")
-    if len({told, prior.mass_definition} - {"unknown"}) > 1:
-        raise MassmapError(
-            f"the relation's prior is for {told} masses and the mass prior for {prior.mass_definition}: nothing is "
-            "converted, so choose a mass prior of the relation's definition"
-        )
+    check_labels(relation_prior=relation_prior, mass_prior=prior)
     return relation_prior
 
 
@@ -246,6 +243,7 @@ def fit_to(
             selection="none" if no_selection else data.selection.describe(),
             mass_prior=prior.description,
             mass_definition=prior.mass_definition,
+            lum_unit=data.lum_unit,
             shift_if_lowest_mass_doubles=shift,
         )
     for note in result.notes:

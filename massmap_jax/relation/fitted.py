@@ -59,7 +59,16 @@ class RelationPosterior(eqx.Module):
 
     @classmethod
     def assemble(
-        cls, relation_prior: RelationPrior, *, values, log_weight, maximum, covariance, mass_definition, **made
+        cls,
+        relation_prior: RelationPrior,
+        *,
+        values,
+        log_weight,
+        maximum,
+        covariance,
+        mass_definition,
+        lum_unit="",
+        **made,
     ) -> "RelationPosterior":
         """From free parameters at alpha3.
 
@@ -67,10 +76,13 @@ class RelationPosterior(eqx.Module):
         ----------
         relation_prior : whose free parameters these are. values : draws {name: (draw,)}, log_weight : (draw,) theirs.
         maximum : {name: value}. covariance : (free, free). mass_definition : of the mass prior.
+        lum_unit : of the catalogue, where the relation prior states none.
         made : the other attributes.
         """
         fixed = {p: float(relation_prior.beliefs[p]) for p in FITTED if p not in relation_prior.free}
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
+        if lum_unit and not labels.get("lum_unit"):
+            labels["lum_unit"] = lum_unit
         labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
         common = {**fixed, "alpha3": float(relation_prior.alpha3), **labels}
         draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)

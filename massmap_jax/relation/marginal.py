@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
@@ -39,6 +40,7 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
     ------
     MassmapError : no usable row, noise that is not lognormal, an object that the selection excludes.
     """
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     selection = NoSelection() if selection is None else selection
     rows = lognormal_rows(catalogue, prior)
     total = detection(catalogue, selection, rows).sum()

@@ -11,6 +11,7 @@ from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
@@ -21,7 +22,6 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.options import (
     JobOptions,
-    check_definitions,
     check_options,
     load_prior,
     load_relation,
@@ -100,7 +100,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "relation weights: fixed_draws, as relation_from was not given: the draws are external and these objects "
             "may not update them"
         )
-    check_definitions(prior, relation)
+    check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.concentration import overdensity
 

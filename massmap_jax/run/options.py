@@ -253,15 +253,6 @@ def load_relation(options: JobOptions, key, prior: MassPrior) -> MassLuminosityR
     return MassLuminosityRelation.create(**read_relation(name), source=Path(name).name)
 
 
-def check_definitions(prior: MassPrior, relation) -> None:
-    """Refuse a relation and a prior of different mass definitions."""
-    if len({relation.mass_definition, prior.mass_definition} - {"unknown"}) > 1:
-        raise MassmapError(
-            f"the relation is for {relation.mass_definition} masses and the prior for {prior.mass_definition}: "
-            "nothing is converted, so choose a prior of the relation's mass definition"
-        )
-
-
 def selection_of(options: JobOptions):
     """The selection that the options name, or None."""
     if options.flux_limit is None:

@@ -26,6 +26,7 @@ from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.write import write_table
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Range, flag_of_part
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.draws import MassDraws
@@ -36,7 +37,6 @@ from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points
 from massmap_jax.relation.data import SMOOTH, CatalogueData, refuse_start
-from massmap_jax.run.options import check_definitions
 from massmap_jax.run.outputs import DESCRIPTIONS, PROGRAM, UNITS
 from massmap_jax.scale import manifest
 from massmap_jax.scale.manifest import PARTS, digest_of
@@ -113,7 +113,7 @@ class MassColumns:
         if method == "surface" and surface is None:
             raise MassmapError("method 'surface' needs surface=, which lsdb.posterior_surface makes of a catalogue")
         check_columns(keep, [name for name in (*MASS_COLUMNS, *DESCRIPTIONS) if name not in _OWN])
-        check_definitions(prior, relation)
+        check_labels(relation=relation, mass_prior=prior)
         taken = [prefix + name for name in keep if prefix + name in meta.columns]
         if taken:
             raise MassmapError(f"the catalogue has columns {', '.join(taken)} already: give prefix='massmap_', say")
@@ -233,7 +233,7 @@ def posterior_surface(
     """
     partitions = Partitions(catalogue)
     relation_from = check_relation_from(relation, relation_from)
-    check_definitions(prior, relation)
+    check_labels(relation=relation, mass_prior=prior)
     watch("finding the range of the catalogue")
     found = _census(partitions, Reading.of(partitions.meta, columns), prior, NoSelection())
     return PosteriorSurface.build(
@@ -425,7 +425,7 @@ def mass_map(
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
     relation_from = check_relation_from(relation, relation_from)
-    check_definitions(prior, relation)
+    check_labels(relation=relation, mass_prior=prior)
     if relation_from == "other_data":
         raise MassmapError(
             "relation_from='other_data' needs the evidence of the whole catalogue before its map is drawn: fit the "
@@ -574,6 +574,7 @@ class PartitionedData:
         self.reading = Reading.of(self.partitions.meta, columns)
         found = _census(self.partitions, self.reading, prior, selection)
         self.num_halos, self.constant, self.where = found.usable, found.constant, found.where
+        self.lum_unit = ""  # partitions have no units
 
     def _over(self, ask: Callable, combine: Callable):
         work = _DataPart(self.reading, Held({"prior": self.prior, "selection": self.selection}), ask)

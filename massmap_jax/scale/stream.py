@@ -33,6 +33,7 @@ from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.catalogue.write import atomic_file, write_table
 from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Range
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.files import write_map
@@ -41,7 +42,6 @@ from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.options import (
     JobOptions,
-    check_definitions,
     check_options,
     load_prior,
     load_relation,
@@ -132,7 +132,7 @@ def stream(
     header["relation_from"] = check_relation_from(relation, relation_from)
     header["relation"] = digest_of(jax.tree.leaves(relation))
     header["prior"] = digest_of(jax.tree.leaves(prior))
-    check_definitions(prior, relation)
+    check_labels(relation=relation, mass_prior=prior)
 
     run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
     # Before there is a folder: what is wrong with every chunk leaves none.

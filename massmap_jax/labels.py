@@ -1,0 +1,167 @@
+"""The one place where labels are compared: mass definition, luminosity unit, cosmology.
+
+A catalogue, a relation, a relation's prior, a mass prior, a fit and a map carry labels. Nothing is ever converted, so
+wherever two of them meet, labels that contradict each other are refused. Where one side says nothing, nothing is said.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from massmap_jax.catalogue.units import split_unit_scale
+from massmap_jax.errors import MassmapError
+
+# What stands for "not stated".
+UNSTATED = ("", "unknown", "none", None)
+_MASS_NAMES = {"msun": "solMass", "m_sun": "solMass", "msol": "solMass", "m_sol": "solMass", "solmass": "solMass"}
+_LUM_NAMES = {"lsun": "solLum", "l_sun": "solLum", "lsol": "solLum", "sollum": "solLum"}
+# Relative difference of H0 and Om0 below which two cosmologies are the same: papers round to three digits.
+_SAME_COSMOLOGY = 2e-3
+
+
+class Labels(NamedTuple):
+    """What something says of itself; a field is None where it says nothing.
+
+    Attributes
+    ----------
+    what : str
+        Its name in a sentence, such as "the relation".
+    mass_definition : str or None
+        "200m", "500c", "vir", ...
+    lum_unit : str or None
+        Unit of the luminosity, as text.
+    cosmology : str or None
+        A name, or parameters as text, or an astropy cosmology.
+    """
+
+    what: str
+    mass_definition: str | None = None
+    lum_unit: str | None = None
+    cosmology: Any = None
+
+
+def labels_of(what: str, thing) -> Labels:
+    """Read the labels of a catalogue, relation, relation's prior, mass prior, fit or map.
+
+    Parameters
+    ----------
+    what : str
+        Its name in a sentence.
+    thing : object
+        Labels are its attributes, or pairs in its attribute `labels` (a `RelationPrior`).
+
+    Returns
+    -------
+    Labels
+    """
+    pairs = dict(getattr(thing, "labels", ()))
+    found = {name: pairs.get(name, getattr(thing, name, None)) for name in Labels._fields[1:]}
+    stated = {name: value for name, value in found.items() if not (isinstance(value, str | None) and value in UNSTATED)}
+    return Labels(what, **stated)
+
+
+def check_labels(**things) -> None:
+    """Refuse things whose labels contradict each other; every pair of them is compared.
+
+    Parameters
+    ----------
+    **things : object
+        By what they are called in a sentence, with "_" for a blank: `catalogue=`, `relation=`, `mass_prior=`; a
+        `Labels` stands for itself. None is left out.
+
+    Raises
+    ------
+    MassmapError
+        Mass definitions, luminosity units or cosmologies that differ.
+    """
+    known = [
+        thing if isinstance(thing, Labels) else labels_of("the " + what.replace("_", " "), thing)
+        for what, thing in things.items()
+        if thing is not None
+    ]
+    for i, first in enumerate(known):
+        for second in known[i + 1 :]:
+            _compare(first, second)
+
+
+def _compare(first: Labels, second: Labels) -> None:
+    masses = first.mass_definition, second.mass_definition
+    if None not in masses and masses[0] != masses[1]:
+        raise MassmapError(
+            f"{first.what} is for {masses[0]} masses and {second.what} for {masses[1]}: masses of one definition are "
+            "never converted to another, so choose both for the same definition (or correct the label)"
+        )
+    units = first.lum_unit, second.lum_unit
+    if None not in units and not same_unit(*units):
+        raise MassmapError(
+            f"{first.what} has luminosities in {units[0]!r} and {second.what} in {units[1]!r}: nothing is converted, "
+            "so bring both to one unit (lum_scale= and lum_unit= when the catalogue is read), or correct the label"
+        )
+    cosmologies = first.cosmology, second.cosmology
+    if None not in cosmologies and not same_cosmology(*cosmologies):
+        raise MassmapError(
+            f"{first.what} assumes the cosmology {cosmologies[0]} and {second.what} {cosmologies[1]}: give both the "
+            "same one"
+        )
+
+
+def same_unit(first: str, second: str) -> bool:
+    """Whether two units are the same thing, "erg/s" and "erg s-1", "Msun" and "solMass"; the scale counts.
+
+    Parameters
+    ----------
+    first, second : str
+        Units as text.
+
+    Returns
+    -------
+    bool
+        Texts that no unit can be read from are compared as they are, blanks and capitals aside.
+    """
+    if first.split() == second.split():
+        return True
+    (scale, unit), (other_scale, other) = _parsed(first), _parsed(second)
+    if isinstance(unit, str) or isinstance(other, str):
+        same = isinstance(unit, str) and isinstance(other, str) and unit == other
+        return same and bool(np.isclose(scale, other_scale, rtol=1e-9))
+    try:
+        return bool(np.isclose(scale * unit.to(other), other_scale, rtol=1e-9))
+    except ValueError:  # astropy's UnitConversionError
+        return False
+
+
+def _parsed(text: str):
+    """Scale and astropy unit of a text; the text itself, in small letters without blanks, where it is none."""
+    from astropy import units
+
+    scale, rest = split_unit_scale(text)
+    plain = "".join(rest.lower().split())
+    name = (_MASS_NAMES | _LUM_NAMES).get(plain, rest)
+    try:
+        return scale, units.Unit(name)
+    except (ValueError, TypeError):
+        return scale, plain
+
+
+def same_cosmology(first, second) -> bool:
+    """Whether two cosmologies agree in H0 and Om0 to 0.2 %; those that cannot be read are compared as text.
+
+    Parameters
+    ----------
+    first, second : str or astropy.cosmology.FLRW
+        A name, parameters as text, or the cosmology itself.
+
+    Returns
+    -------
+    bool
+    """
+    if first is second or str(first) == str(second):
+        return True
+    from massmap_jax.halo.mass_function import flrw_of
+
+    try:
+        one, other = flrw_of(first), flrw_of(second)
+    except (MassmapError, ImportError):
+        return False
+    pairs = ((one.H0.value, other.H0.value), (one.Om0, other.Om0))
+    return all(abs(a - b) <= _SAME_COSMOLOGY * abs(b) for a, b in pairs)
