@@ -10,13 +10,14 @@ import os
 import re
 import sys
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.run.options import CatalogueOptions, JobOptions, PriorOptions, check_options, edges, pair
 
 app = typer.Typer(
     add_completion=False,
@@ -46,131 +47,99 @@ Precision = Annotated[str, typer.Option("--precision", help="float32 or float64 
 Device = Annotated[str, typer.Option("--device", help="cpu, gpu, or auto: what JAX finds. All of the kind are used.")]
 
 
-@app.command(epilog=EXAMPLES_RUN)
-def run(
+def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
+    """Decorator: a command with the options that dataclasses declare for it (`run.options.option`).
+
+    Parameters
+    ----------
+    name : str
+        Of the command.
+    *kinds : type
+        Dataclasses; the function is called with one instance of each, by the names that `own` and they have.
+    own : tuple of inspect.Parameter
+        Options and arguments that this command alone has, passed on as they are given.
+    epilog : str, optional
+        Shown below the options.
+    """
+
+    def decorate(function):
+        declared = {shown: (kind, f) for kind in kinds for shown, f in _options_of(kind, name).items()}
+
+        def call(**given):
+            groups: dict = {kind: {} for kind in kinds}
+            for shown, (kind, f) in declared.items():
+                value = given.pop(shown)
+                groups[kind][f.name] = not value if shown.startswith("no_") else value
+            return function(*(kind(**values) for kind, values in groups.items()), **given)
+
+        parameters = [*own, *(_parameter(shown, f) for shown, (_, f) in declared.items())]
+        call.__signature__ = inspect.Signature(parameters)
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__doc__ = function.__doc__
+        OPTIONS.update(call.__annotations__)
+        app.command(name=name, epilog=epilog)(call)
+        return function
+
+    return decorate
+
+
+OPTIONS: set[str] = set()
+"""Every option's name, as a message may write it: `lum_log=` for `--lum-log`."""
+
+
+def _options_of(kind, command_name: str) -> dict:
+    """The fields of a dataclass that a command has as options, by the names that users write."""
+    found = {f.metadata.get("name") or f.name: f for f in fields(kind) if "help" in f.metadata}
+    return {shown: f for shown, f in found.items() if command_name in f.metadata["commands"]}
+
+
+def _parameter(shown: str, f) -> inspect.Parameter:
+    """An option of typer for a field. Slices come as text."""
+    kind = {"str": str, "float": float, "int": int, "bool": bool}.get(f.type.removesuffix(" | None"), str)
+    default = False if kind is bool else f.default
+    flag = f"--{shown.replace('_', '-')}"
+    told = typer.Option(flag, help=f.metadata["help"], rich_help_panel=f.metadata["group"])
+    annotation = Annotated[kind | None if f.default is None else kind, told]
+    return inspect.Parameter(shown, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _own(function) -> tuple:
+    """The parameters of a function, as a command's own options."""
+    return tuple(inspect.signature(function).parameters.values())
+
+
+def _common(
     catalogue: Annotated[str, typer.Argument(help="CSV, ECSV, FITS (FILE[EXT]), Parquet or whitespace text.")],
     out: Out,
-    overwrite: Overwrite = False,
-    lum: Annotated[str | None, typer.Option(help="Column of the luminosity (or mass proxy).")] = None,
-    z: Annotated[str | None, typer.Option(help="Column of the redshift.")] = None,
-    sigma: Annotated[str | None, typer.Option(help="Column of the luminosity error, or one number.")] = None,
-    sigma_kind: Annotated[str, typer.Option(help="The error is in ln, dex, or linear.")] = "ln",
-    sigma_plus: Annotated[str | None, typer.Option(help="Column of the upper bar.")] = None,
-    sigma_minus: Annotated[str | None, typer.Option(help="Column of the lower bar.")] = None,
-    min_snr: Annotated[float, typer.Option(help="Linear bars below this signal to noise are flagged.")] = 3.0,
-    ra: Annotated[str | None, typer.Option(help="Column of the right ascension, or x.")] = None,
-    dec: Annotated[str | None, typer.Option(help="Column of the declination, or y.")] = None,
-    position_unit: Annotated[str | None, typer.Option(help="deg, hourangle or arcmin.")] = None,
-    field_centre: Annotated[str | None, typer.Option(help="RA,DEC in degrees, of arcmin offsets.")] = None,
-    id: Annotated[str | None, typer.Option(help="Column of the object id.")] = None,
-    duplicate_ids: Annotated[str, typer.Option(help="error, or row_number.")] = "error",
-    truth: Annotated[str | None, typer.Option(help="Column of the true mass in Msun, for simulations.")] = None,
-    names: Annotated[str | None, typer.Option(help="Column names a,b,c of a text file without header.")] = None,
-    lum_log: Annotated[str, typer.Option(help="The luminosity column is none, ln or log10.")] = "none",
-    lum_scale: Annotated[float, typer.Option(help="Multiplies the luminosity (1e14 for 1e14 Msun).")] = 1.0,
-    lum_unit: Annotated[str | None, typer.Option(help="Unit of the luminosity.")] = None,
-    relation: Annotated[
-        str, typer.Option(help="fit (to this catalogue), bigmali2017, identity, or a file of draws.")
-    ] = "fit",
-    num_relation_draws: Annotated[
-        int, typer.Option(help="Draws that the masses use: of the fit (which keeps at least 1000), or of a preset.")
-    ] = 100,
-    relation_prior: Annotated[
-        str, typer.Option(help="fit: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.")
-    ] = "bigmali2017",
-    fit_method: Annotated[str, typer.Option(help="fit: laplace, importance or nuts.")] = "laplace",
-    flux_limit: Annotated[
-        float | None, typer.Option(help="Least luminosity in the catalogue, after --lum-scale and --lum-log.")
-    ] = None,
-    relation_from: Annotated[
-        str | None, typer.Option(help="this_catalogue, other_data or fixed_draws (default, said in the output).")
-    ] = None,
-    pivot: Annotated[float, typer.Option(help="identity: Msun per unit of the observable.")] = 1.0,
-    prior: Annotated[str, typer.Option(help="default, hmf, or a file (.npz; text z, M, density).")] = "default",
-    prior_per: Annotated[str, typer.Option(help="Density of a text prior: mass, ln_mass, log10_mass.")] = "mass",
-    prior_mass_unit: Annotated[str, typer.Option(help="Msun, or Msun/h with --h.")] = "Msun",
-    h: Annotated[float | None, typer.Option("--h", help="Little h of a prior in Msun/h.")] = None,
-    prior_snap: Annotated[str | None, typer.Option(help="upper: next redshift node up, as in 2017.")] = None,
-    prior_support: Annotated[str, typer.Option(help="extend, or sharp (table ends are physical).")] = "extend",
-    hmf_model: Annotated[str, typer.Option(help="hmf: mass function.")] = "Tinker10",
-    cosmology: Annotated[
-        str,
-        typer.Option(
-            help="Of --prior hmf, Msun/Mpc2, halo sizes, lensing: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,"
-            "sigma8=0.8,n_s=0.95."
-        ),
-    ] = "Planck18",
-    transfer_model: Annotated[str, typer.Option(help="hmf: transfer function.")] = "EH",
-    mass_definition: Annotated[str | None, typer.Option(help="200m, 500c, vir, ...")] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="auto (analytic, or surface where there are many), analytic, surface (interpolated, to 1 % of the "
-            "error), monte_carlo, importance, quadrature or nuts."
-        ),
-    ] = "auto",
-    num_lum_draws: Annotated[int, typer.Option(help="Luminosity draws of a sampled method.")] = 100,
-    pixel_arcmin: Annotated[float | None, typer.Option(help="Pixel side; default about 1/64 of the field.")] = None,
-    num_map_draws: Annotated[int, typer.Option(help="Coherent draws of the map.")] = 100,
-    map_unit: Annotated[str, typer.Option(help="Msun in a pixel, or Msun/arcmin2, Msun/Mpc2 (proper).")] = "Msun",
-    map_slices: Annotated[
-        str | None, typer.Option(help="Edges of redshift slices, such as 0.1,0.3,0.5: the map is a cube.")
-    ] = None,
-    smooth_arcmin: Annotated[
-        float | None, typer.Option("--smooth", help="FWHM in arcmin of a Gaussian that every map draw is smoothed by.")
-    ] = None,
-    nside: Annotated[int | None, typer.Option(help="A HEALPix map of this nside (extra healpix).")] = None,
-    healpix_order: Annotated[str, typer.Option(help="RING or NESTED.")] = "RING",
-    halo_profile: Annotated[
-        str | None, typer.Option(help="nfw: haloes on the map at their own size, not points.")
-    ] = None,
-    source_redshift: Annotated[
-        float | None, typer.Option(help="A map of the convergence and shear of sources there, convergence.fits.")
-    ] = None,
-    no_map: Annotated[bool, typer.Option("--no-map", help="No map.")] = False,
-    no_figures: Annotated[bool, typer.Option("--no-figures", help="Tables and map, no pictures.")] = False,
-    pdf_figures: Annotated[bool, typer.Option("--pdf-figures", help="Each figure as PDF, too.")] = False,
-    no_report: Annotated[bool, typer.Option("--no-report", help="No report.html.")] = False,
-    format: Annotated[str, typer.Option(help="Table: parquet, fits, csv or ecsv.")] = "parquet",
-    seed: Seed = 0,
     precision: Precision = "float32",
     device: Device = "auto",
     quiet: Quiet = False,
 ):
+    """What run, fit and stream share beside their dataclasses."""
+
+
+def _replaceable(overwrite: Overwrite = False):
+    """What run and fit share."""
+
+
+@command("run", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable), epilog=EXAMPLES_RUN)
+def run(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, precision: str, device: str, quiet: bool):
     """Masses and mass map of a catalogue, into a new folder.
 
     Writes masses.FORMAT, mass_map.fits, figures/, report.html (all of it on one page) and run.json; where it fits the
     relation, relation.csv and relation.npz. Rows that cannot be used stay, with NaN and a flag.
     """
-    given = dict(locals())
     start_jax(precision, device)
     from massmap_jax.run.outputs import check_output
 
     check_output(out, overwrite, catalogue)
-    options = _options(given)
-    _do(_reader(given), out, overwrite, options, quiet, _asked(given))
+    options = _checked(prior, job)
+    asked = _asked(catalogue, columns)
+    _do(_reader(asked), out, overwrite, options, quiet, asked)
 
 
-# How `run` alone shapes its map.
-_MAP_FORM = ("map_unit", "map_slices", "smooth_arcmin", "nside", "healpix_order", "halo_profile", "source_redshift")
-
-# What `fit` shares with `run`: the catalogue's columns, the prior, and how the relation is fitted.
-_NOT_FOR_FIT = (
-    "relation",
-    "relation_from",
-    "pivot",
-    "method",
-    "num_lum_draws",
-    "pixel_arcmin",
-    "num_map_draws",
-    *_MAP_FORM,
-    "no_map",
-    "no_report",
-    "format",
-)
-
-
-def fit(**given):
+@command("fit", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable))
+def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, precision: str, device: str, quiet: bool):
     """The mass-luminosity relation of a catalogue, its masses marginalised, into a new folder.
 
     Writes relation.csv (draws, for `run --relation relation.csv --relation-from this_catalogue`), relation.npz,
@@ -181,55 +150,27 @@ def fit(**given):
         massmap-jax fit clusters.fits --out fit --lum L500 --z z --flux-limit 1.5
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
-    start_jax(given["precision"], given["device"])
+    start_jax(precision, device)
     from massmap_jax.catalogue.write import atomic_directory
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
-    out, overwrite = given["out"], given["overwrite"]
-    check_output(out, overwrite, given["catalogue"])
-    options = _options(given)
+    check_output(out, overwrite, catalogue)
+    options = _checked(prior, replace(job, make_map=False, make_report=False))
+    asked = _asked(catalogue, columns)
     with atomic_directory(out, overwrite) as directory, _progress() as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            catalogue = _reader(given)()
+            objects = _reader(asked)()
         from massmap_jax.run.job import compute_fit
 
-        result = compute_fit(catalogue, options, clock)
-        record = write_fit_outputs(directory, catalogue, result, options, clock, _asked(given))
-    if not given["quiet"]:
-        lines = [f"note: {_as_options(note)}" for note in catalogue.notes]
+        result = compute_fit(objects, options, clock)
+        record = write_fit_outputs(directory, objects, result, options, clock, asked)
+    if not quiet:
+        lines = [f"note: {_as_options(note)}" for note in objects.notes]
         lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
-
-
-def _with_options_of(function, other, without, own=None):
-    """The signature of `other` less some parameters, and those of `own`, so that an option is declared once."""
-    kept = [p for name, p in inspect.signature(other).parameters.items() if name not in without]
-    kept += [] if own is None else inspect.signature(own).parameters.values()
-    function.__signature__ = inspect.Signature(kept)
-    function.__annotations__ = {p.name: p.annotation for p in kept}
-    return function
-
-
-app.command(name="fit")(_with_options_of(fit, run, _NOT_FOR_FIT))
-
-
-_NOT_FOR_STREAM = (
-    "overwrite",
-    "relation_prior",
-    "fit_method",
-    "method",
-    "num_lum_draws",
-    "truth",
-    *_MAP_FORM,
-    "no_map",
-    "no_figures",
-    "pdf_figures",
-    "no_report",
-    "format",
-)
 
 
 def _own_of_stream(
@@ -245,7 +186,26 @@ def _own_of_stream(
     """Options that only `stream` has."""
 
 
-def stream(**given):
+@command("stream", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_own_of_stream))
+def stream(
+    columns_read,
+    prior,
+    job,
+    *,
+    catalogue: str,
+    out: Path,
+    resume: bool,
+    chunk_rows: int,
+    columns: str | None,
+    float32: bool,
+    method: str,
+    format: str,
+    map_centre: str | None,
+    map_arcmin: float | None,
+    precision: str,
+    device: str,
+    quiet: bool,
+):
     """Masses of a catalogue larger than memory, a chunk at a time, into a new folder.
 
     Reads a Parquet file or a folder of them, FITS, CSV or text. Writes masses/part-*.parquet, in order,
@@ -257,94 +217,49 @@ def stream(**given):
         massmap-jax stream survey/ --out masses --lum L500 --z z --relation fit/relation.npz
         --relation-from this_catalogue --float32
     """
-    start_jax(given["precision"], given["device"])
-    from massmap_jax.run.options import JobOptions, PriorOptions
+    start_jax(precision, device)
     from massmap_jax.scale.stream import DEFAULT_COLUMNS, StreamOptions
     from massmap_jax.scale.stream import stream as run_stream
 
-    shared = {
-        f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name not in ("prior", "method")
-    }
-    shared.pop("format")
-    keep = DEFAULT_COLUMNS if given["columns"] is None else tuple(c.strip() for c in given["columns"].split(","))
-    asked = _asked({"truth": None, **given})
     options = StreamOptions(
-        job=JobOptions(prior=_prior_options(given, PriorOptions), **shared),
-        columns=asked["columns"],
-        keep=keep,
-        map_centre=_pair(given["map_centre"]),
-        **{name: given[name] for name in ("method", "chunk_rows", "float32", "format", "precision", "map_arcmin")},
+        job=replace(job, prior=prior),
+        columns=columns_read.keywords,
+        keep=DEFAULT_COLUMNS if columns is None else tuple(c.strip() for c in columns.split(",")),
+        map_centre=pair("map_centre", map_centre),
+        map_arcmin=map_arcmin,
+        method=method,
+        chunk_rows=chunk_rows,
+        float32=float32,
+        format=format,
+        precision=precision,
     )
     try:
         with _progress() as watch:
-            total = run_stream(given["catalogue"], given["out"], options, resume=given["resume"], watch=watch)
+            total = run_stream(catalogue, out, options, resume=resume, watch=watch)
     except KeyboardInterrupt:
-        _stop(f"go on with --resume; what is done is in {given['out']}")
-    if not given["quiet"]:
+        _stop(f"go on with --resume; what is done is in {out}")
+    if not quiet:
         flags = ", ".join(f"{name} {rows:,}" for name, rows in total["flags"].items()) or "none"
         typer.echo(f"{total['rows']:,} rows in {total['done']} parts; flags: {flags}")
         if options.method == "surface":
             typer.echo(f"{total['beside_surface']:,} rows beside the posterior surface, integrated one by one")
-        typer.echo(f"results in {given['out']}")
+        typer.echo(f"results in {out}")
 
 
-app.command(name="stream")(_with_options_of(stream, run, _NOT_FOR_STREAM, _own_of_stream))
-
-
-def _prior_options(given: dict, kind):
-    option = {"source": "prior", "per": "prior_per", "mass_unit": "prior_mass_unit", "snap": "prior_snap"}
-    option["support"] = "prior_support"
-    return kind(**{f.name: given[option.get(f.name, f.name)] for f in fields(kind)})
-
-
-def _options(given: dict):
-    """JobOptions of the options given on the command line, checked."""
-    from massmap_jax.run.options import JobOptions, PriorOptions, check_options
-
-    others = {f.name: given[f.name] for f in fields(JobOptions) if f.name in given and f.name != "prior"}
-    shown = {"make_map": not given.get("no_map", True), "make_figures": not given["no_figures"]}
-    shown["make_report"] = not given.get("no_report", True)
-    if others.get("map_slices") is not None:
-        others["map_slices"] = _edges(others["map_slices"])
-    options = JobOptions(prior=_prior_options(given, PriorOptions), **shown, **others)
+def _checked(prior: PriorOptions, job: JobOptions) -> JobOptions:
+    """The options of a run, refused where no catalogue could mend them."""
+    slices = edges(job.map_slices) if isinstance(job.map_slices, str) else job.map_slices
+    options = replace(job, prior=prior, map_slices=slices)
     check_options(options)
     return options
 
 
-_COLUMNS = (
-    "lum",
-    "z",
-    "sigma",
-    "sigma_kind",
-    "sigma_plus",
-    "sigma_minus",
-    "min_snr",
-    "ra",
-    "dec",
-    "position_unit",
-    "field_centre",
-    "id",
-    "duplicate_ids",
-    "truth",
-    "names",
-    "lum_log",
-    "lum_scale",
-    "lum_unit",
-)
-
-
-def _asked(given: dict) -> dict:
+def _asked(catalogue: str, columns: CatalogueOptions) -> dict:
     """Catalogue and columns as `read_catalogue` takes them, for the record of the run."""
-    columns = {name: given[name] for name in _COLUMNS}
-    columns["sigma"] = _number_or_name(given["sigma"])
-    columns["field_centre"] = _pair(given["field_centre"])
-    columns["names"] = given["names"].split(",") if given["names"] else None
-    return {"catalogue": str(given["catalogue"]), "columns": columns}
+    return {"catalogue": str(catalogue), "columns": columns.keywords}
 
 
-def _reader(given: dict):
-    asked = _asked(given)
-
+def _reader(asked: dict):
     def read():
         from massmap_jax.catalogue.read import read_catalogue
 
@@ -370,7 +285,6 @@ def demo(
         massmap-jax demo --out demo
     """
     start_jax(precision, device)
-    from massmap_jax.run.options import JobOptions, PriorOptions, check_options
     from massmap_jax.run.outputs import check_output
 
     check_output(out, overwrite)
@@ -423,7 +337,6 @@ def simulate(
     import numpy as np
 
     from massmap_jax.catalogue.write import write_table
-    from massmap_jax.run.options import JobOptions, check_options
     from massmap_jax.simulate import simulate_field
 
     check_options(JobOptions(seed=seed))
@@ -555,30 +468,6 @@ class _progress:
             self._status.stop()
 
 
-def _number_or_name(text: str | None) -> str | float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
-def _pair(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        first, second = (float(part) for part in text.split(","))
-    except ValueError:
-        raise MassmapError(f"field_centre is {text!r}: give RA,DEC in degrees, such as 150.1,2.2") from None
-    return first, second
-
-
-def _edges(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise MassmapError(f"map_slices is {text!r}: give edges in redshift, such as 0.1,0.3,0.5") from None
-
-
 def _check_positive(name: str, number: int) -> None:
     if number < 1:
         raise MassmapError(f"{name} is {number}: give at least 1")
@@ -586,7 +475,7 @@ def _check_positive(name: str, number: int) -> None:
 
 def _as_options(sentence: str) -> str:
     """Arguments of the library, as `lum_log='log10'`, in the words of the command line, `--lum-log log10`."""
-    known = set(run.__annotations__) | set(simulate.__annotations__)
+    known = OPTIONS | set(simulate.__annotations__)
 
     def option(match):
         name, value = match.group(1), match.group(2) or ""

@@ -6,7 +6,7 @@ for, so that what is refused is refused at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,20 +38,87 @@ if TYPE_CHECKING:
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 
 
+def option(default, help: str, group: str, *, name: str | None = None, commands=("run", "fit", "stream")):
+    """Declare an option: a field of one of the classes below, from which the command line makes its own.
+
+    Parameters
+    ----------
+    default : object
+        Its value where it is not given.
+    help : str
+        One sentence for `--help`.
+    group : str
+        The heading it stands under in `--help`.
+    name : str, optional
+        The name that users write, "no_map" for `--no-map`, where it is not the field's; a name that begins with "no_"
+        turns a field off that is on by default.
+    commands : tuple of str
+        The commands that have it.
+
+    Returns
+    -------
+    dataclasses.Field
+    """
+    return field(default=default, metadata={"help": help, "group": group, "name": name, "commands": commands})
+
+
+CATALOGUE, OBSERVABLE, PRIOR, RELATION = "Catalogue", "Observable", "Mass prior", "Relation"
+MASSES, MAP, OUTPUT, MACHINE = "Masses", "Map", "Output", "Machine"
+_RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
+
+
+@dataclass(frozen=True)
+class CatalogueOptions:
+    """Which column of the catalogue is what: the keywords of `read_catalogue`, by the same names."""
+
+    lum: str | None = option(None, "Column of the luminosity (or mass proxy).", OBSERVABLE)
+    z: str | None = option(None, "Column of the redshift.", CATALOGUE)
+    sigma: str | None = option(None, "Column of the luminosity error, or one number.", OBSERVABLE)
+    sigma_kind: str = option("ln", "The error is in ln, dex, or linear.", OBSERVABLE)
+    sigma_plus: str | None = option(None, "Column of the upper bar.", OBSERVABLE)
+    sigma_minus: str | None = option(None, "Column of the lower bar.", OBSERVABLE)
+    min_snr: float = option(3.0, "Linear bars below this signal to noise are flagged.", OBSERVABLE)
+    ra: str | None = option(None, "Column of the right ascension, or x.", CATALOGUE)
+    dec: str | None = option(None, "Column of the declination, or y.", CATALOGUE)
+    position_unit: str | None = option(None, "deg, hourangle or arcmin.", CATALOGUE)
+    field_centre: str | None = option(None, "RA,DEC in degrees, of arcmin offsets.", CATALOGUE)
+    id: str | None = option(None, "Column of the object id.", CATALOGUE)
+    duplicate_ids: str = option("error", "error, or row_number.", CATALOGUE)
+    truth: str | None = option(None, "Column of the true mass in Msun, for simulations.", CATALOGUE, commands=_RUN_FIT)
+    names: str | None = option(None, "Column names a,b,c of a text file without header.", CATALOGUE)
+    lum_log: str = option("none", "The luminosity column is none, ln or log10.", OBSERVABLE)
+    lum_scale: float = option(1.0, "Multiplies the luminosity (1e14 for 1e14 Msun).", OBSERVABLE)
+    lum_unit: str | None = option(None, "Unit of the luminosity.", OBSERVABLE)
+
+    @property
+    def keywords(self) -> dict:
+        """The keywords of `read_catalogue`: numbers and pairs read from the text that a command line gives."""
+        found = asdict(self)
+        found["sigma"] = number_or_name(self.sigma)
+        found["field_centre"] = pair("field_centre", self.field_centre)
+        found["names"] = self.names.split(",") if self.names else None
+        return found
+
+
 @dataclass(frozen=True)
 class PriorOptions:
     """Which mass prior: "default", "hmf", or a file (.npz, or text with columns z, M, density)."""
 
-    source: str = "default"
-    per: str = "mass"
-    mass_unit: str = "Msun"
-    h: float | None = None
-    snap: str | None = None
-    support: str = "extend"
-    hmf_model: str = "Tinker10"
-    cosmology: str = "Planck18"
-    transfer_model: str = "EH"
-    mass_definition: str | None = None
+    source: str = option("default", "default, hmf, or a file (.npz; text z, M, density).", PRIOR, name="prior")
+    per: str = option("mass", "Density of a text prior: mass, ln_mass, log10_mass.", PRIOR, name="prior_per")
+    mass_unit: str = option("Msun", "Msun, or Msun/h with --h.", PRIOR, name="prior_mass_unit")
+    h: float | None = option(None, "Little h of a prior in Msun/h.", PRIOR)
+    snap: str | None = option(None, "upper: next redshift node up, as in 2017.", PRIOR, name="prior_snap")
+    support: str = option("extend", "extend, or sharp (table ends are physical).", PRIOR, name="prior_support")
+    hmf_model: str = option("Tinker10", "hmf: mass function.", PRIOR)
+    cosmology: str = option(
+        "Planck18",
+        "Of --prior hmf, Msun/Mpc2, halo sizes, lensing: Planck18, WMAP9, ... or H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,"
+        "n_s=0.95.",
+        PRIOR,
+    )
+    transfer_model: str = option("EH", "hmf: transfer function.", PRIOR)
+    mass_definition: str | None = option(None, "200m, 500c, vir, ...", PRIOR)
 
 
 @dataclass(frozen=True)
@@ -59,30 +126,58 @@ class JobOptions:
     """Everything that decides the answer, beside the catalogue."""
 
     prior: PriorOptions = field(default_factory=PriorOptions)
-    relation: str = "fit"
-    num_relation_draws: int = 100
-    relation_from: str | None = None
-    relation_prior: str = "bigmali2017"
-    fit_method: str = "laplace"
-    flux_limit: float | None = None
-    pivot: float = 1.0
-    method: str = "auto"
-    num_lum_draws: int = 100
-    make_map: bool = True
-    make_figures: bool = True
-    pdf_figures: bool = False
-    make_report: bool = True
-    pixel_arcmin: float | None = None
-    num_map_draws: int = 100
-    map_unit: str = "Msun"
-    map_slices: tuple[float, ...] | None = None
-    smooth_arcmin: float | None = None
-    nside: int | None = None
-    healpix_order: str = "RING"
-    halo_profile: str | None = None
-    source_redshift: float | None = None
-    format: str = "parquet"
-    seed: int = 0
+    relation: str = option(
+        "fit", "fit (to this catalogue), bigmali2017, identity, or a file of draws.", RELATION, commands=_RUN_STREAM
+    )
+    num_relation_draws: int = option(
+        100, "Draws that the masses use: of the fit (which keeps at least 1000), or of a preset.", RELATION
+    )
+    relation_from: str | None = option(
+        None,
+        "this_catalogue, other_data or fixed_draws (default, said in the output).",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
+    relation_prior: str = option(
+        "bigmali2017",
+        "fit: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.",
+        RELATION,
+        commands=_RUN_FIT,
+    )
+    fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
+    flux_limit: float | None = option(
+        None, "Least luminosity in the catalogue, after --lum-scale and --lum-log.", RELATION
+    )
+    pivot: float = option(1.0, "identity: Msun per unit of the observable.", RELATION, commands=_RUN_STREAM)
+    method: str = option(
+        "auto",
+        "auto (analytic, or surface where there are many), analytic, surface (interpolated, to 1 % of the error), "
+        "monte_carlo, importance, quadrature or nuts.",
+        MASSES,
+        commands=_RUN,
+    )
+    num_lum_draws: int = option(100, "Luminosity draws of a sampled method.", MASSES, commands=_RUN)
+    make_map: bool = option(True, "No map.", MAP, name="no_map", commands=_RUN)
+    make_figures: bool = option(True, "Tables and map, no pictures.", OUTPUT, name="no_figures", commands=_RUN_FIT)
+    pdf_figures: bool = option(False, "Each figure as PDF, too.", OUTPUT, commands=_RUN_FIT)
+    make_report: bool = option(True, "No report.html.", OUTPUT, name="no_report", commands=_RUN)
+    pixel_arcmin: float | None = option(None, "Pixel side; default about 1/64 of the field.", MAP, commands=_RUN_STREAM)
+    num_map_draws: int = option(100, "Coherent draws of the map.", MAP, commands=_RUN_STREAM)
+    map_unit: str = option("Msun", "Msun in a pixel, or Msun/arcmin2, Msun/Mpc2 (proper).", MAP, commands=_RUN)
+    map_slices: tuple[float, ...] | None = option(
+        None, "Edges of redshift slices, such as 0.1,0.3,0.5: the map is a cube.", MAP, commands=_RUN
+    )
+    smooth_arcmin: float | None = option(
+        None, "FWHM in arcmin of a Gaussian that every map draw is smoothed by.", MAP, name="smooth", commands=_RUN
+    )
+    nside: int | None = option(None, "A HEALPix map of this nside (extra healpix).", MAP, commands=_RUN)
+    healpix_order: str = option("RING", "RING or NESTED.", MAP, commands=_RUN)
+    halo_profile: str | None = option(None, "nfw: halos on the map at their own size, not points.", MAP, commands=_RUN)
+    source_redshift: float | None = option(
+        None, "A map of the convergence and shear of sources there, convergence.fits.", MAP, commands=_RUN
+    )
+    format: str = option("parquet", "Table: parquet, fits, csv or ecsv.", OUTPUT, commands=_RUN)
+    seed: int = option(0, "Random seed, written to every output.", MACHINE)
 
     @property
     def form(self) -> MapForm:
@@ -260,3 +355,42 @@ def selection_of(options: JobOptions):
     from massmap_jax.likelihood.selection import FluxLimit
 
     return FluxLimit(options.flux_limit)
+
+
+def number_or_name(text: str | None) -> str | float | None:
+    """Read an error as a number where it is one, else leave it as the name of a column."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def pair(name: str, text: str | None) -> tuple[float, float] | None:
+    """Read "RA,DEC" in degrees.
+
+    Raises
+    ------
+    MassmapError
+        For any other text.
+    """
+    if text is None:
+        return None
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise MassmapError(f"{name} is {text!r}: give RA,DEC in degrees, such as 150.1,2.2") from None
+    return first, second
+
+
+def edges(text: str) -> tuple[float, ...]:
+    """Read the edges of redshift slices, "0.1,0.3,0.5".
+
+    Raises
+    ------
+    MassmapError
+        For any other text.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise MassmapError(f"map_slices is {text!r}: give edges in redshift, such as 0.1,0.3,0.5") from None
