@@ -137,10 +137,8 @@ def write_fit_outputs(
     return _write_record(directory, record | meta | found, options, clock)
 
 
-def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
-    """What every file of a run says of itself."""
-    from massmap_jax.likelihood.selection import NoSelection
-
+def provenance(prior: MassPrior, relation: MassLuminosityRelation) -> dict:
+    """Say what every written file says of how its masses were made."""
     return {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
@@ -148,6 +146,14 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
         "mass_unit": "Msun without h",
         "prior": prior.description,
         "relation_source": relation.source,
+    }
+
+
+def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
+    """Say what every file of a run says of itself."""
+    from massmap_jax.likelihood.selection import NoSelection
+
+    return provenance(prior, relation) | {
         "selection": (selection_of(options) or NoSelection()).describe(),
         "seed": options.seed,
         "luminosity_unit": catalogue.lum_unit or "unknown",

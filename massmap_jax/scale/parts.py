@@ -7,7 +7,6 @@ from collections.abc import Collection
 
 import numpy as np
 
-import massmap_jax
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
@@ -15,7 +14,7 @@ from massmap_jax.likelihood.objects import flag_of_part
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.run.outputs import PROGRAM
+from massmap_jax.run.outputs import provenance
 
 MASS_COLUMNS = (
     "log10_mass_mean", "log10_mass_sd", "log10_mass_q025", "log10_mass_q16", "log10_mass_q50", "log10_mass_q84",
@@ -49,17 +48,8 @@ def single_precision(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def meta_of(prior: MassPrior, relation, relation_from, method: str) -> dict:
-    """What a written part says of how its masses were made."""
-    return {
-        "program": PROGRAM,
-        "version": massmap_jax.__version__,
-        "mass_definition": prior.mass_definition,
-        "mass_unit": "Msun without h",
-        "prior": prior.description,
-        "relation_source": relation.source,
-        "relation_from": relation_from or "one relation",
-        "method": method,
-    }
+    """Say what a written part says of how its masses were made."""
+    return provenance(prior, relation) | {"relation_from": relation_from or "one relation", "method": method}
 
 
 def check_columns(asked: Collection[str], known: Collection[str]) -> None:

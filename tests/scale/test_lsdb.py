@@ -23,7 +23,9 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.law import MassLuminosityRelation
-from massmap_jax.scale import lsdb
+from massmap_jax.scale import lsdb, tasks
+from massmap_jax.scale.partitioned_data import PartitionedData
+from massmap_jax.scale.parts import MASS_COLUMNS
 
 pd = pytest.importorskip("pandas", reason="pandas is not installed")
 dd = pytest.importorskip(
@@ -95,14 +97,12 @@ def surface(table):
 
 
 def test_masses_are_those_in_memory_and_nothing_else_changes(table, in_memory):
-    lazy = lsdb.mass_posterior(
-        in_partitions(table), PRIOR, RELATION, keep=(*lsdb.MASS_COLUMNS, "flag_reason"), **ANALYTIC
-    )
+    lazy = lsdb.mass_posterior(in_partitions(table), PRIOR, RELATION, keep=(*MASS_COLUMNS, "flag_reason"), **ANALYTIC)
     assert isinstance(lazy, dd.DataFrame) and lazy.npartitions == 6
     found = compute(lazy)
     pd.testing.assert_frame_equal(found[list(table.columns)], compute(in_partitions(table)))
     assert found.index.equals(table.index) and found.index.name == "_healpix_29"
-    for name in (*lsdb.MASS_COLUMNS, "flag_reason"):
+    for name in (*MASS_COLUMNS, "flag_reason"):
         np.testing.assert_array_equal(found[name].to_numpy(), in_memory[name], err_msg=name)
     assert found["log10_mass_mean"].iloc[600:700].isna().all() and (found["flag"].iloc[600:700] == 1).all()
     assert found["flag_reason"].iloc[20] == "Z_OUTSIDE_PRIOR"
@@ -115,7 +115,7 @@ def test_a_function_for_map_partitions_keeps_the_dtypes_of_arrow(table, in_memor
     held = table.convert_dtypes(dtype_backend="pyarrow")
     held.index = held.index.astype("int64[pyarrow]")
     held.loc[held.index[40], "lum"] = pd.NA
-    function = lsdb.MassColumns(
+    function = tasks.MassColumns(
         held.iloc[:0], PRIOR, RELATION, keep=("log10_mass_mean", "flag"), prefix="mm_", **ANALYTIC
     )
     for part in (held, held.iloc[:0]):
@@ -126,7 +126,7 @@ def test_a_function_for_map_partitions_keeps_the_dtypes_of_arrow(table, in_memor
     best = in_memory["log10_mass_mean"].copy()
     best[40] = np.nan
     np.testing.assert_array_equal(function(held)["mm_log10_mass_mean"], best)
-    narrow = lsdb.MassColumns(held.iloc[:0], PRIOR, RELATION, keep=("mass_mean", "flag"), float32=True, **ANALYTIC)
+    narrow = tasks.MassColumns(held.iloc[:0], PRIOR, RELATION, keep=("mass_mean", "flag"), float32=True, **ANALYTIC)
     assert narrow.meta["mass_mean"].dtype == np.float32 and narrow.meta["flag"].dtype == np.int32
 
 
@@ -135,7 +135,7 @@ def test_surface_over_the_range_of_all_partitions(table, catalogue, surface):
     # The same table as in memory, hence the same masses to the last bit.
     best = mass_posterior(catalogue, PRIOR, RELATION, method="surface", **DRAWS)
     np.testing.assert_array_equal(best.surface.values, surface.values)
-    for name, values in best.to_table(lsdb.MASS_COLUMNS).items():
+    for name, values in best.to_table(MASS_COLUMNS).items():
         np.testing.assert_array_equal(found[name].to_numpy(), values, err_msg=name)
 
 
@@ -160,7 +160,7 @@ def test_write_and_resume(table, in_memory, tmp_path, monkeypatch):
     found = pd.concat(parts)
     np.testing.assert_array_equal(found["id"], table["id"])
     assert (found["field"].to_numpy() == table["field"].to_numpy()).all()
-    for name in lsdb.MASS_COLUMNS:
+    for name in MASS_COLUMNS:
         np.testing.assert_array_equal(found[name].to_numpy(), in_memory[name], err_msg=name)
     whole = hashes(tmp_path / "out")
 
@@ -172,8 +172,8 @@ def test_write_and_resume(table, in_memory, tmp_path, monkeypatch):
         (tmp_path / "cut" / "masses" / f"part-{i:05d}.parquet").unlink()
     (tmp_path / "cut" / "masses" / ".part-00002.x.parquet").write_text("half")
     computed = []
-    masses = lsdb.MassColumns.masses
-    monkeypatch.setattr(lsdb.MassColumns, "masses", lambda self, c: computed.append(len(c)) or masses(self, c))
+    masses = tasks.MassColumns.masses
+    monkeypatch.setattr(tasks.MassColumns, "masses", lambda self, c: computed.append(len(c)) or masses(self, c))
     before = hashes(tmp_path / "cut")
     for changes, words in (
         ({"resume": False}, "exists and is left as it was: .* resume=True"),
@@ -246,7 +246,7 @@ def test_two_workers_of_which_one_is_killed(table, surface, tmp_path):
         assert set(client.run(os.getpid).values()) != first
         assert hashes(tmp_path / "out") == hashes(tmp_path / "alone")
 
-        function = lsdb.MassColumns(table.iloc[:0], PRIOR, RELATION, method="surface", surface=surface, **DRAWS)
+        function = tasks.MassColumns(table.iloc[:0], PRIOR, RELATION, method="surface", surface=surface, **DRAWS)
         assert len(pickle.dumps(function)) < 20_000 < surface.values.nbytes
         client.run(listen)
         numbers = []
@@ -343,7 +343,7 @@ def test_points_of_partitions_are_those_of_the_catalogue(selection, table):
     many = pd.concat([frame(6000, seed) for seed in range(5)], ignore_index=True)
     many = many[~(many["lum"] < 3000.0)].assign(id=lambda t: np.arange(len(t)))
     cuts, columns = (0, 5000, 5000, 5010, 9000, len(many)), {"sigma": 0.05}
-    data = lsdb.PartitionedData(in_partitions(many, cuts), PRIOR, selection, columns)
+    data = PartitionedData(in_partitions(many, cuts), PRIOR, selection, columns)
     with jax.enable_x64(True):
         whole = CatalogueData(read_catalogue(many, **columns), PRIOR, selection)
         found, best = data.compressed(0.1), whole.compressed(0.1)
