@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, MisfitError
 from massmap_jax.run.options import CatalogueOptions, JobOptions, PriorOptions, check_options, edges, pair
 
 app = typer.Typer(
@@ -143,7 +143,7 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
     """The mass-luminosity relation of a catalogue, its masses marginalised, into a new folder.
 
     Writes relation.csv (draws, for `run --relation relation.csv --relation-from this_catalogue`), relation.npz,
-    figures/ and run.json. `run --relation fit`, the default of run, fits and goes on to the masses.
+    figures/ and run.json. `run --relation-prior ...` fits and goes on to the masses.
 
     Example:
 
@@ -156,7 +156,7 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
     check_output(out, overwrite, catalogue)
-    options = _checked(prior, replace(job, make_map=False, make_report=False))
+    options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False))
     asked = _asked(catalogue, columns)
     with atomic_directory(out, overwrite) as directory, _progress() as watch:
         clock = Clock(watch)
@@ -247,7 +247,9 @@ def stream(
 
 
 def _checked(prior: PriorOptions, job: JobOptions) -> JobOptions:
-    """The options of a run, refused where no catalogue could mend them."""
+    """The options of a run, refused where no catalogue could mend them. A prior of the relation asks for a fit."""
+    if job.relation is None and job.relation_prior is not None:
+        job = replace(job, relation="fit")
     slices = edges(job.map_slices) if isinstance(job.map_slices, str) else job.map_slices
     options = replace(job, prior=prior, map_slices=slices)
     check_options(options)
@@ -289,7 +291,7 @@ def demo(
 
     check_output(out, overwrite)
     # The field holds no halo below the table's lowest mass: its end is physical.
-    options = JobOptions(prior=PriorOptions(support="sharp"), seed=seed)
+    options = JobOptions(prior=PriorOptions(support="sharp"), relation="fit", relation_prior="bigmali2017", seed=seed)
     check_options(options)
     _check_positive("num_halos", num_halos)
 
@@ -339,7 +341,7 @@ def simulate(
     from massmap_jax.catalogue.write import write_table
     from massmap_jax.simulate import simulate_field
 
-    check_options(JobOptions(seed=seed))
+    check_options(JobOptions(relation="identity", seed=seed))
     field = simulate_field(
         jax.random.key(seed),
         num_halos,
@@ -519,6 +521,9 @@ def main() -> None:
         if code == 130:  # typer's own answer to an interrupt is silent
             _stop("nothing was written")
         sys.exit(code)
+    except MisfitError as error:
+        print(f"error: {' '.join(_as_options(str(error)).split())}", file=sys.stderr)
+        sys.exit(3)
     except MassmapError as error:
         message = _as_options(str(error))
     except usage_error as error:

@@ -143,7 +143,9 @@ PRESETS: dict[str, Preset] = {
             # The abstract gives pivots M = 3e14 Msun and z = 0.16; E^2 and (1+z)^gamma are both 1 there.
             parameters={
                 "alpha1": Value(
-                    float(np.log(0.62)) + 2.77 * float(np.log1p(0.16)) - 2 * _ln_e(0.16), 0.05 / 0.62, 0.06 / 0.62,
+                    float(np.log(0.62)) + 2.77 * float(np.log1p(0.16)) - 2 * _ln_e(0.16),
+                    0.05 / 0.62,
+                    0.06 / 0.62,
                     0.06 / 0.62,
                 ),
                 "alpha2": Value(2.35, 0.21, 0.18, 0.09),

@@ -1,7 +1,7 @@
 """The main job: a catalogue in; masses, their map, and the relation's fit out."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import jax
@@ -20,6 +20,7 @@ from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.run.clock import Clock
+from massmap_jax.run.misfit import misfits, refuse
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -51,6 +52,8 @@ class JobResult:
     fitted: "RelationPosterior | None" = None
     samples: "HaloMassSamples | None" = None
     convergence: "ConvergenceMap | None" = None
+    check: PriorCheck | None = None
+    misfits: list[str] = field(default_factory=list)
 
     def table(self) -> dict[str, np.ndarray]:
         """Columns of the masses: the grid's, or NUTS's means, errors and quantiles with their diagnostics."""
@@ -78,7 +81,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         check_lensing(catalogue, options.source_redshift)
     notes = list(catalogue.notes)
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
-    fitted, relation_from = None, options.relation_from
+    fitted, check, findings, relation_from = None, None, [], options.relation_from
     if options.relation == "fit":
         if relation_from not in (None, "this_catalogue"):
             raise MassmapError(
@@ -90,6 +93,11 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             fitted = fit(catalogue, prior, options, key_relation, clock.say)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
+        with clock.stage("checking prior and relation"):
+            check = prior_check(catalogue, prior, relation, selection=selection_of(options))
+        findings = misfits(prior, fitted, check)
+        if not options.accept_misfit:
+            refuse(findings)
     else:
         with clock.stage("prior and relation"):
             prior = load_prior(options.prior)
@@ -120,7 +128,12 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             num_lum_draws=options.num_lum_draws,
             selection=selection_of(options),
         )
-    _refuse_wrong_masses(posterior)
+    if fitted is None:
+        _refuse_wrong_masses(posterior)
+    else:
+        findings = misfits(prior, fitted, check, posterior)
+        if not options.accept_misfit:
+            refuse(findings)
     samples = None
     if options.method == "nuts":
         from massmap_jax.models.runner import sample_halo_masses
@@ -176,7 +189,9 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 cosmology=options.prior.cosmology,
                 selection=selection_of(options),
             )
-    return JobResult(posterior, image, relation_from, notes, fitted, samples, convergence)
+    return JobResult(
+        posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings]
+    )
 
 
 @dataclass
@@ -186,6 +201,7 @@ class FitResult:
     prior: MassPrior
     fitted: "RelationPosterior"
     check: PriorCheck
+    misfits: list[str] = field(default_factory=list)
 
 
 def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> FitResult:
@@ -198,7 +214,10 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = prior_check(catalogue, prior, draws, selection=selection_of(options))
-    return FitResult(prior, fitted, check)
+    findings = misfits(prior, fitted, check)
+    if not options.accept_misfit:
+        refuse(findings)
+    return FitResult(prior, fitted, check, [f.what for f in findings])
 
 
 def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None):

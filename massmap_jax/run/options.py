@@ -6,7 +6,7 @@ for, so that what is refused is refused at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,14 +120,23 @@ class PriorOptions:
     transfer_model: str = option("EH", "hmf: transfer function.", PRIOR)
     mass_definition: str | None = option(None, "200m, 500c, vir, ...", PRIOR)
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the prior is a text file, whose columns have to be explained."""
+        return self.source not in ("default", "hmf") and not self.source.endswith(".npz")
+
 
 @dataclass(frozen=True)
 class JobOptions:
     """Everything that decides the answer, beside the catalogue."""
 
     prior: PriorOptions = field(default_factory=PriorOptions)
-    relation: str = option(
-        "fit", "fit (to this catalogue), bigmali2017, identity, or a file of draws.", RELATION, commands=_RUN_STREAM
+    relation: str | None = option(
+        None,
+        "fit (to this catalogue), identity (the observable is a mass), a published relation (massmap-jax relations), "
+        "or a file of draws.",
+        RELATION,
+        commands=_RUN_STREAM,
     )
     num_relation_draws: int = option(
         100, "Draws that the masses use: of the fit (which keeps at least 1000), or of a preset.", RELATION
@@ -138,13 +147,20 @@ class JobOptions:
         RELATION,
         commands=_RUN_STREAM,
     )
-    relation_prior: str = option(
-        "bigmali2017",
-        "fit: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.",
+    relation_prior: str | None = option(
+        None,
+        "What is believed of the relation before it is fitted: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,"
+        "scatter=...,alpha3=PIVOT.",
         RELATION,
         commands=_RUN_FIT,
     )
     fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
+    accept_misfit: bool = option(
+        False,
+        "Write the results of a fit that does not describe the catalogue, with a warning on top of each.",
+        RELATION,
+        commands=_RUN_FIT,
+    )
     flux_limit: float | None = option(
         None, "Least luminosity in the catalogue, after --lum-scale and --lum-log.", RELATION
     )
@@ -180,6 +196,12 @@ class JobOptions:
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
 
     @property
+    def needs_distances(self) -> bool:
+        """Whether the map depends on a cosmology."""
+        per_mpc2 = self.map_unit == "Msun/Mpc2"
+        return per_mpc2 or self.halo_profile is not None or self.source_redshift is not None
+
+    @property
     def form(self) -> MapForm:
         """What shapes the map: the one place where the options' names for it meet those of `MapForm`."""
         from massmap_jax.maps.form import MapForm
@@ -193,8 +215,77 @@ class JobOptions:
         )
 
 
+# Options that act only with others, by field of `JobOptions` or `PriorOptions`: when they act, and with what.
+_ACTS = {
+    "hmf_model": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
+    "transfer_model": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
+    "per": (lambda o: o.prior.is_text, "a prior that is a text file"),
+    "mass_unit": (lambda o: o.prior.is_text, "a prior that is a text file"),
+    "snap": (lambda o: o.prior.is_text, "a prior that is a text file"),
+    "h": (lambda o: o.prior.is_text and o.prior.mass_unit == "Msun/h", "a text prior with prior_mass_unit='Msun/h'"),
+    "support": (lambda o: not o.prior.source.endswith(".npz"), "a prior that is no .npz, which states its own"),
+    "cosmology": (
+        lambda o: o.prior.source == "hmf" or (o.make_map and o.needs_distances),
+        "prior='hmf', or a map in Msun/Mpc2, with halo_profile= or source_redshift=",
+    ),
+    "num_relation_draws": (lambda o: o.relation != "identity", "a relation with draws"),
+    "relation_from": (lambda o: o.relation != "identity", "a relation with draws"),
+    "relation_prior": (lambda o: o.relation == "fit", "relation='fit'"),
+    "fit_method": (lambda o: o.relation == "fit", "relation='fit'"),
+    "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
+    "flux_limit": (
+        lambda o: o.relation == "fit" or o.relation_from == "other_data",
+        "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
+        "masses under a fixed relation do not depend on that",
+    ),
+    "pivot": (lambda o: o.relation == "identity", "relation='identity'"),
+    "num_lum_draws": (lambda o: o.method in ("monte_carlo", "importance"), "method='monte_carlo' or 'importance'"),
+    "pixel_arcmin": (lambda o: o.make_map, "a map"),
+    "num_map_draws": (lambda o: o.make_map, "a map"),
+    "map_unit": (lambda o: o.make_map, "a map"),
+    "map_slices": (lambda o: o.make_map, "a map"),
+    "smooth_arcmin": (lambda o: o.make_map, "a map"),
+    "nside": (lambda o: o.make_map, "a map"),
+    "halo_profile": (lambda o: o.make_map, "a map"),
+    "pdf_figures": (lambda o: o.make_figures, "figures"),
+}
+RELATION_CHOICES = (
+    "a published relation by name (massmap-jax relations lists them), 'identity' where the observable is itself a mass, "
+    "a file of draws, or 'fit' with relation_prior=, what is believed of the relation before it is fitted"
+)
+
+
+def check_effects(options: JobOptions) -> None:
+    """Refuse options that are given and have no effect with the others.
+
+    Raises
+    ------
+    MassmapError
+        With the option, its value, and what it acts with.
+    """
+    for part in (options, options.prior):
+        for f in fields(part):
+            value = getattr(part, f.name)
+            if f.name in _ACTS and value != f.default:
+                acts, needs = _ACTS[f.name]
+                if not acts(options):
+                    shown = f.metadata["name"] or f.name
+                    raise MassmapError(f"{shown}={value!r} has no effect here: it is for {needs}; leave it out")
+
+
 def check_options(options: JobOptions) -> None:
     """Refuse what no catalogue can mend, before anything is read."""
+    if options.relation is None:
+        raise MassmapError(
+            "no relation between mass and observable is given, and none is guessed: give relation= " + RELATION_CHOICES
+        )
+    if options.relation == "fit" and options.relation_prior is None:
+        raise MassmapError(
+            "the relation is to be fitted, and nothing says what it may be: give relation_prior='alpha1=MEAN:SD,"
+            "alpha2=MEAN:SD,alpha4=0,scatter=MEAN:SD,alpha3=PIVOT' in natural logarithms and the catalogue's unit, or a "
+            "preset; or give relation= instead: " + RELATION_CHOICES
+        )
+    check_effects(options)
     if options.method not in (known := ("auto", *METHODS, "surface", "nuts")):
         raise MassmapError(f"method {options.method!r} is not known: give one of {', '.join(known)}")
     if options.relation == "fit":

@@ -1,0 +1,151 @@
+"""When a fitted relation does not describe the catalogue, no masses are handed over: what was found, why, what to try.
+
+A fit always gives numbers. It gives the wrong ones where the relation's prior is for another observable, where the
+catalogue was selected and nothing says how, or where the mass prior does not hold the objects. Each of these leaves
+its mark, which `misfits` looks for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from massmap_jax.catalogue.flags import Flag
+from massmap_jax.errors import MisfitError
+
+if TYPE_CHECKING:
+    from massmap_jax.checks.prior_check import PriorCheck
+    from massmap_jax.posterior.result import MassPosterior
+    from massmap_jax.prior.mass_prior import MassPrior
+    from massmap_jax.relation.fitted import RelationPosterior
+
+CONFLICT_SD = 5.0
+"""Prior standard deviations between prior and posterior, beyond which they contradict each other."""
+SHIFT_SD = 3.0
+"""Move of the maximum, in its own errors, when the prior's lowest mass doubles, beyond which the fit rests on it."""
+EDGE_SHARE = 0.10
+"""Share of objects that may lean on the edge of the mass table."""
+CHECK_LEVEL = 1e-4
+"""p value of `prior_check` below which a run refuses: a right model fails that often, and 0.01 is only reported."""
+
+
+class Finding(NamedTuple):
+    """One sign of a misfit: what was found, and its likely causes, the likeliest first."""
+
+    what: str
+    causes: tuple[str, ...]
+
+
+_OBSERVABLE = (
+    "the relation's prior is for another observable or another unit (--relation-prior, --relation, --lum-scale, "
+    "--lum-unit)"
+)
+_SELECTION = "the catalogue was selected and nothing says how (--lum-limit, or a relation known from elsewhere)"
+_MASSES = (
+    "the objects are not a fair sample of all halos above the prior's lowest mass (--prior hmf with another range, "
+    "--prior-support sharp where the table's ends are physical)"
+)
+_ERRORS = "the errors of the luminosity are of another kind than was said (--sigma-kind)"
+
+
+def misfits(
+    prior: MassPrior,
+    fitted: RelationPosterior,
+    check: PriorCheck | None = None,
+    posterior: MassPosterior | None = None,
+) -> list[Finding]:
+    """Look for signs that a fitted relation does not describe the catalogue.
+
+    Parameters
+    ----------
+    prior : MassPrior
+    fitted : RelationPosterior
+    check : PriorCheck, optional
+        Of the same fit.
+    posterior : MassPosterior, optional
+        Masses under it.
+
+    Returns
+    -------
+    list of Finding
+        Empty where there is no sign.
+    """
+    found = []
+    mean, sd = fitted.mean, fitted.sd
+    for name, value in mean.items():
+        away = abs(value - fitted.prior_mean[name]) / fitted.prior_sd[name]
+        if away > CONFLICT_SD:
+            found.append(
+                Finding(
+                    f"{name} = {value:.4g} is {away:.0f} standard deviations of its prior from "
+                    f"{fitted.prior_mean[name]:.4g}",
+                    (_OBSERVABLE, _SELECTION, _MASSES),
+                )
+            )
+    slope = fitted.prior_mean.get("alpha2")
+    if slope is not None and mean["alpha2"] * slope < 0:
+        found.append(
+            Finding(
+                f"the slope alpha2 = {mean['alpha2']:.3g} has the other sign than its prior ({slope:.3g})",
+                (_OBSERVABLE, _SELECTION, _MASSES),
+            )
+        )
+    shift = fitted.shift_if_lowest_mass_doubles
+    if shift is not None and prior.support != "sharp":
+        moves = {p: value / sd[p] for p, value in shift.items()}
+        worst = max(moves, key=lambda p: abs(moves[p]))
+        if not abs(moves[worst]) <= SHIFT_SD:
+            found.append(
+                Finding(
+                    f"no selection was given, and {worst} moves by {moves[worst]:+.1f} of its errors when the mass "
+                    "prior's lowest mass doubles: the answer rests on that mass and not on the data",
+                    (_SELECTION, _MASSES),
+                )
+            )
+    if check is not None and check.p_value < CHECK_LEVEL:
+        found.append(
+            Finding(
+                f"prior and relation do not predict the observed luminosities (prior_check: p = {check.p_value:.1e}, "
+                f"mean PIT {check.mean_pit:.3f} where 0.5 is right)",
+                (_SELECTION, _OBSERVABLE, _ERRORS, _MASSES),
+            )
+        )
+    if posterior is not None:
+        usable = posterior.usable
+        edge = ((posterior.flag & int(Flag.EDGE)) != 0) & usable
+        share = edge.sum() / max(1, usable.sum())
+        if share > EDGE_SHARE:
+            low, high = prior.ln_mass_min / np.log(10), prior.ln_mass_max / np.log(10)
+            found.append(
+                Finding(
+                    f"{edge.sum()} of {usable.sum()} objects lean on the edge of the prior's mass range, log10(M/Msun) "
+                    f"{low:.2f} to {high:.2f}, first row {int(np.argmax(edge))}",
+                    (_OBSERVABLE, _SELECTION, _MASSES),
+                )
+            )
+    return found
+
+
+def paragraph(findings: list[Finding]) -> str:
+    """Put findings in one paragraph: what was found, the likely causes in order, what to try."""
+    causes = list(dict.fromkeys(cause for finding in findings for cause in finding.causes))
+    numbered = "; ".join(f"({i}) {cause}" for i, cause in enumerate(causes, 1))
+    return (
+        f"the fitted relation does not describe this catalogue: {'; '.join(f.what for f in findings)}. "
+        f"Likely causes, the likeliest first: {numbered}. Nothing was written. Give a relation known from elsewhere "
+        "(massmap-jax relations lists the published ones), or calibrate it on objects with measured masses; with "
+        "--accept-misfit the results are written all the same, with a warning on top of each"
+    )
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Stop where there are findings.
+
+    Raises
+    ------
+    MisfitError
+        With the paragraph.
+    """
+    if findings:
+        raise MisfitError(paragraph(findings))
