@@ -179,7 +179,8 @@ class RelationPrior(eqx.Module):
         full = {p: jnp.asarray(values[p] if p in values else self.beliefs[p], dtype=float) for p in FITTED}
         full |= {"alpha3": jnp.asarray(self.alpha3, dtype=float), "log_weight": jnp.asarray(log_weight, dtype=float)}
         shape = jnp.broadcast_shapes(*(v.shape for v in full.values()))
-        return MassLuminosityRelation(**{p: jnp.broadcast_to(v, shape) for p, v in full.items()}, **dict(self.labels))
+        full = {p: jnp.broadcast_to(v, shape) for p, v in full.items()}
+        return MassLuminosityRelation._unchecked(full, dict(self.labels))
 
     def log_prob(self, values: Mapping):
         """Sum of the ln prior densities at `values` of the free parameters; -inf outside a distribution's support."""
