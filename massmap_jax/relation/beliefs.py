@@ -158,7 +158,7 @@ class RelationPrior(eqx.Module):
             raise MassmapError(f"relation preset {name!r} is not known: known presets are {', '.join(PRESETS)}")
         preset = PRESETS[name]
         beliefs = {p: dist.Normal(preset.mean[p], preset.sd[p]) for p in FITTED if p != "scatter"}
-        # Scatter is not negative; with a preset's width the cut is far off.
+        # Scatter is not negative; with the width of a preset the cut at 0 is many sd away.
         beliefs["scatter"] = dist.TruncatedNormal(preset.mean["scatter"], preset.sd["scatter"], low=0.0)
         labels = {"lum_unit": preset.lum_unit, "mass_definition": preset.mass_definition, "source": preset.source}
         return cls({**beliefs, **changes}, preset.mean["alpha3"], labels)
@@ -326,7 +326,7 @@ class RelationPrior(eqx.Module):
         for name in self.free:
             belief, value = beliefs[name], values[name]
             inside = belief.support(value)
-            # A value in the support stands in, so that the gradient outside is no NaN.
+            # Outside the support a value inside stands in, so that the gradient there is not NaN.
             safe = jnp.where(inside, value, jax.lax.stop_gradient(belief.mean))
             total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
         return total

@@ -37,12 +37,12 @@ MAX_PARETO_K = 0.7
 _MAX_STEPS = 100
 # Half of g H^-1 g: the ln density still to be gained.
 _CONVERGED = 1e-7
-# Points are not made for a smaller scatter S: boxes would be without number.
+# Points are not made for a smaller scatter S, since the number of boxes would grow without bound.
 _LEAST_SCATTER = 1e-3
-# Standard deviations about the maximum, in every direction, that the table of G has to hold; centre and width go as
-# 1 / alpha2, so there is no table where this brings alpha2 near 0.
+# The table of G has to hold this many standard deviations about the maximum, in every direction. Centre and width go
+# as 1 / alpha2, so there is no table where this brings alpha2 near 0.
 _REACH, _LEAST_SLOPE = 6.0, 0.3
-# So few objects are integrated faster than a table is built.
+# Below this number of points, integrating each one is faster than building a table.
 _FEW = 200
 
 
@@ -168,7 +168,7 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
         converged = decrement < _CONVERGED
         first = (state.x, step, value, decrement, jnp.where(converged, 0.0, 2.0), jnp.asarray(jnp.nan))
         *_, size, new = jax.lax.while_loop(worse, halve, first)
-        # Where no step gains any more, that is the end, converged or not.
+        # Where no step raises the density any more, the search ends, converged or not.
         ended = converged | ~(new <= value)
         x = jnp.where(ended, state.x, state.x + size * step)
         return Maximum(x, value, hessian, decrement, state.steps + 1, ended)
@@ -403,7 +403,7 @@ def _negative_log_density(x, model):
     """Potential in whitened coordinates: x = centre + root u."""
     coordinates, likelihood, centre, root = model
     value = -coordinates.log_density(centre + root @ x, likelihood)
-    # Outside the table of G, or the prior: a wall.
+    # Outside the table of G, or outside the prior's support, the potential is infinite.
     return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
 
@@ -487,7 +487,7 @@ def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> Re
 def _shift_with_lowest_mass(prior, coordinates, likelihood, best) -> dict[str, float]:
     """How far the maximum moves, in each free parameter, when the prior's lowest mass doubles; NaN where it is lost."""
     nodes, ln_density = np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density)
-    # As many nodes as before, so that nothing is compiled anew; the lowest at twice the mass.
+    # As many nodes as before, so that nothing is compiled again; the lowest one at twice the mass.
     moved = np.linspace(nodes[0] + np.log(2.0), nodes[-1], nodes.size)
     table = np.stack([np.interp(moved, nodes, row) for row in ln_density])
     changed = MassPrior.from_table(

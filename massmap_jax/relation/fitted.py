@@ -13,11 +13,11 @@ from massmap_jax.relation.beliefs import FITTED, RelationPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
 R_HAT, ESS = 1.01, 400.0
-# A posterior this wide, in units of its prior, says that the data are silent.
+# A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
 _CONFLICT = 5.0
-# Less of the normal approximation inside the prior's support than this: no normal.
+# Below this share inside the prior's support, the normal approximation is not to be trusted.
 _INSIDE = 0.98
 
 
@@ -198,8 +198,8 @@ class RelationPosterior(eqx.Module):
         Returns
         -------
         list of str
-            One sentence for each problem; empty where there is none. Limits: R-hat below 1.01, effective draws above 400,
-            no divergent transitions, 98 % of the normal approximation inside the prior's support.
+            One sentence for each problem; empty where there is none. Limits: R-hat below 1.01, effective draws above
+            400, no divergent transitions, 98 % of the normal approximation inside the prior's support.
         """
         found = self.diagnostics
         problems = []

@@ -212,7 +212,7 @@ class RelationLikelihood(eqx.Module):
         """
         short = data.compressed(scatter)
         points = short if short.weight.size < data.num_halos else data.halos()
-        # A does not depend on L_obs: the short sum serves it for any number of halos.
+        # A does not depend on L_obs: the compressed points serve it for any number of halos.
         whole = short if isinstance(data.selection, SMOOTH) else data.halos()
         sigma, group = np.unique(points.sigma, return_inverse=True)
         redshift, row = np.unique(points.z, return_inverse=True)
