@@ -373,6 +373,26 @@ def simulate(
 
 
 @app.command()
+def relations(
+    name: Annotated[str | None, typer.Argument(help="A published relation; without one all are listed.")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Write a picture of the relation there.")] = None,
+):
+    """The published relations of mass and observable that --relation knows, or one of them with source and range.
+
+    Example:
+
+        massmap-jax relations lx_mcxc11 --figure lx_mcxc11.png
+    """
+    from massmap_jax.run.relations import list_relations, show_relation
+
+    if name is None:
+        typer.echo(list_relations())
+        return
+    start_jax("float32", "cpu")
+    typer.echo(show_relation(name, figure))
+
+
+@app.command()
 def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masses, map or result folder.")]):
     """What a file or a result folder holds.
 

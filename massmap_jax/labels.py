@@ -143,6 +143,31 @@ def _parsed(text: str):
         return scale, plain
 
 
+def unit_factor(first: str, second: str) -> float | None:
+    """What a number in one unit is multiplied by to be in another.
+
+    Parameters
+    ----------
+    first, second : str
+        Units as text.
+
+    Returns
+    -------
+    float or None
+        None where the units measure different things, or one of them cannot be read.
+    """
+    if same_unit(first, second):
+        return 1.0
+    (scale, unit), (other_scale, other) = _parsed(first), _parsed(second)
+    if isinstance(unit, str) or isinstance(other, str):
+        same = isinstance(unit, str) and isinstance(other, str) and unit == other
+        return scale / other_scale if same else None
+    try:
+        return float(scale * unit.to(other) / other_scale)
+    except ValueError:  # astropy's UnitConversionError
+        return None
+
+
 def same_cosmology(first, second) -> bool:
     """Whether two cosmologies agree in H0 and Om0 to 0.2 %; those that cannot be read are compared as text.
 

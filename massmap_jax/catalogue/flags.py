@@ -22,6 +22,7 @@ class Flag(enum.IntFlag):
     POSITION_BAD = 1 << 10
     NO_SUPPORT = 1 << 11
     EDGE = 1 << 12
+    OUTSIDE_RELATION = 1 << 13
 
 
 REASONS = {
@@ -38,13 +39,15 @@ REASONS = {
     Flag.POSITION_BAD: "sky position missing or impossible; mass computed, not on the map",
     Flag.NO_SUPPORT: "no prior mass where the likelihood is",
     Flag.EDGE: "posterior leans on the edge of the mass table; mass reported",
+    Flag.OUTSIDE_RELATION: "mass or redshift outside the range that the published relation was measured in; mass "
+    "reported",
 }
 
 LUM_BAD = Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.LUM_NOT_POSITIVE
 SIGMA_BAD = Flag.SIGMA_MISSING | Flag.SIGMA_NEGATIVE | Flag.SIGMA_LOW_SNR
 Z_BAD = Flag.Z_MISSING | Flag.Z_SENTINEL | Flag.Z_NEGATIVE
 UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
-"""Bits that make the mass NaN: all but POSITION_BAD and EDGE."""
+"""Bits that make the mass NaN: all but POSITION_BAD, EDGE and OUTSIDE_RELATION."""
 
 
 def describe(flag: int) -> str:

@@ -152,8 +152,8 @@ def _masses_and_evolution(objects, relation_prior) -> tuple[np.ndarray, np.ndarr
     """ln M that the prior's central relation gives each object, and ln(1+z) or ln E(z)."""
     central = relation_prior.central()
     term = relation_prior.relation(central).data_term(objects.ln_lum_obs, objects.sigma, objects.z)
-    unit = relation_prior.relation({**central, "alpha4": 1.0})
-    return tuple(np.asarray(a, dtype=np.float64) for a in (term.centre, unit.ln_evolution(objects.z)))
+    variable = relation_prior.relation(central).ln_redshift_variable(objects.z)
+    return tuple(np.asarray(a, dtype=np.float64) for a in (term.centre, variable))
 
 
 def _shifts(relation_prior, pivot) -> bool:

@@ -369,6 +369,8 @@ class PosteriorSurface(eqx.Module):
         for part, module in parts.items():
             for field in dataclasses.fields(module):
                 value = getattr(module, field.name)
+                if value is None:
+                    continue
                 if field.metadata.get("static"):
                     labels.setdefault(part, {})[field.name] = value
                 else:

@@ -62,6 +62,8 @@ class RelationPrior(eqx.Module):
         Pivot mass [Msun], without h; it is never fitted.
     labels : dict of str to object, optional
         `evolution`, `omega_m`, `lum_unit`, `mass_definition` and `source` of `MassLuminosityRelation`.
+    gamma : float, optional
+        Exponent of E(z), beside alpha4; it is never fitted. None stands for 0.
 
     Attributes
     ----------
@@ -108,9 +110,12 @@ class RelationPrior(eqx.Module):
 
     stored: dict[str, _Stored | float]
     alpha3: float
+    gamma: float | None
     labels: tuple[tuple[str, object], ...] = eqx.field(static=True)
 
-    def __init__(self, beliefs: Mapping, alpha3: float = 1e14, labels: Mapping | None = None):
+    def __init__(
+        self, beliefs: Mapping, alpha3: float = 1e14, labels: Mapping | None = None, gamma: float | None = None
+    ):
         if set(beliefs) != set(FITTED):
             raise MassmapError(
                 f"a relation prior is given for {', '.join(sorted(beliefs))}: it needs {', '.join(FITTED)}, each a "
@@ -119,12 +124,15 @@ class RelationPrior(eqx.Module):
         self.stored = {name: _Stored.pack(_checked(name, beliefs[name])) for name in FITTED}
         self.alpha3 = alpha3
         self.labels = tuple(sorted((labels or {}).items()))
+        self.gamma = None if gamma is None else float(gamma)
         for name, sd in self.sd().items():
             if sd == 0:
                 raise MassmapError(f"the prior of {name} has no width (standard deviation 0): give a number to fix it")
         if not isinstance(alpha3, Real):
             raise MassmapError(f"the pivot alpha3 of a relation prior is {alpha3!r}: give one mass in Msun")
-        MassLuminosityRelation.create(**self.central(), alpha3=alpha3, **dict(self.labels))  # its own checks
+        MassLuminosityRelation.create(
+            **self.central(), alpha3=alpha3, gamma=self.gamma, **dict(self.labels)
+        )  # its own checks
 
     @classmethod
     def preset(cls, name: str, **changes) -> "RelationPrior":
@@ -171,7 +179,7 @@ class RelationPrior(eqx.Module):
         ----------
         given : RelationPrior, str or dict
             A prior (returned as it is), a preset's name, or the beliefs about all parameters by name, with `alpha3`
-            [Msun] among them where it is not 1e14.
+            [Msun] among them where it is not 1e14, and the number `gamma` where it is not 0.
 
         Returns
         -------
@@ -188,8 +196,8 @@ class RelationPrior(eqx.Module):
         if isinstance(given, str):
             return cls.preset(given)
         given = dict(given)
-        alpha3 = given.pop("alpha3", 1e14)
-        return cls(given, alpha3)
+        alpha3, gamma = given.pop("alpha3", 1e14), given.pop("gamma", None)
+        return cls(given, alpha3, gamma=gamma)
 
     @classmethod
     def parse(cls, text: str) -> "RelationPrior":
@@ -225,8 +233,9 @@ class RelationPrior(eqx.Module):
                 numbers = []
             if len(numbers) not in (1, 2) or not np.isfinite(numbers).all():
                 raise MassmapError(f"relation_prior has {part!r}: give NAME=MEAN:SD, or NAME=NUMBER to fix it")
-            if name == "alpha3" and len(numbers) == 2:
-                raise MassmapError(f"relation_prior has {part!r}: the pivot is one mass in Msun, alpha3=NUMBER")
+            if name in ("alpha3", "gamma") and len(numbers) == 2:
+                what = "the pivot is one mass in Msun" if name == "alpha3" else "the exponent of E(z) is not fitted"
+                raise MassmapError(f"relation_prior has {part!r}: {what}, {name}=NUMBER")
             if len(numbers) == 2 and not numbers[1] > 0:
                 raise MassmapError(
                     f"relation_prior {part!r} has no width (standard deviation {numbers[1]:g}): give NAME=NUMBER to "
@@ -234,16 +243,23 @@ class RelationPrior(eqx.Module):
                 )
             normal = partial(dist.TruncatedNormal, low=0.0) if name == "scatter" else dist.Normal
             given[name] = numbers[0] if len(numbers) == 1 else normal(*numbers)
-        unknown = set(given) - {*FITTED, "alpha3"}
+        unknown = set(given) - {*FITTED, "alpha3", "gamma"}
         if unknown or len(names) > 1:
             raise MassmapError(
                 f"relation_prior {text!r} names {', '.join(sorted(unknown)) or 'two presets'}: known are a preset "
-                f"({', '.join(PRESETS)}) and {', '.join(FITTED)}, alpha3"
+                f"({', '.join(PRESETS)}) and {', '.join(FITTED)}, alpha3, gamma"
             )
         if not names:
+            if "alpha3" not in given:
+                raise MassmapError(
+                    f"relation_prior {text!r} has no pivot: alpha1 is ln L at the mass alpha3, so give alpha3=MASS in "
+                    "Msun"
+                )
             return cls.of(given)
-        if "alpha3" in given:
-            raise MassmapError("relation_prior moves the pivot alpha3 of a preset: give all parameters instead")
+        if given.keys() & {"alpha3", "gamma"}:
+            raise MassmapError(
+                "relation_prior moves the pivot alpha3, or gamma, of a preset: give all parameters instead"
+            )
         return cls.preset(names[0], **given)
 
     @property
@@ -304,6 +320,7 @@ class RelationPrior(eqx.Module):
         """
         full = {p: jnp.asarray(values[p] if p in values else self.beliefs[p], dtype=float) for p in FITTED}
         full |= {"alpha3": jnp.asarray(self.alpha3, dtype=float), "log_weight": jnp.asarray(log_weight, dtype=float)}
+        full |= {} if self.gamma is None else {"gamma": jnp.asarray(self.gamma, dtype=float)}
         shape = jnp.broadcast_shapes(*(v.shape for v in full.values()))
         full = {p: jnp.broadcast_to(v, shape) for p, v in full.items()}
         return MassLuminosityRelation._unchecked(full, dict(self.labels))

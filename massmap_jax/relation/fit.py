@@ -67,8 +67,7 @@ class Coordinates(eqx.Module):
     @classmethod
     def at(cls, prior: RelationPrior, centre: float, z: float) -> "Coordinates":
         """Put the pivot at a ln M and a redshift; where these are arrays, at their medians."""
-        unit = prior.relation(prior.central() | {"alpha4": 1.0})
-        evolution = np.median(np.asarray(unit.ln_evolution(z)))
+        evolution = np.median(np.asarray(prior.relation(prior.central()).ln_redshift_variable(z)))
         return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
 
     @property

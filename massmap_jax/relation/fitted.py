@@ -139,7 +139,7 @@ class RelationPosterior(eqx.Module):
         if lum_unit and not labels.get("lum_unit"):
             labels["lum_unit"] = lum_unit
         labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
-        common = {**fixed, "alpha3": float(relation_prior.alpha3), **labels}
+        common = {**fixed, "alpha3": float(relation_prior.alpha3), "gamma": relation_prior.gamma, **labels}
         draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)
         places = {p: _around(getattr(draws, p), _weights(draws)) for p in relation_prior.free}
         densities = relation_prior.density(places)
@@ -324,9 +324,12 @@ class RelationPosterior(eqx.Module):
         Returns
         -------
         dict of str to Float[np.ndarray, "draw"]
-            alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, in the form that `read_relation` reads.
+            alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, and gamma where it is not 0, in the form that
+            `read_relation` reads.
         """
-        return {p: getattr(self.draws, p) for p in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")}
+        names = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
+        names += () if self.draws.gamma is None else ("gamma",)
+        return {p: getattr(self.draws, p) for p in names}
 
     def save(self, path) -> None:
         """Write the posterior to a .npz file that `load` reads back unchanged.
@@ -343,7 +346,8 @@ class RelationPosterior(eqx.Module):
         """
         labels = {name: getattr(self.draws, name) for name in _LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
-        maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in (*FITTED, "alpha3")}
+        names = (*FITTED, "alpha3") if self.maximum.gamma is None else (*FITTED, "alpha3", "gamma")
+        maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in names}
         curves = {f"prior_curve_{p}": curve for p, curve in self.prior_curve.items()}
         from massmap_jax.catalogue.write import atomic_file
 
@@ -398,7 +402,7 @@ class RelationPosterior(eqx.Module):
             raise MassmapError(f"relation posterior {path} does not exist") from None
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise MassmapError(f"relation posterior {path} is not a file that save() wrote: {error}") from None
-        maximum = {p: columns.pop(f"maximum_{p}") for p in (*FITTED, "alpha3")}
+        maximum = {p: columns.pop(f"maximum_{p}") for p in (*FITTED, "alpha3", "gamma") if f"maximum_{p}" in columns}
         covariance = columns.pop("covariance")
         meta["free"] = tuple(meta["free"])
         curves = {p: columns.pop(f"prior_curve_{p}") for p in meta["free"] if f"prior_curve_{p}" in columns}

@@ -229,8 +229,10 @@ class MassLuminosityRelation(Relation):
         Pivot mass [Msun], without h; above 0.
     log_weight : float or array_like, (draw,), optional
         ln weight of each draw; the default 0 gives all draws the same weight.
+    gamma : float or array_like, (draw,), optional
+        Exponent of E(z), beside alpha4: 2/3, 2, 7/3, ... of self-similar relations. None stands for 0.
     evolution : {"power", "E"}, optional
-        Evolution as (1+z)^alpha4, or as E(z)^alpha4 with E(z) = sqrt(omega_m (1+z)^3 + 1 - omega_m).
+        What alpha4 is the exponent of: (1+z), or E(z) = sqrt(omega_m (1+z)^3 + 1 - omega_m).
     omega_m : float, optional
         Matter density of E(z), for a flat universe.
     lum_unit : str, optional
@@ -256,7 +258,7 @@ class MassLuminosityRelation(Relation):
     -----
     P(L | M, z) is lognormal with
 
-        ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z)
+        ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z) + gamma ln E(z)
 
     (ln E(z) in place of ln(1 + z) for `evolution="E"`) and standard deviation S in ln L. All logarithms are natural:
     of a relation published in log10 and dex, multiply the normalisation and the scatter by ln 10 = 2.3026, and leave
@@ -290,6 +292,7 @@ class MassLuminosityRelation(Relation):
     alpha4: Float[Array, "*draw"]
     scatter: Float[Array, "*draw"]
     log_weight: Float[Array, "*draw"]
+    gamma: Float[Array, "*draw"] | None
     evolution: Literal["power", "E"] = eqx.field(static=True)
     omega_m: float = eqx.field(static=True)
     lum_unit: str = eqx.field(static=True)
@@ -305,6 +308,7 @@ class MassLuminosityRelation(Relation):
         scatter,
         alpha3=1e14,
         log_weight=0.0,
+        gamma=None,
         evolution: Literal["power", "E"] = "power",
         omega_m: float = 0.3,
         lum_unit: str = "",
@@ -321,6 +325,9 @@ class MassLuminosityRelation(Relation):
             "scatter": scatter,
             "log_weight": log_weight,
         }
+        # None and not 0: relations without it carry no array, and compile to what they did.
+        given |= {} if gamma is None else {"gamma": gamma}
+        self.gamma = None
         for name, value in _same_shape(given).items():
             setattr(self, name, value)
         self.evolution = evolution
@@ -330,7 +337,7 @@ class MassLuminosityRelation(Relation):
         self.source = source
 
     @classmethod
-    def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, **labels) -> Self:
+    def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, gamma=None, **labels) -> Self:
         """Make a relation; the same as calling the class.
 
         Parameters
@@ -345,6 +352,8 @@ class MassLuminosityRelation(Relation):
             Pivot mass [Msun].
         log_weight : float or array_like, (draw,), optional
             ln weight of each draw.
+        gamma : float or array_like, (draw,), optional
+            Exponent of E(z), beside alpha4.
         **labels : str or float
             `evolution`, `omega_m`, `lum_unit`, `mass_definition` and `source` of the class.
 
@@ -365,11 +374,14 @@ class MassLuminosityRelation(Relation):
             scatter=scatter,
             alpha3=alpha3,
             log_weight=log_weight,
+            gamma=gamma,
             **labels,
         )
 
     @classmethod
-    def from_draws(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, **labels) -> Self:
+    def from_draws(
+        cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, gamma=None, **labels
+    ) -> Self:
         """Make a batch from draws of the relation's parameters, such as the columns of an MCMC chain.
 
         Parameters
@@ -385,6 +397,8 @@ class MassLuminosityRelation(Relation):
             Pivot mass [Msun]; the same for all draws, as a rule.
         log_weight : array_like, (draw,), optional
             ln weight of each draw, up to a constant; the default 0 is right for the draws of an MCMC chain.
+        gamma : float or array_like, (draw,), optional
+            Exponent of E(z), beside alpha4.
         **labels : str or float
             `evolution`, `omega_m`, `lum_unit`, `mass_definition` and `source` of the class.
 
@@ -421,13 +435,14 @@ class MassLuminosityRelation(Relation):
             scatter=scatter,
             alpha3=alpha3,
             log_weight=log_weight,
+            gamma=gamma,
             **labels,
         )
 
     @classmethod
     def _unchecked(cls, parameters: dict[str, Array], labels: dict) -> Self:
         """Make a relation that holds these arrays as they are: a sampler may propose values that the checks refuse."""
-        stand_in = cls(alpha1=0.0, alpha2=1.0, scatter=0.0, **labels)
+        stand_in = cls(alpha1=0.0, alpha2=1.0, scatter=0.0, gamma=0.0 if "gamma" in parameters else None, **labels)
         return eqx.tree_at(lambda r: [getattr(r, p) for p in parameters], stand_in, list(parameters.values()))
 
     @classmethod
@@ -542,6 +557,21 @@ class MassLuminosityRelation(Relation):
             source="identity: the observable is a mass",
         )
 
+    def ln_redshift_variable(self, z) -> Float[Array, "..."]:
+        """Evaluate what alpha4 multiplies.
+
+        Parameters
+        ----------
+        z : float or Float[Array, "..."]
+            Redshift.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln(1+z), or ln E(z) for `evolution="E"`.
+        """
+        return self._ln_e(z) if self.evolution == "E" else jnp.log1p(z)
+
     def ln_evolution(self, z) -> Float[Array, "..."]:
         """Evaluate the evolution of ln L with redshift.
 
@@ -553,11 +583,13 @@ class MassLuminosityRelation(Relation):
         Returns
         -------
         Float[Array, "..."]
-            alpha4 ln(1+z), or alpha4 ln E(z) for `evolution="E"`.
+            alpha4 ln(1+z), or alpha4 ln E(z) for `evolution="E"`; plus gamma ln E(z).
         """
-        if self.evolution == "E":
-            return 0.5 * self.alpha4 * jnp.log(self.omega_m * (1 + z) ** 3 + 1 - self.omega_m)
-        return self.alpha4 * jnp.log1p(z)
+        evolution = self.alpha4 * self.ln_redshift_variable(z)
+        return evolution if self.gamma is None else evolution + self.gamma * self._ln_e(z)
+
+    def _ln_e(self, z):
+        return 0.5 * jnp.log(self.omega_m * (1 + z) ** 3 + 1 - self.omega_m)
 
     def mean_ln_lum(self, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate the mean of ln L at given masses and redshifts, for one draw.
@@ -691,6 +723,7 @@ def _check(arrays: dict[str, np.ndarray]) -> None:
         "alpha3": (lambda a: np.isfinite(a) & (a > 0), "must be a positive mass in Msun"),
         "alpha4": (np.isfinite, "must be finite"),
         "scatter": (lambda a: np.isfinite(a) & (a >= 0), "must be finite and at least 0"),
+        "gamma": (np.isfinite, "must be finite"),
         "log_weight": (lambda a: (a < np.inf) & ~np.isnan(a), "must not be NaN or +inf"),
     }
     for name in arrays:

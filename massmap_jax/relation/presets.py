@@ -13,8 +13,11 @@ inverse of a mean E[M | O] is not P(O | M). For optical richness the difference 
 """
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
+
+from massmap_jax.errors import MassmapError
 
 LN10 = float(np.log(10.0))
 E_PLANCK = 0.3
@@ -126,8 +129,8 @@ PRESETS: dict[str, Preset] = {
             mass_range=(1e14, 8e14),
             redshift_range=(0.056, 0.183),
             selection=_MCXC_SELECTION,
-            source="Pratt et al. 2009; Arnaud et al. 2010; Piffaretti et al. 2011 (MCXC), whose table returns C and the "
-            "slope: log10 C = 0.27400, 1.64000",
+            source="Pratt et al. 2009; Arnaud et al. 2010; Piffaretti et al. 2011 (MCXC), whose table returns log10 C = "
+            "0.27400 and the slope 1.64000",
             published="E(z)^(-7/3) L500 / 1e44 erg/s = C (M500 / 3e14 Msun)^1.64, log10 C = 0.274",
             notes=(
                 "the errors of C and of the slope are not given in the catalogue paper, so draws do not vary",
@@ -386,8 +389,8 @@ PRESETS: dict[str, Preset] = {
             mass_range=(5e13, 1e15),
             redshift_range=(0.0, 0.1),
             selection="9 nearby clusters with X-ray masses",
-            source="Kravtsov et al. 2018 (arXiv:1401.7329): slope and scatter of the paper; normalisation refitted to its "
-            "table of 9 clusters, log10 M_star = 12.399 + 0.597 log10(M500 / 1e14)",
+            source="Kravtsov et al. 2018 (arXiv:1401.7329): slope and scatter of the paper; normalisation refitted to "
+            "its table of 9 clusters, log10 M_star = 12.399 + 0.597 log10(M500 / 1e14)",
             published="log10 M_star = 12.399 + 0.6 log10(M500 / 1e14 Msun), scatter 0.1 dex",
         ),
         Preset(
@@ -409,7 +412,8 @@ PRESETS: dict[str, Preset] = {
             selection="SDSS central galaxies",
             source="Cacciato et al. 2009 (arXiv:0807.4932, table 3), figures as in halotools "
             "(occupation_models/cacciato09_components.py)",
-            published="L_c = L0 (M/M1)^3.273 / (1 + M/M1)^3.018, log10 L0 = 9.935 h^-2 Lsun, log10 M1 = 11.07 h^-1 Msun",
+            published="L_c = L0 (M/M1)^3.273 / (1 + M/M1)^3.018, log10 L0 = 9.935 h^-2 Lsun, log10 M1 = 11.07 "
+            "h^-1 Msun",
             law="broken_power",
         ),
         Preset(
@@ -463,3 +467,33 @@ AT_FIXED_OBSERVABLE: dict[str, str] = {
     "m_l200_johnston07": "Johnston et al. 2007, M200 at fixed optical luminosity",
 }
 """Relations published as the mass at fixed observable, by name; asking for one explains why it is no preset."""
+
+
+def find_preset(name: str) -> Preset:
+    """Find a preset by its name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Preset
+
+    Raises
+    ------
+    MassmapError
+        An unknown name, with the nearest known ones; a relation published as the mass at fixed observable.
+    """
+    key = name.lower()
+    if key in AT_FIXED_OBSERVABLE:
+        raise MassmapError(
+            f"{name} ({AT_FIXED_OBSERVABLE[key]}) is published as the mass at fixed observable: turned round it would "
+            "be wrong by a factor of about 2 in mass, as the mass function enters; use a relation published at fixed "
+            "mass, or the published masses with relation='identity'"
+        )
+    if key not in PRESETS:
+        near = get_close_matches(key, [*PRESETS, *AT_FIXED_OBSERVABLE], 3, 0.4)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise MassmapError(f"relation {name!r} is not known: {hint}massmap-jax relations lists the published ones")
+    return PRESETS[key]

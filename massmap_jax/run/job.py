@@ -1,17 +1,17 @@
 """The main job: a catalogue in; masses, their map, and the relation's fit out."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from massmap_jax.catalogue.flags import UNUSABLE
+from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
-from massmap_jax.labels import check_labels
+from massmap_jax.labels import check_labels, unit_factor
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
@@ -19,6 +19,7 @@ from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.misfit import misfits, refuse
 from massmap_jax.run.options import (
@@ -108,6 +109,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "relation weights: fixed_draws, as relation_from was not given: the draws are external and these objects "
             "may not update them"
         )
+    if options.is_published:
+        catalogue = in_unit_of(catalogue, relation, notes)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.concentration import overdensity
@@ -128,6 +131,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             num_lum_draws=options.num_lum_draws,
             selection=selection_of(options),
         )
+    if options.is_published:
+        posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
     if fitted is None:
         _refuse_wrong_masses(posterior)
     else:
@@ -270,6 +275,67 @@ def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
     from massmap_jax.maps.healpix import HealpixGrid
 
     return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
+
+
+def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCatalogue:
+    """Bring the luminosities of a catalogue to the unit of a published relation, where both units are known.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+    relation : Relation
+    notes : list of str
+        What was done, or assumed, is added.
+
+    Returns
+    -------
+    HaloCatalogue
+        The same catalogue where its unit is the relation's, is not stated, or measures something else (which
+        `check_labels` refuses).
+    """
+    wanted = relation.lum_unit
+    if not catalogue.lum_unit:
+        if wanted:
+            notes.append(f"the catalogue states no unit of the luminosity: taken as the relation's, {wanted}")
+        return catalogue
+    factor = unit_factor(catalogue.lum_unit, wanted) if wanted else None
+    if factor in (None, 1.0):
+        return catalogue
+    notes.append(
+        f"luminosity: {catalogue.lum_unit} in the catalogue, multiplied by {factor:g} to be in the relation's {wanted}"
+    )
+    return replace(catalogue, ln_lum_obs=catalogue.ln_lum_obs + np.log(factor), lum_unit=wanted)
+
+
+def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str]) -> MassPosterior:
+    """Flag objects outside the masses or redshifts that a published relation was measured in, and count them.
+
+    Parameters
+    ----------
+    posterior : MassPosterior
+    preset : Preset
+    notes : list of str
+        The count is added.
+
+    Returns
+    -------
+    MassPosterior
+    """
+    mass, z = np.exp(posterior.mean), posterior.catalogue.redshift
+    (least, most), (near, far) = preset.mass_range, preset.redshift_range
+    with np.errstate(invalid="ignore"):
+        light, heavy, by_redshift = mass < least, mass > most, (z < near) | (z > far)
+    outside = (light | heavy | by_redshift) & posterior.usable
+    if not outside.any():
+        return posterior
+    usable = posterior.usable
+    notes.append(
+        f"{outside.sum()} of {usable.sum()} objects lie outside the range of the relation {preset.name}, M {least:.2g} "
+        f"to {most:.2g} Msun and z {near:g} to {far:g} ({(light & usable).sum()} lighter, {(heavy & usable).sum()} "
+        f"heavier, {(by_redshift & usable).sum()} by redshift): flagged OUTSIDE_RELATION, masses reported"
+    )
+    flag = np.where(outside, posterior.flag | np.int32(Flag.OUTSIDE_RELATION), posterior.flag)
+    return replace(posterior, flag=flag)
 
 
 def _refuse_wrong_masses(posterior: MassPosterior) -> None:

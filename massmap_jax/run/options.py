@@ -29,11 +29,13 @@ from massmap_jax.choices import (
     need_healpix,
 )
 from massmap_jax.errors import MassmapError
+from massmap_jax.relation.presets import PRESETS as PUBLISHED
+from massmap_jax.relation.presets import Value, find_preset
 
 if TYPE_CHECKING:
     from massmap_jax.maps.form import MapForm
     from massmap_jax.prior.mass_prior import MassPrior
-    from massmap_jax.relation.law import MassLuminosityRelation
+    from massmap_jax.relation.law import Relation
 
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 
@@ -154,6 +156,18 @@ class JobOptions:
         RELATION,
         commands=_RUN_FIT,
     )
+    relation_scatter: str | None = option(
+        None,
+        "identity, and published relations without one: scatter in ln of the observable at fixed mass, MEAN or MEAN:SD.",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
+    mass_bias: str | None = option(
+        None,
+        "identity and published relations: 1-b, the ratio of the source's masses to true ones, MEAN or MEAN:SD.",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
     fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
     accept_misfit: bool = option(
         False,
@@ -196,6 +210,17 @@ class JobOptions:
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
 
     @property
+    def has_draws(self) -> bool:
+        """Whether the relation is uncertain."""
+        uncertain = any(text is not None and ":" in text for text in (self.relation_scatter, self.mass_bias))
+        return self.relation != "identity" or uncertain
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the relation is named like a published one: neither a file nor one of the program's own words."""
+        return self.relation not in (None, "fit", "identity", *PRESETS) and not Path(self.relation).exists()
+
+    @property
     def needs_distances(self) -> bool:
         """Whether the map depends on a cosmology."""
         per_mpc2 = self.map_unit == "Msun/Mpc2"
@@ -228,9 +253,14 @@ _ACTS = {
         lambda o: o.prior.source == "hmf" or (o.make_map and o.needs_distances),
         "prior='hmf', or a map in Msun/Mpc2, with halo_profile= or source_redshift=",
     ),
-    "num_relation_draws": (lambda o: o.relation != "identity", "a relation with draws"),
-    "relation_from": (lambda o: o.relation != "identity", "a relation with draws"),
+    "num_relation_draws": (lambda o: o.has_draws, "a relation with draws"),
+    "relation_from": (lambda o: o.has_draws, "a relation with draws"),
     "relation_prior": (lambda o: o.relation == "fit", "relation='fit'"),
+    "relation_scatter": (
+        lambda o: o.relation == "identity" or o.is_published,
+        "relation='identity' or a published one",
+    ),
+    "mass_bias": (lambda o: o.relation == "identity" or o.is_published, "relation='identity' or a published one"),
     "fit_method": (lambda o: o.relation == "fit", "relation='fit'"),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     "flux_limit": (
@@ -297,8 +327,10 @@ def check_options(options: JobOptions) -> None:
             RelationPrior.parse(options.relation_prior)
     elif options.relation == "identity":
         _check_pivot(options.pivot)
-    elif options.relation not in PRESETS:
-        _check_relation_file(options.relation)
+    elif options.is_published:
+        _check_published(options)
+    value_of("relation_scatter", options.relation_scatter)
+    value_of("mass_bias", options.mass_bias)
     if options.relation_from is not None:
         check_relation_from_known(options.relation_from)
     if options.prior.source not in ("default", "hmf"):
@@ -352,11 +384,46 @@ def _check_pivot(pivot: float) -> None:
         raise MassmapError(f"pivot is {pivot:g}: it must be a positive mass in Msun")
 
 
-def _check_relation_file(name: str) -> None:
-    if not Path(name).exists():
+def _check_published(options: JobOptions) -> None:
+    name = options.relation
+    if any(mark in name for mark in "/\\.") and name.lower() not in PUBLISHED:
+        raise MassmapError(f"relation {name!r} is not found: give a file that exists, or {RELATION_CHOICES}")
+    preset = find_preset(name)
+    if preset.needs_scatter and options.relation_scatter is None:
         raise MassmapError(
-            f"relation {name!r} is not found: give a file that exists, or one of fit, {', '.join(PRESETS)}, identity"
+            f"the relation {name} is published without a scatter at fixed mass, and masses depend on it: give "
+            "relation_scatter='MEAN:SD' in ln of the observable (0.1 dex is 0.23)"
         )
+
+
+def value_of(name: str, text: str | None) -> Value | None:
+    """Read a number with an error, "MEAN" or "MEAN:SD".
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    text : str or None
+
+    Returns
+    -------
+    Value or None
+        None where nothing is given.
+
+    Raises
+    ------
+    MassmapError
+        Text that is no such pair, a number that is not finite, or a negative one.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in str(text).split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not (np.isfinite(numbers).all() and min(numbers) >= 0):
+        raise MassmapError(f"{name} is {text!r}: give MEAN or MEAN:SD, not negative, such as 0.2:0.05")
+    return Value(*numbers)
 
 
 def _check_prior_file(source: str) -> None:
@@ -417,26 +484,54 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
     )
 
 
-def load_relation(options: JobOptions, key, prior: MassPrior) -> MassLuminosityRelation:
-    """The relation that the options name: a preset (draws), "identity", or a file of draws."""
+def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
+    """Load the relation that the options name: a preset or a published one (draws), "identity", or a file of draws.
+
+    Parameters
+    ----------
+    options : JobOptions
+    key : jax.Array
+        For draws of a preset.
+    prior : MassPrior
+        Its mass definition is that of an identity relation.
+
+    Returns
+    -------
+    Relation
+
+    Raises
+    ------
+    MassmapError
+        Nothing has that name, or the file holds no relation.
+    """
     from massmap_jax.relation.law import MassLuminosityRelation
+    from massmap_jax.relation.published import identity_relation, published_relation
 
     name = options.relation
+    uncertain = {
+        "scatter": value_of("relation_scatter", options.relation_scatter),
+        "mass_bias": value_of("mass_bias", options.mass_bias),
+    }
     if name == "identity":
         _check_pivot(options.pivot)
-        return MassLuminosityRelation.identity(pivot=options.pivot, mass_definition=prior.mass_definition)
+        return identity_relation(
+            key,
+            options.num_relation_draws,
+            pivot=options.pivot,
+            mass_definition=prior.mass_definition,
+            **uncertain,
+        )
     if name in PRESETS:
-        if options.num_relation_draws < 1:
-            raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
         return MassLuminosityRelation.preset_draws(name, key, options.num_relation_draws)
-    _check_relation_file(name)
+    if options.is_published:
+        return published_relation(name, key, options.num_relation_draws, **uncertain)
     from massmap_jax.relation.fitted import RelationPosterior
 
     if RelationPosterior.is_saved(name):
         return RelationPosterior.load(name).draws
     from massmap_jax.catalogue.read import read_relation
 
-    return MassLuminosityRelation.create(**read_relation(name), source=Path(name).name)
+    return MassLuminosityRelation.from_draws(**read_relation(name), source=Path(name).name)
 
 
 def selection_of(options: JobOptions):

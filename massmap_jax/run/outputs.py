@@ -62,11 +62,15 @@ def write_outputs(
     """Fill a folder with masses.*, mass_map.fits, figures/, report.html, run.json, a fitted relation; the record."""
     posterior, image, fitted = result.posterior, result.mass_map, result.fitted
     relation = posterior.relation
-    meta = _meta(posterior.prior, relation, posterior.catalogue, options) | {
-        "relation": options.relation,
-        "relation_from": result.relation_from or "one relation",
-        "method": "nuts" if options.method == "nuts" else posterior.method,
-    }
+    meta = (
+        _meta(posterior.prior, relation, posterior.catalogue, options)
+        | _warning(result.misfits)
+        | {
+            "relation": options.relation,
+            "relation_from": result.relation_from or "one relation",
+            "method": "nuts" if options.method == "nuts" else posterior.method,
+        }
+    )
     if meta["luminosity_unit"] == "unknown" and fitted is None:
         meta["luminosity_unit"] = relation.lum_unit or "unknown"
     with clock.stage("writing tables and map"):
@@ -103,6 +107,8 @@ def write_outputs(
         "map": None if image is None else _map_record(image),
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
+        "prior_check": None if result.check is None else _check_record(result.check),
+        "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
     record = _write_record(directory, record | meta | found, options, clock)
@@ -121,7 +127,8 @@ def write_fit_outputs(
     from massmap_jax.figures.relation import relation_corner
 
     fitted = result.fitted
-    meta = _meta(result.prior, fitted.draws, catalogue, options) | {"relation_from": "this_catalogue"}
+    meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
+    meta |= {"relation_from": "this_catalogue"}
     with clock.stage("writing tables and figures"):
         _write_relation(directory, fitted, meta)
         if options.make_figures:
@@ -132,7 +139,8 @@ def write_fit_outputs(
         "flags": count(catalogue.flag),
         "notes": [*catalogue.notes, *fitted.notes],
         "fit": _fit_record(fitted),
-        "prior_check": {"p_value": float(result.check.p_value), "fits": bool(result.check.fits)},
+        "prior_check": _check_record(result.check),
+        "misfits": result.misfits,
     }
     return _write_record(directory, record | meta | found, options, clock)
 
@@ -158,6 +166,11 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
         "seed": options.seed,
         "luminosity_unit": catalogue.lum_unit or "unknown",
     }
+
+
+def _warning(misfits: list[str]) -> dict:
+    """Give the card that every file of an accepted misfit carries."""
+    return {"warning": "MISFIT ACCEPTED BY THE USER: " + "; ".join(misfits)} if misfits else {}
 
 
 def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
@@ -209,6 +222,10 @@ def _fit_record(fitted: RelationPosterior) -> dict:
         "notes": list(fitted.notes),
         "problems": fitted.check(),
     }
+
+
+def _check_record(check) -> dict:
+    return {"p_value": float(check.p_value), "mean_pit": float(check.mean_pit), "fits": bool(check.fits)}
 
 
 def _map_record(image: MassMap) -> dict:

@@ -50,6 +50,7 @@ h2 { font-size: 1.2rem; border-bottom: 1px solid var(--line); padding-bottom: .2
 .key li { background: var(--soft); border-radius: .4rem; padding: .5rem .9rem; }
 .key b { display: block; font-size: 1.25rem; }
 .problems { background: var(--warn); border-left: 4px solid #d55e00; padding: .5rem 1rem; }
+.misfit { background: #d0000022; border: 3px solid #d00000; border-radius: .4rem; padding: .7rem 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -112,8 +113,16 @@ def _key_figures(record) -> str:
 
 
 def _problems(record) -> str:
+    """Put a red box on top where a misfit was accepted, and what is wrong with the sampling below it."""
+    misfits = record.get("misfits") or []
     problems = record["fit"]["problems"] if record["fit"] else []
-    return f'<div class="problems">{_list(problems)}</div>' if problems else ""
+    box = ""
+    if misfits:
+        box = (
+            '<div class="misfit"><b>The fitted relation does not describe this catalogue. These masses were written '
+            f"because --accept-misfit was given: do not use them as measurements.</b>{_list(misfits)}</div>"
+        )
+    return box + (f'<div class="problems">{_list(problems)}</div>' if problems else "")
 
 
 def _run(record) -> str:
