@@ -54,8 +54,9 @@ def mean_ln_concentration(
     overdensity : The mean density that belongs to a mass definition.
 
     Notes
-    ----- ln c = ln A + B ln[M / (2e12 Msun/h)] + C ln(1 + z), with A, B and C of Duffy et al. (2008, MNRAS 390, L64),
-    Table 1, full sample (`DUFFY08`). They were fitted to simulations at 0 < z < 2 and 1e11 to 1e15 Msun/h in the WMAP5
+    -----
+    ln c = ln A + B ln[M / (2e12 Msun/h)] + C ln(1 + z), with A, B and C of Duffy et al. (2008, MNRAS 390, L64), Table
+    1, full sample (`DUFFY08`). They were fitted to simulations at 0 < z < 2 and 1e11 to 1e15 Msun/h in the WMAP5
     cosmology; masses and redshifts beyond are extrapolated. Definitions other than 200c, 200m and vir are converted
     with Colossus, which assumes NFW halos.
 
@@ -161,8 +162,9 @@ def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"])
         If the mass definition is not <number>c, <number>m or vir.
 
     Notes
-    ----- "vir" is Bryan & Norman (1998, ApJ 495, 80), eq. 6, for a flat universe: with x = Omega_m(z) - 1 the mean
-    density is 18 pi^2 + 82 x - 39 x^2 times the critical one.
+    -----
+    "vir" is Bryan & Norman (1998, ApJ 495, 80), eq. 6, for a flat universe: with x = Omega_m(z) - 1 the mean density
+    is 18 pi^2 + 82 x - 39 x^2 times the critical one.
     """
     flrw = _flrw(cosmology)
     critical = flrw.critical_density(z).to_value("Msun / Mpc3")

@@ -198,10 +198,11 @@ def number_above(mass: np.ndarray, density: np.ndarray) -> np.ndarray:
         N(>M) at the nodes [Mpc^-3].
 
     Notes
-    ----- ln(dn/dlnM) is taken as linear in ln M within a cell and integrated exactly: this is the density that
-    `MassPrior` interpolates. Compared with the mass function itself, in steps of 0.02 in log10 mass, the result is
-    1e-4 low at 1e14 Msun and 6e-4 low at 1e15. The slope of the last cell is continued to infinite mass; zero
-    densities (underflow) contribute nothing.
+    -----
+    ln(dn/dlnM) is taken as linear in ln M within a cell and integrated exactly: this is the density that `MassPrior`
+    interpolates. Compared with the mass function itself, in steps of 0.02 in log10 mass, the result is 1e-4 low at
+    1e14 Msun and 6e-4 low at 1e15. The slope of the last cell is continued to infinite mass; zero densities
+    (underflow) contribute nothing.
     """
     width = np.diff(np.log(mass))
     left, right = density[..., :-1], density[..., 1:]
@@ -266,9 +267,10 @@ def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarra
         Angular diameter distance [Mpc, proper].
 
     Notes
-    ----- Above 5,000 redshifts it is interpolated, because with massive neutrinos astropy integrates each distance
-    anew: a cubic spline of the comoving distance through 2,001 nodes, evenly spaced in ln(1 + z) from z = 0 to 1,000,
-    with relative errors below 1e-10 above z = 0.01.
+    -----
+    Above 5,000 redshifts it is interpolated, because with massive neutrinos astropy integrates each distance anew: a
+    cubic spline of the comoving distance through 2,001 nodes, evenly spaced in ln(1 + z) from z = 0 to 1,000, with
+    relative errors below 1e-10 above z = 0.01.
     """
     flrw = flrw_of(cosmology)
     redshift = np.asarray(redshift, dtype=np.float64)

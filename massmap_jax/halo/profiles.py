@@ -65,8 +65,9 @@ def nfw_mean_sigma(x: Float[Array, "..."]) -> Float[Array, "..."]:
     nfw_sigma : The surface density at a radius.
 
     Notes
-    ----- Wright & Brainerd (2000, ApJ 534, 34), eq. 13: 2 [ln(x/2) + h(x)] / x^2 with h = arccosh(1/x) / sqrt(1 -
-    x^2). Below x = 0.3 the bracket is a small difference of logarithms, so a series is summed there instead.
+    -----
+    Wright & Brainerd (2000, ApJ 534, 34), eq. 13: 2 [ln(x/2) + h(x)] / x^2 with h = arccosh(1/x) / sqrt(1 - x^2).
+    Below x = 0.3 the bracket is a small difference of logarithms, so a series is summed there instead.
     """
     small = x < _SMALL
     series_x = jnp.where(small, x, _SMALL)
@@ -100,8 +101,9 @@ def bmo_sigma(x: Float[Array, "..."], tau: Float[Array, "..."]) -> Float[Array, 
     nfw_sigma : The same without truncation.
 
     Notes
-    ----- Baltz, Marshall & Oguri (2009, JCAP 01, 015), appendix A with n = 1, rearranged so that no digits are lost
-    towards the centre.
+    -----
+    Baltz, Marshall & Oguri (2009, JCAP 01, 015), appendix A with n = 1, rearranged so that no digits are lost towards
+    the centre.
     """
     root = jnp.sqrt(tau**2 + x**2)
     ln = jnp.log(x / (root + tau))
@@ -129,8 +131,9 @@ def bmo_mean_sigma(x: Float[Array, "..."], tau: Float[Array, "..."]) -> Float[Ar
     bmo_sigma : The surface density at a radius.
 
     Notes
-    ----- Baltz, Marshall & Oguri (2009, JCAP 01, 015), appendix A with n = 1, rearranged so that no digits are lost
-    towards the centre.
+    -----
+    Baltz, Marshall & Oguri (2009, JCAP 01, 015), appendix A with n = 1, rearranged so that no digits are lost towards
+    the centre.
     """
     # The mean within x of each term of `bmo_sigma`. h: 2 h - (mean of f). 1 / root: 2 / (root + tau). ln / root:
     # 2 ln / (root + tau) - (2 tau / x^2) ln[(root + tau) / (2 tau)].
