@@ -101,16 +101,17 @@ def drawn_ln_concentration(
     cosmology: Any,
     scatter: float = SCATTER_LN,
 ) -> Float[np.ndarray, "halo draw"]:
-    """Draw ln c of halos under map draws, normal about `mean_ln_concentration`.
+    """Draw ln c of halos in each map realisation, normal about `mean_ln_concentration`.
 
     Parameters
     ----------
     key : Key[Array, ""]
         Random key, see `concentration_key`.
     hashes : Int[np.ndarray, "halo 2"]
-        Hashes of the objects' ids. The random numbers belong to an object and a draw, whatever the order of the rows.
+        Hashes of the objects' ids. The random numbers belong to an object and a realisation, whatever the order of the
+        rows.
     ln_mass : Float[np.ndarray, "halo draw"]
-        ln of the mass [ln Msun] of each halo in each map draw.
+        ln of the mass [ln Msun] of each halo in each map realisation.
     z : Float[np.ndarray, "halo"]
         Redshift of each halo.
     mass_definition : str
@@ -124,7 +125,7 @@ def drawn_ln_concentration(
     Returns
     -------
     Float[np.ndarray, "halo draw"]
-        ln c of each halo in each map draw.
+        ln c of each halo in each map realisation.
     """
     ln_c = mean_ln_concentration(ln_mass, z[:, None], mass_definition, cosmology)
     if scatter == 0:
