@@ -1,8 +1,8 @@
 """Predictive distribution of the observed luminosity under prior x relation x selection, at each object's z and sigma.
 
 P(ln L <= x | z, sigma) is the integral over ln M of p(ln M|z) Phi[(x - mean ln L) / sqrt(S^2 + sigma^2)]. Within the
-detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection: the
-part above x is smooth where the part below may hold the edge of a flux limit.
+detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection. The
+part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit.
 """
 
 import jax
@@ -24,11 +24,32 @@ _TOLERANCE = 0.01
 
 
 def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:
-    """PIT of some rows, averaged over the draws, and how many rows the selection rules out.
+    """Compute the predicted probability of a luminosity below the observed one (PIT) for some rows.
 
     Parameters
     ----------
-    rows : (row,) with finite ln L_obs, sigma and z. relation : batch of draws. selection : or None.
+    catalogue : HaloCatalogue
+        The catalogue.
+    rows : Int[np.ndarray, "row"]
+        Row numbers, with finite ln L_obs, sigma and z.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of relation draws, which are averaged over by their weights.
+    selection : Selection or None
+        The selection; None if every object is in the catalogue.
+
+    Returns
+    -------
+    pit : Float[np.ndarray, "row"]
+        PIT of each row.
+    impossible : int
+        Number of rows that the selection rules out.
+
+    Raises
+    ------
+    MassmapError
+        If the selection's `log_norm` is too small for its `log_prob`.
     """
     sigma = catalogue.sigma_ln_lum[rows]
     mass_nodes = _mass_nodes(prior, relation, sigma, catalogue.redshift[rows])
@@ -53,7 +74,7 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
 
 
 def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, float]:
-    """Nodes and weights in ln M, their edges on the prior's own nodes, where ln p has kinks; and their spacing."""
+    """Nodes and weights in ln M, with panel edges on the kinks of ln p, and the spacing of the nodes in ln L."""
     nodes = np.asarray(prior.ln_mass_nodes, dtype=np.float64)
     ends = [
         np.asarray(jax.vmap(lambda r, m=m: r.mean_ln_lum(m, float(np.median(z))))(relation)) for m in nodes[[0, -1]]
@@ -77,7 +98,7 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
 
 @jax.jit
 def _pit_chunk(data, mass_nodes, prior, relation, selection):
-    """One chunk of objects: PIT, the detected part above L_obs over A at its largest, and whether it can be there."""
+    """PITs of one chunk, the detected part above L_obs over A (largest draw), and whether each is possible."""
     ln_mass, weight, spacing = (jnp.asarray(a, dtype=float) for a in mass_nodes)
     shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
 
