@@ -13,8 +13,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
-# The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, matter and
-# Lambda only: it turns Mpc into angles and nothing else, so the 0.1 % from radiation does not matter.
+# The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, with matter and
+# Lambda only. It only converts Mpc into angles, so the 0.1 % from radiation does not matter.
 _H0 = 67.66  # km / s / Mpc
 _OMEGA_M = 0.30966
 _LIGHT_SPEED = 299792.458  # km / s
@@ -241,7 +241,7 @@ def _redshift_quantiles(redshift, z_max: float, z_min: float) -> tuple[np.ndarra
     if not (np.all(np.isfinite(dndz)) and np.all(dndz >= 0)):
         raise MassmapError("dN/dz must be finite and nowhere negative")
     low, high = max(nodes[0], z_min, 0.0), min(nodes[-1], z_max)
-    # dN/dz is linear between nodes; 4,000 more make its cumulative, a parabola in each cell, linear to 1e-7.
+    # dN/dz is linear between nodes, and its integral a parabola in each cell: with 4,000 more nodes it is linear to 1e-7.
     inner = nodes[(nodes > low) & (nodes < high)]
     z = np.union1d(inner, np.linspace(low, high, 4001)) if high > low else inner
     density = np.interp(z, nodes, dndz)
@@ -261,7 +261,7 @@ def _clustered_positions(key, num_halos, side_arcmin, z_nodes, z_cumulative, sca
 
     member = np.asarray(jax.random.randint(key_member, (num_halos,), 0, num_clusters))
     displacement = scale_mpc * np.asarray(jax.random.normal(key_displacement, (3, num_halos)), np.float64)
-    # Below 1 Mpc an angle means nothing: such an object lands anywhere in the field.
+    # At distances below 1 Mpc the angle would diverge: 1 Mpc is used, and the object lands anywhere in the field.
     arcmin_per_mpc = _ARCMIN_PER_RADIAN / np.maximum(_comoving_distance(centre_z), 1.0)[member]
     redshift_per_mpc = (_hubble(centre_z) / _LIGHT_SPEED)[member]
     half = side_arcmin / 2

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NOMINAL = (0.68, 0.95)
 """Probability of the central intervals whose coverage is counted."""
 LEAST_IN_BIN = 50
-"""Fewer objects than this in a bin say nothing about a distribution."""
+"""Least number of objects in a bin: fewer say too little about a distribution."""
 
 
 def equal_parts(values: np.ndarray, number: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def p_values(pit, which, number) -> tuple[float, np.ndarray, float]:
         The smallest of them, times their number (Bonferroni), at most 1.
     """
     p_all = uniformity_p_value(pit)
-    # One bin holds all: it is not a second test.
+    # A single bin holds all objects: it is not a second test.
     p_bins = np.array([p_all] if number == 1 else [uniformity_p_value(pit[which == b]) for b in range(number)])
     tests = 1 if number == 1 else 1 + number
     return p_all, p_bins, float(min(1.0, tests * min(p_all, p_bins.min())))

@@ -86,9 +86,9 @@ class CalibrationCheck(eqx.Module):
         figures = f"{covered} of {self.number[0]:,} true masses, mean PIT {self.mean_pit[0]:.3f}"
         if self.shared_relation:
             return (
-                f"Of posteriors that share an uncertain relation {figures}; its error is common to all objects, so "
-                f"the errors are too small and the p value ({p_text(self.p_value)}) does not hold: judge many fields, "
-                "each with its own true relation."
+                f"The posteriors share an uncertain relation: {figures}. The relation's error is common to all "
+                f"objects, so these errors are too small and the p value ({p_text(self.p_value)}) does not hold: judge many "
+                "fields, each with its own true relation."
             )
         if self.calibrated:
             return f"The posteriors are calibrated at level {self.level:g} ({p_text(self.p_value)}): {figures}."

@@ -16,13 +16,13 @@ import numpy as np
 from massmap_jax.errors import MassmapError
 
 MAX_POINTS = 100
-# Counts this many standard deviations from their mean are left out: a binomial tail of 1e-20.
+# Counts more than this many standard deviations from their mean are left out: a binomial tail of 1e-20.
 _REACH = 10.0
 _LEAST = 1e-20
 _BISECTIONS = 10
-# Products of lengths above which an FFT is quicker than the direct convolution.
+# Product of the lengths above which an FFT is faster than the direct convolution.
 _DIRECT = 150_000
-# Below this, 1 - coverage is rounding, and the bound of Bonferroni (within a small factor there) is taken.
+# Below this, 1 - coverage is rounding error; Bonferroni's bound is used instead, which is close there.
 _ROUNDING = 1e-9
 
 
@@ -59,7 +59,7 @@ class _Counts(NamedTuple):
     num: int
     start: np.ndarray  # (point,) the count of the first column
     two_sided: np.ndarray  # (point, count) 2 min[P(X <= count), P(X >= count)]
-    poisson: np.ndarray  # law of the values in one interval, from `first` up
+    poisson: np.ndarray  # distribution of the number of values in one interval, from `first` up
     first: int
 
 
@@ -212,13 +212,13 @@ def _limits(counts: _Counts, gamma: float) -> tuple[np.ndarray, np.ndarray]:
 def _coverage(counts: _Counts, gamma: float) -> float:
     """Probability that every count lies within its limits at `gamma`."""
     if not (counts.two_sided > gamma).any(axis=1).all():
-        return 0.0  # as with gamma at its largest: some point holds no count
+        return 0.0  # no count is allowed at some point, as happens for the largest gamma
     low, high = _limits(counts, gamma)
     widest = int((high - low).max()) + 1
     direct = widest * counts.poisson.size <= _DIRECT
     size = 512 * -(-(widest + counts.poisson.size) // 512)
     spectrum = None if direct else np.fft.rfft(counts.poisson, size)
-    state, before = np.ones(1), 0  # P(count), from `before` up: no value at or below 0
+    state, before = np.ones(1), 0  # P(count), from `before` up; at the start no value lies at or below 0
     for first, last in zip(low, high, strict=True):
         if direct:
             moved = np.convolve(state, counts.poisson)
@@ -232,7 +232,7 @@ def _coverage(counts: _Counts, gamma: float) -> float:
     place = counts.num - before - np.arange(state.size) - counts.first
     inside = (place >= 0) & (place < counts.poisson.size)
     end = (state[inside] * counts.poisson[place[inside]]).sum()
-    # Poisson(num): the probability of the total that all this is conditional on.
+    # Poisson probability of the total `num`, on which the counts are conditioned.
     ln_total = counts.num * np.log(counts.num) - counts.num - float(_ln_factorial(np.array(counts.num)))
     return float(min(end / np.exp(ln_total), 1.0))
 

@@ -14,12 +14,12 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 
 _CHUNK = 2048
-# Gauss-Legendre nodes of a panel in ln M, and panels: at least, and at most for relations with next to no scatter.
+# Gauss-Legendre nodes per panel in ln M, and least and largest number of panels (the latter for tiny scatter).
 _ORDER = 4
 _PANELS, _MOST_PANELS = 64, 512
-# Nodes in ln L above the observed one, and how far past the brightest mean they reach [standard deviations].
+# Nodes in ln L above the observed one, and how far past the brightest mean they reach, in standard deviations.
 _LUM_NODES, _LUM_REACH = 48, 6.0
-# Detected parts that exceed A by more than this mean that the selection's two methods are of two minds.
+# A detected part cannot exceed A: a larger relative excess means that the selection's two methods disagree.
 _TOLERANCE = 0.01
 
 
@@ -67,8 +67,8 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
         first = int(np.argmax(bad))
         raise MassmapError(
             f"the selection's log_norm is too small for its log_prob in {bad.sum()} of {rows.size} rows, first row "
-            f"{rows[first]}: more objects are detected above its luminosity than at any, by {detected[first]:.3g}; "
-            "correct log_norm"
+            f"{rows[first]}: above its luminosity log_prob finds {detected[first]:.3g} times the probability that "
+            "log_norm gives for all luminosities; correct log_norm"
         )
     return np.clip(pit, 0.0, 1.0), int((~possible).sum())
 
@@ -83,7 +83,7 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
     scatter = float(np.min(jax.vmap(lambda r: r.scatter_ln_lum(nodes[0], float(np.median(z))))(relation)))
     narrowest = np.hypot(scatter, sigma.min()) / slope
     length, cells = nodes[-1] - nodes[0], nodes.size - 1
-    # Three of the narrowest standard deviations a panel.
+    # A panel spans three of the narrowest standard deviations.
     panels = int(np.clip(np.ceil(length / max(3 * narrowest, 1e-6)), _PANELS, _MOST_PANELS))
     if cells > panels:
         edges = np.append(nodes[: -1 : -(-cells // panels)], nodes[-1])
@@ -92,7 +92,7 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
         edges = np.append((nodes[:-1, None] + np.diff(nodes)[:, None] * np.arange(pieces) / pieces).ravel(), nodes[-1])
     x, w = np.polynomial.legendre.leggauss(_ORDER)
     half = 0.5 * np.diff(edges)[:, None]
-    # A step sharper than the nodes is smoothed over one spacing.
+    # A step in mass that is sharper than the spacing of the nodes is smoothed over one spacing.
     return (edges[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel(), slope * length / (_ORDER * half.size)
 
 
