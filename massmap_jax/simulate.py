@@ -241,7 +241,7 @@ def _redshift_quantiles(redshift, z_max: float, z_min: float) -> tuple[np.ndarra
     if not (np.all(np.isfinite(dndz)) and np.all(dndz >= 0)):
         raise MassmapError("dN/dz must be finite and nowhere negative")
     low, high = max(nodes[0], z_min, 0.0), min(nodes[-1], z_max)
-    # dN/dz is linear between nodes, and its integral a parabola in each cell: with 4,000 more nodes it is linear to 1e-7.
+    # dN/dz is linear between nodes, and its integral a parabola in each cell: with 4,000 more nodes, linear to 1e-7.
     inner = nodes[(nodes > low) & (nodes < high)]
     z = np.union1d(inner, np.linspace(low, high, 4001)) if high > low else inner
     density = np.interp(z, nodes, dndz)

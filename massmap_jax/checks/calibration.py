@@ -87,8 +87,8 @@ class CalibrationCheck(eqx.Module):
         if self.shared_relation:
             return (
                 f"The posteriors share an uncertain relation: {figures}. The relation's error is common to all "
-                f"objects, so these errors are too small and the p value ({p_text(self.p_value)}) does not hold: judge many "
-                "fields, each with its own true relation."
+                f"objects, so these errors are too small and the p value ({p_text(self.p_value)}) does not hold: judge "
+                "many fields, each with its own true relation."
             )
         if self.calibrated:
             return f"The posteriors are calibrated at level {self.level:g} ({p_text(self.p_value)}): {figures}."
