@@ -22,17 +22,19 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 
 DRAW_BLOCK = 16
-# Panels, at least, when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
+# Least number of panels over the whole support, where the likelihood is not Gaussian: the range of the posterior is then
+# unknown beforehand.
 _WIDE_PANELS = 128
-# Beyond each end of the mass nodes, for the edge mass of a likelihood that is not Gaussian: 3 in ln M.
+# Panels beyond each end of the mass nodes, over 3 in ln M: for the edge mass where the likelihood is not Gaussian.
 _PAD_PANELS, _PAD = 8, 3.0
-# In cells wider than this the kinks of ln p at the mass nodes matter; errors fall with the square of the panels.
+# In mass cells wider than this the kinks of ln p at the nodes matter; the error falls with the square of the number of
+# panels.
 _COARSE_CELL = 0.15
-# Objects in a chunk on a CPU: the fastest for 1, 10 and 100 draws and for every method, and small enough that padding
-# a short catalogue to it costs little. Larger chunks leave the cache.
+# Objects in a chunk on a CPU: the fastest number for 1, 10 and 100 draws and for every method, and small enough that
+# padding a short catalogue to it costs little. Larger chunks do not stay in cache.
 _CHUNK = 2048
-# Arrays alive at once, each one block of draws at the panel nodes of a chunk: 2 for "analytic", 10 for sampled methods,
-# 67 for "quadrature" (measured on CPU), in each of two chunks under way.
+# Arrays that are alive at the same time, each holding one block of draws at the panel nodes of a chunk: 2 for
+# "analytic", 10 for sampled methods, 67 for "quadrature" (measured on CPU), in each of two chunks that are in progress.
 _ARRAYS_ALIVE = 2 * 64
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
@@ -129,7 +131,7 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
     Int[np.ndarray, "halo"]
         Number of panels.
     """
-    # A range too narrow for the precision (an absurd object) has no width: it gets the least.
+    # A range too narrow for the floating-point precision (an absurd object) has width 0: it gets the least number.
     ratio = (high - low) / np.where(narrowest > 0, narrowest, np.inf)
     doublings = np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0)))
     return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
@@ -137,7 +139,8 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
 
 def prior_rows_of(halo: Objects, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
     """Give the ln prior density at the mass nodes, at each redshift node of one halo."""
-    # The barriers keep XLA from repeating the interpolation in z for every mass, and that in mass for every draw.
+    # The barrier keeps XLA from repeating the interpolation in z for every mass; the one below, that in mass for every
+    # draw.
     return jax.lax.optimization_barrier(jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm))
 
 
@@ -272,6 +275,7 @@ def mixture_panel(
 
 def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
     """Give the ln evidence outside the mass nodes, in closed form for a Gaussian likelihood; (draw,)."""
+
     def one(relation, ln_lum_obs, z, ln_z_weight, row):
         term = relation.data_term(ln_lum_obs, halo.sigma, z)
         # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
@@ -416,7 +420,7 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
     """
     low, high, groups = plan(halos, prior, relation, chunk_size)
     for group in groups:
-        # More panels, fewer objects: the same memory.
+        # With more panels, fewer objects at a time need the same memory.
         size = max(1, chunk_size * panels.BASE_PANELS // group.num_panels)
         start = 0
         for outputs in in_chunks(lambda i, g=group: kernel(i, low[i], high[i], **g.static), group.rows, size):

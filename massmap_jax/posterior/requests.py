@@ -177,7 +177,7 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
     ln_odds = panel.ln_beyond - jnp.maximum(panel.ln_evidence, -1e30)
     if settings["normalise"]:
         edge_mass = (shares * jax.nn.sigmoid(ln_odds)).sum()
-    else:  # draws weigh their evidence with the part beyond the table, too
+    else:  # the weight of a draw is then its evidence with the part beyond the table
         edge_mass = jax.nn.sigmoid(jax.nn.logsumexp(ln_shares + ln_odds))
     log_evidence = jax.nn.logsumexp(ln_evidence) + selection.log_prob(halo.ln_lum_obs[0], halo.z[0])
     mean = panel.low + mean

@@ -14,7 +14,7 @@ from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior.requests import evaluate, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 
-# Above this much posterior mass beyond the prior's table a row is flagged EDGE.
+# A row is flagged EDGE if more than this fraction of its posterior lies beyond the prior's mass table.
 EDGE_LIMIT = 0.01
 
 
@@ -210,7 +210,7 @@ class MassPosterior(eqx.Module):
         """
         ln_mass = np.asarray(ln_mass, dtype=np.float64)
         if ln_mass.shape != (len(self),):
-            raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and has shape {ln_mass.shape}")
+            raise MassmapError(f"cdf needs one ln mass per row, shape ({len(self)},), and was given {ln_mass.shape}")
         return self._evaluate("cdf", (ln_mass[:, None],), 1)[:, 0]
 
     def sample(self, key: Array, num: int, rows=None) -> np.ndarray:
@@ -264,7 +264,7 @@ class MassPosterior(eqx.Module):
         need_keys = request == "sample" or self.method in SAMPLED_METHODS
         halos = Objects.of(self.catalogue, asked[places], self.extra, need_keys=need_keys)
         chunk_size = chunk_size or self.chunk_size
-        if request == "sample":  # about a dozen numbers live per draw
+        if request == "sample":  # about a dozen numbers per sample are in memory at the same time
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
         for chosen, outputs in evaluate(
             halos,
@@ -388,7 +388,10 @@ class MassPosterior(eqx.Module):
             low, high = np.nanmin(self.mean) / np.log(10), np.nanmax(self.mean) / np.log(10)
             lines.append(f"log10(M/Msun) from {low:.2f} to {high:.2f}, median error {dex:.3f} dex")
         if self.surface is not None:
-            lines += [self.surface.summary(), f"{self.num_beside_surface} rows beside it, integrated one by one"]
+            lines += [
+                self.surface.summary(),
+                f"{self.num_beside_surface} rows outside its range, integrated one by one",
+            ]
         return "\n".join(lines)
 
 

@@ -46,8 +46,8 @@ from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
-# Allowed error: in posterior standard deviations (quantiles like the mean), nat, bit, fraction, relative. The mode
-# jumps between kinks of the prior's table: its error is measured, and not refined for.
+# Allowed errors; see `PosteriorSurface.tolerance` for the units. The mode jumps between kinks of the prior's table: its
+# error is measured, but the steps are not refined for it.
 TOLERANCE = {
     "mean": 0.01,
     "sd": 0.01,
@@ -59,26 +59,26 @@ TOLERANCE = {
     "ess": 0.01,
     "quantiles": 0.01,
 }
-# Levels of a surface that is to draw masses: steps of 0.25 in the normal score, within 4 of the median.
+# Quantile levels for a surface from which masses are drawn: steps of 0.25 in the normal score, from -4 to 4.
 DRAW_LEVELS = tuple(float(v) for v in ndtr(np.linspace(-4.0, 4.0, 33)))
 SUMMARIES = ("mean", "sd", "mode", "ln_mean_mass", "log_evidence", "information_bits", "edge_mass", "ess")
 _IN_SD = ("mean", "sd", "mode", "ln_mean_mass", "quantiles")
-# How far beyond the luminosities of the lightest and the heaviest mass the table goes [widths].
+# How far the table extends beyond the luminosities of the lowest and the highest mass [widths].
 _REACH = 4.0
 # First steps: in ln L_obs in units of the least width, in ln(1 + z), in ln width.
 _FIRST_STEPS = (0.5, 0.1, 0.25)
-# More nodes than this cost more than they can save.
+# A table of more nodes than this costs more time than it can save.
 _MOST_NODES = 4_000_000
-# Objects that the error is measured on: half way along each axis alone, and at the end anywhere between the nodes.
+# Objects on which the error is measured: first half way between nodes along each axis alone, at the end anywhere.
 _AXIS_PROBES, _PROBES = 1024, 4096
-# What the largest errors along the axes may add up to, in tolerances, before the whole is measured: they do not meet in
-# one place.
+# The largest errors along the axes may add up to this many tolerances before the whole table is measured. It is more
+# than 1 because these errors do not all occur at the same place.
 _TARGET = 1.3
 _ROUNDS = 6
 _MOST_BUCKETS = 16_384
-# Objects of a call and device. A GPU waits for transfers, which are the faster the larger they are.
+# Objects per call and device. A GPU waits for transfers, and large transfers are faster per object.
 _CHUNK, _CHUNK_GPU = 2**17, 2**20
-# An object on the border of the range may round to beyond it.
+# An object on the border of the range may be rounded to just outside.
 _ROUNDING = 1e-3
 
 
@@ -152,7 +152,7 @@ class Lattice(eqx.Module):
             raise MassmapError("noise and scatter are both 0: a posterior surface needs a sigma above 0")
         number = 1 if np.ptp(widths) < 1e-6 else int(np.ceil(np.ptp(widths) / steps[2])) + 1
         ln_width = np.linspace(*widths, number)
-        # The objects' own luminosities, where they leave out a part of the range.
+        # Only the range of t that the objects' own luminosities need.
         reach = half + _REACH * np.exp(widths)
         low = max(-1.0, min((where.ln_lum[0] - middle.max()) / reach))
         high = min(1.0, max((where.ln_lum[1] - middle.min()) / reach))
@@ -330,7 +330,7 @@ class PosteriorSurface(eqx.Module):
                 if worst <= 1:
                     return made
                 by_axis = by_axis * 1.5 * worst / by_axis.sum()
-            # An error goes as the square of the step; equal errors along the axes take the fewest nodes.
+            # An error is proportional to the square of the step; equal errors along the axes need the fewest nodes.
             asked = _TARGET / by_axis.size
             steps = steps * np.clip(0.95 * np.sqrt(asked / np.maximum(by_axis[::-1], 1e-9)), 0.1, 1.5)
         raise MassmapError(
@@ -403,7 +403,7 @@ class PosteriorSurface(eqx.Module):
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
         lattice, values = devices.everywhere((lattice, values))
         most = _CHUNK if devices.platform() == "cpu" else _CHUNK_GPU
-        # A few sizes, so that parts of a catalogue share compiled code.
+        # Only a few different sizes, so that parts of a catalogue share compiled code.
         share = min(most, 1024 << ((number - 1) // (1024 * devices.count())).bit_length())
         size = share * devices.count()
         logit = tuple(name == "edge_mass" for name in self.names)
@@ -538,8 +538,8 @@ class PosteriorSurface(eqx.Module):
             self.selection, NoSelection | FluxLimit
         ):
             raise MassmapError(
-                "a posterior surface is saved with a MassLuminosityRelation and no selection or a flux limit, and this "
-                f"one has {type(self.relation).__name__} and {type(self.selection).__name__}"
+                "a posterior surface can be saved with a MassLuminosityRelation and no selection or a flux limit, but "
+                f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         parts = {"lattice": self.lattice, "prior": self.prior, "relation": self.relation, "selection": self.selection}
         arrays, labels = {"values": self.values}, {}
@@ -627,8 +627,8 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
     """Give the surface that `mass_posterior` reads for these rows: the given one (checked) or a new one."""
     if extra is not None or catalogue.redshift_nodes.shape[1] > 1:
         raise MassmapError(
-            "a posterior surface knows objects by luminosity, redshift and sigma, and these have an extra likelihood "
-            "or several redshift nodes: use method='analytic'"
+            "a posterior surface depends on luminosity, redshift and sigma only, and these objects have an extra "
+            "likelihood or several redshift nodes: use method='analytic'"
         )
     levels = tuple(float(v) for v in levels)
     if surface is None:
@@ -642,7 +642,7 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
     if not same or (surface.relation_from, surface.quantile_levels) != (relation_from, levels):
         raise MassmapError(
             "the posterior surface was made for another prior, relation, relation_from, selection or other quantile "
-            "levels: make one for these, or leave it out"
+            "levels: make one for these arguments, or leave out surface="
         )
     return surface
 
@@ -673,7 +673,7 @@ def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
     kept = [low]
     for node in [*own, high]:
         distance = np.log1p(node) - np.log1p(kept[-1])
-        # Nodes closer than the step are left out: the kink there is then part of the measured error.
+        # Nodes closer than the step are left out; the kink of the prior there is then part of the measured error.
         if node < high and (distance < 0.7 * step or node - kept[-1] < least or high - node < least):
             continue
         kept.extend(np.linspace(kept[-1], node, max(int(np.ceil(distance / step)), 1) + 1)[1:])
@@ -725,7 +725,8 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
     ln_width = 0.5 * jnp.log(variance)
     it, tt = _equal_steps((ln_lum - middle) / (lattice.half + _REACH * jnp.sqrt(variance)), t_nodes)
     num_z, num_t = z_nodes.shape[0], t_nodes.shape[0]
-    row, along = 0, []  # of the simplex's first corner; place in the cell and rows to the next node, along each axis
+    # Row of the simplex's first corner, and for each axis the place in the cell and the rows to the next node.
+    row, along = 0, []
     for place, step, turned in ((tz, num_t, lattice.backwards[0]), (tt, 1, lattice.backwards[1])):
         along.append((jnp.where(turned, 1 - place, place), step * (1 - 2 * turned)))
         row = row + step * turned
