@@ -22,8 +22,8 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 
 DRAW_BLOCK = 16
-# Least number of panels over the whole support, where the likelihood is not Gaussian: the range of the posterior is then
-# unknown beforehand.
+# Least number of panels over the whole support, for a likelihood that is not Gaussian: the range of the posterior is
+# then unknown beforehand.
 _WIDE_PANELS = 128
 # Panels beyond each end of the mass nodes, over 3 in ln M: for the edge mass where the likelihood is not Gaussian.
 _PAD_PANELS, _PAD = 8, 3.0
