@@ -127,7 +127,8 @@ class HaloCatalogue:
         Parameters
         ----------
         luminosity : array_like, (halo,)
-            Observed luminosity, linear, in the unit `lum_unit`; any observable that grows with mass can take its place.
+            Observed luminosity, linear, in the unit `lum_unit`. Another observable of the mass, such as the richness,
+            can take its place.
         redshift : array_like, (halo,)
             Redshift.
         sigma_ln_luminosity : float or array_like, (halo,)

@@ -53,7 +53,7 @@ def read_catalogue(
         Path of a file, or a table in memory: a dict of arrays, a table of one of these packages, or a structured array.
         See `massmap_jax.catalogue.tables.open_table` for the kinds of file.
     lum : str, optional
-        Column of the luminosity, or of another observable that grows with mass. It must be named or found.
+        Column of the luminosity, or of another observable of the mass. It must be named or found.
     z : str, optional
         Column of the redshift. It must be named or found.
     sigma : str or float, optional

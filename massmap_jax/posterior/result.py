@@ -29,7 +29,8 @@ class MassPosterior(eqx.Module):
     ids : np.ndarray, (halo,)
         The catalogue's ids.
     flag : Int[np.ndarray, "halo"]
-        `Flag` bits, 0 for a good row: those of the catalogue and those that the posterior adds (NO_SUPPORT, EDGE).
+        `Flag` bits, 0 for a good row: those of the catalogue and those that the posterior adds (Z_OUTSIDE_PRIOR,
+        NO_SUPPORT, EDGE).
     mean : Float[np.ndarray, "halo"]
         Posterior mean of ln M [ln Msun].
     sd : Float[np.ndarray, "halo"]
@@ -84,7 +85,7 @@ class MassPosterior(eqx.Module):
 
     Examples
     --------
-    >>> import jax
+    >>> import numpy as np
     >>> import massmap_jax as mm
     >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
@@ -96,10 +97,12 @@ class MassPosterior(eqx.Module):
     >>> posterior.usable.tolist()
     [True, True, False]
 
-    Five samples of ln M of each row, from its own posterior:
+    The 16, 50 and 84 % quantiles of log10(M/Msun), which are among the stored ones:
 
-    >>> posterior.sample(jax.random.key(0), 5).shape
-    (3, 5)
+    >>> posterior.quantile_levels
+    (0.025, 0.16, 0.5, 0.84, 0.975)
+    >>> (posterior.quantiles[:, 1:4] / np.log(10)).round(2).tolist()
+    [[13.69, 13.88, 14.08], [13.95, 14.14, 14.33], [nan, nan, nan]]
     """
 
     ids: np.ndarray
