@@ -318,7 +318,7 @@ class MassPrior(eqx.Module):
         >>> prior.ln_density.shape
         (81, 301)
         """
-        return cls.load(DEFAULT_TABLE)
+        return replace(cls.load(DEFAULT_TABLE), cosmology="Planck18")
 
     def save(self, path) -> None:
         """Write the prior to a .npz file that `load` reads back unchanged.
