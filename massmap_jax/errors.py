@@ -1,9 +1,16 @@
-"""The one exception that the library raises for bad input."""
+"""The one exception that the package raises for bad input."""
 
 
 class MassmapError(ValueError):
-    """Bad input in one sentence: which column or argument, how many rows, the first one, its value, the remedy."""
+    """Bad input, described in one sentence with what to do about it.
+
+    The message says which column or argument is wrong, in how many rows, which row is the first and its value, and the
+    remedy. It is a `ValueError`, so code that expects one keeps working.
+    """
 
 
 class MisfitError(MassmapError):
-    """A fitted relation that does not describe the catalogue: no masses are handed over. The program exits with 3."""
+    """A fitted relation that does not describe the catalogue, so no masses are handed over.
+
+    The program ends with exit code 3 where it meets this error, and with 2 at any other `MassmapError`.
+    """
