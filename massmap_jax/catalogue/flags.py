@@ -41,6 +41,8 @@ class Flag(enum.IntFlag):
         2048: the prior has no mass where the likelihood lies.
     EDGE : int
         4096: more than 1 % of the posterior lies beyond the prior's mass table. The mass is reported.
+    OUTSIDE_RELATION : int
+        8192: mass or redshift outside the range that the published relation was measured in. The mass is reported.
 
     Examples
     --------

@@ -129,8 +129,8 @@ PRESETS: dict[str, Preset] = {
             mass_range=(1e14, 8e14),
             redshift_range=(0.056, 0.183),
             selection=_MCXC_SELECTION,
-            source="Pratt et al. 2009; Arnaud et al. 2010; Piffaretti et al. 2011 (MCXC), whose table returns log10 C = "
-            "0.27400 and the slope 1.64000",
+            source="Pratt et al. 2009; Arnaud et al. 2010; Piffaretti et al. 2011 (MCXC), whose table returns log10 C "
+            "= 0.27400 and the slope 1.64000",
             published="E(z)^(-7/3) L500 / 1e44 erg/s = C (M500 / 3e14 Msun)^1.64, log10 C = 0.274",
             notes=(
                 "the errors of C and of the slope are not given in the catalogue paper, so draws do not vary",

@@ -158,7 +158,8 @@ class JobOptions:
     )
     relation_scatter: str | None = option(
         None,
-        "identity, and published relations without one: scatter in ln of the observable at fixed mass, MEAN or MEAN:SD.",
+        "identity, and published relations without one: scatter in ln of the observable at fixed mass, MEAN or "
+        "MEAN:SD.",
         RELATION,
         commands=_RUN_STREAM,
     )
@@ -280,8 +281,8 @@ _ACTS = {
     "pdf_figures": (lambda o: o.make_figures, "figures"),
 }
 RELATION_CHOICES = (
-    "a published relation by name (massmap-jax relations lists them), 'identity' where the observable is itself a mass, "
-    "a file of draws, or 'fit' with relation_prior=, what is believed of the relation before it is fitted"
+    "a published relation by name (massmap-jax relations lists them), 'identity' where the observable is itself a "
+    "mass, a file of draws, or 'fit' with relation_prior=, what is believed of the relation before it is fitted"
 )
 
 
@@ -312,8 +313,8 @@ def check_options(options: JobOptions) -> None:
     if options.relation == "fit" and options.relation_prior is None:
         raise MassmapError(
             "the relation is to be fitted, and nothing says what it may be: give relation_prior='alpha1=MEAN:SD,"
-            "alpha2=MEAN:SD,alpha4=0,scatter=MEAN:SD,alpha3=PIVOT' in natural logarithms and the catalogue's unit, or a "
-            "preset; or give relation= instead: " + RELATION_CHOICES
+            "alpha2=MEAN:SD,alpha4=0,scatter=MEAN:SD,alpha3=PIVOT' in natural logarithms and the catalogue's unit, or "
+            "a preset; or give relation= instead: " + RELATION_CHOICES
         )
     check_effects(options)
     if options.method not in (known := ("auto", *METHODS, "surface", "nuts")):
