@@ -3,8 +3,6 @@
 astropy is imported when a function is called, so that the rest of the library runs without it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
