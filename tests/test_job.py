@@ -461,7 +461,7 @@ def test_an_interrupted_fit_leaves_nothing(field):
         time.sleep(0.1)
     time.sleep(1)
     running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=120)
+    _, stderr = running.communicate(timeout=600)
     assert running.returncode == 130, (running.returncode, stderr)
     assert "nothing was written" in stderr
     assert sorted(p.name for p in field.iterdir()) == before
