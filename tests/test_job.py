@@ -460,12 +460,16 @@ def test_an_interrupted_fit_leaves_nothing(field):
     before = sorted(p.name for p in field.iterdir())
     args = [str(PROGRAM), "fit", "field.fits", "--out", "cut"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": listens}
-    running = subprocess.Popen(args, cwd=field, **pipes)
-    while not list(field.glob(".*cut*")) and running.poll() is None:  # its scratch folder: the work has begun
-        time.sleep(0.1)
-    time.sleep(1)
-    running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=600)
+    for _ in range(5):
+        running = subprocess.Popen(args, cwd=field, **pipes)
+        while not list(field.glob(".*cut*")) and running.poll() is None:  # its scratch folder: the work has begun
+            time.sleep(0.1)
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=600)
+        if running.returncode != 0:
+            break
+        shutil.rmtree(field / "cut")  # on a busy machine it may end before this process comes to interrupt it
     assert running.returncode == 130, (running.returncode, stderr)
     assert "nothing was written" in stderr
     assert sorted(p.name for p in field.iterdir()) == before

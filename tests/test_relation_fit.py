@@ -173,7 +173,7 @@ def test_save_and_load(fits, tmp_path):
 def test_to_arviz(fits):
     arviz = pytest.importorskip("arviz", reason="ArviZ is an extra")
     data = fits["nuts"].to_arviz()
-    assert data["posterior"]["alpha2"].shape == (4, 300)
+    assert data["posterior"]["alpha2"].shape == (4, 600)
     assert float(arviz.rhat(data["posterior"])["alpha2"]) < 1.02
 
 

@@ -148,9 +148,22 @@ CHECKS = {
 }
 
 
-def measure(name, check, keys, record, until):
+def read():
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def keep(change):
+    """Change what is recorded. It is read anew: another run of this script may have added to it."""
+    record = read()
+    change(record)
+    written = RECORD.with_suffix(f".{os.getpid()}")
+    written.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(written, RECORD)
+
+
+def measure(name, check, keys, until):
     """Run what keys are missing, and keep each as it comes."""
-    rows = record.setdefault("checks", {}).setdefault(name, {})
+    rows = read().get("checks", {}).get(name, {})
     for key in range(FIRST_KEY, FIRST_KEY + keys):
         if str(key) in rows:
             continue
@@ -162,16 +175,23 @@ def measure(name, check, keys, record, until):
         # The mistakes give p values of 1e-50 and less: fewer keys show the power.
         if key < FIRST_KEY + POWER_KEYS:
             row["wrong"] = {mistake: p_value(key) for mistake, p_value in check.wrong.items()}
-        rows[str(key)] = row
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        keep(
+            lambda record, key=str(key), row=row: (
+                record.setdefault("checks", {}).setdefault(name, {}).update({key: row})
+            )
+        )
         print(f"{name}, key {key}: p {row['p']:.3g}, wrong {row.get('wrong')}", flush=True)
 
 
 def tail_beyond(values, limit, side):
-    """Probability that the worst of many is beyond its limit: a Gumbel fit to the logarithms."""
-    fit = gumbel_r if side == "above" else gumbel_l
-    values, limit = (np.log(v - 1 if side == "above" and limit < 2 else v) for v in (np.array(values), limit))
-    return float((fit.sf if side == "above" else fit.cdf)(limit, *fit.fit(values)))
+    """Probability that the worst of many is beyond its limit, by a Gumbel fit.
+
+    R-hat - 1 and squared scores are near multiples of a chi-square, whose largest of many is Gumbel's. Effective
+    numbers of draws are positive and skew: the logarithm of the smallest is fitted.
+    """
+    if side == "above":
+        return float(gumbel_r.sf(limit, *gumbel_r.fit(values)))
+    return float(gumbel_l.cdf(np.log(limit), *gumbel_l.fit(np.log(values))))
 
 
 def one_key(check, rows):
@@ -255,21 +275,23 @@ def main():
     parser.add_argument("--files", nargs="+", default=FILES)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     until = time.monotonic() + 60 * given.minutes
     if given.rounding:
         with tempfile.TemporaryDirectory() as folder:
             found, last = assertions_of(given.files, folder)
-        runs = record.setdefault("rounding", {}).setdefault(given.rounding, {"assertions": {}, "pytest": []})
-        runs["assertions"] |= found
-        runs["pytest"] += last
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+
+        def add(record):
+            run = record.setdefault("rounding", {}).setdefault(given.rounding, {"assertions": {}, "pytest": []})
+            run["assertions"] |= found
+            run["pytest"] += last
+
+        keep(add)
         print(len(found), "assertions;", *last)
     elif not given.table:
         for name, check in CHECKS.items():
             if given.only in (None, name):
-                measure(name, check, given.keys or check.keys, record, until)
-    TABLE.write_text(write_table(record))
+                measure(name, check, given.keys or check.keys, until)
+    TABLE.write_text(write_table(read()))
 
 
 TEXT = """# False alarms of the statistical tests
