@@ -255,7 +255,7 @@ def assertions_of(files, folder):
 
 
 NUMBER = r"(?:np\.float64\()?(-?\d+\.?\d*(?:e[+-]?\d+)?)\)?"
-COMPARISON = re.compile(rf"^\(?{NUMBER} (<=?|>=?) {NUMBER}")
+COMPARISON = re.compile(rf"^\(?{NUMBER} (<=?|>=?) \(?{NUMBER}(?: ([*/]) {NUMBER}\))?")
 
 
 def margins(values):
@@ -263,7 +263,8 @@ def margins(values):
     found = []
     for text in values:
         if seen := COMPARISON.match(text):
-            found.append((float(seen[1]), seen[2], float(seen[3])))
+            limit, other = float(seen[3]), float(seen[5] or 1)
+            found.append((float(seen[1]), seen[2], limit / other if seen[4] == "/" else limit * other))
     return found
 
 
@@ -321,10 +322,11 @@ keys at which the mistake is noticed, with the largest p value seen.
 FIXED_TEXT = """
 ## Fixed draws
 
-Worst of the values that one assertion compares (`at`), its limit, and by how much the value moves between the settings
-{settings}. "Fresh key" is the nominal probability that the assertion would fail if its key were changed: a risk that is
-taken once, when the test is edited, and not at each run. Its sum is {fresh:.1e}. Per run the probability is 0 where
-rounding moves a value by less than a tenth of its distance from the limit.
+"At" is the value nearest to its limit of those that one assertion compares, "moved" by how much a value moves between
+the settings {settings}. "Fresh key" is the nominal
+probability that the assertion would fail if its key were changed: a risk that is taken once, when the test is edited,
+and not at each run. Their sum is {fresh:.1e}. Per run the probability is 0 where rounding moves a value by less than a
+tenth of its distance from the limit. Cells are empty where no value was recorded.
 
 | test | assertion | compared | at | limit | moved | fresh key |
 |---|---|---|---|---|---|---|
@@ -448,7 +450,7 @@ def nominal(test, text):
         return None
     if seen := re.search(r"> (1e-\d+|RARE|LEVEL)", text):
         return {"RARE": 1e-5, "LEVEL": 1e-5}.get(seen[1]) or float(seen[1])
-    if seen := re.search(r"< (\d\.?\d*) [*/]", text):
+    if seen := re.search(r"< ([4-6]\.?\d*) [*/]", text):
         return float(2 * norm.sf(float(seen[1])))
     return None
 
