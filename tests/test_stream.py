@@ -1,6 +1,5 @@
 """`massmap-jax stream`: the same masses as in memory, whatever the file, the chunk or the accident on the way."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from filelock import FileLock
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.io import read_catalogue
@@ -218,7 +218,9 @@ def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatc
     key_relation, _, key_map = jax.random.split(jax.random.key(job.seed), 3)
     relation = load_relation(job, key_relation, prior)
     grid = PixelGrid("tangent", (16, 16), 6.0, (11.0, 0.0))
-    whole = mass_map(key_map, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=12, draws="table")
+    whole = mass_map(
+        key_map, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=12, draws="table"
+    )
     assert whole.n_outside > 0 and whole.nobj.sum() > 2000
     for name in ("mean", "sd", "q16", "q50", "q84", "nobj"):
         np.testing.assert_allclose(found[name], getattr(whole, name), rtol=1e-12, err_msg=name)
@@ -306,8 +308,7 @@ def test_run_resume_and_refusals(folder):
     part.write_bytes(kept[:-10])
     refused(run(folder, "o.parquet", "out", "--resume"), "part-00001.parquet is missing or was changed")
     part.write_bytes(kept)
-    with open(folder / "out" / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "out" / ".lock"):
         refused(run(folder, "o.parquet", "out", "--resume"), "another run is writing to out")
     unlitter = {name for name in before if not Path(name).name.startswith(".")}
     assert {n: h for n, h in hashes(folder / "out").items() if n in unlitter} == {n: before[n] for n in unlitter}
