@@ -44,14 +44,14 @@ PYTEST_OPTIONS := -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
+# By uv, which names what conflicts where pip tries ever older versions of other packages.
 $(LOWEST)/.installed: pyproject.toml
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/python scripts/lowest_versions.py test > $(LOWEST)/lowest.txt
 	# Only what pyproject.toml names is held down; what comes along with it is the newest that fits, as for a user.
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		--constraint $(LOWEST)/lowest.txt --editable '.[test]'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	touch $(LOWEST)/.installed
 
 test-lowest: $(LOWEST)/.installed
