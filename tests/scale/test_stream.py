@@ -1,6 +1,5 @@
 """`massmap-jax stream`: the same masses as in memory, whatever the file, the chunk or the accident on the way."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from filelock import FileLock
 
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
@@ -308,8 +308,7 @@ def test_run_resume_and_refusals(folder):
     part.write_bytes(kept[:-10])
     refused(run(folder, "o.parquet", "out", "--resume"), "part-00001.parquet is missing or was changed")
     part.write_bytes(kept)
-    with open(folder / "out" / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "out" / ".lock"):
         refused(run(folder, "o.parquet", "out", "--resume"), "another run is writing to out")
     unlitter = {name for name in before if not Path(name).name.startswith(".")}
     assert {n: h for n, h in hashes(folder / "out").items() if n in unlitter} == {n: before[n] for n in unlitter}
