@@ -171,7 +171,7 @@ def test_no_gpu_is_one_sentence(tmp_path):
         timeout=150,
     )
     assert ran.returncode == 2 and ran.stdout == ""
-    assert ran.stderr.startswith("error: device 'gpu' is asked for and JAX finds only cpu: use --device cpu")
+    assert ran.stderr.startswith("error: device 'gpu' is asked for, but JAX finds only cpu: use --device cpu")
     assert ran.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
 

@@ -22,8 +22,8 @@ from reference.halo_profile_loop import one_halo
 
 from massmap_jax import mass_map, mass_posterior
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.halo.concentration import concentration_key, drawn_ln_concentration, overdensity
-from massmap_jax.halo.mass_function import angular_diameter_distance
+from massmap_jax.halo.concentration import concentration_key, drawn_ln_concentration
+from massmap_jax.halo.cosmology import angular_diameter_distance, overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.healpix import HealpixGrid
 from massmap_jax.maps.images import sum_of_slices

@@ -2,8 +2,9 @@
 
 Around an object's mass ln p(ln M | z) is close to a parabola, so the posterior is close to a Gaussian cut off at the
 ends of the mass table, and the map from e to ln M is that Gaussian's quantile function at Phi(e). The densities that
-the models sample are the exact ones times |d ln M / de|: a poor map costs effective draws and changes no answer. Any
-callable (e, term) -> (ln_mass, ln |d ln M / de|), smooth and rising from R onto the table's masses, will do.
+the models sample are the exact ones times |d ln M / de|: a poor map lowers the effective number of draws and does not
+change the answer. Any callable (e, term) -> (ln_mass, ln |d ln M / de|) will do that is smooth and rises from R onto
+the masses of the table.
 """
 
 import equinox as eqx
@@ -22,12 +23,24 @@ _STEEPEST = 8.0
 
 
 class TruncatedGaussian(eqx.Module):
-    """The map of each object, from a parabola in place of its ln prior; arrays (halo,), or scalars under vmap.
+    """The map from e to ln M of each object, with a parabola in place of its ln prior.
+
+    Arrays are (halo,), or scalars for one object under vmap. Make one with `fit`, and call it with e and the likelihood
+    of ln M.
 
     Attributes
     ----------
-    pivot, slope, curvature : ln p(ln M | z) is about slope (ln M - pivot) + curvature (ln M - pivot)^2 / 2.
-    low, high : () ends of the mass table [ln Msun].
+    pivot : Float[Array, "*halo"]
+        Mass about which the parabola is expanded [ln Msun].
+    slope, curvature : Float[Array, "*halo"]
+        ln p(ln M | z) is about slope (ln M - pivot) + curvature (ln M - pivot)^2 / 2, up to a constant.
+    low, high : Float[Array, ""]
+        Ends of the mass table [ln Msun].
+
+    See Also
+    --------
+    field_model : a model that samples in these coordinates.
+    sample_halo_masses : NUTS of each halo in these coordinates.
     """
 
     pivot: Float[Array, "*halo"]
@@ -38,9 +51,21 @@ class TruncatedGaussian(eqx.Module):
 
     @classmethod
     def fit(cls, objects: PlacedObjects, prior: MassPrior, term: GaussianTerm) -> "TruncatedGaussian":
-        """Parabolas fitted where the posteriors under `term` are; one of the `objects` (scalars), vmap over more.
+        """Fit the parabola of one object, where its posterior under `term` is.
 
-        prior : the mass prior.
+        Parameters
+        ----------
+        objects : PlacedObjects
+            One object (scalars); use vmap for more.
+        prior : MassPrior
+            The mass prior.
+        term : GaussianTerm
+            Likelihood of ln M of this object.
+
+        Returns
+        -------
+        TruncatedGaussian
+            The map of this object.
         """
 
         def at(ln_mass):
@@ -64,11 +89,32 @@ class TruncatedGaussian(eqx.Module):
         return cls(pivot, slope, 2 * quadratic, nodes[0], nodes[-1])
 
     def axes(self) -> "TruncatedGaussian":
-        """vmap axes over objects."""
+        """Give the axes of `jax.vmap` over objects.
+
+        Returns
+        -------
+        TruncatedGaussian
+            0 for arrays that have an axis of objects, None for the ends of the table.
+        """
         return TruncatedGaussian(0, 0, 0, None, None)
 
     def __call__(self, e, term: GaussianTerm):
-        """ln M, and ln |d ln M / de|, at e."""
+        """Map e to ln M.
+
+        Parameters
+        ----------
+        e : Float[Array, "*halo"]
+            Coordinate.
+        term : GaussianTerm
+            Likelihood of ln M.
+
+        Returns
+        -------
+        ln_mass : Float[Array, "*halo"]
+            ln of the mass [ln Msun], inside the table.
+        ln_jacobian : Float[Array, "*halo"]
+            ln abs(d ln M / de).
+        """
         # A parabola that opens upwards may not win over the likelihood.
         precision = jnp.maximum(1 / term.width**2 - self.curvature, 0.25 / term.width**2)
         width = 1 / jnp.sqrt(precision)
@@ -81,9 +127,10 @@ class TruncatedGaussian(eqx.Module):
 
 
 def _soften(centre, width, low, high):
-    """Far beyond an end, the Gaussian with the same slope there and the end _STEEPEST widths away.
+    """Move a Gaussian centred far beyond an end of the table, so that its tail stays in the range of float32.
 
-    Both are close to one exponential, and the tail probabilities stay in the range of float32.
+    The new one has the same slope at the end, which is _STEEPEST of its widths away from its centre. Both are close to one
+    exponential inside the table.
     """
     end = jnp.where(centre < low, low, high)
     beyond = jnp.maximum((low - centre) / width, (centre - high) / width)
@@ -100,6 +147,7 @@ def truncated_quantile(e, low, high):
 
 @jax.custom_jvp
 def _quantile(e, low, high):
+    """u of `truncated_quantile`, from the smaller tail; with its derivatives in closed form."""
     below, above = ndtr(e), ndtr(-e)
     lower = ndtr(low) * above + ndtr(high) * below
     upper = ndtr(-low) * above + ndtr(-high) * below

@@ -227,7 +227,7 @@ def test_units_and_scales():
     assert read_catalogue(with_unit(LUM, u.Lsun)).lum_unit == "solLum"
     assert read_catalogue(with_unit(LUM, None), lum_unit="Lsun").lum_unit == "Lsun"
     fails(["dex(solLum)", "lum_log"], with_unit(np.log10(LUM), u.dex(u.Lsun)))
-    fails(["mag", "turn magnitudes"], with_unit(LUM, u.mag))
+    fails(["mag", "convert magnitudes"], with_unit(LUM, u.mag))
     fails(["1e3 Msun", "keep one"], with_unit(LUM, None), lum_unit="1e3 Msun", lum_scale=10.0)
 
 

@@ -14,7 +14,8 @@ pytest.importorskip("astropy", reason="astropy is not installed")
 from astropy.cosmology import FlatLambdaCDM, FlatwCDM, LambdaCDM, Planck18
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.mass_function import COSMOLOGIES, comoving_volume, hmf_table, number_above
+from massmap_jax.halo.cosmology import COSMOLOGIES, comoving_volume
+from massmap_jax.halo.mass_function import hmf_table, number_above
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = REPOSITORY / "massmap_jax" / "data" / "tinker10_planck18_200m.npz"

@@ -11,7 +11,8 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import concentration
-from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps import convergence as lensing
 from massmap_jax.maps.convergence import convergence_map

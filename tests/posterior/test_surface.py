@@ -196,7 +196,7 @@ def test_outside_its_range_objects_are_integrated_and_counted(field, surface):
     exact = mass_posterior(catalogue, PRIOR, RELATION, **options)
     found = mass_posterior(catalogue, PRIOR, RELATION, method="surface", surface=surface, **options)
     assert found.num_beside_surface == 4
-    assert "4 rows beside it" in found.summary()
+    assert "4 rows outside its range" in found.summary()
     for name in ("mean", "sd", "log_evidence", "information_bits", "mean_mass"):
         np.testing.assert_array_equal(getattr(found, name)[13:17], getattr(exact, name)[13:17])
     np.testing.assert_array_equal(found.flag, exact.flag)
