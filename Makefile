@@ -57,16 +57,18 @@ $(LOWEST)/.installed: pyproject.toml
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest $(PYTEST_OPTIONS) -m 'not slow'
 
+# The programs import what the benchmarks share, and the references of the tests.
+bench: export PYTHONPATH := benchmarks:tests
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only -s
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/fit_speed.py
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/surface_speed.py
-	$(BIN)/python benchmarks/stream_speed.py
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/map_speed.py
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/map_forms_speed.py
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/scaling.py
-	PYTHONPATH=benchmarks:tests $(BIN)/python benchmarks/lensing_speed.py
-	$(BIN)/python benchmarks/first_result.py
+	$(BIN)/python benchmarks/programs/fit_speed.py
+	$(BIN)/python benchmarks/programs/surface_speed.py
+	$(BIN)/python benchmarks/programs/stream_speed.py
+	$(BIN)/python benchmarks/programs/map_speed.py
+	$(BIN)/python benchmarks/programs/map_forms_speed.py
+	$(BIN)/python benchmarks/programs/scaling.py
+	$(BIN)/python benchmarks/programs/lensing_speed.py
+	$(BIN)/python benchmarks/programs/first_result.py
 
 # Needs the extra `notebooks`.
 notebooks: $(STAMP)
