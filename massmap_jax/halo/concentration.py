@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
+from massmap_jax.halo.cosmology import flrw_of, overdensity
 from massmap_jax.keys import base_normals
 
 # Duffy et al. 2008 (MNRAS 390, L64), Table 1, full sample at 0 < z < 2, 1e11 to 1e15 Msun/h, WMAP5:
@@ -68,7 +69,7 @@ def mean_ln_concentration(
     >>> [round(c, 2) for c in np.exp(ln_c).tolist()]
     [7.05, 5.85, 4.85]
     """
-    flrw = _flrw(cosmology)
+    flrw = flrw_of(cosmology)
     if mass_definition in DUFFY08:
         norm, slope, evolution = DUFFY08[mass_definition]
         return np.log(norm) + slope * (ln_mass - np.log(_PIVOT / flrw.h)) + evolution * np.log1p(z)
@@ -138,58 +139,6 @@ def drawn_ln_concentration(
 def _scores(key, hashes, num_draws):
     """Standard normal scores (halo, draw), keyed by each halo's id."""
     return jax.vmap(lambda one: base_normals(key, one, (num_draws,)))(hashes)
-
-
-def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Compute the mean density inside the radius that a mass definition gives a halo.
-
-    Parameters
-    ----------
-    mass_definition : str
-        <number>c (times the critical density), <number>m (times the mean matter density) or "vir", for example "200m".
-    cosmology : str or astropy.cosmology.FLRW
-        A name or a text of parameters as in `massmap_jax.halo.mass_function.hmf_table`, or a flat astropy LambdaCDM.
-    z : Float[np.ndarray, "n"]
-        Redshifts.
-
-    Returns
-    -------
-    Float[np.ndarray, "n"]
-        Mean density at each redshift [Msun Mpc^-3, proper].
-
-    Raises
-    ------
-    MassmapError
-        If the mass definition is not <number>c, <number>m or vir.
-
-    Notes
-    -----
-    "vir" is Bryan & Norman (1998, ApJ 495, 80), eq. 6, for a flat universe: with x = Omega_m(z) - 1 the mean density
-    is 18 pi^2 + 82 x - 39 x^2 times the critical one.
-    """
-    flrw = _flrw(cosmology)
-    critical = flrw.critical_density(z).to_value("Msun / Mpc3")
-    if mass_definition == "vir":
-        x = flrw.Om(z) - 1
-        return (18 * np.pi**2 + 82 * x - 39 * x**2) * critical
-    number, kind = mass_definition[:-1], mass_definition[-1:]
-    try:
-        times = float(number)
-    except ValueError:
-        times = np.nan
-    if kind not in ("c", "m") or not (np.isfinite(times) and times > 0):
-        raise MassmapError(
-            f"a halo's radius does not follow from the mass definition {mass_definition!r}: it has to be like 200m, "
-            "200c, 500c or vir; say which one the prior's masses are"
-        )
-    return times * critical * (flrw.Om(z) if kind == "m" else 1.0)
-
-
-def _flrw(cosmology):
-    """The astropy cosmology of a name or a text (imported late: astropy is slow to import)."""
-    from massmap_jax.halo.mass_function import flrw_of
-
-    return flrw_of(cosmology)
 
 
 def _converted(mass_definition, flrw):

@@ -19,7 +19,8 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_concentration_scatter, check_source_redshift
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import profiles
-from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.maps.images import images_of
@@ -226,7 +227,7 @@ class Lenses(NamedTuple):
 
     @classmethod
     def of(cls, redshift, x, y, grid, source_redshift, mass_definition, cosmology, profile, truncation, reach):
-        from massmap_jax.halo.mass_function import angular_diameter_distance
+        from massmap_jax.halo.cosmology import angular_diameter_distance
 
         both = angular_diameter_distance(cosmology, np.append(redshift, source_redshift))
         lens, source = both[:-1], both[-1]

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.concentration import SCATTER_LN, drawn_ln_concentration, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, drawn_ln_concentration
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 
 # Standard deviations of the Gaussians: the first is a point, and then from the smallest [pixels] by this ratio.
@@ -190,7 +191,7 @@ def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any
 
 def _ln_mass_of_pixel(redshift, pixel_arcmin, mass_definition, cosmology) -> np.ndarray:
     """ln mass of a halo at each redshift whose radius is one pixel."""
-    from massmap_jax.halo.mass_function import angular_diameter_distance
+    from massmap_jax.halo.cosmology import angular_diameter_distance
 
     per_pixel = angular_diameter_distance(cosmology, redshift) * np.radians(pixel_arcmin / 60)  # Mpc
     return np.log(4 * np.pi / 3 * overdensity(mass_definition, cosmology, redshift) * per_pixel**3)

@@ -12,7 +12,7 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import concentration
-from massmap_jax.halo.concentration import overdensity
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
