@@ -32,7 +32,7 @@ Examples:
 
     massmap-jax run clusters.fits --out result --lum L500 --z z --relation my_draws.csv --relation-from other_data
 
-    massmap-jax run mocks.txt --names z,lum_obs --sigma 0.05 --out result --no-map
+    massmap-jax run mocks.txt --names z,lum_obs --sigma 0.05 --out result --no-map --relation-prior bigmali2017
 
     massmap-jax run clusters.fits --out result --lum M500cUnc --sigma-plus M500cUnc_errPlus
     --sigma-minus M500cUnc_errMinus --lum-scale 1e14 --relation identity --prior hmf --hmf-model Tinker08

@@ -495,5 +495,8 @@ def find_preset(name: str) -> Preset:
     if key not in PRESETS:
         near = get_close_matches(key, [*PRESETS, *AT_FIXED_OBSERVABLE], 3, 0.4)
         hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise MassmapError(f"relation {name!r} is not known: {hint}massmap-jax relations lists the published ones")
+        raise MassmapError(
+            f"relation {name!r} is not known: {hint}massmap-jax relations lists the published "
+            "ones, and fit, identity, bigmali2017 and a file of draws are the others"
+        )
     return PRESETS[key]

@@ -21,7 +21,7 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.clock import Clock
-from massmap_jax.run.misfit import misfits, refuse
+from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -116,6 +116,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         from massmap_jax.halo.cosmology import overdensity
 
         overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
+    if fitted is None:
+        check = _check_given(catalogue, prior, relation, options, notes, clock)
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     grid = None
     if options.make_map and catalogue.ra is not None and usable.any():
@@ -275,6 +277,23 @@ def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
     from massmap_jax.maps.healpix import HealpixGrid
 
     return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
+
+
+def _check_given(catalogue, prior, relation, options, notes, clock) -> PriorCheck | None:
+    """Check a given relation against the luminosities; a note where it fails, since selected objects often do."""
+    try:
+        with clock.stage("checking prior and relation"):
+            check = prior_check(catalogue, prior, relation, selection=selection_of(options))
+    except MassmapError as error:
+        notes.append(f"whether prior and relation predict the observed luminosities was not checked: {error}")
+        return None
+    if check.p_value < CHECK_LEVEL:
+        notes.append(
+            f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
+            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a selection is "
+            "not part of a given relation; else look at the unit of the luminosity, the relation and the mass prior"
+        )
+    return check
 
 
 def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCatalogue:

@@ -358,7 +358,7 @@ def _ids_of(path: Path) -> str:
 
 
 def _check(options: StreamOptions) -> None:
-    if options.job.relation == "fit":
+    if options.job.relation in (None, "fit"):
         raise MassmapError(
             "a catalogue in chunks needs a relation: fit it to a part that fits in memory (massmap-jax fit) and give "
             "the relation.npz that comes of it, or name a preset"

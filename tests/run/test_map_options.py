@@ -121,7 +121,7 @@ def test_haloes_at_their_size_and_what_they_lens(field, tmp_path):
 
 def test_a_refusal_is_one_line(field):
     folder, _ = field
-    ran = execute(folder, "run", "field.csv", "--out", "bad", "--map-slices", "0.3,much")
+    ran = execute(folder, "run", "field.csv", "--out", "bad", "--relation", "bigmali2017", "--map-slices", "0.3,much")
     assert ran.returncode == 2 and not (folder / "bad").exists()
     assert ran.stderr == "error: map_slices is '0.3,much': give edges in redshift, such as 0.1,0.3,0.5\n"
 
@@ -145,4 +145,4 @@ def test_a_refusal_is_one_line(field):
 )
 def test_options_that_are_none(options, says):
     with pytest.raises(MassmapError, match=says):
-        check_options(JobOptions(**options))
+        check_options(JobOptions(relation="bigmali2017", **options))
