@@ -40,6 +40,9 @@ class ScatterSlope(Labelled):
         Scatter in ln O at alpha3, and its change per unit of ln M.
     log_weight : Float[Array, "draw"]
         ln weight of each draw.
+    constant_below : float
+        The scatter of lighter halos is that at this mass [Msun]. Without it the line, fitted to massive halos, gives the
+        light ones so much scatter that, being many, they outnumber the massive ones at any richness.
     """
 
     alpha1: Float[Array, "*draw"]
@@ -51,14 +54,16 @@ class ScatterSlope(Labelled):
     lum_unit: str = eqx.field(static=True, default="")
     mass_definition: str = eqx.field(static=True, default="unknown")
     source: str = eqx.field(static=True, default="given by the user")
+    constant_below: float = eqx.field(static=True, default=0.0)
 
     def mean_ln_lum(self, ln_mass, z):
         """Mean of ln O at ln_mass [ln Msun]; it does not depend on z."""
         return self.alpha1 + self.alpha2 * (ln_mass - jnp.log(self.alpha3)) + 0 * z
 
     def scatter_ln_lum(self, ln_mass, z):
-        """Scatter of ln O at ln_mass [ln Msun], held above `LEAST_SCATTER`."""
-        offset = ln_mass - jnp.log(self.alpha3)
+        """Scatter of ln O at ln_mass [ln Msun], at least `LEAST_SCATTER`; constant below `constant_below`."""
+        held = ln_mass if self.constant_below <= 0 else jnp.maximum(ln_mass, np.log(self.constant_below))
+        offset = held - jnp.log(self.alpha3)
         return jnp.maximum(self.scatter_at_pivot + self.scatter_slope * offset, LEAST_SCATTER)
 
 

@@ -148,6 +148,7 @@ def _of_law(preset: Preset, drawn: dict, pivot, labels: dict) -> Relation:
             "alpha3": pivot,
             "scatter_at_pivot": drawn["scatter"],
             "scatter_slope": drawn["scatter_slope"],
+            "constant_below": preset.constant_below,
         }
     elif preset.law == "broken_power":
         own = {**drawn, "alpha3": pivot}

@@ -290,8 +290,8 @@ def _check_given(catalogue, prior, relation, options, notes, clock) -> PriorChec
     if check.p_value < CHECK_LEVEL:
         notes.append(
             f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
-            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a selection is "
-            "not part of a given relation; else look at the unit of the luminosity, the relation and the mass prior"
+            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a given relation holds "
+            "no selection; else look at the unit of the luminosity, the relation and the mass prior"
         )
     return check
 
@@ -353,6 +353,13 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
         f"to {most:.2g} Msun and z {near:g} to {far:g} ({(light & usable).sum()} lighter, {(heavy & usable).sum()} "
         f"heavier, {(by_redshift & usable).sum()} by redshift): flagged OUTSIDE_RELATION, masses reported"
     )
+    if (light | heavy)[usable].mean() > 0.5:
+        raise MassmapError(
+            f"more than half of the objects, {((light | heavy) & usable).sum()} of {usable.sum()}, lie outside the "
+            f"masses that the relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row "
+            f"{int(np.argmax((light | heavy) & usable))}: {mass[np.argmax((light | heavy) & usable)]:.2g} Msun): check "
+            f"the unit of the luminosity ({preset.lum_unit or 'a ratio'}), or use another relation"
+        )
     flag = np.where(outside, posterior.flag | np.int32(Flag.OUTSIDE_RELATION), posterior.flag)
     return replace(posterior, flag=flag)
 
