@@ -41,8 +41,8 @@ class ScatterSlope(Labelled):
     log_weight : Float[Array, "draw"]
         ln weight of each draw.
     constant_below : float
-        The scatter of lighter halos is that at this mass [Msun]. Without it the line, fitted to massive halos, gives the
-        light ones so much scatter that, being many, they outnumber the massive ones at any richness.
+        The scatter of lighter halos is that at this mass [Msun]. Without it the line, fitted to massive halos, gives
+        the light ones so much scatter that, being many, they outnumber the massive ones at any richness.
     """
 
     alpha1: Float[Array, "*draw"]

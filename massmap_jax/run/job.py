@@ -40,6 +40,8 @@ _FIT_DRAWS = 1000
 SURFACE_PAYS = 400_000
 # More than half of the objects lose more than half of their posterior beyond the table: the wrong table.
 _EDGE_TOO_FAR = 0.5
+# Beyond the masses of a published relation by this factor, it says nothing of an object.
+_FAR_OUTSIDE = 3.0
 
 
 @dataclass
@@ -290,8 +292,8 @@ def _check_given(catalogue, prior, relation, options, notes, clock) -> PriorChec
     if check.p_value < CHECK_LEVEL:
         notes.append(
             f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
-            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a given relation holds "
-            "no selection; else look at the unit of the luminosity, the relation and the mass prior"
+            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a given "
+            "relation holds no selection; else look at the unit of the luminosity, the relation and the mass prior"
         )
     return check
 
@@ -353,12 +355,15 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
         f"to {most:.2g} Msun and z {near:g} to {far:g} ({(light & usable).sum()} lighter, {(heavy & usable).sum()} "
         f"heavier, {(by_redshift & usable).sum()} by redshift): flagged OUTSIDE_RELATION, masses reported"
     )
-    if (light | heavy)[usable].mean() > 0.5:
+    with np.errstate(invalid="ignore"):
+        far_off = ((mass < least / _FAR_OUTSIDE) | (mass > most * _FAR_OUTSIDE)) & usable
+    if far_off.sum() > 0.5 * usable.sum():
+        first = int(np.argmax(far_off))
         raise MassmapError(
-            f"more than half of the objects, {((light | heavy) & usable).sum()} of {usable.sum()}, lie outside the "
-            f"masses that the relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row "
-            f"{int(np.argmax((light | heavy) & usable))}: {mass[np.argmax((light | heavy) & usable)]:.2g} Msun): check "
-            f"the unit of the luminosity ({preset.lum_unit or 'a ratio'}), or use another relation"
+            f"more than half of the objects, {far_off.sum()} of {usable.sum()}, lie far outside the masses that the "
+            f"relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row {first}: "
+            f"{mass[first]:.2g} Msun): check the unit of the luminosity ({preset.lum_unit or 'a ratio'}), or use "
+            "another relation"
         )
     flag = np.where(outside, posterior.flag | np.int32(Flag.OUTSIDE_RELATION), posterior.flag)
     return replace(posterior, flag=flag)
