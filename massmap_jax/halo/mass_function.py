@@ -283,6 +283,25 @@ def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarra
     return spline(np.log1p(redshift)) / (1 + redshift)
 
 
+def luminosity_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
+    """Compute the luminosity distance to each redshift, (1 + z)^2 times the angular diameter distance.
+
+    Parameters
+    ----------
+    cosmology : str or astropy.cosmology.FLRW
+        As in `hmf_table`.
+    redshift : array_like, (n,)
+        Redshifts.
+
+    Returns
+    -------
+    Float[np.ndarray, "n"]
+        Luminosity distance [Mpc].
+    """
+    redshift = np.asarray(redshift, dtype=np.float64)
+    return (1 + redshift) ** 2 * angular_diameter_distance(cosmology, redshift)
+
+
 def _redshift_nodes(redshift: Any) -> np.ndarray:
     """The redshift nodes as a checked array, or the default ones."""
     if redshift is None:

@@ -102,7 +102,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
     else:
         with clock.stage("prior and relation"):
             prior = load_prior(options.prior)
-            relation = load_relation(options, key_relation, prior)
+            relation = load_relation(options, key_relation, prior, notes)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
         notes.append(

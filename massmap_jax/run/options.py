@@ -76,9 +76,14 @@ class CatalogueOptions:
     lum: str | None = option(None, "Column of the luminosity (or mass proxy).", OBSERVABLE)
     z: str | None = option(None, "Column of the redshift.", CATALOGUE)
     sigma: str | None = option(None, "Column of the luminosity error, or one number.", OBSERVABLE)
-    sigma_kind: str = option("ln", "The error is in ln, dex, or linear.", OBSERVABLE)
-    sigma_plus: str | None = option(None, "Column of the upper bar.", OBSERVABLE)
-    sigma_minus: str | None = option(None, "Column of the lower bar.", OBSERVABLE)
+    sigma_kind: str | None = option(
+        None,
+        "The error is in ln, dex, linear (the luminosity's unit), percent, fraction, mag, or bounds (with --sigma-plus "
+        "and --sigma-minus); by default its unit or name decides.",
+        OBSERVABLE,
+    )
+    sigma_plus: str | None = option(None, "Column of the upper bar, or bound.", OBSERVABLE)
+    sigma_minus: str | None = option(None, "Column of the lower bar, or bound.", OBSERVABLE)
     min_snr: float = option(3.0, "Linear bars below this signal to noise are flagged.", OBSERVABLE)
     ra: str | None = option(None, "Column of the right ascension, or x.", CATALOGUE)
     dec: str | None = option(None, "Column of the declination, or y.", CATALOGUE)
@@ -88,9 +93,18 @@ class CatalogueOptions:
     duplicate_ids: str = option("error", "error, or row_number.", CATALOGUE)
     truth: str | None = option(None, "Column of the true mass in Msun, for simulations.", CATALOGUE, commands=_RUN_FIT)
     names: str | None = option(None, "Column names a,b,c of a text file without header.", CATALOGUE)
-    lum_log: str = option("none", "The luminosity column is none, ln or log10.", OBSERVABLE)
-    lum_scale: float = option(1.0, "Multiplies the luminosity (1e14 for 1e14 Msun).", OBSERVABLE)
-    lum_unit: str | None = option(None, "Unit of the luminosity.", OBSERVABLE)
+    lum_log: str | None = option(
+        None, "The luminosity column is none (linear), ln or log10; asked for where it looks like one.", OBSERVABLE
+    )
+    lum_scale: float | None = option(
+        None, "Multiplies the luminosity (1e14 for 1e14 Msun); by default the scale in its unit. 1 means 1.", OBSERVABLE
+    )
+    lum_unit: str | None = option(None, "Unit of the luminosity, in place of the file's.", OBSERVABLE)
+    lum_in: str | None = option(None, "Convert the luminosity to this unit, such as '1e44 erg/s'.", OBSERVABLE)
+    magnitudes: str | None = option(None, "The luminosity column holds absolute or apparent magnitudes.", OBSERVABLE)
+    mag_zero: float | None = option(
+        None, "Absolute magnitude of one unit of luminosity (4.65 for Lsun in SDSS r).", OBSERVABLE
+    )
 
     @property
     def keywords(self) -> dict:
@@ -146,6 +160,18 @@ class JobOptions:
     relation_from: str | None = option(
         None,
         "this_catalogue, other_data or fixed_draws (default, said in the output).",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
+    relation_columns: str | None = option(
+        None,
+        "Columns of a file of draws: alpha1=A,alpha2=B,...,weight=W; a number is a value in all draws (alpha3=3e14).",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
+    ignore_columns: bool = option(
+        False,
+        "Leave out columns and header lines of a file of draws that are not understood.",
         RELATION,
         commands=_RUN_STREAM,
     )
@@ -209,6 +235,8 @@ class JobOptions:
     )
     format: str = option("parquet", "Table: parquet, fits, csv or ecsv.", OUTPUT, commands=_RUN)
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
+    apparent_magnitudes: bool = False
+    """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
 
     @property
     def has_draws(self) -> bool:
@@ -220,6 +248,11 @@ class JobOptions:
     def is_published(self) -> bool:
         """Whether the relation is named like a published one: neither a file nor one of the program's own words."""
         return self.relation not in (None, "fit", "identity", *PRESETS) and not Path(self.relation).exists()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the relation is a file of draws."""
+        return self.relation not in (None, "fit", "identity", *PRESETS) and Path(self.relation).exists()
 
     @property
     def needs_distances(self) -> bool:
@@ -256,6 +289,8 @@ _ACTS = {
     ),
     "num_relation_draws": (lambda o: o.has_draws, "a relation with draws"),
     "relation_from": (lambda o: o.has_draws, "a relation with draws"),
+    "relation_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
+    "ignore_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
     "relation_prior": (lambda o: o.relation == "fit", "relation='fit'"),
     "relation_scatter": (
         lambda o: o.relation == "identity" or o.is_published,
@@ -485,7 +520,7 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
     )
 
 
-def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
+def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] | None = None) -> Relation:
     """Load the relation that the options name: a preset or a published one (draws), "identity", or a file of draws.
 
     Parameters
@@ -495,6 +530,8 @@ def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
         For draws of a preset.
     prior : MassPrior
         Its mass definition is that of an identity relation.
+    notes : list of str, optional
+        What was taken for granted of a file is added.
 
     Returns
     -------
@@ -532,7 +569,23 @@ def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
         return RelationPosterior.load(name).draws
     from massmap_jax.catalogue.read import read_relation
 
-    return MassLuminosityRelation.from_draws(**read_relation(name), source=Path(name).name)
+    columns = relation_columns(options.relation_columns)
+    draws = read_relation(name, columns=columns, ignore_columns=options.ignore_columns, notes=notes)
+    return MassLuminosityRelation.from_draws(**draws, source=Path(name).name)
+
+
+def relation_columns(text: str | None) -> dict[str, str]:
+    """Read which column of a file of draws is which parameter, "alpha1=a,alpha3=3e14".
+
+    Raises
+    ------
+    MassmapError
+        For text that is no such list.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    if not all(name.strip() and equals and column.strip() for name, equals, column in pairs):
+        raise MassmapError(f"relation_columns is {text!r}: give alpha1=A,alpha2=B,... with the columns' names")
+    return {name.strip(): column.strip() for name, _, column in pairs}
 
 
 def selection_of(options: JobOptions):
