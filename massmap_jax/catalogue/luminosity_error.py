@@ -84,7 +84,9 @@ def read_sigma(
     if plus is not None and sigma is not None:
         raise MassmapError("sigma is given together with sigma_plus and sigma_minus: give one error or two bars")
     if kind == "bounds" and plus is None:
-        raise MassmapError("sigma_kind='bounds' needs both bounds: sigma_plus= the upper and sigma_minus= the lower one")
+        raise MassmapError(
+            "sigma_kind='bounds' needs both bounds: sigma_plus= the upper and sigma_minus= the lower one"
+        )
     value = _as_number(sigma, table)
     if value is not None:
         return _constant(lum, value, kind, min_snr, notes)
@@ -126,7 +128,9 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     name = choose("sigma", None, "sigma", usual=(*USUAL_NAMES["sigma"], bars))
     if name is not None:
         return name
-    near = [c for c in table.names if c.lower() != lower and re.match(rf"(e_|err_|d|sigma_)?{re.escape(lower)}", c.lower())]
+    near = [
+        c for c in table.names if c.lower() != lower and re.match(rf"(e_|err_|d|sigma_)?{re.escape(lower)}", c.lower())
+    ]
     seen = f" ({', '.join(near[:6])} may be it)" if near else ""
     raise MassmapError(
         f"{table.label} has no column with a usual name for the error of {lum.name!r}{seen}: give sigma= a column, or one"
@@ -258,14 +262,20 @@ def _kind_of_unit(unit: str, lum: Luminosity) -> str:
 def _kind_of_name(name: str, table: ColumnTable, values: np.ndarray) -> str:
     """What an error's name says it is; refused where it is no error at all."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    if re.search(r"(?<![a-z])(?:snr|s_?2_?n|s_n|signal)(?![a-z])|(?<![a-z])i(?:nv)?_?var(?![a-z])|(?<![a-z])var(?:iance)?(?![a-z])", words):
+    if re.search(
+        r"(?<![a-z])(?:snr|s_?2_?n|s_n|signal)(?![a-z])|(?<![a-z])i(?:nv)?_?var(?![a-z])|(?<![a-z])var(?:iance)?(?![a-z])",
+        words,
+    ):
         raise MassmapError(
             f"column {name!r} of {table.label} is by its name no error, but a signal-to-noise ratio or a variance:"
             " compute the error of the luminosity from it and give that, or pass sigma_kind="
         )
     if re.search(r"(?<![a-z])(?:pct|perc|percent)(?![a-z])|percent|per_?cent", words):
         return "percent"
-    if re.search(r"(?<![a-z])(?:frac|fractional|fraction|rel|relative)(?![a-z])|(?<![a-z])(?:frac|rel)(?:_?err|_?lum|_?unc)", words):
+    if re.search(
+        r"(?<![a-z])(?:frac|fractional|fraction|rel|relative)(?![a-z])|(?<![a-z])(?:frac|rel)(?:_?err|_?lum|_?unc)",
+        words,
+    ):
         return "fraction"
     if name.lower() in USUAL_NAMES["sigma"][0]:
         return "ln"

@@ -1,6 +1,6 @@
 """Magnitudes to luminosities: absolute ones by their zero point, apparent ones with distance modulus and K-correction.
 
-    ln L = -0.4 ln 10 (M - M_zero),   M = m - 5 log10(D_L / 10 pc) - 2.5 s log10(1 + z)
+ln L = -0.4 ln 10 (M - M_zero),   M = m - 5 log10(D_L / 10 pc) - 2.5 s log10(1 + z)
 """
 
 import re
@@ -104,7 +104,8 @@ class Magnitudes:
             k_correction = 2.5 * self.k_slope * np.log10(1.0 + redshift)
         notes.append(
             f"luminosity: from apparent magnitudes, in units of an object of M = {self.zero:g}, with distances of"
-            f" {self.cosmology} and " + (f"the K-correction (1 + z)^{self.k_slope:g}" if self.k_slope else "no K-correction")
+            f" {self.cosmology} and "
+            + (f"the K-correction (1 + z)^{self.k_slope:g}" if self.k_slope else "no K-correction")
         )
         return LN_PER_MAG * (mag - modulus - k_correction - self.zero)
 
@@ -123,8 +124,11 @@ def looks_like_magnitudes(name: str, values: np.ndarray) -> bool:
     -------
     bool
     """
-    if re.search(r"(?<![a-z])[a-z]{0,8}\d?mags?(?![a-z])|(?<![a-z])mag(?:auto|iso|aper|best|psf|model|petro)|magnitude", name.lower()):
+    if re.search(
+        r"(?<![a-z])[a-z]{0,8}\d?mags?(?![a-z])|(?<![a-z])mag(?:auto|iso|aper|best|psf|model|petro)|magnitude",
+        name.lower(),
+    ):
         return True
     good = values[np.isfinite(values)]
-    in_range = good.size > 0 and (np.median(good) < -10.0 or (8.0 < good.min() and good.max() < 30.0))
+    in_range = good.size > 0 and (np.median(good) < -10.0 or (good.min() > 8.0 and good.max() < 30.0))
     return in_range and re.fullmatch(r"M_?(?:abs_?)?[ugrizyUBVRIJK]s?|[mM]_?abs|abs_?[mM]", name.strip()) is not None

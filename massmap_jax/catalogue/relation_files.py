@@ -18,7 +18,17 @@ from massmap_jax.errors import MassmapError
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "gamma")
 _ALSO = {"scatter": ("s",)}
 _WEIGHTS = ("weight", "weights", "wt", "multiplicity", "mult", "importance", "importance_weight")
-_LN_WEIGHTS = ("log_weight", "log_weights", "logweight", "logweights", "log_wt", "logwt", "logw", "ln_weight", "lnweight")
+_LN_WEIGHTS = (
+    "log_weight",
+    "log_weights",
+    "logweight",
+    "logweights",
+    "log_wt",
+    "logwt",
+    "logw",
+    "ln_weight",
+    "lnweight",
+)
 _LN_WEIGHTS += ("lnwt", "lnw", "ln_w", "log_w")
 # Columns that samplers write beside the parameters; they say how good a draw is or where it came from.
 _BOOKKEEPING = re.compile(
@@ -262,7 +272,9 @@ def _number(line: str, value: str) -> float:
     try:
         return float(value.split()[0])
     except (ValueError, IndexError):
-        raise MassmapError(f"the header line {line!r} of the relation holds no number: write it as alpha3 = 3e14") from None
+        raise MassmapError(
+            f"the header line {line!r} of the relation holds no number: write it as alpha3 = 3e14"
+        ) from None
 
 
 def _comments(path: str, names) -> tuple[list[str], bool]:
@@ -273,7 +285,7 @@ def _comments(path: str, names) -> tuple[list[str], bool]:
     found = []
     for line in lines:
         words = re.split(r"[\s,;|]+", line.lstrip("# \t"))
-        if words and set(words) - {""} == set(" ".join(names).split()) or (cosmosis and line.startswith("##")):
+        if (words and set(words) - {""} == set(" ".join(names).split())) or (cosmosis and line.startswith("##")):
             continue
         if line.startswith("# column ") or not line.strip("#-= \t"):
             continue
@@ -303,7 +315,9 @@ def _open(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
         header, cosmosis = _comments(path, table.names)
         chain = cosmosis or any(name.lower().startswith(("minuslogpost", "chi2")) for name in table.names)
         if chain:
-            notes.append(f"relation: {path} is a chain of {'CosmoSIS' if cosmosis else 'Cobaya'}; no burn-in is removed")
+            notes.append(
+                f"relation: {path} is a chain of {'CosmoSIS' if cosmosis else 'Cobaya'}; no burn-in is removed"
+            )
         return table, header
     return table, _metadata(path, kind)
 

@@ -128,7 +128,9 @@ def split_unit_scale(unit: str) -> tuple[float, str]:
         factor, power, cds_power, number = found.groups()
         exponent = power or cds_power
         try:
-            scale = float(re.sub("[dD]", "e", number or factor or "1")) * (1.0 if exponent is None else 10.0 ** int(exponent))
+            scale = float(re.sub("[dD]", "e", number or factor or "1")) * (
+                1.0 if exponent is None else 10.0 ** int(exponent)
+            )
         except OverflowError:
             scale = np.inf
         rest = re.sub(r"^(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])

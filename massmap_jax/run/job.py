@@ -81,6 +81,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
 
         check_lensing(catalogue, options.source_redshift)
     notes = list(catalogue.notes)
+    if options.flux_limit is not None:
+        notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
     fitted, check, findings, relation_from = None, None, [], options.relation_from
     if options.relation == "fit":
@@ -91,11 +93,12 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         with clock.stage("prior"):
             prior = load_prior(options.prior)
         with clock.stage("fitting the relation"):
+            catalogue = as_proxy(catalogue, prior, notes)
             fitted = fit(catalogue, prior, options, key_relation, clock.say)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
-            check = prior_check(catalogue, prior, relation, selection=selection_of(options))
+            check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
         findings = misfits(prior, fitted, check)
         if not options.accept_misfit:
             refuse(findings)
@@ -110,7 +113,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "may not update them"
         )
     if options.is_published:
-        catalogue = in_unit_of(catalogue, relation, notes)
+        options, catalogue = _in_unit_of_relation(options, catalogue, relation, notes)
+    selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.concentration import overdensity
@@ -129,7 +133,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             method=_method(options, catalogue, prior, notes),
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
-            selection=selection_of(options),
+            selection=selection,
         )
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
@@ -151,7 +155,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 relation,
                 relation_from=relation_from,
                 quantile_levels=posterior.quantile_levels,
-                selection=selection_of(options),
+                selection=selection,
                 watch=clock.say,
             )
         notes.append(samples.summary().splitlines()[-1])
@@ -172,7 +176,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 relation_from=relation_from,
                 num_draws=options.num_map_draws,
                 posterior=reuse,
-                selection=selection_of(options),
+                selection=selection,
                 form=options.form,
             )
         if reuse is None:
@@ -192,7 +196,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 num_draws=options.num_map_draws,
                 shear=True,
                 cosmology=options.prior.cosmology,
-                selection=selection_of(options),
+                selection=selection,
             )
     return JobResult(
         posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings]
@@ -215,10 +219,11 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
     with clock.stage("prior"):
         prior = load_prior(options.prior)
     with clock.stage("fitting the relation"):
+        catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
-        check = prior_check(catalogue, prior, draws, selection=selection_of(options))
+        check = prior_check(catalogue, prior, draws, selection=selection_of(options, catalogue.lum_unit))
     findings = misfits(prior, fitted, check)
     if not options.accept_misfit:
         refuse(findings)
@@ -237,7 +242,7 @@ def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, wa
             prior,
             RelationPrior.parse(options.relation_prior),
             method=options.fit_method,
-            selection=selection_of(options),
+            selection=selection_of(options, catalogue.lum_unit),
             key=key,
             num_draws=max(_FIT_DRAWS, options.num_relation_draws),
             watch=watch,
@@ -275,6 +280,41 @@ def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
     from massmap_jax.maps.healpix import HealpixGrid
 
     return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
+
+
+def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> HaloCatalogue:
+    """Take a mass of another definition than the prior's as any other observable: a fit does not need them to agree.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+    prior : MassPrior
+    notes : list of str
+        What was done is added.
+
+    Returns
+    -------
+    HaloCatalogue
+    """
+    definition = catalogue.mass_definition
+    if definition in ("", prior.mass_definition):
+        return catalogue
+    notes.append(
+        f"the observable is a mass of definition {definition}, fitted as a proxy of {prior.mass_definition} masses: the"
+        " relation found says what one is at the other"
+    )
+    return replace(catalogue, mass_definition="")
+
+
+def _in_unit_of_relation(options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]):
+    """The catalogue in the unit of a published relation, and the options with their luminosity limit in it, too."""
+    before = catalogue.lum_unit
+    catalogue = in_unit_of(catalogue, relation, notes)
+    factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
+    if factor not in (None, 1.0):
+        limits = {name: getattr(options, name) for name in ("lum_limit", "flux_limit")}
+        options = replace(options, **{name: v * factor for name, v in limits.items() if v is not None})
+    return options, catalogue
 
 
 def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCatalogue:

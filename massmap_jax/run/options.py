@@ -17,10 +17,11 @@ from massmap_jax.choices import (
     FIT_METHODS,
     METHODS,
     PRESETS,
-    check_flux_limit,
+    check_flux_min,
     check_fwhm,
     check_halo_profile,
     check_healpix_order,
+    check_lum_limit,
     check_map_unit,
     check_nside,
     check_redshift_edges,
@@ -202,8 +203,17 @@ class JobOptions:
         RELATION,
         commands=_RUN_FIT,
     )
-    flux_limit: float | None = option(
-        None, "Least luminosity in the catalogue, after --lum-scale and --lum-log.", RELATION
+    lum_limit: float | None = option(
+        None, "Least luminosity in the catalogue, in the unit that it is read in.", RELATION
+    )
+    flux_limit: float | None = option(None, "Earlier name of --lum-limit: a luminosity, not a flux.", RELATION)
+    flux_min: float | None = option(
+        None,
+        "Least flux in the catalogue [erg/s/cm2]: the luminosity limit at each redshift, with distances of --cosmology.",
+        RELATION,
+    )
+    k_correction: float = option(
+        0.0, "Slope s of L = 4 pi D_L^2 flux (1 + z)^s, of --flux-min and apparent magnitudes.", RELATION
     )
     pivot: float = option(1.0, "identity: Msun per unit of the observable.", RELATION, commands=_RUN_STREAM)
     method: str = option(
@@ -284,8 +294,13 @@ _ACTS = {
     "h": (lambda o: o.prior.is_text and o.prior.mass_unit == "Msun/h", "a text prior with prior_mass_unit='Msun/h'"),
     "support": (lambda o: not o.prior.source.endswith(".npz"), "a prior that is no .npz, which states its own"),
     "cosmology": (
-        lambda o: o.prior.source == "hmf" or (o.make_map and o.needs_distances),
-        "prior='hmf', or a map in Msun/Mpc2, with halo_profile= or source_redshift=",
+        lambda o: (
+            o.prior.source == "hmf"
+            or (o.make_map and o.needs_distances)
+            or o.flux_min is not None
+            or o.apparent_magnitudes
+        ),
+        "prior='hmf', a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or magnitudes='apparent'",
     ),
     "num_relation_draws": (lambda o: o.has_draws, "a relation with draws"),
     "relation_from": (lambda o: o.has_draws, "a relation with draws"),
@@ -299,11 +314,15 @@ _ACTS = {
     "mass_bias": (lambda o: o.relation == "identity" or o.is_published, "relation='identity' or a published one"),
     "fit_method": (lambda o: o.relation == "fit", "relation='fit'"),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
-    "flux_limit": (
-        lambda o: o.relation == "fit" or o.relation_from == "other_data",
-        "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
-        "masses under a fixed relation do not depend on that",
+    **dict.fromkeys(
+        ("lum_limit", "flux_limit", "flux_min"),
+        (
+            lambda o: o.relation == "fit" or o.relation_from == "other_data",
+            "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
+            "masses under a fixed relation do not depend on that",
+        ),
     ),
+    "k_correction": (lambda o: o.flux_min is not None or o.apparent_magnitudes, "flux_min= or magnitudes='apparent'"),
     "pivot": (lambda o: o.relation == "identity", "relation='identity'"),
     "num_lum_draws": (lambda o: o.method in ("monte_carlo", "importance"), "method='monte_carlo' or 'importance'"),
     "pixel_arcmin": (lambda o: o.make_map, "a map"),
@@ -373,8 +392,11 @@ def check_options(options: JobOptions) -> None:
         _check_prior_file(options.prior.source)
     if options.num_relation_draws < 1:
         raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
-    if options.flux_limit is not None:
-        check_flux_limit(options.flux_limit)
+    limits = [name for name in ("lum_limit", "flux_limit", "flux_min") if getattr(options, name) is not None]
+    if len(limits) > 1:
+        raise MassmapError(f"{' and '.join(f'{name}=' for name in limits)} are given: a catalogue has one limit")
+    for name in limits:
+        (check_flux_min if name == "flux_min" else check_lum_limit)(getattr(options, name))
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
     if not 0 <= options.seed < 2**63:
@@ -588,13 +610,33 @@ def relation_columns(text: str | None) -> dict[str, str]:
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def selection_of(options: JobOptions):
-    """The selection that the options name, or None."""
-    if options.flux_limit is None:
-        return None
-    from massmap_jax.likelihood.selection import FluxLimit
+def selection_of(options: JobOptions, lum_unit: str = ""):
+    """The selection that the options name, or None.
 
-    return FluxLimit(options.flux_limit)
+    Parameters
+    ----------
+    options : JobOptions
+    lum_unit : str
+        Unit of the catalogue's luminosities, which a limit in flux needs.
+
+    Returns
+    -------
+    Selection or None
+
+    Raises
+    ------
+    MassmapError
+        A limit in flux of luminosities that are in no unit of power.
+    """
+    limit = options.flux_limit if options.lum_limit is None else options.lum_limit
+    if limit is None and options.flux_min is None:
+        return None
+    from massmap_jax.likelihood.selection import FluxLimit, RedshiftLimit
+
+    if limit is not None:
+        return FluxLimit(limit)
+    slope = options.k_correction
+    return RedshiftLimit.from_flux(options.flux_min, options.prior.cosmology, lum_unit=lum_unit, k_slope=slope)
 
 
 def number_or_name(text: str | None) -> str | float | None:
