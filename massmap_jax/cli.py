@@ -408,6 +408,19 @@ def relations(
 
 
 @app.command()
+def columns(name: Annotated[str | None, typer.Argument(help="A layout; without one all are listed.")] = None):
+    """The layouts of published catalogues that --columns knows, or one of them column by column.
+
+    Example:
+
+        massmap-jax columns act
+    """
+    from massmap_jax.catalogue.layouts import list_layouts, show_layout
+
+    typer.echo(list_layouts() if name is None else show_layout(name))
+
+
+@app.command()
 def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masses, map or result folder.")]):
     """What a file or a result folder holds.
 

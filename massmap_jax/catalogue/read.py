@@ -10,6 +10,7 @@ from massmap_jax.catalogue.column_names import USUAL_NAMES, choose_column
 from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
@@ -32,6 +33,7 @@ __all__ = ["atomic_directory", "read_catalogue", "read_relation", "write_table"]
 def read_catalogue(
     source,
     *,
+    columns: str | None = None,
     lum: str | None = None,
     z: str | None = None,
     sigma: str | float | None = None,
@@ -68,6 +70,9 @@ def read_catalogue(
     source : str, os.PathLike, dict, astropy.table.Table, pandas.DataFrame, pyarrow.Table or np.ndarray, (row,)
         Path of a file, or a table in memory: a dict of arrays, a table of one of these packages, or a structured array.
         See `massmap_jax.catalogue.tables.open_table` for the kinds of file.
+    columns : str, optional
+        Layout of a published catalogue, such as "act" or "redmapper" (`massmap-jax columns` lists them): it names the
+        columns, and what is given beside it takes its place.
     lum : str, optional
         Column of the luminosity, or of another observable of the mass. It must be named or found.
     z : str, optional
@@ -166,12 +171,34 @@ def read_catalogue(
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
     """
+    layout = None if columns is None else find_layout(columns)
+    if layout is not None and layout.names and names is None:
+        names = layout.names
     id_names = set().union(*USUAL_NAMES["id"]) | ({id.lower()} if id else set())
+    id_names |= {name.lower() for name in layout.columns.get("id", ())} if layout is not None else set()
     table = open_table(source, format=format, names=names, text_columns=id_names)
     notes = list(table.notes)
+    mass_definition, hint = None, ""
+    if layout is not None:
+        told = {"lum": lum, "z": z, "sigma": sigma, "sigma_kind": sigma_kind, "sigma_plus": sigma_plus}
+        told |= {"sigma_minus": sigma_minus, "ra": ra, "dec": dec, "id": id, "lum_unit": lum_unit, "lum_in": lum_in}
+        told = keywords_of(layout, table, {name: value for name, value in told.items() if value is not None})
+        lum, z, sigma, sigma_kind = (told.get(name) for name in ("lum", "z", "sigma", "sigma_kind"))
+        sigma_plus, sigma_minus, ra, dec = (told.get(name) for name in ("sigma_plus", "sigma_minus", "ra", "dec"))
+        id, lum_unit, lum_in = (told.get(name) for name in ("id", "lum_unit", "lum_in"))
+        mass_definition = told.get("mass_definition")
+        duplicate_ids = told.get("duplicate_ids", duplicate_ids) if duplicate_ids == "error" else duplicate_ids
+        notes.append(f"layout {layout.name}: {layout.catalogue} ({layout.verified}); observable {layout.observable}")
+        notes.extend(f"layout {layout.name}: {note}" for note in layout.notes)
+    elif (known := recognised(table)) is not None:
+        hint = f"the columns look like those of {known.catalogue}: columns={known.name!r} reads them"
+        notes.append(hint)
 
     def choose(role, given, option, **keywords):
-        name, more = choose_column(table, role, given, option, **keywords)
+        try:
+            name, more = choose_column(table, role, given, option, **keywords)
+        except MassmapError as error:
+            raise MassmapError(f"{error}; {hint}" if hint else str(error)) from None
         notes.extend(more)
         return name
 
@@ -234,7 +261,7 @@ def read_catalogue(
         ids=None if id_name is None else table.column(id_name),
         truth_mass=truth_mass,
         lum_unit=luminosity.unit,
-        mass_definition=_mass_definition(luminosity, notes),
+        mass_definition=mass_definition or _mass_definition(luminosity, notes),
         duplicate_ids=duplicate_ids,
         flag=luminosity.flag | more_bits,
         notes=tuple(notes),

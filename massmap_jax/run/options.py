@@ -74,6 +74,13 @@ _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
 class CatalogueOptions:
     """Which column of the catalogue is what: the keywords of `read_catalogue`, by the same names."""
 
+    layout: str | None = option(
+        None,
+        "Layout of a published catalogue, which names the columns: massmap-jax columns lists them.",
+        CATALOGUE,
+        name="columns",
+        commands=_RUN_FIT,  # stream has an option of that name: the columns to write
+    )
     lum: str | None = option(None, "Column of the luminosity (or mass proxy).", OBSERVABLE)
     z: str | None = option(None, "Column of the redshift.", CATALOGUE)
     sigma: str | None = option(None, "Column of the luminosity error, or one number.", OBSERVABLE)
@@ -111,6 +118,7 @@ class CatalogueOptions:
     def keywords(self) -> dict:
         """The keywords of `read_catalogue`: numbers and pairs read from the text that a command line gives."""
         found = asdict(self)
+        found["columns"] = found.pop("layout")
         found["sigma"] = number_or_name(self.sigma)
         found["field_centre"] = pair("field_centre", self.field_centre)
         found["names"] = self.names.split(",") if self.names else None
