@@ -162,7 +162,7 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
     from massmap_jax.likelihood.selection import NoSelection
 
     return provenance(prior, relation) | {
-        "selection": (selection_of(options) or NoSelection()).describe(),
+        "selection": (selection_of(options, catalogue.lum_unit) or NoSelection()).describe(),
         "seed": options.seed,
         "luminosity_unit": catalogue.lum_unit or "unknown",
     }
