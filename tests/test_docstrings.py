@@ -16,7 +16,7 @@ from jaxtyping import Float
 import massmap_jax
 from massmap_jax.errors import MassmapError
 
-numpydoc = pytest.importorskip("numpydoc", reason="numpydoc is not installed (pip install '.[test]')")
+numpydoc = pytest.importorskip("numpydoc", reason="numpydoc is not installed (pip install '.[ci]')")
 from numpydoc.docscrape import ClassDoc, FunctionDoc  # noqa: E402
 from numpydoc.validate import validate  # noqa: E402
 

@@ -172,16 +172,17 @@ def _put_in_place(new: Path, target: Path, overwrite: bool):
         # rename() replaces an empty folder that was made there in the meantime, but no other.
         new.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     try:
-        target.rename(old)
+        # Into the new folder, not in its place: Windows renames nothing to a name that exists.
+        old = target.rename(aside / target.name)
         try:
             new.rename(target)
         except BaseException:
             old.rename(target)
             raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager

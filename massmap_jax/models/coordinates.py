@@ -75,7 +75,7 @@ class TruncatedGaussian(eqx.Module):
         ln_mass = panels.panel_nodes(low, high, panels.BASE_PANELS)
         values = jax.vmap(at)(ln_mass)
         ln_post = values + term(ln_mass)
-        # Weights of [0, 1]: an absurd object's range may be narrower than the precision.
+        # Panel weights of [0, 1]: the range of an extreme object may be narrower than the float precision.
         weight = jax.nn.softmax(ln_post + jnp.log(panels.panel_weights(0.0, 1.0, panels.BASE_PANELS)))
         pivot = (weight * ln_mass).sum()
         x = ln_mass - pivot
@@ -115,22 +115,22 @@ class TruncatedGaussian(eqx.Module):
         ln_jacobian : Float[Array, "*halo"]
             ln abs(d ln M / de).
         """
-        # A parabola that opens upwards may not win over the likelihood.
+        # A parabola that opens upwards must not outweigh the likelihood.
         precision = jnp.maximum(1 / term.width**2 - self.curvature, 0.25 / term.width**2)
         width = 1 / jnp.sqrt(precision)
         centre = term.centre + (self.slope + self.curvature * (term.centre - self.pivot)) / precision
         centre, width = _soften(centre, width, self.low, self.high)
         low, high = (self.low - centre) / width, (self.high - centre) / width
         u, ln_slope = truncated_quantile(e, low, high)
-        # Rounding may not leave the table.
+        # Rounding must not lead out of the table.
         return jnp.clip(centre + width * u, self.low, self.high), ln_slope + jnp.log(width)
 
 
 def _soften(centre, width, low, high):
     """Move a Gaussian centred far beyond an end of the table, so that its tail stays in the range of float32.
 
-    The new one has the same slope at the end, which is _STEEPEST of its widths away from its centre. Both are close to one
-    exponential inside the table.
+    The new one has the same slope at the end, which is _STEEPEST of its widths away from its centre. Inside the table
+    both are close to one exponential.
     """
     end = jnp.where(centre < low, low, high)
     beyond = jnp.maximum((low - centre) / width, (centre - high) / width)
@@ -151,7 +151,7 @@ def _quantile(e, low, high):
     below, above = ndtr(e), ndtr(-e)
     lower = ndtr(low) * above + ndtr(high) * below
     upper = ndtr(-low) * above + ndtr(-high) * below
-    # The smaller tail has the digits.
+    # The smaller tail has more significant digits.
     tail = ndtri(jnp.maximum(jnp.minimum(lower, upper), jnp.finfo(jnp.result_type(e)).tiny))
     return jnp.clip(jnp.where(lower < upper, tail, -tail), low, high)
 

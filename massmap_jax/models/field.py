@@ -54,25 +54,26 @@ def field_model(
 
     Notes
     -----
-    The joint density is prior(relation) x product over halos of p(ln M | z) P(L_obs | M, z, relation) abs(d ln M / de), at
-    ln M = coordinates(e; likelihood of ln M under the current relation). In these coordinates masses and relation are
-    nearly independent, which NUTS needs: with ln M itself as coordinate its trees saturate.
+    The joint density is prior(relation) x product over halos of p(ln M | z) P(L_obs | M, z, relation) abs(d ln M / de),
+    at ln M = coordinates(e; likelihood of ln M under the current relation). In these coordinates masses and relation
+    are nearly independent, which NUTS needs: with ln M itself as coordinate its trees saturate.
 
     alpha1 is sampled where the data are (`alpha1_offset`), because at alpha3 it is strongly correlated with the slopes.
 
     Examples
     --------
     >>> import jax
+    >>> import jax.numpy as jnp
     >>> import massmap_jax as mm
-    >>> from numpyro import handlers
+    >>> from numpyro.infer.util import log_density
     >>> catalogue = mm.HaloCatalogue.from_arrays(
     ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
     ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
     ...     sigma_ln_luminosity=0.05,
     ... )
-    >>> model = mm.field_model(catalogue, mm.MassPrior.default(), mm.RelationPrior.preset("bigmali2017"))
-    >>> with handlers.seed(rng_seed=0):
-    ...     trace = handlers.trace(handlers.substitute(model, {"alpha1_offset": 0.0})).get_trace()
+    >>> model = mm.field_model(catalogue, mm.MassPrior.default(), mm.RelationPrior.preset("bigmali2017", alpha4=1.1))
+    >>> sites = {"alpha1_offset": 0.0, "alpha2": 0.359, "scatter": 0.155, "e": jnp.zeros(5)}
+    >>> ln_density, trace = log_density(model, (), {}, sites)
     >>> trace["ln_mass"]["value"].shape
     (5,)
 
@@ -89,7 +90,7 @@ def field_model(
         relation = sample_relation()
         term = relation.data_term(data.ln_lum_obs, data.sigma, data.z)
         with numpyro.plate("halo", len(objects)):
-            e = numpyro.sample("e", dist.Normal(0.0, 1.0).mask(False))  # a place to start: its density is left out
+            e = numpyro.sample("e", dist.Normal(0.0, 1.0).mask(False))  # gives a start only: its density is left out
             ln_mass, ln_jacobian = coordinates(e, term)
             numpyro.deterministic("ln_mass", ln_mass)
             numpyro.factor("prior_times_likelihood", data.ln_prior(prior, ln_mass) + term(ln_mass) + ln_jacobian)

@@ -87,8 +87,9 @@ class PlacedObjects(eqx.Module):
         return jax.tree.map(lambda a: jnp.asarray(a, dtype=float if a.dtype.kind == "f" else None), self)
 
     def ln_prior(self, prior: MassPrior, ln_mass) -> Float[Array, "*halo"]:
-        """Evaluate ln p(ln M | z) of one mass for each object: `MassPrior.log_prob` inside the table, without its sum over cells.
+        """Evaluate ln p(ln M | z) of one mass for each object.
 
+        It is `MassPrior.log_prob` inside the table, without its sum over cells.
         Outside the table ln p goes on linearly: coordinates and supports keep masses inside.
         """
         table = jnp.asarray(prior.ln_density, dtype=float)

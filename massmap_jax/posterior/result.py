@@ -213,7 +213,7 @@ class MassPosterior(eqx.Module):
         """
         ln_mass = np.asarray(ln_mass, dtype=np.float64)
         if ln_mass.shape != (len(self),):
-            raise MassmapError(f"cdf needs one ln mass per row, shape ({len(self)},), and was given {ln_mass.shape}")
+            raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and was given the shape {ln_mass.shape}")
         return self._evaluate("cdf", (ln_mass[:, None],), 1)[:, 0]
 
     def sample(self, key: Array, num: int, rows=None) -> np.ndarray:

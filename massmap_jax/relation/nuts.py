@@ -57,7 +57,7 @@ def run_nuts(
     start : Float[Array, "chain dim"]
         Where the chains start.
     num_warmup, num_samples : int
-        Transitions of each chain before and after the draws are kept.
+        Transitions of each chain before the draws are kept, and draws kept.
     max_tree_depth : int, optional
         Limit of the trees of NUTS.
     model_axes : object, optional

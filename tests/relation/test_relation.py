@@ -40,9 +40,9 @@ def test_preset_draws_are_the_normals_of_the_preset():
             if preset.sd[name] == 0:
                 np.testing.assert_array_equal(values, preset.mean[name])
             else:
-                assert stats.kstest((values - preset.mean[name]) / preset.sd[name], "norm").pvalue > 1e-4, (seed, name)
+                assert stats.kstest((values - preset.mean[name]) / preset.sd[name], "norm").pvalue > 1e-6, (seed, name)
         correlation = np.corrcoef([draws.alpha1, draws.alpha2, draws.alpha4, draws.scatter])
-        assert np.abs(correlation - np.eye(4)).max() < 4.5 / np.sqrt(4000)
+        assert np.abs(correlation - np.eye(4)).max() < 5.5 / np.sqrt(4000)
 
 
 def test_same_key_same_draws():
@@ -82,9 +82,9 @@ def test_sample_has_the_mean_and_the_scatter():
             np.asarray(relation.sample(jax.random.key(seed), ln_mass, z))
             - Relation(*GIVEN.values()).mean_ln_lum(ln_mass, z)
         ) / 0.155
-        assert stats.kstest(score, "norm").pvalue > 0.001, seed
+        assert stats.kstest(score, "norm").pvalue > 1e-5, seed
         for part in (score[:20_000], score[20_000:]):
-            assert abs(part.mean()) < 4.5 / np.sqrt(20_000) and abs(part.std() - 1) < 4.5 / np.sqrt(40_000)
+            assert abs(part.mean()) < 5.5 / np.sqrt(20_000) and abs(part.std() - 1) < 5.5 / np.sqrt(40_000)
     wrong = score * 1.1  # the twin: a scatter 10 % off is seen
     assert stats.kstest(wrong, "norm").pvalue < 1e-6
 
