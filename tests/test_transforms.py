@@ -1,4 +1,4 @@
-"""Every public kernel under jit, vmap and grad, in both precisions (G: tests/test_prior.py)."""
+"""Every public kernel under jit, vmap and grad, in both precisions (G: tests/prior/test_prior.py)."""
 
 import os
 
