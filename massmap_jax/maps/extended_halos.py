@@ -195,16 +195,17 @@ def _between(table, at_row, at_column):
     return jax.vmap(one)(flat)
 
 
-def _widths(largest: float, diagonal: float) -> Float[np.ndarray, "layer"]:
-    """Standard deviations [pixels] of the layers: 0 for the point, inf for the even layer, where there is one."""
+def _widths(largest: float, diagonal: float) -> np.ndarray:
+    """(layer,) standard deviations [pixels]: 0 for the point, inf for the even layer, where there is one."""
     widest = min(_WIDEST * largest, _WIDEST_ON_MAP * diagonal)
     steps = max(0, int(np.ceil(np.log(widest / _SMALLEST) / np.log(_RATIO)))) if widest > 0 else 0
     even = [np.inf] if _WIDEST * largest > widest else []
     return np.concatenate([[0.0], _SMALLEST * _RATIO ** np.arange(steps + 1), even])
 
 
-def _fitted_shares(sigma, radius, c, farthest: float) -> Float[np.ndarray, "layer radius c"]:
-    """Non-negative shares, summing to 1, whose enclosed mass is nearest to the profile's up to `farthest` [pixels]."""
+def _fitted_shares(sigma, radius, c, farthest: float) -> np.ndarray:
+    """(layer, radius, c): shares of at least 0, summing to 1, with enclosed mass nearest to the profile's up to
+    `farthest` [pixels]."""
     from scipy.optimize import nnls
 
     distance = np.geomspace(_INNERMOST, max(farthest, 4 * _INNERMOST), 80)

@@ -43,7 +43,7 @@ def images_of(draws: Float[np.ndarray, "draw ..."]) -> dict[str, np.ndarray]:
 # field of MassMap -> (extension, comment)
 IMAGES = {
     "mean": ("MEAN", "posterior mean of the mass in a pixel"),
-    "sampled_mean": ("MEAN_MC", "mean over the map draws"),
+    "sampled_mean": ("MEAN_MC", "MEAN over the map draws, with their noise"),
     "sd": ("SD", "standard deviation over the map draws"),
     "q16": ("Q16", "16 % quantile over the map draws"),
     "q50": ("Q50", "50 % quantile over the map draws"),
@@ -116,6 +116,7 @@ class MassMap(eqx.Module):
     n_mapped: int = eqx.field(static=True, default=0)
     n_masked: int = eqx.field(static=True, default=0)
     n_beyond: int = eqx.field(static=True, default=0)
+    prior_cosmology: str | None = eqx.field(static=True, default=None)
 
     @property
     def unit(self) -> str:
@@ -124,8 +125,8 @@ class MassMap(eqx.Module):
 
     @property
     def cosmology(self) -> str | None:
-        """Cosmology of the distances and halo radii, where the map depends on one."""
-        return self.form.distances
+        """Cosmology of distances, halo radii and the mass prior, as text; None where neither states one."""
+        return self.form.distances or self.prior_cosmology
 
     @property
     def redshift_edges(self) -> tuple[float, ...] | None:

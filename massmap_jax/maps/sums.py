@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.labels import labels_of
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.extended_halos import HaloProfiles
@@ -161,6 +162,7 @@ class MapSums:
             n_mapped=int(self.nobj.sum()),
             n_masked=self.n_masked,
             n_beyond=self.n_beyond,
+            prior_cosmology=labels_of("the mass prior", self.draws.prior).cosmology,
         )
         return found if form.fwhm_arcmin is None else smoothed(found, form.fwhm_arcmin, keep_draws=keep_draws)
 

@@ -218,7 +218,8 @@ def test_a_halo_larger_than_the_map(monkeypatch, radius):
     inside = np.hypot(y, x).ravel() <= circles[:, None]
     # On the map: as in a circle as large as it is.
     on_map, *within = (
-        float(cut_nfw_enclosed(5 * d / radius, 5.0)) for d in (np.sqrt(nx * ny / np.pi), *np.sqrt(inside.sum(1) / np.pi))
+        float(cut_nfw_enclosed(5 * d / radius, 5.0))
+        for d in (np.sqrt(nx * ny / np.pi), *np.sqrt(inside.sum(1) / np.pi))
     )
     wanted = np.array(within) + (1 - on_map) * inside.sum(axis=1) / inside.shape[1]
     found = profiles.convolved(image, profiles.plan(GRID.shape))[0]

@@ -163,7 +163,14 @@ def test_concentration_and_density_against_colossus():
 
     mass, h, own = np.array([1e12, 1e13, 3e14]), 0.7, "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.96,Tcmb0=2.7255"
     cosmology.setCosmology("test", flat=True, H0=70.0, Om0=0.3, Ob0=0.05, sigma8=0.8, ns=0.96, Tcmb0=2.7255)
-    for definition, tolerance in (("200m", 1e-4), ("200c", 1e-4), ("vir", 1e-4), ("500c", 1e-3), ("2500c", 1e-3), ("180m", 1e-3)):
+    for definition, tolerance in (
+        ("200m", 1e-4),
+        ("200c", 1e-4),
+        ("vir", 1e-4),
+        ("500c", 1e-3),
+        ("2500c", 1e-3),
+        ("180m", 1e-3),
+    ):
         for z in (0.1, 0.7):
             wanted = colossus.concentration(mass * h, definition, z, model="duffy08")
             found = np.exp(mean_ln_concentration(np.log(mass), np.full(3, z), definition, own))
