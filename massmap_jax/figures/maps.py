@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.axes import grid_axes
 from massmap_jax.figures.style import (
     GREY,
@@ -207,9 +208,9 @@ def _on_plane(mass_map):
         )
     if isinstance(mass_map.grid, PixelGrid):
         return mass_map
-    from massmap_jax.maps.healpix import on_plane
+    from massmap_jax.maps.healpix import on_plane, seen_on
 
-    return on_plane(mass_map)
+    return on_plane(mass_map) if mass_map.grid.on_a_plane() else seen_on(mass_map, MollweidePlane())
 
 
 def _is_smoothed(mass_map) -> bool:

@@ -26,8 +26,8 @@ def mean_ln_concentration(
 ) -> Float[np.ndarray, "..."]:
     """Mean ln c of Duffy et al. 2008 at ln_mass [ln Msun, no h] and z, c and M of one mass_definition; they broadcast.
 
-    Definitions other than 200c, 200m and vir are converted for NFW haloes (`ln_concentration_at`). Masses and redshifts beyond
-    the simulations' (DUFFY08) are extrapolated. cosmology : a name or text as in `prior_hmf`, or a flat astropy
+    Definitions other than 200c, 200m and vir are converted for NFW haloes (`ln_concentration_at`). Masses and redshifts
+    beyond the simulations' (DUFFY08) are extrapolated. cosmology : a name or text as in `prior_hmf`, or a flat astropy
     LambdaCDM.
 
     Raises

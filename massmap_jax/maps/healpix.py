@@ -163,20 +163,49 @@ def _units():
 
 
 def on_plane(mass_map, pixel_arcmin: float | None = None):
-    """A HEALPix map as seen on a tangent plane, for figures: each plane pixel shows the HEALPix pixel that it lies in.
+    """Show a HEALPix map on a tangent plane, for figures.
 
-    Nothing is divided, so values stay those of whole HEALPix pixels; what lies outside is not in the footprint.
-    pixel_arcmin : of the plane; None: a quarter of the HEALPix pixel's side, or coarser where the field is wide.
+    Parameters
+    ----------
+    mass_map : MassMap
+        On a `HealpixGrid`.
+    pixel_arcmin : float, optional
+        Of the plane; by default a quarter of the HEALPix pixel's side, or coarser where the field is wide.
+
+    Returns
+    -------
+    MassMap
+        On a `PixelGrid`; see `seen_on`.
 
     Raises
     ------
-    MassmapError : pixels over more than 60 degrees from the middle: no plane shows them.
+    MassmapError
+        Pixels over more than 60 degrees from the middle: no plane shows them.
     """
     grid = mass_map.grid
-    ra, dec = grid.centres()
     if pixel_arcmin is None:
         pixel_arcmin = grid.pixel_arcmin * max(0.25, np.sqrt(grid.num_pixels) / 1000)
-    plane = PixelGrid.fit(ra, dec, pixel_arcmin=pixel_arcmin)
+    return seen_on(mass_map, PixelGrid.fit(*grid.centres(), pixel_arcmin=pixel_arcmin))
+
+
+def seen_on(mass_map, plane):
+    """Show a HEALPix map on another grid: each of its pixels shows the HEALPix pixel that its centre lies in.
+
+    Nothing is divided, so values stay those of whole HEALPix pixels; what lies outside is not in the footprint.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+        On a `HealpixGrid`.
+    plane : PixelGrid or MollweidePlane
+        Anything with a `shape` and the `centres` of its pixels.
+
+    Returns
+    -------
+    MassMap
+        Without draws.
+    """
+    grid = mass_map.grid
     place = grid.index(*(angle.ravel() for angle in plane.centres())).reshape(plane.shape)
     inside = (place >= 0) if mass_map.footprint is None else (place >= 0) & mass_map.footprint[place]
 

@@ -5,15 +5,17 @@ every halo's mass from its posterior under that relation. (Adding up draws from 
 would make the error of a sum of N halos too small, by 10 times for 10^5 of them.) The map holds catalogued mass only.
 """
 
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from massmap_jax import devices
+from massmap_jax.catalogue.columns import rows_text
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import (
@@ -30,6 +32,8 @@ from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
 from massmap_jax.maps.form import MapCells, MapForm
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import SkyPixels
+from massmap_jax.maps.repeats import repeats
+from massmap_jax.maps.smoothing import check_smoothing
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.maps.units import MASS
 from massmap_jax.posterior import kernel
@@ -110,11 +114,13 @@ def mass_map(
     if form is not None and not eqx.tree_equal(given, MapForm()):
         raise MassmapError("the map's form is given whole, as form=, and in parts beside it: give one or the other")
     form = given if form is None else form
-    cells = MapCells(grid, form)
     check_labels(map=Labels("the map", cosmology=form.distances and form.cosmology), mass_prior=prior)
     if form.halo_profile is not None:
         overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
-    cells.check_memory(num_draws, form.copies_of_images(keep_draws))
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    check_map(catalogue, usable, grid, form, num_draws, keep_draws=keep_draws)
+    if (twice := repeats(catalogue, usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))) is not None:
+        warnings.warn(twice, stacklevel=2)
     chosen = chosen_draws(
         key,
         catalogue,
@@ -138,6 +144,51 @@ def mass_map(
     sums = MapSums(grid, chosen.masses, form, layers)
     sums.add(catalogue, posterior, chunk_size)
     return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
+
+
+def check_map(
+    catalogue: HaloCatalogue,
+    usable: Bool[np.ndarray, "halo"],
+    grid: SkyPixels,
+    form: MapForm,
+    num_draws: int,
+    *,
+    keep_draws: bool = False,
+) -> None:
+    """Refuse a map that cannot be made, before any mass is computed for it.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        With positions.
+    usable : Bool[np.ndarray, "halo"]
+        Rows with a mass.
+    grid : PixelGrid or HealpixGrid
+    form : MapForm
+    num_draws : int
+    keep_draws : bool
+
+    Raises
+    ------
+    MassmapError
+        More memory than the machine has; a smoothing wider than the map; halos at redshift 0 that are to have a size,
+        or an area in Mpc^2; profiles on HEALPix; positions on the sky and a flat grid, or the other way about.
+    """
+    cells = MapCells(grid, form)
+    cells.check_memory(num_draws, form.copies_of_images(keep_draws))
+    if form.fwhm_arcmin is not None:
+        check_smoothing(grid, form.fwhm_arcmin, None if cells.footprint is None else int(cells.footprint.sum()))
+    cell = cells.of(catalogue)
+    if form.distances is None:
+        return
+    near = usable & (cell >= 0) & (catalogue.redshift <= 0)
+    if near.any():
+        what = "has no size on the sky" if form.halo_profile is not None else "is in a pixel that has no area in Mpc^2"
+        instead = "map the halos as points" if form.halo_profile is not None else "map in Msun/arcmin2"
+        raise MassmapError(
+            f"{near.sum()} objects on the map have redshift 0, {rows_text(near, catalogue.ids)}: a halo there {what}; "
+            f"leave them out, or {instead}"
+        )
 
 
 class ChosenDraws(NamedTuple):

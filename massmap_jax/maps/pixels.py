@@ -131,8 +131,7 @@ def _fit_tangent(ra, dec, centre, must_cover):
         raise MassmapError(
             f"{far.sum()} of {far.size} positions lie more than {MAX_ANGLE_DEG:.0f} deg from the map centre "
             f"({best[0]:.4f}, {best[1]:.4f}), the farthest at {distance.max():.1f} deg: more than a tangent "
-            "plane can show; map a part of the catalogue, or give centre, shape and pixel_arcmin together "
-            "(objects outside are then counted, not mapped)"
+            "plane can show; map a part of the catalogue, or all of it on HEALPix (nside=)"
         )
     half = np.abs(xi).max(), np.abs(eta).max()
     if fixed:
@@ -197,7 +196,7 @@ def _check_count(num_rows, num_columns, max_pixels):
         raise MassmapError(
             f"a map of {num_rows:.6g} x {num_columns:.6g} pixels has {count:.8g}, more than the limit of "
             f"{max_pixels}, and would need about {map_bytes(count) / 1e9:.3g} GB for {_DEFAULT_DRAWS} draws; "
-            "give a larger pixel_arcmin or a smaller field, or raise max_pixels"
+            "give larger pixels, pixel_arcmin=, or a smaller field"
         )
     what = f"a map of {num_rows:.6g} x {num_columns:.6g} pixels"
     check_memory(map_bytes(count), what, "give a larger pixel_arcmin or a smaller field")
