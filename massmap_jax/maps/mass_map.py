@@ -36,6 +36,7 @@ from massmap_jax.maps.repeats import repeats
 from massmap_jax.maps.smoothing import check_smoothing
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.maps.units import MASS
+from massmap_jax.memory import check_memory
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -179,6 +180,10 @@ def check_map(
     if form.fwhm_arcmin is not None:
         check_smoothing(grid, form.fwhm_arcmin, None if cells.footprint is None else int(cells.footprint.sum()))
     cell = cells.of(catalogue)
+    occupied = np.unique(cell[usable & (cell >= 0)]).size
+    # Twice: sums grow by doubling.
+    what = f"a map with objects in {occupied:,} pixels, under {num_draws:,} draws,"
+    check_memory(2 * 8.0 * occupied * num_draws, what, "ask for fewer map draws")
     if form.distances is None:
         return
     near = usable & (cell >= 0) & (catalogue.redshift <= 0)
