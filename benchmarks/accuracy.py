@@ -1,9 +1,9 @@
-"""Reference figures that every benchmark row is held against; imports nothing from massmap_jax.
+"""Reference values that the output of every benchmark is compared with. Imports nothing from massmap_jax.
 
-`exact_posteriors` is the closed form of tests/reference (each cell of the prior's table against a Gaussian) with the
-relation draws in one array, because the reference itself takes 50 ms a halo; `check_against_reference` holds it
-against that reference. `sampled_posteriors` is a plain version of the sampled integrators: its scatter about the exact
-answer is the Monte Carlo error that a sampled method is allowed.
+`exact_posteriors` evaluates the closed form of tests/reference: within each cell of the prior's table, ln p is linear
+and the data term is a Gaussian. It treats all relation draws in one array, because the reference itself takes 50 ms a
+halo; `check_against_reference` compares the two. `sampled_posteriors` is a plain version of the integrators that sample
+the luminosity: its scatter about the exact answer is the Monte Carlo error that such a method is allowed.
 """
 
 import sys
@@ -19,15 +19,16 @@ from reference.posterior_reference import LN_SQRT_2PI, Mixture, Relation, log_no
 from reference.prior_reference import PriorReference
 
 LEVELS = (0.001, 0.999)
-# In units of the posterior's sd; quantiles are the two of LEVELS.
+# Largest allowed errors, in units of the posterior sd; the quantiles are those at LEVELS.
 TOLERANCE = {"mean": 1e-3, "sd": 1e-3, "quantiles": 1e-2}
-# rms error over the expected Monte Carlo error: 1,000 objects with heavy tails determine it to several per cent.
+# Allowed ratio of the rms error to the expected Monte Carlo error. Errors have heavy tails, so 1,000 objects determine
+# the ratio to several per cent only.
 SAMPLED_RATIO = (0.8, 1.25)
 _REFINEMENTS, _POINTS = 3, 33
 
 
 class Objects(NamedTuple):
-    """ln L_obs, its error and the redshift; (halo,) each."""
+    """ln L_obs, its error in ln L, and the redshift; each has the shape (halo,)."""
 
     ln_lum_obs: np.ndarray
     sigma: np.ndarray
@@ -38,7 +39,7 @@ class Objects(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Relation draws of equal weight, evolution (1 + z)^alpha4; (draw,) each."""
+    """Relation draws of equal weight, with the evolution (1 + z)^alpha4; each has the shape (draw,)."""
 
     alpha1: np.ndarray
     alpha2: np.ndarray
@@ -48,7 +49,7 @@ class Draws(NamedTuple):
 
 
 class Posteriors(NamedTuple):
-    """Summaries of ln M; (halo,) each, quantiles (halo, 2) at LEVELS."""
+    """Summaries of ln M [ln Msun], each of shape (halo,); the quantiles at LEVELS have the shape (halo, 2)."""
 
     mean: np.ndarray
     sd: np.ndarray
@@ -56,7 +57,7 @@ class Posteriors(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """One object under every draw: the prior's cells times a Gaussian; (draw, cell) unless said."""
+    """One object under every relation draw: the cells of the prior times a Gaussian; (draw, cell) unless noted."""
 
     nodes: np.ndarray  # (cell + 1,)
     centre: np.ndarray  # (draw, 1)
@@ -86,7 +87,7 @@ class _Cells(NamedTuple):
         return np.exp(self.ln_height + self.ln_interval - self.ln_total)
 
     def moments(self):
-        """Mean and variance of ln M under each draw; (draw,) each."""
+        """Return the mean and the variance of ln M under each relation draw; each has the shape (draw,)."""
         share = self.share
         with np.errstate(all="ignore"):
             at_low, at_high = (np.exp(-0.5 * x**2 - LN_SQRT_2PI - self.ln_interval) for x in (self.low, self.high))
@@ -97,7 +98,7 @@ class _Cells(NamedTuple):
         return self.centre[:, 0] + about, square - about**2
 
     def inside(self, cell, start, end):
-        """Posterior mass of each draw between two masses of one cell; (draw, ...)."""
+        """Return the posterior probability between two masses of one cell under each draw; (draw, ...)."""
         shape = (-1,) + (1,) * np.ndim(end)
         at = [a[:, cell].reshape(shape) for a in (self.lift, self.ln_height)]
         centre, width, ln_total = (a.reshape(shape) for a in (self.centre, self.width, self.ln_total))
@@ -105,7 +106,7 @@ class _Cells(NamedTuple):
         return np.exp(at[1] + log_normal_interval(low, high) - ln_total)
 
     def quantile_of_mixture(self, level):
-        """ln M with CDF = level under the equal mixture of the draws; summed from the nearer end."""
+        """Return the ln M at which the CDF of the equal mixture of the draws is `level`; summed from the nearer end."""
         mass = self.share.mean(axis=0)
         upper = level > 0.5
         if upper:
@@ -134,7 +135,7 @@ def _each_object(prior: PriorReference, objects: Objects, draws: Draws):
 
 
 def exact_posteriors(prior: PriorReference, objects: Objects, draws: Draws) -> Posteriors:
-    """Equal mixture of each draw's normalised posterior (`this_catalogue` and `fixed_draws`)."""
+    """Return summaries of the equal mixture of the draws' normalised posteriors (`this_catalogue`, `fixed_draws`)."""
     mean, sd, quantiles = [], [], []
     for cells in _each_object(prior, objects, draws):
         means, variances = cells.moments()
@@ -145,7 +146,10 @@ def exact_posteriors(prior: PriorReference, objects: Objects, draws: Draws) -> P
 
 
 def exact_mean_mass(prior: PriorReference, objects: Objects, draws: Draws) -> np.ndarray:
-    """E[M], Msun, under the equal mixture; (halo,). exp(ln M) tilts the prior's lines and leaves them lines."""
+    """Return E[M] [Msun] under the equal mixture, (halo,).
+
+    The factor exp(ln M) changes the slope of ln p in each cell, which stays linear, so the closed form still applies.
+    """
     nodes, result = prior.ln_mass, []
     for ln_lum_obs, sigma, z in zip(*objects):
         row = prior.row(z)
@@ -155,12 +159,15 @@ def exact_mean_mass(prior: PriorReference, objects: Objects, draws: Draws) -> np
 
 
 def exact_log_evidence(prior: PriorReference, objects: Objects, draws: Draws) -> np.ndarray:
-    """G, the ln of the integral of prior x Gaussian in ln M, under the first draw; (halo,)."""
+    """Return G, the ln of the integral of prior x Gaussian over ln M, under the first draw; (halo,)."""
     return np.array([cells.ln_total[0, 0] for cells in _each_object(prior, objects, draws)])
 
 
 def pit_of_draws(prior: PriorReference, objects: Objects, draws: Draws, ln_mass) -> np.ndarray:
-    """CDF of ln_mass (halo, draw), each under its own draw alone; uniform if they were drawn from it."""
+    """Return the CDF of each ln_mass (halo, draw) under its own relation draw alone.
+
+    The values are uniform if the masses were drawn from these posteriors.
+    """
     result = np.empty(ln_mass.shape)
     for k, cells in enumerate(_each_object(prior, objects, draws)):
         m = np.clip(ln_mass[k], cells.nodes[0], cells.nodes[-1])
@@ -175,12 +182,12 @@ def pit_of_draws(prior: PriorReference, objects: Objects, draws: Draws, ln_mass)
 
 
 def prior_pit(prior: PriorReference, redshift, ln_mass) -> np.ndarray:
-    """Prior CDF of each ln_mass at its own redshift; (halo,)."""
+    """Return the prior CDF of each ln_mass at its own redshift; (halo,)."""
     return np.array([prior.cdf(m, z) for m, z in zip(ln_mass, redshift)])
 
 
 def uniform_distance(values) -> tuple[float, float]:
-    """Kolmogorov-Smirnov distance of the values from uniform on [0, 1], and its p-value."""
+    """Return the Kolmogorov-Smirnov distance of the values from the uniform distribution on [0, 1], and its p-value."""
     from scipy.stats import kstest
 
     result = kstest(np.ravel(values), "uniform")
@@ -188,7 +195,7 @@ def uniform_distance(values) -> tuple[float, float]:
 
 
 def check_against_reference(prior: PriorReference, objects: Objects, draws: Draws) -> float:
-    """Largest difference, in sd, of `exact_posteriors` from the reference over these objects."""
+    """Return the largest difference between `exact_posteriors` and the reference, in posterior sd."""
     fast, worst = exact_posteriors(prior, objects, draws), 0.0
     relations = [Relation(*values) for values in zip(*draws)]
     for k, (ln_lum_obs, sigma, z) in enumerate(zip(*objects)):
@@ -200,10 +207,11 @@ def check_against_reference(prior: PriorReference, objects: Objects, draws: Draw
 
 
 def sampled_posteriors(rng, method, prior, objects, draws, exact: Posteriors, num_lum, num_points=256) -> Posteriors:
-    """One realisation of a sampled integrator, base normals shared over masses, by the trapezoid rule.
+    """Return one realisation of a sampled integrator, by the trapezoid rule.
 
-    `monte_carlo`: the mean of p4 over draws of p3. `importance`: L from p4 reversed, weighted by p3. The grid spans
-    nine sd of the exact posterior, and the normals are float32, enough for an error bar.
+    `monte_carlo` takes the mean of p4 over draws of p3. `importance` draws L from p4 reversed and weights it by p3. The
+    base normals are shared over the masses. The grid reaches nine sd of the exact posterior to either side. The normals
+    are float32, which is precise enough for an error bar.
     """
     mean, sd, quantiles = [], [], []
     for k, (ln_lum_obs, sigma, z) in enumerate(zip(*objects)):
@@ -237,7 +245,7 @@ def sampled_posteriors(rng, method, prior, objects, draws, exact: Posteriors, nu
 
 
 def expected_error(rng, method, prior, objects, draws, exact, num_lum, replicates=4) -> Posteriors:
-    """rms deviation, in sd, of a sampled integrator from the exact answer; (halo,) each."""
+    """Return the rms deviation of a sampled integrator from the exact answer, in posterior sd; (halo,) each."""
     parts = [
         errors(sampled_posteriors(rng, method, prior, objects, draws, exact, num_lum), exact) for _ in range(replicates)
     ]
@@ -245,7 +253,7 @@ def expected_error(rng, method, prior, objects, draws, exact, num_lum, replicate
 
 
 def errors(found: Posteriors, exact: Posteriors) -> Posteriors:
-    """Differences in units of the exact sd."""
+    """Return the differences in units of the exact sd."""
     return Posteriors(
         (found.mean - exact.mean) / exact.sd,
         (found.sd - exact.sd) / exact.sd,
@@ -254,13 +262,13 @@ def errors(found: Posteriors, exact: Posteriors) -> Posteriors:
 
 
 def judge(found: Posteriors, exact: Posteriors) -> dict:
-    """Largest errors over all objects against TOLERANCE."""
+    """Return the largest errors over all objects, and whether they are below TOLERANCE."""
     size = {name: float(np.abs(a).max()) for name, a in errors(found, exact)._asdict().items()}
     return {"error": size, "passed": all(size[name] < TOLERANCE[name] for name in TOLERANCE)}  # NaN fails
 
 
 def judge_sampled(found: Posteriors, exact: Posteriors, expected: Posteriors) -> dict:
-    """rms errors over all objects, and in units of the expected Monte Carlo error."""
+    """Return the rms errors over all objects, also in units of the expected Monte Carlo error."""
     found = errors(found, exact)._asdict()
     size = {name: float(np.sqrt(np.mean(a**2))) for name, a in found.items()}
     ratio = {name: size[name] / float(np.sqrt(np.mean(a**2))) for name, a in expected._asdict().items()}
@@ -269,7 +277,7 @@ def judge_sampled(found: Posteriors, exact: Posteriors, expected: Posteriors) ->
 
 
 def choose_rows(rng, offset, number=1000, extreme=10) -> np.ndarray:
-    """`number` random rows with the `extreme` lowest and highest of `offset` (half each) among them."""
+    """Return `number` random rows, among them the `extreme` rows with the lowest and highest `offset` (half each)."""
     order = np.argsort(offset)
     ends = np.concatenate([order[: extreme // 2], order[order.size - (extreme - extreme // 2) :]])
     rest = np.setdiff1d(np.arange(order.size), ends)

@@ -1,4 +1,4 @@
-"""mass_map: 100 coherent draws of a mass map, and peak memory."""
+"""Benchmark of mass_map: 100 coherent map realisations, and the peak memory."""
 
 from dataclasses import replace
 
@@ -13,13 +13,13 @@ from massmap_jax.maps.pixels import PixelGrid
 
 NUM_DRAWS = 100
 SIDE = 64
-# Below this Kolmogorov-Smirnov p-value the drawn masses do not follow the exact posterior.
+# With a smaller Kolmogorov-Smirnov p-value, the sampled masses do not follow the exact posterior.
 LEAST_P = 1e-3
 
 
 @pytest.fixture
 def mapped(field, checked):
-    """The field with each checked object alone in its pixel, so that the map's draws of its mass can be read off."""
+    """The field with each checked object alone in its pixel, so that the map shows its mass samples."""
     grid = PixelGrid(projection="flat", shape=(SIDE, SIDE), pixel_arcmin=40 / SIDE, centre=(0.0, 0.0))
     rng, number = np.random.default_rng(5), len(field.catalogue)
     pixel = rng.integers(checked.size, SIDE**2, number)
@@ -32,7 +32,7 @@ def mapped(field, checked):
 
 
 def test_map(record, field, checked, mapped):
-    """The map alone: the posterior that the command line has computed anyway is given."""
+    """The map alone: the posterior is passed in, as on the command line, which has computed it for the table."""
     catalogue, grid, place = mapped
     relation = relation_draws(NUM_DRAWS)
     posterior = mass_posterior(catalogue, field.prior, relation, relation_from="fixed_draws")
@@ -40,7 +40,7 @@ def test_map(record, field, checked, mapped):
     def judge(made):
         objects, draws = field.objects.take(checked), reference_draws(relation)
         mass = made.draws.reshape(NUM_DRAWS, -1)[:, place].T
-        # Equal weights and as many map draws as relation draws: map draw t uses relation draw t.
+        # With equal weights and as many map realisations as relation draws, realisation t uses relation draw t.
         pit = accuracy.pit_of_draws(field.prior_reference, objects, draws, np.log(mass))
         distance, p_value = accuracy.uniform_distance(pit)
         mean = made.mean.ravel()[place]

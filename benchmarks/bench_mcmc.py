@@ -1,4 +1,4 @@
-"""sample_halo_masses: NUTS on every halo of the field, its diagnostics, and its distance from the exact posterior."""
+"""Benchmark of sample_halo_masses: NUTS on every halo, its diagnostics, and its difference from the exact posterior."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ NUM_WARMUP, NUM_SAMPLES = 150, 300
 
 
 def _judge(samples, exact):
-    """Diagnostics over all halos; means of the checked rows in units of their own Monte Carlo error."""
+    """Return diagnostics over all halos, and the errors of the checked means in units of their Monte Carlo error."""
     checked = np.arange(exact.mean.size)
     error = exact.sd / np.sqrt(samples.ess[checked])
     z = (samples.mean[checked] - exact.mean) / error
@@ -30,7 +30,7 @@ def _judge(samples, exact):
 
 @pytest.mark.parametrize("num_draws", [1, 10])
 def test_nuts_per_halo(record, field, checked, exact, num_draws):
-    """The full field with one relation; a tenth of it with a mixture over 10 relation draws."""
+    """One relation on the full field, and a mixture over 10 relation draws on a tenth of the field."""
     relation = relation_draws(num_draws)
     part = field if num_draws == 1 else field.take(np.arange(max(checked.size, len(field.catalogue) // 10)))
 

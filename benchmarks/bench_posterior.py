@@ -1,4 +1,4 @@
-"""mass_posterior: the four integrators, the number of relation draws, and peak memory."""
+"""Benchmark of mass_posterior: the four integrators, two numbers of relation draws, and the peak memory."""
 
 import accuracy
 import jax
@@ -13,7 +13,7 @@ QUADRATURE_NODES = 64
 
 
 def _compute(field, relation, method="analytic"):
-    """The timed call. Host arrays in and out, so transfers count."""
+    """Run the timed call. Its arrays come from the host and go back to it, so the transfers count."""
     return mass_posterior(
         field.catalogue,
         field.prior,

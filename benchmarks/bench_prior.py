@@ -1,4 +1,4 @@
-"""MassPrior: draws from the prior, and its evidence integral G."""
+"""Benchmark of MassPrior: draws from the prior, and the evidence integral G."""
 
 import accuracy
 import jax
@@ -11,7 +11,7 @@ _G_TOLERANCE = 1e-3
 
 
 def test_sample(record, field):
-    """One mass for each redshift of the field; 20,000 of them are held against the exact CDF."""
+    """One mass for each redshift of the field; 20,000 of the masses are compared with the exact CDF."""
     redshift = jnp.asarray(field.objects.redshift, dtype=float)
     function = jax.jit(lambda prior, key, z: prior.sample(key, z))
     prior = jax.tree.map(lambda a: jnp.asarray(a, dtype=float), field.prior)
@@ -34,7 +34,7 @@ def test_sample(record, field):
 
 
 def test_log_evidence(record, field, checked):
-    """G for one relation: what a fit of the relation evaluates at every step."""
+    """G under one relation, which a fit of the relation evaluates at every step."""
     relation = relation_draws(1)
     draws = reference_draws(relation)
     objects = field.objects

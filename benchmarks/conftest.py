@@ -1,6 +1,7 @@
-"""What the benchmarks share: the field, the notebook's loop, this machine's floor, and the table of figures.
+"""What the benchmarks share: the field, the 2017 loop, the floor of this machine, and the table of results.
 
-Every row times a public call (compilation apart), then holds the output of that call against `accuracy`.
+Every row times a public call, with the compilation counted separately, and then compares the output of that same call
+with the reference in `accuracy`.
 """
 
 import json
@@ -16,21 +17,21 @@ import accuracy
 import jax
 import jax.monitoring
 import jax.numpy as jnp
-import notebook_2017
 import numpy as np
 import pytest
 from inputs import GRID_MASSES, SURVEY, Field, make_field, reference_draws
+from peers import notebook_2017
 
 import massmap_jax
 
-LONGEST = 120.0  # seconds for the rounds of one row
+LONGEST = 120.0  # seconds that the timed rounds of one row may take together
 _FIGURES = []
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("massmap_jax benchmarks")
     group.addoption("--halos", type=int, default=SURVEY, help="rows of the field (default: all 115,919)")
-    group.addoption("--rounds", type=int, default=5, help="timed rounds a row, fewer of long ones; the fastest counts")
+    group.addoption("--rounds", type=int, default=5, help="timed rounds of a row (fewer if long); the fastest counts")
     group.addoption(
         "--figures", default=None, help="where to write NAME.json and NAME.md; default: results/ for the full field"
     )
@@ -43,13 +44,16 @@ def field(request) -> Field:
 
 @pytest.fixture(scope="session")
 def checked(field) -> np.ndarray:
-    """Rows held against the reference."""
+    """Rows that are compared with the reference."""
     return np.arange(min(1000, len(field.catalogue)))
 
 
 @pytest.fixture(scope="session")
 def exact(field, checked):
-    """Reference posteriors for relation draws, computed once for each number of draws; checks its own shortcut."""
+    """A function from relation draws to reference posteriors, computed once for each number of draws.
+
+    The fast form of the reference is itself checked against tests/reference on 20 rows.
+    """
     known = {}
 
     def posteriors(relation):
@@ -64,7 +68,10 @@ def exact(field, checked):
 
 
 class Clock(NamedTuple):
-    """Seconds of the fastest round: wall, and processor time summed over threads (steadier on a shared machine)."""
+    """Seconds of the fastest round: wall time, and processor time summed over threads.
+
+    Processor time varies less on a machine that others use at the same time.
+    """
 
     wall: float
     cpu: float
@@ -81,9 +88,9 @@ def fastest(function, rounds) -> Clock:
 
 
 class NotebookLoop:
-    """The 2017 loop on one halo of this field, 410 masses x 10 x 100 draws; keeps the fastest of all its rounds.
+    """The 2017 loop on one halo of this field (410 masses x 10 x 100 draws), and the time of its fastest round.
 
-    Timed again beside every row that has a target: the load of a shared machine changes during a run.
+    The loop is timed again beside every row that has a target, because the load of a shared machine changes.
     """
 
     def __init__(self, field):
@@ -111,8 +118,8 @@ def notebook(field) -> NotebookLoop:
 
 @pytest.fixture(scope="session")
 def exp_rate() -> float:
-    """Gaussian exps a second on this device in float32, summed without being stored: the floor's unit."""
-    # 16 MB: enough work for every thread, little enough that memory is not what is timed.
+    """Gaussian exponentials per second on this device in float32, summed and not stored: the unit of the floor."""
+    # 16 MB are enough work for every thread, and few enough that the time is not that of the memory.
     x = jnp.linspace(-3.0, 3.0, 2**22, dtype=jnp.float32)
     function = jax.jit(lambda x: jnp.exp(-0.5 * x * x).sum())
     function(x).block_until_ready()
@@ -123,7 +130,7 @@ _COMPILE_EVENTS = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **_: _COMPILE_EVENTS.append((name, seconds)) if "/core/compile/" in name else None
 )
-# Stages as jax.monitoring names them.
+# The stages of compilation, and the part of their names in jax.monitoring.
 _STAGES = {"trace": "jaxpr_trace", "lower": "jaxpr_to_mlir", "xla": "backend_compile"}
 
 
@@ -134,11 +141,14 @@ def _compile_seconds(events) -> dict:
 
 @pytest.fixture
 def record(benchmark, request, field, notebook, exp_rate):
-    """Time a call, judge what it returned, and keep the row for the table."""
+    """A function that times a call, judges its output, and keeps the row for the table."""
 
     def run(name, function, judge, *, halos, elements=None, grid_elements=None, target=None, against_notebook=True):
-        """`function()` is the call; `judge(output)` the verdict on that output; elements: exps a halo at the least."""
-        jax.clear_caches()  # compile again for each row, whatever ran before
+        """Time `function()` and let `judge(output)` decide on its output.
+
+        `elements` is the least number of exponentials that the call needs for one halo.
+        """
+        jax.clear_caches()  # so that each row compiles, whatever ran before
         _COMPILE_EVENTS.clear()
         start = time.perf_counter()
         jax.block_until_ready(function())
@@ -189,8 +199,8 @@ def record(benchmark, request, field, notebook, exp_rate):
 
 
 def peak_memory(what: str, rows: int) -> dict:
-    """Peak resident memory of a fresh process that does one job on that many rows."""
-    command = [sys.executable, str(Path(__file__).parent / "peak_memory.py"), what, str(rows)]
+    """Return the peak resident memory of a new process that does one job on `rows` rows."""
+    command = [sys.executable, str(Path(__file__).parent / "programs" / "peak_memory.py"), what, str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -198,7 +208,7 @@ def peak_memory(what: str, rows: int) -> dict:
 
 @pytest.fixture
 def record_memory(benchmark):
-    """Keep a row on peak memory; the limit holds whatever the catalogue's length."""
+    """A function that keeps a row on peak memory; the same limit holds for every length of the catalogue."""
 
     def run(what, rows, limit_gib=2.0):
         kept = {}

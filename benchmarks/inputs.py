@@ -1,7 +1,7 @@
-"""What the benchmarks run on: the field and the relation draws, for the package and for the reference.
+"""The field and the relation draws that the benchmarks run on, in the form of the package and of the reference.
 
-The field is the public 115,919-halo light cone where it is at hand (MASSMAP_TEST_DATA), a simulated one of the same
-size and shape otherwise.
+The field is the public light cone of 115,919 halos where it is available (folder MASSMAP_TEST_DATA), and a simulated
+field of the same size and shape otherwise.
 """
 
 import os
@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 import accuracy
 import jax
-import notebook_2017
 import numpy as np
+from peers import notebook_2017
 from reference.tables import read_three_columns, schechter_table
 
 from massmap_jax import HaloCatalogue, MassLuminosityRelation, MassPrior, simulate_field
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SURVEY = 115_919
-GRID_MASSES = 410  # of the plain grid that the 2017 code summed over
+GRID_MASSES = 410  # masses of the grid that the 2017 code summed over
 PANEL_NODES = 64
 
 
 class Field(NamedTuple):
-    """The inputs in the package's form and in the reference's."""
+    """The inputs in the form of the package (catalogue, prior) and in the form of the reference."""
 
     name: str
     catalogue: HaloCatalogue
@@ -45,12 +45,15 @@ def relation_draws(number) -> MassLuminosityRelation:
 
 
 def _extremeness(objects) -> np.ndarray:
-    """What sets the mass: ln L_obs with the central evolution taken out."""
+    """Return ln L_obs without the central evolution: the part of it that determines the mass."""
     return objects.ln_lum_obs - notebook_2017.MEAN[2] * np.log1p(objects.redshift)
 
 
 def make_field(number: int) -> Field:
-    """`number` rows. The first 1,000 are checked: the 10 most extreme objects of the whole field, then random ones."""
+    """Return a field of `number` rows.
+
+    The first 1,000 rows are checked: the 10 most extreme objects of the whole field, then random ones.
+    """
     folder = Path(os.environ.get("MASSMAP_TEST_DATA", REPOSITORY.parent / "shared" / "data")) / "bigmali"
     if folder.is_dir():
         name = "public light cone (bigmali)"
@@ -67,7 +70,7 @@ def make_field(number: int) -> Field:
     checked = accuracy.choose_rows(rng, _extremeness(objects), 1000)
     rest = rng.permutation(np.setdiff1d(np.arange(luminosity.size), checked))
     rows = np.concatenate([checked, rest])[:number]
-    # A flat 40 arcmin field; the checked rows are given pixels of their own (bench_map).
+    # A flat field of 40 arcmin. In bench_map.py each checked row is moved to a pixel of its own.
     x, y = rng.uniform(-20, 20, (2, rows.size))
     catalogue = HaloCatalogue.from_arrays(
         luminosity=luminosity[rows],

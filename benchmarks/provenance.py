@@ -1,4 +1,4 @@
-"""Which code and machine a figure comes from."""
+"""The code and the machine that a measured number comes from."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def commit() -> str:
-    """The commit of the working tree, marked where files differ from it; "unknown" without git."""
+    """Return the commit of the working tree, marked "-dirty" if files differ from it, or "unknown" without git."""
     try:
         asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
         return subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()

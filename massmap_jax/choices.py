@@ -1,4 +1,4 @@
-"""Names that a user may choose from, and the checks of a choice that need no JAX: a refusal should not wait for it."""
+"""Names that a user may choose from, and checks of a choice that need no JAX, so that a refusal comes at once."""
 
 import numbers
 from importlib.util import find_spec
@@ -9,7 +9,7 @@ import numpy as np
 from massmap_jax.errors import MassmapError
 
 METHODS = ("analytic", "monte_carlo", "importance", "quadrature")
-"""Integrals over the luminosity; see `likelihood`."""
+"""Methods of the integral over the luminosity; see `massmap_jax.likelihood.integrals`."""
 FIT_METHODS = ("laplace", "nuts", "importance")
 
 RelationFrom = Literal["this_catalogue", "other_data", "fixed_draws"]
@@ -17,7 +17,21 @@ RELATION_FROM = get_args(RelationFrom)
 
 
 class RelationPreset(NamedTuple):
-    """Independent normal beliefs about the parameters, with where they come from."""
+    """Independent normal distributions of a relation's parameters, with their source.
+
+    Attributes
+    ----------
+    mean : dict of str to float
+        Mean of each parameter; natural logarithms, alpha3 in Msun.
+    sd : dict of str to float
+        Standard deviation of each parameter; 0 for a fixed one.
+    lum_unit : str
+        Unit of the luminosity.
+    mass_definition : str
+        Definition of the masses, such as "200m".
+    source : str
+        Where the numbers come from.
+    """
 
     mean: dict[str, float]
     sd: dict[str, float]
@@ -27,8 +41,8 @@ class RelationPreset(NamedTuple):
 
 
 PRESETS = {
-    # Natural logs, luminosity in the authors' own unit. Very probably log10/dex figures read as natural logs: use it
-    # with the 2017 mocks, not as a measured relation.
+    # Natural logs, luminosity in the authors' own unit. Very probably these are log10 and dex figures that were taken
+    # for natural logs: use the preset with the 2017 mocks, not as a measured relation.
     "bigmali2017": RelationPreset(
         mean={"alpha1": 10.709, "alpha2": 0.359, "alpha3": 2.35e14, "alpha4": 1.10, "scatter": 0.155},
         sd={"alpha1": 0.022, "alpha2": 0.009, "alpha3": 0.0, "alpha4": 0.06, "scatter": 0.0009},
@@ -40,13 +54,42 @@ PRESETS = {
 
 
 def check_relation_from_known(relation_from: str) -> None:
-    """Refuse a `relation_from` that is none of `RELATION_FROM`."""
+    """Refuse a `relation_from` that is not one of `RELATION_FROM`.
+
+    Parameters
+    ----------
+    relation_from : str
+        The choice.
+
+    Raises
+    ------
+    MassmapError
+        If it is not known.
+    """
     if relation_from not in RELATION_FROM:
         raise MassmapError(f"relation_from {relation_from!r} is not known: give one of {', '.join(RELATION_FROM)}")
 
 
 def check_relation_from(relation, relation_from: RelationFrom | None) -> RelationFrom | None:
-    """Draws need a stated origin: the wrong weights are a wrong answer, so there is no default."""
+    """Refuse a relation with several draws whose origin is not stated.
+
+    Parameters
+    ----------
+    relation : Relation
+        The relation.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"} or None
+        Where its draws come from. There is no default: the wrong weights give a wrong answer.
+
+    Returns
+    -------
+    str or None
+        `relation_from`.
+
+    Raises
+    ------
+    MassmapError
+        If the origin is not known, or not given for several draws.
+    """
     if relation_from is None and relation.num_draws > 1:
         raise MassmapError(
             f"relation has {relation.num_draws} draws, and relation_from is not given: say 'this_catalogue' (draws "
@@ -59,7 +102,18 @@ def check_relation_from(relation, relation_from: RelationFrom | None) -> Relatio
 
 
 def check_flux_limit(lum_min) -> None:
-    """Refuse a flux limit that is not one positive number."""
+    """Refuse a flux limit that is not one positive number.
+
+    Parameters
+    ----------
+    lum_min : float
+        Lowest observed luminosity, in the catalogue's unit.
+
+    Raises
+    ------
+    MassmapError
+        If it is not one finite number above 0.
+    """
     if not (np.ndim(lum_min) == 0 and np.isfinite(lum_min) and lum_min > 0):
         raise MassmapError(f"the flux limit is {lum_min}: give one positive luminosity in the catalogue's unit")
 
@@ -67,7 +121,7 @@ def check_flux_limit(lum_min) -> None:
 # -- maps -----------------------------------------------------------------------------------------------------------
 
 MAP_UNITS = ("Msun", "Msun/arcmin2", "Msun/Mpc2")
-"""Mass in a pixel, or surface density; see `map_units`."""
+"""Mass in a pixel, or surface density; see `massmap_jax.maps.units`."""
 HEALPIX_ORDERS = ("RING", "NESTED")
 HALO_PROFILES = ("nfw",)
 # 12 nside^2 - 1 has to fit into 64 bits.
@@ -75,13 +129,42 @@ _MAX_NSIDE = 2**29
 
 
 def check_map_unit(unit: str) -> None:
-    """Refuse a unit that is none of `MAP_UNITS`."""
+    """Refuse a map unit that is not one of `MAP_UNITS`.
+
+    Parameters
+    ----------
+    unit : str
+        The unit.
+
+    Raises
+    ------
+    MassmapError
+        If it is not known.
+    """
     if unit not in MAP_UNITS:
         raise MassmapError(f"map unit {unit!r} is not known: give one of {', '.join(MAP_UNITS)}")
 
 
 def check_redshift_edges(edges, name: str = "redshift_edges") -> np.ndarray:
-    """Edges of redshift slices as a float64 array: finite, rising, not negative, at least two."""
+    """Return the edges of redshift slices as a checked array.
+
+    Parameters
+    ----------
+    edges : array_like, (n,)
+        The edges.
+    name : str, optional
+        Name of the argument, for messages.
+
+    Returns
+    -------
+    Float[np.ndarray, "n"]
+        The edges in float64.
+
+    Raises
+    ------
+    MassmapError
+        If they are not at least two finite, increasing numbers, none of them negative.
+    """
     try:
         found = np.atleast_1d(np.asarray(edges, dtype=np.float64))
     except (TypeError, ValueError):
@@ -104,36 +187,98 @@ def check_redshift_edges(edges, name: str = "redshift_edges") -> np.ndarray:
 
 
 def check_fwhm(fwhm_arcmin: float) -> None:
-    """Refuse a width [arcmin] that is not positive and finite."""
+    """Refuse a smoothing width that is not positive and finite.
+
+    Parameters
+    ----------
+    fwhm_arcmin : float
+        Full width at half maximum [arcmin].
+
+    Raises
+    ------
+    MassmapError
+        If it is not finite and above 0.
+    """
     if not (np.isfinite(fwhm_arcmin) and fwhm_arcmin > 0):
         raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
 
 
 def check_halo_profile(halo_profile: str, on_a_plane: bool = True) -> None:
-    """Refuse a profile that is none of `HALO_PROFILES`, and any on HEALPix pixels."""
+    """Refuse a halo profile that is not one of `HALO_PROFILES`, and any profile on HEALPix pixels.
+
+    Parameters
+    ----------
+    halo_profile : str
+        Name of the profile.
+    on_a_plane : bool
+        Whether the pixels lie on a tangent plane and are not HEALPix.
+
+    Raises
+    ------
+    MassmapError
+        If the profile is not known, or the pixels are HEALPix.
+    """
     if halo_profile not in HALO_PROFILES:
         raise MassmapError(f"halo profile {halo_profile!r} is not known: give {' or '.join(HALO_PROFILES)}, or none")
     if not on_a_plane:
         raise MassmapError(
             "halo profiles are drawn on a plane, and the pixels are HEALPix: give a tangent plane (pixel_arcmin), or "
-            "map the haloes as points"
+            "map the halos as points"
         )
 
 
 def check_concentration_scatter(scatter: float) -> None:
-    """Refuse a scatter of ln c that is negative or not finite."""
+    """Refuse a scatter of ln c that is negative or not finite.
+
+    Parameters
+    ----------
+    scatter : float
+        Standard deviation of ln c at fixed mass.
+
+    Raises
+    ------
+    MassmapError
+        If it is not finite and at least 0.
+    """
     if not (np.isfinite(scatter) and scatter >= 0):
         raise MassmapError(f"concentration_scatter is {scatter:g}: give the standard deviation of ln c, at least 0")
 
 
 def check_source_redshift(source_redshift: float) -> None:
-    """Refuse a redshift of sources that is not positive and finite."""
+    """Refuse a redshift of lensed sources that is not positive and finite.
+
+    Parameters
+    ----------
+    source_redshift : float
+        Redshift of the sources.
+
+    Raises
+    ------
+    MassmapError
+        If it is not finite and above 0.
+    """
     if not (np.isfinite(source_redshift) and source_redshift > 0):
         raise MassmapError(f"source_redshift is {source_redshift:g}: give a finite number above 0")
 
 
 def check_nside(nside) -> int:
-    """The nside, refused where it is no power of two up to 2**29."""
+    """Return the nside of HEALPix pixels, after a check.
+
+    Parameters
+    ----------
+    nside : int
+        Number of pixels along the side of a base pixel.
+
+    Returns
+    -------
+    int
+        The nside.
+
+    Raises
+    ------
+    MassmapError
+        If it is not a power of two from 1 to 2**29.
+    """
     whole = isinstance(nside, numbers.Integral) and 1 <= nside <= _MAX_NSIDE
     if not whole or nside & (int(nside) - 1):
         raise MassmapError(f"nside is {nside!r}: give a power of two from 1 to 2**29, such as 1024")
@@ -141,13 +286,35 @@ def check_nside(nside) -> int:
 
 
 def check_healpix_order(order: str) -> str:
-    """The order, refused where it is none of `HEALPIX_ORDERS`."""
+    """Return the order of HEALPix pixels, after a check.
+
+    Parameters
+    ----------
+    order : str
+        The order.
+
+    Returns
+    -------
+    str
+        The order.
+
+    Raises
+    ------
+    MassmapError
+        If it is not one of `HEALPIX_ORDERS`.
+    """
     if order not in HEALPIX_ORDERS:
         raise MassmapError(f"HEALPix order {order!r} is not known: give {' or '.join(HEALPIX_ORDERS)}")
     return order
 
 
 def need_healpix() -> None:
-    """Refuse where the extra `healpix` is not installed."""
+    """Refuse to go on where the extra `healpix` is not installed.
+
+    Raises
+    ------
+    MassmapError
+        If the package astropy-healpix is missing.
+    """
     if find_spec("astropy_healpix") is None:
         raise MassmapError("HEALPix maps need astropy-healpix: pip install astropy-healpix")

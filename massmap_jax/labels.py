@@ -157,7 +157,7 @@ def same_cosmology(first, second) -> bool:
     """
     if first is second or str(first) == str(second):
         return True
-    from massmap_jax.halo.mass_function import flrw_of
+    from massmap_jax.halo.cosmology import flrw_of
 
     try:
         one, other = flrw_of(first), flrw_of(second)

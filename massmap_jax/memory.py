@@ -1,4 +1,4 @@
-"""The memory that a map takes, against what the machine has: refused before it is asked for."""
+"""The memory that a result needs, compared with what the machine has before it is allocated."""
 
 import os
 
@@ -6,7 +6,13 @@ from massmap_jax.errors import MassmapError
 
 
 def machine_bytes() -> float:
-    """Physical memory of this machine in bytes; infinite where the system does not tell (Windows)."""
+    """Return the physical memory of this machine.
+
+    Returns
+    -------
+    float
+        Memory [bytes]; infinite where the system does not report it (Windows).
+    """
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
@@ -14,11 +20,21 @@ def machine_bytes() -> float:
 
 
 def check_memory(needed: float, what: str, remedy: str) -> None:
-    """Refuse `what` where it needs more bytes than the machine has; `remedy` says what to do.
+    """Refuse a result that needs more memory than the machine has.
+
+    Parameters
+    ----------
+    needed : float
+        Memory that is needed [bytes].
+    what : str
+        What needs it, the subject of the message.
+    remedy : str
+        What the user can do instead.
 
     Raises
     ------
-    MassmapError : with both numbers.
+    MassmapError
+        If more is needed than the machine has; the message gives both numbers and the remedy.
     """
     have = machine_bytes()
     if needed > have:

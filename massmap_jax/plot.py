@@ -1,7 +1,7 @@
-"""Every figure of the package by its public name; the code is in `massmap_jax.figures`.
+"""All figures of the package by their public names; the code is in `massmap_jax.figures`.
 
-Functions with an `ax` draw into it and return it. Without one they make a new Figure, reached as `ax.figure`, that
-pyplot does not know of: nothing pops up or leaks. Only `save_all` writes files.
+A function with an argument `ax` draws into these axes and returns them. Without them it makes a new Figure, which you
+reach as `ax.figure`. pyplot does not know of it, so no window opens and no memory leaks. Only `save_all` writes files.
 """
 
 from massmap_jax.figures.map_kinds import map_kinds_figure

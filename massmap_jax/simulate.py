@@ -1,7 +1,7 @@
-"""Simulated fields: a light cone of haloes with clustered positions, luminosities, noise, and the truth beside.
+"""Simulated fields: light cones of halos with clustered positions, luminosities and noise, and the true values.
 
-The steps are those of the 2017 mocks (40 x 40 arcmin, redshifts to 3.5, masses from the prior at each object's
-own redshift, luminosities from the relation, 5 % noise), but masses follow the density, cell widths included.
+The steps are those of the 2017 mocks: 40 x 40 arcmin, redshifts to 3.5, masses from the prior at each object's own
+redshift, luminosities from the relation, 5 % noise. Unlike theirs, masses follow the density, cell widths included.
 """
 
 import equinox as eqx
@@ -13,8 +13,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
-# The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, matter and
-# Lambda only: it turns Mpc into angles and nothing else, so the 0.1 % from radiation does not matter.
+# The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, with matter and
+# Lambda only. It only converts Mpc into angles, so the 0.1 % from radiation does not matter.
 _H0 = 67.66  # km / s / Mpc
 _OMEGA_M = 0.30966
 _LIGHT_SPEED = 299792.458  # km / s
@@ -28,16 +28,23 @@ class SimulatedField(eqx.Module):
     Attributes
     ----------
     catalogue : HaloCatalogue
-        The kept objects, (n,), with `truth_ln_mass` (ln Msun). Ids are the int64 numbers 0 ... num_halos - 1 under
-        which the objects were drawn, so with a flux limit the ids have gaps and still match the unlimited field.
-    ln_lum_true : (n,) float64
-        ln of the luminosity before noise, in the relation's unit.
-    prior, relation
-        What masses and luminosities were drawn from.
+        The n objects that were kept, with `truth_ln_mass` [ln Msun]. Ids are the int64 numbers 0 ... num_halos - 1
+        under which the objects were drawn, so with a flux limit the ids have gaps and still match those of the
+        unlimited field.
+    ln_lum_true : Float[np.ndarray, "n"]
+        ln of the luminosity before noise [ln of the relation's unit], float64.
+    prior : MassPrior
+        What masses were drawn from.
+    relation : MassLuminosityRelation
+        What luminosities were drawn from.
     flux_limit : float or None
         Lower limit on the observed luminosity, in the relation's unit.
     num_halos : int
-        Objects drawn, before the flux limit; `len(field.catalogue)` is the number kept.
+        Number of objects drawn, before the flux limit; `len(field.catalogue)` is the number kept.
+
+    See Also
+    --------
+    simulate_field : The function that makes it, with an example.
     """
 
     catalogue: HaloCatalogue
@@ -63,56 +70,74 @@ def simulate_field(
     cluster_scale_mpc: float = 2.0,
     halos_per_cluster: float = 20.0,
 ) -> SimulatedField:
-    """Draw a square field of haloes: positions, redshifts, masses, luminosities, noise.
+    """Draw a square field of halos: positions, redshifts, masses, luminosities, noise.
 
-    **Masses are independent of the clustering**: each is drawn from the prior at its object's own redshift,
-    whatever its neighbours are. Positions are clustered so that maps have structure, not as a model of bias.
+    **Masses are independent of the clustering**: each is drawn from the prior at its object's own redshift, whatever
+    its neighbours are. Positions are clustered so that maps have structure, not as a model of bias.
 
     Parameters
     ----------
-    key : jax.random key
-        The same key and arguments give the same field.
+    key : Key[Array, ""]
+        Random key. The same key and arguments give the same field.
     num_halos : int
-        Objects drawn, *before* the flux limit.
+        Number of objects drawn, *before* the flux limit.
     side_arcmin : float
-        Side of the square field, arcmin.
+        Side of the square field [arcmin].
     z_max : float
-        Largest redshift; the given dN/dz is cut there.
+        Highest redshift; the given dN/dz is cut there.
     prior : MassPrior, optional
-        Density that masses are drawn from; default `MassPrior.default()`.
+        Density that masses are drawn from; `MassPrior.default` by default.
     relation : MassLuminosityRelation, optional
-        One relation (not a batch of draws); default the preset `bigmali2017`.
-    sigma_ln_lum : float or (num_halos,) array
-        Width of the lognormal noise, in ln L.
+        One relation, not a batch of draws; the preset `bigmali2017` by default.
+    sigma_ln_lum : float or array_like, (num_halos,)
+        Width of the lognormal noise [ln L].
     flux_limit : float, optional
-        Objects with observed luminosity (after noise) below this are left out; unit of the relation.
-    centre : (ra, dec) in degrees, or None
-        Field centre. None leaves positions as arcmin offsets (x, y) in a flat frame.
-    redshift : (z, dndz), optional
-        dN/dz at ascending nodes z, any normalisation, linear in between. Default: comoving volume times the number
-        density of haloes above the lowest mass of the default table.
+        Objects with an observed luminosity (after noise) below this are left out; in the relation's unit.
+    centre : tuple of (float, float) or None
+        Right ascension and declination of the field centre [deg]. None leaves positions as offsets (x, y) [arcmin] in
+        a flat frame.
+    redshift : tuple of (np.ndarray, np.ndarray), (node,), optional
+        dN/dz as (z, dndz) at ascending nodes z, in any normalisation, linear in between. By default the comoving
+        volume times the number density of halos above the lowest mass of the default table.
     cluster_scale_mpc : float
-        Gaussian scale of a cluster of objects in each direction, comoving Mpc.
+        Gaussian scale of a cluster of objects in each direction [comoving Mpc].
     halos_per_cluster : float
         Mean number of objects per cluster centre.
 
     Returns
     -------
     SimulatedField
+        The catalogue with its true masses and luminosities.
 
     Raises
     ------
     MassmapError
-        For sizes that are not positive, a dN/dz that is not a density, a relation with several draws, a z_max
-        beyond the prior, or a flux limit that no object passes.
+        If a size is not positive, a noise width is negative, dN/dz is not a density, the relation has several draws,
+        `z_max` lies beyond the prior, or no object passes the flux limit.
 
     Notes
     -----
     Positions are a Thomas process (Thomas 1949, Biometrika 36, 18; Neyman & Scott 1958, JRSS B 20, 1) with a fixed
     total: every object picks a cluster centre at random and is displaced from it by a Gaussian, folded back at the
-    field's sides, which keeps the mean density uniform. Centres are spread evenly over the quantiles of dN/dz,
-    so the redshifts scatter about the given dN/dz as independent draws would; a real field of this size has
-    sample variance in redshift on top.
+    field's sides, which keeps the mean density uniform. Centres are spread evenly over the quantiles of dN/dz, so
+    redshifts scatter about the given dN/dz as independent draws would; a real field of this size has sample variance
+    in redshift as well.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> field = mm.simulate_field(jax.random.key(0), 200)
+    >>> len(field.catalogue), field.catalogue.truth_ln_mass.shape
+    (200, (200,))
+    >>> bool(field.catalogue.redshift.max() < 3.5)
+    True
+
+    Only objects that are observed above a flux limit, under the ids that they have in the whole field:
+
+    >>> bright = mm.simulate_field(jax.random.key(0), 200, flux_limit=1e4)
+    >>> len(bright.catalogue) < 200 and set(bright.catalogue.ids) <= set(field.catalogue.ids)
+    True
     """
     if not isinstance(num_halos, int | np.integer) or num_halos < 1:
         raise MassmapError(f"num_halos is {num_halos!r}, and a field needs a whole number of objects, at least 1")
@@ -187,7 +212,7 @@ def simulate_field(
 
 
 def _masses_and_light(key, z, prior, relation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ln M, ln L and standard normal noise at redshifts z; (n,) float64 each. One compilation for every n."""
+    """ln M, ln L and standard normal noise at redshifts z, each (n,) float64, compiled once for all n."""
     columns = []
     for block, start in enumerate(range(0, z.size, _BLOCK)):
         part = z[start : start + _BLOCK]
@@ -199,6 +224,7 @@ def _masses_and_light(key, z, prior, relation) -> tuple[np.ndarray, np.ndarray, 
 
 @jax.jit
 def _draw_block(key, z, prior, relation):
+    """ln M, ln L and noise scores of one block of redshifts."""
     key_mass, key_lum, key_noise = jax.random.split(key, 3)
     ln_mass = prior.sample(key_mass, z)
     return ln_mass, relation.sample(key_lum, ln_mass, z), jax.random.normal(key_noise, z.shape)
@@ -215,7 +241,7 @@ def _redshift_quantiles(redshift, z_max: float, z_min: float) -> tuple[np.ndarra
     if not (np.all(np.isfinite(dndz)) and np.all(dndz >= 0)):
         raise MassmapError("dN/dz must be finite and nowhere negative")
     low, high = max(nodes[0], z_min, 0.0), min(nodes[-1], z_max)
-    # dN/dz is linear between nodes; 4,000 more make its cumulative, a parabola in each cell, linear to 1e-7.
+    # dN/dz is linear between nodes, and its integral a parabola in each cell: with 4,000 more nodes, linear to 1e-7.
     inner = nodes[(nodes > low) & (nodes < high)]
     z = np.union1d(inner, np.linspace(low, high, 4001)) if high > low else inner
     density = np.interp(z, nodes, dndz)
@@ -226,7 +252,7 @@ def _redshift_quantiles(redshift, z_max: float, z_min: float) -> tuple[np.ndarra
 
 
 def _clustered_positions(key, num_halos, side_arcmin, z_nodes, z_cumulative, scale_mpc, num_clusters):
-    """Thomas process: offsets x (east) and y (north) in arcmin within the field, and redshifts; (n,) float64."""
+    """Thomas process: offsets x (east) and y (north) [arcmin] in the field, and redshifts; (n,) float64."""
     key_centre, key_stratum, key_member, key_displacement = jax.random.split(key, 4)
     centre = np.asarray(jax.random.uniform(key_centre, (2, num_clusters)), np.float64)
     centre_x, centre_y = side_arcmin * (centre - 0.5)
@@ -235,7 +261,7 @@ def _clustered_positions(key, num_halos, side_arcmin, z_nodes, z_cumulative, sca
 
     member = np.asarray(jax.random.randint(key_member, (num_halos,), 0, num_clusters))
     displacement = scale_mpc * np.asarray(jax.random.normal(key_displacement, (3, num_halos)), np.float64)
-    # Below 1 Mpc an angle means nothing: such an object lands anywhere in the field.
+    # At distances below 1 Mpc the angle would diverge: 1 Mpc is used, and the object lands anywhere in the field.
     arcmin_per_mpc = _ARCMIN_PER_RADIAN / np.maximum(_comoving_distance(centre_z), 1.0)[member]
     redshift_per_mpc = (_hubble(centre_z) / _LIGHT_SPEED)[member]
     half = side_arcmin / 2
@@ -254,12 +280,12 @@ def _fold(value, low, high):
 
 
 def _hubble(z):
-    """H(z) in km / s / Mpc (Hogg 1999, astro-ph/9905116, eq. 14, flat)."""
+    """H(z) [km / s / Mpc] (Hogg 1999, astro-ph/9905116, eq. 14, flat)."""
     return _H0 * np.sqrt(_OMEGA_M * (1 + z) ** 3 + 1 - _OMEGA_M)
 
 
 def _comoving_distance(z):
-    """Comoving distance in Mpc to redshifts z (Hogg 1999, eq. 15 and 16, flat)."""
+    """Comoving distance [Mpc] to redshifts z (Hogg 1999, astro-ph/9905116, eqs. 15 and 16, flat)."""
     grid = np.linspace(0.0, max(float(np.max(z)), 1e-3), 4001)
     rate = _LIGHT_SPEED / _hubble(grid)
     distance = np.concatenate([[0.0], np.cumsum(np.diff(grid) * (rate[1:] + rate[:-1]) / 2)])

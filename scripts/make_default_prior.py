@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from massmap_jax.halo.mass_function import comoving_volume, hmf_table, number_above
+from massmap_jax.halo.cosmology import comoving_volume
+from massmap_jax.halo.mass_function import hmf_table, number_above
 
 DEFAULT = Path(__file__).resolve().parent.parent / "massmap_jax" / "data" / "tinker10_planck18_200m.npz"
 

@@ -1,9 +1,14 @@
-"""Where the public catalogues are; one cache of compiled code for a session; the slowest files first."""
+"""Where the public catalogues are; one cache of compiled code for a session; the slowest files first; what was skipped.
+
+Where CI is set in the environment, a skip for any other reason than those of `EXPECTED_SKIPS` fails the run.
+"""
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,6 +43,14 @@ SLOWEST = (
     "test_checks.py",
 )
 
+# Why a test may be skipped in continuous integration: what no package index has. A package that is missing is no reason.
+EXPECTED_SKIPS = (
+    r"public catalogues not found",
+    r"ACT DR3 clusters not found",
+    r"there is a GPU here",
+    r"there is no GPU here",
+    r"permissions do not hold back root",
+)
 
 # Compiling is most of the suite's work, and XLA's older CPU kernels, optimised less, compile in half of the time. The
 # tests run on them, but for the catalogues of test_job.py, whose programs run as users' do. XLA_FLAGS in the environment, even empty, replaces
@@ -73,6 +86,39 @@ def pytest_configure(config):
 
 def _as_flags(options):
     return " ".join(f"--{name}={str(value).lower()}" for name, value in options.items())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """Say what was skipped and why, in one line below pytest's own last one; with CI set, refuse what is unexpected."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(session.config, "workerinput"):
+        return (yield)
+    line, unexpected = told_of_skips(reporter.stats.get("skipped", ()))
+    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    if unexpected and in_ci:
+        line += " A skip for a reason that is not in EXPECTED_SKIPS of tests/conftest.py fails a run with CI set."
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+    result = yield
+    reporter.ensure_newline()
+    reporter.write_line(line, red=bool(unexpected and in_ci))
+    return result
+
+
+def told_of_skips(reports) -> tuple[str, bool]:
+    """One line on the tests and files skipped, by reason, and whether any reason is unexpected."""
+    number = Counter(map(_reason, reports)).most_common()
+    if not number:
+        return "Skipped: nothing.", False
+    unexpected = [reason for reason, _ in number if not any(re.match(known, reason) for known in EXPECTED_SKIPS)]
+    told = [f"{count} because {reason}" + " (UNEXPECTED)" * (reason in unexpected) for reason, count in number]
+    return f"Skipped: {'; '.join(told)}.", bool(unexpected)
+
+
+def _reason(report) -> str:
+    """Of a report that pytest.skip, importorskip or a mark made; an xdist worker sends the triple as a list or tuple."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+    return " ".join(text.removeprefix("Skipped: ").split())
 
 
 def pytest_unconfigure(config):

@@ -1,4 +1,4 @@
-"""The core imports and runs with jax, jaxlib, numpyro, numpy, matplotlib and equinox only."""
+"""The core imports and runs with jax, jaxlib, numpyro, numpy, scipy, matplotlib and equinox only."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = Path(__file__).with_name("core_only.py")
-CORE = ("jax", "jaxlib", "numpyro", "numpy", "matplotlib", "equinox")
+CORE = ("jax", "jaxlib", "numpyro", "numpy", "scipy", "matplotlib", "equinox")
 
 
 def run(command, **options):

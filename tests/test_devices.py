@@ -62,8 +62,9 @@ SPLIT = """
 import jax, numpy as np
 from jax.sharding import PartitionSpec as P
 from massmap_jax import cli, devices
-from massmap_jax.posterior import kernel as halos
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.posterior import kernel as halos
 
 @devices.over_halos("objects", "x", static=("power",), out={"sum": P(None, "halo"), "mean": devices.HALO})
 def kernel(objects, x, scale, *, power):
@@ -168,10 +169,10 @@ def test_no_gpu_is_one_sentence(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=150,
+        timeout=600,
     )
     assert ran.returncode == 2 and ran.stdout == ""
-    assert ran.stderr.startswith("error: device 'gpu' is asked for and JAX finds only cpu: use --device cpu")
+    assert ran.stderr.startswith("error: device 'gpu' is asked for, but JAX finds only cpu: use --device cpu")
     assert ran.stderr.count("\n") == 1
     assert not any(tmp_path.iterdir())
 
@@ -192,5 +193,5 @@ print("passed")
 
 def test_cpu_is_chosen_before_jax_looks_for_another():
     environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
-    ran = subprocess.run([sys.executable, "-c", CHOOSE], capture_output=True, text=True, env=environment, timeout=150)
+    ran = subprocess.run([sys.executable, "-c", CHOOSE], capture_output=True, text=True, env=environment, timeout=600)
     assert ran.stdout == "passed\n", ran.stderr[-2000:]

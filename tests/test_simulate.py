@@ -62,44 +62,44 @@ def test_redshifts_follow_the_default_density(field, table):
     assert cdf[-1] == pytest.approx(fine_cdf[-1], rel=1e-6)
     observed = field.catalogue.redshift
     assert observed.min() > 0 and observed.max() <= 3.5
-    assert kstest(observed, lambda x: np.interp(x, fine, fine_cdf / fine_cdf[-1])).pvalue > 1e-3
-    assert kstest(observed * 1.03, lambda x: np.interp(x, fine, fine_cdf / fine_cdf[-1])).pvalue < 1e-3
+    assert kstest(observed, lambda x: np.interp(x, fine, fine_cdf / fine_cdf[-1])).pvalue > 1e-5
+    assert kstest(observed * 1.03, lambda x: np.interp(x, fine, fine_cdf / fine_cdf[-1])).pvalue < 1e-5
 
 
 def test_redshifts_follow_a_given_density():
     z = simulate_field(jax.random.key(2), NUM, redshift=([0.5, 1.5], [0.0, 7.0]), centre=None).catalogue.redshift
-    assert kstest(z, lambda x: np.clip(x - 0.5, 0, 1) ** 2).pvalue > 1e-3
+    assert kstest(z, lambda x: np.clip(x - 0.5, 0, 1) ** 2).pvalue > 1e-5
 
 
 def test_masses_follow_the_table(field, table):
     rows = slice(0, 4000)
     ln_mass, z = field.catalogue.truth_ln_mass[rows], field.catalogue.redshift[rows]
-    assert kstest(pit_from_table(table, ln_mass, z), "uniform").pvalue > 1e-3
+    assert kstest(pit_from_table(table, ln_mass, z), "uniform").pvalue > 1e-5
     # The density without the cell width is p(M) / M on a log grid: it must be refused.
     assert kstest(pit_from_table(table, ln_mass, z, power=-1.0), "uniform").pvalue < 1e-10
 
 
 def test_masses_are_uniform_in_the_prior_cdf(field):
     pit = np.asarray(field.prior.cdf(field.catalogue.truth_ln_mass, field.catalogue.redshift))
-    assert kstest(pit, "uniform").pvalue > 1e-3
+    assert kstest(pit, "uniform").pvalue > 1e-5
 
 
 def test_scatter_about_the_relation(field):
     catalogue = field.catalogue
     mean = 10.709 + 0.359 * (catalogue.truth_ln_mass - np.log(2.35e14)) + 1.10 * np.log1p(catalogue.redshift)
-    assert kstest((field.ln_lum_true - mean) / 0.155, "norm").pvalue > 1e-3
-    assert kstest((field.ln_lum_true - mean) / (1.1 * 0.155), "norm").pvalue < 1e-3
+    assert kstest((field.ln_lum_true - mean) / 0.155, "norm").pvalue > 1e-5
+    assert kstest((field.ln_lum_true - mean) / (1.1 * 0.155), "norm").pvalue < 1e-5
 
 
 def test_noise_width_scalar_and_per_object(field):
     noise = field.catalogue.ln_lum_obs - field.ln_lum_true
-    assert kstest(noise / 0.05, "norm").pvalue > 1e-3
+    assert kstest(noise / 0.05, "norm").pvalue > 1e-5
     assert np.all(field.catalogue.sigma_ln_lum == 0.05)
     sigma = np.linspace(0.0, 0.4, 5000)
     other = simulate_field(jax.random.key(8), 5000, sigma_ln_lum=sigma, centre=None)
     noise = other.catalogue.ln_lum_obs - other.ln_lum_true
     assert noise[0] == pytest.approx(0, abs=1e-12)
-    assert kstest(noise[1:] / sigma[1:], "norm").pvalue > 1e-3
+    assert kstest(noise[1:] / sigma[1:], "norm").pvalue > 1e-5
 
 
 def num_pairs(field, radius=1.0):
@@ -116,7 +116,7 @@ def test_positions_are_clustered_inside_the_field(field):
     assert num_pairs(field) > 1.03 * expected
     unclustered = simulate_field(jax.random.key(5), NUM, centre=None, cluster_scale_mpc=1e4)
     assert num_pairs(unclustered) == pytest.approx(expected, rel=0.02)
-    assert kstest(unclustered.catalogue.ra, "uniform", args=(-20, 40)).pvalue > 1e-3
+    assert kstest(unclustered.catalogue.ra, "uniform", args=(-20, 40)).pvalue > 1e-5
 
 
 def test_cluster_scale_is_comoving():
@@ -135,7 +135,7 @@ def test_masses_are_independent_of_the_clustering(field):
     tree = cKDTree(np.column_stack([field.catalogue.ra, field.catalogue.dec]))
     neighbours = tree.query_ball_point(tree.data, 1.0, return_length=True)
     pit = np.asarray(field.prior.cdf(field.catalogue.truth_ln_mass, field.catalogue.redshift))
-    assert abs(np.corrcoef(neighbours, pit)[0, 1]) < 4 / np.sqrt(NUM)
+    assert abs(np.corrcoef(neighbours, pit)[0, 1]) < 5 / np.sqrt(NUM)
 
 
 def test_sky_positions_surround_the_centre():

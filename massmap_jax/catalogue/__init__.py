@@ -1,1 +1,1 @@
-"""A file becomes a checked catalogue: columns, units, errors, redshifts, positions, flags."""
+"""From a file to a checked catalogue: columns, units, errors, redshifts, positions and flags."""

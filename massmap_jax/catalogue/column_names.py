@@ -1,4 +1,4 @@
-"""Which column is which: the user's word first, else the usual names, and never a silent choice."""
+"""Which column plays which role: the user's choice first, otherwise the usual names, and never a silent choice."""
 
 import difflib
 
@@ -28,7 +28,7 @@ USUAL_NAMES = {
             "z_cl",
             "zcl",
             "z_clus",
-            # Not after z_spec: where both stand, most objects often have the photometric one only.
+            # In the same tier as z_spec: where a table has both, often most objects have only the photometric one.
             "z_phot",
             "zphot",
             "photoz",
@@ -80,31 +80,34 @@ USUAL_NAMES = {
 
 
 def choose_column(table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False):
-    """Name of the column that plays a role, and a note where it was guessed.
+    """Find the column that plays a role, with a note where it was guessed.
 
     Parameters
     ----------
     table : ColumnTable
+        The table.
     role : str
         A key of `USUAL_NAMES`, or any word if `usual` is given.
-    given : str, optional
-        The user's choice; letter case may differ where that leaves one column only.
+    given : str or None
+        The user's choice; letter case may differ where only one column then fits.
     option : str
         The argument that names this column, for the error.
     usual : sequence of set of str, optional
-        Names to guess from, in place of `USUAL_NAMES[role]`.
+        Names to guess from, instead of `USUAL_NAMES[role]`.
     required : bool
-        Refuse if there is none.
+        Refuse a table where no column is found.
 
     Returns
     -------
     name : str or None
+        The column's name.
     notes : tuple of str
+        What was guessed.
 
     Raises
     ------
     MassmapError
-        No such column, or two that are equally likely.
+        For a column that does not exist, two that could both be meant, or none where one is required.
     """
     if given is not None:
         return _named_column(table, str(given), option), ()
@@ -125,6 +128,7 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
 
 
 def _named_column(table: ColumnTable, name: str, option: str) -> str:
+    """Give the column of this name, ignoring case where that is unique; the error suggests a similar one."""
     same = [other for other in table.names if other == name]
     same = same or [other for other in table.names if other.lower() == name.lower()]
     if len(same) > 1:
@@ -140,6 +144,7 @@ def _named_column(table: ColumnTable, name: str, option: str) -> str:
 
 
 def _listed(table: ColumnTable) -> str:
+    """List the columns of a table for an error message, 40 at most."""
     shown = ", ".join(table.names[:40])
     more = f" and {len(table.names) - 40} more" if len(table.names) > 40 else ""
     note = (

@@ -1,4 +1,4 @@
-"""Column values of any origin (lists, masked, big-endian, Series, text) as plain NumPy; errors say where."""
+"""Column values of any origin (lists, masked, big-endian, Series, text) as plain NumPy; errors say in which rows."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 from massmap_jax.errors import MassmapError
 
 # Placeholders that catalogues write for "no value". A negative one is impossible for a luminosity, its error
-# or a redshift; 99 and its kin are impossible for a redshift, but not for a luminosity, which has any unit.
+# or a redshift; 99, 999 and 9999 are impossible for a redshift, but not for a luminosity, which may have any unit.
 NEGATIVE_SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0)
 POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
 
@@ -25,13 +25,14 @@ class ColumnTable:
     label : str
         What to call the table in an error: the file's path, or its type.
     names : tuple of str
-        In the table's order.
+        Names of the columns, in the table's order.
     column : callable
-        Name -> values, an array or masked array; Parquet columns are read when asked for.
-    units : dict of str
-        Units by column, as the table's metadata writes them; columns without one are left out.
+        Gives the values of a column by its name, an array or masked array. Parquet columns are read only when asked
+        for.
+    units : dict of str to str
+        Units by column, as the table's metadata writes them; columns without a unit are left out.
     notes : tuple of str
-        What was guessed in reading it.
+        What was guessed in reading the table.
     """
 
     label: str
@@ -42,17 +43,17 @@ class ColumnTable:
 
 
 def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
-    """(n,) bool: the value is one of `NEGATIVE_SENTINELS`."""
+    """Tell which values are one of `NEGATIVE_SENTINELS`; (n,) bool."""
     return np.isin(values, NEGATIVE_SENTINELS)
 
 
 def is_positive_sentinel(values: np.ndarray) -> np.ndarray:
-    """(n,) bool: the value is one of `POSITIVE_SENTINELS`."""
+    """Tell which values are one of `POSITIVE_SENTINELS`; (n,) bool."""
     return np.isin(values, POSITIVE_SENTINELS)
 
 
 def rows_text(bad: np.ndarray, values) -> str:
-    """How many rows are bad, the first (0-based) and its value: "3 rows, first row 17 with value -99.0"."""
+    """Say how many rows are bad, the first (0-based) and its value: "3 rows, first row 17 with value -99.0"."""
     first = int(np.flatnonzero(bad)[0])
     count = int(np.count_nonzero(bad))
     value = values[first]
@@ -61,23 +62,28 @@ def rows_text(bad: np.ndarray, values) -> str:
 
 
 def as_float64(values, name: str, *, rows: int | None = None, scalar: bool = False) -> np.ndarray:
-    """Values as a native, contiguous float64 array of its own, (n,); NaN where masked or missing.
+    """Convert values to a native, contiguous float64 array; NaN where masked or missing.
 
     Parameters
     ----------
-    values : array_like
+    values : array_like, (n,)
         Numbers of any width and byte order, a masked array, a pandas Series, or text that spells numbers.
     name : str
         What to call the column in an error.
     rows : int, optional
-        How many there must be.
+        The number of values that there must be.
     scalar : bool
-        Take a single number for all rows.
+        Accept a single number for all rows.
+
+    Returns
+    -------
+    Float[np.ndarray, "n"]
+        A new array.
 
     Raises
     ------
     MassmapError
-        Not one value per object, no numbers, or text that is no number.
+        For values that are not one per object, not numbers, or text that does not spell a number.
     """
     array = as_plain(values)
     if array.ndim == 0 and scalar:
@@ -94,7 +100,27 @@ def as_float64(values, name: str, *, rows: int | None = None, scalar: bool = Fal
 
 
 def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Ids as a native array, (n,), values kept (bytes become str), and which are missing, (n,) bool."""
+    """Convert ids to a native array, and tell which are missing.
+
+    Parameters
+    ----------
+    values : array_like, (n,)
+        Ids of any type.
+    rows : int, optional
+        The number of ids that there must be.
+
+    Returns
+    -------
+    ids : np.ndarray, (n,)
+        The ids with their values unchanged; bytes become str.
+    missing : Bool[np.ndarray, "n"]
+        True where there is no id.
+
+    Raises
+    ------
+    MassmapError
+        For ids that are not one per object.
+    """
     array = as_plain(values)
     if array.dtype.kind in "SU" and isinstance(values, list | tuple):
         array = np.array(values, dtype=object)  # NumPy would turn 2 in ["a", 2] into text
@@ -117,7 +143,7 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_plain(values) -> np.ndarray:
-    """Array or masked array behind a list, Quantity, Column or Series; a nullable Series becomes objects."""
+    """Give the array or masked array behind a list, Quantity, Column or Series; a nullable Series becomes objects."""
     if hasattr(values, "to_numpy") and not isinstance(getattr(values, "dtype", None), np.dtype):
         return np.asarray(values.to_numpy(dtype=object), dtype=object)
     if np.ma.isMaskedArray(values):
@@ -142,6 +168,7 @@ def _is_missing(value) -> bool:
 
 
 def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
+    """Convert text to numbers, NaN for blanks; refuse a column with any other text."""
     missing = np.ma.getmaskarray(array)
     texts = np.ma.getdata(array).tolist()
     numbers = np.full(len(texts), np.nan)

@@ -1,4 +1,4 @@
-"""Why a row has no mass, or a mass to be read with care: one bit per reason."""
+"""Flags: why a row has no mass, or has a mass to be used with care; one bit per reason."""
 
 import enum
 
@@ -6,7 +6,53 @@ import numpy as np
 
 
 class Flag(enum.IntFlag):
-    """Reasons attached to a catalogue row; several may hold at once, 0 means none does."""
+    """Reasons why a catalogue row has no mass, or has a mass to be used with care.
+
+    Several reasons may hold at the same time: a flag is their sum, and 0 means that the row is good. All of them but
+    POSITION_BAD and EDGE leave the row without a mass.
+
+    Attributes
+    ----------
+    OK : int
+        0: nothing is wrong.
+    LUM_MISSING : int
+        1: the luminosity is missing (NaN, infinite or masked).
+    LUM_SENTINEL : int
+        2: the luminosity is a placeholder such as -99.
+    LUM_NOT_POSITIVE : int
+        4: the luminosity is zero or negative.
+    SIGMA_MISSING : int
+        8: the error of the luminosity is missing.
+    SIGMA_NEGATIVE : int
+        16: the error of the luminosity is negative.
+    SIGMA_LOW_SNR : int
+        32: the signal-to-noise ratio of the luminosity is below the limit, or its lower bar reaches zero.
+    Z_MISSING : int
+        64: the redshift is missing (NaN, infinite or masked).
+    Z_SENTINEL : int
+        128: the redshift is a placeholder such as -1 or 99.
+    Z_NEGATIVE : int
+        256: the redshift is negative.
+    Z_OUTSIDE_PRIOR : int
+        512: the redshift lies outside the range of the mass prior.
+    POSITION_BAD : int
+        1024: the sky position is missing or impossible. The row has a mass and is left out of maps.
+    NO_SUPPORT : int
+        2048: the prior has no mass where the likelihood lies.
+    EDGE : int
+        4096: more than 1 % of the posterior lies beyond the prior's mass table. The mass is reported.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, -99.0], redshift=[0.2, -0.1])
+    >>> catalogue.flag.tolist()
+    [0, 258]
+    >>> mm.Flag.LUM_SENTINEL in mm.Flag(258)
+    True
+    >>> ((catalogue.flag & mm.Flag.Z_NEGATIVE) != 0).tolist()
+    [False, True]
+    """
 
     OK = 0
     LUM_MISSING = 1 << 0
@@ -35,9 +81,9 @@ REASONS = {
     Flag.Z_SENTINEL: "redshift is a placeholder such as -1 or 99",
     Flag.Z_NEGATIVE: "redshift negative",
     Flag.Z_OUTSIDE_PRIOR: "redshift outside the mass prior",
-    Flag.POSITION_BAD: "sky position missing or impossible; mass computed, not on the map",
-    Flag.NO_SUPPORT: "no prior mass where the likelihood is",
-    Flag.EDGE: "posterior leans on the edge of the mass table; mass reported",
+    Flag.POSITION_BAD: "sky position missing or impossible; mass computed, but left out of maps",
+    Flag.NO_SUPPORT: "the prior has no mass where the likelihood lies",
+    Flag.EDGE: "more than 1 % of the posterior lies beyond the mass table; mass reported",
 }
 
 LUM_BAD = Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.LUM_NOT_POSITIVE
@@ -48,8 +94,21 @@ UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
 
 
 def describe(flag: int) -> str:
-    """Names of the bits set in one flag, joined by "|"; empty for 0.
+    """Give the names of the bits set in one flag, joined by "|".
 
+    Parameters
+    ----------
+    flag : int
+        A flag.
+
+    Returns
+    -------
+    str
+        The names; empty for 0.
+
+    Examples
+    --------
+    >>> from massmap_jax.catalogue.flags import Flag, describe
     >>> describe(Flag.LUM_SENTINEL | Flag.Z_NEGATIVE)
     'LUM_SENTINEL|Z_NEGATIVE'
     """
@@ -57,19 +116,19 @@ def describe(flag: int) -> str:
 
 
 def describe_all(flags: np.ndarray) -> np.ndarray:
-    """`describe` for every row, (n,) of str; each distinct flag is worded once."""
+    """Give the names of the bits set in every flag, as `describe` does; (n,) of str."""
     distinct, inverse = np.unique(np.asarray(flags), return_inverse=True)
     return np.array([describe(flag) for flag in distinct], dtype=str)[inverse]
 
 
 def count(flags: np.ndarray) -> dict[str, int]:
-    """Rows with each bit set, by name; bits that no row has are left out."""
+    """Count the rows that have each bit set, by its name; bits that no row has are left out."""
     rows = {bit.name: int(np.count_nonzero(np.asarray(flags) & int(bit))) for bit in REASONS}
     return {name: n for name, n in rows.items() if n}
 
 
 def summary_lines(flags: np.ndarray) -> list[str]:
-    """One line for the rows used and one per reason, for people to read."""
+    """Summarise flags for people: one line for the rows used, and one per reason."""
     flags = np.asarray(flags)
     unusable = int(np.count_nonzero(flags & int(UNUSABLE)))
     lines = [f"{flags.size} rows, {flags.size - unusable} with a mass, {unusable} without"]

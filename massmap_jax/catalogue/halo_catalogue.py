@@ -1,4 +1,4 @@
-"""HaloCatalogue: ids, luminosity with its error, redshift and sky position, checked on entry."""
+"""`HaloCatalogue`: ids, luminosities with their errors, redshifts and sky positions, checked on entry."""
 
 import hashlib
 from dataclasses import dataclass, fields, replace
@@ -15,44 +15,65 @@ from massmap_jax.errors import MassmapError
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
-_OF_ALL = ("noise_kind", "frame", "lum_unit", "notes")  # said once, not per object
+_OF_ALL = ("noise_kind", "frame", "lum_unit", "notes")  # one value for the whole catalogue
 
 
 @dataclass(frozen=True, eq=False)
 class HaloCatalogue:
-    """A catalogue in host memory: immutable NumPy arrays, one row per object, never passed through jit.
+    """A catalogue of halos in host memory: immutable NumPy arrays, one row per object.
 
-    Make one with `from_arrays` or `massmap_jax.read_catalogue`. Rows that cannot be used stay, with NaN in
-    the column at fault and a `Flag` that says why.
+    Make one with `from_arrays` or `massmap_jax.read_catalogue`. Rows that cannot be used stay in it, with NaN in the
+    column at fault and a `Flag` that says why. A catalogue is never passed through `jax.jit`.
 
     Attributes
     ----------
-    ln_lum_obs : (n,) float64
-        ln of the observed luminosity, in `lum_unit`; NaN where the luminosity is unusable.
-    sigma_ln_lum : (n,) float64
-        Its error [ln L]; NaN where unusable.
-    redshift : (n,) float64
-        NaN where unusable.
-    ids : (n,) any dtype
-        As given; the row number where none were.
-    flag : (n,) int32
+    ln_lum_obs : Float[np.ndarray, "halo"]
+        ln of the observed luminosity, in the unit `lum_unit`; NaN where the luminosity is unusable.
+    sigma_ln_lum : Float[np.ndarray, "halo"]
+        Standard deviation of the error in ln L; NaN where unusable.
+    redshift : Float[np.ndarray, "halo"]
+        Redshift; NaN where unusable.
+    ids : np.ndarray, (halo,)
+        The ids as they were given, of any type; row numbers where none were given.
+    flag : Int[np.ndarray, "halo"]
         `Flag` bits, 0 for a good row.
-    ra, dec : (n,) float64 or None
-        Degrees where `frame` is "sky"; x and y offsets in arcmin where it is "flat". NaN where unusable.
-    truth_ln_mass : (n,) float64 or None
+    ra, dec : Float[np.ndarray, "halo"] or None
+        Position in degrees (deg) where `frame` is "sky", x and y offsets in arcmin where it is "flat"; NaN where
+        unusable.
+    truth_ln_mass : Float[np.ndarray, "halo"] or None
         ln of the true mass [ln Msun], for simulations.
-    key_number : (n,) int64 or None
-        The row number that stands in for the id in `hashes`, where ids were not unique.
-    noise_code : (n,) int8 or None
-        Noise kind per object, an index into `NOISE_KINDS`; None means `noise_kind` for all.
-    noise_kind : str
-        "lognormal", "normal" or "upper_limit".
-    frame : str
-        "sky" or "flat".
+    key_number : Int[np.ndarray, "halo"] or None
+        The row number that replaces the id in `hashes`, where ids were not unique.
+    noise_code : Int[np.ndarray, "halo"] or None
+        Kind of noise of each object, an index into `NOISE_KINDS`; None means `noise_kind` for all.
+    noise_kind : {"lognormal", "normal", "upper_limit"}
+        Kind of noise of the luminosity, for all objects.
+    frame : {"sky", "flat"}
+        Whether positions are on the sky or offsets in a flat field.
     lum_unit : str
         Unit of the luminosity, as text.
     notes : tuple of str
-        Guesses and conversions made on the way in, to be shown to the user.
+        Guesses and conversions that were made when the catalogue was read, to be shown to the user.
+
+    See Also
+    --------
+    massmap_jax.read_catalogue : Read a catalogue from a file or a table.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[4e4, 6e4, -99.0],
+    ...     redshift=[0.2, 0.4, 0.3],
+    ...     sigma_ln_luminosity=0.1,
+    ...     ids=["A", "B", "C"],
+    ... )
+    >>> len(catalogue)
+    3
+    >>> catalogue.usable.tolist()
+    [True, True, False]
+    >>> catalogue.subset(catalogue.usable).ids.tolist()
+    ['A', 'B']
     """
 
     ln_lum_obs: Float[np.ndarray, " halo"]
@@ -101,42 +122,63 @@ class HaloCatalogue:
         flag=None,
         notes: tuple[str, ...] = (),
     ) -> "HaloCatalogue":
-        """Check arrays and make a catalogue of them.
+        """Make a catalogue from arrays, and check them.
 
         Parameters
         ----------
-        luminosity : array_like, (n,)
-            Observed luminosity, linear, in `lum_unit`.
-        redshift : array_like, (n,)
-        sigma_ln_luminosity : float or array_like, (n,)
-            Error in ln L, one for all or one per object; 0 is allowed.
-        ra, dec : array_like, (n,), optional
-            Both or neither. Degrees; hours and degrees for "hourangle"; for "arcmin", offsets from the field
-            centre, x to the east and y to the north.
-        ids : array_like, (n,), optional
-            Any type. They key each object's random numbers, so a result belongs to the id and not to the row;
-            without ids the row number serves, and then the order of rows matters.
-        truth_mass : array_like, (n,), optional
+        luminosity : array_like, (halo,)
+            Observed luminosity, linear, in the unit `lum_unit`. Another observable of the mass, such as the richness,
+            can take its place.
+        redshift : array_like, (halo,)
+            Redshift.
+        sigma_ln_luminosity : float or array_like, (halo,)
+            Standard deviation of the error in ln L, one for all or one per object; 0 is allowed.
+        ra, dec : array_like, (halo,), optional
+            Position, both or neither, in the unit that `position_unit` says: degrees; hours and degrees for
+            "hourangle"; offsets from the field centre for "arcmin", x to the east and y to the north.
+        ids : array_like, (halo,), optional
+            Ids of any type, the row number by default. They key each object's random numbers, so that a result belongs
+            to the id. Without ids it belongs to the row, and the order of rows matters.
+        truth_mass : array_like, (halo,), optional
             True mass [Msun], for simulations.
         lum_unit : str
-            Unit of the luminosity, as text, written to every output.
+            Unit of the luminosity, as text; it is written to every output.
         position_unit : {"deg", "hourangle", "arcmin"}
-        field_centre : (float, float), optional
-            (RA, Dec) in degrees of the origin of arcmin offsets: they become sky positions. Without it the
-            frame stays flat.
+            Unit of the positions.
+        field_centre : tuple of (float, float), optional
+            RA and Dec [deg] of the origin of offsets in arcmin, which then become sky positions. Without it they stay
+            offsets in a flat frame.
         duplicate_ids : {"error", "row_number"}
-            Repeated or missing ids are refused, or kept as they are and the row number used for random
+            What to do with repeated or missing ids: refuse them, or keep them and use the row number for random
             numbers.
         noise_kind : {"lognormal", "normal", "upper_limit"}
-        flag : array_like of int, (n,), optional
-            `Flag` bits that the caller already knows, added to those found here.
+            Kind of noise of the luminosity, for all objects.
+        flag : array_like, (halo,), optional
+            `Flag` bits that the caller already knows; they are added to those found here.
         notes : tuple of str
+            Guesses and conversions already made, to be shown to the user.
+
+        Returns
+        -------
+        HaloCatalogue
+            The catalogue, in the order given. Single bad values are flagged and do not raise an error.
 
         Raises
         ------
         MassmapError
-            No rows, lengths that differ, text where numbers are needed, repeated ids, or positions that
-            cannot be what `position_unit` says. Single bad values are flagged, not raised.
+            For no rows, arrays that differ in length, text where numbers are needed, repeated ids, or positions that
+            cannot be in `position_unit`.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> catalogue = mm.HaloCatalogue.from_arrays(
+        ...     luminosity=[4e4, 6e4], redshift=[0.2, 0.4], ra=[10.0, 10.2], dec=[-5.0, 95.0]
+        ... )
+        >>> catalogue.flag.tolist()
+        [0, 1024]
+        >>> mm.Flag(1024).name
+        'POSITION_BAD'
         """
         lum = as_float64(luminosity, "luminosity")
         n = lum.size
@@ -182,51 +224,98 @@ class HaloCatalogue:
 
     @property
     def usable(self) -> np.ndarray:
-        """(n,) bool: rows with all that a mass needs."""
+        """Rows that have everything a mass needs.
+
+        Returns
+        -------
+        Bool[np.ndarray, "halo"]
+            True where the row can be used.
+        """
         return (self.flag & int(UNUSABLE)) == 0
 
     @property
     def redshift_nodes(self) -> Float[np.ndarray, "halo node"]:
-        """Redshifts at which each object's likelihood is evaluated, (n, 1): the measured one."""
+        """Redshifts at which each object's likelihood is evaluated: one, the measured redshift.
+
+        Returns
+        -------
+        Float[np.ndarray, "halo node"]
+            Redshift nodes.
+        """
         return self.redshift[:, None]
 
     @property
     def redshift_weights(self) -> Float[np.ndarray, "halo node"]:
-        """Weight of each redshift node, (n, 1), summing to one over nodes."""
+        """Weight of each redshift node.
+
+        Returns
+        -------
+        Float[np.ndarray, "halo node"]
+            Weights; they sum to one over the nodes of an object.
+        """
         return np.ones_like(self.redshift)[:, None]
 
     @property
     def noise_codes(self) -> Int[np.ndarray, " halo"]:
-        """(n,) index into `NOISE_KINDS` of each object's noise."""
+        """Kind of noise of each object.
+
+        Returns
+        -------
+        Int[np.ndarray, "halo"]
+            Indices into `NOISE_KINDS`.
+        """
         if self.noise_code is None:
             return np.full(len(self), NOISE_KINDS.index(self.noise_kind), dtype=np.int32)
         return self.noise_code.astype(np.int32)
 
     @cached_property
     def hashes(self) -> UInt32[np.ndarray, "halo 2"]:
-        """(n, 2) uint32 from the ids (row numbers where ids repeat), to key each object's random numbers."""
+        """Hash of each id (of the row number where ids repeat), which keys the object's random numbers.
+
+        Returns
+        -------
+        UInt32[np.ndarray, "halo 2"]
+            High and low half of a 64-bit hash; see `id_hash`.
+        """
         return id_hash(self.ids if self.key_number is None else self.key_number)
 
     def subset(self, index) -> "HaloCatalogue":
-        """The rows that `index`, a boolean mask, a slice or row numbers, picks; ids and hashes go along."""
+        """Take some rows; their ids, and so their random numbers, stay the same.
+
+        Parameters
+        ----------
+        index : slice or array_like, (row,)
+            A boolean mask, a slice or row numbers.
+
+        Returns
+        -------
+        HaloCatalogue
+            The chosen rows.
+        """
         rows = np.atleast_1d(np.arange(len(self))[index])
         return replace(self, **{name: column[rows] for name, column in self._columns().items()})
 
     def _columns(self) -> dict[str, np.ndarray]:
-        """The arrays that are there, by name."""
+        """Give the arrays with one value per object that are there, by name."""
         told = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in told.items() if value is not None and name not in _OF_ALL}
 
 
 def id_hash(ids) -> UInt32[np.ndarray, "halo 2"]:
-    """High and low half of a 64-bit hash of each id.
+    """Hash each id to 64 bits, in two halves.
 
-    BLAKE2b of the id written as text (UTF-8), so 7, "7", b"7", int32 and int64 agree, and a catalogue keeps
-    its random numbers when it goes through a text file. About a second for 1e6 ids.
+    The id is written as text (UTF-8) and hashed with BLAKE2b. So 7, "7", b"7", int32 and int64 agree, and a catalogue
+    keeps its random numbers when it is written to a text file and read again. About a second for 1e6 ids.
+
+    Parameters
+    ----------
+    ids : array_like, (halo,)
+        Ids of any type.
 
     Returns
     -------
-    np.ndarray, (n, 2), uint32
+    UInt32[np.ndarray, "halo 2"]
+        High and low half of each hash.
     """
     ids = np.asarray(ids)
     if ids.dtype.kind == "f" and np.all(ids == np.floor(ids)):
@@ -252,7 +341,7 @@ def _lum_flags(lum: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _sigma_flags(sigma: np.ndarray, known: np.ndarray) -> np.ndarray:
     told = (known & int(SIGMA_BAD)) != 0
-    # An error of 99 in ln L is no error of anything.
+    # An error of 99 in ln L cannot be real: it is a placeholder.
     missing = ~np.isfinite(sigma) | is_positive_sentinel(sigma)
     return _bit(missing & ~told, Flag.SIGMA_MISSING) | _bit((sigma < 0) & np.isfinite(sigma), Flag.SIGMA_NEGATIVE)
 
@@ -268,10 +357,10 @@ def _redshift_flags(z: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _row_numbers_if_repeated(ids: np.ndarray, missing: np.ndarray, duplicate_ids: str) -> np.ndarray | None:
-    """None where every id is there and there once; else the row numbers, if the caller asked for them."""
+    """Give None where every id is present and unique, otherwise the row numbers if the caller asked for them."""
     if duplicate_ids not in ("error", "row_number"):
         raise MassmapError(f"duplicate_ids is {duplicate_ids!r}: it must be 'error' or 'row_number'")
-    # Integers in order, as most catalogues have them, need no table of those seen.
+    # Increasing integers, which most catalogues have, are unique without a look at each.
     in_order = ids.dtype.kind in "iu" and bool((ids[1:] > ids[:-1]).all())
     listed = [] if in_order else ids.tolist()
     if len(set(listed)) == len(listed) and not missing.any():
@@ -286,4 +375,4 @@ def _row_numbers_if_repeated(ids: np.ndarray, missing: np.ndarray, duplicate_ids
         )
     first_row = {}
     repeated = np.array([first_row.setdefault(x, row) != row for row, x in enumerate(listed)])
-    raise MassmapError(f"ids are not unique: an earlier id comes again in {rows_text(repeated, ids)}; {remedy}")
+    raise MassmapError(f"ids are not unique: an earlier id is repeated in {rows_text(repeated, ids)}; {remedy}")

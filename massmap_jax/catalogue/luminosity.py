@@ -1,4 +1,4 @@
-"""Luminosity and its error from a table's columns: units settled, logarithms undone, bars to sigma."""
+"""Luminosity and its error from a table's columns: units are checked, logarithms undone, bars converted to sigma."""
 
 import re
 
@@ -26,7 +26,7 @@ LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
 
 
 def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.ndarray:
-    """A column as float64; a note where it was text."""
+    """Read a column as float64, with a note where it was text."""
     values = table.column(name)
     numbers = as_float64(values, f"{role} column {name!r} of {table.label}")
     if values.dtype.kind in "OSU" and numbers.size and np.isfinite(numbers).any():
@@ -35,7 +35,39 @@ def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.nd
 
 
 def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
-    """Linear luminosity in its unit, flags of placeholder rows, and the unit."""
+    """Convert a luminosity column to linear luminosities.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        Name of the column.
+    raw : Float[np.ndarray, "row"]
+        Its values.
+    lum_log : {"none", "ln", "log10"}
+        Whether the column is a logarithm.
+    lum_scale : float
+        Factor that multiplies the linear luminosity.
+    lum_unit : str or None
+        Unit that replaces the one in the table.
+    notes : list of str
+        Conversions are added to it.
+
+    Returns
+    -------
+    luminosity : Float[np.ndarray, "row"]
+        Linear luminosity, in `unit`.
+    flag : Int[np.ndarray, "row"]
+        `Flag` bits of rows with a placeholder.
+    unit : str
+        Its unit, without a scale.
+
+    Raises
+    ------
+    MassmapError
+        For a unit with h, magnitudes, a logarithm that was not declared, or two different scales.
+    """
     where = f"luminosity column {name!r} of {table.label}"
     if lum_log not in ("none", "ln", "log10"):
         raise MassmapError(f"lum_log is {lum_log!r}: it must be 'none', 'ln' or 'log10'")
@@ -46,13 +78,15 @@ def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
         if has_little_h(metadata) or name_has_little_h(name):
             raise MassmapError(
                 f"{where} is in units with h (unit {metadata!r}): divide by h with lum_scale (1/0.7 = 1.4286"
-                " for h = 0.7) and say lum_unit='Msun', or keep it by saying lum_unit='Msun/h'"
+                " for h = 0.7) and pass lum_unit='Msun', or keep the unit with lum_unit='Msun/h'"
             )
         if not metadata and re.search(r"^mag(_|$)|_mag$|magnitude", name.lower()):
-            raise MassmapError(f"{where} looks like magnitudes by its name: turn it into luminosities, or say lum_unit")
+            raise MassmapError(
+                f"{where} looks like magnitudes by its name: convert it to luminosities, or pass its unit as lum_unit="
+            )
         if is_log_unit(metadata) and lum_log == "none":
             remedy = (
-                "turn magnitudes into luminosities" if "mag" in metadata.lower() else "pass lum_log='log10' (or 'ln')"
+                "convert magnitudes to luminosities" if "mag" in metadata.lower() else "pass lum_log='log10' (or 'ln')"
             )
             raise MassmapError(f"{where} has the logarithmic unit {metadata!r}: {remedy}")
     elif metadata and metadata != lum_unit:
@@ -80,7 +114,7 @@ def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
 
 
 def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, linear: np.ndarray):
-    """Refuse linear values that can only be logarithms: by their range, with what name or unit say."""
+    """Refuse values declared linear that can only be logarithms, judged by their range and by name or unit."""
     good = linear[np.isfinite(linear) & (linear > 0)]
     if good.size == 0:
         return
@@ -100,7 +134,44 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, linear
 
 
 def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min_snr, choose, notes):
-    """Error in ln L, one number or (n,), and flags of rows whose bars are refused."""
+    """Convert the error columns to an error in ln L.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    lum_name : str
+        Name of the luminosity column.
+    raw : Float[np.ndarray, "row"]
+        Values of that column.
+    lum_log : {"none", "ln", "log10"}
+        Whether that column is a logarithm.
+    sigma : str or float or None
+        Column of the error, or one number.
+    kind : {"ln", "dex", "linear"}
+        What the error is in.
+    plus, minus : str or None
+        Columns of the upper and lower bar.
+    min_snr : float
+        Least signal-to-noise ratio of linear bars.
+    choose : callable
+        Finds a column; see `choose_column`.
+    notes : list of str
+        Guesses and conversions are added to it.
+
+    Returns
+    -------
+    sigma : float or Float[np.ndarray, "row"]
+        Standard deviation of the error in ln L.
+    flag : Int[np.ndarray, "row"]
+        `Flag` bits of rows whose bars are refused.
+
+    Raises
+    ------
+    MassmapError
+        For arguments that contradict each other, an error in another unit than the luminosity, or one that is too large
+        to be in ln L.
+    """
     if kind not in ("ln", "dex", "linear"):
         raise MassmapError(f"sigma_kind is {kind!r}: it must be 'ln', 'dex' or 'linear'")
     if not min_snr > 1.0:
@@ -110,7 +181,7 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
         raise MassmapError("sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one")
     if plus is not None:
         if sigma is not None:
-            raise MassmapError("sigma is given beside sigma_plus and sigma_minus: give either one error or two bars")
+            raise MassmapError("sigma is given together with sigma_plus and sigma_minus: give one error or two bars")
         up, down = (
             _bar(table, lum_name, choose("error", x, option), notes)
             for x, option in ((plus, "sigma_plus"), (minus, "sigma_minus"))
@@ -180,7 +251,7 @@ def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min
 
 
 def _as_number(sigma, table: ColumnTable) -> float | None:
-    """The number that sigma is or spells, or None where it names a column."""
+    """Give the number that sigma is or spells, or None where it names a column."""
     if sigma is None or sigma in table.names:
         return None
     try:
@@ -190,16 +261,18 @@ def _as_number(sigma, table: ColumnTable) -> float | None:
 
 
 def _bar(table: ColumnTable, lum_name: str, name: str, notes: list[str]) -> np.ndarray:
+    """Read an error bar; refuse one in another unit than the luminosity."""
     unit, lum_unit = table.units.get(name), table.units.get(lum_name)
     if unit and lum_unit and unit != lum_unit:
         raise MassmapError(
             f"error column {name!r} of {table.label} is in {unit!r} but {lum_name!r} is in {lum_unit!r}:"
-            " bring them to one unit"
+            " convert them to one unit"
         )
     return numbers(table, name, "error", notes)
 
 
 def _linear_bars(raw, up, down, min_snr):
+    """Convert linear bars to sigma in ln L, and flag negative bars and those with too low a signal-to-noise ratio."""
     sigma = sigma_ln_from_bars(raw, up, down)
     with np.errstate(all="ignore"):
         low = (raw / (0.5 * (up + down)) < min_snr) | (raw <= down)

@@ -1,4 +1,4 @@
-"""Sky positions in degrees, hours or offsets from a field centre, turned into degrees and checked."""
+"""Sky positions in degrees, hours or offsets from a field centre, converted to degrees and checked."""
 
 import numpy as np
 
@@ -9,30 +9,33 @@ POSITION_UNITS = ("deg", "hourangle", "arcmin")
 
 
 def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
-    """Positions in degrees (or flat arcmin), with the rows that have none.
+    """Convert positions to degrees (or flat arcmin), and tell which rows have none.
 
     Parameters
     ----------
-    ra, dec : np.ndarray, (n,) float64
-        In `position_unit`; for "arcmin", offsets x (east) and y (north) on the tangent plane of the field
-        centre.
+    ra, dec : Float[np.ndarray, "row"]
+        In `position_unit` (deg by default); for "arcmin", offsets x (east) and y (north) on the tangent plane of the
+        field centre.
     position_unit : {"deg", "hourangle", "arcmin"}
-    field_centre : (float, float), optional
-        (RA, Dec) [deg] of the origin of arcmin offsets.
+        Unit of the positions; RA in hours and Dec in degrees for "hourangle".
+    field_centre : tuple of (float, float), optional
+        RA and Dec [deg] of the origin of offsets in arcmin.
 
     Returns
     -------
-    ra, dec : np.ndarray, (n,)
-        Degrees with ra in [0, 360), or arcmin in the flat frame; NaN where bad.
-    bad : np.ndarray, (n,) bool
+    ra, dec : Float[np.ndarray, "row"]
+        Degrees (deg) with ra in [0, 360), or arcmin in the flat frame; NaN where bad.
+    bad : Bool[np.ndarray, "row"]
+        True where there is no possible position.
     frame : str
-        "sky", or "flat" for arcmin without a centre.
+        "sky", or "flat" for offsets without a centre.
     notes : tuple of str
+        A hint where ra may be in hours.
 
     Raises
     ------
     MassmapError
-        Where most declinations are impossible, or the unit cannot be right.
+        For declinations most of which are impossible, or a unit that cannot be right.
     """
     if position_unit not in POSITION_UNITS:
         raise MassmapError(f"position_unit is {position_unit!r}: it must be one of {', '.join(POSITION_UNITS)}")
@@ -61,8 +64,27 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
 
 
 def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.ndarray]:
-    """RA and Dec [deg] of tangent-plane offsets [arcmin] from a field centre (RA, Dec) [deg].
+    """Convert tangent-plane offsets from a field centre to RA and Dec.
 
+    Parameters
+    ----------
+    x_arcmin, y_arcmin : array_like, (n,)
+        Offsets to the east and north [arcmin].
+    field_centre : tuple of (float, float)
+        RA and Dec [deg] of the origin.
+
+    Returns
+    -------
+    ra, dec : Float[np.ndarray, "n"]
+        Position [deg]; ra is not yet wrapped to [0, 360).
+
+    Raises
+    ------
+    MassmapError
+        For a centre that is not a position.
+
+    Notes
+    -----
     The inverse gnomonic (TAN) projection: Calabretta & Greisen 2002, section 5.1.3.
     """
     try:
@@ -80,6 +102,7 @@ def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.n
 
 
 def _refuse_impossible(ra, dec, finite, position_unit):
+    """Refuse positions most of which are impossible: swapped columns, or another unit."""
     outside = finite & (np.abs(dec) > 90.0)
     if 2 * outside.sum() > finite.sum():
         raise MassmapError(
@@ -93,6 +116,7 @@ def _refuse_impossible(ra, dec, finite, position_unit):
 
 
 def _hours_note(ra, dec) -> tuple[str, ...]:
+    """Give a note where degrees of RA look like hours."""
     if ra.size > 1 and ra.min() >= 0.0 and ra.max() <= 24.0 and np.ptp(dec) > 30.0:
         return (
             (

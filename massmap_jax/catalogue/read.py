@@ -1,4 +1,4 @@
-"""Catalogues and relation draws from files and tables in memory; tables out."""
+"""`read_catalogue` and `read_relation`: catalogues and relation draws from files or tables in memory."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -44,56 +44,101 @@ def read_catalogue(
     need_usable: bool = True,
     need_positions: bool = True,
 ) -> HaloCatalogue:
-    """Read a catalogue; every guess and conversion made on the way is in its `notes`.
+    r"""Read a catalogue from a file or a table in memory.
+
+    Columns that are not named are guessed from their usual names. Every guess and conversion is listed in the
+    catalogue's `notes`: print them.
 
     Parameters
     ----------
-    source : path, astropy Table, pandas DataFrame, pyarrow Table, structured array or dict of arrays
+    source : str, os.PathLike, dict, astropy.table.Table, pandas.DataFrame, pyarrow.Table or np.ndarray, (row,)
+        Path of a file, or a table in memory: a dict of arrays, a table of one of these packages, or a structured array.
         See `massmap_jax.catalogue.tables.open_table` for the kinds of file.
-    lum, z, ra, dec, id, truth : str, optional
-        Columns of the luminosity, redshift, position, id and true mass [Msun]; guessed from the usual names
-        where not given. Luminosity and redshift must be found.
+    lum : str, optional
+        Column of the luminosity, or of another observable of the mass. It must be named or found.
+    z : str, optional
+        Column of the redshift. It must be named or found.
     sigma : str or float, optional
         Column of the luminosity error, or one number for all rows; 0.05 in ln L where there is neither.
     sigma_kind : {"ln", "dex", "linear"}
-        Whether that error is in ln L, in dex, or a bar in the luminosity's own unit. A linear bar e becomes
-        half the log interval that it spans, sigma = [ln(1 + e/L) - ln(1 - e/L)] / 2.
+        Whether that error is in ln L, in dex, or a bar in the luminosity's own unit.
     sigma_plus, sigma_minus : str, optional
-        Columns of the upper and lower bar, in the unit of the luminosity column (of its logarithm, with
-        `lum_log`): sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2, or the mean of the two for a logarithm.
+        Columns of the upper and lower bar, in the unit of the luminosity column (or of its logarithm, with `lum_log`).
     min_snr : float
-        Linear bars are refused (row flagged SIGMA_LOW_SNR) where L over the mean of its bars is below this,
-        or the lower bar reaches zero: lognormal noise is then no description of them.
+        Linear bars are refused, and the row flagged SIGMA_LOW_SNR, where L over the mean of its bars is below this
+        number or the lower bar reaches zero: lognormal noise cannot describe such bars.
+    ra, dec : str, optional
+        Columns of the position, in the unit that `position_unit` says.
+    id : str, optional
+        Column of the ids.
+    truth : str, optional
+        Column of the true mass [Msun], for simulations.
     names : sequence of str, optional
-        Column names of a text file without header.
+        Column names of a text file without a header.
     lum_log : {"none", "ln", "log10"}
         Whether the luminosity column is a logarithm.
     lum_scale : float
-        Multiplies the (linear) luminosity: 1e14 for masses listed in 1e14 Msun.
+        Factor that multiplies the (linear) luminosity: 1e14 for masses listed in 1e14 Msun.
     lum_unit : str, optional
-        Unit of the luminosity; replaces the metadata's. A leading number, as in "1e14 Msun", is a scale.
+        Unit of the luminosity, which replaces the one in the file. A leading number, as in "1e14 Msun", is a scale.
     position_unit : {"deg", "hourangle", "arcmin"}, optional
-        From metadata where not given, else degrees.
-    field_centre : (float, float), optional
-        RA and Dec in degrees of the origin of arcmin offsets.
+        Unit of the positions; by default the one in the file, or else degrees.
+    field_centre : tuple of (float, float), optional
+        RA and Dec [deg] of the origin of offsets in arcmin.
     duplicate_ids : {"error", "row_number"}
-        See `HaloCatalogue.from_arrays`.
+        What to do with repeated or missing ids; see `HaloCatalogue.from_arrays`.
     format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
         Kind of file, where its first bytes do not tell.
     need_usable : bool
-        Refuse a catalogue without a usable row; a part of a larger one may be such.
+        Refuse a catalogue without a usable row. Pass False for a part of a larger catalogue, which may have none.
     need_positions : bool
-        Refuse positions that cannot be read. If not, as where masses alone are wanted, a note says so instead.
+        Refuse positions that cannot be read. Pass False where masses alone are wanted: a note then says so instead.
 
     Returns
     -------
     HaloCatalogue
-        Rows in the order of the file, unusable ones among them with NaN and a flag.
+        Rows in the order of the file. Unusable ones are among them, with NaN and a flag.
 
     Raises
     ------
     MassmapError
-        For whatever cannot be read or could be read in two ways; see the text.
+        For whatever cannot be read, or could be read in two ways. The message says which column and rows, and what to
+        do.
+
+    See Also
+    --------
+    massmap_jax.HaloCatalogue.from_arrays : Make a catalogue from arrays.
+
+    Notes
+    -----
+    Upper and lower bars e+ and e- become half of the logarithmic interval that they span,
+
+        sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2
+
+    and a linear error e is a bar with e+ = e- = e. For a luminosity column that is a logarithm, sigma is the mean of
+    the two bars (converted to natural logarithms).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import massmap_jax as mm
+    >>> text = "name,ra,dec,z,L500,e_L500\nA,150.1,2.2,0.21,4.1,0.4\nB,150.3,2.4,0.35,6.0,0.5\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "clusters.csv"
+    ...     length = path.write_text(text)
+    ...     catalogue = mm.read_catalogue(path, sigma="e_L500", sigma_kind="linear", lum_unit="1e44 erg/s")
+    >>> for note in catalogue.notes:
+    ...     print(note)
+    luminosity column: guessed 'L500'
+    redshift column: guessed 'z'
+    ra column: guessed 'ra'
+    dec column: guessed 'dec'
+    id column: guessed 'name'
+    luminosity: multiplied by 1e+44, the scale in its unit
+    position unit: not stated, taken as deg
+    >>> catalogue.sigma_ln_lum.round(3).tolist()
+    [0.098, 0.084]
     """
     id_names = set().union(*USUAL_NAMES["id"]) | ({id.lower()} if id else set())
     table = open_table(source, format=format, names=names, text_columns=id_names)
@@ -152,6 +197,7 @@ def read_catalogue(
 
 
 def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
+    """Refuse a redshift column that holds velocities, by its unit or its values."""
     unit = table.units.get(name, "")
     good = z[np.isfinite(z) & (z > 0)]
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
@@ -162,6 +208,7 @@ def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
 
 
 def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
+    """Give the true masses in Msun; refuse a column that is a logarithm or in units with h."""
     mass, unit = numbers(table, name, "true mass", notes), table.units.get(name, "")
     good = mass[np.isfinite(mass) & (mass > 0)]
     if has_little_h(unit) or name_has_little_h(name) or is_log_unit(unit) or (good.size and good.max() < 100.0):
@@ -196,6 +243,7 @@ def _positions(table, ra, dec, position_unit, field_centre, choose, notes: list[
 
 
 def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:
+    """Give the unit of the positions: the one given, the one in the file, or a guess with a note."""
     unit, lower = table.units.get(ra_name, "").lower(), ra_name.lower()
     known = {"deg": "deg", "degree": "deg", "degrees": "deg", "arcmin": "arcmin", "arcminute": "arcmin"}
     known |= dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle")
@@ -216,23 +264,23 @@ def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_ce
 
 
 def read_relation(path) -> dict[str, np.ndarray]:
-    """Draws of the mass-luminosity relation from a file.
+    """Read draws of the mass-luminosity relation from a file.
 
     Parameters
     ----------
-    path : path
-        An .npz archive, or a table of any kind that `open_table` reads, one row per draw.
+    path : str or os.PathLike
+        An .npz archive, or a table of any kind that `open_table` reads, with one row per draw.
 
     Returns
     -------
-    dict of np.ndarray, (draw,) float64
-        alpha1, alpha2, alpha4, scatter (also read from a column S), and alpha3 [Msun] and log_weight where
-        the file has them.
+    dict of str to Float[np.ndarray, "draw"]
+        alpha1, alpha2, alpha4 and scatter (also read from a column S), and alpha3 [Msun] and log_weight where the file
+        has them.
 
     Raises
     ------
     MassmapError
-        A parameter is missing, has values that are not finite, or a negative scatter.
+        For a parameter that is missing, values that are not finite, or a negative scatter.
     """
     path = str(path)
     table = _open_npz(path) if _is_zip(path) else open_table(path)
@@ -257,7 +305,7 @@ def read_relation(path) -> dict[str, np.ndarray]:
                 " give one per draw"
             )
         values = draws[name] = np.broadcast_to(values, (rows,)).copy()
-        # A weight of zero is a log weight of -inf, and no harm.
+        # A weight of zero is a log weight of -inf, which is allowed.
         bad = np.isnan(values) | (values == np.inf) if name == "log_weight" else ~np.isfinite(values)
         if name == "scatter":
             bad |= values < 0

@@ -1,6 +1,6 @@
-"""A table of any kind, in a file or in memory, as named columns: `open_table`.
+"""`open_table`: a table of any kind, in a file or in memory, as named columns.
 
-Files are told apart by their first bytes, since a suffix may lie or be absent.
+Kinds of file are told apart by their first bytes, because a suffix may be wrong or missing.
 """
 
 import gzip
@@ -26,24 +26,30 @@ def open_table(
     names: Sequence[str] | None = None,
     text_columns: Collection[str] = (),
 ) -> ColumnTable:
-    """Open a table by path, or wrap one in memory.
+    """Open a table by its path, or wrap one that is in memory.
 
     Parameters
     ----------
-    source : path, astropy Table, pandas DataFrame, pyarrow Table, structured array or dict of arrays
-        A path is CSV (comma, semicolon or tab), ECSV, FITS (the first table, or path[EXTENSION] by name or
-        number), Parquet, or whitespace text with or without a header; any but Parquet may be gzipped.
+    source : str, os.PathLike, dict, astropy.table.Table, pandas.DataFrame, pyarrow.Table or np.ndarray, (row,)
+        A path is CSV (comma, semicolon or tab), ECSV, FITS (the first table, or path[EXTENSION] by name or number),
+        Parquet, or text in columns separated by spaces, with or without a header. All but Parquet may be gzipped. A
+        table in memory is a dict of arrays, a structured array, or a table of astropy, pandas or pyarrow.
     format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
         The file's kind, where its first bytes do not tell.
     names : sequence of str, optional
-        Column names of a text file, in place of its header if it has one.
+        Column names of a text file, which replace its header if it has one.
     text_columns : collection of str
         Columns (in lower case) whose cells in a text file are kept as written, so that the id 007 stays 007.
+
+    Returns
+    -------
+    ColumnTable
+        Names, units and values of the columns.
 
     Raises
     ------
     MassmapError
-        The file is missing, unreadable, of no known kind, damaged or without columns.
+        For a file that is missing, unreadable, of no known kind, damaged or without columns.
     """
     if format is not None and format not in FORMATS:
         raise MassmapError(f"format is {format!r}: it must be one of {', '.join(FORMATS)}")
@@ -63,7 +69,7 @@ def open_table(
         "text": lambda: _read_text(path, names, text_columns),
     }
     try:
-        # A damaged file makes the readers warn and then fail; the failure says enough.
+        # A damaged file makes the readers warn and then fail; the error alone says enough.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = readers[kind]()
@@ -77,12 +83,22 @@ def open_table(
 
 
 def sniff_format(path: str) -> str:
-    """Kind of a file ("fits", "parquet", "ecsv" or "text") by its first bytes, looking inside gzip.
+    """Tell the kind of a file by its first bytes, looking inside gzip.
+
+    Parameters
+    ----------
+    path : str
+        Path of the file.
+
+    Returns
+    -------
+    str
+        "fits", "parquet", "ecsv" or "text".
 
     Raises
     ------
     MassmapError
-        No such file, not readable, empty, or of a kind that is not read.
+        For a file that does not exist, is not readable or empty, or is of a kind that is not supported.
     """
     if Path(path).is_dir():
         raise MassmapError(f"{path} is a folder: give the path of one catalogue file")
@@ -120,24 +136,24 @@ def sniff_format(path: str) -> str:
 
 
 def check_regular(path) -> None:
-    """Refuse a pipe, socket or device: to open one may wait for ever, and it cannot be read twice."""
+    """Refuse a pipe, socket or device: opening one may wait for ever, and it cannot be read twice."""
     try:
         mode = Path(path).stat().st_mode
-    except OSError:  # told by what opens it
+    except OSError:  # whatever opens the file reports it
         return
     if not stat.S_ISREG(mode):
         raise MassmapError(f"{path} is a pipe or a device, not a regular file: write what it gives to a file first")
 
 
 def open_plain_or_gzip(path: str):
-    """The file, opened for reading bytes; what is in it where it is gzipped."""
+    """Open a file for reading bytes, uncompressed if it is gzipped."""
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if zipped else open(path, "rb")
 
 
 def split_extension(path: str) -> tuple[str, str | None]:
-    """("a.fits", "CLUSTERS") of "a.fits[CLUSTERS]", unless a file has that very name."""
+    """Split "a.fits[CLUSTERS]" into ("a.fits", "CLUSTERS"), unless a file has exactly that name."""
     match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", path)
     if match is None or Path(path).exists():
         return path, None
@@ -145,7 +161,7 @@ def split_extension(path: str) -> tuple[str, str | None]:
 
 
 def first_line(error: Exception) -> str:
-    """The reason that a library gives, without the rest."""
+    """Give the reason in a library's error, without the rest of its text."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).strip().splitlines()
@@ -173,7 +189,7 @@ def _table_in_memory(source) -> ColumnTable:
 
 
 def _array_from_pandas(series) -> np.ndarray:
-    """NumPy values of a Series; one that Arrow holds does not go through Python objects."""
+    """Give the NumPy values of a Series; one backed by Arrow is not converted through Python objects."""
     if hasattr(series.dtype, "pyarrow_dtype"):
         return _array_from_arrow(series.array.__arrow_array__())
     return as_plain(series)
@@ -195,7 +211,29 @@ def _read_fits(path: str, extension: str | None) -> ColumnTable:
 
 
 def fits_table(hdus, path: str, extension: str | None):
-    """The table of a FITS file that the extension names (None: the first), and a note where there are more."""
+    """Find the table of a FITS file that the extension names, with a note if it is one of several.
+
+    Parameters
+    ----------
+    hdus : astropy.io.fits.HDUList
+        The open file.
+    path : str
+        Its path, for messages.
+    extension : str or None
+        Name or number of the extension; None for the first table.
+
+    Returns
+    -------
+    hdu : astropy.io.fits.BinTableHDU
+        The table.
+    notes : tuple of str
+        What was chosen.
+
+    Raises
+    ------
+    MassmapError
+        For a file without a table, or without the table named.
+    """
     from astropy.io import fits
 
     tables = {i: hdu.name for i, hdu in enumerate(hdus) if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))}
@@ -231,7 +269,7 @@ def _read_parquet(path: str) -> ColumnTable:
 
 
 def parquet_units(schema) -> dict[str, str]:
-    """Units by column, from the fields' metadata or what astropy wrote."""
+    """Give the units of columns, from the metadata of the fields or from what astropy wrote."""
     units = {f.name: f.metadata[b"unit"].decode() for f in schema if f.metadata and b"unit" in f.metadata}
     written_by_astropy = (schema.metadata or {}).get(b"table_meta_yaml")
     if written_by_astropy:
@@ -243,7 +281,7 @@ def parquet_units(schema) -> dict[str, str]:
 
 
 def from_arrow(table, label: str, units: dict[str, str] | None = None, notes: tuple[str, ...] = ()) -> ColumnTable:
-    """A pyarrow Table as named columns."""
+    """Wrap a pyarrow Table as named columns."""
     names = tuple(table.column_names)
     return ColumnTable(
         label, names, lambda name: _array_from_arrow(table.column(names.index(name))), units or {}, tuple(notes)
@@ -251,7 +289,7 @@ def from_arrow(table, label: str, units: dict[str, str] | None = None, notes: tu
 
 
 def _array_from_arrow(column) -> np.ndarray:
-    """NumPy values of an Arrow column; masked where an integer or a text is null, NaN where a float is."""
+    """Give the NumPy values of an Arrow column; null is masked for integers and text, and NaN for floats."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):

@@ -1,4 +1,4 @@
-"""Text tables of any delimiter, with or without header, to columns."""
+"""Text tables with any delimiter, with or without a header, to columns."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -14,22 +14,39 @@ def parse_text(
     text_columns: Collection[str],
     delimiter: str | None = None,
 ):
-    """Arrow table of a text catalogue, notes on what was guessed, and the delimiter.
+    """Parse a text catalogue into an Arrow table.
 
-    Comma, tab, semicolon or "|" if the first line has one, else whitespace. Lines that begin with "#" are
-    comments; the last of them with as many words as there are columns names the columns, where no header line
-    does.
+    The delimiter is a comma, tab, semicolon or "|" if the first line has one, otherwise spaces. Lines that begin with
+    "#" are comments. Where there is no header line, the last comment with as many words as there are columns names
+    them.
 
     Parameters
     ----------
     data : bytes
         The whole file, UTF-8.
     label : str
-        What to call it in an error.
-    names, text_columns
-        As in `massmap_jax.catalogue.tables.open_table`.
+        What to call the file in an error.
+    names : sequence of str or None
+        Column names that replace the header, as in `massmap_jax.catalogue.tables.open_table`.
+    text_columns : collection of str
+        Columns (in lower case) whose cells are kept as written.
     delimiter : str, optional
-        That of earlier rows, where `data` goes on from them: its first row is not a header then, whatever is in it.
+        The delimiter of earlier rows, where `data` continues them: its first row is then not a header, whatever it
+        holds.
+
+    Returns
+    -------
+    table : pyarrow.Table
+        The columns.
+    notes : tuple of str
+        What was guessed.
+    delimiter : str
+        The delimiter.
+
+    Raises
+    ------
+    MassmapError
+        For a file without rows, or rows with too many or too few cells.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -91,7 +108,7 @@ def parse_text(
 
 
 def _split_comments(data: bytes) -> tuple[list[str], bytes]:
-    """The text of lines that begin with "#", and the other lines without leading blank ones."""
+    """Split off the lines that begin with "#": their text, and the other lines without leading blank ones."""
     comments = []
     if b"#" in data:
         pattern = re.compile(rb"^[ \t]*#(.*)\n?", re.MULTILINE)
@@ -101,7 +118,7 @@ def _split_comments(data: bytes) -> tuple[list[str], bytes]:
 
 
 def _single_spaces(data: bytes) -> bytes:
-    """Whitespace text with one space between cells and none at either end of a line."""
+    """Reduce text to one space between cells and none at either end of a line."""
     data = data.replace(b"\t", b" ")
     while b"  " in data:
         data = data.replace(b"  ", b" ")
@@ -109,6 +126,7 @@ def _single_spaces(data: bytes) -> bytes:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
+    """Split a line into cells, without the spaces around them."""
     import csv
 
     return [cell.strip() for cell in next(csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True))]
@@ -123,7 +141,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _header(label: str, first: list[str], comments: list[str], names: Sequence[str] | None):
-    """Column names, whether the first line is a header, and notes on what was guessed."""
+    """Find the column names; whether the first line is a header; and notes on what was guessed."""
     # A header has no number in it; a first row of text and blanks alone is taken for a header too.
     has_header = not any(_is_number(cell) for cell in first)
     if names is not None:
@@ -152,7 +170,7 @@ def _header(label: str, first: list[str], comments: list[str], names: Sequence[s
 
 
 def _integers_if_same_text(column):
-    """An Arrow text column as int64 where that loses nothing (leading zeros, overflow), else unchanged."""
+    """Convert a text column to int64 where that loses nothing (leading zeros, overflow); otherwise keep it."""
     import pyarrow as pa
 
     try:

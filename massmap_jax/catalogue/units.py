@@ -1,4 +1,4 @@
-"""Every conversion at the edge of the package: inside, mass is Msun without h and logarithms are natural."""
+"""Conversions of units at the edge of the package: inside, mass is in Msun without h and logarithms are natural."""
 
 import re
 
@@ -10,19 +10,24 @@ LN10 = float(np.log(10.0))
 
 
 def mass_from_msun_h(mass_msun_h, h: float):
-    """Mass in Msun from a mass in Msun/h: M = m / h.
+    """Convert a mass in Msun/h to Msun: M = m / h.
 
     Parameters
     ----------
-    mass_msun_h : array_like
+    mass_msun_h : array_like, (...)
         Mass [Msun/h].
     h : float
         Hubble constant over 100 km/s/Mpc; there is no default.
 
+    Returns
+    -------
+    np.ndarray, (...)
+        Mass [Msun], float64.
+
     Raises
     ------
     MassmapError
-        Where h is not between 0.1 and 2 (70 for 0.7 is the usual slip).
+        For an h that is not between 0.1 and 2 (70 instead of 0.7 is a common slip).
     """
     if not 0.1 < h < 2.0:
         raise MassmapError(f"h is {h!r}, but it is H0 / (100 km/s/Mpc), near 0.7: give h=0.7, not h=70")
@@ -30,19 +35,17 @@ def mass_from_msun_h(mass_msun_h, h: float):
 
 
 def ln_from_dex(dex):
-    """Natural-log width or value from one in dex (factors of ten)."""
+    """Convert a width or value in dex (factors of ten) to one in natural logarithms."""
     return np.asarray(dex, dtype=np.float64) * LN10
 
 
 def dex_from_ln(ln):
-    """Dex from a natural-log width or value."""
+    """Convert a width or value in natural logarithms to one in dex (factors of ten)."""
     return np.asarray(ln, dtype=np.float64) / LN10
 
 
 def sigma_ln_from_bars(value, err_plus, err_minus):
-    """Lognormal sigma in ln L from linear error bars: half the log interval that they span.
-
-    sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2; a symmetric bar has e+ = e-.
+    """Convert linear error bars to the sigma of a lognormal error in ln L: half of the log interval that they span.
 
     Parameters
     ----------
@@ -51,8 +54,12 @@ def sigma_ln_from_bars(value, err_plus, err_minus):
 
     Returns
     -------
-    np.ndarray, (n,)
+    Float[np.ndarray, "n"]
         sigma [ln L]; NaN where L <= 0, a bar is negative, or the lower bar reaches zero luminosity.
+
+    Notes
+    -----
+    sigma = [ln(1 + e+/L) - ln(1 - e-/L)] / 2; a symmetric bar has e+ = e-.
     """
     value, up, down = (np.asarray(x, dtype=np.float64) for x in (value, err_plus, err_minus))
     possible = (value > 0) & (up >= 0) & (down >= 0) & (down < value)
@@ -62,7 +69,7 @@ def sigma_ln_from_bars(value, err_plus, err_minus):
 
 
 def split_unit_scale(unit: str) -> tuple[float, str]:
-    """Leading number and rest of a unit: "1e14 Msun" is (1e14, "Msun"), "10**44 erg" (1e44, "erg")."""
+    """Split a unit into its leading number and the rest: "1e14 Msun" is (1e14, "Msun"), "10**44 erg" (1e44, "erg")."""
     match = re.fullmatch(r"\s*(?:10\s*(?:\*\*|\^)\s*([+-]?\d+)|(\d[\d.]*(?:[eE][+-]?\d+)?))\s*[*. ]?\s*(\D.*)", unit)
     if match is None:
         return 1.0, unit.strip()
@@ -71,24 +78,24 @@ def split_unit_scale(unit: str) -> tuple[float, str]:
 
 
 def has_little_h(unit: str) -> bool:
-    """Whether a unit such as "Msun/h", "solMass / h" or "h-1 Msun" carries the Hubble constant."""
+    """Tell whether a unit such as "Msun/h", "solMass / h" or "h-1 Msun" contains the Hubble constant."""
     pattern = r"/\s*\(?\s*h(70)?\b|\bh_?\{?(70)?\}?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
     return re.search(pattern, unit, re.IGNORECASE) is not None
 
 
 def name_has_little_h(name: str) -> bool:
-    """Whether a column name such as "mass_msun_h" says that its unit carries the Hubble constant."""
+    """Tell whether a column name such as "mass_msun_h" says that its unit contains the Hubble constant."""
     pattern = r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
     return has_little_h(name) or re.search(pattern, name, re.IGNORECASE) is not None
 
 
 def is_log_unit(unit: str) -> bool:
-    """Whether a unit such as "dex(solMass)", "log10(erg/s)", "[solMass]" or "mag" is a logarithm."""
+    """Tell whether a unit such as "dex(solMass)", "log10(erg/s)", "[solMass]" or "mag" is a logarithm."""
     return re.search(r"\bdex\b|\blog|\bln\b|\bmag|^\s*\[.*\]\s*$", unit, re.IGNORECASE) is not None
 
 
 def strip_log(unit: str) -> str:
-    """The unit inside a logarithm: "solMass" of "dex(solMass)" or "[solMass]"."""
+    """Give the unit inside a logarithm: "solMass" for "dex(solMass)" or "[solMass]"."""
     match = re.fullmatch(
         r"\s*(?:dex|log10|log|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log10|log|ln)\s*(.*)", unit, re.IGNORECASE
     )

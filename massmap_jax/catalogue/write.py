@@ -1,4 +1,4 @@
-"""Tables out, whole or not at all: `write_table` for one file, `atomic_directory` for a set of them."""
+"""Tables out, complete or not at all: `write_table` for one file, `atomic_directory` for a set of files."""
 
 import contextlib
 import json
@@ -24,27 +24,51 @@ def write_table(
     *,
     overwrite: bool = False,
 ):
-    """Write columns to a file of the kind that its suffix says: .parquet, .fits, .csv or .ecsv.
+    """Write columns to a .parquet, .fits, .csv or .ecsv file.
+
+    The file is written under another name and renamed at the end, so a failure leaves what was there before.
 
     Parameters
     ----------
-    path : path
-        Written under another name and renamed at the end, so a failure leaves what was there before.
-    columns : dict of array, (n,)
-        Numbers, booleans or text.
+    path : str or os.PathLike
+        File to write; its suffix says which kind of table.
+    columns : dict of str to np.ndarray, (row,)
+        Columns by name: numbers, booleans or text, all of the same length.
     meta : dict, optional
-        Kept as Parquet schema metadata (JSON), FITS header cards, ECSV meta, or "# key: value" lines atop a
-        CSV.
-    units, descriptions : dict of str, optional
-        By column. A unit that FITS does not allow goes into the column's comment there.
+        Metadata, kept in the Parquet schema (as JSON), in FITS header cards, in the ECSV meta, or in "# key: value"
+        lines at the top of a CSV file.
+    units : dict of str to str, optional
+        Units by column. A unit that FITS does not allow goes into the column's comment there.
+    descriptions : dict of str to str, optional
+        Descriptions by column.
     overwrite : bool
         Replace a file of that name.
 
     Raises
     ------
     MassmapError
-        Unknown suffix, columns of different lengths, the file exists, or it cannot be written (disk full,
-        say).
+        For an unknown suffix, columns of different lengths, a file that exists, or one that cannot be written (for
+        example because the disk is full).
+
+    See Also
+    --------
+    massmap_jax.MassPosterior.to_table : The columns of a posterior.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> columns = {"id": np.array([7, 8]), "log10_mass_mean": np.array([14.5, 13.75])}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "masses.csv"
+    ...     mm.write_table(path, columns, meta={"prior": "default"}, descriptions={"id": "cluster"})
+    ...     lines = path.read_text().splitlines()
+    >>> lines[0]
+    '# prior: default'
+    >>> lines[-2:]
+    ['7,14.5', '8,13.75']
     """
     path = Path(path)
     writers = dict(zip(SUFFIXES, (_write_parquet, _write_fits, _write_csv, _write_ecsv), strict=True))
@@ -60,12 +84,24 @@ def write_table(
 
 @contextlib.contextmanager
 def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A path to write to, same folder and suffix, that becomes `path` once the block ends well.
+    """Give a temporary path to write to, which becomes `path` if the block ends without an error.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File to make. The temporary one has the same folder and suffix.
+    overwrite : bool
+        Replace a file of that name.
+
+    Yields
+    ------
+    Path
+        The temporary file; it is removed if the block fails.
 
     Raises
     ------
     MassmapError
-        The file exists and `overwrite` is false, or an OSError came up in the block.
+        For a folder of that name, a file that exists when `overwrite` is false, or an OSError in the block.
     """
     path = Path(path)
     if path.is_dir():
@@ -74,7 +110,7 @@ def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
         raise MassmapError(f"{path} exists and is left as it was: choose another name or overwrite")
     with told_as_sentence(path):
         _check_parent(path)
-        target = Path(os.path.realpath(path))  # through a link, rather than in its place
+        target = Path(os.path.realpath(path))  # a link stays; the file it points to is replaced
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
@@ -88,20 +124,25 @@ def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
-    """A new folder to fill, beside `path`, that becomes `path` once the block ends well; else it is removed.
+    """Give a new folder to fill, beside `path`, which becomes `path` if the block ends without an error.
 
     Parameters
     ----------
-    path : path
-        Its parent must exist.
+    path : str or os.PathLike
+        Folder to make; its parent must exist.
     overwrite : bool
-        Replace an earlier output there: a folder that holds a run.json. Any other folder is refused.
+        Replace an earlier output there, that is a folder that holds a run.json. Any other folder is refused.
+
+    Yields
+    ------
+    Path
+        The temporary folder; it is removed if the block fails.
 
     Raises
     ------
     MassmapError
-        The folder exists, is not to be replaced, cannot be written, or an OSError (disk full) came up in the
-        block.
+        For a folder that exists and is not to be replaced, one that cannot be written, or an OSError (such as a full
+        disk) in the block.
     """
     path = Path(path)
     if path.exists() or path.is_symlink():
@@ -126,25 +167,27 @@ def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _put_in_place(new: Path, target: Path, overwrite: bool):
+    """Rename the new folder to its final name; an earlier output there is put back if that fails."""
     if not (overwrite and target.exists()):
-        # rename() would replace an empty folder that came up meanwhile, but no other.
+        # rename() replaces an empty folder that was made there in the meantime, but no other.
         new.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     try:
-        target.rename(old)
+        # Into the new folder, not in its place: Windows renames nothing to a name that exists.
+        old = target.rename(aside / target.name)
         try:
             new.rename(target)
         except BaseException:
             old.rename(target)
             raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def told_as_sentence(path: Path, left: str = "nothing was left behind"):
-    """An OSError of the block as a MassmapError that says what became of the output."""
+    """Turn an OSError of the block into a MassmapError that says what became of the output."""
     try:
         yield
     except OSError as error:
@@ -169,6 +212,7 @@ def _umask() -> int:
 
 
 def _writable(values) -> np.ndarray:
+    """Give values in a type that every kind of table can hold, in native byte order."""
     array = np.asarray(values)
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8", "replace")
@@ -250,6 +294,7 @@ def _write_fits(path, columns, meta, units, descriptions):
 
 
 def _fits_format(dtype: np.dtype) -> str:
+    """Give the FITS format of a column: FITS has no unsigned and no 8-bit signed integers."""
     if dtype.kind == "S":
         return f"{max(dtype.itemsize, 1)}A"
     # FITS has no unsigned and no 8-bit signed integers; the next wider signed one holds them.
@@ -269,6 +314,7 @@ def _fits_format(dtype: np.dtype) -> str:
 
 
 def _fits_unit(unit: str) -> str:
+    """Give a unit as FITS writes it, or an empty text where FITS does not allow it."""
     from astropy import units as u
 
     try:
@@ -278,6 +324,7 @@ def _fits_unit(unit: str) -> str:
 
 
 def _fits_value(value):
+    """Give a value that a FITS header card can hold."""
     if isinstance(value, bool | int | np.integer) or (isinstance(value, float | np.floating) and np.isfinite(value)):
         return value.item() if isinstance(value, np.generic) else value
     text = value if isinstance(value, str) else _json(value)

@@ -1,1 +1,1 @@
-"""Does the model fit? Calibration against truth, and predicted against observed luminosities."""
+"""Does the model fit? Posteriors against true masses, and predicted against observed luminosities."""

@@ -1,4 +1,4 @@
-"""Where true masses are known: are the posteriors right? `calibration_check(...) -> CalibrationCheck`."""
+"""A check of posteriors where true masses are known: `calibration_check(...) -> CalibrationCheck`."""
 
 from typing import TYPE_CHECKING
 
@@ -13,19 +13,43 @@ if TYPE_CHECKING:
 
 
 class CalibrationCheck(eqx.Module):
-    """Do the posteriors hold the true masses as often as they say?
+    """Result of `calibration_check`: whether posteriors hold the true masses as often as they say.
+
+    Arrays with 1 + bin rows hold all objects first, and then the bins.
 
     Attributes
     ----------
-    pit : (halo,) posterior CDF at the true mass; NaN for rows without a posterior or a true mass.
-    bin_index : (halo,) bin of (z, L_obs), equally full: in z, and in L_obs within each bin of z; -1 where unused.
-    number, mean_pit, p_values : (1 + bin,) all objects first, then the bins.
-    coverage : (1 + bin, 2) fraction of objects within the central 68 and 95 % intervals. coverage_error : (1 + bin,
-        2) one binomial standard deviation of it, if the intervals are right.
-    redshift_range, lum_range : (1 + bin, 2) of the objects; L_obs in the catalogue's unit.
-    p_value : the smallest of `p_values`, times their number (Bonferroni). level : of the test.
-    lum_unit : of the luminosities.
-    shared_relation : the relation has several draws, so that all objects share its error and p values do not hold.
+    pit : Float[np.ndarray, "halo"]
+        Posterior CDF at the true mass (probability integral transform); NaN for rows without a posterior or a true
+        mass.
+    bin_index : Int[np.ndarray, "halo"]
+        Bin of (z, L_obs), equally full: bins of z, and bins of L_obs within each bin of z; -1 for rows not used.
+    number : Int[np.ndarray, "1+bin"]
+        Number of objects.
+    mean_pit : Float[np.ndarray, "1+bin"]
+        Mean PIT; 0.5 if the posteriors are right, above where true masses are higher than the posteriors say.
+    p_values : Float[np.ndarray, "1+bin"]
+        p value that the PITs are uniform.
+    coverage : Float[np.ndarray, "1+bin 2"]
+        Fraction of objects whose true mass lies within the central 68 and 95 % intervals.
+    coverage_error : Float[np.ndarray, "1+bin 2"]
+        One binomial standard deviation of `coverage`, if the intervals are right.
+    redshift_range : Float[np.ndarray, "1+bin 2"]
+        Lowest and highest redshift.
+    lum_range : Float[np.ndarray, "1+bin 2"]
+        Lowest and highest L_obs [the catalogue's unit].
+    p_value : float
+        The smallest of `p_values`, times their number (Bonferroni).
+    level : float
+        False-alarm probability of the whole check.
+    shared_relation : bool
+        Whether the relation has several draws. All objects then share the relation's error, and p values do not hold.
+    lum_unit : str
+        Unit of the luminosities.
+
+    See Also
+    --------
+    calibration_check : The function that makes it, with an example.
     """
 
     pit: np.ndarray
@@ -44,11 +68,17 @@ class CalibrationCheck(eqx.Module):
 
     @property
     def calibrated(self) -> bool:
-        """No miscalibration at `level`. Means nothing where `shared_relation` is true."""
+        """Whether no miscalibration was found at `level`; meaningless where `shared_relation` is true."""
         return bool(self.p_value >= self.level)
 
     def summary(self) -> str:
-        """What was found, for a person."""
+        """Say in one sentence what was found.
+
+        Returns
+        -------
+        str
+            The sentence, with coverages, mean PIT and p value.
+        """
         covered = ", ".join(
             f"the {nominal:.0%} intervals hold {100 * share:.1f} +- {100 * error:.1f} %"
             for nominal, share, error in zip(NOMINAL, self.coverage[0], self.coverage_error[0], strict=True)
@@ -56,15 +86,16 @@ class CalibrationCheck(eqx.Module):
         figures = f"{covered} of {self.number[0]:,} true masses, mean PIT {self.mean_pit[0]:.3f}"
         if self.shared_relation:
             return (
-                f"Of posteriors that share an uncertain relation {figures}; its error is common to all objects, so "
-                f"the errors are too small and the p value ({p_text(self.p_value)}) does not hold: judge many fields, "
-                "each with its own true relation."
+                f"The posteriors share an uncertain relation: {figures}. The relation's error is common to all "
+                f"objects, so these errors are too small and the p value ({p_text(self.p_value)}) does not hold: judge "
+                "many fields, each with its own true relation."
             )
         if self.calibrated:
             return f"The posteriors are calibrated at level {self.level:g} ({p_text(self.p_value)}): {figures}."
         return f"The posteriors are not calibrated ({p_text(self.p_value)}): {figures}; {self._direction()}."
 
     def _direction(self) -> str:
+        """What is wrong with the posteriors: too low or high, too wide or narrow, or the worst bin."""
         offset = self.mean_pit[0] - 0.5
         if abs(offset) > 3 / np.sqrt(12 * self.number[0]):
             return f"true masses lie {'higher' if offset > 0 else 'lower'} than the posteriors say"
@@ -80,7 +111,14 @@ class CalibrationCheck(eqx.Module):
         )
 
     def table(self) -> dict[str, np.ndarray]:
-        """Columns, (1 + bin,) each: all objects first, and then the bins."""
+        """Return the figures of all objects and of each bin as columns.
+
+        Returns
+        -------
+        dict of str to np.ndarray, (1 + bin,)
+            Columns: ranges of z and L_obs, number, mean PIT, coverages with their errors, p value. All objects come
+            first.
+        """
         return {
             "z_min": self.redshift_range[:, 0],
             "z_max": self.redshift_range[:, 1],
@@ -96,7 +134,13 @@ class CalibrationCheck(eqx.Module):
         }
 
     def figure(self) -> "Figure":
-        """ECDF of the PIT less the diagonal with simultaneous bands, over all and by bin, and the coverages."""
+        """Draw the distribution of the PITs and the coverages, over all objects and by bin.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ECDF of the PIT minus the diagonal, with simultaneous bands: a curve that leaves its band is the alarm.
+        """
         from massmap_jax.checks.figures import calibration_check_figure
 
         return calibration_check_figure(self)
@@ -107,12 +151,52 @@ def calibration_check(posterior, truth_ln_mass=None, *, bins: int = 3, level: fl
 
     Parameters
     ----------
-    posterior : MassPosterior.
-    truth_ln_mass : (halo,) ln of the true mass [ln Msun], NaN where unknown; None: the catalogue's own.
-    bins : bins x bins of (z, L_obs), equally full; fewer where they would hold less than 50 objects.
-    level : false-alarm probability of the whole check.
+    posterior : MassPosterior
+        The posteriors to check.
+    truth_ln_mass : array_like, (halo,), optional
+        ln of the true masses [ln Msun], NaN where unknown. By default the catalogue's own.
+    bins : int
+        The check also looks at bins x bins bins of (z, L_obs), equally full; fewer where they would hold less than
+        50 objects.
+    level : float
+        False-alarm probability of the whole check.
 
-    `MassmapError` without true masses, for another shape of them, or fewer than 1 bin.
+    Returns
+    -------
+    CalibrationCheck
+        What was found: PITs, coverages, p values, a summary and a figure.
+
+    Raises
+    ------
+    MassmapError
+        If there are no true masses, they have another shape, no row has both a posterior and a true mass, or `bins` or
+        `level` is not valid.
+
+    See Also
+    --------
+    prior_check : A check that needs no true masses.
+
+    Notes
+    -----
+    The PIT of an object is its posterior CDF at the true mass. If posteriors are right it is uniform on [0, 1], in any
+    bin of the *data*: bins of the true mass would fail a perfect posterior (regression to the prior). Uniformity is
+    judged by simultaneous bands of the ECDF (Säilynoja, Bürkner & Vehtari 2022, Statistics and Computing 32, 32).
+    Where the relation has several draws, its error is common to all objects: judge many fields then, each with its own
+    true relation.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> field = mm.simulate_field(jax.random.key(0), 200)
+    >>> posterior = mm.mass_posterior(field.catalogue, field.prior, field.relation)
+    >>> check = mm.calibration_check(posterior)
+    >>> check.calibrated
+    True
+    >>> check.number.tolist()  # all objects, then 2 x 2 bins of (z, L_obs)
+    [200, 50, 50, 50, 50]
+    >>> check.summary().startswith("The posteriors are calibrated at level 0.01")
+    True
     """
     check_level(level)
     if not (isinstance(bins, int | np.integer) and bins >= 1):

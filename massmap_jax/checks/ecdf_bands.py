@@ -1,10 +1,11 @@
 """Simultaneous confidence bands for the empirical distribution of values that should be uniform on [0, 1].
 
-Säilynoja, Bürkner & Vehtari (2022, Statistics and Computing 32, 32), one sample: at the points i/K the number of
-values at or below is binomial, so each point has an interval between binomial quantiles at gamma/2 and 1 - gamma/2,
-and gamma is chosen such that all intervals hold together with probability 1 - level. That probability is exact here,
-for every N: their recursion over points, with the count at each point as the state. In it the counts are those of a
-Poisson process given its total, so a step is a convolution with one and the same Poisson law (an FFT where long).
+The method is that of Säilynoja, Bürkner & Vehtari (2022, Statistics and Computing 32, 32) for one sample. At the
+points i/K the number of values at or below is binomial, so each point has an interval between the binomial quantiles
+at gamma/2 and 1 - gamma/2; gamma is chosen such that all intervals hold together with probability 1 - level. That
+probability is exact here for every N: it is their recursion over points, with the count at each point as the state. In
+the recursion the counts are those of a Poisson process given its total, so each step is a convolution with one and the
+same Poisson distribution (an FFT where it is long).
 """
 
 from functools import lru_cache
@@ -15,21 +16,33 @@ import numpy as np
 from massmap_jax.errors import MassmapError
 
 MAX_POINTS = 100
-# Counts this many standard deviations from their mean are left out: a binomial tail of 1e-20.
+# Counts more than this many standard deviations from their mean are left out: a binomial tail of 1e-20.
 _REACH = 10.0
 _LEAST = 1e-20
 _BISECTIONS = 10
-# Products of lengths above which an FFT is quicker than the direct convolution.
+# Product of the lengths above which an FFT is faster than the direct convolution.
 _DIRECT = 150_000
-# Below this, 1 - coverage is rounding, and the bound of Bonferroni (within a small factor there) is taken.
+# Below this, 1 - coverage is rounding error; Bonferroni's bound is used instead, which is close there.
 _ROUNDING = 1e-9
 
 
 class EcdfBands(NamedTuple):
-    """Bands at `points`, as fractions of `num` values: the ECDF of uniform values lies within, ends included.
+    """Bands within which the ECDF of `num` uniform values lies at given points, ends included.
 
-    points, low, high : (point,). gamma : level of one point by itself. coverage : simultaneous, at least 1 - level
-    (counts are whole numbers, so that it is more than that for few values).
+    Attributes
+    ----------
+    num : int
+        Number of values.
+    points : Float[np.ndarray, "point"]
+        Points in (0, 1).
+    low : Float[np.ndarray, "point"]
+        Lower end of the band, as a fraction of the values.
+    high : Float[np.ndarray, "point"]
+        Upper end of the band, as a fraction of the values.
+    gamma : float
+        Level of one point by itself.
+    coverage : float
+        Simultaneous probability, at least 1 - level. Counts are whole numbers, so it is larger for few values.
     """
 
     num: int
@@ -46,14 +59,31 @@ class _Counts(NamedTuple):
     num: int
     start: np.ndarray  # (point,) the count of the first column
     two_sided: np.ndarray  # (point, count) 2 min[P(X <= count), P(X >= count)]
-    poisson: np.ndarray  # law of the values in one interval, from `first` up
+    poisson: np.ndarray  # distribution of the number of values in one interval, from `first` up
     first: int
 
 
 def ecdf_bands(num: int, level: float = 0.05, num_points: int | None = None) -> EcdfBands:
-    """Bands that hold the whole ECDF of `num` uniform values with probability 1 - level.
+    """Compute bands that hold the whole ECDF of uniform values with a given probability.
 
-    num_points : K, intervals of equal length; None: `num`, at most 100.
+    Parameters
+    ----------
+    num : int
+        Number of values.
+    level : float, optional
+        The bands hold with probability 1 - level.
+    num_points : int, optional
+        K, the number of intervals of equal length. By default `num`, at most 100.
+
+    Returns
+    -------
+    EcdfBands
+        The bands.
+
+    Raises
+    ------
+    MassmapError
+        If the level is not between 0 and 1, or there are no values or fewer than 2 points.
     """
     if not 0 < level < 1:
         raise MassmapError(f"level of the bands is {level!r}: give a probability between 0 and 1, say 0.05")
@@ -66,15 +96,47 @@ def ecdf_bands(num: int, level: float = 0.05, num_points: int | None = None) -> 
 
 
 def ecdf_at(values, points) -> np.ndarray:
-    """Fraction of the values at or below each point."""
+    """Compute the fraction of values at or below each point.
+
+    Parameters
+    ----------
+    values : array_like, (n,)
+        The values.
+    points : array_like, (point,)
+        The points.
+
+    Returns
+    -------
+    Float[np.ndarray, "point"]
+        The ECDF at the points.
+    """
     return np.searchsorted(np.sort(values), points, side="right") / np.size(values)
 
 
 def uniformity_p_value(values, num_points: int | None = None) -> float:
-    """p value that the values (n,) are independent and uniform: the level at which the bands would just touch them.
+    """Compute the p value that values are independent and uniform on [0, 1].
 
-    NaN is an error. Below 1e-9 it is an upper bound, never under 1e-20. For few values the p value takes
-    few values, none too small under uniformity.
+    Parameters
+    ----------
+    values : array_like, (n,)
+        The values; NaN is refused.
+    num_points : int, optional
+        Number of intervals as in `ecdf_bands`.
+
+    Returns
+    -------
+    float
+        The level at which the simultaneous bands would just touch the ECDF.
+
+    Raises
+    ------
+    MassmapError
+        If a value is not between 0 and 1, or there are no values or fewer than 2 points.
+
+    Notes
+    -----
+    Below 1e-9 the result is an upper bound and not a value to quote, and it is never below 1e-20. For few values the p
+    value is discrete; under uniformity it is never too small.
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     bad = ~((values >= 0) & (values <= 1))
@@ -95,6 +157,7 @@ def uniformity_p_value(values, num_points: int | None = None) -> float:
 
 
 def _check_number(num, num_points) -> int:
+    """The number of points for `num` values, after a check."""
     if num < 1:
         raise MassmapError(f"an ECDF of {num} values has no bands: give at least one value")
     num_points = min(max(num, 2), MAX_POINTS) if num_points is None else num_points
@@ -105,6 +168,7 @@ def _check_number(num, num_points) -> int:
 
 @lru_cache(maxsize=8)
 def _counts(num: int, num_points: int) -> _Counts:
+    """Binomial tail probabilities at each point, and the Poisson distribution of one step."""
     points = (np.arange(1, num_points) / num_points)[:, None]
     mean, sd = num * points, np.sqrt(num * points * (1 - points))
     start = np.floor(np.maximum(mean - _REACH * sd - 20, 0)).astype(np.int64)
@@ -148,13 +212,13 @@ def _limits(counts: _Counts, gamma: float) -> tuple[np.ndarray, np.ndarray]:
 def _coverage(counts: _Counts, gamma: float) -> float:
     """Probability that every count lies within its limits at `gamma`."""
     if not (counts.two_sided > gamma).any(axis=1).all():
-        return 0.0  # as with gamma at its largest: some point holds no count
+        return 0.0  # no count is allowed at some point, as happens for the largest gamma
     low, high = _limits(counts, gamma)
     widest = int((high - low).max()) + 1
     direct = widest * counts.poisson.size <= _DIRECT
     size = 512 * -(-(widest + counts.poisson.size) // 512)
     spectrum = None if direct else np.fft.rfft(counts.poisson, size)
-    state, before = np.ones(1), 0  # P(count), from `before` up: no value at or below 0
+    state, before = np.ones(1), 0  # P(count), from `before` up; at the start no value lies at or below 0
     for first, last in zip(low, high, strict=True):
         if direct:
             moved = np.convolve(state, counts.poisson)
@@ -168,7 +232,7 @@ def _coverage(counts: _Counts, gamma: float) -> float:
     place = counts.num - before - np.arange(state.size) - counts.first
     inside = (place >= 0) & (place < counts.poisson.size)
     end = (state[inside] * counts.poisson[place[inside]]).sum()
-    # Poisson(num): the probability of the total that all this is conditional on.
+    # Poisson probability of the total `num`, on which the counts are conditioned.
     ln_total = counts.num * np.log(counts.num) - counts.num - float(_ln_factorial(np.array(counts.num)))
     return float(min(end / np.exp(ln_total), 1.0))
 

@@ -1,6 +1,6 @@
-"""Figures of `checks`: the ECDF of a PIT less the diagonal, with simultaneous bands, and coverages by bin.
+"""Figures of `checks`: the ECDF of PITs minus the diagonal with simultaneous bands, and coverages by bin.
 
-As in `plot`, matplotlib is imported when called, and pyplot does not know of the figures.
+matplotlib is imported when a function is called, and figures are not registered with pyplot.
 """
 
 from typing import TYPE_CHECKING
@@ -35,7 +35,18 @@ _FINE = np.linspace(0, 1, 401)
 
 @styled
 def prior_check_figure(check: "PriorCheck") -> "Figure":
-    """All objects, then bins of redshift. A curve that leaves its band is the alarm."""
+    """Draw the result of `prior_check`: all objects, then bins of redshift.
+
+    Parameters
+    ----------
+    check : PriorCheck
+        The result.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        ECDF of the PITs minus the diagonal: a curve that leaves its band is the alarm.
+    """
     groups = [("all redshifts", check.pit[np.isfinite(check.pit)], check.p_all)]
     if check.p_bins.size > 1:
         groups += [
@@ -59,7 +70,18 @@ def prior_check_figure(check: "PriorCheck") -> "Figure":
 
 @styled
 def calibration_check_figure(check: "CalibrationCheck") -> "Figure":
-    """All objects and the coverages on top; below, bins of L_obs (columns) within bins of redshift (rows)."""
+    """Draw the result of `calibration_check`: all objects and the coverages on top, bins below.
+
+    Parameters
+    ----------
+    check : CalibrationCheck
+        The result.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Bins of redshift are rows, and the bins of L_obs within them columns.
+    """
     side = round(np.sqrt(check.number.size - 1))
     side = side if side > 1 else 0
     groups = side**2 + 1
@@ -91,7 +113,17 @@ def calibration_check_figure(check: "CalibrationCheck") -> "Figure":
 
 
 def ecdf_axes(ax: "Axes", pit: np.ndarray, level: float) -> None:
-    """ECDF of (n,) values less the diagonal, and the band that holds it with probability 1 - level."""
+    """Draw the ECDF of some values minus the diagonal, with the band that holds it.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    pit : Float[np.ndarray, "n"]
+        Values that should be uniform on [0, 1].
+    level : float
+        The band holds the whole ECDF with probability 1 - level.
+    """
     bands = ecdf_bands(pit.size, level)
     ends = np.concatenate([[0.0], bands.points, [1.0]])
     low, high = (np.concatenate([[0.0], side - bands.points, [0.0]]) for side in (bands.low, bands.high))
@@ -109,6 +141,7 @@ def ecdf_axes(ax: "Axes", pit: np.ndarray, level: float) -> None:
 
 
 def _coverage_axes(ax, check) -> None:
+    """Draw coverages minus their nominal values, with one standard deviation, for all objects and by bin."""
     place = np.arange(check.number.size) if check.number.size > 2 else np.zeros(1)
     for i, (nominal, colour, marker) in enumerate(zip(NOMINAL, (BLUE, VERMILLION), "os", strict=True)):
         excess = 100 * (check.coverage[: place.size, i] - nominal)
@@ -127,5 +160,6 @@ def _coverage_axes(ax, check) -> None:
 
 
 def _title(verdict, check, columns) -> str:
+    """Title of a figure: verdict, p value and what the bands are."""
     text = f"{verdict} ({p_text(check.p_value)} in all)"
     return text + ("; " if columns > 1 else "\n") + f"bands: {100 * (1 - check.level):g} % together"

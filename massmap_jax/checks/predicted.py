@@ -1,8 +1,8 @@
 """Predictive distribution of the observed luminosity under prior x relation x selection, at each object's z and sigma.
 
 P(ln L <= x | z, sigma) is the integral over ln M of p(ln M|z) Phi[(x - mean ln L) / sqrt(S^2 + sigma^2)]. Within the
-detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection: the
-part above x is smooth where the part below may hold the edge of a flux limit.
+detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection. The
+part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit.
 """
 
 import jax
@@ -14,21 +14,42 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 
 _CHUNK = 2048
-# Gauss-Legendre nodes of a panel in ln M, and panels: at least, and at most for relations with next to no scatter.
+# Gauss-Legendre nodes per panel in ln M, and least and largest number of panels (the latter for tiny scatter).
 _ORDER = 4
 _PANELS, _MOST_PANELS = 64, 512
-# Nodes in ln L above the observed one, and how far past the brightest mean they reach [standard deviations].
+# Nodes in ln L above the observed one, and how far past the brightest mean they reach, in standard deviations.
 _LUM_NODES, _LUM_REACH = 48, 6.0
-# Detected parts that exceed A by more than this mean that the selection's two methods are of two minds.
+# A detected part cannot exceed A: a larger relative excess means that the selection's two methods disagree.
 _TOLERANCE = 0.01
 
 
 def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:
-    """PIT of some rows, averaged over the draws, and how many rows the selection rules out.
+    """Compute the predicted probability of a luminosity below the observed one (PIT) for some rows.
 
     Parameters
     ----------
-    rows : (row,) with finite ln L_obs, sigma and z. relation : batch of draws. selection : or None.
+    catalogue : HaloCatalogue
+        The catalogue.
+    rows : Int[np.ndarray, "row"]
+        Row numbers, with finite ln L_obs, sigma and z.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of relation draws, which are averaged over by their weights.
+    selection : Selection or None
+        The selection; None if every object is in the catalogue.
+
+    Returns
+    -------
+    pit : Float[np.ndarray, "row"]
+        PIT of each row.
+    impossible : int
+        Number of rows that the selection rules out.
+
+    Raises
+    ------
+    MassmapError
+        If the selection's `log_norm` is too small for its `log_prob`.
     """
     sigma = catalogue.sigma_ln_lum[rows]
     mass_nodes = _mass_nodes(prior, relation, sigma, catalogue.redshift[rows])
@@ -46,14 +67,14 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
         first = int(np.argmax(bad))
         raise MassmapError(
             f"the selection's log_norm is too small for its log_prob in {bad.sum()} of {rows.size} rows, first row "
-            f"{rows[first]}: more objects are detected above its luminosity than at any, by {detected[first]:.3g}; "
-            "correct log_norm"
+            f"{rows[first]}: above its luminosity log_prob finds {detected[first]:.3g} times the probability that "
+            "log_norm gives for all luminosities; correct log_norm"
         )
     return np.clip(pit, 0.0, 1.0), int((~possible).sum())
 
 
 def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, float]:
-    """Nodes and weights in ln M, their edges on the prior's own nodes, where ln p has kinks; and their spacing."""
+    """Nodes and weights in ln M, with panel edges on the kinks of ln p, and the spacing of the nodes in ln L."""
     nodes = np.asarray(prior.ln_mass_nodes, dtype=np.float64)
     ends = [
         np.asarray(jax.vmap(lambda r, m=m: r.mean_ln_lum(m, float(np.median(z))))(relation)) for m in nodes[[0, -1]]
@@ -62,7 +83,7 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
     scatter = float(np.min(jax.vmap(lambda r: r.scatter_ln_lum(nodes[0], float(np.median(z))))(relation)))
     narrowest = np.hypot(scatter, sigma.min()) / slope
     length, cells = nodes[-1] - nodes[0], nodes.size - 1
-    # Three of the narrowest standard deviations a panel.
+    # A panel spans three of the narrowest standard deviations.
     panels = int(np.clip(np.ceil(length / max(3 * narrowest, 1e-6)), _PANELS, _MOST_PANELS))
     if cells > panels:
         edges = np.append(nodes[: -1 : -(-cells // panels)], nodes[-1])
@@ -71,13 +92,13 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
         edges = np.append((nodes[:-1, None] + np.diff(nodes)[:, None] * np.arange(pieces) / pieces).ravel(), nodes[-1])
     x, w = np.polynomial.legendre.leggauss(_ORDER)
     half = 0.5 * np.diff(edges)[:, None]
-    # A step sharper than the nodes is smoothed over one spacing.
+    # A step in mass that is sharper than the spacing of the nodes is smoothed over one spacing.
     return (edges[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel(), slope * length / (_ORDER * half.size)
 
 
 @jax.jit
 def _pit_chunk(data, mass_nodes, prior, relation, selection):
-    """One chunk of objects: PIT, the detected part above L_obs over A at its largest, and whether it can be there."""
+    """PITs of one chunk, the detected part above L_obs over A (largest draw), and whether each is possible."""
     ln_mass, weight, spacing = (jnp.asarray(a, dtype=float) for a in mass_nodes)
     shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
 

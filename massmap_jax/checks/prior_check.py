@@ -1,8 +1,9 @@
-"""Two checks of an analysis: does the model fit the catalogue, and, where true masses are known, are posteriors right?
+"""A check of the model against the catalogue's luminosities: `prior_check(...) -> PriorCheck`.
 
-Both look at probability integral transforms (PIT): a distribution function at what was observed, uniform on [0, 1]
-if the distribution is right. Uniformity is judged with simultaneous bands (`ecdf_bands`), over all objects and in bins
-of the *data*: bins of the true mass would fail a perfect posterior (regression to the prior).
+Like `calibration_check` it looks at probability integral transforms (PIT): a distribution function at what was
+observed is uniform on [0, 1] if the distribution is right. Uniformity is judged with simultaneous bands
+(`ecdf_bands`), over all objects and in bins of the *data*: bins of the true mass would fail a perfect posterior
+(regression to the prior).
 """
 
 from typing import TYPE_CHECKING
@@ -27,17 +28,42 @@ _REDSHIFT_BINS = 4
 
 
 class PriorCheck(eqx.Module):
-    """Do the prior, the relation and the selection predict the observed luminosities?
+    """Result of `prior_check`: whether prior, relation and selection predict the observed luminosities.
 
     Attributes
     ----------
-    pit : (halo,) P(ln L <= ln L_obs | z, sigma), within the detected objects; NaN for rows that could not be used.
-    bin_index : (halo,) bin of redshift, equally full; -1 for rows not used. redshift_range : (bin, 2).
-    p_all : p value over all objects. p_bins : (bin,). p_value : the smallest, times their number (Bonferroni).
-    mean_pit, mean_pit_bins : of all, (bin,); 0.5 if right; above, observed luminosities lie higher than predicted.
-    largest_difference : of the ECDF of all PITs from the diagonal, signed; at PIT = `largest_at`.
-    impossible : rows that the selection says cannot be in the catalogue.
-    draws_used : relation draws averaged over. level : of the test. selection_given : whether there was one.
+    pit : Float[np.ndarray, "halo"]
+        P(ln L <= ln L_obs | z, sigma), within the detected objects; NaN for rows that could not be used.
+    bin_index : Int[np.ndarray, "halo"]
+        Bin of redshift, equally full; -1 for rows not used.
+    redshift_range : Float[np.ndarray, "bin 2"]
+        Lowest and highest redshift of each bin.
+    p_all : float
+        p value over all objects that the PITs are uniform.
+    p_bins : Float[np.ndarray, "bin"]
+        p value in each bin.
+    p_value : float
+        The smallest p value, times their number (Bonferroni).
+    mean_pit : float
+        Mean PIT; 0.5 if the model is right, above where observed luminosities are higher than predicted.
+    mean_pit_bins : Float[np.ndarray, "bin"]
+        Mean PIT in each bin.
+    largest_difference : float
+        Largest difference of the ECDF of all PITs from the diagonal, with its sign.
+    largest_at : float
+        The PIT where that difference is.
+    impossible : int
+        Number of rows that the selection says cannot be in the catalogue.
+    draws_used : int
+        Number of relation draws averaged over.
+    level : float
+        False-alarm probability of the whole check.
+    selection_given : bool
+        Whether a selection was given.
+
+    See Also
+    --------
+    prior_check : The function that makes it, with an example.
     """
 
     pit: np.ndarray
@@ -57,11 +83,17 @@ class PriorCheck(eqx.Module):
 
     @property
     def fits(self) -> bool:
-        """No misfit at `level`: a larger catalogue may still find one."""
+        """Whether no misfit was found at `level`; a larger catalogue may still find one."""
         return bool(self.p_value >= self.level)
 
     def summary(self) -> str:
-        """What was found, and what may be behind it, for a person."""
+        """Say what was found, and what may be the cause of a misfit.
+
+        Returns
+        -------
+        str
+            One or more sentences.
+        """
         number = int(np.isfinite(self.pit).sum())
         head = f"{p_text(self.p_value)} over {number:,} objects, mean PIT {self.mean_pit:.3f}"
         if self.fits:
@@ -82,6 +114,7 @@ class PriorCheck(eqx.Module):
         return text
 
     def _direction(self, number: int) -> str:
+        """How observed luminosities differ from predicted ones: higher, lower, in one bin, or in spread."""
         offset = self.mean_pit - 0.5
         if abs(offset) > 3 / np.sqrt(12 * number):
             return f"observed luminosities lie {'higher' if offset > 0 else 'lower'} than predicted"
@@ -94,7 +127,13 @@ class PriorCheck(eqx.Module):
         return f"observed luminosities are spread {'more' if wider else 'less'} widely than predicted"
 
     def figure(self) -> "Figure":
-        """ECDF of the PIT less the diagonal, with simultaneous bands, over all objects and by redshift."""
+        """Draw the distribution of the PITs, over all objects and by redshift.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ECDF of the PIT minus the diagonal, with simultaneous bands: a curve that leaves its band is the alarm.
+        """
         from massmap_jax.checks.figures import prior_check_figure
 
         return prior_check_figure(self)
@@ -103,21 +142,59 @@ class PriorCheck(eqx.Module):
 def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, level: float = 0.01) -> PriorCheck:
     """Compare each observed luminosity with what prior x relation x selection predict at its z and sigma.
 
-    The PIT is P(ln L <= ln L_obs | z), the integral of p(ln M|z) Phi[(ln L_obs - mean ln L(M, z)) / sqrt(S^2 +
-    sigma^2)] d ln M; with a selection, of the detected objects alone. A batch of relation draws is averaged over, by
-    at most 16 of them (4 with a selection, which costs fifty times more), taken evenly along their weights.
-
     Parameters
     ----------
-    catalogue : rows with lognormal noise are used.
-    prior : MassPrior. relation : one relation or a batch of draws.
-    selection : `selection.Selection`, a pytree (equinox.Module); None: every object is in the catalogue.
-    level : false-alarm probability of the whole check, under one relation known beyond doubt. Draws that are wide
-        against the catalogue's own precision make objects agree on one error, and alarms are then to be expected.
+    catalogue : HaloCatalogue
+        The catalogue; rows with lognormal noise are used.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        One relation or a batch of draws. At most 16 draws are averaged over (4 with a selection, which costs fifty
+        times more), taken evenly along their weights.
+    selection : Selection, optional
+        The selection, a pytree (`equinox.Module`). By default every object is in the catalogue.
+    level : float
+        False-alarm probability of the whole check, under one relation that is exactly known.
+
+    Returns
+    -------
+    PriorCheck
+        What was found: PITs, p values, a summary and a figure.
 
     Raises
     ------
-    MassmapError : no usable row, or a `log_norm` of the selection that its `log_prob` contradicts.
+    MassmapError
+        If no row is usable, predictions are not finite, the selection's `log_norm` contradicts its `log_prob`, or
+        `level` is not valid.
+
+    See Also
+    --------
+    calibration_check : A check of the posteriors where true masses are known.
+    massmap_jax.prior.mass_prior.MassPrior.from_table : The `per` of a table, the most frequent cause of a misfit.
+
+    Notes
+    -----
+    The PIT is P(ln L <= ln L_obs | z), the integral of p(ln M|z) Phi[(ln L_obs - mean ln L(M, z)) / sqrt(S^2 +
+    sigma^2)] d ln M; with a selection, that of the detected objects alone. Relation draws that are wide compared with
+    what the catalogue itself can tell give all objects a common error, and alarms are then to be expected.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> field = mm.simulate_field(jax.random.key(0), 200)
+    >>> check = mm.prior_check(field.catalogue, field.prior, field.relation)
+    >>> check.fits
+    True
+
+    A prior whose density was read as the wrong kind (here dn/dlnM as dn/dM) is noticed:
+
+    >>> import numpy as np
+    >>> table = field.prior
+    >>> density, mass = np.exp(table.ln_density), np.exp(table.ln_mass_nodes)
+    >>> wrong = mm.MassPrior.from_table(table.redshift_nodes, mass, density, per="mass")
+    >>> mm.prior_check(field.catalogue, wrong, field.relation).fits
+    False
     """
     check_level(level)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)

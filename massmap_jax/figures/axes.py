@@ -1,7 +1,7 @@
-"""Axes of the sky: where objects go on a figure of their field, and ticks, names and frames around it.
+"""Axes of the sky: where objects are drawn in a figure of their field, with ticks, labels and frames.
 
-Axes are in the pixel coordinates of a `PixelGrid`, so that images and points share them. RA is named where meridians
-meet the lower side, dec where parallels meet the left one; around a pole lines are drawn and named instead; flat
+Axes are in the pixel coordinates of a `PixelGrid`, so that images and points share them. RA is labelled where meridians
+meet the lower side, Dec where parallels meet the left side. Around a pole, lines are drawn and labelled instead. Flat
 fields have offsets in arcmin. RA increases to the left and is counted on through 0 = 360.
 """
 
@@ -14,9 +14,29 @@ from massmap_jax.figures.style import LABEL_BOX, ORANGE, axes_inches
 
 
 def sky_frame(catalogue):
-    """Plot coordinates x, y (n,) of the objects, height over width of the field, and what draws the axes.
+    """Place objects on a plot of their field.
 
-    The tangent plane up to 25 degrees from the middle, where it stretches by a fifth; wider fields in RA and dec.
+    The plot is a tangent plane up to 25 degrees from its middle, where the projection stretches lengths by a fifth.
+    Wider fields are shown in RA and Dec.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        Objects with positions.
+
+    Returns
+    -------
+    x, y : Float[np.ndarray, "halo"]
+        Plot coordinates; NaN where an object has no position.
+    aspect : float
+        Height over width of the field.
+    draw_axes : callable
+        Draws ticks and labels into matplotlib axes.
+
+    Raises
+    ------
+    MassmapError
+        Where no object has a position.
     """
     from massmap_jax.maps.pixels import PixelGrid
 
@@ -25,7 +45,7 @@ def sky_frame(catalogue):
     try:
         grid = PixelGrid.fit(ra, dec, frame=catalogue.frame)
     except MassmapError:
-        # Wider than one tangent plane; without any position there is nothing to place.
+        # The field is wider than one tangent plane, or no object has a position: that is an error.
         if not placed.any():
             raise
         grid = None
@@ -41,7 +61,7 @@ def sky_frame(catalogue):
 
 
 def grid_axes(ax, grid):
-    """Limits, ticks and labels of axes in the pixel coordinates of a PixelGrid."""
+    """Set limits, ticks and labels of axes in the pixel coordinates of a PixelGrid."""
     if grid.projection == "mollweide":
         grid.draw_axes(ax)
         return
@@ -53,7 +73,7 @@ def grid_axes(ax, grid):
 
 
 def _ra_dec_axes(ax, middle, xlim, ylim):
-    """RA, increasing to the left and counted from `middle`, and dec as plain axes, degrees."""
+    """Draw plain axes in RA (increasing to the left, counted from `middle`) and Dec [deg]."""
     ax.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="right ascension [deg]", ylabel="declination [deg]")
     ax.tick_params(top=False, right=False, direction="out")
     num_x, num_y = _num_ticks(ax, (ylim[1] - ylim[0]) / (xlim[0] - xlim[1]))
@@ -64,26 +84,28 @@ def _ra_dec_axes(ax, middle, xlim, ylim):
 
 
 def _sides_degrees(grid) -> tuple[float, float]:
+    """Give width and height of the field [deg]."""
     return grid.shape[1] * grid.pixel_arcmin / 60, grid.shape[0] * grid.pixel_arcmin / 60
 
 
 def _radius(grid) -> float:
-    """Half-diagonal of the field on the sphere, degrees: the tangent plane stretches r to tan r."""
+    """Give half the diagonal of the field on the sphere [deg]: the tangent plane stretches r to tan r."""
     return float(np.rad2deg(np.arctan(np.deg2rad(np.hypot(*_sides_degrees(grid)) / 2))))
 
 
 def is_polar(grid) -> bool:
-    """Whether a pole is on the grid, or within a degree of it."""
+    """Tell whether a pole is on the grid, or within a degree of it."""
     return abs(grid.centre[1]) + _radius(grid) >= 89.0
 
 
 def _num_ticks(ax, aspect) -> tuple[int, int]:
-    """How many labels fit along x and y."""
+    """Give the number of labels that fit along x and y."""
     width, height = axes_inches(ax, aspect)
     return int(np.clip(width / 0.5, 2, 8)), int(np.clip(height / 0.35, 2, 8))
 
 
 def _flat_ticks(ax, grid):
+    """Draw ticks of a flat field, in arcmin."""
     ny, nx = grid.shape
     num_x, num_y = _num_ticks(ax, ny / nx)
     (x0, y0), half_x, half_y = grid.centre, nx * grid.pixel_arcmin / 2, ny * grid.pixel_arcmin / 2
@@ -94,18 +116,18 @@ def _flat_ticks(ax, grid):
 
 
 def _sky_ticks(ax, grid):
-    """RA where meridians meet the lower side, dec where parallels meet the left; on wide fields the lines too."""
+    """Label RA at the lower side and Dec at the left, where their lines meet it; draw the lines on wide fields."""
     ny, nx = grid.shape
     width, height = _sides_degrees(grid)
     radius = _radius(grid)
     ra0, dec0 = grid.centre
     num_x, num_y = _num_ticks(ax, ny / nx)
-    # How far the field reaches: RA along the equator-ward corners, dec along the middle.
+    # Half of the extent in RA: of the circle around the field, and (for the step of the ticks) along its middle.
     reach = np.rad2deg(np.arcsin(min(1.0, np.sin(np.deg2rad(radius)) / np.cos(np.deg2rad(dec0)))))
     shown = np.rad2deg(np.arctan(np.deg2rad(width / 2) / np.cos(np.deg2rad(dec0))))
     ra_step = _tick_step(2 * shown, num_x, angle=True)
     dec_step = _tick_step(2 * np.rad2deg(np.arctan(np.deg2rad(height / 2))), num_y, angle=True)
-    # RA is counted on from the centre's, so nothing happens at 0 = 360.
+    # RA is counted on from that of the centre, so 0 = 360 needs no care.
     meridians = _multiples(ra0 - reach, ra0 + reach, ra_step)
     parallels = _multiples(dec0 - radius, dec0 + radius, dec_step)
     along_dec = np.linspace(max(dec0 - radius, -90.0), min(dec0 + radius, 90.0), 400)
@@ -130,7 +152,7 @@ def _sky_ticks(ax, grid):
 
 
 def _polar_ticks(ax, grid):
-    """Around a pole: meridians every 30 degrees, named at the rim, and rings of dec, named between two of them."""
+    """Draw meridians around a pole every 30 degrees, labelled at the rim, and rings of Dec with labels."""
     ny, nx = grid.shape
     ra0, dec0 = grid.centre
     radius = _radius(grid)
@@ -169,7 +191,7 @@ def _draw_lines(ax, lines):
 
 
 def _crossings(across, along, level, low, high) -> list[float]:
-    """Where the polyline (across, along) meets across = level, with along inside [low, high]."""
+    """Find where the polyline (across, along) meets across = level, with along inside [low, high]."""
     left, right = across[:-1] - level, across[1:] - level
     with np.errstate(invalid="ignore", divide="ignore"):
         meets = (left * right < 0) | ((left == 0) & (right != 0))
@@ -187,12 +209,16 @@ def _thin_out(ticks, least):
 
 
 def _ticks(low, high, count, angle=False, wrap=True) -> list[tuple[float, str]]:
+    """Give places and labels of about `count` ticks from low to high."""
     step = _tick_step(high - low, count, angle)
     return [(v, _decimal(v % 360 if angle and wrap else v, step)) for v in _multiples(low, high, step)]
 
 
 def _tick_step(span: float, count: int, angle: bool = False) -> float:
-    """A step that gives about `count` ticks over `span`, and two at least: 1, 2, 5; above 10 degrees divisors of 90."""
+    """Choose a step that gives about `count` ticks over `span`, and at least two.
+
+    Steps are 1, 2 or 5 times a power of ten; for angles above 10 degrees they divide 90.
+    """
     steps = [f * 10.0**e for e in range(-6, 7) for f in (1, 2, 5)]
     if angle:
         steps = [s for s in steps if s < 11] + [15.0, 30.0, 45.0, 90.0]
@@ -201,11 +227,13 @@ def _tick_step(span: float, count: int, angle: bool = False) -> float:
 
 
 def _multiples(low, high, step) -> np.ndarray:
+    """Give the multiples of a step from low to high."""
     return np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
 
 
 def _decimal(value: float, step: float) -> str:
+    """Format a value with as many decimals as its step needs."""
     places = max(0, int(-np.floor(np.log10(step) + 1e-9)))
     value = round(value, places) + 0.0
-    # 359.96 may have become the full turn.
+    # Rounding may have made 359.96 a full turn.
     return f"{0.0 if value == 360.0 else value:.{places}f}".replace("-", "−")

@@ -1,6 +1,6 @@
-"""Figure of the kinds of map side by side, with the error bars of their totals.
+"""`map_kinds_figure`: the kinds of map side by side, with the error bars of their totals.
 
-As in `plot`, matplotlib is imported when called.
+matplotlib is imported only when the function is called.
 """
 
 from typing import TYPE_CHECKING
@@ -41,19 +41,32 @@ _COLOURS = {"truth": BLACK, "point": GREEN, "marginal": VERMILLION, "coherent": 
 
 @styled
 def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
-    """Maps of each kind on one grey scale; below, the total mass of each with its 68 and 95 % intervals.
+    """Draw maps of each kind on one grey scale and, below, the total mass of each with its 68 and 95 % intervals.
 
     Parameters
     ----------
-    maps : by kind, as `map_kinds.map_kinds` gives them; on a plane grid, of one slice.
+    maps : dict of str to MassMap
+        Maps by kind ("truth", "point", "marginal", "coherent"), as `massmap_jax.maps.kinds.map_kinds` gives them; on a
+        plane grid, without redshift slices.
 
-    `MassmapError` for other kinds, pixels, or maps with slices.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Raises
+    ------
+    MassmapError
+        For an unknown kind, no maps, HEALPix pixels, or maps with slices.
     """
     if not maps or set(maps) - set(KINDS):
         raise MassmapError(f"maps are of the kinds {', '.join(maps) or 'none'}: give some of {', '.join(KINDS)}")
     first = next(iter(maps.values()))
     if any(not isinstance(m.grid, PixelGrid) or m.mean.ndim != 2 for m in maps.values()):
-        raise MassmapError("the figure shows maps on a plane grid and of one slice: take one (map_slices.one_slice)")
+        raise MassmapError(
+            "the figure shows maps on a plane grid and without slices: take one slice (massmap_jax.one_slice), or "
+            "another grid"
+        )
     ny, nx = first.grid.shape
     width = PAGE / len(maps) - 0.5
     heights = [float(np.clip(width * ny / nx, 0.8, 4.0)) + 0.8, 0.55 + 0.2 * len(maps)]
@@ -77,6 +90,7 @@ def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
 
 
 def _totals(ax, maps, symbol):
+    """Draw the total mass of each kind of map with its intervals."""
     for row, (kind, one) in enumerate(maps.items()):
         ax.plot(one.total_mass, row, "o", ms=4, color=_COLOURS[kind])
         if one.num_draws > 1:

@@ -1,4 +1,4 @@
-"""Figures of mass maps and convergence maps: one image, or panels of mean, error and objects."""
+"""Figures of mass maps and convergence maps: one image, or panels of mean, error and number of objects."""
 
 from typing import TYPE_CHECKING
 
@@ -35,15 +35,29 @@ _EMPTY, _MASKED = "#cfe6f5", "#f7e9c8"
 
 @styled
 def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean") -> "Axes":
-    """Greyscale map on sky axes with a colour bar; dark is massive, pixels without objects are tinted blue.
+    """Draw a map in greyscale on sky axes, with a colour bar.
+
+    Dark is massive. Pixels without objects are tinted blue, and pixels outside the footprint have the colour of sand.
 
     Parameters
     ----------
-    mass_map : MassMap, of one slice; a HEALPix map is shown on a tangent plane
-    ax : Axes, optional
-    quantity : "mean", "sampled_mean", "sd", "q16", "q50", "q84" (in the map's unit) or "nobj" (objects per pixel)
+    mass_map : MassMap
+        A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
+        Mollweide's projection of the whole sky where it is too wide for one.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a new figure.
+    quantity : {"mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj"}
+        Which image of the map to show. "nobj" is the number of objects per pixel; the others are in the map's unit.
 
-    `MassmapError` for another quantity.
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes; the figure is `ax.figure`.
+
+    Raises
+    ------
+    MassmapError
+        For an unknown quantity, or a map with slices.
     """
     if quantity not in _MAP_LABELS:
         raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
@@ -84,13 +98,25 @@ _MAP_LABELS = {
 
 @styled
 def map_panels(mass_map: "MassMap") -> "Figure":
-    """Six panels of a mass_map: mean, 16 % and 84 % quantile on one grey scale; sd, relative error, counts."""
+    """Draw six panels of a map: mean, 16 % and 84 % quantile on one grey scale; sd, relative error, number of objects.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+        A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
+        Mollweide's projection of the whole sky where it is too wide for one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
     title, mass_map = map_title(mass_map), _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
     num_rows = 6 // num_columns
     panel_height = min((PAGE / num_columns - 0.85) * ny / nx, 8.0 / num_rows)
-    # No narrower than a title.
+    # At least as wide as a title.
     width = num_columns * max(panel_height * nx / ny + 0.85, 1.75)
     figure = new_figure(width, max(num_rows * (panel_height + 0.33) + 0.7, 3.0))
     axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True).ravel()
@@ -126,7 +152,20 @@ def map_panels(mass_map: "MassMap") -> "Figure":
 
 @styled
 def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
-    """Mean and sd of the convergence of `kappa`; the scale of the mean is linear below a hundredth of its peak."""
+    """Draw the mean and standard deviation of a convergence map.
+
+    The colour scale of the mean is logarithmic, and linear below a hundredth of its peak.
+
+    Parameters
+    ----------
+    kappa : ConvergenceMap
+        The convergence map.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+    """
     from matplotlib.colors import Normalize, SymLogNorm
 
     ny, nx = kappa.grid.shape
@@ -163,11 +202,22 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
 
 @styled
 def slice_panels(mass_map: "MassMap") -> "Figure":
-    """The mean of each slice of a mass_map, all on one grey scale; of more than 12 slices the first 12.
+    """Draw the mean of each redshift slice of a map, all on one grey scale.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+        A map with slices; of more than 12, the first 12 are shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
-    MassmapError : a map without slices; a HEALPix map too wide for a plane.
+    MassmapError
+        For a map without slices.
     """
     from massmap_jax.maps.images import one_slice
 
@@ -200,11 +250,11 @@ def slice_panels(mass_map: "MassMap") -> "Figure":
 
 
 def _on_plane(mass_map):
-    """The map if it is an image on a plane; a HEALPix map as seen on one."""
+    """Give a map on a plane unchanged, and a HEALPix map as seen on a tangent plane."""
     if np.ndim(mass_map.mean) != np.size(mass_map.grid.shape):
         raise MassmapError(
-            f"this map has {len(mass_map.slice_mass)} redshift slices and a figure shows one: take it with "
-            "map_slices.one_slice, or all with sum_of_slices"
+            f"this map has {len(mass_map.slice_mass)} redshift slices and the figure shows one: take one with "
+            "massmap_jax.one_slice, or all together with massmap_jax.sum_of_slices"
         )
     if isinstance(mass_map.grid, PixelGrid):
         return mass_map
@@ -214,21 +264,23 @@ def _on_plane(mass_map):
 
 
 def _is_smoothed(mass_map) -> bool:
+    """Tell whether a map has been smoothed or shows halos at their own size."""
     return mass_map.fwhm_arcmin is not None or mass_map.halo_profile is not None
 
 
 def _quantity_text(mass_map) -> str:
+    """Say in words what the map shows."""
     symbol = f"${mass_symbol(mass_map.mass_definition)}$"
     return f"halo mass {symbol} in a pixel" if mass_map.unit == MASS else f"surface density of halo mass {symbol}"
 
 
 def _filled(mass_map) -> np.ndarray:
-    """Pixels with mass: those with objects, and where a smoothed map has spread it."""
+    """Tell which pixels have mass: those with objects, and those into which smoothing has spread it."""
     return np.asarray(mass_map.mean) > 0
 
 
 def draw_map(ax, mass_map, values, norm):
-    """An image of a map on its sky axes: empty pixels light blue, those outside the footprint sand."""
+    """Draw an image of a map on its sky axes: empty pixels light blue, those outside the footprint sand-coloured."""
     import matplotlib
 
     grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
@@ -243,8 +295,22 @@ def draw_map(ax, mass_map, values, norm):
 
 
 def map_norm(values, smoothed=False):
-    """Log stretch from the 1 % to the 99.9 % quantile of the positive values; smoothed, over three decades at most,
-    so as to leave out the tails of the Gaussian."""
+    """Make a logarithmic colour scale from the 1 % to the 99.9 % quantile of the positive values.
+
+    For smoothed maps it covers three decades at most, so as to leave out the tails of the Gaussian.
+
+    Parameters
+    ----------
+    values : sequence of np.ndarray, (pixel,)
+        Images that share the scale.
+    smoothed : bool
+        Whether the map is smoothed.
+
+    Returns
+    -------
+    matplotlib.colors.LogNorm
+        The scale.
+    """
     from matplotlib.colors import LogNorm
 
     positive = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in values])
@@ -257,6 +323,7 @@ def map_norm(values, smoothed=False):
 
 
 def _linear_norm(values):
+    """Make a linear colour scale from 0 to the 99.9 % quantile."""
     from matplotlib.colors import Normalize
 
     finite = values[np.isfinite(values)]
@@ -264,12 +331,12 @@ def _linear_norm(values):
 
 
 def _count_norm(values):
-    """Linear for small counts, whose decades hold few integers, and log above."""
+    """Make a colour scale for counts: linear for small ones, whose decades hold few integers, and logarithmic above."""
     return _linear_norm(values) if values.size == 0 or values.max() <= 50 else map_norm([values])
 
 
 def side_bar(ax, mappable, aspect):
-    """Colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
+    """Add a colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
     unit = max(1.0, aspect)
     bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + 0.03 * unit, 0.0, 0.045 * unit, 1.0]))
     height = axes_inches(ax, aspect)[1]
@@ -285,26 +352,27 @@ def side_bar(ax, mappable, aspect):
 
 
 def map_size(aspect) -> tuple[float, float]:
-    """Figure width and height in inches for one map of this height over width."""
+    """Give the figure's width and height [inches] for one map with this ratio of height to width."""
     width = PAGE if aspect < 0.5 else 0.7 * PAGE if aspect < 1.6 else max(3.2, 5.7 / aspect + 1.5)
     return width, float(np.clip((width - 1.4) * aspect + 0.8, 1.6, 6.5))
 
 
 def map_title(mass_map) -> str:
-    """What a map is of, in a line."""
+    """Describe a map in a line: number of objects, pixels, and what was done."""
     grid = mass_map.grid
     pixels = f"{grid.pixel_arcmin:g} arcmin pixels" if isinstance(grid, PixelGrid) else f"HEALPix nside {grid.nside}"
     text = f"{count_text(mass_map.n_mapped)}, {pixels}"
     if mass_map.redshift_edges is not None and mass_map.slice_draws is None:
         text += ", z {:g} to {:g}".format(*mass_map.redshift_edges)
     if mass_map.halo_profile is not None:
-        text += f", {mass_map.halo_profile.upper()} haloes"
+        text += f", {mass_map.halo_profile.upper()} halos"
     if mass_map.fwhm_arcmin is not None:
         text += f", smoothed to {mass_map.fwhm_arcmin:g} arcmin"
     return f"{text}, {mass_map.num_draws} draws"
 
 
 def _empty_legend(ax, mass_map):
+    """Explain the colours of empty and masked pixels, where there are any."""
     from matplotlib.patches import Patch
 
     inside = np.ones(mass_map.grid.shape, dtype=bool) if mass_map.footprint is None else mass_map.footprint

@@ -1,9 +1,9 @@
-"""Figures of posteriors and maps: results in, matplotlib Axes or Figure out; only `save_all` writes files.
+"""Figures of posteriors: some of them in panels, and all of them on the sky.
 
-Every function imports matplotlib when called and draws in one style (`figure_style.STYLE`: Okabe & Ito's
-colour-blind safe colours, at least 7 pt at column widths of 3.5 and 7 inches). Functions with an `ax` draw into it
-and return it; without one they make a new Figure, reached as `ax.figure`, that pyplot does not know of: nothing pops
-up or leaks. The figures that need true masses are in `truth_plots` and can be had from here too.
+matplotlib is imported only when a function is called. All figures share one style (`massmap_jax.figures.style.STYLE`):
+the colour-blind safe colours of Okabe & Ito, and letters of at least 7 pt at widths of 3.5 and 7 inches. A function
+with an argument `ax` draws into these axes and returns them. Without them it makes a new Figure, reached as
+`ax.figure`, which pyplot does not know of, so no window opens and no memory leaks.
 """
 
 from typing import TYPE_CHECKING
@@ -48,19 +48,38 @@ if TYPE_CHECKING:
 
 @styled
 def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
-    """Nine panels: the prior, seven haloes from faint to bright, and the most massive one.
+    """Draw nine panels: the prior, seven halos from faint to bright, and the most massive one.
 
     Parameters
     ----------
     posterior : MassPosterior
+        The posteriors.
     rows : sequence of int, optional
         Rows to show instead, at most eight; rows without a mass are left out.
 
     Returns
     -------
-    Figure
-        Log-log, dP/dlnM against M in Msun, with the 68 % interval shaded, the prior's shape (normalised within the
-        panel) dashed, and the true mass, where known, as a line.
+    matplotlib.figure.Figure
+        Log-log panels of dP/dlnM against M [Msun], with the 68 % interval shaded. The prior's shape (normalised within
+        the panel) is dashed, and the true mass, where it is known, is a line.
+
+    Raises
+    ------
+    MassmapError
+        For row numbers that do not exist.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> from massmap_jax import plot
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation)
+    >>> figure = plot.posterior_panel(posterior)
+    >>> len(figure.axes)
+    3
+
+    Write it with `figure.savefig("posteriors.png")`, or several figures with `plot.save_all`.
     """
     rows = _show_rows(posterior) if rows is None else _given_rows(posterior, rows)
     num_columns = min(3, 1 + rows.size)
@@ -82,7 +101,7 @@ def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
 
 
 def _show_rows(posterior) -> np.ndarray:
-    """Seven rows spread over the ranks of observed luminosity, and the most massive."""
+    """Choose seven rows spread over the ranks of observed luminosity, and the most massive one."""
     index = np.flatnonzero(np.isfinite(posterior.mean))
     if index.size < 2:
         return index
@@ -96,6 +115,7 @@ def _show_rows(posterior) -> np.ndarray:
 
 
 def _given_rows(posterior, rows) -> np.ndarray:
+    """Check the rows given; keep the first eight that have a mass."""
     rows = np.atleast_1d(np.asarray(rows))
     num = posterior.mean.size
     if rows.dtype.kind not in "iu" or np.any((rows < 0) | (rows >= num)):
@@ -109,6 +129,7 @@ def _log_prob(prior, ln_mass, z):
 
 
 def _prior_axes(ax, posterior, rows):
+    """Draw the prior at the lowest, middle and highest redshift of some rows."""
     prior = posterior.prior
     ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 300)
     z = posterior.catalogue.redshift[rows] if rows.size else np.array([prior.z_min])
@@ -124,13 +145,13 @@ def _prior_axes(ax, posterior, rows):
 
 
 def _row_axes(axes, posterior, rows):
-    """One posterior in each of the axes."""
+    """Draw one posterior into each of the axes."""
     from matplotlib.ticker import NullLocator
 
     prior, catalogue = posterior.prior, posterior.catalogue
     most_massive = np.nanargmax(posterior.mean)
     low, high = interval_68(posterior)
-    # A grid each, at one shape: the curves are as fine for a narrow posterior as for a wide one.
+    # Each posterior has its own grid, of one size: the curves are as fine for a narrow posterior as for a wide one.
     offset = np.linspace(-5, 5, 401)
     grids = posterior.mean[rows, None] + np.maximum(posterior.sd[rows, None], 1e-4) * offset
     grids = np.clip(grids, prior.ln_mass_min, prior.ln_mass_max)
@@ -149,9 +170,9 @@ def _row_axes(axes, posterior, rows):
             truth = np.exp(catalogue.truth_ln_mass[row])
             ax.axvline(truth, color=VERMILLION, lw=1.2, label="true mass")
             mass = np.append(mass, [truth / 1.1, truth * 1.1])
-        # Head room for a label.
+        # Leaves room for a label above the curve.
         ax.set_ylim(pdf.max() * 1e-5, pdf.max() * 10)
-        ax.yaxis.set_minor_locator(NullLocator())  # of six decades; laying their ticks out takes most of the time
+        ax.yaxis.set_minor_locator(NullLocator())  # minor ticks of six decades would take most of the time
         ax.set_xlim(mass.min(), mass.max())
         label_log_axis(ax.xaxis, mass.min(), mass.max(), 3)
         ax.set_title(
@@ -164,11 +185,13 @@ def _row_axes(axes, posterior, rows):
 
 
 def _log10_text(median, low, high) -> str:
+    """Write median and 68 % interval as log10 M."""
     middle, up, down = median / LN10, (high - median) / LN10, (median - low) / LN10
     return rf"$\log_{{10}} M = {middle:.2f}^{{+{up:.2f}}}_{{-{down:.2f}}}$"
 
 
 def _short(name, longest: int = 20) -> str:
+    """Shorten an id for a title."""
     text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
     # A dollar sign would start mathtext.
     text = text.strip().replace("$", r"\$")
@@ -180,10 +203,24 @@ def _short(name, longest: int = 20) -> str:
 
 @styled
 def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "Axes | None" = None) -> "Axes":
-    """The field: a point for each object, its radius proportional to M^(1/3) at the posterior mean of ln M.
+    """Draw the field: a point for each object, with a radius proportional to M^(1/3) and the redshift as its colour.
 
-    The radius so follows the halo's own; the colour is the redshift. Objects without a mass are grey crosses, objects
-    without a position are not shown. catalogue : of positions and redshifts. ax : to draw into; None: a new figure's.
+    The radius is thus proportional to the halo's own radius. M is taken at the posterior mean of ln M. Objects without
+    a mass are grey crosses; objects without a position are not shown.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        Positions and redshifts.
+    posterior : MassPosterior
+        Masses of the same rows.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes; the figure is `ax.figure`.
     """
     x, y, aspect, draw_axes = sky_frame(catalogue)
     width, height = map_size(aspect)
@@ -217,16 +254,17 @@ def field_of_view(catalogue: "HaloCatalogue", posterior: "MassPosterior", ax: "A
 
 
 def _relative_area(log10_ratio):
+    """Give the area of a point relative to that of another, from the log10 of the ratio of masses."""
     return 10 ** (2 / 3 * log10_ratio)
 
 
 def _marker_area(area, log10_ratio):
-    """pt^2; radius as M^(1/3), floored so that no point vanishes."""
+    """Give areas of points [pt^2]: the radius is proportional to M^(1/3), with a floor so that no point vanishes."""
     return np.maximum(area * _relative_area(log10_ratio), 0.2)
 
 
 def _size_legend(ax, area, log10_mass, some_without, mass_definition):
-    """Points for half decades of mass between the median object and the most massive one."""
+    """Add a legend of points for half decades of mass, from the median object to the most massive one."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import offset_copy
 
@@ -245,9 +283,3 @@ def _size_legend(ax, area, log10_mass, some_without, mass_definition):
         bbox_to_anchor=(0.5, 0.0), bbox_transform=below, borderaxespad=0, ncols=len(handles), columnspacing=1.2,
         handletextpad=0.4,
     )  # fmt: skip
-
-
-# -- maps ----------------------------------------------------------------------------------------------------
-
-
-# -- all of them ---------------------------------------------------------------------------------------------

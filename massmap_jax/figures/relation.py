@@ -1,4 +1,4 @@
-"""Figure of a fitted relation: every pair of parameters, prior and truth beside the posterior."""
+"""`relation_corner`: a fitted relation, with every pair of parameters beside prior and truth."""
 
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,21 @@ _BINS = 40
 
 @styled
 def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation | None" = None) -> "Figure":
-    """Marginals of the fitted parameters, two by two with their 68 and 95 % regions; the prior dashed, a truth marked.
+    """Draw the marginals of the fitted parameters, and their 68 and 95 % regions in pairs.
 
-    The prior is drawn where it is not much wider than the posterior; elsewhere the panel says how wide it is.
+    The prior is dashed where it is not much wider than the posterior; elsewhere the panel's title says how wide it is.
+
+    Parameters
+    ----------
+    fitted : RelationPosterior
+        The fitted relation.
+    truth : MassLuminosityRelation, optional
+        A true relation, marked by black lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
     """
     names = fitted.free
     number = len(names)
@@ -68,6 +80,7 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
 
 
 def _marginal(ax, values, fitted, name):
+    """Draw the histogram of one parameter, and its prior."""
     mean, sd = fitted.mean[name], fitted.sd[name]
     grid = np.linspace(mean - 4 * sd, mean + 4 * sd, 200)
     ax.hist(values, bins=_BINS, range=(grid[0], grid[-1]), weights=fitted.weights, density=True, color=BLUE, alpha=0.5)
@@ -80,6 +93,7 @@ def _marginal(ax, values, fitted, name):
 
 
 def _pair(ax, x, y, weights):
+    """Draw the 68 and 95 % regions of two parameters."""
     from scipy.ndimage import gaussian_filter
 
     count, x_edges, y_edges = np.histogram2d(x, y, bins=_BINS, weights=weights)

@@ -1,4 +1,4 @@
-"""The standard figures of a run, and writing figures to files."""
+"""`standard_figures`: the standard figures of a run; and `save_all`, which writes figures to files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +28,29 @@ def standard_figures(
     catalogue: "HaloCatalogue | None" = None,
     convergence: "ConvergenceMap | None" = None,
 ) -> "dict[str, Figure]":
-    """The figures of a posterior (and its maps) that the data allow, by name; catalogue : None: the posterior's.
+    """Draw all figures of a posterior and its maps that the data allow.
 
-    Always `posterior_panel`; with positions `field_of_view`; with a map `mass_map` and `map_panels`, or
-    `map_slices` of a cube; with a map of it `convergence`; with true
-    masses `predicted_vs_true` and `pit_histograms`.
+    Parameters
+    ----------
+    posterior : MassPosterior
+        The posteriors.
+    mass_map : MassMap, optional
+        A map of these masses.
+    catalogue : HaloCatalogue, optional
+        Positions and redshifts; by default the posterior's catalogue.
+    convergence : ConvergenceMap, optional
+        A convergence map of these masses.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        Figures by name. Always "posterior_panel"; with positions "field_of_view"; with a map "mass_map" and
+        "map_panels", or "map_slices" for a map with slices; with a convergence map "convergence"; with true masses
+        "predicted_vs_true" and "pit_histograms".
+
+    See Also
+    --------
+    massmap_jax.plot.save_all : Write the figures to files.
     """
     catalogue = posterior.catalogue if catalogue is None else catalogue
     figures = {"posterior_panel": posterior_panel(posterior)}
@@ -53,21 +71,47 @@ def standard_figures(
 
 @styled
 def save_all(figures: "dict[str, Figure]", directory, dpi: int = 150, formats=("png",)) -> list[Path]:
-    """Write figures {NAME: figure} as NAME.FORMAT into an existing or new directory; the paths, in order.
+    """Write figures to files in a directory, each as NAME.FORMAT.
 
-    formats : of matplotlib, such as "png", and "pdf" with lines and text as such and scattered points at `dpi`.
+    Parameters
+    ----------
+    figures : dict of str to matplotlib.figure.Figure
+        Figures by name, as `standard_figures` gives them.
+    directory : str or os.PathLike
+        Directory to write to; it is made if it does not exist.
+    dpi : int
+        Resolution [dots per inch]; in a PDF, of the scattered points only.
+    formats : sequence of str
+        Formats that matplotlib can write, such as "png", or "pdf", in which lines and text stay lines and text.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from matplotlib.figure import Figure
+    >>> from massmap_jax import plot
+    >>> figure = Figure()
+    >>> points = figure.subplots().plot([1, 2], [1, 4])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = plot.save_all({"example": figure}, folder)
+    >>> [path.name for path in paths]
+    ['example.png']
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
-        # The layout once, and not in a drawing of its own: half of the time.
+        # Lay out once, and not in an extra drawing: that halves the time.
         engine = figure.get_layout_engine()
         settle(figure)
         figure.set_layout_engine(None)
         for kind in formats:
             paths.append(directory / f"{name}.{kind}")
-            # A PDF says when it was made: the same figure is to give the same bytes.
+            # Without the date of creation, the same figure always gives the same bytes.
             figure.savefig(paths[-1], dpi=dpi, metadata={"CreationDate": None} if kind == "pdf" else None)
         figure.set_layout_engine(engine)
     return paths

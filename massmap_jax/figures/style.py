@@ -1,6 +1,6 @@
 """What all figures share: style, colours, figure sizes, and how numbers, units and masses are written.
 
-matplotlib is imported when called.
+matplotlib is imported only when a function is called.
 """
 
 import functools
@@ -43,7 +43,7 @@ STYLE = {
     "image.origin": "lower",
     "figure.dpi": 150,
     "savefig.dpi": 150,
-    "pdf.fonttype": 42,  # letters that stay letters: journals refuse type 3
+    "pdf.fonttype": 42,  # TrueType: journals refuse fonts of type 3
 }
 
 LN10 = np.log(10)
@@ -54,7 +54,7 @@ UNIT_LABELS = {"Msun": MSUN, "Msun/arcmin2": rf"{MSUN} arcmin$^{{-2}}$", "Msun/M
 
 
 def styled(function):
-    """Run a figure function in the package's style."""
+    """Decorate a figure function so that it runs in the package's style."""
 
     @functools.wraps(function)
     def run(*args, **kwargs):
@@ -67,32 +67,35 @@ def styled(function):
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure of this size [inches] that pyplot does not know of."""
+    """Make a figure of this size [inches] that pyplot does not know of."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def settle(figure: "Figure") -> None:
-    """Lay out once now: with axes of fixed aspect the engine needs two rounds, and drawing gives the second."""
+    """Lay a figure out once now.
+
+    With axes of fixed aspect the layout engine needs two rounds, and drawing the figure gives the second.
+    """
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
 
 
 def given_or_new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 3.0) -> "Axes":
-    """The axes given, or those of a new figure of this size [inches]."""
+    """Give the axes that were passed, or those of a new figure of this size [inches]."""
     return new_figure(width, height).subplots() if ax is None else ax
 
 
 def axes_inches(ax, aspect) -> tuple[float, float]:
-    """Width and height of the axes once their aspect is kept."""
+    """Give width and height [inches] that axes have once their aspect (height over width) is kept."""
     box = ax.get_position()
     width, height = ax.figure.get_size_inches() * (box.width, box.height)
     return min(width, height / aspect), min(height, width * aspect)
 
 
 def label_log_axis(axis, low, high, most):
-    """At most `most` labels between low and high: decades, or 1 and 3, or 1, 2, 5; linear steps on short ranges."""
+    """Put at most `most` labels between low and high: decades, or 1 and 3, or 1, 2, 5; linear steps on short ranges."""
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
     exponents = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
@@ -110,6 +113,7 @@ def label_log_axis(axis, low, high, most):
 
 
 def _power_label(value: float) -> str:
+    """Write a number as a factor times a power of ten, in mathtext."""
     exponent = int(np.floor(np.log10(value) + 1e-9))
     factor = value / 10.0**exponent
     if abs(factor - 1) < 1e-6:
@@ -118,7 +122,7 @@ def _power_label(value: float) -> str:
 
 
 def interval_68(posterior) -> tuple[np.ndarray, np.ndarray]:
-    """16 % and 84 % quantiles of ln M, (n,) each: the stored ones if there."""
+    """Give the 16 % and 84 % quantiles of ln M, (halo,) each: the stored ones if there are any."""
     levels = [round(float(v), 6) for v in posterior.quantile_levels]
     if 0.16 in levels and 0.84 in levels:
         stored = np.asarray(posterior.quantiles)
@@ -128,22 +132,22 @@ def interval_68(posterior) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mass_symbol(mass_definition: str) -> str:
-    """'200m' -> M_{200m} in mathtext; plain M where the definition is not known."""
+    """Write the symbol of the mass in mathtext: M_{200m} for '200m', plain M where the definition is not known."""
     return "M" if mass_definition in ("", "unknown") else rf"M_{{\mathrm{{{mass_definition}}}}}"
 
 
 def mass_label(mass_definition: str) -> str:
-    """The label of an axis of masses, with its unit."""
+    """Write the label of an axis of masses, with its unit."""
     return f"halo mass ${mass_symbol(mass_definition)}$ [{MSUN}]"
 
 
 def count_text(number) -> str:
-    """'1 object', '2,000 objects'."""
+    """Write a number of objects: '1 object', '2,000 objects'."""
     return f"{int(number):,} object" + ("" if number == 1 else "s")
 
 
 def short_number(value: float) -> str:
-    """Three digits, in powers of ten where the plain number would be long."""
+    """Write a number with three digits, in powers of ten where the plain number would be long."""
     if 1e-3 <= abs(value) < 1e5:
         return np.format_float_positional(value, precision=3, fractional=False, trim="-")
     mantissa, exponent = f"{value:.2e}".split("e")

@@ -1,6 +1,7 @@
-"""Figures for catalogues whose true masses are known: predicted against true, and the PIT.
+"""Figures for catalogues whose true masses are known: predicted against true mass, and the PIT.
 
-As in `plot`, matplotlib is imported when called, and a function with an `ax` draws into it and returns it.
+matplotlib is imported only when a function is called. A function with an argument `ax` draws into these axes and
+returns them.
 """
 
 import textwrap
@@ -36,11 +37,40 @@ _SHARED_ERROR = "The relation's error is shared by all objects, so the histogram
 
 @styled
 def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_bars: int = 200) -> "Axes":
-    """Posterior median against true mass, with 68 % bars on at most `max_bars` objects; ax : to draw into.
+    """Draw the posterior median against the true mass, with 68 % bars on some of the objects.
 
-    From 1,000 objects on, their density is shown as hexagons, and a band holds the central 68 % of the *true*
-    masses in bins of the *predicted* one: calibrated posteriors make it straddle the diagonal. (Bins of true mass
-    would not: there, a perfect posterior is biased towards the prior.)
+    Parameters
+    ----------
+    posterior : MassPosterior
+        Posteriors of a catalogue with true masses.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a new figure.
+    max_bars : int
+        Number of objects with bars, at most; they are spread over the masses.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes; the figure is `ax.figure`.
+
+    Notes
+    -----
+    For 1,000 objects or more, their density is shown as hexagons, and a band holds the central 68 % of the *true*
+    masses in bins of the *predicted* mass. For calibrated posteriors this band lies on the diagonal. Bins of the true
+    mass would not show this: at a given true mass, even a perfect posterior is biased towards the prior.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> from massmap_jax import plot
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[4e4, 6e4, 5e4], redshift=[0.2, 0.4, 0.3], truth_mass=[8e13, 1.2e14, 2e14]
+    ... )
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation)
+    >>> ax = plot.predicted_vs_true(posterior)
+    >>> ax.get_title()
+    '3 objects; the 68 % interval holds 2 of 3'
     """
     ax = given_or_new_axes(ax, COLUMN, 3.4)
     index = rows_with_truth(posterior)
@@ -49,7 +79,7 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
         return ax
     low, high = (v[index] / LN10 for v in interval_68(posterior))
     median, truth = posterior.median[index] / LN10, posterior.catalogue.truth_ln_mass[index] / LN10
-    # Spread over the masses, so that the rare massive objects are among them.
+    # The objects with bars are spread over the masses, so that the rare massive ones are among them.
     shown = np.argsort(median, kind="stable")
     if shown.size > max_bars:
         level = np.linspace(median.min(), median.max(), max_bars)
@@ -88,6 +118,7 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
 
 
 def _truth_band(ax, median, truth, num_bins=25):
+    """Draw the central 68 % of the true masses in bins of the predicted mass."""
     edges = np.linspace(median.min(), median.max(), num_bins + 1)
     which = np.clip(np.searchsorted(edges, median, side="right") - 1, 0, num_bins - 1)
     bands = [(median[which == b].mean(), *np.quantile(truth[which == b], [0.16, 0.5, 0.84]))
@@ -102,13 +133,28 @@ def _truth_band(ax, median, truth, num_bins=25):
 
 @styled
 def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
-    """Histograms of the PIT (posterior CDF at the true mass) in bins of observed luminosity.
+    """Draw histograms of the PIT (posterior CDF at the true mass) in bins of observed luminosity.
 
-    Uniform if the posteriors are calibrated. The shaded band holds 95 % of counts under uniformity, bar by bar
-    (binomial); each title has the p value of a Kolmogorov-Smirnov test (Stephens 1970, JRSS B 32, 115).
-    Both take objects as independent. Under more than one relation draw they are not: all share the true relation,
-    whose offset from the draws tilts every histogram alike, and the figure says so.
-    num_panels at most: fewer panels and bars for small catalogues.
+    They are flat if the posteriors are calibrated.
+
+    Parameters
+    ----------
+    posterior : MassPosterior
+        Posteriors of a catalogue with true masses.
+    num_panels : int
+        Number of panels, at most; small catalogues have fewer panels and bars.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
+    Notes
+    -----
+    The shaded band holds 95 % of the counts of a uniform PIT, for each bar on its own (binomial). Each title has the p
+    value of a Kolmogorov-Smirnov test (Stephens 1970, JRSS B 32, 115). Both treat objects as independent. With more
+    than one relation draw they are not: all objects share the true relation, and its offset from the draws tilts every
+    histogram in the same way. The figure then says so.
     """
     index = rows_with_truth(posterior)
     pit = np.asarray(posterior.cdf(posterior.catalogue.truth_ln_mass), np.float64)[index]
@@ -141,6 +187,7 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
 
 
 def _pit_axes(ax, pit, lum):
+    """Draw one histogram of the PIT, with its band and p value."""
     num_bars = int(np.clip(pit.size // 25, 4, 20))
     counts, edges = np.histogram(pit, num_bars, (0.0, 1.0))
     expected = max(pit.size, 1) / num_bars
@@ -158,7 +205,7 @@ def _pit_axes(ax, pit, lum):
 
 
 def rows_with_truth(posterior) -> np.ndarray:
-    """Rows with both a posterior and a true mass."""
+    """Give the numbers of the rows that have both a posterior and a true mass."""
     truth = posterior.catalogue.truth_ln_mass
     if truth is None:
         return np.zeros(0, np.int64)
@@ -166,7 +213,7 @@ def rows_with_truth(posterior) -> np.ndarray:
 
 
 def binomial_interval(num, probability) -> tuple[int, int]:
-    """Central 95 % interval of a binomial count."""
+    """Give the central 95 % interval of a binomial count."""
     if num == 0:
         return 0, 1
     k = np.arange(1, num + 1)
@@ -177,7 +224,20 @@ def binomial_interval(num, probability) -> tuple[int, int]:
 
 
 def ks_p(values) -> float:
-    """p of the one-sample Kolmogorov-Smirnov test of uniformity, Stephens' form of the asymptotic law."""
+    """Give the p value of the one-sample Kolmogorov-Smirnov test of uniformity.
+
+    Stephens' form of the asymptotic law (Stephens 1970, JRSS B 32, 115).
+
+    Parameters
+    ----------
+    values : Float[np.ndarray, "n"]
+        Values between 0 and 1.
+
+    Returns
+    -------
+    float
+        The p value.
+    """
     n = values.size
     ordered, rank = np.sort(values), np.arange(n)
     distance = max(np.max((rank + 1) / n - ordered), np.max(ordered - rank / n))

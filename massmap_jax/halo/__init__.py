@@ -1,1 +1,1 @@
-"""What astronomers know of halos, without inference: cosmology, mass functions, profiles, concentrations."""
+"""Halo physics without inference: cosmology, mass functions, density profiles, concentrations."""

@@ -1,4 +1,4 @@
-"""Concentration of a halo of given mass, and the scale radius and density that follow from it."""
+"""Concentrations of halos of given mass, and the mean densities that define a halo's radius."""
 
 from functools import partial
 from typing import Any
@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.devices import padded_size
-from massmap_jax.errors import MassmapError
+from massmap_jax.halo.cosmology import flrw_of, overdensity
 from massmap_jax.keys import base_normals
 
 # Duffy et al. 2008 (MNRAS 390, L64), Table 1, full sample at 0 < z < 2, 1e11 to 1e15 Msun/h, WMAP5:
 # c = A (M / 2e12 Msun/h)^B (1 + z)^C, per mass definition.
 DUFFY08 = {"200c": (5.71, -0.084, -0.47), "vir": (7.85, -0.081, -0.71), "200m": (10.14, -0.081, -1.01)}
 _PIVOT = 2e12
-# Their lognormal scatter at fixed mass, all haloes (0.11 for relaxed ones): 0.15 dex.
+# Their lognormal scatter at fixed mass: 0.15 dex for all halos (0.11 dex for relaxed ones).
 SCATTER_LN = float(0.15 * np.log(10))
 # Nodes of the table for other definitions: ln c is straight to 3e-4 between them.
 _LN_MASS_NODES, _Z_NODES = np.log(np.geomspace(1e9, 1e16, 57)), np.expm1(np.linspace(0.0, np.log(5.0), 129))
@@ -24,17 +24,51 @@ _LN_MASS_NODES, _Z_NODES = np.log(np.geomspace(1e9, 1e16, 57)), np.expm1(np.lins
 def mean_ln_concentration(
     ln_mass: Float[np.ndarray, "..."], z: Float[np.ndarray, "..."], mass_definition: str, cosmology: Any = "Planck18"
 ) -> Float[np.ndarray, "..."]:
-    """Mean ln c of Duffy et al. 2008 at ln_mass [ln Msun, no h] and z, c and M of one mass_definition; they broadcast.
+    """Compute the mean ln c of halos after Duffy et al. (2008).
 
-    Definitions other than 200c, 200m and vir are converted for NFW haloes (`ln_concentration_at`). Masses and redshifts
-    beyond the simulations' (DUFFY08) are extrapolated. cosmology : a name or text as in `prior_hmf`, or a flat astropy
-    LambdaCDM.
+    Parameters
+    ----------
+    ln_mass : Float[np.ndarray, "..."]
+        ln of the halo mass [ln Msun, no h], in `mass_definition`.
+    z : Float[np.ndarray, "..."]
+        Redshift. It broadcasts with `ln_mass`.
+    mass_definition : str
+        Definition of both the mass and the concentration: "200c", "200m", "vir", or another <number>c or <number>m,
+        such as "500c".
+    cosmology : str or astropy.cosmology.FLRW, default "Planck18"
+        A name or a text of parameters as in `massmap_jax.halo.mass_function.hmf_table`, or a flat astropy LambdaCDM.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        Mean of ln c, in the broadcast shape of `ln_mass` and `z`.
 
     Raises
     ------
-    MassmapError : a definition that is not <number>c, <number>m or vir.
+    MassmapError
+        If the mass definition is not <number>c, <number>m or vir.
+
+    See Also
+    --------
+    overdensity : The mean density that belongs to a mass definition.
+    ln_concentration_at : The conversion.
+
+    Notes
+    -----
+    ln c = ln A + B ln[M / (2e12 Msun/h)] + C ln(1 + z), with A, B and C of Duffy et al. (2008, MNRAS 390, L64), Table
+    1, full sample (`DUFFY08`). They were fitted to simulations at 0 < z < 2 and 1e11 to 1e15 Msun/h in the WMAP5
+    cosmology; masses and redshifts beyond are extrapolated. Definitions other than 200c, 200m and vir are converted
+    for NFW halos (`ln_concentration_at`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from massmap_jax.halo.concentration import mean_ln_concentration
+    >>> ln_c = mean_ln_concentration(np.log([1e13, 1e14, 1e15]), np.array(0.3), "200m")
+    >>> [round(c, 2) for c in np.exp(ln_c).tolist()]
+    [7.05, 5.85, 4.85]
     """
-    flrw = _flrw(cosmology)
+    flrw = flrw_of(cosmology)
     if mass_definition in DUFFY08:
         norm, slope, evolution = DUFFY08[mass_definition]
         return np.log(norm) + slope * (ln_mass - np.log(_PIVOT / flrw.h)) + evolution * np.log1p(z)
@@ -43,7 +77,18 @@ def mean_ln_concentration(
 
 
 def concentration_key(key: Array) -> Array:
-    """The key of the concentrations that go with the masses of a map's key."""
+    """Derive the random key of the concentrations from the key of a map's masses.
+
+    Parameters
+    ----------
+    key : Key[Array, ""]
+        Random key of the masses.
+
+    Returns
+    -------
+    Key[Array, ""]
+        Key for `drawn_ln_concentration`, independent of the masses' own.
+    """
     return jax.random.fold_in(key, 1)
 
 
@@ -56,7 +101,32 @@ def drawn_ln_concentration(
     cosmology: Any,
     scatter: float = SCATTER_LN,
 ) -> Float[np.ndarray, "halo draw"]:
-    """ln c of haloes under map draws: normal with `scatter` about `mean_ln_concentration`, keyed by object and draw."""
+    """Draw ln c of halos in each map realisation, normal about `mean_ln_concentration`.
+
+    Parameters
+    ----------
+    key : Key[Array, ""]
+        Random key, see `concentration_key`.
+    hashes : Int[np.ndarray, "halo 2"]
+        Hashes of the objects' ids. The random numbers belong to an object and a realisation, whatever the order of the
+        rows.
+    ln_mass : Float[np.ndarray, "halo draw"]
+        ln of the mass [ln Msun] of each halo in each map realisation.
+    z : Float[np.ndarray, "halo"]
+        Redshift of each halo.
+    mass_definition : str
+        Definition of both the mass and the concentration, as in `mean_ln_concentration`.
+    cosmology : str or astropy.cosmology.FLRW
+        As in `mean_ln_concentration`.
+    scatter : float, optional
+        Standard deviation of ln c at fixed mass; 0.15 dex (Duffy et al. 2008, full sample) by default. With 0 the mean
+        is returned.
+
+    Returns
+    -------
+    Float[np.ndarray, "halo draw"]
+        ln c of each halo in each map realisation.
+    """
     ln_c = mean_ln_concentration(ln_mass, z[:, None], mass_definition, cosmology)
     if scatter == 0:
         return ln_c
@@ -66,44 +136,12 @@ def drawn_ln_concentration(
 
 @partial(jax.jit, static_argnums=2)
 def _scores(key, hashes, num_draws):
+    """Standard normal scores (halo, draw), keyed by each halo's id."""
     return jax.vmap(lambda one: base_normals(key, one, (num_draws,)))(hashes)
 
 
-def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Mean density inside the radius of a mass_definition [Msun Mpc^-3, proper] at each redshift z; cosmology as above.
-
-    "vir" is Bryan & Norman 1998 (ApJ 495, 80, eq. 6) for a flat universe.
-
-    Raises
-    ------
-    MassmapError : a definition that is not <number>c, <number>m or vir.
-    """
-    flrw = _flrw(cosmology)
-    critical = flrw.critical_density(z).to_value("Msun / Mpc3")
-    if mass_definition == "vir":
-        x = flrw.Om(z) - 1
-        return (18 * np.pi**2 + 82 * x - 39 * x**2) * critical
-    number, kind = mass_definition[:-1], mass_definition[-1:]
-    try:
-        times = float(number)
-    except ValueError:
-        times = np.nan
-    if kind not in ("c", "m") or not (np.isfinite(times) and times > 0):
-        raise MassmapError(
-            f"a halo's radius does not follow from the mass definition {mass_definition!r}: it has to be like 200m, "
-            "200c, 500c or vir; say which one the prior's masses are"
-        )
-    return times * critical * (flrw.Om(z) if kind == "m" else 1.0)
-
-
-def _flrw(cosmology):
-    from massmap_jax.halo.mass_function import flrw_of
-
-    return flrw_of(cosmology)
-
-
 def _converted(mass_definition, flrw):
-    """ln c(ln M, z) in another definition, linear between nodes."""
+    """Return a function of (ln M, z) that gives ln c in another definition, linear between nodes."""
     from scipy.interpolate import RegularGridInterpolator
 
     # c falls with M, and M changes by a factor of 2 at most for the usual definitions: nodes of 200c beyond both ends.
@@ -118,10 +156,24 @@ def _converted(mass_definition, flrw):
 
 
 def ln_concentration_at(ln_c: Float[np.ndarray, "..."], ratio: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """ln c of the same NFW halo within the radius of another mean density, `ratio` times the first; they broadcast.
+    """Convert the concentration of an NFW halo to another mass definition.
 
-    The mean density within r = c r_s goes as m(c) / c^3, m(c) = ln(1 + c) - c / (1 + c) (Hu & Kravtsov 2003, ApJ 584,
-    702, appendix C), which falls with c: its inverse is looked up, to 1e-6 in ln c for c of 0.01 to 10,000.
+    Parameters
+    ----------
+    ln_c : Float[np.ndarray, "..."]
+        ln of the concentration.
+    ratio : Float[np.ndarray, "..."]
+        Mean density inside the radius of the wanted definition, over that of the given one. It broadcasts with `ln_c`.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        ln of the concentration within the wanted radius.
+
+    Notes
+    -----
+    The mean density within c scale radii goes as m(c) / c^3, m(c) = ln(1 + c) - c / (1 + c) (Hu & Kravtsov 2003, ApJ
+    584, 702, appendix C). It falls with c, and its inverse is looked up, to 1e-6 in ln c for c of 0.01 to 10,000.
     """
     nodes = np.linspace(np.log(0.01), np.log(1e4), 8192)
     ln_density = _ln_nfw_mass(nodes) - 3 * nodes

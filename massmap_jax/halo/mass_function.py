@@ -1,6 +1,6 @@
-"""Halo mass function tables from the hmf package, in Msun and Mpc^-3 without h.
+"""Tables of halo mass functions from the hmf package, in Msun and Mpc^-3 without h, and distances in a cosmology.
 
-hmf and astropy are imported when a function is called, so that the rest of the library runs without them.
+hmf and astropy are imported only when a function is called, so the rest of the package runs without them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.halo.cosmology import cosmology_of
 
-COSMOLOGIES = ("WMAP5", "WMAP7", "WMAP9", "Planck13", "Planck15", "Planck18")
 # hmf's BBKS is left out: its default baryon term has sqrt(Omega_b h) where its documentation has sqrt(2 h)
 TRANSFER_MODELS = ("EH", "EH_NoBAO", "BondEfs", "CAMB")
 MASS_DEFINITIONS: dict[str, tuple[str, dict[str, float]]] = {
@@ -23,10 +23,10 @@ MASS_DEFINITIONS: dict[str, tuple[str, dict[str, float]]] = {
     "fof": ("FOF", {"linking_length": 0.2}),
 }
 
-# Step in ln k of the power spectrum integrals. Error in ln n at z = 4 against 0.0025: 8e-6 at 0.01 over the
-# whole default mass range; 7e-4 below 1e15 Msun and 4e-3 above with hmf's own 0.05, as wiggles in mass.
+# Step in ln k of the power spectrum integrals. Error in ln n at z = 4, measured against a step of 0.0025: 8e-6 over the
+# whole default mass range; with hmf's own step of 0.05 it is 7e-4 below 1e15 Msun and 4e-3 above, as wiggles in mass.
 DLNK = 0.01
-# hmf's default collapse threshold, under which the fits it carries were coded.
+# hmf's default collapse threshold, which the fits in it assume.
 DELTA_C = 1.686
 # Overdensities relative to the mean for which Tinker et al. list parameters (2008, Table 2; 2010, Table 4).
 TINKER_OVERDENSITY = (200.0, 3200.0)
@@ -44,53 +44,62 @@ def hmf_table(
     dlog10_mass: float = 0.02,
     cumulative: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-    """Tabulate a halo mass function on redshift and mass nodes.
+    """Tabulate a halo mass function at nodes of redshift and mass.
 
     Parameters
     ----------
     hmf_model : str
         Name of a fit in ``hmf.mass_function.fitting_functions``, for example "Tinker10" or "Tinker08".
-    cosmology : str or astropy FLRW
-        One of `COSMOLOGIES`, or a flat LambdaCDM astropy cosmology with Tcmb0 and Ob0.
+    cosmology : str or astropy.cosmology.FLRW
+        One of `COSMOLOGIES`, a text such as "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95" (flat LambdaCDM), or an
+        astropy flat LambdaCDM cosmology with Tcmb0 and Ob0.
     mass_definition : str
-        One of `MASS_DEFINITIONS` ("fof" has linking length 0.2). It must be one that the fit was
-        made for: masses are never converted from another definition.
+        One of `MASS_DEFINITIONS` ("fof" has linking length 0.2). It must be one that the fit was made for: masses are
+        never converted from another definition.
     transfer_model : str
-        One of `TRANSFER_MODELS`: "EH" is Eisenstein & Hu (1998) with baryon oscillations, "CAMB" needs camb.
-    sigma8, n_s : float, optional
-        Power spectrum amplitude and slope. For a named cosmology they default to the values of its paper,
-        as astropy records them (`flrw.meta`, with the reference); for any other cosmology they are
-        required.
-    redshift : array_like (j,), optional
-        Redshift nodes, increasing; 0 to 4 in steps of 0.05 if left out.
-    log10_mass_range : (float, float)
-        log10 of the lowest and highest mass [Msun]. The default ends at 10^16 Msun, where the density at
-        z = 4 (2e-94) is still far from underflow; nothing more massive exists.
+        One of `TRANSFER_MODELS`: "EH" is Eisenstein & Hu (1998) with baryon oscillations, "CAMB" needs the package
+        camb.
+    sigma8 : float, optional
+        Amplitude of the power spectrum. For a named cosmology the default is the value of its paper as astropy records
+        it (`flrw.meta`, with the reference); for any other cosmology it is required.
+    n_s : float, optional
+        Slope of the primordial power spectrum. The default is as for `sigma8`.
+    redshift : array_like, (j,), optional
+        Redshift nodes, increasing; 0 to 4 in steps of 0.05 by default.
+    log10_mass_range : tuple of (float, float)
+        log10 of the lowest and highest mass [log10 Msun]. The default ends at 10^16 Msun, where the density at z = 4
+        (2e-94) is still far from underflow; no halo is more massive.
     dlog10_mass : float
-        Step in log10 mass; shrunk if need be so that the range holds a whole number of steps.
+        Step in log10 mass. It is made smaller where the range would not hold a whole number of steps.
     cumulative : bool
-        Return N(>M) instead of the density. A calibrated posterior needs the density; N(>M) is there to
-        reproduce published corrections which used it.
+        Return N(>M) instead of the density. A calibrated posterior needs the density; N(>M) exists to reproduce
+        published corrections that used it.
 
     Returns
     -------
-    redshift : ndarray (j,)
-    mass : ndarray (k,)
+    redshift : Float[np.ndarray, "j"]
+        Redshift nodes.
+    mass : Float[np.ndarray, "k"]
         Mass nodes [Msun, no h].
-    density : ndarray (j, k)
-        dn/dlnM [Mpc^-3 comoving, no h], or N(>M) [Mpc^-3] if `cumulative`. Underflow is returned as 0.
-    meta : dict
+    density : Float[np.ndarray, "j k"]
+        dn/dlnM [Mpc^-3 comoving, no h], or N(>M) [Mpc^-3] if `cumulative`. Values that underflow are 0.
+    meta : dict of str to object
         What was computed, with versions (str, float, bool or None); `description` is one line for a header.
 
     Raises
     ------
     MassmapError
-        For an unknown name, a definition the fit was not made for, an incomplete cosmology, or bad nodes.
+        If a name is unknown, the fit was not made for the mass definition, the cosmology is incomplete or not flat
+        LambdaCDM, the nodes are not valid, or hmf is not installed.
+
+    See Also
+    --------
+    massmap_jax.prior.mass_prior.MassPrior.from_hmf : The mass prior made from such a table.
 
     Notes
     -----
-    The evolution of Tinker et al. (2010, eq. 8-12) is frozen above z = 3. With massive neutrinos (Planck13 to
-    Planck18) the mean matter density is astropy's Om0, which leaves the neutrinos out.
+    The evolution of Tinker et al. (2010), eqs. 8 to 12, is frozen above z = 3. With massive neutrinos (Planck13 to
+    Planck18) the mean matter density is astropy's Om0, which does not contain the neutrinos.
     """
     try:
         import astropy
@@ -103,7 +112,7 @@ def hmf_table(
 
     redshift = _redshift_nodes(redshift)
     log10_mass = _log10_mass_nodes(log10_mass_range, dlog10_mass)
-    flrw, cosmology_name, sigma8, n_s = _cosmology(cosmology, sigma8, n_s)
+    flrw, cosmology_name, sigma8, n_s = cosmology_of(cosmology, sigma8, n_s)
     if transfer_model not in TRANSFER_MODELS:
         raise MassmapError(f"transfer_model {transfer_model!r} is unknown; choose from {', '.join(TRANSFER_MODELS)}")
     if transfer_model == "CAMB" and not hmf.density_field.transfer_models.HAVE_CAMB:
@@ -118,7 +127,7 @@ def hmf_table(
         warnings.simplefilter("ignore")
         function = hmf.MassFunction(
             Mmin=low,
-            # hmf leaves the upper end out; half a step keeps rounding from adding or losing a node
+            # hmf excludes the upper end; half a step keeps rounding from adding or losing a node
             Mmax=low + (len(log10_mass) - 0.5) * step,
             dlog10m=step,
             hmf_model=hmf_model,
@@ -128,7 +137,7 @@ def hmf_table(
             sigma_8=sigma8,
             n=n_s,
             transfer_model=transfer_model,
-            # named, because hmf's own choice depends on whether camb is installed
+            # given explicitly, because hmf's default depends on whether camb is installed
             growth_model="GrowthFactor",
             delta_c=DELTA_C,
             dlnk=DLNK,
@@ -137,7 +146,7 @@ def hmf_table(
         for j, z in enumerate(redshift):
             function.update(z=float(z))
             density[j] = function.dndlnm
-        # The one place where h goes: hmf has Msun/h and (h/Mpc)^3.
+        # The only place where h is removed: hmf works in Msun/h and (h/Mpc)^3.
         mass = function.m / h
         density *= h**3
 
@@ -174,11 +183,26 @@ def hmf_table(
 
 
 def number_above(mass: np.ndarray, density: np.ndarray) -> np.ndarray:
-    """N(>M) [Mpc^-3] at each mass node (..., k) of a density dn/dlnM (..., k), by exact log-linear cells.
+    """Integrate dn/dlnM to the cumulative number density N(>M) at each mass node.
 
-    Log-linear cells are the density that `MassPrior` interpolates; against the mass function itself, in steps
-    of 0.02 in log10 mass, they are 1e-4 low at 1e14 Msun and 6e-4 low at 1e15. The last cell's slope is
-    continued to infinite mass; zero densities (underflow) contribute nothing.
+    Parameters
+    ----------
+    mass : Float[np.ndarray, "k"]
+        Mass nodes [Msun], increasing.
+    density : Float[np.ndarray, "... k"]
+        dn/dlnM at the nodes [Mpc^-3].
+
+    Returns
+    -------
+    Float[np.ndarray, "... k"]
+        N(>M) at the nodes [Mpc^-3].
+
+    Notes
+    -----
+    ln(dn/dlnM) is taken as linear in ln M within a cell and integrated exactly: this is the density that `MassPrior`
+    interpolates. Compared with the mass function itself, in steps of 0.02 in log10 mass, the result is 1e-4 low at
+    1e14 Msun and 6e-4 low at 1e15. The slope of the last cell is continued to infinite mass; zero densities
+    (underflow) contribute nothing.
     """
     width = np.diff(np.log(mass))
     left, right = density[..., :-1], density[..., 1:]
@@ -192,37 +216,10 @@ def number_above(mass: np.ndarray, density: np.ndarray) -> np.ndarray:
     return above[..., ::-1]
 
 
-def comoving_volume(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
-    """Comoving volume per unit redshift and square degree [Mpc^3 deg^-2] at each redshift (j,)."""
-    flrw = flrw_of(cosmology)
-    return flrw.differential_comoving_volume(redshift).to_value("Mpc3 / sr") * np.deg2rad(1.0) ** 2
-
-
-def flrw_of(cosmology: Any) -> Any:
-    """The astropy cosmology of a name, a text "H0=70,Om0=0.3,..." or itself, for distances and densities."""
-    return _cosmology(cosmology, 1.0, 1.0)[0]
-
-
-def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
-    """Angular diameter distance [Mpc, proper] to each redshift (n,), astropy's.
-
-    Above 5,000 redshifts it is read off a cubic spline of the comoving distance through 2,001 of astropy's, evenly in
-    ln(1 + z) from 0 to 1,000 (to 1e-10 of it above z = 0.01): with massive neutrinos astropy integrates each anew.
-    """
-    flrw = flrw_of(cosmology)
-    redshift = np.asarray(redshift, dtype=np.float64)
-    if redshift.size <= 5000:
-        return flrw.angular_diameter_distance(redshift).to_value("Mpc")
-    from scipy.interpolate import CubicSpline
-
-    nodes = np.linspace(0.0, np.log1p(1000.0), 2001)
-    spline = CubicSpline(nodes, flrw.comoving_distance(np.expm1(nodes)).to_value("Mpc"))
-    return spline(np.log1p(redshift)) / (1 + redshift)
-
-
 def _redshift_nodes(redshift: Any) -> np.ndarray:
+    """The redshift nodes as a checked array, or the default ones."""
     if redshift is None:
-        # division, not a step, so that the node at 0.3 is the float 0.3
+        # a division and not multiples of 0.05, so that the node at 0.3 is the float 0.3
         return np.arange(81) / 20
     redshift = np.atleast_1d(np.asarray(redshift, dtype=float))
     if redshift.ndim != 1 or len(redshift) == 0:
@@ -240,6 +237,7 @@ def _redshift_nodes(redshift: Any) -> np.ndarray:
 
 
 def _log10_mass_nodes(log10_mass_range: tuple[float, float], dlog10_mass: float) -> np.ndarray:
+    """Evenly spaced log10 masses over a checked range."""
     low, high = (float(value) for value in log10_mass_range)
     if not (np.isfinite([low, high]).all() and low < high):
         raise MassmapError(
@@ -255,75 +253,10 @@ def _log10_mass_nodes(log10_mass_range: tuple[float, float], dlog10_mass: float)
     return np.linspace(low, high, int(np.ceil((high - low) / dlog10_mass - 1e-9)) + 1)
 
 
-def _cosmology(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple[Any, str, float, float]:
-    """The astropy cosmology, its name, sigma8 and n_s."""
-    import astropy.cosmology
-
-    if isinstance(cosmology, str) and "=" in cosmology:
-        cosmology, given = _cosmology_from_text(cosmology)
-        sigma8, n_s = given.get("sigma8", sigma8), given.get("n_s", n_s)
-    if isinstance(cosmology, str):
-        if cosmology not in COSMOLOGIES:
-            raise MassmapError(
-                f"cosmology {cosmology!r} is unknown; choose from {', '.join(COSMOLOGIES)}, write the parameters as "
-                "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95', or pass an astropy cosmology"
-            )
-        flrw = getattr(astropy.cosmology, cosmology)
-        name = cosmology
-        sigma8 = flrw.meta["sigma8"] if sigma8 is None else sigma8
-        n_s = flrw.meta["n"] if n_s is None else n_s
-    else:
-        flrw = cosmology
-        if not isinstance(flrw, astropy.cosmology.FLRW):
-            raise MassmapError(
-                f"cosmology must be one of {', '.join(COSMOLOGIES)} or an astropy FLRW cosmology, not "
-                f"{type(flrw).__name__}"
-            )
-        if not isinstance(flrw, astropy.cosmology.LambdaCDM) or abs(flrw.Ok0) > 1e-8:
-            raise MassmapError(
-                f"cosmology must be flat LambdaCDM (the growth factor here is for no other), not "
-                f"{type(flrw).__name__} with Ok0 = {flrw.Ok0:g}; pass your own table to MassPrior.from_table"
-            )
-        name = flrw.name or type(flrw).__name__
-        missing = [label for label, value in (("sigma8", sigma8), ("n_s", n_s)) if value is None]
-        if not flrw.Tcmb0.value > 0:
-            missing.append("Tcmb0 (in the astropy cosmology, for example Tcmb0=2.7255)")
-        if not (flrw.Ob0 or 0) > 0:
-            missing.append("Ob0 (in the astropy cosmology, for example Ob0=0.049)")
-        if missing:
-            raise MassmapError(f"cosmology {name!r} lacks {' and '.join(missing)}, needed for the power spectrum")
-    for label, value, upper in (("sigma8", sigma8, 10.0), ("n_s", n_s, 4.0)):
-        if not 0.1 <= value <= upper:
-            raise MassmapError(f"{label} must lie in 0.1 to {upper:g}, not {value:g}")
-    return flrw, name, float(sigma8), float(n_s)
-
-
-def _cosmology_from_text(text: str) -> tuple[Any, dict[str, float]]:
-    """Flat LambdaCDM from "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95" (Tcmb0 = 2.725 where not given)."""
-    from astropy.cosmology import FlatLambdaCDM
-
-    needed, optional = ("H0", "Om0", "Ob0", "sigma8", "n_s"), ("Tcmb0",)
-    try:
-        given = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        given = {}
-    if not set(needed) <= given.keys() <= set(needed + optional):
-        raise MassmapError(
-            f"cosmology {text!r} cannot be read: give {', '.join(needed)} (and Tcmb0 if not 2.725), such as "
-            "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95'"
-        )
-    name = ", ".join(f"{key} = {value:g}" for key, value in given.items() if key not in ("sigma8", "n_s"))
-    try:
-        flrw = FlatLambdaCDM(given["H0"], given["Om0"], given.get("Tcmb0", 2.725), Ob0=given["Ob0"], name=name)
-    except ValueError as error:
-        raise MassmapError(f"cosmology {text!r} is not possible: {error}") from None
-    return flrw, given
-
-
 def _native_definition(
     hmf_model: str, mass_definition: str, flrw: Any, redshift: np.ndarray
 ) -> tuple[str, dict[str, float]]:
-    """hmf's names for the mass definition, after making sure that the fit itself is for that definition."""
+    """hmf's names for the mass definition, after a check that the fit itself is for that definition."""
     from hmf.halos import mass_definitions
     from hmf.mass_function import fitting_functions
 
@@ -347,7 +280,7 @@ def _native_definition(
     mdef_model, mdef_params = MASS_DEFINITIONS[mass_definition]
     requested = getattr(mass_definitions, mdef_model)(**mdef_params)
     measured = fits[hmf_model].get_measured_mdef()
-    # `measured` on the left, and no `!=`: hmf's generic spherical overdensity compares equal only so
+    # `measured` on the left and not `!=`: hmf's generic spherical overdensity compares equal only in this order
     is_native = measured == requested
     if not is_native:
         native = ", ".join(

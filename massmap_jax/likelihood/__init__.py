@@ -1,1 +1,1 @@
-"""What an object's data say about its mass: terms in ln M, the luminosity integral, the selection."""
+"""What an object's data say about its mass: likelihood terms in ln M, the luminosity integral, the selection."""

@@ -1,4 +1,4 @@
-"""The usable rows of a catalogue as arrays for the device, and the rules that say which rows are usable."""
+"""The usable rows of a catalogue as arrays for the device, and the rules for which rows are usable."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,16 @@ from massmap_jax.prior.mass_prior import MassPrior
 
 
 class Objects(eqx.Module):
-    """Some usable rows as arrays for the device; `q` redshift nodes each (1 for a known redshift).
+    """Usable rows of a catalogue as arrays for the device, with q redshift nodes per object.
+
+    Objects whose redshift is known have q = 1. All fields are host arrays until a kernel takes them.
 
     Attributes
     ----------
     ln_lum_obs : Float[Array, "halo q"]
         ln of the observed luminosity [ln of the catalogue's unit], at each redshift node.
     sigma : Float[Array, "halo"]
-        Its error [ln L].
+        Error of the luminosity [ln L].
     z : Float[Array, "halo q"]
         Redshift nodes.
     ln_z_weight : Float[Array, "halo q"]
@@ -29,9 +31,9 @@ class Objects(eqx.Module):
     kind : Int[Array, "halo"]
         Noise kind, an index into `catalogue.halo_catalogue.NOISE_KINDS`.
     id_hash : Int[Array, "halo 2"]
-        Keys the random numbers of each object.
+        Hash of each object's id, which keys its random numbers.
     extra : TabulatedTerm or None
-        A further, independent likelihood of ln M.
+        A further, independent likelihood of ln M for each object.
     """
 
     ln_lum_obs: Float[Array, "*halo q"]
@@ -44,21 +46,23 @@ class Objects(eqx.Module):
 
     @classmethod
     def of(cls, catalogue: HaloCatalogue, rows, extra: TabulatedTerm | None = None, *, need_keys=True) -> "Objects":
-        """Take some usable rows of a catalogue, as host arrays in the layout of the kernels.
+        """Collect some usable rows of a catalogue as host arrays, in the layout that the kernels expect.
 
         Parameters
         ----------
         catalogue : HaloCatalogue
+            The catalogue.
         rows : Int[np.ndarray, "m"]
             Row numbers.
         extra : TabulatedTerm, optional
-            Of every row of the catalogue.
-        need_keys : bool
-            Whether random numbers will be drawn; without, the ids are not hashed.
+            A further likelihood of ln M, for every row of the catalogue.
+        need_keys : bool, optional
+            Whether random numbers will be drawn. If False, the ids are not hashed and the hashes are 0.
 
         Returns
         -------
         Objects
+            The rows, in the order given.
         """
         z = catalogue.redshift_nodes[rows]
         with np.errstate(divide="ignore"):
@@ -70,7 +74,18 @@ class Objects(eqx.Module):
         return cls(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
 
     def take(self, rows) -> "Objects":
-        """Take some of these objects (host arrays)."""
+        """Select some of these objects, as host arrays.
+
+        Parameters
+        ----------
+        rows : Int[np.ndarray, "m"]
+            Numbers of the objects, or a slice of them.
+
+        Returns
+        -------
+        Objects
+            The selected objects.
+        """
         extra = self.extra
         if extra is not None:
             extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
@@ -78,13 +93,29 @@ class Objects(eqx.Module):
         return Objects(*(a[rows] for a in fields), extra=extra)
 
     def axes(self) -> "Objects":
-        """Give the `vmap` axes over objects."""
+        """Return the `jax.vmap` axes that map over objects.
+
+        Returns
+        -------
+        Objects
+            The same structure with 0 where an array has a halo axis and None where it has not.
+        """
         extra = None if self.extra is None else TabulatedTerm(None, 0)
         return Objects(0, 0, 0, 0, 0, 0, extra=extra)
 
 
 class Range(NamedTuple):
-    """Where objects are: ends of ln L_obs, z and sigma."""
+    """The ranges that some objects cover.
+
+    Attributes
+    ----------
+    ln_lum : tuple of (float, float)
+        Lowest and highest ln L_obs [ln of the catalogue's unit].
+    redshift : tuple of (float, float)
+        Lowest and highest redshift.
+    sigma : tuple of (float, float)
+        Smallest and largest error [ln L].
+    """
 
     ln_lum: tuple[float, float]
     redshift: tuple[float, float]
@@ -92,11 +123,45 @@ class Range(NamedTuple):
 
     @classmethod
     def of(cls, ln_lum, redshift, sigma) -> "Range":
+        """Measure the ranges of some objects.
+
+        Parameters
+        ----------
+        ln_lum : array_like, (...)
+            ln of the observed luminosities [ln of the catalogue's unit].
+        redshift : array_like, (...)
+            Redshifts.
+        sigma : array_like, (...)
+            Errors [ln L].
+
+        Returns
+        -------
+        Range
+            The lowest and highest value of each.
+        """
         return cls(*((float(np.min(a)), float(np.max(a))) for a in (ln_lum, redshift, sigma)))
 
 
 def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """The catalogue's flags, with rows beyond the prior's redshifts flagged; an error when no row is left."""
+    """Return the catalogue's flags, with rows outside the prior's redshifts flagged.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    Int[np.ndarray, "halo"]
+        Bits of `catalogue.flags.Flag` for each row.
+
+    Raises
+    ------
+    MassmapError
+        If no usable row is left.
+    """
     flag = flag_of_part(catalogue, prior)
     if not ((flag & UNUSABLE) == 0).any():
         outside = (flag & Flag.Z_OUTSIDE_PRIOR) != 0
@@ -112,7 +177,20 @@ def flag_outside_prior(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray
 
 
 def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """The same for a part of a catalogue, which may have no row left."""
+    """Return the flags as `flag_outside_prior` does, for a part of a catalogue that may have no usable row.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    Int[np.ndarray, "halo"]
+        Bits of `catalogue.flags.Flag` for each row.
+    """
     flag = np.array(catalogue.flag, dtype=np.int32)
     with np.errstate(invalid="ignore"):
         outside = (catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max)
@@ -121,12 +199,49 @@ def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
 
 
 def usable_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """Give the numbers of the rows that can have a mass under this prior; an error where there is none."""
+    """Return the numbers of the rows that can have a mass under this prior.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    Int[np.ndarray, "m"]
+        Row numbers, increasing.
+
+    Raises
+    ------
+    MassmapError
+        If there is no such row.
+    """
     return np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
 
 
 def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
-    """Usable row numbers, for what knows lognormal noise only (the relation's fit, the models): an error otherwise."""
+    """Return the numbers of the usable rows, all of which must have lognormal noise.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    Int[np.ndarray, "m"]
+        Row numbers, increasing.
+
+    Raises
+    ------
+    MassmapError
+        If there is no usable row, or one with another kind of noise: the fit of the relation and the models are for
+        lognormal noise.
+    """
     rows = usable_rows(catalogue, prior)
     kinds = catalogue.noise_codes[rows]
     other = kinds != NOISE_KINDS.index("lognormal")
@@ -135,6 +250,6 @@ def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
         raise MassmapError(
             f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
             f"({NOISE_KINDS[kinds[first]]}): leave them out, give sigma in ln L, or use mass_posterior(..., "
-            "method='quadrature') with a relation known beforehand"
+            "method='quadrature') with a relation that need not be fitted"
         )
     return rows

@@ -1,8 +1,8 @@
-"""Which objects can be in the catalogue at all: p_det(L_obs, z).
+"""Which objects can be in the catalogue at all: the detection probability p_det(L_obs, z).
 
-Detection on L_obs cancels from one object's P(M | L_obs, relation), not from the evidence Z_k that weighs relation
-draws, nor from a fit of the relation: there Z_k is divided by A = the probability that such an object is in the
-catalogue.
+Detection on L_obs cancels from the posterior P(M | L_obs, relation) of one object. It does not cancel from the
+evidence Z_k that weights relation draws, nor from a fit of the relation: there Z_k is divided by A, the probability
+that such an object is in the catalogue.
 
     A(z, sigma; relation) = integral of p(ln M | z) P(detected | M, z, sigma, relation) d ln M
 """
@@ -19,42 +19,158 @@ from jaxtyping import Array, Float
 from massmap_jax.choices import check_flux_limit
 from massmap_jax.errors import MassmapError
 
-# Panels over the prior's masses, at most, for the integral over mass in A.
+# Largest number of panels over the prior's masses in the integral of A.
 _PANELS = 64
 
 
 class Selection(Protocol):
-    """What a selection has to say; p_det depends on the observed luminosity and the redshift alone."""
+    """The two methods that a selection must have; p_det depends on the observed luminosity and the redshift alone.
+
+    Any class with these methods will do. To be passed through JAX's transformations it must be a pytree: make it an
+    `equinox.Module`, like `FluxLimit`. The two methods must agree: `prior_check` refuses a `log_norm` that is too
+    small for its `log_prob`.
+    """
 
     def log_prob(self, ln_lum_obs, z):
-        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
+        """Return the ln of the probability that objects are in the catalogue.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[Array, "..."]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        z : Float[Array, "..."]
+            Redshifts, in the shape of `ln_lum_obs`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln p_det, -inf where an object cannot be in the catalogue.
+        """
 
     def log_norm(self, relation, prior, z, sigma):
-        """ln A: ln of the integral of p_det(L_obs, z) p(L_obs | z, sigma, relation, prior) dL_obs, one relation."""
+        """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
+
+        Parameters
+        ----------
+        relation : Relation
+            One draw of the relation.
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            Redshift.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln A, the ln of the integral of p_det(L_obs, z) p(L_obs | z, sigma, relation, prior) dL_obs.
+        """
 
 
 class NoSelection(eqx.Module):
-    """Every object is in the catalogue."""
+    """No selection: every object is in the catalogue.
+
+    See Also
+    --------
+    FluxLimit : A limit in the observed luminosity.
+    TabulatedSelection : Any detection probability, on a grid.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import massmap_jax as mm
+    >>> selection = mm.NoSelection()
+    >>> selection.log_prob(jnp.array([9.0, 10.0]), jnp.array([0.1, 0.2])).tolist()
+    [0.0, 0.0]
+    >>> selection.describe()
+    'none'
+    """
 
     def log_prob(self, ln_lum_obs, z):
-        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
+        """Return the ln of the probability that objects are in the catalogue.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[Array, "..."]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        z : Float[Array, "..."]
+            Redshifts, in the shape of `ln_lum_obs`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            Zeros.
+        """
         return jnp.zeros_like(ln_lum_obs)
 
     def log_norm(self, relation, prior, z, sigma):
-        """ln A: that any object at z with error sigma [ln L] is, under this relation and mass prior; scalars."""
+        """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
+
+        Parameters
+        ----------
+        relation : Relation
+            One draw of the relation.
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            Redshift.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln A, 0.
+        """
         return jnp.zeros_like(z)
 
     def describe(self) -> str:
-        """In a few words, for headers and reports."""
+        """Describe the selection in a few words, for headers and reports.
+
+        Returns
+        -------
+        str
+            The description.
+        """
         return "none"
 
 
 class FluxLimit(eqx.Module):
-    """Objects with L_obs >= the limit, all of them and no others.
+    """A sharp limit: objects with L_obs at or above it are in the catalogue, and no others.
+
+    Parameters
+    ----------
+    lum_min : float
+        The lowest observed luminosity, in the catalogue's unit.
 
     Attributes
     ----------
-    ln_lum_min : () ln of the least observed luminosity, in the catalogue's unit.
+    ln_lum_min : Float[Array, ""]
+        ln of that luminosity [ln of the catalogue's unit].
+
+    Raises
+    ------
+    MassmapError
+        If the limit is not one positive, finite number.
+
+    See Also
+    --------
+    TabulatedSelection : A detection probability that rises gradually, or a limit that depends on redshift.
+
+    Notes
+    -----
+    The limit is on the luminosity L_obs, not on the flux: it is the same at every redshift.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> selection = mm.FluxLimit(2e4)
+    >>> selection.describe()
+    'flux limit 20000'
+    >>> selection.log_prob(np.log([1e4, 3e4]), np.array([0.2, 0.2])).tolist()
+    [-inf, 0.0]
     """
 
     ln_lum_min: Float[Array, ""]
@@ -64,28 +180,91 @@ class FluxLimit(eqx.Module):
         self.ln_lum_min = np.log(np.float64(lum_min))
 
     def log_prob(self, ln_lum_obs, z):
-        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
-        # A luminosity that was cut in the catalogue's own unit may round below the logarithm of the limit.
+        """Return the ln of the probability that objects are in the catalogue.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[Array, "..."]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        z : Float[Array, "..."]
+            Redshifts, in the shape of `ln_lum_obs`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln p_det, -inf where an object cannot be in the catalogue.
+        """
+        # The ln of a luminosity at the limit may round to just below the ln of the limit.
         return jnp.where(ln_lum_obs >= self.ln_lum_min - 1e-6, 0.0, -jnp.inf)
 
     def log_norm(self, relation, prior, z, sigma):
-        """ln A: that any object at z with error sigma [ln L] is, under this relation and mass prior; scalars."""
+        """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
+
+        Parameters
+        ----------
+        relation : Relation
+            One draw of the relation.
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            Redshift.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln A, finite also where the probability underflows.
+        """
         ln_mass, ln_prior = _mass_nodes(prior, z)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min) / spread))
 
     def describe(self) -> str:
-        """In a few words, for headers and reports."""
+        """Describe the selection in a few words, for headers and reports.
+
+        Returns
+        -------
+        str
+            The description.
+        """
         return f"flux limit {float(np.exp(self.ln_lum_min)):g}"
 
 
 class TabulatedSelection(eqx.Module):
-    """p_det on a grid, linear in ln L_obs and in z between the nodes, constant outside.
+    """A detection probability on a grid, linear in ln L_obs and in z between nodes and constant outside.
 
-    Attributes
+    Parameters
     ----------
-    redshift_nodes : (j,) increasing; ln_lum_nodes : (lum_node,) increasing, ln of the catalogue's unit.
-    prob : (j, lum_node) between 0 and 1.
+    redshift_nodes : Float[Array, "j"]
+        Redshift nodes, increasing.
+    ln_lum_nodes : Float[Array, "lum_node"]
+        ln of the luminosity nodes [ln of the catalogue's unit], increasing, at least two.
+    prob : Float[Array, "j lum_node"]
+        Probability that an object is in the catalogue, between 0 and 1; at each redshift some must be above 0.
+
+    Raises
+    ------
+    MassmapError
+        If the shapes do not match, nodes do not increase, or a probability is not valid.
+
+    See Also
+    --------
+    FluxLimit : A sharp limit.
+
+    Examples
+    --------
+    Detection rises from 0 to 1 between two luminosities, at higher ones at z = 1:
+
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> ln_lum = np.log([1e4, 3e4, 9e4])
+    >>> selection = mm.TabulatedSelection([0.0, 1.0], ln_lum, [[0, 1, 1], [0, 0, 1]])
+    >>> p_det = np.exp(selection.log_prob(np.full(3, np.log(3e4)), np.array([0.0, 0.5, 1.0])))
+    >>> [round(float(p), 2) for p in p_det]
+    [1.0, 0.5, 0.0]
+    >>> selection.describe()
+    'table of 2 redshifts x 3 luminosities'
     """
 
     redshift_nodes: Float[Array, "j"]
@@ -112,9 +291,23 @@ class TabulatedSelection(eqx.Module):
         self.redshift_nodes, self.ln_lum_nodes, self.prob = redshift, ln_lum, prob
 
     def log_prob(self, ln_lum_obs, z):
-        """ln of the probability that an object with this ln_lum_obs at z is in the catalogue; arrays of one shape."""
+        """Return the ln of the probability that objects are in the catalogue.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[Array, "..."]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        z : Float[Array, "..."]
+            Redshifts, which broadcast with `ln_lum_obs`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln p_det, -inf where an object cannot be in the catalogue.
+        """
 
         def one(ln_lum, z):
+            """ln p_det of one object."""
             prob = jnp.interp(ln_lum, self.ln_lum_nodes, self._row(z))
             return jnp.where(prob > 0, jnp.log(jnp.where(prob > 0, prob, 1.0)), -jnp.inf)
 
@@ -122,7 +315,24 @@ class TabulatedSelection(eqx.Module):
         return jax.vmap(one)(ln_lum_obs.ravel(), z.ravel()).reshape(z.shape)
 
     def log_norm(self, relation, prior, z, sigma):
-        """ln A: that any object at z with error sigma [ln L] is, under this relation and mass prior; scalars."""
+        """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
+
+        Parameters
+        ----------
+        relation : Relation
+            One draw of the relation.
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            Redshift.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln A, finite also where the probability underflows.
+        """
         ln_mass, ln_prior = _mass_nodes(prior, z)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         # p_det = p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
@@ -133,6 +343,7 @@ class TabulatedSelection(eqx.Module):
         return _ln_mean(ln_prior, jnp.clip(row[0] + (above * jnp.diff(slopes)).sum(axis=1), 0.0, 1.0))
 
     def _row(self, z):
+        """Probabilities at the luminosity nodes, at one redshift."""
         nodes, prob = jnp.asarray(self.redshift_nodes), jnp.asarray(self.prob)
         if nodes.shape[0] == 1:
             return prob[0]
@@ -141,14 +352,20 @@ class TabulatedSelection(eqx.Module):
         return (1 - t) * prob[upper - 1] + t * prob[upper]
 
     def describe(self) -> str:
-        """In a few words, for headers and reports."""
+        """Describe the selection in a few words, for headers and reports.
+
+        Returns
+        -------
+        str
+            The description.
+        """
         return f"table of {self.prob.shape[0]} redshifts x {self.prob.shape[1]} luminosities"
 
 
 def _mass_nodes(prior, z):
     """Nodes in ln M, and ln of the prior density at z times the quadrature weight."""
     nodes = jnp.asarray(prior.ln_mass_nodes, dtype=float)
-    # Panel edges on the table's nodes, where ln p has its kinks; a coarse table gets more nodes a panel.
+    # Panel edges are nodes of the table, where ln p has kinks; a coarse table gets more nodes per panel.
     cells = nodes.shape[0] - 1
     edges = jnp.concatenate([nodes[: -1 : -(-cells // _PANELS)], nodes[-1:]])
     x, w = np.polynomial.legendre.leggauss(4 if cells >= _PANELS else 12)

@@ -1,8 +1,8 @@
-"""Weak lensing by the catalogued haloes: `convergence_map(...) -> ConvergenceMap`, from the draws of a mass map.
+"""Weak lensing by the catalogued halos: `convergence_map(...) -> ConvergenceMap`, from the draws of a mass map.
 
 kappa = Sigma / Sigma_crit, every halo an NFW or truncated NFW profile of its drawn mass, its concentration drawn about
 a published relation. A map draw has the masses that `mass_map` draws with the same key, so the two agree draw by draw.
-Only catalogued haloes lens here: kappa is that of the objects, not of all matter along the line of sight.
+Only catalogued halos lens here: kappa is that of the objects, not of all matter along the line of sight.
 """
 
 from functools import partial
@@ -19,7 +19,8 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_concentration_scatter, check_source_redshift
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import profiles
-from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.maps.images import images_of
@@ -38,7 +39,7 @@ _COMPONENTS = ("kappa", "gamma1", "gamma2")
 
 
 class ConvergenceMap(eqx.Module):
-    """Convergence (and shear) of catalogued haloes; images (ny, nx), row 0 at the bottom, values at pixel centres.
+    """Convergence (and shear) of catalogued halos; images (ny, nx), row 0 at the bottom, values at pixel centres.
 
     Attributes
     ----------
@@ -103,7 +104,7 @@ def convergence_map(
     draws: Literal["auto", "exact", "table"] = "auto",
     chunk_size: int | None = None,
 ) -> ConvergenceMap:
-    """Draws of the convergence of the catalogued haloes for sources at one redshift.
+    """Draws of the convergence of the catalogued halos for sources at one redshift.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def convergence_map(
         key gives the same masses. The prior's `mass_definition` says what its masses are.
     grid : a `PixelGrid` on the sky. Separations are those in its tangent plane: too long by the square of the distance
         from the centre, 0.03 % at 1 deg and 3 % at 10 deg.
-    source_redshift : haloes at or behind it do not lens.
+    source_redshift : halos at or behind it do not lens.
     profile : "bmo1", truncated at r_t = truncation x the halo's radius (2.6 is the mean of Oguri & Hamana 2011, MNRAS
         414, 1851, for virial radii), or "nfw", untruncated.
     reach : a halo is drawn out to this many halo radii (of its mass definition) and not beyond; `neglected` bounds what
@@ -194,7 +195,7 @@ def convergence_map(
 
 
 class Shapes(NamedTuple):
-    """Profiles of some haloes, (halo,) or (halo, draw) each: kappa = amplitude * sigma(R / scale; tau) out to `radius`,
+    """Profiles of some halos, (halo,) or (halo, draw) each: kappa = amplitude * sigma(R / scale; tau) out to `radius`,
     pixels; `rim` is its value there."""
 
     amplitude: np.ndarray
@@ -208,7 +209,7 @@ class Shapes(NamedTuple):
 
 
 class Lenses(NamedTuple):
-    """What the haloes' places fix, (halo,) each, whatever their masses.
+    """What the halos' places fix, (halo,) each, whatever their masses.
 
     x, y : pixel coordinates. per_pixel : Mpc (proper) in a pixel at the halo. sigma_crit : Msun / Mpc^2.
     density : mean density inside a halo's radius, Msun / Mpc^3.
@@ -226,7 +227,7 @@ class Lenses(NamedTuple):
 
     @classmethod
     def of(cls, redshift, x, y, grid, source_redshift, mass_definition, cosmology, profile, truncation, reach):
-        from massmap_jax.halo.mass_function import angular_diameter_distance
+        from massmap_jax.halo.cosmology import angular_diameter_distance
 
         both = angular_diameter_distance(cosmology, np.append(redshift, source_redshift))
         lens, source = both[:-1], both[-1]
@@ -265,7 +266,7 @@ class Lenses(NamedTuple):
 
 
 def add_profiles(images: Float[np.ndarray, "part ny nx"], lenses: Lenses, shapes: Shapes, profile: str) -> np.ndarray:
-    """Add every halo's kappa (and shear, where `images` has three parts) to the images; which haloes touch the map."""
+    """Add every halo's kappa (and shear, where `images` has three parts) to the images; which halos touch the map."""
     parts, ny, nx = images.shape
     reach, x, y = shapes.radius, lenses.x, lenses.y
     touching = (x + reach > 0) & (x - reach < nx - 1) & (y + reach > 0) & (y - reach < ny - 1)
@@ -352,7 +353,7 @@ def _in_front(catalogue, usable, source_redshift) -> np.ndarray:
     in_front = usable & (catalogue.redshift < source_redshift) & (catalogue.redshift > 0)
     if usable.any() and not in_front.any():
         raise MassmapError(
-            f"the source redshift {source_redshift:g} is in front of all {usable.sum()} haloes, the nearest of which "
+            f"the source redshift {source_redshift:g} is in front of all {usable.sum()} halos, the nearest of which "
             f"has z = {catalogue.redshift[usable].min():g}: nothing is lensed; give a larger source redshift"
         )
     return in_front

@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float
 
 from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.concentration import SCATTER_LN, drawn_ln_concentration, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, drawn_ln_concentration
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 
 # Standard deviations of the Gaussians: the first is a point, and then from the smallest [pixels] by this ratio.
@@ -75,7 +76,7 @@ class HaloProfiles:
         if near.any():
             raise MassmapError(
                 f"{near.sum()} objects on the map have redshift 0, the first at place {np.argmax(near)} of those on "
-                "it: a halo there has no size on the sky; leave them out, or map the haloes as points"
+                "it: a halo there has no size on the sky; leave them out, or map the halos as points"
             )
         ln_mass_of_pixel = _ln_mass_of_pixel(redshift, self.pixel_arcmin, self.mass_definition, self.cosmology)
         table = jnp.asarray(self.shares)
@@ -251,7 +252,7 @@ def _reached_from_all(kernel, shape, size) -> Float[np.ndarray, "ny nx"]:
 
 
 def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> float:
-    """Radius [pixels] of the largest of some haloes; 0 for none."""
+    """Radius [pixels] of the largest of some halos; 0 for none."""
     if ln_mass.size == 0:
         return 0.0
     ln_volume = ln_mass - _ln_mass_of_pixel(redshift, grid.pixel_arcmin, mass_definition, cosmology)
@@ -260,7 +261,7 @@ def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any
 
 def _ln_mass_of_pixel(redshift, pixel_arcmin, mass_definition, cosmology) -> np.ndarray:
     """ln mass of a halo at each redshift whose radius is one pixel."""
-    from massmap_jax.halo.mass_function import angular_diameter_distance
+    from massmap_jax.halo.cosmology import angular_diameter_distance
 
     per_pixel = angular_diameter_distance(cosmology, redshift) * np.radians(pixel_arcmin / 60)  # Mpc
     return np.log(4 * np.pi / 3 * overdensity(mass_definition, cosmology, redshift) * per_pixel**3)

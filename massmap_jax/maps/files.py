@@ -121,7 +121,7 @@ def cosmology_cards(cosmology: Any) -> dict[str, tuple]:
     dict of str to tuple
         H0 and OMEGA_M; nothing where none is known by that name.
     """
-    from massmap_jax.halo.mass_function import flrw_of
+    from massmap_jax.halo.cosmology import flrw_of
 
     try:
         flrw = flrw_of(cosmology)

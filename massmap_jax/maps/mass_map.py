@@ -23,7 +23,8 @@ from massmap_jax.choices import (
     check_relation_from,
 )
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, concentration_key
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection

@@ -20,7 +20,7 @@ class MapSums:
     """The sums that a map is made of; parts of a catalogue may be added one after the other, in any memory.
 
     Further arguments as in `mass_map`. Cells are pixels, in every redshift slice where there are such, and all that in
-    every layer of `halo_profiles.HaloProfiles` where the haloes have profiles.
+    every layer of `halo_profiles.HaloProfiles` where the halos have profiles.
 
     Attributes
     ----------

@@ -40,7 +40,7 @@ def object_areas(
             f"{near.sum()} objects on the map have redshift 0, the first at place {np.argmax(near)} of those on it: a "
             "pixel has no area in Mpc^2 there; leave them out, or map in Msun/arcmin2"
         )
-    from massmap_jax.halo.mass_function import angular_diameter_distance
+    from massmap_jax.halo.cosmology import angular_diameter_distance
 
     return area * _ARCMIN2 * angular_diameter_distance(cosmology, redshift) ** 2
 

@@ -1,4 +1,4 @@
-"""The model of (alpha, S) and every mass of a field together, in coordinates that decouple them."""
+"""The NumPyro model of (alpha, S) and every mass of a field together, in coordinates that decouple them."""
 
 from collections.abc import Callable
 
@@ -24,18 +24,60 @@ def field_model(
     coordinates: Callable | None = None,
     selection=None,
 ) -> Callable:
-    """The joint model of the relation and all masses; sites: the free parameters of the relation, and `e` (halo,).
-
-    ln M = coordinates(e; the likelihood of ln M under the current relation) is reported as `ln_mass` (halo,), the
-    usable rows in order. The joint density is prior(relation) p1 p3 p4 at ln M, times `|d ln M / de|`: p1 the prior
-    and p3 p4 the likelihood of L_obs given M. alpha1 is sampled at the data (`relation_sites`).
+    """Make the joint NumPyro model of the relation and all masses.
 
     Parameters
     ----------
-    relation_prior : of the relation's free parameters.
-    coordinates : (e, GaussianTerm) -> `(ln_mass, ln |d ln M / de|)`, elementwise over halos; default
-        `TruncatedGaussian` fitted at the prior's central relation. Another one changes the effective draws only.
-    selection : which objects are in the catalogue; divides by the probability that each is.
+    catalogue : HaloCatalogue
+        The objects, with lognormal noise; unusable rows are left out.
+    prior : MassPrior
+        Prior density p(ln M | z) of the masses.
+    relation_prior : RelationPrior
+        Prior of the relation; its free parameters are sampled.
+    coordinates : callable, optional
+        (e, GaussianTerm) -> (ln_mass, ln abs(d ln M / de)), elementwise over halos; default `TruncatedGaussian`, fitted
+        at the prior's central relation. Another choice changes the number of effective draws and not the answer.
+    selection : Selection, optional
+        Which objects can be in the catalogue; the density is divided by the probability that each is.
+
+    Returns
+    -------
+    callable
+        A NumPyro model without arguments. Sites: the free parameters of the relation (`alpha1_offset` in place of
+        alpha1) and `e` (halo,); reported: alpha1 and `ln_mass` (halo,) [ln Msun], the usable rows in order.
+
+    See Also
+    --------
+    start, start_metric : a start and a mass matrix for NUTS.
+    relation_model : the relation alone, with the masses marginalised.
+    halo_mass_model : the masses alone.
+
+    Notes
+    -----
+    The joint density is prior(relation) x product over halos of p(ln M | z) P(L_obs | M, z, relation) abs(d ln M / de),
+    at ln M = coordinates(e; likelihood of ln M under the current relation). In these coordinates masses and relation
+    are nearly independent, which NUTS needs: with ln M itself as coordinate its trees saturate.
+
+    alpha1 is sampled where the data are (`alpha1_offset`), because at alpha3 it is strongly correlated with the slopes.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import massmap_jax as mm
+    >>> from numpyro.infer.util import log_density
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+    ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+    ...     sigma_ln_luminosity=0.05,
+    ... )
+    >>> model = mm.field_model(catalogue, mm.MassPrior.default(), mm.RelationPrior.preset("bigmali2017", alpha4=1.1))
+    >>> sites = {"alpha1_offset": 0.0, "alpha2": 0.359, "scatter": 0.155, "e": jnp.zeros(5)}
+    >>> ln_density, trace = log_density(model, (), {}, sites)
+    >>> trace["ln_mass"]["value"].shape
+    (5,)
+
+    Sample it with any kernel of NumPyro, such as ``MCMC(NUTS(model), num_warmup=500, num_samples=500)``.
     """
     check_labels(catalogue=catalogue, relation_prior=relation_prior, mass_prior=prior)
     objects = PlacedObjects.of(catalogue, prior)
@@ -48,7 +90,7 @@ def field_model(
         relation = sample_relation()
         term = relation.data_term(data.ln_lum_obs, data.sigma, data.z)
         with numpyro.plate("halo", len(objects)):
-            e = numpyro.sample("e", dist.Normal(0.0, 1.0).mask(False))  # a place to start: its density is left out
+            e = numpyro.sample("e", dist.Normal(0.0, 1.0).mask(False))  # gives a start only: its density is left out
             ln_mass, ln_jacobian = coordinates(e, term)
             numpyro.deterministic("ln_mass", ln_mass)
             numpyro.factor("prior_times_likelihood", data.ln_prior(prior, ln_mass) + term(ln_mass) + ln_jacobian)
@@ -60,7 +102,7 @@ def field_model(
 
 
 def default_coordinates(objects: PlacedObjects, prior: MassPrior, relation_prior: RelationPrior) -> TruncatedGaussian:
-    """The coordinates that suit every halo at the prior's central relation; arrays (halo,) on the host."""
+    """Fit the coordinates of every halo at the prior's central relation; arrays (halo,) on the host."""
     relation = relation_prior.relation(relation_prior.central())
 
     def one(halo):

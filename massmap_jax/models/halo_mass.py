@@ -1,4 +1,4 @@
-"""The model of each halo's ln M itself: prior x likelihood, in no special coordinates."""
+"""The NumPyro model of each halo's ln M itself: prior x likelihood, in no special coordinates."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -30,21 +30,60 @@ def halo_mass_model(
     luminosity: Literal["marginal", "latent"] = "marginal",
     selection=None,
 ) -> Callable:
-    """The model with one site `ln_mass` (halo,), the usable rows in order [ln Msun].
+    """Make the NumPyro model of the masses: one site `ln_mass` with an entry for each usable halo.
 
     Parameters
     ----------
-    catalogue, prior : as in `mass_posterior`.
-    relation : one relation (fixed); a batch of draws (marginalised: the density is the mixture over draws with the
-        weights of `relation_from`, as in `mass_posterior`; "this_catalogue" and "fixed_draws" divide each draw by its
-        evidence Z_k, "other_data" does not); or a `RelationPrior` (latent: its free parameters are sites too).
-    luminosity : "marginal" integrates over ln L in closed form; "latent" makes it a site `ln_lum` (halo,), for one
-        relation or a latent one.
-    selection : enters the weights of "other_data" only.
+    catalogue : HaloCatalogue
+        The objects, with lognormal noise; unusable rows are left out.
+    prior : MassPrior
+        Prior density p(ln M | z) of the masses.
+    relation : MassLuminosityRelation or RelationPrior
+        One relation is fixed. A batch of relation draws is marginalised: the density of each halo is the mixture over
+        the draws. A `RelationPrior` is latent: its free parameters are sites too.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        Where a batch of draws is from, which sets the weights of the mixture as in `mass_posterior`: for
+        "this_catalogue" and "fixed_draws" each draw is divided by its evidence Z_k, for "other_data" it is not.
+    luminosity : {"marginal", "latent"}, optional
+        "marginal" integrates over ln L in closed form; "latent" makes it a site `ln_lum` (halo,), for one relation or a
+        latent one.
+    selection : Selection, optional
+        Which objects can be in the catalogue; it enters the weights of "other_data" only.
 
-    With one relation or a latent one the data are the site `ln_lum_obs`, an observed density per ln L_obs.
+    Returns
+    -------
+    callable
+        A NumPyro model without arguments. Sites: `ln_mass` (halo,) [ln Msun], the usable rows in order; with one
+        relation or a latent one the data are the observed site `ln_lum_obs`, a density per ln L_obs.
 
-    `MassmapError` for another `luminosity`, or a latent one with a batch of relations.
+    Raises
+    ------
+    MassmapError
+        Another `luminosity`, a latent one with a batch of relations, or a batch without `relation_from`.
+
+    See Also
+    --------
+    sample_halo_masses : NUTS of the same density, each halo on its own and much faster.
+    mass_posterior : the same posterior by integration.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import massmap_jax as mm
+    >>> from numpyro.infer.util import log_density
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+    ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+    ...     sigma_ln_luminosity=0.05,
+    ... )
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> model = mm.halo_mass_model(catalogue, mm.MassPrior.default(), relation)
+    >>> ln_density = jax.jit(lambda ln_mass: log_density(model, (), {}, {"ln_mass": ln_mass})[0])
+    >>> bool(ln_density(jnp.full(5, 25.0)) > ln_density(jnp.full(5, 30.0)))
+    True
+
+    Sample it with any kernel of NumPyro, such as ``MCMC(NUTS(model), num_warmup=500, num_samples=500)``.
     """
     if luminosity not in ("marginal", "latent"):
         raise MassmapError(f"luminosity {luminosity!r} is not known: give 'marginal' or 'latent'")
@@ -77,6 +116,7 @@ def halo_mass_model(
 
 
 def _mixture_model(objects: PlacedObjects, prior, relation, normalise: bool, selection) -> Callable:
+    """The model with a batch of relation draws: the likelihood of each halo is a mixture."""
     check_relation(relation)
     norm = prior.norm_coefficients()
 

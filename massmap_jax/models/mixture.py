@@ -11,13 +11,30 @@ _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
 
 def draw_terms(one, prior, norm, relation, selection, *, normalise: bool) -> tuple[GaussianTerm, GaussianTerm]:
-    """The draws' terms (draw,), weights included in `log_norm`, and one Gaussian near their average for coordinates.
+    """Give one object's likelihood of ln M under every relation draw, and one Gaussian near their average.
 
-    The likelihood of the mixture is `mixture_log_likelihood(terms, ln_mass)`. `normalise` ("this_catalogue",
-    "fixed_draws"): a draw weighs W_j / Z_j, so that each draw's posterior is normalised before they are averaged.
-    Otherwise ("other_data"): W_j / A_j, so that the object itself updates the draws. Both are exact.
+    Parameters
+    ----------
+    one : PlacedObjects
+        One object (scalars).
+    prior : MassPrior
+        The mass prior.
+    norm : Float[Array, "node coefficient"]
+        `prior.norm_coefficients()`.
+    relation : MassLuminosityRelation
+        A batch of draws.
+    selection : Selection
+        Which objects can be in the catalogue.
+    normalise : bool
+        True ("this_catalogue", "fixed_draws"): a draw weighs W_j / Z_j, so that each draw's posterior is normalised
+        before they are averaged. False ("other_data"): W_j / A_j, so that the object itself updates the draws.
 
-    one : `PlacedObjects` of one object (scalars); norm : `prior.norm_coefficients()`; relation : a batch.
+    Returns
+    -------
+    terms : GaussianTerm
+        The likelihood of each draw, (draw,), with its weight in `log_norm`. Both choices of the weights are exact.
+    typical : GaussianTerm
+        One Gaussian with about the mean and the variance of their mixture, for coordinates.
     """
     terms = jax.vmap(lambda r: r.data_term(one.ln_lum_obs, one.sigma, one.z))(relation)
     if relation.num_draws == 1:
@@ -39,14 +56,14 @@ def draw_terms(one, prior, norm, relation, selection, *, normalise: bool) -> tup
 
 
 def mixture_log_likelihood(terms: GaussianTerm, ln_mass):
-    """ln of the sum over draws (last axis of `terms`) of each draw's weighted likelihood, one mass an object."""
+    """ln of the sum over draws (last axis of `terms`) of each draw's weighted likelihood, one mass for each object."""
     if terms.centre.shape[-1] == 1:
         return GaussianTerm(terms.centre[..., 0], terms.width[..., 0], terms.log_norm[..., 0])(ln_mass)
     return jax.nn.logsumexp(terms(jnp.asarray(ln_mass)[..., None]), axis=-1)
 
 
 def check_relation(relation) -> None:
-    """The models need a likelihood that is Gaussian in ln M."""
+    """Refuse a relation whose likelihood is not Gaussian in ln M."""
     if not hasattr(relation, "data_term"):
         raise MassmapError(
             f"the models need a relation with a data_term (Gaussian in ln M), and {type(relation).__name__} has none: "

@@ -20,10 +20,12 @@ class PlacedObjects(eqx.Module):
     ----------
     objects : Objects
         The data, with one redshift each and lognormal noise.
-    z_node, z_place : Array, "halo"
-        Redshift cell of the prior (its lower node) and the place in it, 0 to 1.
-    ln_norm : Float[Array, "halo"]
-        What ln p interpolated in z lacks to be normalised.
+    z_node : Int[Array, "*halo"]
+        Redshift cell of the prior: the index of its lower node.
+    z_place : Float[Array, "*halo"]
+        Place in that cell, 0 to 1.
+    ln_norm : Float[Array, "*halo"]
+        What to add to ln p interpolated in z, so that it is normalised.
     """
 
     objects: Objects
@@ -38,11 +40,14 @@ class PlacedObjects(eqx.Module):
         Parameters
         ----------
         catalogue : HaloCatalogue
+            The catalogue.
         prior : MassPrior
+            The mass prior.
 
         Returns
         -------
         PlacedObjects
+            The usable rows, arrays (halo,) on the host.
         """
         objects = Objects.of(catalogue, lognormal_rows(catalogue, prior))
         node, place, ln_norm = jax.jit(jax.vmap(_place_in_redshift, (None, None, 0)))(
@@ -57,7 +62,7 @@ class PlacedObjects(eqx.Module):
 
     @property
     def sigma(self) -> Float[Array, "*halo"]:
-        """Error of the luminosity [ln L]."""
+        """Standard deviation of the luminosity's noise [ln L]."""
         return self.objects.sigma
 
     @property
@@ -67,7 +72,7 @@ class PlacedObjects(eqx.Module):
 
     @property
     def id_hash(self) -> Int[Array, "*halo 2"]:
-        """Key of the random numbers of each object."""
+        """Hash of the id of each object, which keys its random numbers."""
         return self.objects.id_hash
 
     def __len__(self) -> int:
@@ -82,8 +87,9 @@ class PlacedObjects(eqx.Module):
         return jax.tree.map(lambda a: jnp.asarray(a, dtype=float if a.dtype.kind == "f" else None), self)
 
     def ln_prior(self, prior: MassPrior, ln_mass) -> Float[Array, "*halo"]:
-        """ln p(ln M | z), one mass an object: `MassPrior.log_prob` inside the table, without its sum over cells.
+        """Evaluate ln p(ln M | z) of one mass for each object.
 
+        It is `MassPrior.log_prob` inside the table, without its sum over cells.
         Outside the table ln p goes on linearly: coordinates and supports keep masses inside.
         """
         table = jnp.asarray(prior.ln_density, dtype=float)
@@ -96,7 +102,15 @@ class PlacedObjects(eqx.Module):
 
 
 class HaloMass(dist.Distribution):
-    """The mass prior of some objects as a NumPyro distribution of ln M, batch shape (halo,)."""
+    """The mass prior of some objects as a NumPyro distribution of ln M, batch shape (halo,).
+
+    Parameters
+    ----------
+    objects : PlacedObjects
+        The objects.
+    prior : MassPrior
+        The mass prior.
+    """
 
     def __init__(self, objects: PlacedObjects, prior: MassPrior):
         self.objects, self.prior = objects, prior
@@ -104,13 +118,16 @@ class HaloMass(dist.Distribution):
 
     @property
     def support(self):
+        """The masses of the table [ln Msun]."""
         nodes = self.prior.ln_mass_nodes
         return constraints.interval(jnp.asarray(nodes[0], dtype=float), jnp.asarray(nodes[-1], dtype=float))
 
     def log_prob(self, value):
+        """Evaluate ln p(ln M | z) of one ln M [ln Msun] for each object."""
         return self.objects.ln_prior(self.prior, value)
 
     def sample(self, key, sample_shape=()):
+        """Draw ln M [ln Msun] of each object from the prior."""
         return self.prior.sample(key, jnp.broadcast_to(self.objects.z, (*sample_shape, *self.batch_shape)))
 
 

@@ -1,4 +1,4 @@
-"""Draws of observed luminosities: what the prior, or a posterior, says the data look like."""
+"""Draws of observed luminosities: what data the prior, or the posterior, predicts."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,29 @@ from massmap_jax.prior.mass_prior import MassPrior
 def prior_predictive(
     key: Array, catalogue: HaloCatalogue, prior: MassPrior, relation, num: int
 ) -> Float[Array, "draw halo"]:
-    """Draws of ln L_obs of the usable rows from their redshifts and errors alone: masses from the prior.
+    """Draw observed luminosities from the prior: masses from the prior, luminosities from the relation, and noise.
 
-    key : of the draws, `num` for each row. catalogue : whose rows. prior : of their masses.
-    relation : one relation, or a batch, from which each draw takes one (by weight) for all halos.
+    Parameters
+    ----------
+    key : Key[Array, ""]
+        Random key.
+    catalogue : HaloCatalogue
+        Its usable rows give redshifts and errors; the luminosities are not used.
+    prior : MassPrior
+        Prior density of the masses.
+    relation : Relation
+        One relation, or a batch, from which each draw takes one relation (by weight) for all halos.
+    num : int
+        Draws for each row.
+
+    Returns
+    -------
+    Float[Array, "draw halo"]
+        ln L_obs of the usable rows, in the unit of the relation.
+
+    See Also
+    --------
+    posterior_predictive : the same for given draws of the masses.
     """
     objects = PlacedObjects.of(catalogue, prior).on_device()
     key_mass, key_lum = jax.random.split(key)
@@ -33,19 +52,32 @@ def posterior_predictive(
     *,
     paired: bool = False,
 ) -> Float[Array, "draw halo"]:
-    """One draw of ln L_obs of the usable rows for each draw of their masses: a repeat of the observation.
+    """Draw one repeat of the observation for each draw of the masses.
 
     Parameters
     ----------
-    key : of the draws.
-    catalogue, prior : whose rows are usable.
-    ln_mass : (draw, halo) draws of ln M [ln Msun] of these rows.
-    relation : one relation, or a batch, drawn from by weight.
-    paired : relation draw i goes with mass draw i, as in the samples of one chain.
+    key : Key[Array, ""]
+        Random key.
+    catalogue : HaloCatalogue
+        Its usable rows give redshifts and errors.
+    prior : MassPrior
+        The mass prior, which decides with the catalogue which rows are usable.
+    relation : Relation
+        One relation, or a batch, from which each draw takes one relation (by weight) for all halos.
+    ln_mass : Float[Array, "draw halo"]
+        Draws of ln M of the usable rows [ln Msun].
+    paired : bool, optional
+        Whether relation draw i belongs to mass draw i, as in the samples of one chain.
+
+    Returns
+    -------
+    Float[Array, "draw halo"]
+        ln L_obs of the usable rows, in the unit of the relation.
 
     Raises
     ------
-    MassmapError : paired draws that differ in number.
+    MassmapError
+        Paired draws that differ in number.
     """
     objects, ln_mass = PlacedObjects.of(catalogue, prior).on_device(), jnp.asarray(ln_mass)
     if paired and relation.num_draws != ln_mass.shape[0]:
@@ -57,6 +89,7 @@ def posterior_predictive(
 
 
 def _draw_luminosities(key, objects, relation, ln_mass, *, paired=False):
+    """ln L_obs (draw, halo) of given masses (draw, halo), scatter and noise included."""
     key_relation, key_lum = jax.random.split(key)
     batch, num = relation.as_batch(), ln_mass.shape[0]
     if paired:

@@ -15,9 +15,14 @@ from massmap_jax.relation.beliefs import RelationPrior
 
 
 class Pivot(NamedTuple):
-    """Where the data are: alpha1 there is not degenerate with the slopes.
+    """Where the data are: the normalisation there is hardly correlated with the slopes.
 
-    ln_mass : ln Msun. evolution : ln(1+z), or ln E(z).
+    Attributes
+    ----------
+    ln_mass : float
+        ln of the mass [ln Msun].
+    evolution : float
+        ln(1+z), or ln E(z).
     """
 
     ln_mass: float
@@ -25,16 +30,31 @@ class Pivot(NamedTuple):
 
     @classmethod
     def of(cls, objects: PlacedObjects, relation_prior: RelationPrior) -> "Pivot":
-        """Mean of the masses that the prior's central relation gives, and of the evolution."""
+        """Take the mean of the masses that the prior's central relation gives to the objects, and of the evolution."""
         return cls(*(float(np.mean(values)) for values in _masses_and_evolution(objects, relation_prior)))
 
 
 def relation_sites(relation_prior: RelationPrior, pivot: Pivot | None = None) -> Callable:
-    """A function without arguments that makes NumPyro sites of the free parameters and returns the relation.
+    """Make a function without arguments that samples the free parameters as NumPyro sites and returns the relation.
 
-    With a pivot, what is sampled in place of alpha1 is `alpha1_offset`, the change of ln L at the pivot from the
-    prior's central relation in units of alpha1's prior sd; alpha1 (at alpha3) is reported. The change of variables has
-    a constant Jacobian. NumPyro samples a positive parameter (the scatter) by its logarithm, Jacobian included.
+    Parameters
+    ----------
+    relation_prior : RelationPrior
+        Prior of the relation.
+    pivot : Pivot, optional
+        Where the data are. With a pivot `alpha1_offset` is sampled in place of alpha1: the change of ln L at the pivot
+        from the prior's central relation, in units of alpha1's prior standard deviation. alpha1 (at alpha3) is
+        reported.
+
+    Returns
+    -------
+    callable
+        () -> `MassLuminosityRelation`.
+
+    Notes
+    -----
+    The change of variables has a constant Jacobian. NumPyro samples a positive parameter (the scatter) by its
+    logarithm, Jacobian included.
     """
     beliefs, free, central = relation_prior.beliefs, relation_prior.free, relation_prior.central()
     shifts, unit = _shifts(relation_prior, pivot), _unit_of_offset(relation_prior)
@@ -53,24 +73,56 @@ def relation_sites(relation_prior: RelationPrior, pivot: Pivot | None = None) ->
 
 
 def start(relation_prior: RelationPrior) -> dict:
-    """The centre of `relation_prior`, for `numpyro.infer.init_to_value`.
+    """Give the centre of a prior as values of the sites, for `numpyro.infer.init_to_value`.
 
     A random start is far from a narrow posterior.
+
+    Parameters
+    ----------
+    relation_prior : RelationPrior
+        Prior of the relation.
+
+    Returns
+    -------
+    dict of str to Float[Array, ""]
+        The middle of the prior for each free parameter, and 0 for `alpha1_offset`.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> from massmap_jax.models.relation import start
+    >>> sorted(start(mm.RelationPrior.preset("bigmali2017", alpha4=0.0)))
+    ['alpha1', 'alpha1_offset', 'alpha2', 'scatter']
     """
     central = relation_prior.central()
     return {"alpha1_offset": jnp.zeros(())} | {name: jnp.asarray(central[name]) for name in relation_prior.free}
 
 
 def start_metric(objects: PlacedObjects, relation_prior: RelationPrior, pivot: Pivot | None = None) -> dict:
-    """A first inverse metric of the relation's sites, `{sites: covariance}`, for NumPyro's `inverse_mass_matrix`.
+    """Give a first mass matrix of the relation's sites, for NumPyro's `inverse_mass_matrix`.
 
-    With `dense_mass=[sites]`, NUTS begins with steps of about the right size in each direction; without, its warm-up
-    takes trees of hundreds of steps (field of 100 halos: 20 times as many). The covariance is that of the posterior if
-    each mass were known to be what the prior's central relation gives it: linear regression of ln L_obs, Fisher
-    information of the scatter, and the prior's variances.
+    With `dense_mass=[sites]`, NUTS begins with steps of about the right size in each direction. Without it, the warm-up
+    takes trees of hundreds of steps (in a field of 100 halos: 20 times as many).
 
-    objects, relation_prior, pivot : as the model has them; `field_model` has `Pivot.of(objects, relation_prior)`, and
-    takes `{("e",): ones}` beside it.
+    Parameters
+    ----------
+    objects : PlacedObjects
+        The objects, as the model has them.
+    relation_prior : RelationPrior
+        Prior of the relation, as the model has it.
+    pivot : Pivot, optional
+        Pivot of the model; `field_model` has `Pivot.of(objects, relation_prior)`.
+
+    Returns
+    -------
+    dict of tuple to Float[Array, "dim dim"]
+        The names of the sites, and the covariance of their unconstrained coordinates. For `field_model` add
+        `{("e",): ones}`.
+
+    Notes
+    -----
+    The covariance is that of the posterior if each mass were known to be what the prior's central relation gives it:
+    linear regression of ln L_obs, Fisher information of the scatter, and the prior's variances.
     """
     free, beliefs, central = relation_prior.free, relation_prior.beliefs, relation_prior.central()
     ln_mass, evolution = _masses_and_evolution(objects, relation_prior)
@@ -112,6 +164,7 @@ def _shifts(relation_prior, pivot) -> bool:
 
 
 def _unit_of_offset(relation_prior) -> float:
+    """Unit of `alpha1_offset`: the prior standard deviation of alpha1, or 1 where there is none."""
     sd = relation_prior.sd().get("alpha1", 1.0)
     return sd if np.isfinite(sd) else 1.0
 
@@ -122,11 +175,48 @@ def _lever(relation_prior, pivot) -> dict[str, float]:
 
 
 def relation_model(likelihood: Callable, relation_prior: RelationPrior, *, pivot: Pivot | None = None) -> Callable:
-    """The model of (alpha, S) given a catalogue, every mass marginalised.
+    """Make the NumPyro model of the relation given a catalogue, with every mass marginalised.
 
-    relation_prior : of its free parameters.
-    likelihood : relation -> ln P(catalogue | relation), selection included (`RelationLikelihood`, or a function).
-    pivot : sample alpha1 at the data (`Pivot.of`).
+    Parameters
+    ----------
+    likelihood : callable
+        relation -> ln P(catalogue | relation), selection included: a `RelationLikelihood`, or a function.
+    relation_prior : RelationPrior
+        Prior of the relation; its free parameters are sampled.
+    pivot : Pivot, optional
+        Where the data are (`models.relation.Pivot.of`): alpha1 is sampled there, which NUTS finds easier.
+
+    Returns
+    -------
+    callable
+        A NumPyro model without arguments. Sites: the free parameters, with `alpha1_offset` in place of alpha1 where a
+        pivot is given.
+
+    See Also
+    --------
+    fit_relation : the same posterior with a sampler of its own, which is faster.
+    field_model : the relation and every mass together.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> from numpyro.infer.util import log_density
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+    ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+    ...     sigma_ln_luminosity=0.05,
+    ... )
+    >>> with jax.enable_x64(True):
+    ...     likelihood = mm.RelationLikelihood.build(catalogue, mm.MassPrior.default())
+    ...     model = mm.relation_model(likelihood, mm.RelationPrior.preset("bigmali2017", alpha4=1.1))
+    ...     ln_density = jax.jit(lambda sites: log_density(model, (), {}, sites)[0])
+    ...     at_centre = ln_density({"alpha1": 10.709, "alpha2": 0.359, "scatter": 0.155})
+    ...     far_off = ln_density({"alpha1": 10.709, "alpha2": 0.459, "scatter": 0.155})
+    >>> bool(at_centre > far_off)
+    True
+
+    Sample it with any kernel of NumPyro under `jax.enable_x64(True)`.
     """
 
     sample_relation = relation_sites(relation_prior, pivot)

@@ -2,7 +2,7 @@
 
 Each halo has a chain (or several) of its own, with its own step size and its own trajectories; thousands advance
 together under vmap. In the coordinates of `coordinates` every posterior is close to N(0, 1), so that trajectories are
-short and no halo keeps the others waiting.
+short and the halos do not wait for one with a long trajectory.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,24 @@ _DRAWS_PER_CHUNK = 2**22
 
 
 def nuts(potential_fn) -> NUTS:
-    """The default kernel, tuned for a density close to N(0, 1) in one dimension.
+    """Make the default kernel, tuned for a density close to N(0, 1) in one dimension.
 
-    There a step of about 1.6 crosses the posterior and the trajectory turns back after it: draws are nearly unrelated,
-    and deeper trees cost twice the time for fewer effective draws (172 of 300 against 218). The step size, adapted to
-    each halo, does the work of a metric; a lower acceptance than usual buys the longer steps.
+    Parameters
+    ----------
+    potential_fn : callable
+        -ln density of one number.
+
+    Returns
+    -------
+    numpyro.infer.NUTS
+        The kernel.
+
+    Notes
+    -----
+    With this density a step of about 1.6 crosses the posterior and the trajectory turns back after it: draws are nearly
+    uncorrelated, and deeper trees cost twice the time for fewer effective draws (172 of 300 against 218). The step
+    size, adapted to each halo, does the work of a mass matrix. The acceptance is set lower than usual, for longer
+    steps.
     """
     return NUTS(
         potential_fn=potential_fn, step_size=1.5, target_accept_prob=0.6, max_tree_depth=1, adapt_mass_matrix=False
@@ -50,17 +63,40 @@ def nuts(potential_fn) -> NUTS:
 
 
 class HaloMassSamples(eqx.Module):
-    """What the chains of each catalogue row say of its ln M (Msun). Rows in = rows out; unusable rows hold NaN.
+    """The draws of ln M of each catalogue row, summarised, as `sample_halo_masses` returns them.
+
+    There is one entry for each row of the catalogue; unusable rows hold NaN.
 
     Attributes
     ----------
-    ids, flag : (halo,)
-    mean, sd : (halo,) of ln M. mean_mass : (halo,) E[M] in Msun.
-    quantile_levels : (level,); quantiles : (halo, level) of ln M.
-    r_hat : (halo,) split R-hat. ess : (halo,) effective draws for the mean of ln M, over all chains.
-    divergences : (halo,) divergent transitions after the warm-up; 0 for kernels that know of none.
-    draws : (halo, chain, sample) float32, or None.
-    num_warmup, num_samples, num_chains, relation_from : what they were made with.
+    ids : np.ndarray, (halo,)
+        Ids of the catalogue.
+    flag : np.ndarray, (halo,)
+        `Flag` bits of each row.
+    mean, sd : np.ndarray, (halo,)
+        Posterior mean and standard deviation of ln M [ln Msun].
+    mean_mass : np.ndarray, (halo,)
+        Posterior mean of M [Msun].
+    quantiles : np.ndarray, (halo, level)
+        Quantiles of ln M [ln Msun].
+    r_hat : np.ndarray, (halo,)
+        Split R-hat.
+    ess : np.ndarray, (halo,)
+        Effective number of draws for the mean of ln M, over all chains.
+    divergences : np.ndarray, (halo,)
+        Divergent transitions after the warm-up; 0 for kernels that do not report them.
+    draws : np.ndarray or None, (halo, chain, sample)
+        Every draw of ln M [ln Msun] in float32, where `keep_draws` was given.
+    quantile_levels : tuple of float
+        Levels of the quantiles.
+    relation_from : str or None
+        Where the relation draws are from, as it was given.
+    num_warmup, num_samples, num_chains : int
+        Transitions of each chain before the draws are kept, draws kept of each chain, and chains of each halo.
+
+    See Also
+    --------
+    sample_halo_masses : the function that makes them.
     """
 
     ids: np.ndarray
@@ -84,11 +120,17 @@ class HaloMassSamples(eqx.Module):
 
     @property
     def usable(self) -> np.ndarray:
-        """(halo,) rows with chains."""
+        """Rows that were sampled, (halo,) bool."""
         return (self.flag & UNUSABLE) == 0
 
     def summary(self) -> str:
-        """A few lines for a person: rows, flags, and how well the chains mixed."""
+        """Describe the samples in a few lines of text.
+
+        Returns
+        -------
+        str
+            Rows, flags, and how well the chains mixed.
+        """
         lines = summary_lines(self.flag)
         if self.usable.any():
             high = 100 * np.mean(self.r_hat[self.usable] > 1.05)
@@ -100,7 +142,7 @@ class HaloMassSamples(eqx.Module):
 
 
 class _Settings(NamedTuple):
-    """What a compiled chunk depends on besides its arrays."""
+    """What a compiled chunk depends on, besides its arrays."""
 
     normalise: bool
     num_warmup: int
@@ -126,27 +168,81 @@ def sample_halo_masses(
     keep_draws: bool = False,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> HaloMassSamples:
-    """MCMC draws of ln M of each object from prior x likelihood, the relation marginalised over its draws.
-
-    The target is that of `mass_posterior`: the density itself is the mixture over relation draws, each with the weight
-    that `relation_from` says (`mixture.draw_terms`), so that any kernel samples the exact posterior.
+    """Draw ln M of each halo by MCMC from prior x likelihood, with the relation marginalised over its draws.
 
     Parameters
     ----------
-    key : a halo's random numbers depend on it and on the halo's id, not on row order, subset or chunk. (Its chains
-        agree to rounding at first: a chunk of another size is compiled to other float32 sums, and a chain may then
-        take another way.)
-    catalogue, prior, relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
-    num_warmup, num_samples, num_chains : transitions of each chain, and chains of each halo.
-    chunk_size : halos per compiled call and device; memory is proportional to it.
-    kernel : potential_fn -> NumPyro kernel; potential_fn takes one number. Give a named function: each new one
-        compiles again.
-    keep_draws : keep every draw, 4 bytes each.
-    watch : called with a line on the halos done, now and then.
+    key : Key[Array, ""]
+        Random key. A halo's random numbers depend on it and on the halo's id, not on row order, subset or chunk.
+    catalogue : HaloCatalogue
+        The objects, with lognormal noise; unusable rows are left out.
+    prior : MassPrior
+        Prior density p(ln M | z) of the masses.
+    relation : MassLuminosityRelation
+        One relation, or a batch of relation draws (or another kind with a `data_term`).
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        Where a batch of draws is from, which sets its weights as in `mass_posterior`; needed for a batch.
+    num_warmup, num_samples : int, optional
+        Transitions of each chain before the draws are kept, and draws kept. With 20 warm-up transitions the step size
+        was found too large for some halos, whose chains then did not move: give 50 or more, and look at `r_hat`.
+    num_chains : int, optional
+        Chains of each halo.
+    chunk_size : int, optional
+        Halos in one compiled call on each device; the memory needed is proportional to it. Default: by the memory that
+        is free.
+    kernel : callable, optional
+        potential_fn -> NumPyro kernel, where potential_fn takes one number. Give a named function: each new function
+        is compiled again.
+    quantile_levels : tuple of float, optional
+        Levels of the quantiles of ln M.
+    selection : Selection, optional
+        Which objects can be in the catalogue; it enters the weights of "other_data" only.
+    keep_draws : bool, optional
+        Whether to keep every draw, 4 bytes each.
+    watch : callable, optional
+        Called now and then with a line of text on the halos that are done.
+
+    Returns
+    -------
+    HaloMassSamples
+        Summaries, diagnostics and, with `keep_draws`, the draws.
 
     Raises
     ------
-    MassmapError : no `relation_from` for a batch, noise that is not lognormal, no usable row, sizes below 1.
+    MassmapError
+        A batch without `relation_from`, noise that is not lognormal, no usable row, noise and scatter that are both 0,
+        or sizes below 1.
+
+    See Also
+    --------
+    mass_posterior : the same posterior by integration, faster.
+    halo_mass_model : the same density as a NumPyro model.
+
+    Notes
+    -----
+    The target is that of `mass_posterior`. The density itself is the mixture over relation draws, with the weights that
+    `relation_from` asks for, so that any kernel samples the exact posterior.
+
+    The chains of one halo in two runs with different chunk sizes agree to rounding at first. A chunk of another size is
+    compiled to other float32 sums, so a chain may later go another way.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+    ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+    ...     sigma_ln_luminosity=0.05,
+    ... )
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> prior = mm.MassPrior.default()
+    >>> key = jax.random.key(0)
+    >>> samples = mm.sample_halo_masses(key, catalogue, prior, relation, num_warmup=50, num_samples=50, keep_draws=True)
+    >>> samples.draws.shape
+    (5, 1, 50)
+    >>> bool((samples.sd > 0).all())
+    True
     """
     relation_from = check_relation_from(relation, relation_from)
     check_relation(relation)
@@ -200,11 +296,11 @@ def sample_halo_masses(
 
 
 def _auto_chunk(draws: int, relation_draws: int) -> int:
-    """Halos per chunk and device, for so many draws of each: by the memory that is free where the device knows it."""
+    """Halos per chunk and device, for so many draws of each: by the memory that is free where the device reports it."""
     free = devices.free_bytes()
     if free is None:
         return int(np.clip(_DRAWS_PER_CHUNK // draws, 16, _CHUNK))
-    # Copies of the draws and of the mixture's terms, in two chunks under way.
+    # Copies of the draws and of the mixture's terms, for two chunks that run at once.
     numbers = 2 * (4 * draws + 8 * relation_draws)
     return int(np.clip(free // (2 * numbers * jnp.zeros(()).dtype.itemsize), 16, _CHUNK_GPU))
 
@@ -241,7 +337,7 @@ def _chain(key, *, potential_fn, settings: _Settings):
         state = kernel.sample(state, (), {})
         return state, (getattr(state, kernel.sample_field), getattr(state, "diverging", jnp.zeros((), bool)))
 
-    # One loop, warm-up included, though it is not kept: a second one would double the time to compile.
+    # One loop, with the warm-up, which is not kept: a second loop would double the time to compile.
     _, kept = jax.lax.scan(step, state, length=settings.num_warmup + settings.num_samples)
     return jax.tree.map(lambda a: a[settings.num_warmup :], kept)
 
@@ -257,12 +353,14 @@ def _summaries(ln_mass):
 
 
 def _check_sizes(**sizes) -> None:
+    """Refuse sizes below 1."""
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise MassmapError(f"{name} is {value}: give at least 1")
 
 
 def _check_widths(objects: PlacedObjects, relation) -> None:
+    """Refuse objects whose likelihood has no width: noise and scatter both 0."""
     bad = (objects.sigma == 0) & bool((np.asarray(relation.scatter_ln_lum(0.0, 0.0)) == 0).any())
     if bad.any():
         raise MassmapError(

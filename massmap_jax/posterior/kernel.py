@@ -1,8 +1,8 @@
-"""The arrays of a catalogue that go to the device, and the density of ln M on panels that comes of them.
+"""Posterior density of ln M of one halo on panels, and the loop over chunks of a catalogue.
 
-`Halos` is one chunk of objects. `mixture_panel` is the heart of the package: for one halo it lays panels over the
-range of its posterior, evaluates prior x likelihood for every relation draw in streamed blocks, and mixes the draws
-with the weights asked for. `posterior` reads summaries off the result, `mass_map` draws from single draws of it.
+`mixture_panel` is the heart of the package. For one halo it lays panels over the range of the posterior, evaluates
+prior times likelihood for every relation draw in streamed blocks, and mixes the draws with the requested weights.
+`posterior.requests` reads summaries off the result, `mass_map` draws masses under single relation draws from it.
 """
 
 from typing import NamedTuple
@@ -22,23 +22,41 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 
 DRAW_BLOCK = 16
-# Panels, at least, when the posterior's range is unknown beforehand (likelihood not Gaussian): the whole support.
+# Least number of panels over the whole support, for a likelihood that is not Gaussian: the range of the posterior is
+# then unknown beforehand.
 _WIDE_PANELS = 128
-# Beyond each end of the mass nodes, for the edge mass of a likelihood that is not Gaussian: 3 in ln M.
+# Panels beyond each end of the mass nodes, over 3 in ln M: for the edge mass where the likelihood is not Gaussian.
 _PAD_PANELS, _PAD = 8, 3.0
-# In cells wider than this the kinks of ln p at the mass nodes matter; errors fall with the square of the panels.
+# In mass cells wider than this the kinks of ln p at the nodes matter; the error falls with the square of the number of
+# panels.
 _COARSE_CELL = 0.15
-# Objects in a chunk on a CPU: the fastest for 1, 10 and 100 draws and for every method, and small enough that padding
-# a short catalogue to it costs little. Larger chunks leave the cache.
+# Objects in a chunk on a CPU: the fastest number for 1, 10 and 100 draws and for every method, and small enough that
+# padding a short catalogue to it costs little. Larger chunks do not stay in cache.
 _CHUNK = 2048
-# Arrays alive at once, each one block of draws at the panel nodes of a chunk: 2 for "analytic", 10 for sampled methods,
-# 67 for "quadrature" (measured on CPU), in each of two chunks under way.
+# Arrays that are alive at the same time, each holding one block of draws at the panel nodes of a chunk: 2 for
+# "analytic", 10 for sampled methods, 67 for "quadrature" (measured on CPU), in each of two chunks that are in progress.
 _ARRAYS_ALIVE = 2 * 64
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
 
 class Panel(NamedTuple):
-    """Posterior density of ln M of one halo at the panel nodes, and what was learnt on the way."""
+    """Posterior density of ln M of one halo at the panel nodes, with evidences and prior.
+
+    Attributes
+    ----------
+    low : Float[Array, ""]
+        Lower end of the panels [ln Msun].
+    high : Float[Array, ""]
+        Upper end of the panels [ln Msun].
+    density : Float[Array, "node"]
+        Posterior density per ln M, mixed over the draws; its normalisation is arbitrary.
+    ln_prior : Float[Array, "node"]
+        ln of the normalised prior density per ln M, averaged over the redshift nodes.
+    ln_evidence : Float[Array, "draw"]
+        ln evidence of the object under each draw.
+    ln_beyond : Float[Array, "draw"]
+        ln of the evidence that lies outside the mass nodes, under each draw.
+    """
 
     low: Float[Array, ""]
     high: Float[Array, ""]
@@ -49,14 +67,33 @@ class Panel(NamedTuple):
 
 
 def is_gaussian(halos: Objects, relation) -> np.ndarray:
-    """(halo,) whether the likelihood is known beforehand to be near a Gaussian in ln M."""
+    """Tell which objects have a likelihood that is near a Gaussian in ln M; (halo,) bool."""
     plain = hasattr(relation, "data_term") and halos.extra is None
     return (halos.kind == _LOGNORMAL) & plain
 
 
 @devices.over_halos("halos")
 def ranges(halos: Objects, prior: MassPrior, relation):
-    """Range of each posterior over all draws: low, high, and the shortest range of an extreme draw; (halo,) each."""
+    """Find the range of ln M that each posterior needs, over all draws.
+
+    Parameters
+    ----------
+    halos : Objects
+        Objects with a Gaussian likelihood.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws.
+
+    Returns
+    -------
+    low : Float[Array, "halo"]
+        Lower end [ln Msun].
+    high : Float[Array, "halo"]
+        Upper end [ln Msun].
+    narrowest : Float[Array, "halo"]
+        Length of the shortest range of the extreme draws, in ln M.
+    """
 
     def one(ln_lum_obs, sigma, z):
         term = jax.vmap(jax.vmap(lambda r, L, x: r.data_term(L, sigma, x), (None, 0, 0)), (0, None, None))(
@@ -76,30 +113,45 @@ def ranges(halos: Objects, prior: MassPrior, relation):
 
 
 def number_of_panels(low, high, narrowest) -> np.ndarray:
-    """BASE_PANELS for a range up to 2.5 times its narrowest draw's; doubled until every draw is as well resolved.
+    """Choose the number of panels so that every draw is resolved equally well.
 
-    At 2.5, quantiles are off by 5e-4 posterior sd at most (measured with benchmarks/accuracy.py).
+    `BASE_PANELS` serve a range up to 2.5 times that of its narrowest draw; beyond that the number is doubled as often
+    as needed, seven times at most. At 2.5, quantiles are off by at most 5e-4 posterior standard deviations (measured
+    with benchmarks/accuracy.py).
+
+    Parameters
+    ----------
+    low, high : Float[np.ndarray, "halo"]
+        Ends of the range [ln Msun].
+    narrowest : Float[np.ndarray, "halo"]
+        Length of the shortest range of an extreme draw, in ln M.
+
+    Returns
+    -------
+    Int[np.ndarray, "halo"]
+        Number of panels.
     """
-    # A range too narrow for the precision (an absurd object) has no width: it gets the least.
+    # A range too narrow for the floating-point precision (an absurd object) has width 0: it gets the least number.
     ratio = (high - low) / np.where(narrowest > 0, narrowest, np.inf)
     doublings = np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0)))
     return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
 
 
 def prior_rows_of(halo: Objects, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
-    """ln prior density at the mass nodes, at each redshift node of one halo."""
-    # The barriers keep XLA from repeating the interpolation in z for every mass, and that in mass for every draw.
+    """Give the ln prior density at the mass nodes, at each redshift node of one halo."""
+    # The barrier keeps XLA from repeating the interpolation in z for every mass; the one below, that in mass for every
+    # draw.
     return jax.lax.optimization_barrier(jax.vmap(prior.ln_density_at, (0, None))(halo.z, norm))
 
 
 def ln_prior_at(halo: Objects, prior: MassPrior, rows, ln_mass) -> Float[Array, "q node"]:
-    """ln prior density of one halo at each of its redshift nodes, times the node's weight."""
+    """Give the ln prior density of one halo at each of its redshift nodes, times the node's weight."""
     values = jax.vmap(prior.interpolate, (0, None))(rows, ln_mass) + halo.ln_z_weight[:, None]
     return jax.lax.optimization_barrier(values)
 
 
 def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: str, kind: str):
-    """ln of prior x likelihood of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
+    """Compute ln(prior x likelihood) of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
 
     def at_node(ln_lum_obs, z, ln_prior):
         args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
@@ -127,11 +179,43 @@ def mixture_panel(
     num_panels,
     num_lum,
 ) -> Panel:
-    """Posterior of one halo, mixed over relation draws.
+    """Compute the posterior of one halo at its panel nodes, mixed over the relation draws.
 
-    `norm` is `prior.norm_coefficients()`. `normalise`: each draw's posterior is normalised and weighs exp(log_weight)
-    (draws that know these objects, or may not be updated by them); otherwise a draw weighs exp(log_weight) Z / A (the
-    object itself updates external draws).
+    Parameters
+    ----------
+    halo : Objects
+        One object.
+    low, high : Float[Array, ""]
+        Ends of the panels [ln Msun].
+    prior : MassPrior
+        The mass prior.
+    norm : Float[Array, "..."]
+        What `prior.norm_coefficients()` gives.
+    relation : Relation
+        A batch of draws.
+    selection : Selection
+        Which objects enter the catalogue.
+    key : Key[Array, ""]
+        Random key of the sampled methods.
+    method : str
+        Integral over the luminosity.
+    kind : str
+        Noise kind of the object.
+    normalise : bool
+        True: each draw's posterior is normalised and has the weight exp(log_weight), for draws that were inferred from
+        these objects or may not be updated by them. False: a draw has the weight exp(log_weight) Z / A, so that the
+        object itself updates external draws.
+    wide : bool
+        Whether the panels span the whole support because the likelihood is not Gaussian.
+    num_panels : int
+        Number of panels.
+    num_lum : int
+        Luminosity samples per draw (sampled methods).
+
+    Returns
+    -------
+    Panel
+        The density at the nodes, with evidences and prior.
     """
     draws = relation.log_weight.shape[0]
     block = min(DRAW_BLOCK, draws)
@@ -190,6 +274,8 @@ def mixture_panel(
 
 
 def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
+    """Give the ln evidence outside the mass nodes, in closed form for a Gaussian likelihood; (draw,)."""
+
     def one(relation, ln_lum_obs, z, ln_z_weight, row):
         term = relation.data_term(ln_lum_obs, halo.sigma, z)
         # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
@@ -204,8 +290,21 @@ def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
 
 
 def auto_chunk(relation) -> int:
-    """Objects per chunk and device, such that they stay in cache (CPU), or that all that is alive at once stays in the
-    memory that is free (GPU)."""
+    """Choose the number of objects per chunk and device.
+
+    On a CPU it is a number for which the arrays stay in cache; on a GPU, one for which all arrays that are alive at the
+    same time fit in the free memory.
+
+    Parameters
+    ----------
+    relation : Relation
+        The batch of draws; its number of draws matters.
+
+    Returns
+    -------
+    int
+        Objects per chunk and device.
+    """
     free = devices.free_bytes()
     if free is None:
         return _CHUNK
@@ -216,7 +315,19 @@ def auto_chunk(relation) -> int:
 
 
 class Group(NamedTuple):
-    """Rows that share a compiled kernel, with the static arguments of that kernel."""
+    """Rows that share a compiled kernel, and the static arguments of that kernel.
+
+    Attributes
+    ----------
+    rows : Int[np.ndarray, "row"]
+        Row numbers.
+    num_panels : int
+        Number of panels.
+    wide : bool
+        Whether the panels span the whole support.
+    kind : str
+        Noise kind.
+    """
 
     rows: np.ndarray
     num_panels: int
@@ -225,13 +336,32 @@ class Group(NamedTuple):
 
     @property
     def static(self) -> dict:
+        """Static arguments of the kernel."""
         return {"num_panels": self.num_panels, "wide": self.wide, "kind": self.kind}
 
 
 def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int):
-    """Ranges of ln M of each object, and the groups to compute them in: (low, high, [Group]).
+    """Plan the computation: the range of ln M of each object, and the groups of objects that share a compiled kernel.
 
-    The number of panels of a halo depends on that halo alone, so subset and chunk size leave every answer alone.
+    The number of panels of a halo depends on that halo alone, so neither a subset nor the chunk size changes an answer.
+
+    Parameters
+    ----------
+    halos : Objects
+        The objects.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws.
+    chunk_size : int
+        Objects per compiled call and device.
+
+    Returns
+    -------
+    low, high : Float[np.ndarray, "halo"]
+        Ends of the range [ln Msun].
+    groups : list of Group
+        Together they hold every object once.
     """
     number = halos.sigma.shape[0]
     low = np.full(number, prior.ln_mass_min)
@@ -256,7 +386,7 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int):
 
 
 def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:
-    """Panels over the whole support for a likelihood that is not Gaussian: one per two widths of p3 x p4."""
+    """Choose the number of panels over the whole support: at least one per two widths of p3 x p4."""
     if not hasattr(relation, "data_term"):
         return np.full(halos.sigma.shape[0], _WIDE_PANELS)
     scatter, slope = np.min(np.asarray(relation.scatter)), np.max(np.abs(np.asarray(relation.alpha2)))
@@ -266,10 +396,31 @@ def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:
 
 
 def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
-    """Call `kernel(rows, low, high, **static)` on every group, chunk by chunk; yields (rows, outputs on the host)."""
+    """Call a kernel on every group of objects, chunk by chunk.
+
+    Parameters
+    ----------
+    kernel : callable
+        Called as `kernel(rows, low, high, **static)`; returns a tree of arrays with an axis of objects first.
+    halos : Objects
+        The objects.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws.
+    chunk_size : int
+        Objects per call and device at the base number of panels.
+
+    Yields
+    ------
+    rows : Int[np.ndarray, "row"]
+        Row numbers of a chunk.
+    outputs : tree of np.ndarray, (row, ...)
+        What the kernel returned for them, on the host.
+    """
     low, high, groups = plan(halos, prior, relation, chunk_size)
     for group in groups:
-        # More panels, fewer objects: the same memory.
+        # With more panels, fewer objects at a time need the same memory.
         size = max(1, chunk_size * panels.BASE_PANELS // group.num_panels)
         start = 0
         for outputs in in_chunks(lambda i, g=group: kernel(i, low[i], high[i], **g.static), group.rows, size):
@@ -279,8 +430,25 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
 
 
 def in_chunks(function, rows: np.ndarray, chunk_size: int):
-    """Outputs of `function(rows)` on the host, chunk by chunk: `chunk_size` objects for each device, the last chunk
-    padded by repeating its last row. The next chunk computes while one is copied to the host."""
+    """Call a function on chunks of rows and yield its outputs on the host.
+
+    There are `chunk_size` objects for each device; the last chunk is padded by repeating its last row. The next chunk
+    is computed while one is copied to the host.
+
+    Parameters
+    ----------
+    function : callable
+        Takes row numbers; returns a tree of arrays with an axis of objects first.
+    rows : Int[np.ndarray, "row"]
+        Row numbers.
+    chunk_size : int
+        Objects per call and device.
+
+    Yields
+    ------
+    tree of np.ndarray, (row, ...)
+        Outputs of one chunk, without the padding.
+    """
     size = chunk_size * devices.count()
     starts = range(0, rows.size, size)
 
@@ -295,7 +463,25 @@ def in_chunks(function, rows: np.ndarray, chunk_size: int):
 
 
 def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None:
-    """Settings that cannot give an answer, said before anything is computed."""
+    """Refuse settings that cannot give an answer, before anything is computed.
+
+    Parameters
+    ----------
+    halos : Objects
+        The objects.
+    relation : Relation
+        A batch of draws.
+    method : str
+        Integral over the luminosity.
+    prior : MassPrior
+        The mass prior.
+
+    Raises
+    ------
+    MassmapError
+        For noise that is not lognormal with another method than "quadrature", or noise (or scatter) of 0 where the
+        method needs more.
+    """
     lognormal = halos.kind == _LOGNORMAL
     if method != "quadrature" and not lognormal.all():
         first = int(np.argmax(~lognormal))

@@ -1,4 +1,4 @@
-"""Halo mass posteriors of a catalogue: `mass_posterior(...) -> MassPosterior`, exact or read off a surface."""
+"""`mass_posterior`: the halo mass posteriors of a catalogue, integrated exactly or read from a `PosteriorSurface`."""
 
 import numpy as np
 from jaxtyping import Array
@@ -34,33 +34,96 @@ def mass_posterior(
     extra: TabulatedTerm | None = None,
     surface=None,
 ) -> MassPosterior:
-    """Posterior of each object's halo mass, the relation marginalised over its draws.
-
-    P(M | L_obs, z, sigma) is proportional to P(M|z) times the average over draws of P(L_obs | M, alpha, S, z).
+    """Compute the posterior of each object's halo mass, marginalised over the draws of the relation.
 
     Parameters
     ----------
-    catalogue : one row per object.
-    prior : P(ln M | z), centrals only.
-    relation : one relation or a batch of draws (`MassLuminosityRelation`, or any `relation.Relation`).
-    relation_from : how the draws are weighted; required with more than one draw.
-        "this_catalogue": inferred with these objects: each draw's posterior is normalised, then averaged.
-        "other_data": external draws, which the object itself updates: a draw weighs Z_k (the 2017 formula).
-        "fixed_draws": external draws, which the objects may not update: as "this_catalogue".
-    method : "analytic", "monte_carlo", "importance" or "quadrature" (`likelihood`); "surface": the summaries of the
-        analytic integral, interpolated (`surface.PosteriorSurface`, to 1 % of the posterior sd), which pays from some
-        10^5 objects on. CDFs, densities and draws of the result are integrated.
-    key : for the sampled methods; randomness is keyed per object id.
-    chunk_size : objects per compiled call and device; the answer does not depend on it. None: from a memory budget.
-    quantile_levels : CDF levels in (0, 1) to keep.
-    num_lum_draws : luminosity samples per relation draw (sampled methods).
-    selection : which objects are in the catalogue (`selection.NoSelection()`); it enters the Z_k weights only.
-    extra : a further, independent likelihood per object, log_likelihood (halo, g).
-    surface : for method "surface", a `PosteriorSurface` made earlier with the same arguments; None: one is made.
+    catalogue : HaloCatalogue
+        One row per object. Rows that cannot be used (their `Flag` says why) get NaN, and every row keeps its place.
+    prior : MassPrior
+        The mass prior P(ln M | z): the halo mass function of centrals. Satellites are not modelled.
+    relation : Relation
+        One mass-luminosity relation or a batch of draws: a `MassLuminosityRelation`, or your own subclass of
+        `massmap_jax.Relation`.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        Where the draws of the relation come from, which decides how they are weighted. Required for more than one draw.
+
+        - "this_catalogue": the draws were inferred with these objects. Each draw's posterior is normalised, then they
+          are averaged.
+        - "other_data": the draws come from other data, and each object may update them. Draw j has the weight Z_k(j),
+          its evidence for object k (the formula of 2017).
+        - "fixed_draws": the draws come from other data, and the objects may not update them. The weights are those of
+          "this_catalogue".
+    method : {"analytic", "monte_carlo", "importance", "quadrature", "surface"}
+        How to integrate over the true luminosity. "analytic" (exact for lognormal noise and scatter), "monte_carlo" and
+        "importance" (both sampled), and "quadrature" (for noise that is not lognormal) integrate each object. "surface"
+        interpolates the summaries of the analytic integral in a `PosteriorSurface`, to 1 % of the posterior's standard
+        deviation; it is faster from about 10^5 objects on. CDFs, densities and samples of the result are integrated all
+        the same.
+    key : Key[Array, ""], optional
+        Random key, needed by "monte_carlo" and "importance". Random numbers belong to the object's id, not to its row.
+    chunk_size : int, optional
+        Objects per compiled call and device; the answer does not depend on it. By default it is chosen to fit the
+        memory.
+    quantile_levels : sequence of float
+        CDF levels, between 0 and 1 (both excluded), whose quantiles are kept.
+    num_lum_draws : int
+        Luminosity samples per relation draw, for "monte_carlo" and "importance".
+    selection : Selection, optional
+        Which objects enter the catalogue, `massmap_jax.NoSelection()` by default. It changes only the weights Z_k and
+        the evidence: a selection on the observed luminosity cancels from the posterior of one mass under one relation.
+    extra : TabulatedTerm, optional
+        A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g).
+    surface : PosteriorSurface, optional
+        For method "surface": a table that was made earlier with the same arguments. By default one is made.
+
+    Returns
+    -------
+    MassPosterior
+        One row per row of the catalogue, in its order: summaries, quantiles, and methods for CDFs, samples and
+        densities.
 
     Raises
     ------
-    MassmapError : unknown names, no key for a sampled method, no `relation_from` for a batch, no usable row.
+    MassmapError
+        For an unknown name, a sampled method without a key, a batch of draws without `relation_from`, noise that the
+        method cannot treat, an `extra` or `surface` that does not fit the other arguments, or no usable row.
+
+    See Also
+    --------
+    massmap_jax.fit_relation : Infer the relation from the catalogue, to get draws for "this_catalogue".
+    massmap_jax.mass_map : Sum the masses of objects: their relation errors are shared, which this result cannot show.
+    massmap_jax.PosteriorSurface : The table behind method "surface".
+
+    Notes
+    -----
+    For an object with observed luminosity L_obs, redshift z and noise sigma, and for draw j of the relation (alpha, S),
+    the likelihood of the mass is
+
+        f_j(M) = integral P(L_obs | L, sigma) P(L | M, alpha_j, S_j, z) dL
+
+    and its evidence is Z(j) = integral P(M | z) f_j(M) dM. The posterior averages the draws:
+
+        P(M | L_obs, z, sigma) = sum_j w_j P(M | z) f_j(M) / Z(j)
+
+    where w_j is the draw's own weight for "this_catalogue" and "fixed_draws", and that weight times Z(j) over the
+    selection's normalisation A(j), divided by their sum, for "other_data". Using Z(j) with draws that were inferred
+    from the same objects would count their luminosities twice.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
+    >>> prior = mm.MassPrior.default()
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> posterior = mm.mass_posterior(catalogue, prior, relation)
+    >>> posterior.to_table()["log10_mass_mean"].round(2).tolist()
+    [13.88, 14.14, nan]
+
+    The third luminosity is a placeholder for a missing value, so this row has no mass:
+
+    >>> posterior.to_table()["flag_reason"].tolist()
+    ['', '', 'LUM_SENTINEL']
     """
     if method not in (*METHODS, "surface"):
         raise MassmapError(f"method {method!r} is not known: give one of {', '.join(METHODS)}, surface")

@@ -1,4 +1,4 @@
-"""What is asked of each posterior: summaries, quantiles, a CDF, samples or densities; one compiled kernel for all."""
+"""What is requested of each posterior (summaries, quantiles, a CDF, samples or densities), in one compiled kernel."""
 
 from functools import partial
 
@@ -33,23 +33,28 @@ def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels
     Parameters
     ----------
     objects : Objects
+        The objects.
     prior : MassPrior
+        The mass prior.
     relation : Relation
         A batch of draws.
     selection : Selection
-    key : jax.Array or None
+        Which objects enter the catalogue.
+    key : Key[Array, ""] or None
+        Random key of the sampled methods.
     chunk_size : int
+        Objects per compiled call and device.
     levels : Float[np.ndarray, "level"]
         CDF levels of the quantiles.
     settings : dict
-        Of `settings_of`.
+        What `settings_of` gives.
 
     Returns
     -------
     columns : dict of str to Float[np.ndarray, "halo"]
-        The `SUMMARY_COLUMNS`; NaN where no prior mass is where the likelihood is.
+        The `SUMMARY_COLUMNS`; NaN where the prior has no mass under the likelihood.
     quantiles : Float[np.ndarray, "halo level"]
-        Of ln M [ln Msun].
+        Quantiles of ln M [ln Msun].
     """
     number = objects.sigma.shape[0]
     columns = {name: np.full(number, np.nan) for name in SUMMARY_COLUMNS}
@@ -83,7 +88,7 @@ def settings_of(method, relation_from, num_lum_draws) -> dict:
 
 
 def evaluate(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
-    """The posterior kernel over all rows; yields (rows, outputs on the host)."""
+    """Run the posterior kernel over all rows, yielding (rows, outputs on the host) chunk by chunk."""
     key = jax.random.key(0) if key is None else key  # unused by the methods that need none
     key_sample = static.pop("key_sample", None)
     keys = (key, key if key_sample is None else key_sample)
@@ -120,7 +125,7 @@ def _posterior_chunk(
     num_lum,
     size=0,
 ):
-    """One chunk of objects: the panel of each, then what `request` asks of it. The package's one posterior kernel."""
+    """Compute the panel of each object of a chunk, then what `request` asks of it (the only posterior kernel)."""
     settings = {"method": method, "kind": kind, "normalise": normalise, "wide": wide}
     settings |= {"num_panels": num_panels, "num_lum": num_lum}
     low, high = jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float)
@@ -144,7 +149,7 @@ def _posterior_chunk(
 
 
 def _draw_weights(halo, panel, prior, relation, selection, normalise):
-    """ln of each draw's share in the object's posterior; (draw,)."""
+    """Give ln of the share of each draw in the object's posterior; (draw,)."""
     log_weight = jax.nn.log_softmax(relation.log_weight)
     if normalise:
         return log_weight
@@ -154,6 +159,7 @@ def _draw_weights(halo, panel, prior, relation, selection, normalise):
 
 
 def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings):
+    """Summarise the posterior of one object: a dict of `SUMMARY_COLUMNS` and "quantiles"."""
     ln_mass = panels.panel_nodes(panel.low, panel.high, settings["num_panels"])
     weights = panels.panel_weights(panel.low, panel.high, settings["num_panels"])
     total = (weights * panel.density).sum()
@@ -171,7 +177,7 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
     ln_odds = panel.ln_beyond - jnp.maximum(panel.ln_evidence, -1e30)
     if settings["normalise"]:
         edge_mass = (shares * jax.nn.sigmoid(ln_odds)).sum()
-    else:  # draws weigh their evidence with the part beyond the table, too
+    else:  # the weight of a draw is then its evidence with the part beyond the table
         edge_mass = jax.nn.sigmoid(jax.nn.logsumexp(ln_shares + ln_odds))
     log_evidence = jax.nn.logsumexp(ln_evidence) + selection.log_prob(halo.ln_lum_obs[0], halo.z[0])
     mean = panel.low + mean
@@ -199,8 +205,12 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
 
 
 def _mode(ln_mass, density, low, high):
-    """Highest of: the parabola through the highest node and its neighbours in ln density (exact for a Gaussian), and
-    the two ends of the interval, where a table that ends cuts the posterior off."""
+    """Give the ln M of highest density.
+
+    It is the highest of three points: the vertex of the parabola in ln density through the highest node and its
+    neighbours (exact for a Gaussian), and the two ends of the interval, where the end of a table may cut the posterior
+    off.
+    """
     # The first index of the maximum (argmax is a slow reduction on CPU).
     index = jnp.arange(density.shape[0])
     top = jnp.clip(jnp.where(density == density.max(), index, density.shape[0]).min(), 1, density.shape[0] - 2)
@@ -219,7 +229,7 @@ def _mode(ln_mass, density, low, high):
 
 
 def _all_normals(halo, relation, key, num_lum):
-    """The base normals of every draw as the streamed blocks use them; (draw, lum)."""
+    """Draw the base normals of every draw, as the streamed blocks use them; (draw, lum)."""
     draws = relation.log_weight.shape[0]
     block = min(kernel.DRAW_BLOCK, draws)
     blocks = [
@@ -229,6 +239,7 @@ def _all_normals(halo, relation, key, num_lum):
 
 
 def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
+    """Compute the ln posterior density of one object at some masses; minus infinity outside the prior's mass nodes."""
     normals = _all_normals(halo, relation, key, settings["num_lum"])
     ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior), ln_mass)
     joint = kernel.joint_of_draws(halo, relation, normals, ln_prior, ln_mass, settings["method"], settings["kind"])

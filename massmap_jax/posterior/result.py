@@ -1,4 +1,4 @@
-"""Halo mass posteriors of a catalogue: `mass_posterior(...) -> MassPosterior`."""
+"""`MassPosterior`: the halo mass posteriors of a catalogue, as `mass_posterior` gives them."""
 
 import equinox as eqx
 import numpy as np
@@ -14,29 +14,95 @@ from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior.requests import evaluate, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 
-# Above this much posterior mass beyond the prior's table a row is flagged EDGE.
+# A row is flagged EDGE if more than this fraction of its posterior lies beyond the prior's mass table.
 EDGE_LIMIT = 0.01
 
 
 class MassPosterior(eqx.Module):
-    """Posterior of ln M (Msun) of every catalogue row: summaries, and what is needed to evaluate it again.
+    """Posterior of ln M of every row of a catalogue: summaries, and all that is needed to evaluate it again.
 
-    Rows in = rows out, in order; unusable rows hold NaN and a flag. All arrays are float64 on the host.
+    `massmap_jax.mass_posterior` makes it. There is one row per row of the catalogue, in the same order; rows that
+    cannot be used hold NaN and a `Flag`. M is in Msun without h. All arrays are float64 on the host.
 
     Attributes
     ----------
-    ids, flag : (halo,)
-    mean, sd, mode : (halo,) of ln M. mean_mass : (halo,) E[M] in Msun, what a map adds up.
-    quantile_levels : (level,); quantiles : (halo, level) of ln M.
-    log_evidence : (halo,) ln P(L_obs | z, relation), a density per unit L_obs, averaged over relation draws.
-    edge_mass : (halo,) fraction of the posterior that would lie beyond the prior's table, ln p continued linearly.
-    information_bits : (halo,) Kullback-Leibler divergence of the posterior from the prior at the object's redshift.
-    ess : (halo,) effective number of relation draws; with a sampled method, of luminosity samples at the mean mass.
-    pareto_k : (halo,) of those luminosity weights; NaN for methods without weights.
-    catalogue, prior, relation, selection, extra, relation_from, method, num_lum_draws, chunk_size, key : what it was
-        made with.
-    surface : the table that method "surface" read, else None. num_beside_surface : rows outside its range, which were
-        integrated one by one.
+    ids : np.ndarray, (halo,)
+        The catalogue's ids.
+    flag : Int[np.ndarray, "halo"]
+        `Flag` bits, 0 for a good row: those of the catalogue and those that the posterior adds (Z_OUTSIDE_PRIOR,
+        NO_SUPPORT, EDGE).
+    mean : Float[np.ndarray, "halo"]
+        Posterior mean of ln M [ln Msun].
+    sd : Float[np.ndarray, "halo"]
+        Posterior standard deviation of ln M.
+    mode : Float[np.ndarray, "halo"]
+        ln M [ln Msun] where the posterior density per ln M is highest.
+    mean_mass : Float[np.ndarray, "halo"]
+        Posterior mean of the mass itself, E[M] [Msun]; a map adds these up.
+    quantiles : Float[np.ndarray, "halo level"]
+        Quantiles of ln M [ln Msun] at `quantile_levels`.
+    log_evidence : Float[np.ndarray, "halo"]
+        ln P(L_obs | z, relation), a density per unit of L_obs, averaged over the relation draws.
+    edge_mass : Float[np.ndarray, "halo"]
+        Fraction of the posterior that would lie beyond the prior's mass table if ln p went on linearly there.
+    information_bits : Float[np.ndarray, "halo"]
+        Kullback-Leibler divergence of the posterior from the prior at the object's redshift [bit].
+    ess : Float[np.ndarray, "halo"]
+        Effective number of relation draws; for a sampled method, of luminosity samples at the mean mass.
+    pareto_k : Float[np.ndarray, "halo"]
+        Pareto shape of the weights of those luminosity samples; NaN for methods without weights.
+    catalogue : HaloCatalogue
+        The catalogue that was passed to `mass_posterior`.
+    prior : MassPrior
+        The mass prior that was used.
+    relation : Relation
+        The relation, or batch of draws, that was used.
+    selection : Selection
+        The selection that was used.
+    extra : TabulatedTerm or None
+        The further likelihood that was used.
+    key : Key[Array, ""] or None
+        The random key that was used.
+    quantile_levels : tuple of float
+        CDF levels of `quantiles`.
+    relation_from : str or None
+        How the relation draws were weighted.
+    method : str
+        How the luminosity was integrated over.
+    num_lum_draws : int
+        Luminosity samples per relation draw.
+    chunk_size : int
+        Objects per compiled call and device.
+    surface : PosteriorSurface or None
+        The table that method "surface" read; None for the other methods.
+    num_beside_surface : int
+        Rows outside the range of that table, which were integrated one by one.
+
+    See Also
+    --------
+    massmap_jax.mass_posterior : Makes this result.
+    massmap_jax.mass_map : Sums of masses, whose errors are correlated through the relation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation)
+    >>> print(posterior.summary())
+    3 rows, 2 with a mass, 1 without
+      1 rows: luminosity is a placeholder such as -99 (LUM_SENTINEL)
+    log10(M/Msun) from 13.88 to 14.14, median error 0.191 dex
+    >>> posterior.usable.tolist()
+    [True, True, False]
+
+    The 16, 50 and 84 % quantiles of log10(M/Msun), which are among the stored ones:
+
+    >>> posterior.quantile_levels
+    (0.025, 0.16, 0.5, 0.84, 0.975)
+    >>> (posterior.quantiles[:, 1:4] / np.log(10)).round(2).tolist()
+    [[13.69, 13.88, 14.08], [13.95, 14.14, 14.33], [nan, nan, nan]]
     """
 
     ids: np.ndarray
@@ -70,62 +136,138 @@ class MassPosterior(eqx.Module):
 
     @property
     def usable(self) -> np.ndarray:
-        """(halo,) rows with a posterior."""
+        """Rows that have a posterior.
+
+        Returns
+        -------
+        Bool[np.ndarray, "halo"]
+            True where the row could be used.
+        """
         return (self.flag & UNUSABLE) == 0
 
     @property
     def median(self) -> np.ndarray:
-        """(halo,) median of ln M."""
+        """Posterior median of ln M.
+
+        Returns
+        -------
+        Float[np.ndarray, "halo"]
+            Median [ln Msun]: the stored quantile if 0.5 is among the levels, otherwise it is computed; NaN for unusable
+            rows.
+        """
         if 0.5 in self.quantile_levels:
             return self.quantiles[:, self.quantile_levels.index(0.5)]
         return self.quantile((0.5,))[:, 0]
 
     @property
     def quantile_columns(self) -> tuple[str, ...]:
-        """Names of the quantiles in `to_table`."""
+        """Names that the quantiles have in `to_table`.
+
+        Returns
+        -------
+        tuple of str
+            One name per quantile level, such as "log10_mass_q16" for 0.16.
+        """
         return tuple(f"log10_mass_q{_percent(level)}" for level in self.quantile_levels)
 
     def quantile(self, levels) -> np.ndarray:
-        """(halo, level) quantiles of ln M at CDF levels in (0, 1)."""
+        """Compute quantiles of ln M at any CDF levels.
+
+        Parameters
+        ----------
+        levels : float or sequence of float
+            CDF levels between 0 and 1, both excluded.
+
+        Returns
+        -------
+        Float[np.ndarray, "halo level"]
+            Quantiles of ln M [ln Msun]; NaN for unusable rows.
+
+        Raises
+        ------
+        MassmapError
+            For levels that are not numbers between 0 and 1.
+        """
         levels = check_levels(levels)
         return self._evaluate("quantile", (levels, 1 - levels), levels.size, per_row=False)
 
     def cdf(self, ln_mass) -> np.ndarray:
-        """(halo,) CDF of each row at its own ln_mass [ln Msun], (halo,); at the true mass this is the PIT.
+        """Compute the CDF of each row at a mass of its own.
 
-        `MassmapError` for another shape.
+        At the true masses this is the PIT (probability integral transform), which is uniform for calibrated posteriors.
+
+        Parameters
+        ----------
+        ln_mass : array_like, (halo,)
+            One ln mass per row [ln Msun].
+
+        Returns
+        -------
+        Float[np.ndarray, "halo"]
+            Posterior probability of a mass below `ln_mass`; NaN for unusable rows.
+
+        Raises
+        ------
+        MassmapError
+            For another number of masses than rows.
         """
         ln_mass = np.asarray(ln_mass, dtype=np.float64)
         if ln_mass.shape != (len(self),):
-            raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and has shape {ln_mass.shape}")
+            raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and was given the shape {ln_mass.shape}")
         return self._evaluate("cdf", (ln_mass[:, None],), 1)[:, 0]
 
     def sample(self, key: Array, num: int, rows=None) -> np.ndarray:
-        """(halo, num) independent draws of ln M from each row's own posterior, by the inverse CDF.
+        """Draw independent samples of ln M from each row's own posterior, by the inverse CDF.
 
-        Rows share the relation's error, so sums over rows need `mass_map`, not these marginal draws. key : numbers are
-        keyed by object. rows : (m,) row numbers to draw for, each as it would be among all; None: all.
+        All rows share the relation's error, and these samples do not: for a sum over rows use `massmap_jax.mass_map`,
+        where one draw of the relation is common to all objects.
+
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key. The numbers belong to the object's id, not to its row.
+        num : int
+            Samples per row.
+        rows : Int[np.ndarray, "m"], optional
+            Row numbers to draw for; each gets the samples that it would get among all rows. By default all rows.
+
+        Returns
+        -------
+        Float[np.ndarray, "halo num"]
+            Samples of ln M [ln Msun], one row per row asked for; NaN for unusable rows.
         """
         return self._evaluate("sample", (), num, rows=rows, key_sample=key)
 
     def log_pdf(self, rows, ln_mass=None) -> tuple[np.ndarray, np.ndarray]:
-        """ln density per ln M of some rows: grid (mass,) and values (row, mass).
+        """Compute the log density per ln M of some rows on a grid of masses.
 
-        ln_mass : the grid [ln Msun]; None: the prior's.
+        Parameters
+        ----------
+        rows : int, slice or array_like, (row,)
+            Row numbers, or a slice or boolean mask over the rows.
+        ln_mass : array_like, (mass,), optional
+            The grid [ln Msun]; by default the mass nodes of the prior.
+
+        Returns
+        -------
+        ln_mass : Float[np.ndarray, "mass"]
+            The grid [ln Msun].
+        log_pdf : Float[np.ndarray, "row mass"]
+            ln of dP/dlnM; minus infinity outside the prior's masses, NaN for unusable rows.
         """
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
         rows = np.atleast_1d(np.arange(len(self))[rows])
         return grid, self._evaluate("log_pdf", (grid,), grid.size, rows=rows, per_row=False, chunk_size=16)
 
     def _evaluate(self, request, arguments, size, *, rows=None, per_row=True, key_sample=None, chunk_size=None):
-        """Recompute the panels of some rows (default all) and ask them something; NaN for unusable rows."""
+        """Integrate the posteriors of some rows again (default: all); NaN for unusable rows."""
         asked = np.arange(len(self)) if rows is None else rows
         result = np.full((asked.size, size), np.nan)
         places = np.flatnonzero(self.usable[asked])
         need_keys = request == "sample" or self.method in SAMPLED_METHODS
         halos = Objects.of(self.catalogue, asked[places], self.extra, need_keys=need_keys)
         chunk_size = chunk_size or self.chunk_size
-        if request == "sample":  # about a dozen numbers live per draw
+        if request == "sample":  # about a dozen numbers per sample are in memory at the same time
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
         for chosen, outputs in evaluate(
             halos,
@@ -145,11 +287,24 @@ class MassPosterior(eqx.Module):
         return result
 
     def to_table(self, columns=None) -> dict[str, np.ndarray]:
-        """Columns for a table, (halo,) each, in the catalogue's order; masses as log10(M / Msun), M without h.
+        """Make a dict of columns, one value per row of the catalogue in each, ready for `massmap_jax.write_table`.
 
-        columns : names of those that are wanted; None: all.
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Names of the columns that are wanted; by default all of them.
 
-        `MassmapError` for names that are no columns.
+        Returns
+        -------
+        dict of str to np.ndarray, (halo,)
+            Columns by name, in the catalogue's order of rows: id, position, redshift, ln luminosity and its error; the
+            mean, standard deviation, mode and quantiles of log10(M / Msun), M without h; mass_mean [Msun]; the
+            diagnostics; the true mass where it is known; the flag and, in words, its reason.
+
+        Raises
+        ------
+        MassmapError
+            For a name that is not one of the columns.
         """
         cat, ln10 = self.catalogue, np.log(10.0)
         table = {"id": self.ids}
@@ -181,9 +336,22 @@ class MassPosterior(eqx.Module):
         return {name: table[name] for name in columns}
 
     def to_qp(self, num_quantiles: int = 99):
-        """A `qp` ensemble of quantiles of ln M, one per usable row (extra `qp`; `MassmapError` without it).
+        """Make a `qp` ensemble of quantiles of ln M, with one entry per usable row.
 
-        `num_quantiles` levels evenly from 0.01 to 0.99, and 0.001 and 0.999.
+        Parameters
+        ----------
+        num_quantiles : int
+            Number of levels, evenly spaced from 0.01 to 0.99; the levels 0.001 and 0.999 are added.
+
+        Returns
+        -------
+        qp.Ensemble
+            Quantiles of ln M [ln Msun] of the usable rows.
+
+        Raises
+        ------
+        MassmapError
+            Where the package qp-prob is not installed.
         """
         try:
             import qp
@@ -194,9 +362,15 @@ class MassPosterior(eqx.Module):
         return qp.Ensemble(qp.quant, data={"quants": levels, "locs": quantiles})
 
     def check(self) -> None:
-        """Raise where any row has no posterior or loses more than 1 % of it beyond the prior's table.
+        """Raise an error if any row is flagged.
 
-        `MassmapError` says how many, and the first.
+        A row is flagged if it has no posterior, no usable position, or more than 1 % of its posterior lies beyond the
+        prior's mass table.
+
+        Raises
+        ------
+        MassmapError
+            For flagged rows: it says how many there are, the first one, and the reasons.
         """
         bad = self.flag != 0
         if bad.any():
@@ -204,19 +378,44 @@ class MassPosterior(eqx.Module):
             raise MassmapError(f"{bad.sum()} of {len(self)} rows are flagged, first row {int(np.argmax(bad))}: {lines}")
 
     def summary(self) -> str:
-        """A few lines for a person: rows, flags, typical error bar."""
+        """Summarise the result in a few lines of text: rows, flags, range of masses and typical error bar.
+
+        Returns
+        -------
+        str
+            Lines to print.
+        """
         lines = summary_lines(self.flag)
         if self.usable.any():
             dex = np.nanmedian(self.sd) / np.log(10)
             low, high = np.nanmin(self.mean) / np.log(10), np.nanmax(self.mean) / np.log(10)
             lines.append(f"log10(M/Msun) from {low:.2f} to {high:.2f}, median error {dex:.3f} dex")
         if self.surface is not None:
-            lines += [self.surface.summary(), f"{self.num_beside_surface} rows beside it, integrated one by one"]
+            lines += [
+                self.surface.summary(),
+                f"{self.num_beside_surface} rows outside its range, integrated one by one",
+            ]
         return "\n".join(lines)
 
 
 def check_levels(levels) -> np.ndarray:
-    """Give the quantile levels as an array, refused where one is not between 0 and 1."""
+    """Check quantile levels and give them as an array.
+
+    Parameters
+    ----------
+    levels : float or sequence of float
+        CDF levels.
+
+    Returns
+    -------
+    Float[np.ndarray, "level"]
+        The levels.
+
+    Raises
+    ------
+    MassmapError
+        For levels that are not numbers between 0 and 1 (both excluded), or none.
+    """
     levels = np.atleast_1d(np.asarray(levels, dtype=np.float64))
     bad = ~((levels > 0) & (levels < 1))
     if levels.ndim != 1 or levels.size == 0 or bad.any():
@@ -225,5 +424,5 @@ def check_levels(levels) -> np.ndarray:
 
 
 def _percent(level: float) -> str:
-    """0.16 -> '16', 0.025 -> '025' (the digits after the point)."""
+    """Give the digits of a level after the point: '16' for 0.16, '025' for 0.025."""
     return f"{level:.6f}".rstrip("0")[2:].ljust(2, "0")

@@ -1,20 +1,23 @@
-"""Posterior summaries as smooth functions of (ln L_obs, z, sigma), tabulated: `PosteriorSurface`.
+"""`PosteriorSurface`: posterior summaries tabulated as smooth functions of (ln L_obs, z, sigma).
 
-For a prior and a relation (one, or draws), P(M | L_obs, z, sigma) depends on three numbers of the object only, and so
-do its mean, sd, quantiles, evidence and the rest. They are computed exactly (`mass_posterior`) at the nodes of a
-lattice, once, and interpolated linearly in the simplex of nodes about an object (Kuhn's: four corners of the cell
-instead of eight): an object costs one lookup, not an integral for each draw.
+For one prior and one relation (or its draws), P(M | L_obs, z, sigma) depends on only three numbers of the object, and
+so do its mean, standard deviation, quantiles, evidence and the other summaries. They are computed exactly (as
+`mass_posterior` does) at the nodes of a lattice, once. Between the nodes they are interpolated linearly in the simplex
+of nodes around an object (Kuhn's simplex has four corners of the cell instead of its eight). An object then costs one
+lookup instead of one integral per relation draw.
 
-    t = (ln L_obs - middle(z)) / (half + 4 width)    the middle follows the relation's evolution; from -1 to 1, four
-                                                     widths beyond the luminosities of the prior's masses
-    z                                                the prior's own nodes, where its density has kinks, and between
+The coordinates of the lattice are
+
+    t = (ln L_obs - middle(z)) / (half + 4 width)    where middle(z) follows the relation's evolution; t runs from -1
+                                                     to 1, four widths beyond the luminosities of the prior's masses
+    z                                                at the prior's own nodes, where its density has kinks, and between
     ln width = ln sqrt(S^2 + sigma^2)
 
-Steps in t and ln width are equal. Where the posterior leans on an end of the masses, it changes with the distance from
-there in widths: so these coordinates keep each of the columns smooth along each axis.
+Steps in t and in ln width are equal. Where the posterior leans on an end of the mass range, it changes with the
+distance from that end in units of the width. These coordinates therefore keep every column smooth along every axis.
 
-Steps are refined until the error, measured against the exact posterior on objects between the nodes, is below the
-tolerance in the whole range, its corners included; the error is kept with the table.
+Steps are refined until the error, measured against the exact posterior of objects between the nodes, is below the
+tolerance in the whole range, its corners included. The measured error is kept with the table.
 """
 
 import dataclasses
@@ -44,8 +47,8 @@ from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
-# Allowed error: in posterior standard deviations (quantiles like the mean), nat, bit, fraction, relative. The mode
-# jumps between kinks of the prior's table: its error is measured, and not refined for.
+# Allowed errors; see `PosteriorSurface.tolerance` for the units. The mode jumps between kinks of the prior's table: its
+# error is measured, but the steps are not refined for it.
 TOLERANCE = {
     "mean": 0.01,
     "sd": 0.01,
@@ -57,26 +60,26 @@ TOLERANCE = {
     "ess": 0.01,
     "quantiles": 0.01,
 }
-# Levels of a surface that is to draw masses: steps of 0.25 in the normal score, within 4 of the median.
+# Quantile levels for a surface from which masses are drawn: steps of 0.25 in the normal score, from -4 to 4.
 DRAW_LEVELS = tuple(float(v) for v in ndtr(np.linspace(-4.0, 4.0, 33)))
 SUMMARIES = ("mean", "sd", "mode", "ln_mean_mass", "log_evidence", "information_bits", "edge_mass", "ess")
 _IN_SD = ("mean", "sd", "mode", "ln_mean_mass", "quantiles")
-# How far beyond the luminosities of the lightest and the heaviest mass the table goes [widths].
+# How far the table extends beyond the luminosities of the lowest and the highest mass [widths].
 _REACH = 4.0
 # First steps: in ln L_obs in units of the least width, in ln(1 + z), in ln width.
 _FIRST_STEPS = (0.5, 0.1, 0.25)
-# More nodes than this cost more than they can save.
+# A table of more nodes than this costs more time than it can save.
 _MOST_NODES = 4_000_000
-# Objects that the error is measured on: half way along each axis alone, and at the end anywhere between the nodes.
+# Objects on which the error is measured: first half way between nodes along each axis alone, at the end anywhere.
 _AXIS_PROBES, _PROBES = 1024, 4096
-# What the largest errors along the axes may add up to, in tolerances, before the whole is measured: they do not meet in
-# one place.
+# The largest errors along the axes may add up to this many tolerances before the whole table is measured. It is more
+# than 1 because these errors do not all occur at the same place.
 _TARGET = 1.3
 _ROUNDS = 6
 _MOST_BUCKETS = 16_384
-# Objects of a call and device. A GPU waits for transfers, which are the faster the larger they are.
+# Objects per call and device. A GPU waits for transfers, and large transfers are faster per object.
 _CHUNK, _CHUNK_GPU = 2**17, 2**20
-# An object on the border of the range may round to beyond it.
+# An object on the border of the range may be rounded to just outside.
 _ROUNDING = 1e-3
 
 
@@ -85,11 +88,23 @@ class Lattice(eqx.Module):
 
     Attributes
     ----------
-    t : (t,) equal steps. z : (z,) increasing. ln_width : (w,) equal steps, or one node for a single sigma.
-    middle : (z,) of ln L_obs, linear between the nodes. half : () half the range of the masses' luminosities.
-    bucket : (bucket,) the z node at or below the start of each of as many equal steps in z; none holds two nodes.
-    scatter : () S in the width.
-    backwards : (2,) of z and t, 1 where the simplices' diagonal falls along it as ln width rises, else 0.
+    t : Float[Array, "t"]
+        Nodes of the scaled luminosity, in equal steps (see the module).
+    z : Float[Array, "z"]
+        Nodes in redshift, increasing.
+    ln_width : Float[Array, "w"]
+        Nodes of ln sqrt(S^2 + sigma^2), in equal steps; a single node where all objects have one sigma.
+    middle : Float[Array, "z"]
+        Middle of the range of ln L_obs at each redshift node, linear between them.
+    half : Float[Array, ""]
+        Half of the range of ln L_obs that the prior's masses span.
+    bucket : Int[Array, "bucket"]
+        The redshift node at or below the start of each of many equal steps in z, at most one node to a step: it finds
+        an object's node without a search.
+    scatter : Float[Array, ""]
+        The scatter S in the width.
+    backwards : Int[Array, "2"]
+        For z and t: 1 where the diagonal of the simplices falls along that axis as ln width rises, else 0.
     """
 
     t: Float[Array, " t"]
@@ -103,7 +118,29 @@ class Lattice(eqx.Module):
 
     @classmethod
     def of(cls, prior: MassPrior, relation, where: Range, steps) -> "Lattice":
-        """Steps in ln L_obs in units of the least width, in ln(1 + z) and in ln width."""
+        """Lay out a lattice over a range of objects.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The mass prior.
+        relation : Relation
+            A batch of draws.
+        where : Range
+            The objects' ln L_obs, z and sigma.
+        steps : Float[np.ndarray, "3"]
+            Steps in ln L_obs (in units of the least width), in ln(1 + z) and in ln width.
+
+        Returns
+        -------
+        Lattice
+            The nodes; all diagonals forwards.
+
+        Raises
+        ------
+        MassmapError
+            For redshifts or luminosities that the prior's masses do not cover, or no noise and no scatter.
+        """
         z = _redshift_nodes(prior, where.redshift, steps[1])
         shares = np.asarray(jax.nn.softmax(np.asarray(relation.log_weight, dtype=float)), dtype=np.float64)
         ends = np.stack([_mean_ln_lum(relation, m, z) for m in (prior.ln_mass_min, prior.ln_mass_max)])
@@ -116,7 +153,7 @@ class Lattice(eqx.Module):
             raise MassmapError("noise and scatter are both 0: a posterior surface needs a sigma above 0")
         number = 1 if np.ptp(widths) < 1e-6 else int(np.ceil(np.ptp(widths) / steps[2])) + 1
         ln_width = np.linspace(*widths, number)
-        # The objects' own luminosities, where they leave out a part of the range.
+        # Only the range of t that the objects' own luminosities need.
         reach = half + _REACH * np.exp(widths)
         low = max(-1.0, min((where.ln_lum[0] - middle.max()) / reach))
         high = min(1.0, max((where.ln_lum[1] - middle.min()) / reach))
@@ -135,14 +172,15 @@ class Lattice(eqx.Module):
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of nodes along (ln width, z, t)."""
         return self.ln_width.size, self.z.size, self.t.size
 
     def places(self) -> Float[np.ndarray, "3 node"]:
-        """Place of every node."""
+        """List the place of every node, in units of nodes along (ln width, z, t)."""
         return np.stack(np.meshgrid(*map(np.arange, self.shape), indexing="ij")).reshape(3, -1).astype(float)
 
     def objects(self, place: Float[np.ndarray, "3 n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """ln L_obs, z and sigma at places in units of nodes along (w, z, t)."""
+        """Give ln L_obs, z and sigma of objects at some places, in units of nodes along (ln width, z, t)."""
         nodes = (self.ln_width, self.z, self.t)
         ln_width, z, t = (np.interp(p, np.arange(n.size), n) for p, n in zip(place, nodes, strict=True))
         sigma = np.sqrt(np.maximum(np.exp(2 * ln_width) - self.scatter**2, 0.0))
@@ -152,12 +190,59 @@ class Lattice(eqx.Module):
 class PosteriorSurface(eqx.Module):
     """Tabulated summaries of P(ln M | L_obs, z, sigma) for one prior and one relation (or its draws).
 
+    Make one with `build` and pass it to `massmap_jax.mass_posterior(..., method="surface", surface=...)`. It pays where
+    many objects share a prior and a relation: from about 10^5 objects on.
+
     Attributes
     ----------
-    lattice : the nodes. values : (w, z, t, column) float32; `names` are the columns': summaries, then the quantiles by
-        number; of the edge mass, its logit.
-    prior, relation, selection, relation_from, quantile_levels : what it is for, as in `mass_posterior`.
-    error : largest error on the probes, by the names and in the units of `TOLERANCE`; `tolerance` : what was asked.
+    lattice : Lattice
+        The nodes.
+    values : Float[np.ndarray, "w z t column"]
+        The columns at the nodes, float32. The edge mass is stored as its logit.
+    prior : MassPrior
+        The mass prior that the table was made for.
+    relation : Relation
+        The batch of relation draws that the table was made for.
+    selection : Selection
+        The selection that the table was made for.
+    error : dict of str to float
+        Largest error measured on objects between the nodes, with the names and units of `tolerance`.
+    tolerance : dict of str to float
+        Largest error allowed: in posterior standard deviations for "mean", "sd", "mode", "ln_mean_mass" and
+        "quantiles", in nat for "log_evidence", in bit for "information_bits", as a fraction for "edge_mass", relative
+        for "ess".
+    quantile_levels : tuple of float
+        CDF levels of the quantiles.
+    relation_from : str or None
+        How the relation draws are weighted, as in `massmap_jax.mass_posterior`.
+    names : tuple of str
+        Names of the columns: the summaries, then the quantiles by number.
+
+    See Also
+    --------
+    massmap_jax.mass_posterior : Reads a surface, and integrates the rows outside its range one by one.
+
+    Notes
+    -----
+    The range of a table is cut to the prior's redshifts, and to luminosities up to 4 widths beyond those of the prior's
+    masses. Objects must have one known redshift and no extra likelihood. The mode jumps between kinks of the prior's
+    table: its error is measured but the steps are not refined for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> from massmap_jax.likelihood.objects import Range
+    >>> prior = mm.MassPrior.default()
+    >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+    >>> where = Range(ln_lum=(10.6, 11.0), redshift=(0.2, 0.25), sigma=(0.05, 0.05))
+    >>> surface = mm.PosteriorSurface.build(prior, relation, where)
+    >>> surface.error["mean"] < surface.tolerance["mean"]
+    True
+    >>> ln_lum, z, sigma = np.log([4e4, 5e4]), np.array([0.2, 0.22]), np.array([0.05, 0.05])
+    >>> summaries, quantiles = surface.summaries(ln_lum, z, sigma)
+    >>> (summaries["mean"] / np.log(10)).round(2).tolist()
+    [13.88, 14.12]
     """
 
     lattice: Lattice
@@ -184,19 +269,39 @@ class PosteriorSurface(eqx.Module):
         tolerance: dict[str, float] | None = None,
         watch: Callable[[str], None] = lambda stage: None,
     ) -> "PosteriorSurface":
-        """Table over a range of objects, refined until its measured error is below the tolerance.
+        """Make a table over a range of objects, refined until its measured error is below the tolerance.
 
         Parameters
         ----------
-        prior, relation, relation_from, selection, quantile_levels : as in `mass_posterior`.
-        where : the objects' range; it is cut to the prior's redshifts, and to luminosities up to 4 widths beyond those
-            of the prior's masses.
-        tolerance : changes to `TOLERANCE`. watch : is told what is being done.
+        prior : MassPrior
+            The mass prior; it must be continuous in redshift (made without `snap`).
+        relation : Relation
+            One relation or a batch of draws.
+        where : Range
+            Ends of the objects' ln L_obs, z and sigma. It is cut to the prior's redshifts, and to luminosities up to 4
+            widths beyond those of the prior's masses.
+        relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+            How the relation draws are weighted, as in `massmap_jax.mass_posterior`.
+        selection : Selection, optional
+            Which objects enter the catalogue, `massmap_jax.NoSelection()` by default.
+        quantile_levels : sequence of float
+            CDF levels, between 0 and 1, whose quantiles are tabulated. To draw masses from the table, use
+            `massmap_jax.posterior.surface.DRAW_LEVELS`.
+        tolerance : dict of str to float, optional
+            Changes to the default tolerances, `massmap_jax.posterior.surface.TOLERANCE`.
+        watch : callable
+            Called with a line of text at every stage, to report progress.
+
+        Returns
+        -------
+        PosteriorSurface
+            The table, with its measured error.
 
         Raises
         ------
-        MassmapError : a prior that jumps in redshift (snap), a range that the prior does not cover, no scatter and no
-            noise, a tolerance that would take more than 4 million nodes.
+        MassmapError
+            For a prior that jumps in redshift (`snap`), a range that the prior does not cover, no scatter and no noise,
+            or a tolerance that would take more than 4 million nodes.
         """
         relation_from = check_relation_from(relation, relation_from)
         check_labels(relation=relation, mass_prior=prior)
@@ -227,7 +332,7 @@ class PosteriorSurface(eqx.Module):
                 if worst <= 1:
                     return made
                 by_axis = by_axis * 1.5 * worst / by_axis.sum()
-            # An error goes as the square of the step; equal errors along the axes take the fewest nodes.
+            # An error is proportional to the square of the step; equal errors along the axes need the fewest nodes.
             asked = _TARGET / by_axis.size
             steps = steps * np.clip(0.95 * np.sqrt(asked / np.maximum(by_axis[::-1], 1e-9)), 0.1, 1.5)
         raise MassmapError(
@@ -236,12 +341,38 @@ class PosteriorSurface(eqx.Module):
         )
 
     def only(self, names) -> "PosteriorSurface":
-        """The same with the columns `names` alone, which are read in less time."""
+        """Keep only some columns, which are then read faster.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of the columns to keep, out of `names`.
+
+        Returns
+        -------
+        PosteriorSurface
+            The same table with these columns.
+        """
         columns = [self.names.index(name) for name in names]
         return dataclasses.replace(self, values=np.ascontiguousarray(self.values[..., columns]), names=tuple(names))
 
     def exact(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
-        """The columns of objects (ln_lum_obs, z, sigma), (n,) each, without the table."""
+        """Compute the columns of some objects exactly, without the table.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[np.ndarray, "n"]
+            ln of the observed luminosity, in the relation's unit.
+        z : Float[np.ndarray, "n"]
+            Redshift.
+        sigma : Float[np.ndarray, "n"]
+            Error in ln L.
+
+        Returns
+        -------
+        Float[np.ndarray, "n column"]
+            The columns; NaN for objects that cannot be used.
+        """
         objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
         rows = usable_rows(objects, self.prior)
         halos = Objects.of(objects, rows, need_keys=False)
@@ -264,7 +395,7 @@ class PosteriorSurface(eqx.Module):
         return columns
 
     def __call__(self, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n column"]:
-        """Columns of objects, float32; NaN outside the table's range."""
+        """Interpolate the columns of some objects: float32, (n, column); NaN outside the table's range."""
         objects = [np.asarray(a) for a in (ln_lum_obs, z, sigma)]
         number = objects[0].size
         out = np.empty((number, self.values.shape[-1]), dtype=np.float32)
@@ -274,7 +405,7 @@ class PosteriorSurface(eqx.Module):
         values = jnp.asarray(self.values.reshape(-1, self.values.shape[-1]))
         lattice, values = devices.everywhere((lattice, values))
         most = _CHUNK if devices.platform() == "cpu" else _CHUNK_GPU
-        # A few sizes, so that parts of a catalogue share compiled code.
+        # Only a few different sizes, so that parts of a catalogue share compiled code.
         share = min(most, 1024 << ((number - 1) // (1024 * devices.count())).bit_length())
         size = share * devices.count()
         logit = tuple(name == "edge_mass" for name in self.names)
@@ -293,21 +424,60 @@ class PosteriorSurface(eqx.Module):
         return out
 
     def summaries(self, ln_lum_obs, z, sigma) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Of objects (ln_lum_obs, z, sigma): summaries as `MassPosterior` names them, (n,) float64 each, and quantiles
-        (n, level); NaN outside."""
+        """Interpolate the summaries and quantiles of some objects.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[np.ndarray, "n"]
+            ln of the observed luminosity, in the relation's unit.
+        z : Float[np.ndarray, "n"]
+            Redshift.
+        sigma : Float[np.ndarray, "n"]
+            Error in ln L.
+
+        Returns
+        -------
+        summaries : dict of str to Float[np.ndarray, "n"]
+            Summaries by the names that `MassPosterior` gives them, float64; NaN outside the table's range.
+        quantiles : Float[np.ndarray, "n level"]
+            Quantiles of ln M [ln Msun], float64; NaN outside the table's range.
+        """
         columns = self(ln_lum_obs, z, sigma)
         found = {name: columns[:, i].astype(np.float64) for i, name in enumerate(SUMMARIES)}
         found["mean_mass"] = np.exp(found.pop("ln_mean_mass"))
         return found, columns[:, len(SUMMARIES) :].astype(np.float64)
 
     def ln_mass_at(self, score, ln_lum_obs, z, sigma) -> Float[np.ndarray, "n k"]:
-        """The quantile function: ln M of objects (ln_lum_obs, z, sigma), (n,), at scores (n, k) or (k,); NaN outside.
+        """Interpolate the quantile function: ln M of some objects at normal scores.
 
-        Linear in the score between the surface's own levels, and beyond the last: build it with
-        `quantile_levels=DRAW_LEVELS` (then a draw is within 0.02 of the posterior's sd). Draws are each object's own:
-        for sums over objects, whose relation errors are common, use `mass_map`.
+        A score drawn from N(0, 1) gives a sample of the object's posterior. These samples are each object's own: for
+        sums over objects, which share the relation's error, use `massmap_jax.mass_map`.
 
-        `MassmapError` for a surface of one quantile level.
+        Parameters
+        ----------
+        score : Float[np.ndarray, "n k"] or Float[np.ndarray, "k"]
+            Normal scores, of each object or common to all.
+        ln_lum_obs : Float[np.ndarray, "n"]
+            ln of the observed luminosity, in the relation's unit.
+        z : Float[np.ndarray, "n"]
+            Redshift.
+        sigma : Float[np.ndarray, "n"]
+            Error in ln L.
+
+        Returns
+        -------
+        Float[np.ndarray, "n k"]
+            ln M [ln Msun]; NaN outside the table's range.
+
+        Raises
+        ------
+        MassmapError
+            For a table with one quantile level only.
+
+        Notes
+        -----
+        ln M is linear in the score between the table's quantile levels, and beyond the last ones. Build the table with
+        `quantile_levels=DRAW_LEVELS`: then a sample is within 0.02 of the posterior's standard deviation.
         """
         levels = ndtri(np.array(self.quantile_levels))
         if levels.size < 2:
@@ -321,12 +491,12 @@ class PosteriorSurface(eqx.Module):
         return np.clip(left + place * (right - left), self.prior.ln_mass_min, self.prior.ln_mass_max)
 
     def _exact_at(self, place):
-        """Objects at some places, and their exact columns."""
+        """Give the objects at some places of the lattice, and their exact columns."""
         objects = self.lattice.objects(place)
         return objects, self.exact(*objects)
 
     def _best_directions(self, probes) -> "PosteriorSurface":
-        """With the diagonal that makes the least error, which is kept: it may be half of another's."""
+        """Choose the diagonals with the smallest error, and keep that error: it may be half that of another choice."""
         turned = []
         for directions in itertools.product((0, 1), repeat=2):
             lattice = dataclasses.replace(self.lattice, backwards=np.array(directions, dtype=np.int32))
@@ -335,7 +505,7 @@ class PosteriorSurface(eqx.Module):
         return min(turned, key=lambda surface: surface._worst(surface.error))
 
     def _measure(self, probes) -> dict[str, float]:
-        """Largest error of objects whose columns are known, by name."""
+        """Measure the largest error, by name, on objects whose exact columns are known."""
         objects, best = probes
         found = self(*objects).astype(np.float64)
         sd = best[:, SUMMARIES.index("sd")]
@@ -349,20 +519,29 @@ class PosteriorSurface(eqx.Module):
         return error
 
     def _worst(self, error: dict[str, float]) -> float:
-        """Largest error in units of the tolerance."""
+        """Give the largest error in units of the tolerance."""
         return max(error[name] / self.tolerance[name] for name in error)
 
     def save(self, path) -> None:
-        """Write a .npz to `path` that `load` reads back unchanged, prior and relation included.
+        """Write the table, its prior and relation to a .npz file that `load` reads back unchanged.
 
-        `MassmapError` for a relation of another kind than `MassLuminosityRelation`.
+        Parameters
+        ----------
+        path : str or os.PathLike
+            File to write; an existing one is replaced.
+
+        Raises
+        ------
+        MassmapError
+            For a relation other than a `MassLuminosityRelation`, or a selection other than `NoSelection` and
+            `FluxLimit`.
         """
         if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
             self.selection, NoSelection | FluxLimit
         ):
             raise MassmapError(
-                "a posterior surface is saved with a MassLuminosityRelation and no selection or a flux limit, and this "
-                f"one has {type(self.relation).__name__} and {type(self.selection).__name__}"
+                "a posterior surface can be saved with a MassLuminosityRelation and no selection or a flux limit, but "
+                f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         parts = {"lattice": self.lattice, "prior": self.prior, "relation": self.relation, "selection": self.selection}
         arrays, labels = {"values": self.values}, {}
@@ -387,9 +566,22 @@ class PosteriorSurface(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "PosteriorSurface":
-        """Read what `save` wrote to `path`.
+        """Read a table that `save` wrote.
 
-        `MassmapError` where there is no such file, or `save` did not write it.
+        Parameters
+        ----------
+        path : str or os.PathLike
+            File to read.
+
+        Returns
+        -------
+        PosteriorSurface
+            The table as it was saved.
+
+        Raises
+        ------
+        MassmapError
+            Where there is no such file, or `save` did not write it.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -419,7 +611,13 @@ class PosteriorSurface(eqx.Module):
         )
 
     def summary(self) -> str:
-        """A few lines for a person: size and measured error."""
+        """Summarise the table in a line of text: its size and measured error.
+
+        Returns
+        -------
+        str
+            A line to print.
+        """
         size = " x ".join(map(str, self.lattice.shape))
         errors = ", ".join(f"{name} {value:.1g}" for name, value in self.error.items())
         return (
@@ -428,11 +626,11 @@ class PosteriorSurface(eqx.Module):
 
 
 def for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface):
-    """The surface that `mass_posterior` reads for these rows: the one given, if it is of the same arguments, or new."""
+    """Give the surface that `mass_posterior` reads for these rows: the given one (checked) or a new one."""
     if extra is not None or catalogue.redshift_nodes.shape[1] > 1:
         raise MassmapError(
-            "a posterior surface knows objects by luminosity, redshift and sigma, and these have an extra likelihood "
-            "or several redshift nodes: use method='analytic'"
+            "a posterior surface depends on luminosity, redshift and sigma only, and these objects have an extra "
+            "likelihood or several redshift nodes: use method='analytic'"
         )
     levels = tuple(float(v) for v in levels)
     if surface is None:
@@ -446,13 +644,13 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
     if not same or (surface.relation_from, surface.quantile_levels) != (relation_from, levels):
         raise MassmapError(
             "the posterior surface was made for another prior, relation, relation_from, selection or other quantile "
-            "levels: make one for these, or leave it out"
+            "levels: make one for these arguments, or leave out surface="
         )
     return surface
 
 
 class _Anything(eqx.Module):
-    """A selection that weighs draws and excludes no luminosity: a flux limit would cut the table."""
+    """A selection that weights draws and excludes no luminosity, because a flux limit would cut the table off."""
 
     selection: eqx.Module
 
@@ -464,7 +662,7 @@ class _Anything(eqx.Module):
 
 
 def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
-    """From end to end: the prior's nodes, thinned or with equal steps between them, at least two."""
+    """Lay out at least two redshift nodes from end to end: the prior's own, thinned or with steps between them."""
     low, high = max(ends[0], prior.z_min), min(ends[1], prior.z_max)
     if not low <= high:
         raise MassmapError(
@@ -477,7 +675,7 @@ def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
     kept = [low]
     for node in [*own, high]:
         distance = np.log1p(node) - np.log1p(kept[-1])
-        # Nodes closer than the step are left out: the kink there is then part of the measured error.
+        # Nodes closer than the step are left out; the kink of the prior there is then part of the measured error.
         if node < high and (distance < 0.7 * step or node - kept[-1] < least or high - node < least):
             continue
         kept.extend(np.linspace(kept[-1], node, max(int(np.ceil(distance / step)), 1) + 1)[1:])
@@ -485,15 +683,17 @@ def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
 
 
 def _mean_ln_lum(relation, ln_mass, z) -> Float[np.ndarray, "draw z"]:
+    """Give the mean ln L of every draw at one mass and several redshifts."""
     return np.asarray(jax.vmap(lambda r: r.mean_ln_lum(ln_mass, jnp.asarray(z)))(relation), dtype=np.float64)
 
 
 def _scatter(relation, ln_mass, z) -> Float[np.ndarray, " draw"]:
+    """Give the scatter in ln L of every draw at one mass and redshift."""
     return np.asarray(jax.vmap(lambda r: r.scatter_ln_lum(ln_mass, z))(relation), dtype=np.float64)
 
 
 def _between_nodes(lattice: Lattice):
-    """For each axis (w, z, t), places half way between nodes along it and on nodes along the others."""
+    """Yield, for each axis (w, z, t), places half way between nodes along it and on nodes along the others."""
     rng = np.random.default_rng(0)
     for axis, size in enumerate(lattice.shape):
         place = np.stack([rng.integers(0, n, _AXIS_PROBES) for n in lattice.shape]).astype(float)
@@ -503,7 +703,7 @@ def _between_nodes(lattice: Lattice):
 
 
 def _anywhere(lattice: Lattice) -> Float[np.ndarray, "3 n"]:
-    """Random places, half of them on a face, an edge or a corner of the range."""
+    """Give random places, half of which may lie on a face, an edge or a corner of the range."""
     rng = np.random.default_rng(1)
     ends = np.array([n - 1.0 for n in lattice.shape])[:, None]
     share = rng.uniform(size=(3, _PROBES))
@@ -513,7 +713,7 @@ def _anywhere(lattice: Lattice) -> Float[np.ndarray, "3 n"]:
 
 @devices.over_halos("ln_lum", "z", "sigma", static=("logit",))
 def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
-    """Linear interpolation between nodes; (n, column). `logit`: which columns are tabulated as such."""
+    """Interpolate linearly between nodes; (n, column). `logit` says which columns are stored as a logit."""
     z_nodes, t_nodes, w_nodes = lattice.z, lattice.t, lattice.ln_width
     buckets = lattice.bucket.shape[0]
     at = ((z - z_nodes[0]) * (buckets / (z_nodes[-1] - z_nodes[0]))).astype(jnp.int32)
@@ -527,7 +727,8 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
     ln_width = 0.5 * jnp.log(variance)
     it, tt = _equal_steps((ln_lum - middle) / (lattice.half + _REACH * jnp.sqrt(variance)), t_nodes)
     num_z, num_t = z_nodes.shape[0], t_nodes.shape[0]
-    row, along = 0, []  # of the simplex's first corner; place in the cell and rows to the next node, along each axis
+    # Row of the simplex's first corner, and for each axis the place in the cell and the rows to the next node.
+    row, along = 0, []
     for place, step, turned in ((tz, num_t, lattice.backwards[0]), (tt, 1, lattice.backwards[1])):
         along.append((jnp.where(turned, 1 - place, place), step * (1 - 2 * turned)))
         row = row + step * turned
@@ -551,17 +752,18 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, *, logit):
 
 
 def _greater_first(a, b):
-    """Two pairs of arrays, in each row the one with the greater first number first."""
+    """Order two pairs of arrays so that, in each row, the one with the greater first number comes first."""
     swap = a[0] < b[0]
     return [tuple(jnp.where(swap, v, u) for u, v in zip(*pair, strict=True)) for pair in ((a, b), (b, a))]
 
 
 def _equal_steps(value, nodes):
-    """Lower node and place from 0 to 1 beyond it; outside the nodes, below 0 or above 1."""
+    """Give the lower node and the place from 0 to 1 beyond it; outside the nodes the place is below 0 or above 1."""
     t = (value - nodes[0]) * ((nodes.shape[0] - 1) / (nodes[-1] - nodes[0]))
     i = jnp.clip(t.astype(jnp.int32), 0, nodes.shape[0] - 2)
     return i, t - i
 
 
 def _take(array, index):
+    """Index an array without a check of the bounds, which is slower."""
     return array.at[index].get(mode="promise_in_bounds")

@@ -1,1 +1,1 @@
-"""The mass prior P(ln M | z), and the quadrature panels that integrate it."""
+"""The mass prior p(ln M | z), and the quadrature panels that integrate it."""

@@ -1,8 +1,8 @@
-"""The mass prior p(ln M | z): a normalised halo mass function, or any other table.
+"""The mass prior p(ln M | z): a normalised halo mass function, or any other table of densities.
 
-The object (science: density of halo *centrals*; satellites are not modelled): ln p is linear in ln M within a cell,
-linear in z between redshift nodes, and renormalised in closed form at each z. Everything is kept as ln p per ln M, so
-dn/dM, dn/dlnM and dn/dlog10M cannot be confused after `from_table`, and float32 does not overflow.
+ln p is linear in ln M within a cell, linear in z between redshift nodes, and renormalised in closed form at each z.
+Everything is stored as ln p per ln M, so dn/dM, dn/dlnM and dn/dlog10M cannot be confused after `from_table`, and
+float32 does not overflow.
 """
 
 import json
@@ -27,20 +27,22 @@ DEFAULT_TABLE = Path(__file__).parent.parent / "data" / "tinker10_planck18_200m.
 
 
 def _mean_ratio(difference):
-    """(1 - exp(-d)) / d for d >= 0: the mean over a cell of a density that falls by exp(-d) across it, over its top."""
+    """(1 - exp(-d)) / d for d >= 0: the mean over a cell of a density that falls by exp(-d), over its maximum."""
     near = difference < 0.03
     safe = jnp.where(near, 1.0, difference)
     return jnp.where(near, _mean_ratio_series(jnp.where(near, difference, 0.0)), -jnp.expm1(-safe) / safe)
 
 
 def _mean_ratio_series(d):
+    """Taylor series of (1 - exp(-d)) / d for small d."""
     return 1 - d / 2 * (1 - d / 3 * (1 - d / 4 * (1 - d / 5 * (1 - d / 6))))
 
 
 def _cell_mass(row, nodes):
-    """Integral over each cell of exp(ln p), ln p linear between its ends; (mass,) -> (mass - 1,).
+    """Integral over each cell of exp(ln p), with ln p linear between the cell's ends; (mass,) -> (mass - 1,).
 
-    The logarithmic mean of the end densities: one exp a node. In a flat cell the difference cancels: a series.
+    This is the logarithmic mean of the end densities times the cell width, with one exp per node. In a nearly flat
+    cell the difference cancels, so a series is used there.
     """
     density = jnp.exp(row)
     top, d = jnp.maximum(density[:-1], density[1:]), jnp.abs(jnp.diff(row))
@@ -50,7 +52,7 @@ def _cell_mass(row, nodes):
 
 
 def _chebyshev(coefficients, x):
-    """sum_i c_i T_i(x) by Clenshaw's recurrence."""
+    """Sum of coefficients[i] T_i(x) by Clenshaw's recurrence."""
     b1 = b2 = jnp.zeros_like(x)
     for i in range(coefficients.shape[0] - 1, 0, -1):
         b1, b2 = coefficients[i] + 2 * x * b1 - b2, b1
@@ -58,20 +60,62 @@ def _chebyshev(coefficients, x):
 
 
 class MassPrior(eqx.Module):
-    """Prior density of ln M (Msun, no h) given redshift.
+    """Prior density p(ln M | z) of the halo mass [Msun, no h] at each redshift.
+
+    Make one with `MassPrior.default`, `MassPrior.from_table`, `MassPrior.from_hmf` or `MassPrior.load`. Halo mass
+    functions, the default among them, are densities of halo *centrals*; satellites are not modelled.
 
     Attributes
     ----------
-    redshift_nodes : (j,)
-    ln_mass_nodes : (k,) ln of M in Msun.
-    ln_density : (j, k) ln p(ln M | z_j), normalised at each node. An array leaf: `log_prob`, `cdf` and everything
-        built on them are differentiable in it.
-    support : "extend" (the table ends where it ends, and `edge_mass` says what a posterior loses there) or "sharp"
-        (the ends are physical and are not flagged).
-    snap : None, or "upper": take the next redshift node up, as the 2017 code did. For comparison only.
-    mass_definition : "200m", "500c", "vir", "fof", ... It travels into every output; nothing converts it.
-    description : where the table is from, for outputs. uniform : whether the masses are in equal steps of ln M.
-    cosmology : of the mass function: a name, or parameters as text, compared with that of maps (`labels`).
+    redshift_nodes : Float[Array, "j"]
+        Redshifts of the table, increasing.
+    ln_mass_nodes : Float[Array, "k"]
+        ln of the masses of the table [ln Msun], increasing, the same at every redshift.
+    ln_density : Float[Array, "j k"]
+        ln p(ln M | z_j), density per ln M, normalised at each redshift node. It is an array leaf of this module, so
+        `log_prob`, `cdf` and everything built on them can be differentiated with respect to it.
+    support : {"extend", "sharp"}
+        What the ends of the masses mean. "extend": the table simply ends there, and the `edge_mass` of a posterior
+        says how much of it would lie beyond. "sharp": the ends are physical, and posteriors that touch them are not
+        flagged.
+    snap : {"upper"} or None
+        None: interpolate in redshift. "upper": take the next redshift node up, as the 2017 code did; for comparison
+        only.
+    mass_definition : str
+        "200m", "500c", "vir", "fof", ... This label travels into every output; masses are never converted.
+    description : str
+        Where the table comes from, for outputs.
+    uniform : bool
+        Whether the masses are in equal steps of ln M.
+    cosmology : str
+        Cosmology of the mass function, a name or parameters as text, compared with that of maps (`labels`).
+
+    Raises
+    ------
+    MassmapError
+        If the shape of `ln_density` is not that of the redshift and mass nodes.
+
+    Notes
+    -----
+    ln p is linear in ln M within a cell and linear in z between redshift nodes, and is renormalised in closed form at
+    each redshift. A table with one redshift holds at every redshift. Public methods broadcast their arguments and work
+    in blocks, so memory stays bounded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> prior = mm.MassPrior.default()
+    >>> prior.mass_definition, prior.z_max
+    ('200m', 4.0)
+
+    Fewer halos are massive, and they are rarer at high redshift:
+
+    >>> above = 1 - prior.cdf(np.log(1e14), np.array([0.2, 1.0, 2.0]))
+    >>> above.shape
+    (3,)
+    >>> bool(above[0] > above[1] > above[2])
+    True
     """
 
     redshift_nodes: Float[Array, "j"]
@@ -107,23 +151,65 @@ class MassPrior(eqx.Module):
         description: str = "table",
         cosmology: str = "unknown",
     ) -> "MassPrior":
-        """Prior from a table of densities.
+        """Make a prior from a table of densities.
 
         Parameters
         ----------
-        redshift : (j,) nodes; or the first of three columns of equal length.
-        mass : (k,) masses common to all redshifts, in `mass_unit`, Msun or Msun/h; or the second column.
-        density : (j, k) density at each node, any normalisation; or the third column.
-        per : the variable the density is per unit of: dn/dM is "mass", dn/dlnM "ln_mass", dn/dlog10M "log10_mass".
-        mass_unit, h : "Msun", or "Msun/h" with h; M[Msun] = m[Msun/h] / h.
-        snap : "upper" takes the next redshift node up instead of interpolating, as the 2017 code did.
-        support : "extend", or "sharp" where the ends of the masses are physical.
-        mass_definition, description, cosmology : labels that go along.
+        redshift : array_like, (j,)
+            Redshift nodes, increasing; or the first of three columns of equal length, sorted by redshift and then
+            mass.
+        mass : array_like, (k,)
+            Masses common to all redshifts [Msun, or Msun/h, see `mass_unit`], increasing, at least 3; or the second
+            column.
+        density : array_like, (j, k)
+            Density at each node, in any normalisation; or the third column.
+        per : {"mass", "ln_mass", "log10_mass"}
+            The variable that `density` is per unit of: "mass" for dn/dM, "ln_mass" for dn/dlnM, "log10_mass" for
+            dn/dlog10M.
+        mass_unit : {"Msun", "Msun/h"}
+            Unit of `mass`. Masses in Msun/h are converted once, here: M[Msun] = m[Msun/h] / h.
+        h : float, optional
+            The little h of `mass_unit` "Msun/h".
+        snap : {"upper"} or None
+            "upper" takes the next redshift node up instead of interpolating, as the 2017 code did.
+        support : {"extend", "sharp"}
+            "sharp" where the ends of the masses are physical; see the class.
+        mass_definition : str
+            Definition of the masses, such as "200m": a label that travels into every output.
+        description : str
+            Where the table comes from, for outputs.
+        cosmology : str
+            Cosmology of the mass function, a label that is compared with that of maps.
 
-        Zero densities at the massive end (dn/dM underflows there) continue the last slope; anywhere else they are
-        an error, as are negative and non-finite ones.
+        Returns
+        -------
+        MassPrior
+            The prior, normalised at each redshift.
 
-        `MassmapError` says which argument is not known, has another shape, or a unit that is not Msun.
+        Raises
+        ------
+        MassmapError
+            If an option is unknown, shapes do not match, the unit is not Msun (or masses look like log10 M), nodes do
+            not increase, or a density is negative, not finite, or zero elsewhere than at the massive end.
+
+        Notes
+        -----
+        Zero densities at the massive end (where dn/dM underflows) are replaced: the slope of ln p before them is
+        continued.
+
+        Examples
+        --------
+        dn/dM as a power law, steeper at z = 1 than at z = 0:
+
+        >>> import numpy as np
+        >>> import massmap_jax as mm
+        >>> mass = np.geomspace(1e12, 1e15, 31)
+        >>> density = [mass**-1.9, mass**-2.1]
+        >>> prior = mm.MassPrior.from_table([0.0, 1.0], mass, density, per="mass", mass_definition="200c")
+        >>> prior.ln_density.shape
+        (2, 31)
+        >>> round(float(prior.cdf(np.log(1e13), 0.5)), 2)
+        0.9
         """
         if per not in ("mass", "ln_mass", "log10_mass"):
             raise MassmapError(f"prior density per {per!r} is not known: give per='mass', 'ln_mass' or 'log10_mass'")
@@ -172,9 +258,32 @@ class MassPrior(eqx.Module):
 
     @classmethod
     def from_hmf(cls, *, support: Literal["extend", "sharp"] = "extend", **options) -> "MassPrior":
-        """Prior from a halo mass function computed by the `hmf` package; options of `prior_hmf.hmf_table`.
+        """Make a prior from a halo mass function that the package hmf computes.
 
-        The prior is for centrals: the mass function counts haloes, not satellites. support : as in `from_table`.
+        Parameters
+        ----------
+        support : {"extend", "sharp"}
+            As in `from_table`.
+        **options : object
+            Options of `massmap_jax.halo.mass_function.hmf_table`: the fit, the cosmology, the mass definition, the
+            nodes.
+
+        Returns
+        -------
+        MassPrior
+            The prior of halo centrals: the mass function counts halos, not satellites.
+
+        See Also
+        --------
+        massmap_jax.halo.mass_function.hmf_table : The table, with all its options.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> nodes = dict(redshift=[0.0, 0.5], log10_mass_range=(13.0, 15.0), dlog10_mass=0.1)
+        >>> prior = mm.MassPrior.from_hmf(hmf_model="Tinker08", mass_definition="500c", **nodes)
+        >>> prior.mass_definition, prior.ln_density.shape
+        ('500c', (2, 21))
         """
         from massmap_jax.halo.mass_function import hmf_table
 
@@ -192,11 +301,33 @@ class MassPrior(eqx.Module):
 
     @classmethod
     def default(cls) -> "MassPrior":
-        """The shipped table (scripts/make_default_prior.py): Tinker et al. 2010, Planck18, 200m, Eisenstein-Hu."""
+        """Load the prior that comes with the package.
+
+        Returns
+        -------
+        MassPrior
+            Tinker et al. (2010), Planck18, mass definition 200m, Eisenstein-Hu transfer function, for 1e10 to 1e16
+            Msun and z = 0 to 4 (made by scripts/make_default_prior.py).
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> prior = mm.MassPrior.default()
+        >>> prior.mass_definition, prior.z_min, prior.z_max
+        ('200m', 0.0, 4.0)
+        >>> prior.ln_density.shape
+        (81, 301)
+        """
         return replace(cls.load(DEFAULT_TABLE), cosmology="Planck18")
 
     def save(self, path) -> None:
-        """Write a .npz to `path` that `load` reads back unchanged (float64)."""
+        """Write the prior to a .npz file that `load` reads back unchanged.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            File to write, in float64 where the prior is.
+        """
         meta = {
             "support": self.support,
             "snap": self.snap,
@@ -217,9 +348,22 @@ class MassPrior(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "MassPrior":
-        """Read what `save` wrote to `path`, or keys redshift, mass [Msun], and density or ln_density per ln M.
+        """Read a prior from a .npz file.
 
-        `MassmapError` where there is no such file, or it has other keys.
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            A file written by `save`; or one with the keys redshift, mass [Msun], and density or ln_density per ln M.
+
+        Returns
+        -------
+        MassPrior
+            The prior, to the last bit where `save` wrote it.
+
+        Raises
+        ------
+        MassmapError
+            If the file does not exist, cannot be read, or has other keys.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -248,41 +392,52 @@ class MassPrior(eqx.Module):
         )
         if ln_density is None:
             return prior
-        # exp() above lost what lies 700 below the peak; the saved logarithms have it.
-        if "ln_mass" in table:  # written by `save`: as it was, to the last bit
+        # exp() above underflows where ln p is 700 below the peak; the saved logarithms do not.
+        if "ln_mass" in table:  # written by `save`: restored to the last bit
             return eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, (table["ln_mass"], ln_density))
         ln_density = ln_density.astype(np.float64)
         ln_density = ln_density - _ln_norm_float64(ln_density, prior.ln_mass_nodes)[:, None]
         return eqx.tree_at(lambda p: p.ln_density, prior, ln_density)
 
-    # -- what it covers -----------------------------------------------------------------------------------------
+    # -- range covered ------------------------------------------------------------------------------------------
 
     @property
     def z_min(self) -> float:
-        """Least redshift that the prior holds for."""
+        """Lowest redshift covered; 0 for a table with one redshift node."""
         return float(self.redshift_nodes[0]) if self.redshift_nodes.shape[0] > 1 else 0.0
 
     @property
     def z_max(self) -> float:
-        """Largest redshift covered; a table with one redshift node is taken to hold at every redshift."""
+        """Highest redshift covered; infinite for a table with one redshift node, which holds at every redshift."""
         return float(self.redshift_nodes[-1]) if self.redshift_nodes.shape[0] > 1 else np.inf
 
     @property
     def ln_mass_min(self) -> float:
-        """Least ln M of the table [ln Msun]."""
+        """Lowest ln M of the table [ln Msun]."""
         return float(self.ln_mass_nodes[0])
 
     @property
     def ln_mass_max(self) -> float:
-        """Greatest ln M of the table [ln Msun]."""
+        """Highest ln M of the table [ln Msun]."""
         return float(self.ln_mass_nodes[-1])
 
     # -- one redshift -------------------------------------------------------------------------------------------
 
     def ln_density_at(self, z: Float[Array, ""], norm: Array | None = None) -> Float[Array, "k"]:
-        """ln p(ln M | z) at the mass nodes for one redshift, normalised. NaN outside the redshift nodes.
+        """Interpolate ln p(ln M | z) to one redshift, at the mass nodes.
 
-        norm : `norm_coefficients()`, where many redshifts are to be normalised; None: the closed form at this z.
+        Parameters
+        ----------
+        z : Float[Array, ""]
+            One redshift.
+        norm : Float[Array, "j-1 degree"], optional
+            The result of `norm_coefficients`, where many redshifts are to be normalised. By default the integral is
+            computed in closed form at this redshift.
+
+        Returns
+        -------
+        Float[Array, "k"]
+            ln p per ln M at the mass nodes, normalised; NaN outside the redshift nodes.
         """
         row = self._interpolate_in_z(jnp.asarray(self.ln_density), z)
         if norm is None or self.redshift_nodes.shape[0] == 1:
@@ -291,9 +446,17 @@ class MassPrior(eqx.Module):
         return row - _chebyshev(norm[upper - 1], 2 * t - 1)
 
     def norm_coefficients(self) -> Float[Array, "j-1 degree"]:
-        """Chebyshev coefficients in each redshift cell of the ln of the integral of the interpolated density.
+        """Fit the normalisation of the interpolated density as a function of z in each redshift cell.
 
-        A smooth function of z, so the sum over mass cells is not repeated for every halo (error < 1e-6 in ln p).
+        Returns
+        -------
+        Float[Array, "j-1 degree"]
+            Chebyshev coefficients of the ln of the integral of the interpolated density in each redshift cell.
+
+        Notes
+        -----
+        That integral is a smooth function of z, so the sum over mass cells need not be repeated for every halo. The
+        error is below 1e-6 in ln p.
         """
         lower, upper = jnp.asarray(self.ln_density[:-1]), jnp.asarray(self.ln_density[1:])
         nodes = np.cos(np.pi * (np.arange(_NORM_NODES) + 0.5) / _NORM_NODES)
@@ -304,11 +467,24 @@ class MassPrior(eqx.Module):
         return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
 
     def locate_redshift(self, z):
-        """Upper node of the cell that one redshift z is in, and the place within it from 0 to 1; scalars."""
+        """Find the redshift cell that holds one redshift.
+
+        Parameters
+        ----------
+        z : Float[Array, ""]
+            One redshift.
+
+        Returns
+        -------
+        upper : Int[Array, ""]
+            Number of the cell's upper node.
+        t : Float[Array, ""]
+            Place in the cell, from 0 at its lower node to 1 at its upper; NaN outside the redshift nodes.
+        """
         nodes = jnp.asarray(self.redshift_nodes)
         upper = jnp.clip((nodes < z).sum(), 1, nodes.shape[0] - 1)
         t = (z - nodes[upper - 1]) / (nodes[upper] - nodes[upper - 1])
-        # A redshift that rounds past an end node (float32) belongs to it.
+        # In float32 a redshift may round past an end node: it is put on the node.
         t = jnp.where((t > 1 + 1e-5) | (t < -1e-5), jnp.nan, jnp.clip(t, 0.0, 1.0))
         return upper, jnp.ceil(t) if self.snap == "upper" else t
 
@@ -320,9 +496,34 @@ class MassPrior(eqx.Module):
         return (1 - t) * table[upper - 1] + t * table[upper]
 
     def posterior_range(self, z, centre, width):
-        """`panels.posterior_range` at one redshift, for Gaussians of centre and width, (corner,) [ln Msun].
+        """Find the interval of ln M that holds prior x Gaussian at one redshift.
 
-        Bounds of ln p over blocks of cells are interpolated in z: a bound of the ends bounds what lies between.
+        Parameters
+        ----------
+        z : Float[Array, ""]
+            One redshift.
+        centre : Float[Array, "corner"]
+            Means of the Gaussians [ln Msun].
+        width : Float[Array, "corner"]
+            Standard deviations of the Gaussians [ln Msun].
+
+        Returns
+        -------
+        low : Float[Array, ""]
+            Lower end of the interval [ln Msun].
+        high : Float[Array, ""]
+            Upper end of the interval [ln Msun].
+        narrowest : Float[Array, ""]
+            Length of the shortest interval of a single Gaussian [ln Msun].
+
+        See Also
+        --------
+        massmap_jax.prior.panels.posterior_range : The search itself.
+
+        Notes
+        -----
+        Bounds of ln p over blocks of mass cells are interpolated in z: a bound that holds at both redshift nodes holds
+        between them.
         """
         nodes = jnp.asarray(self.ln_mass_nodes)
         blocks = panels.Blocks.of(jnp.asarray(self.ln_density), nodes)
@@ -330,15 +531,38 @@ class MassPrior(eqx.Module):
         return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
 
     def interpolate(self, row: Float[Array, "k"], ln_mass: Float[Array, "..."]) -> Float[Array, "..."]:
-        """`row` (values at the mass nodes) at ln_mass [ln Msun], of its shape: linear, beyond the ends too."""
+        """Interpolate values at the mass nodes linearly in ln M.
+
+        Parameters
+        ----------
+        row : Float[Array, "k"]
+            Values at the mass nodes.
+        ln_mass : Float[Array, "..."]
+            Where to interpolate [ln Msun].
+
+        Returns
+        -------
+        Float[Array, "..."]
+            Values in the shape of `ln_mass`; beyond the ends the last cell is continued linearly.
+        """
         cell, fraction = self.locate(ln_mass)
         left, right = row[cell], row[cell + 1]
         return left + fraction * (right - left)
 
     def locate(self, ln_mass):
-        """Lower node of the cell of each ln_mass [ln Msun], and the place in it, both of its shape.
+        """Find the mass cell that holds each ln M.
 
-        Beyond the ends, of the last cell there.
+        Parameters
+        ----------
+        ln_mass : Float[Array, "..."]
+            ln of the masses [ln Msun].
+
+        Returns
+        -------
+        cell : Int[Array, "..."]
+            Number of the cell's lower node; beyond the ends, that of the first or last cell.
+        fraction : Float[Array, "..."]
+            Place in the cell, from 0 at its lower node to 1 at its upper; below 0 or above 1 beyond the ends.
         """
         nodes = jnp.asarray(self.ln_mass_nodes)
         last = nodes.shape[0] - 2
@@ -350,10 +574,12 @@ class MassPrior(eqx.Module):
         return cell, (ln_mass - nodes[cell]) / (nodes[cell + 1] - nodes[cell])
 
     def _log_prob(self, ln_mass, z):
+        """`log_prob` of one mass and one redshift."""
         inside = (ln_mass >= self.ln_mass_nodes[0]) & (ln_mass <= self.ln_mass_nodes[-1])
         return jnp.where(inside, self.interpolate(self.ln_density_at(z), ln_mass), -jnp.inf)
 
     def _cdf(self, ln_mass, z):
+        """`cdf` of one mass and one redshift."""
         row, nodes = self.ln_density_at(z), jnp.asarray(self.ln_mass_nodes)
         mass = _cell_mass(row, nodes)
         below = jnp.cumsum(mass) - mass
@@ -365,20 +591,20 @@ class MassPrior(eqx.Module):
         return jnp.clip(below[cell] + inside, 0.0, 1.0)
 
     def _inverse_survival(self, upper, z):
-        """ln M above which lies the fraction `upper`: summed from the massive end, where float32 needs it."""
+        """ln M with the fraction `upper` of the prior above it, summed from the massive end, where float32 needs it."""
         row, nodes = self.ln_density_at(z), jnp.asarray(self.ln_mass_nodes)
         mass = _cell_mass(row, nodes)
         above = jnp.cumsum(mass[::-1])[::-1]  # at the left end of each cell
         cell = jnp.clip((above >= upper).sum() - 1, 0, mass.shape[0] - 1)
         fraction = jnp.clip(1 - (upper - (above[cell] - mass[cell])) / mass[cell], 0.0, 1.0)
-        # Invert the integral of exp(slope * s) over the cell; -> fraction as the cell flattens.
+        # Invert the integral of exp(slope * s) over the cell; in a flat cell s is the fraction itself.
         d = row[cell + 1] - row[cell]
         safe = jnp.where(jnp.abs(d) > 1e-4, d, 1.0)
         s = jnp.where(jnp.abs(d) > 1e-4, jnp.log1p(fraction * jnp.expm1(safe)) / safe, fraction)
         return nodes[cell] + s * (nodes[cell + 1] - nodes[cell])
 
     def _panel(self, row, centre, z, width):
-        """Panel density of prior x N(ln M; centre, width^2), its interval, and the ln of what was divided out.
+        """Densities at the panels of prior x N(ln M; centre, width^2), the interval, and the ln of their common factor.
 
         `row` is `ln_density_at(z)`.
         """
@@ -390,60 +616,160 @@ class MassPrior(eqx.Module):
         return jnp.exp(ln_post - peak), low, high, peak - jnp.log(width) - 0.5 * np.log(2 * np.pi)
 
     def log_evidence_of_row(self, row, centre, z, width) -> Float[Array, ""]:
-        """`log_evidence` of one Gaussian (centre, width) [ln Msun] at z, with `row` = `ln_density_at(z)` at hand."""
+        """Compute `log_evidence` of one Gaussian at one redshift whose prior density is at hand.
+
+        Parameters
+        ----------
+        row : Float[Array, "k"]
+            ln p at the mass nodes for that redshift, from `ln_density_at`.
+        centre : Float[Array, ""]
+            Mean of the Gaussian [ln Msun].
+        z : Float[Array, ""]
+            The redshift.
+        width : Float[Array, ""]
+            Standard deviation of the Gaussian [ln Msun].
+
+        Returns
+        -------
+        Float[Array, ""]
+            G of `log_evidence`.
+        """
         density, low, high, ln_scale = self._panel(row, centre, z, width)
         return ln_scale + jnp.log((panels.panel_weights(low, high, panels.BASE_PANELS) * density).sum())
 
     def _log_evidence(self, centre, z, width):
+        """`log_evidence` of one Gaussian at one redshift."""
         return self.log_evidence_of_row(self.ln_density_at(z), centre, z, width)
 
     def _conditional_quantile(self, e, centre, z, width):
+        """`conditional_quantile` of one level of one Gaussian at one redshift."""
         density, low, high, _ = self._panel(self.ln_density_at(z), centre, z, width)
         return panels.panel_quantile(density, low, high, panels.BASE_PANELS, ndtr(e), ndtr(-e))
 
     # -- public, batched ----------------------------------------------------------------------------------------
 
     def log_prob(self, ln_mass, z) -> Float[Array, "..."]:
-        """ln p(ln M | z) at ln_mass [ln Msun], density per ln M; the arguments broadcast.
+        """Compute ln p(ln M | z), the density per ln M.
 
-        -inf outside the mass nodes, NaN outside the redshift nodes.
+        Parameters
+        ----------
+        ln_mass : array_like, (...)
+            ln of the masses [ln Msun].
+        z : array_like, (...)
+            Redshifts. They broadcast with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln p in the broadcast shape: -inf outside the mass nodes, NaN outside the redshift nodes.
         """
         return _batched(self, "_log_prob", ln_mass, z)
 
     def cdf(self, ln_mass, z) -> Float[Array, "..."]:
-        """P(ln M' <= ln_mass | z), ln_mass in ln Msun; the arguments broadcast."""
+        """Compute the probability P(ln M' <= ln M | z) of masses up to a given one.
+
+        Parameters
+        ----------
+        ln_mass : array_like, (...)
+            ln of the masses [ln Msun].
+        z : array_like, (...)
+            Redshifts. They broadcast with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            Probabilities in the broadcast shape; NaN outside the redshift nodes.
+        """
         return _batched(self, "_cdf", ln_mass, z)
 
     def sample(self, key: Array, z) -> Float[Array, "..."]:
-        """One ln M [ln Msun] for each z, of its shape, by `key` and the inverse CDF.
+        """Draw one ln M for each redshift.
 
-        Cell widths are included: dn/dM is not a probability.
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        z : array_like, (...)
+            Redshifts.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln M [ln Msun], one for each redshift, in the shape of `z`.
+
+        Notes
+        -----
+        The inverse CDF, cell widths included: drawing by dn/dM at the nodes alone would give another density.
         """
         z = jnp.asarray(z, dtype=float)
         key_high, key_low = jax.random.split(key)
-        # A float32 uniform has steps of 1e-7; the second one fills the first step, so the massive tail is resolved.
+        # A float32 uniform has steps of 1e-7; a second one fills the step, so that the massive tail is resolved.
         step = 2.0**-23
         whole = jnp.floor(jax.random.uniform(key_high, z.shape) / step)
         return _batched(self, "_inverse_survival", (whole + jax.random.uniform(key_low, z.shape)) * step, z)
 
     def log_evidence(self, ln_mass_centre, z, width) -> Float[Array, "..."]:
-        """G: ln of the integral of p(ln M|z) N(ln M; ln_mass_centre, width^2) d ln M.
+        """Compute G, the ln of the integral of the prior times a Gaussian in ln M.
 
-        With ln_mass_centre = ln alpha3 + [ln L_obs - alpha1 - alpha4 ln(1+z)] / alpha2 and
-        width = sqrt(S^2 + sigma^2) / alpha2, both in ln Msun, the evidence of an object is
-        ln Z = -ln L_obs - ln alpha2 + G. The arguments broadcast.
+        Parameters
+        ----------
+        ln_mass_centre : array_like, (...)
+            Mean of the Gaussian [ln Msun].
+        z : array_like, (...)
+            Redshifts.
+        width : array_like, (...)
+            Standard deviation of the Gaussian [ln Msun]. All three broadcast.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            G in the broadcast shape.
+
+        Notes
+        -----
+        G = ln of the integral of p(ln M|z) N(ln M; ln_mass_centre, width^2) d ln M. With
+        ln_mass_centre = ln alpha3 + [ln L_obs - alpha1 - alpha4 ln(1+z)] / alpha2 and
+        width = sqrt(S^2 + sigma^2) / alpha2 the evidence of an object is ln Z = -ln L_obs - ln alpha2 + G.
         """
         return _batched(self, "_log_evidence", ln_mass_centre, z, width)
 
     def conditional_quantile(self, normal_score, ln_mass_centre, z, width) -> Float[Array, "..."]:
-        """Q: ln M at CDF level Phi(normal_score) of p(ln M|z) N(ln M; ln_mass_centre, width^2); they broadcast."""
+        """Compute Q, the quantiles of ln M under the prior times a Gaussian in ln M.
+
+        Parameters
+        ----------
+        normal_score : array_like, (...)
+            Level of the quantile as a standard normal score e: the CDF there is Phi(e).
+        ln_mass_centre : array_like, (...)
+            Mean of the Gaussian [ln Msun].
+        z : array_like, (...)
+            Redshifts.
+        width : array_like, (...)
+            Standard deviation of the Gaussian [ln Msun]. All four broadcast.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln M [ln Msun] in the broadcast shape, at CDF level Phi(e) of p(ln M|z) N(ln M; ln_mass_centre, width^2).
+        """
         return _batched(self, "_conditional_quantile", normal_score, ln_mass_centre, z, width)
 
     def ln_beyond_edges(self, row, centre, width) -> Float[Array, ""]:
-        """ln of the integral outside the mass nodes of prior x N(centre, width^2) [ln M], ln p continued linearly.
+        """Compute the ln of the integral of prior x Gaussian that would lie beyond the mass nodes.
 
-        row : (k,) ln p at the mass nodes. centre, width : of one shape.
-        -inf where the ends are declared physical (`support="sharp"`).
+        Parameters
+        ----------
+        row : Float[Array, "k"]
+            ln p at the mass nodes for that redshift, from `ln_density_at`.
+        centre : Float[Array, "..."]
+            Mean of the Gaussian [ln Msun].
+        width : Float[Array, "..."]
+            Standard deviation of the Gaussian [ln Msun], in the shape of `centre`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the integral, with ln p continued linearly past its end cells; -inf where `support` is "sharp".
         """
         if self.support == "sharp":
             return jnp.full(jnp.shape(centre), -jnp.inf, dtype=row.dtype)
@@ -468,7 +794,7 @@ def _batched(prior, method, *arguments):
 
 
 def _ln_norm_float64(ln_density, ln_mass):
-    """ln of the integral of each row over ln M in float64 on the host (the closed form of `_cell_mass`)."""
+    """ln of the integral of each row over ln M, in float64 on the host (the closed form of `_cell_mass`)."""
     a, b = ln_density[:, :-1], ln_density[:, 1:]
     d = np.maximum(np.abs(b - a), 1e-12)
     ln_cell = np.maximum(a, b) + np.log(np.diff(ln_mass)) + np.log(-np.expm1(-d) / d)
@@ -477,7 +803,7 @@ def _ln_norm_float64(ln_density, ln_mass):
 
 
 def _columns_to_grid(redshift, mass, density):
-    """Three columns (z, M, density) of equal length, sorted by z then M, to nodes and a grid."""
+    """Nodes and a grid from three columns (z, M, density) of equal length, sorted by z and then M."""
     nodes, counts = np.unique(redshift, return_counts=True)
     if np.any(counts != counts[0]) or not np.array_equal(redshift, np.repeat(nodes, counts[0])):
         raise MassmapError(
@@ -491,6 +817,7 @@ def _columns_to_grid(redshift, mass, density):
 
 
 def _check_increasing(name, values, least):
+    """Refuse nodes that are not finite, increasing and at least `least`."""
     bad = ~np.isfinite(values) | (values < least)
     bad[1:] |= ~(np.diff(values) > 0)
     if bad.any():
@@ -510,7 +837,7 @@ def _ln_positive(density, redshift, mass):
             f"prior density has {bad.sum()} negative or non-finite values, first at z = {redshift[j]:g}, "
             f"M = {mass[k]:g}: {density[j, k]:g}; remove them or give a positive density"
         )
-    # Below the smallest normal float64 the digits are gone too.
+    # Below the smallest normal float64, digits are lost too.
     positive = density > np.finfo(np.float64).tiny
     last = np.where(positive.any(axis=1), density.shape[1] - 1 - np.argmax(positive[:, ::-1], axis=1), -1)
     for j in range(density.shape[0]):

@@ -1,1 +1,1 @@
-"""The mass-luminosity relation P(L | M, z), and what a catalogue says about it."""
+"""The mass-luminosity relation P(L | M, z): given, or fitted to a catalogue."""

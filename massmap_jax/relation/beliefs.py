@@ -1,4 +1,4 @@
-"""What is believed of a relation before the catalogue is seen: a distribution, or a fixed number, per parameter."""
+"""Priors of a relation's parameters: a distribution, or a fixed number, for each of them."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -30,16 +30,19 @@ class _Stored(eqx.Module):
 
     @classmethod
     def of(cls, belief: dist.Distribution) -> "_Stored":
+        """Take a distribution apart: its arrays by name, and what is not an array."""
         kind, own = type(belief), vars(belief)
         data = {name: cls.pack(own.get(name)) for name in kind.gather_pytree_data_fields()}
         return cls(data, kind, tuple((name, own.get(name)) for name in sorted(kind.gather_pytree_aux_fields())))
 
     @classmethod
     def pack(cls, value):
+        """Take a value apart where it is a distribution; leave it as it is where not."""
         return cls.of(value) if isinstance(value, dist.Distribution) else value
 
     @property
     def distribution(self) -> dist.Distribution:
+        """The distribution, put together again."""
         data = {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.data.items()}
         fields, aux = self.kind.gather_pytree_data_fields(), dict(self.aux)
         aux = tuple(aux[name] for name in self.kind.gather_pytree_aux_fields())
@@ -47,16 +50,60 @@ class _Stored(eqx.Module):
 
 
 class RelationPrior(eqx.Module):
-    """Independent beliefs about alpha1, alpha2, alpha4 and scatter.
+    """Independent priors of the parameters alpha1, alpha2, alpha4 and scatter of a power-law relation.
+
+    A parameter with a distribution is free, and a fit infers it; a parameter with a number is fixed.
+
+    Parameters
+    ----------
+    beliefs : dict of str to (numpyro.distributions.Distribution or float)
+        A scalar numpyro distribution, or a number, for each of alpha1, alpha2, alpha4 and scatter.
+    alpha3 : float, optional
+        Pivot mass [Msun], without h; it is never fitted.
+    labels : dict of str to object, optional
+        `evolution`, `omega_m`, `lum_unit`, `mass_definition` and `source` of `MassLuminosityRelation`.
 
     Attributes
     ----------
-    beliefs : for each of alpha1, alpha2, alpha4, scatter a numpyro distribution (free) or a number (fixed); kept in
-        `stored` as arrays by name.
-    alpha3 : pivot mass [Msun], fixed.
-    labels : `evolution`, `omega_m`, `lum_unit`, `mass_definition`, `source` of `MassLuminosityRelation`, as pairs.
+    stored : dict of str to object
+        The beliefs with their arrays by name; `beliefs` gives the distributions back.
 
-    Errors: `MassmapError` on a missing parameter, on something that is neither, and on a distribution of no width.
+    Raises
+    ------
+    MassmapError
+        A parameter that is missing or not known, one that is neither a scalar distribution nor a finite number, or a
+        distribution without width.
+
+    See Also
+    --------
+    fit_relation : infer the free parameters from a catalogue.
+    MassLuminosityRelation : the relation and its parameters.
+
+    Examples
+    --------
+    A slope and a scatter to be fitted, without evolution:
+
+    >>> import massmap_jax as mm
+    >>> import numpyro.distributions as dist
+    >>> relation_prior = mm.RelationPrior(
+    ...     {
+    ...         "alpha1": dist.Normal(1.0, 0.5),
+    ...         "alpha2": dist.Normal(0.8, 0.1),
+    ...         "alpha4": 0.0,
+    ...         "scatter": dist.TruncatedNormal(0.2, 0.05, low=0.0),
+    ...     },
+    ...     alpha3=1e14,
+    ... )
+    >>> relation_prior.free
+    ('alpha1', 'alpha2', 'scatter')
+    >>> print({name: round(sd, 2) for name, sd in relation_prior.sd().items()})
+    {'alpha1': 0.5, 'alpha2': 0.1, 'scatter': 0.05}
+
+    The same as text, as the command line takes it:
+
+    >>> same = mm.RelationPrior.parse("alpha1=1:0.5, alpha2=0.8:0.1, alpha4=0, scatter=0.2:0.05, alpha3=1e14")
+    >>> same.free == relation_prior.free
+    True
     """
 
     stored: dict[str, _Stored | float]
@@ -81,22 +128,61 @@ class RelationPrior(eqx.Module):
 
     @classmethod
     def preset(cls, name: str, **changes) -> "RelationPrior":
-        """The normals of the preset `name`; `changes` replaces single parameters by a distribution or a number.
+        """Make a prior from the normal distributions of a preset; the scatter's is cut off at 0.
 
-        `MassmapError` where there is no such preset.
+        Parameters
+        ----------
+        name : str
+            Name of the preset; "bigmali2017" is the only one.
+        **changes : numpyro.distributions.Distribution or float
+            Parameters (alpha1, alpha2, alpha4, scatter) that get another distribution or a fixed number.
+
+        Returns
+        -------
+        RelationPrior
+            The prior, with the pivot mass and the labels of the preset.
+
+        Raises
+        ------
+        MassmapError
+            An unknown preset, or a change that `RelationPrior` refuses.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> relation_prior = mm.RelationPrior.preset("bigmali2017", alpha4=0.0)
+        >>> relation_prior.free
+        ('alpha1', 'alpha2', 'scatter')
         """
         if name not in PRESETS:
             raise MassmapError(f"relation preset {name!r} is not known: known presets are {', '.join(PRESETS)}")
         preset = PRESETS[name]
         beliefs = {p: dist.Normal(preset.mean[p], preset.sd[p]) for p in FITTED if p != "scatter"}
-        # Scatter is not negative; with a preset's width the cut is far off.
+        # Scatter is not negative; with the width of a preset the cut at 0 is many sd away.
         beliefs["scatter"] = dist.TruncatedNormal(preset.mean["scatter"], preset.sd["scatter"], low=0.0)
         labels = {"lum_unit": preset.lum_unit, "mass_definition": preset.mass_definition, "source": preset.source}
         return cls({**beliefs, **changes}, preset.mean["alpha3"], labels)
 
     @classmethod
     def of(cls, given: "RelationPrior | str | Mapping") -> "RelationPrior":
-        """A RelationPrior from `given`: itself, a preset's name, or a mapping with all parameters (and `alpha3`)."""
+        """Make a prior from any of the forms that `fit_relation` takes.
+
+        Parameters
+        ----------
+        given : RelationPrior, str or dict
+            A prior (returned as it is), a preset's name, or the beliefs about all parameters by name, with `alpha3`
+            [Msun] among them where it is not 1e14.
+
+        Returns
+        -------
+        RelationPrior
+            The prior.
+
+        Raises
+        ------
+        MassmapError
+            An unknown preset, or beliefs that `RelationPrior` refuses.
+        """
         if isinstance(given, cls):
             return given
         if isinstance(given, str):
@@ -107,11 +193,24 @@ class RelationPrior(eqx.Module):
 
     @classmethod
     def parse(cls, text: str) -> "RelationPrior":
-        """From text: a preset's name, or "alpha1=10.7:0.5,alpha2=0.36:0.1,alpha4=0,scatter=0.15:0.05,alpha3=2e14": a
-        normal of mean:sd (cut at 0 for the scatter), or a fixed number. A preset's name first, then
-        changes, is allowed too.
+        """Make a prior from text.
 
-        `MassmapError` says which part of the text cannot be read, names no parameter, or has no width.
+        Parameters
+        ----------
+        text : str
+            NAME=MEAN:SD for a normal distribution (cut off at 0 for the scatter) and NAME=NUMBER for a fixed number,
+            separated by commas: "alpha1=10.7:0.5,alpha2=0.36:0.1,alpha4=0,scatter=0.15:0.05,alpha3=2e14". Or a preset's
+            name, which may be followed by changes: "bigmali2017,alpha4=0".
+
+        Returns
+        -------
+        RelationPrior
+            The prior.
+
+        Raises
+        ------
+        MassmapError
+            A part of the text that cannot be read, names no parameter or has no width; the message quotes it.
         """
         parts = [part.strip() for part in text.split(",") if part.strip()]
         given = {}
@@ -149,24 +248,38 @@ class RelationPrior(eqx.Module):
 
     @property
     def beliefs(self) -> dict[str, dist.Distribution | float]:
-        """The distribution, or fixed number, of each parameter."""
+        """The distribution, or the fixed number, of each parameter by name."""
         return {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.stored.items()}
 
     @property
     def free(self) -> tuple[str, ...]:
-        """The parameters that have a distribution, in the order alpha1, alpha2, alpha4, scatter."""
+        """Names of the parameters that have a distribution, in the order alpha1, alpha2, alpha4, scatter."""
         return tuple(p for p in FITTED if isinstance(self.stored[p], _Stored))
 
     def central(self) -> dict[str, float]:
-        """A value of every parameter in the middle of its prior."""
+        """Give a value in the middle of the prior for every parameter.
+
+        Returns
+        -------
+        dict of str to float
+            The prior mean of each free parameter (the median, where the distribution has no mean), and the number of
+            each fixed one.
+        """
         found = self._moments()
         return {p: float(found[p][0]) if p in found else float(self.beliefs[p]) for p in FITTED}
 
     def sd(self) -> dict[str, float]:
-        """Prior standard deviation of the free parameters (inf where there is none)."""
+        """Give the prior standard deviation of each free parameter.
+
+        Returns
+        -------
+        dict of str to float
+            Standard deviations by name; inf for a distribution that has none.
+        """
         return {p: float(np.sqrt(variance)) for p, (_, variance) in self._moments().items()}
 
     def _moments(self):
+        """Mean (or median) and variance of each free parameter, in float64."""
         with jax.enable_x64(True):
             found = _mean_and_variance({p: self.stored[p] for p in self.free})
             for p, (mean, variance) in found.items():
@@ -175,37 +288,87 @@ class RelationPrior(eqx.Module):
             return found
 
     def relation(self, values: Mapping, log_weight=0.0) -> MassLuminosityRelation:
-        """The relation (or batch, `log_weight` its weights) with these values; JAX arrays pass through unchecked."""
+        """Make the relation, or a batch of relations, with given parameters, without a check of the values.
+
+        Parameters
+        ----------
+        values : dict of str to Float[Array, "*draw"]
+            Parameters by name, all free ones; fixed ones are taken from the prior where they are not given.
+        log_weight : float or Float[Array, "*draw"], optional
+            ln weight of each draw.
+
+        Returns
+        -------
+        MassLuminosityRelation
+            JAX arrays in JAX's default precision. Nothing is checked, because a sampler may propose impossible values.
+        """
         full = {p: jnp.asarray(values[p] if p in values else self.beliefs[p], dtype=float) for p in FITTED}
         full |= {"alpha3": jnp.asarray(self.alpha3, dtype=float), "log_weight": jnp.asarray(log_weight, dtype=float)}
         shape = jnp.broadcast_shapes(*(v.shape for v in full.values()))
-        return MassLuminosityRelation(**{p: jnp.broadcast_to(v, shape) for p, v in full.items()}, **dict(self.labels))
+        full = {p: jnp.broadcast_to(v, shape) for p, v in full.items()}
+        return MassLuminosityRelation._unchecked(full, dict(self.labels))
 
     def log_prob(self, values: Mapping):
-        """Sum of the ln prior densities at `values` of the free parameters; -inf outside a distribution's support."""
+        """Evaluate the ln prior density of the free parameters.
+
+        Parameters
+        ----------
+        values : dict of str to Float[Array, "*draw"]
+            Free parameters by name.
+
+        Returns
+        -------
+        Float[Array, "*draw"]
+            Sum of the ln densities; -inf outside the support of a distribution, with a gradient that is not NaN.
+        """
         total = 0.0
         beliefs = self.beliefs
         for name in self.free:
             belief, value = beliefs[name], values[name]
             inside = belief.support(value)
-            # A value in the support stands in, so that the gradient outside is no NaN.
+            # Outside the support a value inside stands in, so that the gradient there is not NaN.
             safe = jnp.where(inside, value, jax.lax.stop_gradient(belief.mean))
             total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
         return total
 
     def density(self, values: Mapping) -> dict[str, np.ndarray]:
-        """Prior density of each free parameter at values {name: (point,)}; 0 outside its support."""
+        """Evaluate the prior density of each free parameter on its own.
+
+        Parameters
+        ----------
+        values : dict of str to Float[np.ndarray, "point"]
+            For each free parameter, the values at which its density is wanted.
+
+        Returns
+        -------
+        dict of str to Float[np.ndarray, "point"]
+            Densities by name; 0 outside the support.
+        """
         with jax.enable_x64(True):
             found = _densities({p: self.stored[p] for p in self.free}, {p: values[p] for p in self.free})
             return {p: np.asarray(v) for p, v in found.items()}
 
     def sample(self, key, shape=()) -> dict:
-        """Draws of the free parameters by `key`, arrays of this shape."""
+        """Draw the free parameters from the prior.
+
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        shape : tuple of int, optional
+            Shape of the arrays of draws.
+
+        Returns
+        -------
+        dict of str to Float[Array, "*draw"]
+            Draws by name.
+        """
         keys = jax.random.split(key, len(FITTED))
         return {p: self.beliefs[p].sample(k, shape) for p, k in zip(FITTED, keys, strict=True) if p in self.free}
 
 
 def _checked(name: str, belief):
+    """A belief that can be used: a scalar distribution as it is, or a finite number as a float."""
     if isinstance(belief, dist.Distribution):
         if belief.batch_shape or belief.event_shape:
             raise MassmapError(f"the prior of {name} has shape {belief.batch_shape}: give a scalar distribution")

@@ -1,7 +1,7 @@
 """A catalogue's relation likelihood as a short weighted sum: interpolation, transposed.
 
-ln L(relation) is a sum over halos of F(ln L_obs, z, sigma), F = ln Z / A a smooth function that depends on the
-relation. Interpolating F from nodes, F(halo) = sum_i l_i(halo) F(node_i), and exchanging the sums gives
+ln L(relation) is a sum over halos of F(ln L_obs, z, sigma), where F = ln Z / A is a smooth function that depends on
+the relation. F is interpolated from nodes, F(halo) = sum_i l_i(halo) F(node_i). Exchanging the sums gives
 
     ln L = sum_i W_i F(node_i),    W_i = sum over halos of l_i(halo),
 
@@ -18,14 +18,26 @@ import numpy as np
 
 # Interpolation nodes in a box along ln L_obs, z and sigma.
 LUM_NODES, Z_NODES, SIGMA_NODES = 12, 4, 6
-# Box sizes: ln L_obs in units of sqrt(S^2 + sigma^2) (the least), redshift in ln(1+z), sigma in
+# Box sizes: ln L_obs in units of the least sqrt(S^2 + sigma^2), redshift in ln(1+z), sigma in
 # ln sqrt(1 + sigma^2 / S^2).
 LUM_BOX, Z_BOX, SIGMA_BOX = 2.6, 0.1, 0.4
 _CHUNK = 65_536
 
 
 class Points(NamedTuple):
-    """Objects with weights: the halos themselves (weight 1), or the nodes that stand for them; (point,) each."""
+    """Objects with weights: the halos themselves (weight 1), or the nodes that stand for them.
+
+    Attributes
+    ----------
+    ln_lum_obs : np.ndarray, (point,)
+        ln of the observed luminosity.
+    sigma : np.ndarray, (point,)
+        Standard deviation of the noise [ln L].
+    z : np.ndarray, (point,)
+        Redshift.
+    weight : np.ndarray, (point,)
+        How many halos a point stands for; nodes of an interpolation may have negative weights.
+    """
 
     ln_lum_obs: np.ndarray
     sigma: np.ndarray
@@ -33,7 +45,7 @@ class Points(NamedTuple):
     weight: np.ndarray
 
     def __add__(self, other: "Points") -> "Points":
-        """Points of two parts of a catalogue, made with the same boxes."""
+        """Add the points of two parts of a catalogue, which were made with the same boxes."""
         return _summed(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
@@ -51,14 +63,23 @@ def redshift_edges(redshift_nodes: np.ndarray, z_max: float) -> np.ndarray:
 
 
 def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_range=None) -> Points:
-    """Points that stand for these halos in every sum of a smooth F(ln L_obs, z, sigma).
+    """Make the points that stand for some halos in every sum of a smooth F(ln L_obs, z, sigma).
 
     Parameters
     ----------
-    ln_lum_obs, sigma, z : (halo,) float64.
-    redshift_nodes : (j,) of the prior.
-    scatter : the least S of the relations to be evaluated: it sets the size of the boxes.
-    sigma_range : least and greatest sigma of the whole catalogue, where this is a part of one.
+    ln_lum_obs, sigma, z : np.ndarray, (halo,)
+        ln of the observed luminosity, standard deviation of its noise [ln L] and redshift, in float64.
+    redshift_nodes : np.ndarray, (node,)
+        Redshift nodes of the prior, where F has kinks.
+    scatter : float
+        Least scatter S of the relations to be evaluated [ln L]: it sets the size of the boxes.
+    sigma_range : tuple of (float, float), optional
+        Least and greatest sigma of the whole catalogue, where this is a part of one.
+
+    Returns
+    -------
+    Points
+        Nodes of all occupied boxes, each place once.
     """
     edges = redshift_edges(np.asarray(redshift_nodes, dtype=np.float64), float(z.max()))
     least, greatest = (sigma.min(), sigma.max()) if sigma_range is None else sigma_range
@@ -84,7 +105,7 @@ class _Axis(NamedTuple):
 
 
 def _lagrange(t: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Legendre nodes on [-1, 1] and the values there of their Lagrange polynomials at t."""
+    """Gauss-Legendre nodes on [-1, 1] and the values at t of their Lagrange polynomials."""
     nodes, _ = np.polynomial.legendre.leggauss(number)
     to_basis = np.linalg.inv(np.polynomial.legendre.legvander(nodes, number - 1))
     return nodes, np.polynomial.legendre.legvander(t, number - 1) @ to_basis
@@ -124,6 +145,6 @@ def _sum_boxes(axes: list[_Axis]):
 
 
 def _summed(ln_lum_obs, sigma, z, weight) -> Points:
-    """Equal points merged, weights added."""
+    """Merge equal points and add their weights."""
     places, group = np.unique(np.stack([z, ln_lum_obs, sigma]), axis=1, return_inverse=True)
     return Points(places[1], places[2], places[0], np.bincount(group.ravel(), weights=weight))

@@ -1,7 +1,7 @@
-"""What a fit of the relation needs of the objects, wherever they are: `RelationData`.
+"""What a fit of the relation needs of the objects, wherever they are stored: `RelationData`.
 
-A catalogue in memory is one implementation (`CatalogueData`), partitions of one that no machine holds another (`lsdb`):
-each quantity is a sum, an extreme or a set of weighted points, so what parts give adds up.
+A catalogue in memory is one implementation (`CatalogueData`); the partitions of a catalogue that does not fit into
+memory are another (`lsdb`). Each quantity is a sum, an extreme or a set of weighted points, so the parts add up.
 """
 
 from typing import Protocol
@@ -18,7 +18,7 @@ from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSe
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 
-# Selections whose kinks in redshift are known; A of another is taken at every object.
+# Selections whose kinks in redshift are known; for any other, A is evaluated at every object.
 SMOOTH = (NoSelection, FluxLimit, TabulatedSelection)
 # Objects per block of the direct sum.
 _BLOCK = 2048
@@ -30,8 +30,16 @@ class RelationData(Protocol):
 
     Attributes
     ----------
-    num_halos : usable objects. lum_unit : of their luminosities, or "".
-    constant : sum of their ln p_det.
+    prior : MassPrior
+        Prior density of the masses.
+    selection : Selection
+        Which objects can be in the catalogue.
+    num_halos : int
+        Number of usable objects.
+    constant : float
+        Sum of their ln p_det.
+    lum_unit : str
+        Unit of their luminosities, "" where it is not stated.
     """
 
     prior: MassPrior
@@ -41,25 +49,37 @@ class RelationData(Protocol):
     lum_unit: str
 
     def compressed(self, scatter: float) -> Points:
-        """Points that stand for the objects, good for relations with at least this scatter S."""
+        """Give points that stand for the objects, good for relations with at least this scatter S [ln L]."""
 
     def halos(self) -> Points:
-        """The objects themselves; asked for where they are few, or the selection's kinks are unknown."""
+        """Give the objects themselves: they are used where they are few, or the selection's kinks are not known."""
 
     def middle(self, relation) -> tuple[float, float]:
-        """Median ln M under a relation, and median redshift; or near them: they set the pivot, not the answer."""
+        """Give about the median ln M under a relation, and the median redshift.
+
+        They set the pivot of the sampling coordinates and do not change the answer.
+        """
 
     def refuse(self, relation) -> None:
-        """Raise, naming objects whose likelihood is not finite under this relation."""
+        """Raise an error that names objects whose likelihood is not finite under this relation."""
 
 
 class CatalogueData:
-    """`RelationData` of a catalogue in memory.
+    """The `RelationData` of a catalogue in memory.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects; unusable rows are left out.
+    prior : MassPrior
+        Prior density of the masses.
+    selection : Selection, optional
+        Which objects can be in the catalogue; None for every object.
 
     Raises
     ------
-    MassmapError : no usable row, noise that is not lognormal, several redshift nodes, an object that the selection
-        excludes.
+    MassmapError
+        No usable row, noise that is not lognormal, several redshift nodes, or an object that the selection excludes.
     """
 
     def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
@@ -79,7 +99,20 @@ class CatalogueData:
         self.constant = float(detection(catalogue, self.selection, self.rows).sum())
 
     def compressed(self, scatter: float, whole: Range | None = None) -> Points:
-        """`whole`: range of the catalogue that this is a part of, so that its parts share their boxes."""
+        """Give points that stand for the objects.
+
+        Parameters
+        ----------
+        scatter : float
+            Least scatter S of the relations to be evaluated [ln L].
+        whole : Range, optional
+            Range of the whole catalogue, where this is a part of one, so that all parts share their boxes.
+
+        Returns
+        -------
+        Points
+            The points.
+        """
         whole = self.range() if whole is None else whole
         prior, selection = self.prior, self.selection
         # F has kinks where the prior has its redshift nodes, and where the selection has.
@@ -92,23 +125,25 @@ class CatalogueData:
         return compress(*columns, redshift_nodes=nodes, scatter=scatter, sigma_range=whole.sigma)
 
     def halos(self) -> Points:
+        """Give the usable objects themselves, each with weight 1."""
         cat, rows = self.catalogue, self.rows
         columns = (cat.ln_lum_obs[rows], cat.sigma_ln_lum[rows], cat.redshift[rows])
         return Points(*columns, np.ones(rows.size))
 
     def range(self) -> Range:
-        """Where the usable objects are."""
+        """Give the range of the usable objects in luminosity, redshift and noise."""
         ln_lum, sigma, z, _ = self.halos()
         return Range.of(ln_lum, z, sigma)
 
     def middle(self, relation) -> tuple[float, float]:
+        """Give the median ln M [ln Msun] of up to 4096 objects under a relation, and their median redshift."""
         ln_lum, _, z, _ = (a[_spread_over(a.size)] for a in self.halos())
-        # Where the masses can be: a wild luminosity does not move the pivot out of the table.
+        # Clipped to the masses of the prior: a wild luminosity must not move the pivot out of the table.
         centre = np.clip(np.asarray(_centres(relation, ln_lum, z)), self.prior.ln_mass_min, self.prior.ln_mass_max)
         return float(np.median(centre)), float(np.median(z))
 
     def not_finite(self, relation) -> tuple[int, str]:
-        """How many objects have no finite likelihood under a relation, and the first of them in words."""
+        """Count the objects whose likelihood is not finite under a relation, and describe the first of them."""
         values = np.concatenate(
             [
                 np.asarray(part)
@@ -121,16 +156,17 @@ class CatalogueData:
         return int(bad.sum()), f"row {row} (L_obs = {lum:g}, z = {z:g})"
 
     def refuse(self, relation) -> None:
+        """Raise an error that names objects whose likelihood is not finite under this relation."""
         refuse_start(*self.not_finite(relation), self.num_halos)
 
 
 def _spread_over(number: int) -> np.ndarray:
-    """4096 rows from end to end: one size, compiled once."""
+    """4096 row numbers from end to end of so many rows: always one size, so that it is compiled once."""
     return np.linspace(0, number - 1, 4096).round().astype(int)
 
 
 def refuse_start(number: int, first: str, num_halos: int) -> None:
-    """No fit begins where the likelihood is not finite."""
+    """Raise the error of a fit that cannot begin, because the likelihood is not finite at the prior's centre."""
     raise MassmapError(
         f"the likelihood is not finite at the centre of the relation's prior for {number} of {num_halos} objects, "
         f"first {first}: check the unit of the luminosity, the relation's prior, and the selection"
@@ -139,11 +175,12 @@ def refuse_start(number: int, first: str, num_halos: int) -> None:
 
 @jax.jit
 def _centres(relation, ln_lum_obs, z):
+    """Centre in ln M of the data term of each object, without noise."""
     return relation.data_term(ln_lum_obs, 0.0, z).centre
 
 
 def ln_z_per_halo(relation, catalogue, prior, selection, rows):
-    """ln Z / A of some rows, in parts of up to 131,072."""
+    """Yield ln (Z / A) of some rows, in parts of up to 131,072 rows."""
     halos = Objects.of(catalogue, rows, need_keys=False)
     for start in range(0, rows.size, 64 * _BLOCK):
         part = np.arange(start, min(start + 64 * _BLOCK, rows.size))
@@ -168,7 +205,7 @@ def _ln_z_of_halos(relation, halos, prior, selection):
         return jax.nn.logsumexp(ln_z) - jax.nn.logsumexp(ln_a + halo.ln_z_weight)
 
     blocks = jax.tree.map(lambda a: a.reshape(-1, _BLOCK, *a.shape[1:]), halos)
-    # Checkpointed: the gradient keeps no block's panels.
+    # Checkpointed: the gradient does not keep the panels of every block in memory.
     return jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()
 
 

@@ -3,8 +3,8 @@
     G = ln of the integral of p(ln M|z) N(ln M; x, w^2) d ln M
 
 Built once per prior, the table serves every relation draw, every sigma and every evolution law. G is smooth on the
-scale w of the Gaussian, also at the ends of the masses, so local polynomials in x (steps in proportion to the smallest
-w) and in ln w give it to 1e-5 or better, which is what its integration leaves in the first place.
+scale w of the Gaussian, also at the ends of the masses. So local polynomials in x (in steps that are proportional to
+the smallest w) and in ln w give it to 1e-5 or better, which is also the accuracy of the integration itself.
 """
 
 import equinox as eqx
@@ -18,17 +18,21 @@ from massmap_jax.prior.mass_prior import MassPrior
 # Steps of the lattice, and nodes of the local polynomials: in x in units of the smallest w, and in ln w.
 X_STEP, X_TAPS = 0.125, 4
 LN_W_STEP, LN_W_TAPS = 0.1, 6
-# A number read in order costs this much less than one looked up.
+# Reading a number of a contiguous block is this many times cheaper than looking one up.
 _CONTIGUOUS = 8
 
 
 class EvidenceTable(eqx.Module):
-    """Tabulated G of a prior at chosen redshifts; float64: build and call it under `jax.enable_x64(True)`.
+    """Tabulated G of a prior at chosen redshifts, in float64: build and call it under `jax.enable_x64(True)`.
 
     Attributes
     ----------
-    ln_width, centre : (w,), (x,) the lattice, equal steps.
-    values : (w, row, x) G; a row is a redshift.
+    ln_width : Float[Array, "w"]
+        ln of the widths of the lattice, in equal steps.
+    centre : Float[Array, "x"]
+        Centres of the lattice [ln Msun], in equal steps.
+    values : Float[Array, "w row x"]
+        G at the nodes of the lattice; a row is a redshift.
     """
 
     ln_width: Float[Array, " w"]
@@ -37,7 +41,24 @@ class EvidenceTable(eqx.Module):
 
     @classmethod
     def build(cls, prior: MassPrior, redshift, width, centre) -> "EvidenceTable":
-        """Table at redshifts (row,) for widths (low, high) and centres (low, high) in ln Msun."""
+        """Tabulate G of a prior.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The mass prior.
+        redshift : array_like, (row,)
+            Redshifts of the table.
+        width : tuple of (float, float)
+            Least and greatest width of the Gaussian [ln M].
+        centre : tuple of (float, float)
+            Least and greatest centre of the Gaussian [ln Msun].
+
+        Returns
+        -------
+        EvidenceTable
+            The table; its lattice holds these ranges.
+        """
         ln_width = _lattice(*np.log(width), LN_W_STEP, LN_W_TAPS)
         x = _lattice(*centre, X_STEP * np.exp(ln_width[0]), X_TAPS)
         return cls(ln_width, x, _tabulate(prior, np.asarray(redshift), x, np.exp(ln_width)))
@@ -49,13 +70,30 @@ class EvidenceTable(eqx.Module):
         centre: Float[Array, "point"],
         widths: Float[Array, " group"],
     ) -> Float[Array, "point"]:
-        """G of points: each has a row, a centre and one of a few widths; NaN where one of them leaves the lattice."""
+        """Evaluate G of points.
+
+        Parameters
+        ----------
+        row : Int[Array, "point"]
+            Which redshift of the table a point has.
+        group : Int[Array, "point"]
+            Which of the widths a point has.
+        centre : Float[Array, "point"]
+            Centre of its Gaussian [ln Msun].
+        widths : Float[Array, "group"]
+            The distinct widths [ln M].
+
+        Returns
+        -------
+        Float[Array, "point"]
+            G; NaN where the centre or the width of a point is outside the lattice.
+        """
 
         @jax.custom_jvp
         def value(centre, ln_widths):
             return _lookup(self, row, group, centre, ln_widths, 0, 0)
 
-        # Partial derivatives by lookup: what JAX would make of it, the transpose of a lookup, is a slow scatter.
+        # Partial derivatives by lookup: JAX would transpose the lookup of the values, which is a slow scatter.
         @value.defjvp
         def derivative(primals, tangents):
             by_centre = _lookup(self, row, group, *primals, 1, 0)
@@ -66,7 +104,7 @@ class EvidenceTable(eqx.Module):
 
 
 def _lattice(low, high, step, taps):
-    """Multiples of a step that hold [low, high] with every stencil central."""
+    """Multiples of a step that hold [low, high] so that every interpolation stencil is central."""
     return step * np.arange(np.floor(low / step) - (taps // 2 - 1), np.ceil(high / step) + taps // 2)
 
 
@@ -110,6 +148,8 @@ def _stencil(value, nodes, taps, order):
 
 @jax.jit
 def _tabulate(prior, redshift, x, widths):
+    """G at each width, redshift and centre: (w, row, x)."""
+
     def at_redshift(z):
         row = prior.ln_density_at(z)
         over_x = jax.vmap(lambda x, w: prior.log_evidence_of_row(row, x, z, w), (0, None))

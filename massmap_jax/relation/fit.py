@@ -1,12 +1,12 @@
 """P(alpha, S | data): the relation inferred from the catalogue itself, `fit_relation(...) -> RelationPosterior`.
 
-Masses are marginalised (`relation_likelihood`), so four numbers are left. They are sampled at the catalogue's own
+Masses are marginalised (`relation.marginal`), so four numbers are left. They are sampled at the catalogue's own
 pivot, where ln L is known best and hardly correlated with slope and evolution, and reported at alpha3:
 
     a = alpha1 + alpha2 ln(M_pivot / alpha3) + alpha4 ln(1 + z_pivot),   alpha2,   alpha4,   ln S
 
 Newton's method finds the maximum; the inverse Hessian there is the Laplace approximation, the proposal of the
-importance sampler and the metric of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
+importance sampler and the mass matrix of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
 """
 
 import warnings
@@ -38,17 +38,27 @@ MAX_PARETO_K = 0.7
 _MAX_STEPS = 100
 # Half of g H^-1 g: the ln density still to be gained.
 _CONVERGED = 1e-7
-# Points are not made for a smaller scatter S: boxes would be without number.
+# Points are not made for a smaller scatter S, since the number of boxes would grow without bound.
 _LEAST_SCATTER = 1e-3
-# Standard deviations about the maximum, in every direction, that the table of G has to hold; centre and width go as
-# 1 / alpha2, so there is no table where this brings alpha2 near 0.
+# The table of G has to hold this many standard deviations about the maximum, in every direction. Centre and width go
+# as 1 / alpha2, so there is no table where this brings alpha2 near 0.
 _REACH, _LEAST_SLOPE = 6.0, 0.3
-# So few objects are integrated faster than a table is built.
+# Below this number of points, integrating each one is faster than building a table.
 _FEW = 200
 
 
 class Coordinates(eqx.Module):
-    """The free parameters at the catalogue's pivot, and the ln posterior density in them."""
+    """The free parameters at the catalogue's pivot, and the ln posterior density in them.
+
+    Attributes
+    ----------
+    prior : RelationPrior
+        Prior of the relation's parameters.
+    pivot_ln_mass : Float[Array, ""]
+        ln(M_pivot / alpha3).
+    pivot_evolution : Float[Array, ""]
+        ln(1 + z_pivot), or ln E(z_pivot).
+    """
 
     prior: RelationPrior
     pivot_ln_mass: Float[Array, ""]  # ln(M_pivot / alpha3)
@@ -56,17 +66,18 @@ class Coordinates(eqx.Module):
 
     @classmethod
     def at(cls, prior: RelationPrior, centre: float, z: float) -> "Coordinates":
-        """With the pivot at a ln M and a redshift; of arrays, at their medians."""
+        """Put the pivot at a ln M and a redshift; where these are arrays, at their medians."""
         unit = prior.relation(prior.central() | {"alpha4": 1.0})
         evolution = np.median(np.asarray(unit.ln_evolution(z)))
         return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
 
     @property
     def free(self) -> tuple[str, ...]:
+        """Names of the free parameters."""
         return self.prior.free
 
     def values(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
-        """Free parameters, at alpha3."""
+        """Give the free parameters, at alpha3, of points in the sampling coordinates."""
         values = dict(zip(self.free, jnp.moveaxis(jnp.asarray(x), -1, 0), strict=True))
         if "scatter" in values:
             values["scatter"] = jnp.exp(values["scatter"])
@@ -75,7 +86,7 @@ class Coordinates(eqx.Module):
         return values
 
     def place(self, values: dict) -> Float[Array, " dim"]:
-        """Coordinates of given parameters."""
+        """Give the sampling coordinates of given parameters."""
         x = {p: jnp.asarray(values[p], dtype=float) for p in self.free}
         if "scatter" in x:
             x["scatter"] = jnp.log(x["scatter"])
@@ -84,18 +95,35 @@ class Coordinates(eqx.Module):
         return jnp.stack([x[p] for p in self.free])
 
     def _shift(self, values):
+        """Change of the normalisation from alpha3 to the pivot."""
         alpha2, alpha4 = (values[p] if p in values else self.prior.beliefs[p] for p in ("alpha2", "alpha4"))
         return alpha2 * self.pivot_ln_mass + alpha4 * self.pivot_evolution
 
     def log_density(self, x: Float[Array, " dim"], likelihood) -> Float[Array, ""]:
-        """ln of likelihood x prior density in these coordinates (the shift has Jacobian 1, ln S has S)."""
+        """Evaluate ln of likelihood x prior density in these coordinates (the shift has Jacobian 1, ln S has S)."""
         values = self.values(x)
         jacobian = x[self.free.index("scatter")] if "scatter" in self.free else 0.0
         return likelihood(self.prior.relation(values)) + self.prior.log_prob(values) + jacobian
 
 
 class Maximum(NamedTuple):
-    """The maximum of a posterior in its unconstrained coordinates x, and the Hessian of -ln density there."""
+    """The maximum of a posterior in its unconstrained coordinates, and the Hessian there.
+
+    Attributes
+    ----------
+    x : Float[Array, "dim"]
+        Coordinates of the maximum.
+    negative_log_density : Float[Array, ""]
+        -ln density there.
+    hessian : Float[Array, "dim dim"]
+        Second derivatives of -ln density there.
+    decrement : Float[Array, ""]
+        Half of g H^-1 g: the ln density still to be gained.
+    steps : Array, ()
+        Newton steps taken.
+    ended : Array, ()
+        Whether the search ended before the limit of steps.
+    """
 
     x: Float[Array, " dim"]
     negative_log_density: Float[Array, ""]
@@ -107,7 +135,10 @@ class Maximum(NamedTuple):
 
 @jax.jit
 def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Float[Array, " dim"]) -> Maximum:
-    """Newton's method on the ln density, curvature made positive, steps halved until they gain. Pure JAX: vmaps."""
+    """Find the maximum of the ln density by Newton's method.
+
+    The curvature is made positive, and steps are halved until the density rises. It is pure JAX and works under vmap.
+    """
 
     def objective(x):
         return -coordinates.log_density(x, likelihood)
@@ -138,7 +169,7 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
         converged = decrement < _CONVERGED
         first = (state.x, step, value, decrement, jnp.where(converged, 0.0, 2.0), jnp.asarray(jnp.nan))
         *_, size, new = jax.lax.while_loop(worse, halve, first)
-        # Where no step gains any more, that is the end, converged or not.
+        # Where no step raises the density any more, the search ends, converged or not.
         ended = converged | ~(new <= value)
         x = jnp.where(ended, state.x, state.x + size * step)
         return Maximum(x, value, hessian, decrement, state.steps + 1, ended)
@@ -163,25 +194,83 @@ def fit_relation(
     num_warmup: int = 200,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> RelationPosterior:
-    """Posterior of the mass-luminosity relation given a catalogue, the masses marginalised.
+    """Infer the mass-luminosity relation from a catalogue, with every mass marginalised.
 
     Parameters
     ----------
-    prior : density of the masses; the fit rests on it, on its lowest mass above all.
-    relation_prior : a preset's name, a `RelationPrior`, or a mapping parameter -> numpyro distribution (free) or
-        number (fixed), with `alpha3`.
-    method : "laplace" (normal about the maximum), "importance" (its draws, reweighted to the exact posterior) or
-        "nuts" (exact, by NUTS with the Laplace covariance as metric).
-    selection : which objects are in the catalogue (`selection`). Without one every object is taken to be, which is
-        warned of, with how far the answer moves when the prior's lowest mass doubles.
-    key : for the draws; default `jax.random.key(0)`.
-    num_draws : draws in all; `num_chains`, `num_warmup` are of NUTS.
-    watch : called with a line on each stage.
+    catalogue : HaloCatalogue
+        The objects, with one redshift each and lognormal noise; unusable rows are left out.
+    prior : MassPrior
+        Prior density p(ln M | z) of the masses. The fit rests on it, above all on its lowest mass.
+    relation_prior : RelationPrior, str or dict, optional
+        Prior of the relation: a `RelationPrior`, a preset's name, or a numpyro distribution (free) or number (fixed)
+        for each of alpha1, alpha2, alpha4 and scatter, with the pivot alpha3 [Msun].
+    method : {"laplace", "nuts", "importance"}, optional
+        "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
+        posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
+    selection : Selection, optional
+        Which objects can be in the catalogue. Without one, every object is assumed to be in it, and a warning says how
+        far the maximum moves when the lowest mass of the prior doubles.
+    key : Key[Array, ""], optional
+        Random key of the draws; default `jax.random.key(0)`.
+    num_draws : int, optional
+        Draws in all, over all chains.
+    num_chains : int, optional
+        Chains of NUTS.
+    num_warmup : int, optional
+        Warm-up steps of each chain of NUTS.
+    watch : callable, optional
+        Called with a line of text at each stage.
+
+    Returns
+    -------
+    RelationPosterior
+        Draws, maximum, covariance, diagnostics and notes. `fit.draws` goes into `mass_posterior` and `mass_map` with
+        `relation_from="this_catalogue"`.
 
     Raises
     ------
-    MassmapError : unknown names, no usable row, a selection that excludes an object, no maximum inside the prior, an
-        importance sample with Pareto k above 0.7.
+    MassmapError
+        Unknown names, no usable row, a selection that excludes a catalogued object, mass definitions of the two priors
+        that differ, no maximum inside the prior, or draws of "importance" with a Pareto k of 0.7 or more.
+
+    Warns
+    -----
+    UserWarning
+        Each of the notes of the result, such as a missing selection.
+
+    See Also
+    --------
+    RelationPrior : the prior of the relation.
+    log_likelihood : the likelihood that is fitted.
+    prior_check : whether the mass prior describes the catalogue.
+
+    Notes
+    -----
+    The posterior is prior(relation) x product over k of Z_k / A_k, where Z_k is the evidence of halo k and A_k the
+    probability that such an object is in the catalogue. Without the A_k, a catalogue of bright objects biases the
+    relation: use a selection wherever there is a limit.
+
+    With luminosities and redshifts alone, the shape of the mass function is what sets the slope and the scatter.
+    Compare the fit with the prior of the relation (`unconstrained`, `notes`).
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+    ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+    ...     sigma_ln_luminosity=0.05,
+    ... )
+    >>> prior = mm.MassPrior.default()
+    >>> fit = mm.fit_relation(catalogue, prior, "bigmali2017", key=jax.random.key(0), num_draws=200)
+    >>> fit.free
+    ('alpha1', 'alpha2', 'alpha4', 'scatter')
+    >>> fit.draws.num_draws
+    200
+    >>> print(f"{fit.mean['alpha2']:.2f}")
+    0.35
     """
     relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
     check_labels(catalogue=catalogue, relation_prior=relation_prior)
@@ -191,7 +280,7 @@ def fit_relation(
 
 
 def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, num_warmup) -> RelationPrior:
-    """The relation's prior, after what no catalogue can mend was refused."""
+    """Refuse arguments that no catalogue can make good, and give the relation's prior."""
     if method not in METHODS:
         raise MassmapError(f"fit method {method!r} is not known: give one of {', '.join(METHODS)}")
     if num_draws < 2 or num_chains < 1 or num_warmup < 1:
@@ -211,7 +300,7 @@ def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, n
 def fit_to(
     data: RelationData, relation_prior: RelationPrior, method, key, num_draws, num_chains, num_warmup, watch
 ) -> RelationPosterior:
-    """`fit_relation` to objects that may be in memory or not; arguments as there, after `check_fit`."""
+    """Fit the relation to objects that may be in memory or not; arguments as in `fit_relation`, after `check_fit`."""
     key = jax.random.key(0) if key is None else key
     prior, no_selection = data.prior, isinstance(data.selection, NoSelection)
     with jax.enable_x64(True):
@@ -253,13 +342,13 @@ def fit_to(
 
 @jax.jit
 def _at_alpha3(coordinates, chains, best, covariance):
-    """Draws, maximum and covariance of the free parameters, out of the sampling coordinates."""
+    """Draws, maximum and covariance of the free parameters at alpha3, from the sampling coordinates."""
     jacobian = jax.jacobian(lambda x: jnp.stack([coordinates.values(x)[p] for p in coordinates.free]))(best)
     return coordinates.values(chains), coordinates.values(best), jacobian @ covariance @ jacobian.T
 
 
 def find_maximum(data: RelationData, relation_prior):
-    """Coordinates, likelihood and maximum; compressed anew where the fit leaves its range."""
+    """Coordinates, likelihood and maximum; the points are made again where the fitted scatter is too small for them."""
     central = relation_prior.central()
     start = relation_prior.relation(central)
     scatter = max(0.5 * central["scatter"], _LEAST_SCATTER)
@@ -284,7 +373,7 @@ def _relation_at(coordinates, x):
 
 
 def covariance_of(best: Maximum, coordinates: Coordinates) -> np.ndarray:
-    """Inverse Hessian at the maximum, or the sentence that says why there is none."""
+    """Inverse Hessian at the maximum; an error that says why, where there is no maximum inside the prior."""
     x, hessian = np.asarray(best.x), np.asarray(best.hessian)
     values = {p: float(getattr(_relation_at(coordinates, x), p)) for p in coordinates.free}
     at = ", ".join(f"{p} = {v:.4g}" for p, v in values.items())
@@ -312,12 +401,12 @@ def _negative_log_density(x, model):
     """Potential in whitened coordinates: x = centre + root u."""
     coordinates, likelihood, centre, root = model
     value = -coordinates.log_density(centre + root @ x, likelihood)
-    # Outside the table of G, or the prior: a wall.
+    # Outside the table of G, or outside the prior's support, the potential is infinite.
     return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
 
 def _draws(method, key, coordinates, prepared, best, covariance, num_draws, num_chains, num_warmup, watch):
-    """Coordinates (chain, draw, dim), log weights, diagnostics."""
+    """Draw by the method that was chosen: coordinates (chain, draw, dim), log weights, diagnostics."""
     root = np.linalg.cholesky(covariance)
     centre = np.asarray(best.x)
     key_start, key_draw = jax.random.split(key)
@@ -353,7 +442,7 @@ def _draws(method, key, coordinates, prepared, best, covariance, num_draws, num_
 
 
 def _within_prior(key, coordinates, x, centre, root):
-    """Draws of the normal cut to the prior's support, those outside drawn again; and the part that was inside."""
+    """Draw again what lies outside the prior's support; give the draws, and the share that was inside at first."""
     outside = ~np.asarray(_supported(coordinates, x))
     inside = 1 - float(outside.mean())
     while outside.any():
@@ -366,11 +455,13 @@ def _within_prior(key, coordinates, x, centre, root):
 
 @jax.jit
 def _supported(coordinates, x):
+    """Whether each point (draw, dim) is inside the prior's support."""
     return jax.vmap(lambda x: coordinates.prior.log_prob(coordinates.values(x)) > -jnp.inf)(x)
 
 
 @jax.jit
 def _potentials(normals, model):
+    """Potential of each point (draw, dim) in whitened coordinates, one after the other."""
     return jax.lax.map(lambda u: _negative_log_density(u, model), normals)
 
 
@@ -392,9 +483,9 @@ def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> Re
 
 
 def _shift_with_lowest_mass(prior, coordinates, likelihood, best) -> dict[str, float]:
-    """How far the maximum moves, in parameters, when the prior's lowest mass doubles."""
+    """How far the maximum moves, in each free parameter, when the prior's lowest mass doubles; NaN where it is lost."""
     nodes, ln_density = np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density)
-    # As many nodes as before, so that nothing is compiled anew; the lowest at twice the mass.
+    # As many nodes as before, so that nothing is compiled again; the lowest one at twice the mass.
     moved = np.linspace(nodes[0] + np.log(2.0), nodes[-1], nodes.size)
     table = np.stack([np.interp(moved, nodes, row) for row in ln_density])
     changed = MassPrior.from_table(

@@ -1,4 +1,4 @@
-"""What a fit of the relation found: draws, maximum, covariance, diagnostics, and the notes a reader must not miss."""
+"""The result of a fit of the relation: draws, maximum, covariance, diagnostics, and notes to be read with them."""
 
 import json
 import zipfile
@@ -13,33 +13,71 @@ from massmap_jax.relation.beliefs import FITTED, RelationPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
 R_HAT, ESS = 1.01, 400.0
-# A posterior this wide, in units of its prior, says that the data are silent.
+# A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
 _CONFLICT = 5.0
-# Less of the normal approximation inside the prior's support than this: no normal.
+# Below this share inside the prior's support, the normal approximation is not to be trusted.
 _INSIDE = 0.98
 
 
 class RelationPosterior(eqx.Module):
-    """P(alpha, S | data).
+    """The posterior P(alpha, S | data) of a relation, as `fit_relation` returns it.
 
     Attributes
     ----------
-    draws : a batch of relations with `log_weight`, for `mass_posterior(..., relation_from="this_catalogue")`.
-    maximum : the relation of highest density (in the sampling coordinates: pivot, ln S).
-    covariance : (dim, dim) at alpha3, order alpha1, alpha2, alpha4, scatter, fixed ones left out: of the normal
-        approximation about the maximum.
-    free : names of the fitted parameters, in that order.
-    prior_mean, prior_sd : of the free parameters.
-    prior_curve : of each free parameter, values within 4 sd of its posterior mean and the prior density there,
-        (2, point); for figures.
-    method, num_chains, num_halos, selection, mass_prior : how it was made.
-    diagnostics : "r_hat", "ess_bulk", "ess_tail" per parameter and "divergences" (nuts), "pareto_k", "ess"
-        (importance), "inside_prior" (laplace: the part of the normal that the prior's support holds), "newton_steps",
-        "log_density" at the maximum.
-    shift_if_lowest_mass_doubles : move of the maximum when the prior's lowest mass doubles; None with a selection.
-    notes : sentences to be read with the result.
+    draws : MassLuminosityRelation
+        A batch of relation draws with log weights, for `mass_posterior(..., relation_from="this_catalogue")`.
+    maximum : MassLuminosityRelation
+        The relation of highest density, in the sampling coordinates (normalisation at the catalogue's pivot, ln S).
+    covariance : Float[np.ndarray, "dim dim"]
+        Covariance of the free parameters, in the order of `free` and at alpha3, of the normal approximation about the
+        maximum.
+    prior_mean, prior_sd : dict of str to float
+        Prior mean and standard deviation of each free parameter.
+    prior_curve : dict of str to Float[np.ndarray, "2 point"]
+        For figures: values within 4 standard deviations of the posterior mean, and the prior density there.
+    diagnostics : dict of str to object
+        "newton_steps" and "log_density" of the maximum, and by method: "inside_prior" (laplace: share of the normal
+        approximation that lies inside the prior's support), "pareto_k" and "ess" (importance), "r_hat", "ess_bulk" and
+        "ess_tail" of each parameter, "divergences" and "steps_per_draw" (nuts).
+    shift_if_lowest_mass_doubles : dict of str to float, or None
+        Change of the maximum in each free parameter when the lowest mass of the prior doubles; None with a selection.
+    free : tuple of str
+        Names of the fitted parameters, in the order alpha1, alpha2, alpha4, scatter.
+    method : str
+        Method of the fit.
+    num_chains : int
+        Number of chains; the draws are those of one chain after the other.
+    num_halos : int
+        Number of objects that were fitted.
+    selection : str
+        The selection, in words.
+    mass_prior : str
+        Description of the mass prior.
+
+    See Also
+    --------
+    fit_relation : the fit.
+    relation_corner : figure of the posterior.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+    ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+    ...     sigma_ln_luminosity=0.05,
+    ... )
+    >>> prior = mm.MassPrior.default()
+    >>> fit = mm.fit_relation(catalogue, prior, "bigmali2017", key=jax.random.key(0), num_draws=200)
+    >>> print(fit.summary().splitlines()[0])
+    relation fitted to 5 objects (laplace; selection: none)
+    >>> fit.unconstrained
+    ('alpha1', 'alpha4', 'scatter')
+    >>> print({name: f"{sd:.3f}" for name, sd in fit.prior_sd.items()})
+    {'alpha1': '0.022', 'alpha2': '0.009', 'alpha4': '0.060', 'scatter': '0.001'}
     """
 
     draws: MassLuminosityRelation
@@ -70,14 +108,31 @@ class RelationPosterior(eqx.Module):
         lum_unit="",
         **made,
     ) -> "RelationPosterior":
-        """From free parameters at alpha3.
+        """Make the posterior from draws of the free parameters at alpha3.
 
         Parameters
         ----------
-        relation_prior : whose free parameters these are. values : draws {name: (draw,)}, log_weight : (draw,) theirs.
-        maximum : {name: value}. covariance : (free, free). mass_definition : of the mass prior.
-        lum_unit : of the catalogue, where the relation prior states none.
-        made : the other attributes.
+        relation_prior : RelationPrior
+            Prior whose free parameters these are.
+        values : dict of str to Float[np.ndarray, "draw"]
+            Draws of each free parameter.
+        log_weight : Float[np.ndarray, "draw"]
+            ln weight of each draw.
+        maximum : dict of str to float
+            Free parameters at the maximum.
+        covariance : Float[np.ndarray, "dim dim"]
+            Covariance of the normal approximation.
+        mass_definition : str
+            Definition of the mass prior's masses.
+        lum_unit : str
+            Unit of the catalogue's luminosities, used where the relation prior states none.
+        **made : object
+            The other attributes.
+
+        Returns
+        -------
+        RelationPosterior
+            The posterior.
         """
         fixed = {p: float(relation_prior.beliefs[p]) for p in FITTED if p not in relation_prior.free}
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
@@ -101,22 +156,22 @@ class RelationPosterior(eqx.Module):
 
     @property
     def weights(self) -> Float[np.ndarray, "draw"]:
-        """Normalised weights of the draws."""
+        """Normalised weights of the draws, (draw,)."""
         return _weights(self.draws)
 
     @property
     def mean(self) -> dict[str, float]:
-        """Posterior mean of each free parameter."""
+        """Posterior mean of each free parameter, by name."""
         return {p: float(self.weights @ getattr(self.draws, p)) for p in self.free}
 
     @property
     def sd(self) -> dict[str, float]:
-        """Posterior standard deviation of each free parameter."""
+        """Posterior standard deviation of each free parameter, by name."""
         return {p: float(np.sqrt(self.weights @ (getattr(self.draws, p) - self.mean[p]) ** 2)) for p in self.free}
 
     @property
     def unconstrained(self) -> tuple[str, ...]:
-        """Parameters about which the catalogue says nothing: as wide as their prior, at the place of their prior."""
+        """Names of the parameters that the catalogue does not constrain: their posterior is close to their prior."""
         mean, sd = self.mean, self.sd
         return tuple(
             p
@@ -126,7 +181,7 @@ class RelationPosterior(eqx.Module):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the numbers has to know, a sentence each."""
+        """What a reader of the numbers has to know, one sentence each."""
         found = []
         if self.shift_if_lowest_mass_doubles is not None:
             sd = self.sd
@@ -151,7 +206,14 @@ class RelationPosterior(eqx.Module):
         return tuple(found)
 
     def check(self) -> list[str]:
-        """What is wrong with the sampling, a sentence each; empty where nothing is."""
+        """List what is wrong with the sampling.
+
+        Returns
+        -------
+        list of str
+            One sentence for each problem; empty where there is none. Limits: R-hat below 1.01, effective draws above
+            400, no divergent transitions, 98 % of the normal approximation inside the prior's support.
+        """
         found = self.diagnostics
         problems = []
         for name, worst, bad in (("r_hat", max, lambda v: not v < R_HAT), ("ess_bulk", min, lambda v: not v > ESS),
@@ -175,7 +237,34 @@ class RelationPosterior(eqx.Module):
         return problems
 
     def summary(self) -> str:
-        """Parameters with errors, and what to know about them, a line each."""
+        """Describe the posterior in a few lines of text.
+
+        Returns
+        -------
+        str
+            Each parameter with its error and its prior, the notes, and what `check` finds.
+
+        Examples
+        --------
+        >>> import jax
+        >>> import massmap_jax as mm
+        >>> catalogue = mm.HaloCatalogue.from_arrays(
+        ...     luminosity=[2500.0, 4200.0, 3100.0, 6800.0, 5200.0],
+        ...     redshift=[0.3, 0.5, 0.8, 1.1, 1.4],
+        ...     sigma_ln_luminosity=0.05,
+        ... )
+        >>> prior = mm.MassPrior.default()
+        >>> fit = mm.fit_relation(catalogue, prior, "bigmali2017", key=jax.random.key(0), num_draws=200)
+        >>> print(fit.summary())  # doctest: +ELLIPSIS
+        relation fitted to 5 objects (laplace; selection: none)
+          alpha1   10.7... +- 0.02...   prior 10.709 +- 0.022
+          alpha2   0.3... +- 0.0...   prior 0.359 +- 0.009
+          alpha4   1.1... +- 0.0...   prior 1.1 +- 0.06
+          scatter  0.15... +- 0.00...   prior 0.155 +- 0.0009
+          at alpha3 = 2.35e+14 Msun; masses 200m
+        note: no selection was given: ...
+        note: the catalogue does not constrain alpha1, alpha4, scatter: the posterior is the prior
+        """
         mean, sd = self.mean, self.sd
         lines = [f"relation fitted to {self.num_halos} objects ({self.method}; selection: {self.selection})"]
         for p in FITTED:
@@ -188,7 +277,18 @@ class RelationPosterior(eqx.Module):
         return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
 
     def against(self, truth: MassLuminosityRelation) -> str:
-        """Posterior beside `truth`, a relation with the same pivot, a line for each parameter."""
+        """Compare the posterior with a known relation, such as the one a mock catalogue was made with.
+
+        Parameters
+        ----------
+        truth : MassLuminosityRelation
+            One relation with the same pivot alpha3.
+
+        Returns
+        -------
+        str
+            A table, one line for each free parameter: truth, posterior, and the difference in standard deviations.
+        """
         mean, sd = self.mean, self.sd
         lines = ["parameter   truth      posterior           off by"]
         for p in self.free:
@@ -197,9 +297,17 @@ class RelationPosterior(eqx.Module):
         return "\n".join(lines)
 
     def to_arviz(self):
-        """InferenceData (ArviZ 0.x) or DataTree (ArviZ 1.x) with group `posterior`, (chain, draw) each.
+        """Convert the draws to ArviZ, without their weights.
 
-        `MassmapError` without ArviZ.
+        Returns
+        -------
+        InferenceData or DataTree
+            The group `posterior` with the free parameters, (chain, draw) each; a DataTree from ArviZ 1 on.
+
+        Raises
+        ------
+        MassmapError
+            ArviZ is not installed.
         """
         try:
             import arviz
@@ -211,11 +319,28 @@ class RelationPosterior(eqx.Module):
         return arviz.from_dict(posterior=columns)
 
     def to_table(self) -> dict[str, np.ndarray]:
-        """Columns of the draws, (draw,) each, as `read_relation` reads them."""
+        """Give the draws as columns.
+
+        Returns
+        -------
+        dict of str to Float[np.ndarray, "draw"]
+            alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, in the form that `read_relation` reads.
+        """
         return {p: getattr(self.draws, p) for p in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")}
 
     def save(self, path) -> None:
-        """Write a .npz to `path` that `load` reads back unchanged."""
+        """Write the posterior to a .npz file that `load` reads back unchanged.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Raises
+        ------
+        MassmapError
+            The file exists already.
+        """
         labels = {name: getattr(self.draws, name) for name in _LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
         maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in (*FITTED, "alpha3")}
@@ -228,7 +353,18 @@ class RelationPosterior(eqx.Module):
 
     @staticmethod
     def is_saved(path) -> bool:
-        """Whether the file at `path` looks like one that `save` wrote, and not like an archive of draws alone."""
+        """Tell whether a file looks like one that `save` wrote, and not like an archive of draws alone.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        bool
+            True for a file of `save`.
+        """
         if not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:
@@ -236,9 +372,22 @@ class RelationPosterior(eqx.Module):
 
     @classmethod
     def load(cls, path) -> "RelationPosterior":
-        """Read what `save` wrote to `path`.
+        """Read a posterior that `save` wrote.
 
-        `MassmapError` where there is no such file, or `save` did not write it.
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        RelationPosterior
+            The posterior as it was.
+
+        Raises
+        ------
+        MassmapError
+            The file does not exist, or `save` did not write it.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -268,6 +417,7 @@ def _weights(draws) -> Float[np.ndarray, "draw"]:
 
 
 def _around(values, weights, number: int = 200) -> np.ndarray:
+    """`number` values within 4 standard deviations of the mean."""
     mean = weights @ values
     sd = np.sqrt(weights @ (values - mean) ** 2)
     return np.linspace(mean - 4 * sd, mean + 4 * sd, number)

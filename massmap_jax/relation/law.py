@@ -1,7 +1,9 @@
 """The mass-luminosity relation P(L | M, alpha, S, z): lognormal about a power law in mass and redshift.
 
-ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z), scatter S in ln L. What is known of the relation is a
-batch of draws of the same class with log weights, so one draw and a posterior are used alike.
+    ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z),   scatter S in ln L
+
+One object of the class is one relation, or a batch of draws of the relation's parameters with log weights. The draws
+describe the posterior of the relation, or a belief about it, so one relation and a posterior are used alike.
 """
 
 from abc import abstractmethod
@@ -21,55 +23,142 @@ PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
 
 
 class Relation(eqx.Module):
-    """What the package asks of a relation: the base of one's own.
+    """The interface of a relation between mass and luminosity: subclass it to use a relation of your own.
 
-    A subclass has arrays as fields, `log_weight` among them, and the two methods below, written for one draw in
-    `jax.numpy`. Masses and maps take it as they take a `MassLuminosityRelation`, but for more time, as ln L need be
-    neither linear in ln M nor of constant scatter. `fit_relation` does not fit it.
+    A subclass
+
+    1. declares its parameters as fields that hold arrays, `log_weight` among them (0 for one relation), and
+    2. defines `mean_ln_lum` and `scatter_ln_lum`, written with `jax.numpy` for one draw: `self.alpha1`, say, is a
+       scalar there, even where the object holds a batch.
+
+    `mass_posterior` and `mass_map` take such a relation as they take a `MassLuminosityRelation`. They need more time
+    for it, because ln L need be neither linear in ln M nor of constant scatter. `fit_relation` does not fit it.
 
     Attributes
     ----------
-    log_weight : ln weight of each draw, () or (draw,). A batch carries that axis first on every array.
+    log_weight : Float[Array, "*draw"]
+        ln weight of each draw: a scalar for one relation, one number per draw for a batch. In a batch every other
+        array has the same first axis of draws.
+
+    See Also
+    --------
+    MassLuminosityRelation : the power law that the package brings along.
+
+    Examples
+    --------
+    A relation that bends at high masses, with more scatter at low masses:
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> class Bent(mm.Relation):
+    ...     offset: jax.Array
+    ...     bend: jax.Array
+    ...     log_weight: jax.Array
+    ...
+    ...     def mean_ln_lum(self, ln_mass, z):
+    ...         x = ln_mass - jnp.log(1e14)
+    ...         return self.offset + 0.8 * x - self.bend * x**2 + jnp.log1p(z)
+    ...
+    ...     def scatter_ln_lum(self, ln_mass, z):
+    ...         return 0.2 * jnp.exp(-0.1 * (ln_mass - jnp.log(1e14)))
+    >>> one = Bent(offset=np.array(1.0), bend=np.array(0.02), log_weight=np.array(0.0))
+    >>> batch = Bent(offset=np.array([0.9, 1.0, 1.1]), bend=np.full(3, 0.02), log_weight=np.zeros(3))
+    >>> one.num_draws, batch.num_draws
+    (1, 3)
+    >>> print(f"{one.mean_ln_lum(np.log(1e15), 0.0):.3f}")
+    2.736
+
+    It goes wherever a relation goes:
+
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 10.0], redshift=[0.2, 0.4], sigma_ln_luminosity=0.1)
+    >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), batch, relation_from="fixed_draws")
+    >>> posterior.mean.shape
+    (2,)
     """
 
     log_weight: eqx.AbstractVar[Float[Array, "*draw"]]
 
     @abstractmethod
     def mean_ln_lum(self, ln_mass, z):
-        """Mean of ln L at ln_mass [ln Msun] and z; arrays broadcast, one draw."""
+        """Evaluate the mean of ln L at given masses and redshifts, for one draw.
+
+        Parameters
+        ----------
+        ln_mass : float or Float[Array, "..."]
+            ln of the mass [ln Msun].
+        z : float or Float[Array, "..."]
+            Redshift; it broadcasts with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            Mean of ln L, where L is in the unit of the relation.
+        """
 
     @abstractmethod
     def scatter_ln_lum(self, ln_mass, z):
-        """Standard deviation of ln L at ln_mass [ln Msun] and z; arrays broadcast, one draw."""
+        """Evaluate the intrinsic scatter of ln L at given masses and redshifts, for one draw.
+
+        Parameters
+        ----------
+        ln_mass : float or Float[Array, "..."]
+            ln of the mass [ln Msun].
+        z : float or Float[Array, "..."]
+            Redshift; it broadcasts with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            Standard deviation of ln L at fixed mass [ln L].
+        """
 
     @property
     def is_batch(self) -> bool:
-        """Whether there is an axis of draws."""
+        """Whether the arrays have an axis of draws."""
         return jnp.ndim(self.log_weight) == 1
 
     @property
     def num_draws(self) -> int:
-        """Draws of the batch; 1 for one relation."""
+        """Number of draws in the batch; 1 for one relation."""
         return self.log_weight.shape[0] if self.is_batch else 1
 
     def as_batch(self) -> Self:
-        """The same relation with a draw axis."""
+        """Give the relation an axis of draws, where it has none.
+
+        Returns
+        -------
+        Self
+            The batch itself, or a batch of one draw.
+        """
         return self if self.is_batch else jax.tree.map(lambda a: np.asarray(a)[None], self)
 
     def draw(self, index) -> Self:
-        """Draw(s) `index` of the batch: one relation for an integer, a batch for an array of integers."""
+        """Take one draw, or several, out of the batch.
+
+        Parameters
+        ----------
+        index : int, slice or array_like, (draw,)
+            Which draws: an integer gives one relation; a slice, integers or a boolean mask give a batch.
+
+        Returns
+        -------
+        Self
+            The draws, with their log weights as they are.
+        """
         return jax.tree.map(lambda a: a[index], self.as_batch())
 
     @property
     def shares(self) -> Float[np.ndarray, "draw"]:
-        """Normalised weight of each draw, in float64."""
+        """Normalised weight of each draw, (draw,), in float64."""
         log_weight = np.asarray(self.as_batch().log_weight, dtype=np.float64)
         peak = log_weight.max()
         return np.exp(log_weight - (peak + np.log(np.exp(log_weight - peak).sum())))
 
     @property
     def effective_draws(self) -> float:
-        """Effective number of draws under the weights (Kish)."""
+        """Effective number of draws under their weights: 1 / sum of the squared shares (Kish)."""
         return float(1 / (self.shares**2).sum())
 
     def pick(self, key: Array, number: int) -> Self:
@@ -77,7 +166,7 @@ class Relation(eqx.Module):
 
         Parameters
         ----------
-        key : jax.Array
+        key : Key[Array, ""]
             Random key.
         number : int
             Draws to pick; one draw may be picked several times.
@@ -93,7 +182,9 @@ class Relation(eqx.Module):
         return self.draw(np.minimum(index, cumulative.size - 1))
 
     def thinned(self, most: int) -> Self:
-        """Keep at most `most` draws, evenly spread over the batch (over the chains, where it is of chains).
+        """Keep at most `most` draws, evenly spread over the batch.
+
+        Where the draws are those of several chains, one after the other, every chain keeps its part.
 
         Parameters
         ----------
@@ -103,7 +194,7 @@ class Relation(eqx.Module):
         Returns
         -------
         Self
-            All draws with their weights where there are no more; else `most` draws of equal weight.
+            All draws with their weights, where there are no more than `most`; else `most` draws of equal weight.
         """
         batch = self.as_batch()
         if batch.num_draws <= most:
@@ -118,18 +209,79 @@ class Relation(eqx.Module):
 
 
 class MassLuminosityRelation(Relation):
-    """One power-law relation, or a batch of draws of it.
+    """One power-law relation between mass and luminosity, or a batch of draws of its parameters.
 
-    Attributes
+    The constructor checks the values and brings all parameters to one shape. They are kept as host float64 arrays, of
+    shape () for one relation and (draw,) for a batch. Inside `jax.jit`, `jax.vmap` and `jax.grad` traced values are
+    kept as JAX arrays and cannot be checked.
+
+    Parameters
     ----------
-    alpha1 : ln L at M = alpha3, z = 0. alpha2 : slope d ln L / d ln M (not 0). alpha3 : pivot mass [Msun].
-    alpha4 : exponent of the evolution. scatter : S, standard deviation of ln L at fixed mass (>= 0).
-    log_weight : ln weight of each draw; all arrays are scalars or (draw,).
-    lum_unit, mass_definition, source : labels: of the luminosity, of the masses, and where the relation is from.
-    evolution : "power" for (1+z)^alpha4, "E" for E(z)^alpha4 with E(z) = sqrt(omega_m (1+z)^3 + 1 - omega_m).
+    alpha1 : float or array_like, (draw,)
+        ln L at M = alpha3 and z = 0.
+    alpha2 : float or array_like, (draw,)
+        Slope d ln L / d ln M; not 0.
+    alpha4 : float or array_like, (draw,), optional
+        Exponent of the evolution with redshift; default 0, no evolution.
+    scatter : float or array_like, (draw,)
+        Intrinsic scatter S: standard deviation of ln L at fixed mass [ln L]; at least 0.
+    alpha3 : float or array_like, (draw,), optional
+        Pivot mass [Msun], without h; above 0.
+    log_weight : float or array_like, (draw,), optional
+        ln weight of each draw; the default 0 gives all draws the same weight.
+    evolution : {"power", "E"}, optional
+        Evolution as (1+z)^alpha4, or as E(z)^alpha4 with E(z) = sqrt(omega_m (1+z)^3 + 1 - omega_m).
+    omega_m : float, optional
+        Matter density of E(z), for a flat universe.
+    lum_unit : str, optional
+        Unit of L, a label: nothing is converted.
+    mass_definition : str, optional
+        Definition of M, such as "200m" or "500c", a label: nothing is converted.
+    source : str, optional
+        Where the relation is from, a label for outputs.
 
-    Errors: `MassmapError` from the constructors `create`, `from_draws`, `preset`, `identity` on S < 0, alpha2 = 0,
-    alpha3 <= 0 or NaN.
+    Raises
+    ------
+    MassmapError
+        Values that are not numbers of one length, a scatter below 0, alpha2 = 0, alpha3 <= 0, NaN, no draw with a
+        weight, or an unknown `evolution`.
+
+    See Also
+    --------
+    Relation : base class of a relation of your own, and methods of every batch of draws.
+    fit_relation : infer the parameters from a catalogue.
+    RelationPrior : a prior of the parameters, for a fit.
+
+    Notes
+    -----
+    P(L | M, z) is lognormal with
+
+        ln mu_L = alpha1 + alpha2 ln(M / alpha3) + alpha4 ln(1 + z)
+
+    (ln E(z) in place of ln(1 + z) for `evolution="E"`) and standard deviation S in ln L. All logarithms are natural:
+    of a relation published in log10 and dex, multiply the normalisation and the scatter by ln 10 = 2.3026, and leave
+    the slopes alpha2 and alpha4 as they are.
+
+    Examples
+    --------
+    One relation, its mean luminosity, and the likelihood of ln M that one observed luminosity gives:
+
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> relation = mm.MassLuminosityRelation(alpha1=1.0, alpha2=0.8, scatter=0.2, alpha3=1e14, mass_definition="200m")
+    >>> print(f"{relation.mean_ln_lum(np.log(3e14), 0.3):.3f}")
+    1.879
+    >>> term = relation.data_term(ln_lum_obs=1.879, sigma_ln_lum=0.1, z=0.3)
+    >>> print(f"{np.exp(term.centre):.2g} Msun, {term.width:.3f} in ln M")
+    3e+14 Msun, 0.280 in ln M
+
+    A batch of draws, where a number stands for all draws:
+
+    >>> draws = mm.MassLuminosityRelation(alpha1=[0.9, 1.0, 1.1], alpha2=0.8, scatter=0.2)
+    >>> draws.num_draws, draws.scatter.shape
+    (3, (3,))
+    >>> print(draws.draw(2).alpha1)
+    1.1
     """
 
     alpha1: Float[Array, "*draw"]
@@ -138,25 +290,29 @@ class MassLuminosityRelation(Relation):
     alpha4: Float[Array, "*draw"]
     scatter: Float[Array, "*draw"]
     log_weight: Float[Array, "*draw"]
-    evolution: Literal["power", "E"] = eqx.field(static=True, default="power")
-    omega_m: float = eqx.field(static=True, default=0.3)
-    lum_unit: str = eqx.field(static=True, default="")
-    mass_definition: str = eqx.field(static=True, default="unknown")
-    source: str = eqx.field(static=True, default="given by the user")
+    evolution: Literal["power", "E"] = eqx.field(static=True)
+    omega_m: float = eqx.field(static=True)
+    lum_unit: str = eqx.field(static=True)
+    mass_definition: str = eqx.field(static=True)
+    source: str = eqx.field(static=True)
 
-    @classmethod
-    def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, **labels):
-        """One relation (scalars) or a batch (arrays of one length), checked; host float64 arrays.
-
-        Parameters
-        ----------
-        alpha1, alpha2, alpha3, alpha4, scatter, log_weight : as the attributes; scalars or (draw,).
-        labels : `evolution`, `omega_m`, `lum_unit`, `mass_definition`, `source`.
-
-        Raises
-        ------
-        MassmapError : values that are not numbers of one length, S < 0, alpha2 = 0, alpha3 <= 0, NaN.
-        """
+    def __init__(
+        self,
+        *,
+        alpha1,
+        alpha2,
+        alpha4=0.0,
+        scatter,
+        alpha3=1e14,
+        log_weight=0.0,
+        evolution: Literal["power", "E"] = "power",
+        omega_m: float = 0.3,
+        lum_unit: str = "",
+        mass_definition: str = "unknown",
+        source: str = "given by the user",
+    ):
+        if evolution not in ("power", "E"):
+            raise MassmapError(f"relation evolution {evolution!r} is not known: give 'power' or 'E'")
         given = {
             "alpha1": alpha1,
             "alpha2": alpha2,
@@ -165,49 +321,217 @@ class MassLuminosityRelation(Relation):
             "scatter": scatter,
             "log_weight": log_weight,
         }
-        try:
-            given = {name: np.asarray(value, dtype=np.float64) for name, value in given.items()}
-            arrays = dict(zip(given, np.broadcast_arrays(*given.values()), strict=True))
-        except ValueError as error:
-            raise MassmapError(f"relation parameters are not numbers of one length: {error}") from None
-        if arrays["alpha1"].ndim > 1 or arrays["alpha1"].size == 0:
-            raise MassmapError(
-                f"relation parameters have shape {arrays['alpha1'].shape}: give scalars or (draw,) arrays"
-            )
-        evolution = labels.get("evolution", "power")
-        if evolution not in ("power", "E"):
-            raise MassmapError(f"relation evolution {evolution!r} is not known: give 'power' or 'E'")
-        _check(arrays)
-        return cls(**{name: value.copy() for name, value in arrays.items()}, **labels)
+        for name, value in _same_shape(given).items():
+            setattr(self, name, value)
+        self.evolution = evolution
+        self.omega_m = omega_m
+        self.lum_unit = lum_unit
+        self.mass_definition = mass_definition
+        self.source = source
 
-    from_draws = create
+    @classmethod
+    def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, **labels) -> Self:
+        """Make a relation; the same as calling the class.
+
+        Parameters
+        ----------
+        alpha1, alpha2 : float or array_like, (draw,)
+            ln L at M = alpha3 and z = 0, and slope d ln L / d ln M.
+        alpha4 : float or array_like, (draw,), optional
+            Exponent of the evolution with redshift.
+        scatter : float or array_like, (draw,)
+            Standard deviation of ln L at fixed mass [ln L].
+        alpha3 : float or array_like, (draw,), optional
+            Pivot mass [Msun].
+        log_weight : float or array_like, (draw,), optional
+            ln weight of each draw.
+        **labels : str or float
+            `evolution`, `omega_m`, `lum_unit`, `mass_definition` and `source` of the class.
+
+        Returns
+        -------
+        MassLuminosityRelation
+            One relation where all parameters are scalars, else a batch.
+
+        Raises
+        ------
+        MassmapError
+            As the class does.
+        """
+        return cls(
+            alpha1=alpha1,
+            alpha2=alpha2,
+            alpha4=alpha4,
+            scatter=scatter,
+            alpha3=alpha3,
+            log_weight=log_weight,
+            **labels,
+        )
+
+    @classmethod
+    def from_draws(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, **labels) -> Self:
+        """Make a batch from draws of the relation's parameters, such as the columns of an MCMC chain.
+
+        Parameters
+        ----------
+        alpha1, alpha2 : array_like, (draw,)
+            ln L at M = alpha3 and z = 0, and slope d ln L / d ln M, of each draw. Here and below a number instead of
+            an array is shared by all draws.
+        alpha4 : array_like, (draw,), optional
+            Exponent of the evolution with redshift.
+        scatter : array_like, (draw,)
+            Standard deviation of ln L at fixed mass [ln L].
+        alpha3 : float or array_like, (draw,), optional
+            Pivot mass [Msun]; the same for all draws, as a rule.
+        log_weight : array_like, (draw,), optional
+            ln weight of each draw, up to a constant; the default 0 is right for the draws of an MCMC chain.
+        **labels : str or float
+            `evolution`, `omega_m`, `lum_unit`, `mass_definition` and `source` of the class.
+
+        Returns
+        -------
+        MassLuminosityRelation
+            A batch of draws.
+
+        Raises
+        ------
+        MassmapError
+            As the class does; the message says how many draws are bad and which one is the first.
+
+        See Also
+        --------
+        preset_draws : draws of a published relation.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import massmap_jax as mm
+        >>> draws = mm.MassLuminosityRelation.from_draws(
+        ...     alpha1=[0.9, 1.0, 1.1], alpha2=[0.79, 0.80, 0.81], scatter=0.2, log_weight=np.log([1.0, 2.0, 1.0])
+        ... )
+        >>> print(draws.shares.round(3))
+        [0.25 0.5  0.25]
+        >>> print(round(draws.effective_draws, 2))
+        2.67
+        """
+        return cls(
+            alpha1=alpha1,
+            alpha2=alpha2,
+            alpha4=alpha4,
+            scatter=scatter,
+            alpha3=alpha3,
+            log_weight=log_weight,
+            **labels,
+        )
+
+    @classmethod
+    def _unchecked(cls, parameters: dict[str, Array], labels: dict) -> Self:
+        """Make a relation that holds these arrays as they are: a sampler may propose values that the checks refuse."""
+        stand_in = cls(alpha1=0.0, alpha2=1.0, scatter=0.0, **labels)
+        return eqx.tree_at(lambda r: [getattr(r, p) for p in parameters], stand_in, list(parameters.values()))
 
     @classmethod
     def preset(cls, name: str) -> "MassLuminosityRelation":
-        """The central values of the preset `name`; `MassmapError` where there is none."""
+        """Make the relation with the central values of a preset.
+
+        Parameters
+        ----------
+        name : str
+            Name of the preset; "bigmali2017" is the only one.
+
+        Returns
+        -------
+        MassLuminosityRelation
+            One relation.
+
+        Raises
+        ------
+        MassmapError
+            An unknown preset.
+
+        Notes
+        -----
+        "bigmali2017" holds the values that the BigMaLI code of 2017 used, natural logarithms and a luminosity unit of
+        its own. They are very probably figures in log10 and dex that were read as natural logarithms: use the preset
+        with mocks, not as a measured relation.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
+        >>> print(relation.alpha2, relation.scatter)
+        0.359 0.155
+        """
         preset = _find_preset(name)
-        return cls.create(**preset.mean, **_labels(preset))
+        return cls(**preset.mean, **_labels(preset))
 
     @classmethod
     def preset_draws(cls, name: str, key: Array, num_draws: int) -> "MassLuminosityRelation":
-        """`num_draws` equally weighted draws, by `key`, from the independent normals of the preset `name`.
+        """Draw relations from the independent normal distributions of a preset.
 
-        `MassmapError` where there is no such preset, or fewer than 1 draw is asked for.
+        Parameters
+        ----------
+        name : str
+            Name of the preset, as in `preset`.
+        key : Key[Array, ""]
+            Random key.
+        num_draws : int
+            Number of draws.
+
+        Returns
+        -------
+        MassLuminosityRelation
+            A batch of `num_draws` draws of equal weight.
+
+        Raises
+        ------
+        MassmapError
+            An unknown preset, or fewer than 1 draw.
+
+        Examples
+        --------
+        >>> import jax
+        >>> import massmap_jax as mm
+        >>> draws = mm.MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(0), 100)
+        >>> draws.num_draws, draws.is_batch
+        (100, True)
         """
         if num_draws < 1:
             raise MassmapError(f"number of relation draws is {num_draws}: give at least 1")
         preset = _find_preset(name)
         normals = np.asarray(jax.random.normal(key, (len(PARAMETERS), num_draws)), dtype=np.float64)
         draws = {p: preset.mean[p] + preset.sd[p] * normals[i] for i, p in enumerate(PARAMETERS)}
-        return cls.create(**draws, **_labels(preset))
+        return cls(**draws, **_labels(preset))
 
     @classmethod
-    def identity(cls, *, pivot: float = 1.0, unit: str = "Msun", mass_definition: str = "unknown"):
-        """For a catalogue whose "luminosity" is itself a mass, in units of `pivot` Msun: L = M / pivot, no scatter.
+    def identity(
+        cls, *, pivot: float = 1.0, unit: str = "Msun", mass_definition: str = "unknown"
+    ) -> "MassLuminosityRelation":
+        """Make the relation of a catalogue whose "luminosity" is itself a mass: L = M / pivot, without scatter.
 
-        unit : what the luminosity is called. mass_definition : of these masses.
+        Parameters
+        ----------
+        pivot : float, optional
+            Unit of the catalogue's masses [Msun]: 1e14 for masses given in 10^14 Msun.
+        unit : str, optional
+            Label of that unit.
+        mass_definition : str, optional
+            Definition of these masses, such as "500c".
+
+        Returns
+        -------
+        MassLuminosityRelation
+            One relation.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> relation = mm.MassLuminosityRelation.identity(pivot=1e14, unit="1e14 Msun", mass_definition="500c")
+        >>> term = relation.data_term(ln_lum_obs=0.0, sigma_ln_lum=0.2, z=0.5)
+        >>> print(f"{term.centre:.3f} {term.width:.1f}")
+        32.236 0.2
         """
-        return cls.create(
+        return cls(
             alpha1=0.0,
             alpha2=1.0,
             alpha3=pivot,
@@ -218,24 +542,78 @@ class MassLuminosityRelation(Relation):
             source="identity: the observable is a mass",
         )
 
-    def ln_evolution(self, z):
-        """alpha4 ln(1+z), or alpha4 ln E(z); z and the draws broadcast."""
+    def ln_evolution(self, z) -> Float[Array, "..."]:
+        """Evaluate the evolution of ln L with redshift.
+
+        Parameters
+        ----------
+        z : float or Float[Array, "..."]
+            Redshift; it broadcasts with the draws.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            alpha4 ln(1+z), or alpha4 ln E(z) for `evolution="E"`.
+        """
         if self.evolution == "E":
             return 0.5 * self.alpha4 * jnp.log(self.omega_m * (1 + z) ** 3 + 1 - self.omega_m)
         return self.alpha4 * jnp.log1p(z)
 
-    def mean_ln_lum(self, ln_mass, z):
-        """Mean of ln L at mass exp(ln_mass) Msun and redshift z; one draw, arrays broadcast."""
+    def mean_ln_lum(self, ln_mass, z) -> Float[Array, "..."]:
+        """Evaluate the mean of ln L at given masses and redshifts, for one draw.
+
+        Parameters
+        ----------
+        ln_mass : float or Float[Array, "..."]
+            ln of the mass [ln Msun].
+        z : float or Float[Array, "..."]
+            Redshift; it broadcasts with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            alpha1 + alpha2 (ln_mass - ln alpha3) + `ln_evolution(z)`.
+        """
         return self.alpha1 + self.alpha2 * (ln_mass - jnp.log(self.alpha3)) + self.ln_evolution(z)
 
-    def scatter_ln_lum(self, ln_mass, z):
-        """Standard deviation of ln L at ln_mass [ln Msun] and z, a scalar (constant here)."""
+    def scatter_ln_lum(self, ln_mass, z) -> Float[Array, "*draw"]:
+        """Give the intrinsic scatter of ln L, which does not depend on mass and redshift here.
+
+        Parameters
+        ----------
+        ln_mass : float or Float[Array, "..."]
+            ln of the mass [ln Msun]; not used.
+        z : float or Float[Array, "..."]
+            Redshift; not used.
+
+        Returns
+        -------
+        Float[Array, "*draw"]
+            Standard deviation of ln L at fixed mass [ln L].
+        """
         return self.scatter
 
     def sample(self, key: Array, ln_mass, z) -> Float[Array, "..."]:
-        """One ln L for each ln_mass [ln Msun] and z, which broadcast, from one relation, by `key`.
+        """Draw one luminosity for each mass and redshift, from one relation.
 
-        `MassmapError` for a batch of draws.
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        ln_mass : float or array_like, (halo,)
+            ln of the mass [ln Msun].
+        z : float or array_like, (halo,)
+            Redshift; it broadcasts with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln L, without measurement error, in the shape that `ln_mass` and `z` broadcast to.
+
+        Raises
+        ------
+        MassmapError
+            The relation is a batch of draws.
         """
         if self.is_batch:
             raise MassmapError("sample needs one relation, and this is a batch of draws: take relation.draw(i) first")
@@ -243,10 +621,28 @@ class MassLuminosityRelation(Relation):
         return mean + self.scatter * jax.random.normal(key, mean.shape, mean.dtype)
 
     def data_term(self, ln_lum_obs, sigma_ln_lum, z) -> GaussianTerm:
-        """The likelihood of ln M for one object: the L integral of two lognormals is a Gaussian in ln M.
+        """Give the likelihood of ln M of one object, with the true luminosity integrated out.
 
-        ln_lum_obs, sigma_ln_lum : ln of the observed luminosity and its standard deviation. z : redshift.
-        They and the draws broadcast.
+        Parameters
+        ----------
+        ln_lum_obs : float or Float[Array, "..."]
+            ln of the observed luminosity, in the unit of the relation.
+        sigma_ln_lum : float or Float[Array, "..."]
+            Standard deviation of its lognormal measurement error [ln L].
+        z : float or Float[Array, "..."]
+            Redshift. The three arguments and the draws broadcast.
+
+        Returns
+        -------
+        GaussianTerm
+            ln of the likelihood as a Gaussian in ln M.
+
+        Notes
+        -----
+        The integral over L of the two lognormals P(L_obs | L) and P(L | M, z) is exact:
+
+            centre = ln alpha3 + [ln L_obs - alpha1 - alpha4 ln(1 + z)] / alpha2
+            width = sqrt(S^2 + sigma^2) / abs(alpha2)
         """
         slope = jnp.abs(self.alpha2)
         width = jnp.sqrt(self.scatter**2 + sigma_ln_lum**2) / slope
@@ -264,7 +660,31 @@ def _find_preset(name: str) -> RelationPreset:
     return PRESETS[name]
 
 
+def _same_shape(given: dict) -> dict:
+    """Broadcast and check the parameters: host float64 arrays, or JAX arrays where one of them is traced.
+
+    Inside jit, vmap and grad a traced value cannot be looked at: the values that are numbers are checked, traced ones
+    are not.
+    """
+    traced = {n for n, v in given.items() if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(v))}
+    try:
+        known = {n: np.asarray(v, dtype=np.float64) for n, v in given.items() if n not in traced}
+        if traced:
+            arrays = {n: jnp.asarray(v, dtype=float) for n, v in given.items()}
+            arrays = dict(zip(arrays, jnp.broadcast_arrays(*arrays.values()), strict=True))
+        else:
+            known = dict(zip(known, (a.copy() for a in np.broadcast_arrays(*known.values())), strict=True))
+            arrays = known
+    except (TypeError, ValueError) as error:
+        raise MassmapError(f"relation parameters are not numbers of one length: {error}") from None
+    if arrays["alpha1"].ndim > 1 or arrays["alpha1"].size == 0:
+        raise MassmapError(f"relation parameters have shape {arrays['alpha1'].shape}: give scalars or (draw,) arrays")
+    _check(known)
+    return arrays
+
+
 def _check(arrays: dict[str, np.ndarray]) -> None:
+    """Refuse values that no relation has; for those parameters that are given."""
     rules = {
         "alpha1": (np.isfinite, "must be finite"),
         "alpha2": (lambda a: np.isfinite(a) & (a != 0), "must be finite and not 0"),
@@ -273,7 +693,8 @@ def _check(arrays: dict[str, np.ndarray]) -> None:
         "scatter": (lambda a: np.isfinite(a) & (a >= 0), "must be finite and at least 0"),
         "log_weight": (lambda a: (a < np.inf) & ~np.isnan(a), "must not be NaN or +inf"),
     }
-    for name, (good, rule) in rules.items():
+    for name in arrays:
+        good, rule = rules[name]
         values = np.atleast_1d(arrays[name])
         bad = ~good(values)
         if bad.any():
@@ -282,5 +703,5 @@ def _check(arrays: dict[str, np.ndarray]) -> None:
                 f"relation parameter {name} {rule}: {bad.sum()} of {bad.size} draws are not, first draw {first} = "
                 f"{values[first]:g}; remove these draws or correct the file"
             )
-    if np.all(np.isneginf(arrays["log_weight"])):
+    if "log_weight" in arrays and np.all(np.isneginf(arrays["log_weight"])):
         raise MassmapError("relation log_weight is -inf for every draw: at least one draw needs a weight")

@@ -1,4 +1,4 @@
-"""NUTS on a density over a few numbers, several chains in step, in blocks that can be watched and interrupted."""
+"""NUTS on a density over a few numbers: chains advance together, in blocks that can be watched and interrupted."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +15,17 @@ _BLOCK = 50
 
 
 class Chains(NamedTuple):
-    """Draws (chain, draw, dim) after warm-up, divergences (chain,) and mean leapfrog steps a draw."""
+    """The draws of some chains after their warm-up.
+
+    Attributes
+    ----------
+    draws : np.ndarray, (chain, draw, dim)
+        The draws.
+    divergences : np.ndarray, (chain,)
+        Number of divergent transitions of each chain.
+    steps_per_draw : float
+        Mean number of leapfrog steps for a draw.
+    """
 
     draws: np.ndarray
     divergences: np.ndarray
@@ -34,10 +44,31 @@ def run_nuts(
     model_axes=None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> Chains:
-    """Sample exp(-potential(x, model)); `x` whitened (unit metric, which is kept; the step size is adapted).
+    """Sample exp(-potential(x, model)) by NUTS.
 
-    `model` is a pytree of the data: one compilation serves all of its values. `model_axes`: as in `jax.vmap`, where
-    chains have data of their own.
+    Parameters
+    ----------
+    key : Key[Array, ""]
+        Random key.
+    potential : callable
+        (x, model) -> -ln density. `x` is whitened: the mass matrix stays at 1, and only the step size is adapted.
+    model : object
+        A pytree of the data; one compilation serves all of its values.
+    start : Float[Array, "chain dim"]
+        Where the chains start.
+    num_warmup, num_samples : int
+        Transitions of each chain before the draws are kept, and draws kept.
+    max_tree_depth : int, optional
+        Limit of the trees of NUTS.
+    model_axes : object, optional
+        As `in_axes` of `jax.vmap`, for chains that have data of their own.
+    watch : callable, optional
+        Called with a line of text after each block.
+
+    Returns
+    -------
+    Chains
+        Draws, divergences and steps.
     """
     keys = jax.random.split(key, start.shape[0])
     state = _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes)
@@ -69,7 +100,7 @@ def _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes
 def _advance(state, model, potential, num_warmup, max_tree_depth, model_axes):
     def chain(state, model):
         kernel = _kernel(potential, model, max_tree_depth)
-        # A kernel makes its transition when it is started; that start is not used.
+        # NumPyro's kernel defines its transition in `init`; the state that `init` returns is not used.
         kernel.init(jax.random.key(0), num_warmup, jax.tree.map(jnp.zeros_like, state.z), (), {})
 
         def step(state, _):
@@ -82,9 +113,23 @@ def _advance(state, model, potential, num_warmup, max_tree_depth, model_axes):
 
 
 def diagnostics(draws: Float[Array, "chain draw"]) -> dict[str, float]:
-    """Split R-hat, bulk and tail effective sample size of one number's chains (Vehtari et al. 2021, Bayesian Analysis
-    16, 667: rank-normalised; the tail's is the lesser of the 5 and 95 % quantiles')."""
-    from scipy.stats import norm, rankdata  # slow to import, and only here of use
+    """Evaluate split R-hat and the effective sample sizes of one number's chains.
+
+    Parameters
+    ----------
+    draws : Float[Array, "chain draw"]
+        The draws.
+
+    Returns
+    -------
+    dict of str to float
+        "r_hat", "ess_bulk" and "ess_tail"; the tail's is the lesser one of the 5 and 95 % quantiles.
+
+    Notes
+    -----
+    Rank-normalised, as in Vehtari et al. 2021, Bayesian Analysis 16, 667.
+    """
+    from scipy.stats import norm, rankdata  # slow to import, and used only here
 
     flat = np.asarray(draws, dtype=np.float64)
     scores = norm.ppf((rankdata(flat).reshape(flat.shape) - 0.375) / (flat.size + 0.25))

@@ -102,7 +102,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         )
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if options.make_map and (options.halo_profile or options.source_redshift):
-        from massmap_jax.halo.concentration import overdensity
+        from massmap_jax.halo.cosmology import overdensity
 
         overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0

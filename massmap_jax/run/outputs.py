@@ -289,7 +289,7 @@ def map_line(mapped: MassMap) -> str:
     if mapped.slice_draws is not None:
         pixels += f" in {len(mapped.slice_mass)} redshift slices ({mapped.n_beyond} objects beyond)"
     if mapped.halo_profile is not None:
-        pixels += f", {mapped.halo_profile.upper()} haloes"
+        pixels += f", {mapped.halo_profile.upper()} halos"
     if mapped.fwhm_arcmin is not None:
         pixels += f", smoothed to {mapped.fwhm_arcmin:g} arcmin"
     return (

@@ -120,17 +120,23 @@ def _differences(before, now) -> str:
 @contextlib.contextmanager
 def _locked(out: Path):
     """No two runs in one folder; the lock ends with the process, however it ends."""
-    import fcntl
+    from filelock import FileLock, Timeout
 
-    with open(out / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise MassmapError(f"another run is writing to {out}: wait for it, or choose another folder") from None
-        try:
-            yield
-        finally:
+    # Not bound to a thread: the block may be left from another than it was entered from.
+    lock = FileLock(out / LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise MassmapError(f"another run is writing to {out}: wait for it, or choose another folder") from None
+    except NotImplementedError as error:  # the file system has no locks
+        raise OSError(str(error)) from error
+    try:
+        yield
+    finally:
+        # While it is held, so that it is no one else's. Windows removes no open file: there `release` does, at the end.
+        with contextlib.suppress(PermissionError):
             (out / LOCK).unlink(missing_ok=True)
+        lock.release()
 
 
 def digest_of(arrays) -> str:

@@ -227,7 +227,7 @@ def test_units_and_scales():
     assert read_catalogue(with_unit(LUM, u.Lsun)).lum_unit == "solLum"
     assert read_catalogue(with_unit(LUM, None), lum_unit="Lsun").lum_unit == "Lsun"
     fails(["dex(solLum)", "lum_log"], with_unit(np.log10(LUM), u.dex(u.Lsun)))
-    fails(["mag", "turn magnitudes"], with_unit(LUM, u.mag))
+    fails(["mag", "convert magnitudes"], with_unit(LUM, u.mag))
     fails(["1e3 Msun", "keep one"], with_unit(LUM, None), lum_unit="1e3 Msun", lum_scale=10.0)
 
 
@@ -406,10 +406,12 @@ def test_one_row_and_a_million(tmp_path):
     path = tmp_path / "big.csv"
     rng = np.random.default_rng(0)
     write_table(path, {"id": np.arange(rows), "z": rng.random(rows), "lum": 1e3 * (1 + rng.random(rows))})
-    start = time.perf_counter()
+    # CPU time, which other work on the machine does not add to; 2 s where rows are read together, minutes one by one.
+    start = time.process_time()
     catalogue = read_catalogue(path)
-    print(f"1e6 rows of CSV read in {time.perf_counter() - start:.1f} s")
-    assert len(catalogue) == rows and time.perf_counter() - start < 30.0
+    spent = time.process_time() - start
+    print(f"1e6 rows of CSV read in {spent:.1f} s of CPU time")
+    assert len(catalogue) == rows and spent < 60.0
 
 
 # ---- relation draws
@@ -541,7 +543,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, name):
     if kind == "file":
         path.write_text("before")
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path), kind], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FULL_DISK, str(path), kind], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 2, done.stderr
     assert (

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from massmap_jax import plot
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures import axes as sky_axes
-from massmap_jax.figures import posteriors as plot
 from massmap_jax.figures import truth as truth_plots
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid

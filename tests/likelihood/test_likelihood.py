@@ -12,6 +12,7 @@ from reference.tables import schechter_table
 from scipy import stats
 from scipy.special import log_ndtr, logsumexp
 
+from massmap_jax.choices import METHODS
 from massmap_jax.likelihood import integrals as likelihood
 from massmap_jax.likelihood.integrals import log_likelihood, log_likelihood_grid
 from massmap_jax.prior.mass_prior import MassPrior
@@ -59,7 +60,7 @@ def plain_loop(method, ln_mass, z, ln_lum_obs, sigma, relation, normals):
     return result
 
 
-@pytest.mark.parametrize("method", likelihood.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("x64, rtol", [(False, 1e-4), (True, 1e-9)])
 def test_grid_is_the_plain_loop(batch, method, x64, rtol):
     with enable_x64(x64):
@@ -85,13 +86,13 @@ def test_sampled_methods_converge_to_the_exact_integral(method, sigma):
     )
     w = np.exp(np.asarray(function(ln_mass, z, ln_lum, sigma, ONE, normals), dtype=float))  # (key, mass, lum)
     score = (w.mean(axis=-1) - np.exp(exact(ln_mass, ln_lum, sigma, z))) / (w.std(axis=-1, ddof=1) / np.sqrt(number))
-    assert np.abs(score.mean(axis=0)).max() < 4 / np.sqrt(40) and np.abs(score).max() < 5
+    assert np.abs(score.mean(axis=0)).max() < 5 / np.sqrt(40) and np.abs(score).max() < 6
     assert score.std(axis=0).min() > 0.6 and score.std(axis=0).max() < 1.5
     # the twin: a scatter 10 % off is far outside those errors
     wrong = (w.mean(axis=-1) - np.exp(exact(ln_mass, ln_lum, sigma, z, Relation(scatter=0.17)))) / (
         w.std(axis=-1, ddof=1) / np.sqrt(number)
     )
-    assert np.abs(wrong.mean(axis=0)).max() > 4 / np.sqrt(40)
+    assert np.abs(wrong.mean(axis=0)).max() > 5 / np.sqrt(40)
 
 
 def test_log_likelihood_is_the_ln_mean_of_its_weights():
@@ -215,7 +216,7 @@ def test_pareto_k_of_generalised_pareto_weights(k):
     np.testing.assert_allclose(found, expected, atol=2e-3)
     # the prior of PSIS pulls towards 0.5 by 10 / (tail + 10)
     tail = 3 * np.sqrt(4000)
-    assert abs(np.mean(found) - (tail * k + 5) / (tail + 10)) < 4 * np.std(found) / np.sqrt(20) + 0.05
+    assert abs(np.mean(found) - (tail * k + 5) / (tail + 10)) < 5 * np.std(found) / np.sqrt(20) + 0.05
     assert (np.mean(found) > 0.7) == (k > 0.7)
 
 
@@ -256,5 +257,5 @@ def test_joint_importance_evidence_against_the_exact_one(lum_obs, sigma, z):
     error = np.sqrt(1 / ess - 1 / 2000)
     score = (ln_z - expected + 0.5 * error**2) / error  # the ln of a mean is biased by half its variance
     assert np.all((ess > 50) & (ess < 2000)) and np.all(k < 0.7)
-    assert abs(score.mean()) < 4 / np.sqrt(20) and np.abs(score).max() < 5 and 0.5 < score.std() < 1.7
+    assert abs(score.mean()) < 5 / np.sqrt(20) and np.abs(score).max() < 6 and 0.5 < score.std() < 1.7
     print(f"scores {score.mean():.2f} +- {score.std():.2f}, ess {ess.mean():.0f}, k {k.max():.2f}")

@@ -13,7 +13,7 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import concentration
-from massmap_jax.halo.concentration import overdensity
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
@@ -97,7 +97,7 @@ def test_enclosed_mass_of_one_halo(profiles, monkeypatch, radius, c):
         assert np.abs(1 - inside @ wanted.ravel()).max() > 0.3
 
 
-def test_map_is_that_of_a_loop_over_haloes(smeared):
+def test_map_is_that_of_a_loop_over_halos(smeared):
     """The masses that `mass_map` draws with this key, two of the draws; most of the mass is spread over many pixels."""
     chosen = chosen_draws(KEY, OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=DRAWS, draws="exact")
     ln_mass = np.zeros((NUMBER, DRAWS))
@@ -136,7 +136,7 @@ def test_no_mass_is_lost(smeared):
     np.testing.assert_allclose((sliced.draws * area).sum(axis=(2, 3)).T, sliced.slice_draws, rtol=1e-9)
 
 
-def test_small_haloes_are_points_and_scatter_matters():
+def test_small_halos_are_points_and_scatter_matters():
     far = catalogue(redshift=np.full(NUMBER, 1.0), luminosity=np.exp(np.full(NUMBER, 8.0)))
     coarse = PixelGrid("tangent", (20, 20), 20.0, (0.0, 59.0))
     np.testing.assert_allclose(made(far, grid=coarse).mean, made(far, None, grid=coarse).mean, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Convergence maps against a loop over haloes in NumPy, and what they share with the mass map."""
+"""Convergence maps against a loop over halos in NumPy, and what they share with the mass map."""
 
 import dataclasses
 
@@ -11,7 +11,8 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import concentration
-from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration, overdensity
+from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration
+from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps import convergence as lensing
 from massmap_jax.maps.convergence import convergence_map
@@ -60,7 +61,7 @@ def masses(number=DRAWS):
     return ln_mass
 
 
-def test_maps_are_those_of_a_loop_over_haloes():
+def test_maps_are_those_of_a_loop_over_halos():
     """Without scatter of the concentration; two of the draws, the reach so large that nothing is cut."""
     found = convergence_map(
         jax.random.key(0), OBJECTS, PRIOR, RELATION, GRID, keep_draws=True, concentration_scatter=0.0, reach=300.0,
@@ -77,8 +78,8 @@ def test_maps_are_those_of_a_loop_over_haloes():
     assert found.n_lenses == NUMBER and found.n_behind == found.n_outside == found.n_flagged == 0
 
 
-def test_shear_of_single_haloes():
-    """Where two haloes alone lens, mean shear and convergence are the loop's, signs and all."""
+def test_shear_of_single_halos():
+    """Where two halos alone lens, mean shear and convergence are the loop's, signs and all."""
     z, x, y = np.array([0.3, 0.5]), np.array([10.3, 30.6]), np.array([12.1, 25.9])
     lenses = lensing.Lenses.of(z, x, y, GRID, SOURCE, "200m", "Planck18", "bmo1", 2.6, 300.0)
     mass, c = np.array([3e14, 8e14]), np.array([4.0, 6.0])
@@ -138,7 +139,7 @@ def test_concentrations_scatter_and_masses_are_those_of_the_mass_map(full):
     assert 0.02 < ratio.std() < 1.0
     assert np.abs(np.log(ratio).mean()) < 0.2
     scores = concentration._scores(jax.random.key(1), OBJECTS.hashes, 5000)
-    assert np.abs(np.asarray(scores).std() - 1) < 4 / np.sqrt(2 * 5000 * NUMBER)
+    assert np.abs(np.asarray(scores).std() - 1) < 5 / np.sqrt(2 * 5000 * NUMBER)
     assert pytest.approx(0.15 * np.log(10)) == SCATTER_LN
 
 
@@ -183,7 +184,7 @@ def test_concentration_and_density_against_colossus():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"source_redshift": 0.05}, r"in front of all 200 haloes, the nearest of which has z = 0\.2"),
+        ({"source_redshift": 0.05}, r"in front of all 200 halos, the nearest of which has z = 0\.2"),
         ({"source_redshift": np.nan}, "source_redshift is nan"),
         ({"reach": 0.0}, "reach is 0"),
         ({"profile": "isothermal"}, "bmo1 or nfw"),

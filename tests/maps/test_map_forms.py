@@ -239,7 +239,7 @@ def test_pixel_areas_off_the_centre():
 def test_many_redshifts_go_by_a_spline():
     from astropy.cosmology import Planck18
 
-    from massmap_jax.halo.mass_function import angular_diameter_distance
+    from massmap_jax.halo.cosmology import angular_diameter_distance
 
     z = np.random.default_rng(0).uniform(0.01, 6.0, 6000)
     np.testing.assert_allclose(

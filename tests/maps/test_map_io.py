@@ -203,7 +203,7 @@ def test_full_disk(tmp_path):
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.stdout.startswith("told: cannot write the map") and done.stdout.count("\n") == 1, done

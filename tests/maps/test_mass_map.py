@@ -18,7 +18,7 @@ from massmap_jax.relation.law import MassLuminosityRelation
 REDSHIFT, MASS, DENSITY = schechter_table()
 NUMBER, CHUNK, MAP_DRAWS = 300, 64, 200
 ALPHA1 = 10.709 + 0.1 * np.linspace(-1.4, 1.4, 8)
-# five objects at z = 1, masses between 25 and 27 in ln M, where the prior has most haloes
+# five objects at z = 1, masses between 25 and 27 in ln M, where the prior has most halos
 Z1_LN_LUM = 10.709 + 0.359 * (np.linspace(25, 27, 5) - np.log(2.35e14)) + 1.1 * np.log(2.0)
 LN_SHARE = np.log(np.linspace(1.0, 2.0, 8) / np.linspace(1.0, 2.0, 8).sum())
 
@@ -144,9 +144,9 @@ def test_sampled_mean_agrees_within_its_error(result, catalogue, prior, relation
         )
         full = one.nobj > 0
         score = ((one.sampled_mean - one.mean)[full]) / (one.sd[full] / np.sqrt(MAP_DRAWS))
-        assert np.abs(score).max() < 5.5 and abs(score.mean()) < 1.0 and score.std() < 1.3, key
+        assert np.abs(score).max() < 6 and abs(score.mean()) < 1.0 and score.std() < 1.3, key
         total = (one.total_draws.mean() - one.mean.sum()) / (one.total_draws.std() / np.sqrt(MAP_DRAWS))
-        assert abs(total) < 4, key
+        assert abs(total) < 5, key
 
 
 def test_sd_of_the_total_is_coherent_and_that_of_marginals_is_not(result, catalogue, prior, relation, plain):

@@ -313,7 +313,7 @@ def test_quantile_inverts_the_cdf(mixed):
 
 
 def test_samples_follow_the_cdf(mixed, reference):
-    """KS of 4 x 400 draws per key against the exact CDF at p > 0.001; a 30 % wider posterior is seen."""
+    """KS of 4 x 400 draws per key against the exact CDF at p > 1e-5; a 30 % wider posterior is seen."""
     posterior, relations, ln_weight, columns = mixed
     rows = range(0, 72, 18)
     exact = [Mixture(reference, *(c[i] for c in columns), relations, "other_data", ln_weight) for i in rows]
@@ -321,12 +321,12 @@ def test_samples_follow_the_cdf(mixed, reference):
         sample = posterior.sample(jax.random.key(seed), 400)
         assert sample.shape == (72, 400)
         pit = np.array([[e.cdf(m) for m in sample[i]] for i, e in zip(rows, exact)])
-        assert stats.kstest(pit.ravel(), "uniform").pvalue > 0.001, seed
+        assert stats.kstest(pit.ravel(), "uniform").pvalue > 1e-5, seed
     np.testing.assert_array_equal(posterior.sample(jax.random.key(2), 400), sample)
     wide = [[e.cdf(posterior.mean[i] + 1.3 * (m - posterior.mean[i])) for m in sample[i]] for i, e in zip(rows, exact)]
-    assert stats.kstest(np.ravel(wide), "uniform").pvalue < 1e-3
+    assert stats.kstest(np.ravel(wide), "uniform").pvalue < 1e-5
     # rows with other ids are independent, though their posteriors are the same
-    assert abs(np.corrcoef(sample[0], sample[1])[0, 1]) < 4.5 / np.sqrt(400)
+    assert abs(np.corrcoef(sample[0], sample[1])[0, 1]) < 5 / np.sqrt(400)
 
 
 def test_log_pdf_is_normalised_and_follows_the_reference(mixed, reference):

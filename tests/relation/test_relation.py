@@ -1,5 +1,7 @@
 """MassLuminosityRelation: presets, draws, evolution, errors; and a relation of the user's own."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,9 +40,9 @@ def test_preset_draws_are_the_normals_of_the_preset():
             if preset.sd[name] == 0:
                 np.testing.assert_array_equal(values, preset.mean[name])
             else:
-                assert stats.kstest((values - preset.mean[name]) / preset.sd[name], "norm").pvalue > 1e-4, (seed, name)
+                assert stats.kstest((values - preset.mean[name]) / preset.sd[name], "norm").pvalue > 1e-6, (seed, name)
         correlation = np.corrcoef([draws.alpha1, draws.alpha2, draws.alpha4, draws.scatter])
-        assert np.abs(correlation - np.eye(4)).max() < 4.5 / np.sqrt(4000)
+        assert np.abs(correlation - np.eye(4)).max() < 5.5 / np.sqrt(4000)
 
 
 def test_same_key_same_draws():
@@ -80,9 +82,9 @@ def test_sample_has_the_mean_and_the_scatter():
             np.asarray(relation.sample(jax.random.key(seed), ln_mass, z))
             - Relation(*GIVEN.values()).mean_ln_lum(ln_mass, z)
         ) / 0.155
-        assert stats.kstest(score, "norm").pvalue > 0.001, seed
+        assert stats.kstest(score, "norm").pvalue > 1e-5, seed
         for part in (score[:20_000], score[20_000:]):
-            assert abs(part.mean()) < 4.5 / np.sqrt(20_000) and abs(part.std() - 1) < 4.5 / np.sqrt(40_000)
+            assert abs(part.mean()) < 5.5 / np.sqrt(20_000) and abs(part.std() - 1) < 5.5 / np.sqrt(40_000)
     wrong = score * 1.1  # the twin: a scatter 10 % off is seen
     assert stats.kstest(wrong, "norm").pvalue < 1e-6
 
@@ -119,9 +121,101 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_bad_relations_are_refused_with_the_reason(name):
     change, message = ERRORS[name]
-    with pytest.raises(MassmapError, match=message) as caught:
-        MassLuminosityRelation.create(**(GIVEN | change))
-    assert "\n" not in str(caught.value)
+    for make in (MassLuminosityRelation, MassLuminosityRelation.create, MassLuminosityRelation.from_draws):
+        with pytest.raises(MassmapError, match=message) as caught:
+            make(**(GIVEN | change))
+        assert "\n" not in str(caught.value)
+
+
+def test_constructor_create_and_from_draws_make_the_same():
+    """The class itself is the constructor to try first; the classmethods are names of it."""
+    given = dict(
+        alpha1=[10.7, 10.8], alpha2=0.36, scatter=np.float32(0.5), evolution="E", omega_m=0.25, lum_unit="L500"
+    )
+    makers = (MassLuminosityRelation, MassLuminosityRelation.create, MassLuminosityRelation.from_draws)
+    one, *others = (make(**given) for make in makers)
+    assert jax.tree.structure(one) == jax.tree.structure(others[0]) == jax.tree.structure(others[1])
+    for name in (*PARAMETERS, "log_weight"):
+        values = [getattr(relation, name) for relation in (one, *others)]
+        assert all(type(v) is np.ndarray and v.dtype == np.float64 and v.shape == (2,) for v in values), name
+        assert np.array_equal(values[0], values[1]) and np.array_equal(values[0], values[2]), name
+    assert (one.alpha3[0], one.alpha4[0], one.log_weight[0], one.mass_definition) == (1e14, 0.0, 0.0, "unknown")
+    with pytest.raises(TypeError, match="alpha5"):
+        MassLuminosityRelation(**given, alpha5=1.0)
+
+
+def test_constructor_keeps_values_of_its_own():
+    """A parameter changed in place by the caller changes no relation; scalars have no axis."""
+    alpha1 = np.array([1.0, 2.0])
+    relation = MassLuminosityRelation(alpha1=alpha1, alpha2=1.0, scatter=0.1)
+    alpha1[:] = 0.0
+    np.testing.assert_array_equal(relation.alpha1, [1.0, 2.0])
+    assert relation.alpha2.flags.writeable and relation.alpha2.flags.owndata
+    one = MassLuminosityRelation(alpha1=jnp.asarray(1.0), alpha2=1, scatter=0.1)
+    assert one.alpha1.shape == () and isinstance(one.alpha1, np.ndarray) and not one.is_batch
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_constructor_under_jit_vmap_and_grad(double):
+    """Traced values cannot be checked and pass through; the shape is common, the result that of the formula."""
+
+    def mean(alpha1, alpha2):
+        relation = MassLuminosityRelation(alpha1=alpha1, alpha2=alpha2, scatter=0.2, alpha3=2e14)
+        assert all(getattr(relation, name).shape == relation.alpha1.shape for name in (*PARAMETERS, "log_weight"))
+        return relation.mean_ln_lum(jnp.asarray(30.0), 0.5)
+
+    with jax.enable_x64(double):
+        tolerance = dict(rtol=1e-12 if double else 1e-5)
+        alpha1, alpha2 = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.6, 0.7])
+        x = 30.0 - np.log(2e14)
+        expected = np.array([1.0, 2.0, 3.0]) + np.array([0.5, 0.6, 0.7]) * x
+        np.testing.assert_allclose(jax.jit(mean)(alpha1, alpha2), expected, **tolerance)
+        np.testing.assert_allclose(jax.vmap(mean)(alpha1, alpha2), expected, **tolerance)
+        np.testing.assert_allclose(
+            jax.vmap(mean, (0, None))(alpha1, 0.5), [1 + x / 2, 2 + x / 2, 3 + x / 2], **tolerance
+        )
+        for gradient in (jax.grad(mean, (0, 1)), jax.jit(jax.grad(mean, (0, 1)))):
+            np.testing.assert_allclose(gradient(1.0, 0.5), (1.0, x), **tolerance)
+        made = jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=[1.0, 2.0], scatter=0.1, source="a fit"))(0.5)
+        assert made.num_draws == 2 and made.source == "a fit"
+        assert made.alpha1.dtype == made.alpha2.dtype == jnp.zeros(()).dtype
+
+
+def test_constructor_checks_what_is_not_traced():
+    with pytest.raises(MassmapError, match=r"scatter must be finite and at least 0: 1 of 1 draws .* = -0\.2"):
+        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=1.0, scatter=-0.2))(1.0)
+    with pytest.raises(MassmapError, match="not numbers of one length"):
+        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=[1.0, 2.0], scatter=0.1))(jnp.ones(3))
+    with pytest.raises(MassmapError, match=r"shape \(2, 2\): give scalars or"):
+        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=1.0, scatter=0.1))(jnp.ones((2, 2)))
+
+
+def test_constructor_and_its_names_say_what_each_is_for():
+    documents = [f.__doc__ for f in (MassLuminosityRelation, MassLuminosityRelation.create.__func__)]
+    documents.append(MassLuminosityRelation.from_draws.__func__.__doc__)
+    assert len(set(documents)) == 3 and "batch" in documents[2].splitlines()[0]
+
+
+def test_a_sampler_may_propose_what_the_constructor_refuses():
+    prior = mm.RelationPrior.of("bigmali2017")
+    values = prior.central() | {"scatter": jnp.asarray(-0.1), "alpha2": jnp.zeros(3)}
+    proposed = prior.relation(values, log_weight=jnp.asarray(1.0))
+    assert proposed.num_draws == 3 and proposed.lum_unit == "bigmali2017 luminosity unit"
+    np.testing.assert_array_equal(proposed.alpha2, 0.0)
+    np.testing.assert_array_equal(proposed.log_weight, 1.0)
+    np.testing.assert_allclose(proposed.scatter, -0.1, rtol=1e-6)
+    assert isinstance(proposed.scatter, jax.Array)
+
+
+def test_relation_is_rebuilt_without_checks():
+    """Transformations put what they need into the fields: axes, tangents, other types."""
+    relation = MassLuminosityRelation(**GIVEN, lum_unit="L500")
+    axes = jax.tree.map(lambda _: None, relation)
+    assert axes.alpha2 is None and axes.lum_unit == "L500"
+    single = jax.tree.map(lambda a: a.astype(np.float32), relation)
+    assert single.scatter.dtype == np.float32
+    moved = dataclasses.replace(relation, scatter=0.3)
+    assert float(moved.scatter) == 0.3 and moved.lum_unit == "L500" and float(moved.alpha1) == 10.7
 
 
 def test_unknown_presets_and_no_draws_are_refused():

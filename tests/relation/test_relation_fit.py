@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpyro.distributions as dist
 import pytest
 from reference.tables import read_three_columns
 from scipy.stats import truncnorm
+from statistical.two_keys import LEVEL, check_with_two_keys, smallest, two_sided
 
 from massmap_jax import choices
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -48,10 +50,17 @@ def field():
     return simulate(2500, seed=5, distinct=40)
 
 
+@cache
+def fits_of(key):
+    """By method. R-hat and ESS are those of NUTS with draws enough: with 1200 R-hat may miss 1.01 by chance."""
+    field, draws = simulate(2500, seed=5, distinct=40), {"laplace": 4000, "nuts": 2400, "importance": 4000}
+    options = {"key": jax.random.key(key)}
+    return {m: quiet_fit(field, PRIOR, wide_prior(), method=m, num_draws=n, **options) for m, n in draws.items()}
+
+
 @pytest.fixture(scope="module")
-def fits(field):
-    options = {"laplace": {"num_draws": 4000}, "nuts": {"num_draws": 1200}, "importance": {"num_draws": 4000}}
-    return {m: quiet_fit(field, PRIOR, wide_prior(), method=m, key=KEY, **o) for m, o in options.items()}
+def fits():
+    return fits_of(3)
 
 
 def test_maximum_is_where_the_reference_is_flat():
@@ -79,20 +88,41 @@ def test_maximum_is_where_the_reference_is_flat():
     assert curvature == pytest.approx(np.linalg.inv(fit.covariance)[1, 1], rel=0.02)
 
 
+def p_of_methods(key, scatter_factor=1.0, found=None):
+    """P value that importance and NUTS agree on means and sds, and Laplace on means; 0 where NUTS has not mixed.
+
+    scatter_factor : the mistake to find, of the scatter that NUTS draws.
+    """
+    fits = fits_of(key)
+    reference, exact, laplace = (fits[m] for m in ("nuts", "importance", "laplace"))
+    ess, scores = exact.diagnostics["ess"], {}
+    for p in PARAMETERS:
+        factor = scatter_factor if p == "scatter" else 1.0
+        mean, sd = factor * reference.mean[p], factor * reference.sd[p]
+        bulk, tail = (reference.diagnostics[name][p] for name in ("ess_bulk", "ess_tail"))
+        scores["mean", p] = (exact.mean[p] - mean) / sd / np.hypot(1 / np.sqrt(bulk), 1 / np.sqrt(ess))
+        # An sd is known to 1 / sqrt(2 n), of the draws that count for the spread.
+        scores["sd", p] = np.log(exact.sd[p] / sd) / np.hypot(1 / np.sqrt(2 * min(bulk, tail)), 1 / np.sqrt(2 * ess))
+        # Laplace is an approximation: within a tenth of a standard deviation here
+        off = max(0.0, abs(laplace.mean[p] - mean) / sd - 0.1)
+        scores["Laplace", p] = off / np.hypot(1 / np.sqrt(bulk), 1 / np.sqrt(4000))
+    if found is not None:
+        of_chains = {name: dict(reference.diagnostics[name]) for name in ("r_hat", "ess_bulk", "ess_tail")}
+        found |= {f"{kind} {p}": two_sided(z) for (kind, p), z in scores.items()}
+        found |= {"r_hat": max(of_chains["r_hat"].values())}
+        found |= {name.replace("_", " "): min(of_chains[name].values()) for name in ("ess_bulk", "ess_tail")}
+    mixed = reference.check() == [] and exact.diagnostics["pareto_k"] < 0.7
+    return smallest(two_sided(np.array(list(scores.values())))) if mixed else 0.0
+
+
 def test_methods_agree_and_find_the_truth(fits):
+    """A second key if the first one fails: the chains take another path on every machine."""
     reference = fits["nuts"]
-    assert reference.check() == []
     print(reference.summary())
     for p in PARAMETERS:
         assert abs(reference.mean[p] - getattr(TRUTH, p)) < 4 * reference.sd[p]
-        error = 4 * reference.sd[p] / np.sqrt(reference.diagnostics["ess_bulk"][p])
-        exact = fits["importance"]
-        ess = exact.diagnostics["ess"]
-        assert exact.diagnostics["pareto_k"] < 0.7
-        assert abs(exact.mean[p] - reference.mean[p]) < np.hypot(error, 4 * reference.sd[p] / np.sqrt(ess))
-        assert exact.sd[p] == pytest.approx(reference.sd[p], rel=0.12)
-        # Laplace is an approximation: within a tenth of a standard deviation here
-        assert abs(fits["laplace"].mean[p] - reference.mean[p]) < 0.1 * reference.sd[p] + error
+    check_with_two_keys(p_of_methods, keys=(3, 4))
+    assert p_of_methods(3, scatter_factor=0.9) < LEVEL
 
 
 def test_draws_are_a_relation_for_the_masses(fits, field):
@@ -144,7 +174,7 @@ def test_save_and_load(fits, tmp_path):
 def test_to_arviz(fits):
     arviz = pytest.importorskip("arviz", reason="ArviZ is an extra")
     data = fits["nuts"].to_arviz()
-    assert data["posterior"]["alpha2"].shape == (4, 300)
+    assert data["posterior"]["alpha2"].shape == (4, 600)
     assert float(arviz.rhat(data["posterior"])["alpha2"]) < 1.02
 
 

@@ -380,10 +380,14 @@ def test_demo_prints_truth_against_posterior(results):
 
 
 def test_nuts_agrees_with_the_grid(results):
-    """The same field and seed by NUTS: means within 5 Monte Carlo errors, and chains that mixed."""
+    """The same field and seed by NUTS: means within 8 Monte Carlo errors, and chains that mixed.
+
+    One chain of 300 draws knows its own effective number of draws badly, so the largest score of 400 halos has a long
+    tail: statistical/false_alarms.py. The exact comparison is statistical/test_mcmc.py.
+    """
     grid, drawn = read(results["fits"].table).columns, read(results["nuts"].table).columns
     error = drawn["log10_mass_sd"] / np.sqrt(drawn["ess"])
-    assert np.max(np.abs(drawn["log10_mass_mean"] - grid["log10_mass_mean"]) / error) < 5
+    assert np.max(np.abs(drawn["log10_mass_mean"] - grid["log10_mass_mean"]) / error) < 8
     assert np.median(drawn["ess"]) > 150
     assert np.mean(drawn["r_hat"] > 1.05) < 0.02
 
@@ -456,12 +460,16 @@ def test_an_interrupted_fit_leaves_nothing(field):
     before = sorted(p.name for p in field.iterdir())
     args = [str(PROGRAM), "fit", "field.fits", "--out", "cut"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": listens}
-    running = subprocess.Popen(args, cwd=field, **pipes)
-    while not list(field.glob(".*cut*")) and running.poll() is None:  # its scratch folder: the work has begun
-        time.sleep(0.1)
-    time.sleep(1)
-    running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=120)
+    for _ in range(5):
+        running = subprocess.Popen(args, cwd=field, **pipes)
+        while not list(field.glob(".*cut*")) and running.poll() is None:  # its scratch folder: the work has begun
+            time.sleep(0.1)
+        time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=600)
+        if running.returncode != 0:
+            break
+        shutil.rmtree(field / "cut")  # on a busy machine it may end before this process comes to interrupt it
     assert running.returncode == 130, (running.returncode, stderr)
     assert "nothing was written" in stderr
     assert sorted(p.name for p in field.iterdir()) == before

@@ -1,6 +1,5 @@
 """`massmap-jax stream`: the same masses as in memory, whatever the file, the chunk or the accident on the way."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
+from filelock import FileLock
 
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
@@ -247,7 +247,7 @@ def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatc
 
 
 def run(folder, *args, chunk=CHUNK, **more):
-    given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 300, "env": ENVIRONMENT} | more
+    given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 600, "env": ENVIRONMENT} | more
     return subprocess.run(command(*args, chunk=chunk), **given)
 
 
@@ -308,8 +308,7 @@ def test_run_resume_and_refusals(folder):
     part.write_bytes(kept[:-10])
     refused(run(folder, "o.parquet", "out", "--resume"), "part-00001.parquet is missing or was changed")
     part.write_bytes(kept)
-    with open(folder / "out" / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / "out" / ".lock"):
         refused(run(folder, "o.parquet", "out", "--resume"), "another run is writing to out")
     unlitter = {name for name in before if not Path(name).name.startswith(".")}
     assert {n: h for n, h in hashes(folder / "out").items() if n in unlitter} == {n: before[n] for n in unlitter}
@@ -328,8 +327,10 @@ def test_killed_at_random_moments(tmp_path):
     assert run(tmp_path, "o.parquet", "whole", chunk=400).returncode == 0
     rng = np.random.default_rng(9)
     manifest = tmp_path / "out" / "manifest.jsonl"
-    lines, litter = [0], 0
-    for _ in range(KILLS):
+    lines, litter, begun = [0], 0, 0
+    while len(lines) <= KILLS:
+        begun += 1
+        assert begun < 4 * KILLS, "it always ends before it is killed"
         resume = ["--resume"] if lines[-1] else []
         if not resume and (tmp_path / "out").exists():
             shutil.rmtree(tmp_path / "out")  # killed before the first line: nothing to go on with
@@ -340,14 +341,19 @@ def test_killed_at_random_moments(tmp_path):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wanted, limit = lines[-1] + rng.integers(0, 16), time.monotonic() + 20
-        while (count_lines(manifest) < wanted or wanted == 0) and running.poll() is None and time.monotonic() < limit:
+        wanted = lines[-1] + rng.integers(0, 16)
+        while (count_lines(manifest) < wanted or wanted == 0) and running.poll() is None:
             time.sleep(0.002)
             wanted = wanted or 1
         time.sleep(rng.uniform(0, 0.06))
-        assert running.poll() is None, "it ended before it was killed"
         running.send_signal(signal.SIGKILL)
         running.communicate()
+        if running.returncode != -signal.SIGKILL:
+            # It was faster than this process, on a busy machine: this was no kill. Begin again from nothing.
+            assert running.returncode == 0
+            shutil.rmtree(tmp_path / "out")
+            lines[-1] = 0
+            continue
         lines.append(count_lines(manifest))
         litter += sum(1 for path in (tmp_path / "out" / "masses").glob(".*"))
     print(f"lines in the manifest after each kill: {lines[1:]}; parts half written: {litter}")

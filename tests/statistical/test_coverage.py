@@ -15,8 +15,10 @@ from statistical.universe import (
     smallest_p_value,
 )
 
-# One in a thousand: over 20 keys a false alarm of the right model has a chance of 2 %.
+# Of one p value; more than one alarm of 20 keys has a chance of 2e-4.
 LEVEL = 1e-3
+# Of a test that looks once.
+RARE = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,12 @@ def hundred_thousand():
 
 def test_intervals_cover_what_they_say(hundred_thousand):
     ln_mass, _, _, posterior = hundred_thousand
-    # three binomial standard errors of 1e5 objects: 0.44 points at 68 %, 0.21 at 95 %
-    for low, high, nominal, tolerance in ((1, 3, 0.68, 0.0044), (0, 4, 0.95, 0.0021)):
+    for low, high, nominal in ((1, 3, 0.68), (0, 4, 0.95)):
         inside = (ln_mass > posterior.quantiles[:, low]) & (ln_mass < posterior.quantiles[:, high])
         print(f"\n{nominal:.0%} intervals cover {inside.mean():.2%}")
-        assert inside.mean() == pytest.approx(nominal, abs=tolerance)
+        # 0.7 points at 68 %, 0.3 at 95 %; a scatter 10 % off moves them by 3 and by 2
+        error = np.sqrt(nominal * (1 - nominal) / inside.size)
+        assert abs(inside.mean() - nominal) < 4.8 * error
 
 
 def test_pit_is_uniform_in_each_bin_of_the_data(hundred_thousand):
@@ -40,7 +43,7 @@ def test_pit_is_uniform_in_each_bin_of_the_data(hundred_thousand):
     index = bins_of_data(ln_lum_obs, z)
     p = np.array([kstest(pit[index == i], "uniform").pvalue for i in range(9)])
     print("\nKS p in bins of z (rows) and L_obs (columns):\n", p.reshape(3, 3).round(3))
-    assert p.min() > LEVEL / 9
+    assert p.min() > RARE / 9
 
 
 def test_posterior_mean_mass_is_unbiased(hundred_thousand):
@@ -49,7 +52,7 @@ def test_posterior_mean_mass_is_unbiased(hundred_thousand):
     ratio = posterior.mean_mass.sum() / mass.sum()
     error = np.std(posterior.mean_mass - mass) * np.sqrt(mass.size) / mass.sum()
     print(f"\nsum of posterior mean masses over the true sum: {ratio:.4f} +- {error:.4f}")
-    assert abs(ratio - 1) < 4 * error
+    assert abs(ratio - 1) < 5 * error
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def test_external_draws_are_weighed_by_each_object():
     right = [p_value(key, "other_data") for key in range(NUM_KEYS)]
     wrong = {"equal weights (fixed_draws)": [p_value(key, "fixed_draws") for key in range(NUM_KEYS)]}
     false_alarms, power = report(f"external draws, {number} fields of {NUM_HALOS}", right, wrong, LEVEL)
-    assert false_alarms <= 2
+    assert false_alarms <= 3  # of 20 at 0.01: p = 4e-5 for more
     assert min(power.values()) >= 0.99
 
 
@@ -155,5 +155,5 @@ def test_draws_inferred_with_the_objects_are_not_weighed_again(ln_evidence):
     right = [p_value(key, "this_catalogue") for key in range(NUM_KEYS)]
     wrong = {"Z_k weights again (other_data)": [p_value(key, "other_data") for key in range(NUM_KEYS)]}
     false_alarms, power = report(f"draws of the field itself, {number} fields of {NUM_HALOS}", right, wrong, LEVEL)
-    assert false_alarms <= 2
+    assert false_alarms <= 3  # of 20 at 0.01: p = 4e-5 for more
     assert min(power.values()) >= 0.99

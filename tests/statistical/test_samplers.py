@@ -9,7 +9,8 @@ from scipy.stats import kstest
 from statistical.universe import REFERENCE, SIGMA, TABLE, TRUTH, package_prior, package_relation, posterior_of
 
 NUMBER = 1_000_000
-LEVEL = 1e-3
+# The draws are so many that every mistake we know of gives a p value far below.
+LEVEL = 1e-5
 
 
 def dense_cdf(cdf, points=20_001):
@@ -37,7 +38,7 @@ def test_prior_samples():
     share = 1e-4
     tail = (uniform - 1 + share)[uniform > 1 - share] / share
     print(f"{tail.size} draws in the last {share:g}: KS p = {kstest(tail, 'uniform').pvalue:.3f}")
-    assert abs(tail.size - share * NUMBER) < 4 * np.sqrt(share * NUMBER)
+    assert abs(tail.size - share * NUMBER) < 5 * np.sqrt(share * NUMBER)
     assert kstest(tail, "uniform").pvalue > LEVEL
 
 

@@ -1,12 +1,12 @@
-"""The nearest public peer on exactly our model: nemo-sz's `signals.calcPMass`, cluster by cluster.
+"""nemo-sz, the nearest public peer, on exactly our model: its `signals.calcPMass`, one cluster after the other.
 
     pip install 'massmap_jax[peers]'
-    PYTHONPATH=benchmarks:tests python benchmarks/peers.py [--halos 1000]
+    PYTHONPATH=benchmarks:tests python benchmarks/peers/against_nemo.py [--halos 1000]
 
-A fixed relation; Ez_gamma = 0, no relativistic correction, Q = 1, tenToA0 = exp(alpha1), B0 = alpha2 - 1, Mpivot =
-alpha3, onePlusRedshift_power = alpha4, and the benchmark field's own prior at each redshift: the same posterior to be
-computed. nemo's own prior is the cumulative N(>M) of its mock survey; both are run. Errors are against the exact
-posterior; times are ratios in this run. Writes results/peers.json.
+The relation is fixed. With Ez_gamma = 0, no relativistic correction, Q = 1, tenToA0 = exp(alpha1), B0 = alpha2 - 1,
+Mpivot = alpha3, onePlusRedshift_power = alpha4, and the prior of the benchmark's field at each redshift, both codes
+compute the same posterior. nemo's own prior is the cumulative N(>M) of its mock survey; it is run with both. Errors are
+against the exact posterior, and times are from the same run. Writes results/peers.json.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from massmap_jax import MassLuminosityRelation, mass_posterior
 
 
 class Survey:
-    """What `calcPMass` asks of its mock survey: a mass grid, and the prior at a redshift."""
+    """The part of a mock survey that `calcPMass` uses: a mass grid, and the prior at a redshift."""
 
     delta, rhoType = 500, "critical"
 
@@ -109,7 +109,7 @@ def main():
     least = rows["massmap_jax, analytic"]["us_per_halo"]
     for row in rows.values():
         row["times as long"] = row["us_per_halo"] / least
-    # What each prior does to calibration: objects simulated from dn/dlnM, true mass against the posterior.
+    # The effect of each prior on calibration: PIT of the true masses of objects simulated from dn/dlnM.
     rows["calibration, 20,000 simulated objects"] = _calibration(field, relation)
     print(json.dumps(rows, indent=2))
     versions = {"nemo-sz": metadata.version("nemo-sz"), "jax": jax.__version__}
@@ -131,7 +131,7 @@ def _row(seconds, mean, sd, exact):
 
 
 def _calibration(field, relation, number=20_000):
-    """PIT of the true mass with the density as prior and with N(>M), on a 4,100-mass grid: KS p."""
+    """Return mean PIT and KS p-value of the true masses with dn/dlnM and N(>M) as prior, on a grid of 4,100 masses."""
     rng = np.random.default_rng(0)
     reference = field.prior_reference
     ln_mass = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 4100)

@@ -1,12 +1,13 @@
-"""How well a normal in M, a normal in ln M (a lognormal in M) and two normals in ln M stand for a halo's posterior.
+"""How well a normal in M, a normal in ln M (a lognormal in M) and two normals in ln M approximate a mass posterior.
 
-    python benchmarks/approximations.py [--figures FOLDER]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/approximations.py [--figures FOLDER]
 
-Halos of 3e11 to 2e15 Msun at redshifts 0.1 to 2, each observed at the mean luminosity of its mass, under a steep and a
-shallow relation, fixed or with posterior draws, with the default prior (Tinker et al. 2010, Planck18, 200m). One normal
-has the posterior's mean and sd, two are fitted by expectation maximisation to its density. Measured: Kullback-Leibler
-divergence in bits from the posterior to the approximation; errors of four quantiles in posterior sd; and what a map
-takes from a halo, E[M] and the sd of M. Writes results/approximations.json and .png.
+The halos have 3e11 to 2e15 Msun and redshifts of 0.1 to 2. Each is observed at the mean luminosity of its mass, under a
+steep and a shallow relation, which is either known exactly or given by 100 relation draws. The prior is the default one
+(Tinker et al. 2010, Planck18, 200m). The single normals have the mean and sd of the posterior; the two normals are
+fitted to its density by expectation maximisation. Measured are the Kullback-Leibler divergence from the posterior to
+the approximation in bits, the errors of four quantiles in posterior sd, and the errors of E[M] and of the sd of M,
+which a map needs. Writes results/approximations.json and .png.
 """
 
 import argparse
@@ -26,7 +27,7 @@ LEVELS = np.array([0.001, 0.025, 0.975, 0.999])
 GRID = np.linspace(np.log(1e9), np.log(1e17), 6001)
 SIGMA = 0.05
 RELATIONS = {
-    # width of the likelihood in ln M: 0.45, and 0.31
+    # The widths of the likelihood in ln M are 0.45 and 0.31.
     "L ~ M^0.36, scatter 0.155": (10.709, 0.359, 2.35e14, 1.1, 0.155),
     "L ~ M^1.3, scatter 0.4": (0.0, 1.3, 3e14, 1.0, 0.4),
 }
@@ -36,13 +37,13 @@ KINDS = ("normal in M", "normal in ln M", "two normals in ln M")
 
 
 def kl_bits(ln_p, ln_q, step):
-    """Divergence of q from p in bits, both densities on an even grid; infinite where q misses a part of p."""
+    """Return the divergence of q from p in bits, for densities on an even grid; infinite where q is 0 and p is not."""
     some = np.isfinite(ln_p)
     return float((np.exp(ln_p[some]) * (ln_p[some] - ln_q[some])).sum() * step / np.log(2))
 
 
 def two_normals(x, weight, steps=500):
-    """(share, mean, sd) of each of two normals fitted to a weighted grid by expectation maximisation."""
+    """Fit two normals to a weighted grid by expectation maximisation; returns their shares, means and sds."""
     mean = weight @ x
     sd = np.sqrt(weight @ (x - mean) ** 2)
     share, centre, width = np.array([0.7, 0.3]), mean + sd * np.array([-0.4, 0.8]), sd * np.array([0.8, 1.0])
@@ -56,7 +57,10 @@ def two_normals(x, weight, steps=500):
 
 
 def approximations(x, ln_p):
-    """{kind: (ln density in ln M on the grid, CDF on the grid, E[M], sd of M)} of a posterior on an even grid."""
+    """Return sd of ln M, E[M] and sd of M of a posterior on an even grid, and what each approximation makes of them.
+
+    The approximations are a dictionary {kind: (ln density in ln M on the grid, CDF on the grid, E[M], sd of M)}.
+    """
     weight = np.exp(ln_p) / np.exp(ln_p).sum()
     mean = weight @ x
     sd = np.sqrt(weight @ (x - mean) ** 2)

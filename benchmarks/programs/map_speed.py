@@ -1,9 +1,10 @@
-"""Coherent draws of a mass map, beside one `numpy.bincount` pass a draw over the same objects, with their error.
+"""Coherent realisations of a mass map, compared with one `numpy.bincount` pass per realisation over the same objects.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/map_speed.py [--draws 1000] [--side 256]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/map_speed.py [--draws 1000] [--side 256]
 
-The first 1,000 objects have pixels of their own, where the map's draws of a mass can be held against the exact
-posterior. The posterior (the mean map) is given, as it is in `massmap-jax run`. Writes results/map-<device>.json.
+The first 1,000 objects have pixels of their own, so the mass samples in the map can be compared with the exact
+posterior; every row gives that error. The posterior, which gives the mean map, is passed in, as in `massmap-jax run`.
+Writes results/map-<device>.json.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def main():
             first = first or spent
             seconds.append(spent)
         mean, sd = (a.ravel()[place[:CHECKED]] for a in (made.sampled_mean, made.sd))
-        off = (mean - exact) / (sd / np.sqrt(draws))  # in Monte Carlo errors
+        off = (mean - exact) / (sd / np.sqrt(draws))  # in units of the Monte Carlo error
         rows[f"{draws} draws, {method}"] = row = {
             "seconds": min(seconds[1:]),
             "first call, compilation included": first,

@@ -1,19 +1,19 @@
-"""What a posterior surface costs to build and to read, beside the integrals it stands for, with the error of that call.
+"""What a posterior surface costs to build and to read, compared with the integrals it replaces, and its error.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/surface_speed.py [--halos 1000000] [--draws 100]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/surface_speed.py [--halos 1000000] [--draws 100]
 
-Prints a table and writes results/surface-<device>.json.
+The error is that of the timed call itself. Prints a table and writes results/surface-<device>.json.
 """
 
 import argparse
 import json
 import time
-from pathlib import Path
 
 import accuracy
 import jax
 import numpy as np
 from inputs import SURVEY, make_field, reference_draws, relation_draws
+from provenance import RESULTS
 
 from massmap_jax import HaloCatalogue, mass_posterior
 from massmap_jax.likelihood.objects import Range
@@ -57,7 +57,7 @@ def main():
             luminosity=np.exp(ln_lum[part]), redshift=z[part], sigma_ln_luminosity=sigma[part]
         )
         exact = fastest(lambda c=catalogue: mass_posterior(c, field.prior, relation, **options), 2) / SURVEY
-        # The first 1,000 rows, 10 extreme ones among them, against the reference of the other benchmarks.
+        # The first 1,000 rows, the 10 most extreme objects among them, against the reference of the other benchmarks.
         checked = accuracy.Objects(ln_lum[:1000], sigma[:1000], z[:1000])
         draws = reference_draws(relation)
         best = accuracy.exact_posteriors(field.prior_reference, checked, draws)
@@ -74,7 +74,7 @@ def main():
             "measured when built": surface.error,
         }
         print(axis, json.dumps(figures[axis], indent=2, default=float))
-    out = Path(__file__).parent / "results" / f"surface-{jax.devices()[0].platform}.json"
+    out = RESULTS / f"surface-{jax.devices()[0].platform}.json"
     out.write_text(json.dumps(figures, indent=2, default=float) + "\n")
 
 

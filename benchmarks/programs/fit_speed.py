@@ -1,9 +1,10 @@
-"""The fit of the relation: how fast its likelihood is, and how long a whole fit takes, on the benchmark's field.
+"""The fit of the relation on the benchmark's field: the time of its likelihood, and the time of a whole fit.
 
-    python benchmarks/fit_speed.py [--halos N] [--figures PATH]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/fit_speed.py [--halos N] [--figures PATH]
 
-Value and gradient of ln L: the prepared likelihood (compressed catalogue, table of G) beside the direct sum over
-halos, both compiled, in float64, in the same run. Whole fits start with JAX's caches empty, so compilation counts.
+For value and gradient of ln L, the prepared likelihood (compressed catalogue and table of G) is compared with the
+direct sum over halos; both are compiled, in float64, in the same run. Whole fits start with JAX's caches empty, so
+their times include the compilation.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from inputs import SURVEY, make_field
+from provenance import RESULTS
 
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
@@ -24,11 +26,10 @@ from massmap_jax.relation.marginal import log_likelihood
 from massmap_jax.run.outputs import versions
 
 PARAMETERS = ("alpha1", "alpha2", "alpha4", "scatter")
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def seconds(function, rounds):
-    """Fastest of some calls, after one that compiles."""
+    """Return the time of the fastest call, after one call that compiles."""
     jax.block_until_ready(function())
     times = []
     for _ in range(rounds):
@@ -39,7 +40,7 @@ def seconds(function, rounds):
 
 
 def likelihood_rows(field):
-    """Value and gradient at the maximum, direct and prepared, and how far they are apart over the posterior."""
+    """Time value and gradient at the maximum, direct and prepared, and compare them at places of the posterior."""
     prior = RelationPrior.preset("bigmali2017")
     with jax.enable_x64(True):
         data = CatalogueData(field.catalogue, field.prior)
@@ -79,7 +80,7 @@ def likelihood_rows(field):
 
 
 def fit_row(field, method, **options):
-    """One whole fit from empty caches, and its diagnostics."""
+    """Return one whole fit, started with empty caches, and a row with its time and diagnostics."""
     jax.clear_caches()
     begin = time.perf_counter()
     with warnings.catch_warnings():
@@ -89,7 +90,7 @@ def fit_row(field, method, **options):
 
 
 def drawn_density(field):
-    """The field with the density that its masses were drawn from, where they are the public mocks': see the README."""
+    """Return the field with the density its masses were drawn from; for the public mocks it is p(M)/M (see README)."""
     if "bigmali" not in field.name:
         return field
     nodes = np.asarray(field.prior.ln_mass_nodes)

@@ -1,15 +1,15 @@
-"""The package on an accelerator, held against what that device can do, against a CPU, and against float64.
+"""The package on an accelerator, compared with the speed of that device, with a CPU, and with float64.
 
-    python benchmarks/gpu_check.py [--small] [--figures PATH]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/gpu_check.py [--small] [--figures PATH]
 
-`mass_posterior` (analytic with 100 relation draws, monte_carlo with 10 x 100), the posterior surface, the gradient of
-ln P(data | relation) and NUTS for each halo, on the full field; surface and analytic on 10^7 rows too. Needs jax,
-numpyro, numpy, scipy, matplotlib and equinox only. Prints a table and, unless `--small`, writes
-results/gpu-<device>.json. A device that is not an accelerator is measured just the same, so `--small` on a CPU shows
-that it works; exit code 1 where a figure is out of tolerance.
+The calls are `mass_posterior` (analytic with 100 relation draws, monte_carlo with 10 x 100), the posterior surface, the
+gradient of ln P(data | relation) and NUTS for each halo, all on the full field; surface and analytic also on 10^7 rows.
+Only jax, numpyro, numpy, scipy, matplotlib and equinox are needed. The program prints a table and, unless `--small` is
+given, writes results/gpu-<device>.json. It also runs on a device that is not an accelerator, so `--small` on a CPU is a
+dry run. The exit code is 1 if a result is out of tolerance.
 
-Run in float32. The same calls run on the CPU of the same machine in programs of their own: in float32 for the time,
-on fewer rows, and in float64 on the 1,000 checked rows for the error.
+Run it in float32. The same calls run on the CPU of the same machine in separate processes: in float32 on fewer rows for
+the time, and in float64 on the 1,000 checked rows for the error.
 """
 
 import argparse
@@ -39,12 +39,12 @@ CHECKED = 1000
 DRAWS, FEW_DRAWS, NUM_LUM = 100, 10, 100
 NUM_WARMUP, NUM_SAMPLES = 150, 300
 PARAMETERS = ("alpha1", "alpha2", "alpha4", "scatter")
-# Bytes that an object takes: three numbers up; 13 columns down; and of the table, 8 corners of a cell.
+# Bytes per object: 3 numbers go to the device, 13 columns come back, and 8 corners of a cell of the table are read.
 SURFACE_UP, SURFACE_DOWN, SURFACE_READ = 3 * 4, 13 * 4, 8 * 13 * 4
 
 
 class Sizes(NamedTuple):
-    """Rows of each call."""
+    """Numbers of rows of the calls, and the number of timed rounds."""
 
     survey: int
     large: int
@@ -58,7 +58,10 @@ IN_FLOAT64 = Sizes(CHECKED, 0, 0, 1)
 
 
 class Job(NamedTuple):
-    """A call to time. `values(output)`: its answers for the checked rows. The rest: the least work of one halo."""
+    """A call to time. `values(output)` returns its answers for the checked rows.
+
+    The numbers with a default are the least work that one halo needs.
+    """
 
     name: str
     halos: int
@@ -71,7 +74,7 @@ class Job(NamedTuple):
 
 
 def jobs(field: Field, sizes: Sizes):
-    """The calls, one after the other: a surface is made when its turn comes."""
+    """Yield the calls one after the other; each posterior surface is built only when it is needed."""
     survey = field.take(np.arange(min(sizes.survey, len(field.catalogue))))
     many, few, one = draws(DRAWS), draws(FEW_DRAWS), draws(1).draw(0)
     masses = field.prior.ln_mass_nodes.size
@@ -83,7 +86,7 @@ def jobs(field: Field, sizes: Sizes):
     def summaries(found):
         return {name: np.asarray(getattr(found, name))[:CHECKED] for name in ("mean", "sd", "quantiles")}
 
-    # Up: 6 numbers of an object and 2 of its range; down: 9 summaries and 5 quantiles.
+    # To the device: 6 numbers of an object and 2 of its range. Back: 9 summaries and 5 quantiles.
     moved = {"up": 8 * 4, "down": 14 * 4}
     number = len(survey.catalogue)
     exps = DRAWS * PANEL_NODES
@@ -101,7 +104,7 @@ def jobs(field: Field, sizes: Sizes):
         value, found = of_checked(one)
         return {"gradient": np.array([float(value), *(float(getattr(found, p)) for p in PARAMETERS)])}
 
-    # The prior's norm at each redshift, again for the gradient; the panels thrice.
+    # The norm of the prior at each redshift, once more for the gradient, and the panels three times.
     special = 2 * masses + 3 * PANEL_NODES
     yield Job("gradient of ln L", number, lambda: gradient(one), slopes, special=special)
 
@@ -112,7 +115,7 @@ def jobs(field: Field, sizes: Sizes):
         def chains(found):
             return {name: np.asarray(getattr(found, name))[:CHECKED] for name in ("mean", "sd", "ess")}
 
-        # One gradient a transition, of the prior's and the likelihood's exponent.
+        # One gradient per transition, with one exponential for the prior and one for the likelihood.
         steps = NUM_WARMUP + NUM_SAMPLES
         call = partial(sample_halo_masses, jax.random.key(1), part, field.prior, one, **options)
         yield Job("NUTS per halo, 1 draw", len(part), call, chains, special=2 * steps, up=7 * 4, down=4 * NUM_SAMPLES)
@@ -130,18 +133,18 @@ def jobs(field: Field, sizes: Sizes):
 
 
 def draws(number: int):
-    """Relation draws, the same in every precision: JAX draws other normals in float64."""
+    """Return the same relation draws in every precision; in float64, JAX would draw other random numbers."""
     with jax.enable_x64(False):
         return jax.tree.map(lambda a: np.asarray(a, dtype=np.float64), relation_draws(number))
 
 
 def field_of(number: int) -> Field:
-    with jax.enable_x64(False):  # for a simulated one
+    with jax.enable_x64(False):  # so that a simulated field is the same in every precision
         return make_field(number)
 
 
 def larger(catalogue: HaloCatalogue, number: int) -> HaloCatalogue:
-    """So many rows, the catalogue's first ones first, then rows at random."""
+    """Return a catalogue of `number` rows: the checked rows first, then random rows of the given catalogue."""
     first = np.arange(min(CHECKED, len(catalogue)))
     rows = np.concatenate([first, np.random.default_rng(5).integers(0, len(catalogue), number - first.size)])
     return HaloCatalogue.from_arrays(
@@ -170,9 +173,9 @@ def fastest(function, rounds) -> float:
 
 
 def speeds(small: bool) -> dict[str, float]:
-    """Gaussian exps and logarithms a second, bytes a second in memory and to and from the device; one device."""
+    """Measure one device: exponentials and logarithms per second, and bytes per second in memory, to it and from it."""
     size = 2**22 if small or devices.platform() == "cpu" else 2**28
-    terms = 32  # for each number read, so that reading it is not what is timed
+    terms = 32  # evaluations for each number read, so that the time is not that of reading
     x = jnp.linspace(0.5, 3.0, size // 16, dtype=jnp.float32)
     exps = jax.jit(lambda x: sum(jnp.exp(-0.5 * (x - 0.1 * i) ** 2) for i in range(terms)))
     logs = jax.jit(lambda x: sum(jnp.log(x + 0.1 * i) for i in range(terms)))
@@ -186,7 +189,7 @@ def speeds(small: bool) -> dict[str, float]:
     found["bytes a second, memory"] = 2 * large.nbytes / fastest(lambda: copy(large), 10)
     host = np.ones(size // 4, dtype=np.float32)
     found["bytes a second, to the device"] = host.nbytes / fastest(lambda: jax.device_put(host), 5)
-    # A copy on the host is kept with the array: a new array each time.
+    # JAX keeps a copy on the host together with the array, so each round needs a new array.
     seconds = []
     for i in range(5):
         made = jax.block_until_ready(large[: host.size] * i)
@@ -198,7 +201,7 @@ def speeds(small: bool) -> dict[str, float]:
 
 
 def floor(job: Job, speed: dict[str, float], number: int) -> float:
-    """Seconds that the least work of a call takes, its parts side by side, shared out over so many devices."""
+    """Return the seconds that the least work of a call takes on `number` devices, if its parts run at the same time."""
     parts = (
         job.special / speed["exp a second"] / number,
         job.memory / speed["bytes a second, memory"] / number,
@@ -212,7 +215,7 @@ def floor(job: Job, speed: dict[str, float], number: int) -> float:
 
 
 def measure(field: Field, sizes: Sizes, watch=lambda line: None) -> list[tuple[Job, dict, dict]]:
-    """Each job with its seconds and its values for the checked rows."""
+    """Return each job with its times and its values for the checked rows."""
     found = []
     for job in jobs(field, sizes):
         start = time.perf_counter()
@@ -222,14 +225,14 @@ def measure(field: Field, sizes: Sizes, watch=lambda line: None) -> list[tuple[J
         del output
         seconds = {"first call s": first, "run s": fastest(job.call, max(1, min(sizes.rounds, int(120 / first))))}
         seconds["us per halo"] = 1e6 * seconds["run s"] / job.halos
-        # Without what only a call needs: arrays of 10^7 rows would be kept to the end.
+        # Without the call and its arguments: arrays of 10^7 rows would stay in memory to the end.
         found.append((job._replace(call=None, values=None), seconds, values))
         watch(f"{job.name}, {job.halos:,} halos: {seconds['us per halo']:.4g} us a halo")
     return found
 
 
 def on_cpu(sizes: Sizes, float64: bool) -> dict[str, tuple[float, dict]]:
-    """us per halo and values by the job's name, from a program on the CPU."""
+    """Return, by the name of the job, microseconds per halo and values from a process that runs on the CPU."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": str(int(float64))}
     environment["XLA_FLAGS"] = ""
     with tempfile.TemporaryDirectory() as folder:
@@ -254,9 +257,10 @@ def child(path: str, sizes: Sizes) -> None:
 
 
 def judge(job: Job, values: dict, exact: dict, on_cpu: dict) -> tuple[dict[str, float], bool]:
-    """Errors on the checked rows, against float64 on the CPU, and whether they are allowed.
+    """Return the errors on the checked rows, against float64 on the CPU, and whether they are within tolerance.
 
-    exact, on_cpu : by job name, values in float64 and in float32. Errors of summaries are in posterior sd.
+    `exact` and `on_cpu` hold values by the name of the job, in float64 and in float32. Errors of summaries are in
+    posterior sd.
     """
     if job.name.startswith("gradient"):
         best = exact[job.name][1]["gradient"]
@@ -267,10 +271,12 @@ def judge(job: Job, values: dict, exact: dict, on_cpu: dict) -> tuple[dict[str, 
         z = (values["mean"] - exact["NUTS"][1]["mean"]) * np.sqrt(values["ess"]) / exact["NUTS"][1]["sd"]
         error = {"rms z of the mean": float(np.sqrt(np.mean(z**2))), "largest z": float(np.abs(z).max())}
         return error, 0.8 < error["rms z of the mean"] < 1.2 and error["largest z"] < 6
-    limit = 1e-2 if job.name.startswith("analytic") else 1.5e-2  # the surface's own tolerance, and float32
+    # 1.5e-2 is the tolerance of the surface plus the error of float32.
+    limit = 1e-2 if job.name.startswith("analytic") else 1.5e-2
     error = {}
     if job.name.startswith("monte_carlo"):
-        # Other normals are drawn in float64: the same estimate in float32 on the CPU, and the noise of both.
+        # In float64 other random numbers are drawn. So the estimate is compared with float32 on the CPU, and the noise
+        # of both with the exact answer.
         best = exact[f"analytic, {FEW_DRAWS} draws"][1]
         noise = [float(np.sqrt(np.mean(((v["mean"] - best["mean"]) / best["sd"]) ** 2))) for v in (values, on_cpu)]
         error = {"rms of the mean": noise[0], "the same on the CPU": noise[1]}
@@ -285,7 +291,7 @@ def _as_column(sd, like):
 
 
 def exact_values(field: Field) -> dict:
-    """Float64 analytic values for jobs whose own float64 call says something else: other draws, or a sampler's."""
+    """Return analytic values in float64 for the jobs that sample, whose own float64 call draws other numbers."""
     checked = field.take(np.arange(min(CHECKED, len(field.catalogue))))
     found = {}
     for name, relation in ((f"analytic, {FEW_DRAWS} draws", draws(FEW_DRAWS)), ("NUTS", draws(1))):
@@ -325,7 +331,7 @@ def main() -> int:
     if path is None and not given.small:
         path = RESULTS / f"gpu-{figures['device']['kind'].lower().replace(' ', '-')}.json"
     if path is not None:
-        # NaN (not measured on the CPU) is no JSON.
+        # JSON has no NaN, which stands for what was not measured on the CPU.
         text = json.dumps(figures, indent=2).replace("NaN", "null")
         path.write_text(text + "\n")
     return int(not all(row["passed"] for row in figures["rows"]))

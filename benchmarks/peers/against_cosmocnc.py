@@ -1,14 +1,15 @@
-"""cosmocnc's cluster masses and ours, on the simulated SZ catalogue that its PyPI package carries, truth included.
+"""cosmocnc's cluster masses and ours, on the simulated SZ catalogue in cosmocnc's PyPI package, which has true masses.
 
     pip install 'massmap_jax[peers]'
-    PYTHONPATH=benchmarks:tests python benchmarks/peers_cosmocnc.py [--clusters 15798]
+    PYTHONPATH=benchmarks:tests python benchmarks/peers/against_cosmocnc.py [--clusters 15798]
 
-The model is cosmocnc's for a Simons Observatory-like survey (Zubeldia & Bolliet 2024, JCAP 11, 018): q | M lognormal
-about a filtered SZ signal, which is no power law of the mass; q_obs = q + a unit normal; q_obs > 5; Tinker et al. 2008
-500c masses. Both codes are given the same table of the mass function and the same relation, at the catalogue's true
-parameters. So ours is a relation written by a user (`SZRelation`), and noise that is not lognormal: method
-"quadrature". Errors are against a dense quadrature in NumPy; times are ratios in this run, on one core for cosmocnc
-and on all for ours (it can use more, over processes). Writes results/peers-cosmocnc.json.
+The model is cosmocnc's for a survey like the Simons Observatory (Zubeldia & Bolliet 2024, JCAP 11, 018). q | M is
+lognormal about a filtered SZ signal, which is no power law of the mass; q_obs is q plus a unit normal, and q_obs > 5;
+the masses are 500c with the mass function of Tinker et al. 2008. Both codes are given the same table of the mass
+function and the same relation, at the true parameters of the catalogue. For our code this is a relation written by the
+user (`SZRelation`) with noise that is not lognormal, hence method "quadrature". Errors are against a dense quadrature
+in NumPy. Times are from the same run: cosmocnc on one core (it can use more, as processes), ours on all cores. Writes
+results/peers-cosmocnc.json.
 """
 
 import argparse
@@ -29,7 +30,8 @@ from scipy.stats import kstest
 
 from massmap_jax import HaloCatalogue, MassPrior, Relation, mass_posterior
 
-ALPHA, LOG10_A, SCATTER, BIAS = 1.1233, -4.3054, 0.173, 0.8  # of the catalogue: params.py of cosmocnc, 1 - b = 0.8
+# The true parameters of the catalogue, from params.py of cosmocnc; BIAS is 1 - b.
+ALPHA, LOG10_A, SCATTER, BIAS = 1.1233, -4.3054, 0.173, 0.8
 COSMOLOGY = {"H0": 67.4, "Om0": 0.315, "Ob0": 0.04897, "sigma8": 0.811, "n_s": 0.96}
 LN_UNIT = np.log(1e14)
 POINTS = 128  # masses per cluster, cosmocnc's default
@@ -37,7 +39,7 @@ LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
 class SZRelation(Relation):
-    """ln q of a mass: ALPHA ln M + a(z) less the ln of the filter's noise at the cluster's angle; a user's relation."""
+    """The mean of ln q at a mass: ALPHA ln M + a(z) - ln(noise of the filter at the angular size of the cluster)."""
 
     redshift: jnp.ndarray
     ln_signal: jnp.ndarray  # ln y0 of 1e14 Msun at those redshifts
@@ -66,7 +68,7 @@ class SZRelation(Relation):
 
 
 def peer(prior: PriorReference, number):
-    """(mean, sd) of ln M and seconds; the mass function is the prior's table instead of its own."""
+    """Return mean and sd of ln M from cosmocnc, and its seconds; its mass function is replaced by the prior's table."""
 
     class MassFunction:
         def __init__(self, **_):
@@ -108,7 +110,7 @@ def peer(prior: PriorReference, number):
 
 
 def exact(prior: PriorReference, relation, q, z):
-    """(mean, sd) of ln M by a dense double sum: 6,000 masses, 400 luminosities each."""
+    """Return mean and sd of ln M by a dense double sum over 6,000 masses with 400 luminosities each."""
     ln_mass = np.linspace(prior.ln_mass[0], prior.ln_mass[-1], 6001)
     score = np.linspace(-8, 8, 401)
     found = []

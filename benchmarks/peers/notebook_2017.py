@@ -1,11 +1,11 @@
-"""The per-halo loop of the 2017 mass-map notebook, ported plainly: the reference for the package's speed.
+"""The per-halo loop of the 2017 mass-map notebook, ported plainly: every speed ratio is relative to it.
 
-It keeps the notebook's way of working: for each of the n_S draws of (alpha, S) and for each mass, a frozen SciPy
-lognormal draws n_L luminosities (p3), and p4 is evaluated for one luminosity after the other. Nothing is slowed down on
-purpose; a second form, with the n_L evaluations of p4 in one array call and the SciPy distribution called without
-freezing it, shows how much of the time is the notebook's habits rather than the algorithm.
+It works as the notebook did. For each of the n_S draws of (alpha, S) and for each mass, a frozen SciPy lognormal draws
+n_L luminosities (p3), and p4 is evaluated for one luminosity after the other. Nothing is slowed down on purpose. A
+second form evaluates p4 for all n_L luminosities in one array call and does not freeze the SciPy distribution; it shows
+how much of the time comes from the way the notebook is written rather than from the algorithm.
 
-Imports nothing from massmap_jax. Run it to see the time per halo: ``python benchmarks/notebook_2017.py``.
+Imports nothing from massmap_jax. To see the time per halo: ``python benchmarks/peers/notebook_2017.py``.
 """
 
 import argparse
@@ -14,19 +14,19 @@ import time
 import numpy as np
 from scipy.stats import lognorm
 
-# The 2017 values (natural logs; luminosity in their own unit): mean and width of alpha1, alpha2, alpha4, S
+# The 2017 values (natural logs; luminosity in their own unit): mean and width of alpha1, alpha2, alpha4 and S.
 PIVOT = 2.35e14
 MEAN = (10.709, 0.359, 1.10, 0.155)
 WIDTH = (0.022, 0.009, 0.06, 0.0009)
 
 
 def fast_lognormal(mu, sigma, x):
-    """Density at x of a lognormal whose ln has mean ln(mu) and width sigma."""
+    """Return the density at x of a lognormal whose logarithm has mean ln(mu) and width sigma."""
     return 1 / (x * sigma * np.sqrt(2 * np.pi)) * np.exp(-0.5 * (np.log(x) - np.log(mu)) ** 2 / sigma**2)
 
 
 def draw_relations(rng, n_s):
-    """n_s draws of (alpha1, alpha2, alpha4, S), p2."""
+    """Return n_s draws of (alpha1, alpha2, alpha4, S), that is of p2."""
     return [tuple(rng.normal(MEAN, WIDTH)) for _ in range(n_s)]
 
 
@@ -35,14 +35,25 @@ def mean_luminosity(mass, z, alpha1, alpha2, alpha4):
 
 
 def posterior_of_one_halo(lum_obs, z, sigma, mass_nodes, prior_row, rng, n_s=10, n_l=100):
-    """P(M) of one halo at the mass nodes, per unit mass, normalised by the trapezoid rule.
+    """Return P(M) of one halo at the mass nodes, per unit mass, normalised by the trapezoid rule.
 
     Parameters
     ----------
-    lum_obs, z, sigma : observed luminosity, redshift, lognormal error in ln L.
-    mass_nodes : (k,) [Msun]; prior_row : (k,) density per unit mass at the halo's redshift.
+    lum_obs, z, sigma : float
+        Observed luminosity, redshift, and lognormal error in ln L.
+    mass_nodes : array, (k,)
+        Masses [Msun].
+    prior_row : array, (k,)
+        Prior density per unit mass at the redshift of the halo.
     rng : numpy.random.Generator
-    n_s, n_l : draws of the relation, and of the luminosity for each mass and relation.
+        Source of the random numbers.
+    n_s, n_l : int
+        Number of relation draws, and of luminosities for each mass and relation draw.
+
+    Returns
+    -------
+    array, (k,)
+        The posterior density per unit mass [1/Msun].
     """
     total = np.zeros(len(mass_nodes))
     for alpha1, alpha2, alpha4, scatter in draw_relations(rng, n_s):
@@ -59,7 +70,7 @@ def posterior_of_one_halo(lum_obs, z, sigma, mass_nodes, prior_row, rng, n_s=10,
 
 
 def posterior_of_one_halo_arrays(lum_obs, z, sigma, mass_nodes, prior_row, rng, n_s=10, n_l=100):
-    """The same estimator and draws, with p4 in one array call per (mass, draw) and no frozen distribution."""
+    """Return the same estimator with p4 in one array call per (mass, draw) and without a frozen distribution."""
     total = np.zeros(len(mass_nodes))
     for alpha1, alpha2, alpha4, scatter in draw_relations(rng, n_s):
         for k, mass in enumerate(mass_nodes):
@@ -71,14 +82,14 @@ def posterior_of_one_halo_arrays(lum_obs, z, sigma, mass_nodes, prior_row, rng, 
 
 
 def example_prior(num_mass=410):
-    """(mass nodes [Msun], density per unit mass), a Schechter-like stand-in: the time does not depend on its values."""
+    """Return mass nodes [Msun] and a Schechter-like density per unit mass; the time does not depend on its values."""
     mass = np.geomspace(1.2566e10, 1.5459e14, num_mass)
     density = mass**-1.9 * np.exp(-((mass / 2e13) ** 0.6))
     return mass, density / np.trapezoid(density, mass)
 
 
 def time_per_halo(function=posterior_of_one_halo, num_halos=3, seed=1):
-    """Seconds a halo, as (median, fastest) over `num_halos` halos."""
+    """Return the seconds per halo, as median and fastest of `num_halos` halos."""
     mass, density = example_prior()
     rng = np.random.default_rng(seed)
     seconds = []

@@ -1,11 +1,12 @@
-"""The joint model of the relation and every mass of the benchmark's field, by HMC: one latent for each halo.
+"""The joint model of the relation and all masses of the benchmark's field, sampled by HMC: one latent for each halo.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/field_speed.py [--halos N] [--draws 800] [--chains 2]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/field_speed.py [--halos N] [--draws 800] [--chains 2]
 
-A chain is a process of its own with a core of its own. The relation starts at the maximum of the marginal likelihood
-with the Laplace covariance as metric, and every mass at a draw of its own, so that nothing is left to warm up but the
-step. Prints R-hat and effective draws of (alpha, S) over the chains, and how far their mean and sd are from the
-marginal fit's, which knows nothing of this model. Writes results/field-<device>.json.
+Each chain is a process of its own on a core of its own. The relation starts at the maximum of the marginal likelihood,
+with the Laplace covariance as the inverse mass matrix, and every mass starts at a random draw, so that only the step
+size is adapted. The program prints R-hat and the number of effective draws of (alpha, S) over the chains, and how far
+their mean and sd are from those of the marginal fit, which is computed independently of this model. Writes
+results/field-<device>.json.
 """
 
 import argparse
@@ -33,12 +34,12 @@ from massmap_jax.models.relation import Pivot
 from massmap_jax.relation.beliefs import RelationPrior
 
 SITES = ("alpha1_offset", "alpha2", "alpha4", "scatter")
-WARMUP = 30  # of the step alone
+WARMUP = 30  # only the step size is adapted
 SAVE_EVERY = 50
 
 
 def sampled(fit, relation_prior, pivot) -> np.ndarray:
-    """(draw, 4) of a fit in the model's unconstrained coordinates (`models.relation.relation_sites`)."""
+    """Return a fit's draws in the model's unconstrained coordinates (`models.relation.relation_sites`); (draw, 4)."""
     draws = {p: np.asarray(getattr(fit.draws, p), dtype=np.float64) for p in PARAMETERS}
     central, sd = relation_prior.central(), relation_prior.sd()
     moved = (draws["alpha2"] - central["alpha2"]) * (pivot.ln_mass - np.log(relation_prior.alpha3))
@@ -48,7 +49,7 @@ def sampled(fit, relation_prior, pivot) -> np.ndarray:
 
 
 def chain(number, given):
-    """One chain; (alpha, S) of every draw, the steps and acceptance go to a file as they come."""
+    """Run one chain; (alpha, S), the number of steps and the acceptance of every draw are saved while it runs."""
     field = drawn_density(make_field(given.halos))
     relation_prior = RelationPrior.preset("bigmali2017")
     fit, _ = fit_row(field, "laplace")
@@ -83,7 +84,7 @@ def chain(number, given):
 
 
 def summary(given):
-    """Of the chains' files; chains are cut to the shortest."""
+    """Return the diagnostics of the chains from their files; all are cut to the length of the shortest."""
     chains = [dict(np.load(given.folder / f"chain-{i}.npz")) for i in range(given.chains)]
     number = min(c["alpha1"].size for c in chains)
     draws = {p: np.stack([c[p][:number] for c in chains]) for p in PARAMETERS}
@@ -108,11 +109,11 @@ def main():
     parser.add_argument("--halos", type=int, default=SURVEY)
     parser.add_argument("--draws", type=int, default=800)
     parser.add_argument("--chains", type=int, default=2)
-    parser.add_argument("--step", type=float, default=0.03, help="where the search for the step begins")
-    parser.add_argument("--length", type=float, default=1.5, help="of a trajectory")
-    parser.add_argument("--folder", type=Path, default=None, help="of the chains' files")
+    parser.add_argument("--step", type=float, default=0.03, help="step size at which its adaptation starts")
+    parser.add_argument("--length", type=float, default=1.5, help="length of a trajectory")
+    parser.add_argument("--folder", type=Path, default=None, help="folder of the files of the chains")
     parser.add_argument("--chain", type=int, default=None, help="run this chain alone")
-    parser.add_argument("--summary", action="store_true", help="of chains that are there, however far they are")
+    parser.add_argument("--summary", action="store_true", help="summarise the chains that exist, even if unfinished")
     given = parser.parse_args()
     given.folder = given.folder or Path(tempfile.mkdtemp(prefix="field_"))
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""`massmap-jax stream` on a large Parquet file, beside pyarrow reading and writing the same columns and nothing else.
+"""`massmap-jax stream` on a large Parquet file, compared with pyarrow reading and writing the same columns alone.
 
-    python benchmarks/stream_speed.py [--rows 10000000] [--folder DIR]
+    python benchmarks/programs/stream_speed.py [--rows 10000000] [--folder DIR]
 
-The file is generated in a temporary folder. Prints a line and writes results/stream-<rows>.json.
+The file is generated in a temporary folder. Prints the result and writes results/stream-<rows>.json.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def generate(path: Path, rows: int) -> None:
 
 
 def plain(path: Path, out: Path, columns: int) -> float:
-    """Seconds to read the input and to write as many float32 columns, an id and a flag, with pyarrow alone."""
+    """Return the seconds pyarrow alone takes to read the input and write `columns` float32 columns, id and flag."""
     rng = np.random.default_rng(1)
     values = [rng.normal(12, 0.3, CHUNK).astype(np.float32) for _ in range(columns)]
     out.mkdir()
@@ -54,7 +54,10 @@ def plain(path: Path, out: Path, columns: int) -> float:
 
 
 def watched(command, folder) -> tuple[str, float]:
-    """What a program said, and its peak memory in GiB: the kernel's mark; `ru_maxrss` would begin at our own."""
+    """Return what a program printed, and its peak memory [GiB].
+
+    The memory is the kernel's VmHWM; `ru_maxrss` would start at the peak of this process.
+    """
     peak = 0
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as running:
         while running.poll() is None:
@@ -80,7 +83,7 @@ def main():
         program = str(Path(sys.executable).with_name("massmap-jax"))
         args = ["stream", "in.parquet", "--out", "out", "--relation", "bigmali2017", "--float32", "--sigma", "sigma"]
         seconds = []
-        for name in ("out", "again"):  # the second finds its compiled code in the cache
+        for name in ("out", "again"):  # the second run finds its compiled code in the cache
             args[3] = name
             start = time.perf_counter()
             said, peak = watched([program, *args], folder)
@@ -99,7 +102,7 @@ def main():
         }
         print(said)
         print(json.dumps(figures, indent=2))
-        out = Path(__file__).parent / "results" / f"stream-{given.rows}.json"
+        out = Path(__file__).resolve().parent.parent / "results" / f"stream-{given.rows}.json"
         out.write_text(json.dumps(figures, indent=2) + "\n")
     finally:
         shutil.rmtree(folder)

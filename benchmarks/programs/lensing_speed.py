@@ -1,10 +1,11 @@
-"""Convergence of 5,000 haloes on 256 x 256 pixels beside a NumPy loop over the haloes, in the same run.
+"""The convergence of 5,000 halos on 256 x 256 pixels, compared with a NumPy loop over the halos in the same run.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/lensing_speed.py [--halos N] [--draws N] [--figures PATH]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/lensing_speed.py [--halos N] [--draws N] [--figures PATH]
 
-Both are given masses and concentrations and add the same profile (BMO1, cut at `reach` halo radii here, nowhere in the
-loop), one draw. The error is that of the timed image against the loop's, in units of its peak. Then a whole
-`convergence_map` with many draws, masses drawn too, and the peak memory of the process.
+Both are given the same masses and concentrations (one realisation) and add the same profile, BMO1; here it is cut at
+`reach` halo radii, in the loop it is not cut. The error is the difference between the timed image and the image of the
+loop, in units of its peak. Then a whole `convergence_map` with many realisations is timed, masses included, and the
+peak memory of the process is read. Writes results/lensing-<device>.json.
 """
 
 import argparse
@@ -27,7 +28,7 @@ SIDE, PIXEL, SOURCE, REACH = 256, 1.0, 1.2, 10.0
 
 
 def loop(x, y, mass, c, z):
-    """The reference's loop with the cosmology looked up beforehand, so that only NumPy's arithmetic is timed."""
+    """Run the loop of the reference; the cosmology is evaluated beforehand, so only NumPy's arithmetic is timed."""
     scales = [lensing_loop.scales(mass[k], c[k], z[k], SOURCE) for k in range(mass.size)]
     rows, columns = np.mgrid[:SIDE, :SIDE]
     total, per_pixel = np.zeros((SIDE, SIDE)), np.radians(PIXEL / 60)

@@ -1,11 +1,12 @@
-"""What the forms of a mass map cost beside the plain one: slices, densities, footprint, smoothing, profiles, HEALPix.
+"""What the forms of a mass map cost beside the plain map: slices, densities, footprint, smoothing, profiles, HEALPix.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/map_forms_speed.py [--halos 115919] [--draws 100] [--side 256]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/map_forms_speed.py [--draws 100] [--side 256]
 
-Every row prints the error of that same call: what has to add up to the plain map's draws, relative to them; for
-haloes with profiles also the share of the mass that lies in other pixels than a loop over the haloes puts it, for one
-of the draws. Times are the fastest of the rounds, in which the forms take turns; the posterior is given. Writes
-results/map-forms-<device>.json.
+Every row prints the error of the timed call itself: the relative difference between sums over the map and the same
+sums over the plain map, for the realisation where it is largest. For halos with profiles, one realisation is also
+compared with a loop over the halos: the row gives the fraction of the mass that the two put into different pixels. The
+forms are timed in turns, and the fastest round counts; the posterior is passed in. `--halos` sets the number of halos
+(115,919). Writes results/map-forms-<device>.json.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from reference.halo_profile_loop import one_halo
 
 from massmap_jax import mass_map, mass_posterior
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.halo.concentration import concentration_key, drawn_ln_concentration, overdensity
-from massmap_jax.halo.mass_function import angular_diameter_distance
+from massmap_jax.halo.concentration import concentration_key, drawn_ln_concentration
+from massmap_jax.halo.cosmology import angular_diameter_distance, overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.healpix import HealpixGrid
 from massmap_jax.maps.images import sum_of_slices
@@ -34,7 +35,7 @@ KEY = jax.random.key(2)
 
 
 def on_the_sky(field, side_deg):
-    """The field's objects at random places of a square around (150, 2) deg."""
+    """Return the objects of the field at random places of a square around (150, 2) deg."""
     cat, rng = field.catalogue, np.random.default_rng(5)
     return HaloCatalogue.from_arrays(
         luminosity=np.exp(cat.ln_lum_obs),
@@ -47,7 +48,7 @@ def on_the_sky(field, side_deg):
 
 
 def one_draw_by_a_loop(catalogue, prior, relation, grid, num_draws):
-    """The first draw's map, one halo after the other; masses and concentrations are the map's."""
+    """Return the first map realisation, computed one halo after the other with the same masses and concentrations."""
     given = {"relation_from": "fixed_draws", "num_draws": num_draws, "draws": "table"}
     chosen = chosen_draws(KEY, catalogue, prior, relation, **given)
     ln_mass, ln_c = np.zeros(len(catalogue)), np.zeros(len(catalogue))
@@ -79,8 +80,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     field, relation = make_field(given.halos), relation_draws(100)
-    field = field._replace(prior=replace(field.prior, mass_definition="200m"))  # for the haloes' radii
-    # A little smaller than the grid, whose plane is stretched: every object is on it.
+    field = field._replace(prior=replace(field.prior, mass_definition="200m"))  # sets the radii of the halos
+    # A little smaller than the grid, because the tangent plane stretches angles: every object falls on the grid.
     catalogue = on_the_sky(field, 0.98 * given.side / 60)
     grid = PixelGrid("tangent", (given.side, given.side), 1.0, (150.0, 2.0))
     inside = np.hypot(*(axis - given.side / 2 for axis in np.indices(grid.shape))) < 0.4 * given.side
@@ -113,7 +114,7 @@ def main():
         "Msun/Mpc2": {"unit": "Msun/Mpc2"},
         "footprint": {"footprint": inside},
         "smoothed, FWHM 5 pixels": {"fwhm_arcmin": 5.0},
-        "NFW haloes": {"halo_profile": "nfw"},
+        "NFW halos": {"halo_profile": "nfw"},
         "HEALPix, nside 2048": {"grid": HealpixGrid.fit(catalogue.ra, catalogue.dec, 2048)},
     }
     run()
@@ -132,7 +133,7 @@ def main():
             else:
                 error = off(made.total_draws, plain.total_draws)
             rows.setdefault(name, []).append((seconds, error))
-            if name == "NFW haloes":
+            if name == "NFW halos":
                 smeared = made.draws[0]
     best = {name: min(row) for name, row in rows.items()}
     rows = {
@@ -144,7 +145,8 @@ def main():
         for name, (seconds, error) in best.items()
     }
     exact = one_draw_by_a_loop(catalogue, field.prior, relation, grid, given.draws)
-    rows["NFW haloes"]["mass in other pixels than a loop's"] = float(np.abs(smeared - exact).sum() / exact.sum() / 2)
+    other = float(np.abs(smeared - exact).sum() / exact.sum() / 2)
+    rows["NFW halos"]["fraction of the mass in other pixels than in the loop"] = other
     for name, row in rows.items():
         print(name, json.dumps(row))
     figures = {"halos": given.halos, "draws": given.draws, "pixels": given.side**2, **provenance(), "rows": rows}

@@ -1,7 +1,9 @@
-"""Peak resident memory of one job in a process of its own: ``python benchmarks/peak_memory.py analytic 1000000``.
+"""Peak resident memory of one job in a process of its own.
 
-Prints one line of JSON. Jobs: analytic (mass_posterior, 10 relation draws), monte_carlo (10 x 100 draws), map (100 map
-draws).
+    python benchmarks/programs/peak_memory.py analytic 1000000
+
+Prints one line of JSON. The jobs are analytic (mass_posterior with 10 relation draws), monte_carlo (10 x 100 draws) and
+map (100 map realisations).
 """
 
 import json
@@ -11,7 +13,10 @@ from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this program; a child's `ru_maxrss` starts at its parent's peak, VmHWM does not."""
+    """Return the peak resident memory of this process.
+
+    The `ru_maxrss` of a child process starts at the peak of its parent; the kernel's VmHWM does not.
+    """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -1,10 +1,10 @@
-"""Time against the number of halos, masses and relation draws: the 2017 loop, NumPy, and the package's methods.
+"""Time against the number of halos, masses and relation draws: the 2017 loop, NumPy, and the methods of the package.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/scaling.py [--small]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/scaling.py [--small]
 
-Each point is one call, its compilation apart, with the error of that call against the exact posterior on 100 of its
-rows. Prints a table, writes results/scaling-<device>.json and draws results/scaling-<device>.png beside the floor of
-one vectorised exp for each (halo, mass, draw).
+Each point is one call without its compilation, with the error of that same call against the exact posterior on 100 of
+its rows. Prints a table, writes results/scaling-<device>.json and draws results/scaling-<device>.png, where a dotted
+line shows the time of one vectorised exp for each (halo, mass, relation draw).
 """
 
 import argparse
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from inputs import GRID_MASSES, SURVEY, make_field, reference_draws, relation_draws
-from notebook_2017 import posterior_of_one_halo
+from peers.notebook_2017 import posterior_of_one_halo
 from provenance import RESULTS, provenance
 
 from massmap_jax import HaloCatalogue, mass_posterior, sample_halo_masses
@@ -28,7 +28,7 @@ LEVELS = (accuracy.LEVELS[0], 0.16, 0.5, 0.84, accuracy.LEVELS[1])
 
 
 def numpy_grid(field, objects, relation, masses):
-    """Vectorised NumPy: prior x the mean Gaussian likelihood on a mass grid, halo after halo; mean and sd of ln M."""
+    """Return mean and sd of ln M from vectorised NumPy: prior x mean Gaussian likelihood on a mass grid, per halo."""
     ln_mass = np.linspace(field.prior_reference.ln_mass[0], field.prior_reference.ln_mass[-1], masses)
     draws = reference_draws(relation)
     out = np.empty((objects.redshift.size, 2))
@@ -58,7 +58,7 @@ class Bench:
         return found, time.perf_counter() - begin
 
     def objects(self, number):
-        """The field's rows, again and again where it has fewer; the first 100 are checked."""
+        """Return `number` rows of the field, repeated if it has fewer; the first 100 are checked."""
         rows = np.resize(np.arange(SURVEY), number)
         return accuracy.Objects(*(a[rows] for a in self.field.objects))
 
@@ -139,7 +139,7 @@ class Bench:
             "us_per_halo": 1e6 * seconds / done,
             "build_s": build,
             "floor_us": 1e6 * masses * draws / self.exp_rate,
-            # Objects beside the surface have no value there (mass_posterior integrates them).
+            # The surface has no value for objects outside its range (mass_posterior integrates them).
             "error_of_mean_in_sd": {"median": float(np.nanmedian(off)), "largest": float(np.nanmax(off))},
             "checked_beside_the_surface": int(np.isnan(off).sum()),
         }

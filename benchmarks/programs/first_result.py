@@ -1,8 +1,8 @@
-"""From the return key to the first result: `massmap-jax run` on 1,000 rows, with JAX's cache on disk empty and filled.
+"""The time of `massmap-jax run` on 1,000 rows from start to end, with JAX's cache on disk empty and filled.
 
-    python benchmarks/first_result.py [--rows 1000] [--rounds 3]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/first_result.py [--rows 1000] [--rounds 3]
 
-Every figure is of a program of its own, started as a user starts it. Prints a table and writes
+Every number is the time of a separate process, started as a user starts the program. Prints a table and writes
 results/first-result-<device>.json.
 """
 
@@ -19,19 +19,20 @@ from pathlib import Path
 import numpy as np
 
 JOBS = {"run": [], "run --relation bigmali2017 --no-figures": ["--relation", "bigmali2017", "--no-figures"]}
-# Stages of compiling as jax.monitoring names them. Tracing is of Python; "from cache" is part of "xla" there.
+# The stages of compilation as jax.monitoring names them. "trace" is the tracing of Python functions. jax.monitoring
+# counts "from cache" within "xla"; here it is subtracted.
 STAGES = {
     "trace": "/jax/core/compile/jaxpr_trace_duration",
     "lower": "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "xla": "/jax/core/compile/backend_compile_duration",
     "from cache": "/jax/compilation_cache/cache_retrieval_time_sec",
 }
-# "rest": neither importing nor compiling. Reading and figures are stages of the run, and hold some of each.
+# "rest" is neither importing nor compiling. "reading" and "figures" are stages of the run and include some of each.
 COLUMNS = ("total", "import", "trace", "lower", "xla", "from cache", "rest", "reading", "figures")
 
 
 def catalogue(path: Path, rows: int) -> None:
-    """A table of luminosities, redshifts and positions."""
+    """Write a table of luminosities, redshifts and positions."""
     rng = np.random.default_rng(0)
     z = rng.uniform(0.05, 2.0, rows)
     ln_lum = rng.normal(9.0, 0.45, rows) + 1.1 * np.log1p(z)
@@ -44,13 +45,13 @@ def catalogue(path: Path, rows: int) -> None:
 
 
 class Covered:
-    """Seconds covered by spans of time that lie within one another (a function traced in another's trace)."""
+    """Total time covered by intervals that may overlap, such as a function traced within the trace of another."""
 
     def __init__(self):
         self.spans = []
 
     def add(self, seconds: float) -> None:
-        """A span that ends now."""
+        """Add an interval of this length that ends now."""
         end = time.perf_counter()
         self.spans.append((end - seconds, end))
 
@@ -63,7 +64,7 @@ class Covered:
 
 
 def program(figures: Path, arguments: list[str]) -> None:
-    """`massmap-jax` with imports and compilation timed."""
+    """Run `massmap-jax` with the time of imports and compilation measured."""
     plain, imports, compiling, counts = builtins.__import__, Covered(), {name: Covered() for name in STAGES}, {}
     began = time.perf_counter()
 
@@ -102,7 +103,7 @@ def program(figures: Path, arguments: list[str]) -> None:
 
 
 def run_once(folder: Path, cache: Path, job: list[str]) -> dict:
-    """Seconds of one run, by what they were spent on."""
+    """Return the seconds of one run, split into what they were spent on."""
     environment = {name: v for name, v in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     environment |= {"XDG_CACHE_HOME": str(cache)}
     out, figures = folder / "out", folder / "figures.json"
@@ -118,7 +119,7 @@ def run_once(folder: Path, cache: Path, job: list[str]) -> dict:
 
 
 def measure(folder: Path, job: list[str], rounds: int) -> dict:
-    """The fastest of some runs with an empty cache, each in a folder of its own, and of as many with a filled one."""
+    """Return the fastest run with an empty cache (a new folder each time) and the fastest with a filled cache."""
     caches = [folder / f"cache{i}" for i in range(rounds)]
     cold = [run_once(folder, cache, job) for cache in caches]
     warm = [run_once(folder, caches[0], job) for _ in range(rounds)]
@@ -128,7 +129,10 @@ def measure(folder: Path, job: list[str], rounds: int) -> dict:
 def main() -> None:
     if sys.argv[1:2] == ["--program"]:
         return program(Path(sys.argv[2]), sys.argv[3:])
-    from provenance import RESULTS, provenance  # not in the program that is timed: it imports JAX
+    from provenance import (  # not at the top: it imports JAX, which the timed process has to import itself
+        RESULTS,
+        provenance,
+    )
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1000)

@@ -1,0 +1,190 @@
+"""Cosmologies by name or as text, distances, and the density inside a halo of a mass definition.
+
+astropy is imported when a function is called, so that the rest of the library runs without it.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from massmap_jax.errors import MassmapError
+
+COSMOLOGIES = ("WMAP5", "WMAP7", "WMAP9", "Planck13", "Planck15", "Planck18")
+
+
+def comoving_volume(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
+    """Compute the comoving volume per unit redshift and square degree.
+
+    Parameters
+    ----------
+    cosmology : str or astropy.cosmology.FLRW
+        As in `hmf_table`.
+    redshift : Float[np.ndarray, "j"]
+        Redshifts.
+
+    Returns
+    -------
+    Float[np.ndarray, "j"]
+        Comoving volume [Mpc^3 deg^-2] per unit redshift at each redshift.
+    """
+    flrw = flrw_of(cosmology)
+    return flrw.differential_comoving_volume(redshift).to_value("Mpc3 / sr") * np.deg2rad(1.0) ** 2
+
+
+def flrw_of(cosmology: Any) -> Any:
+    """Return the astropy cosmology of a name or a text, for distances and densities.
+
+    Parameters
+    ----------
+    cosmology : str or astropy.cosmology.FLRW
+        One of `COSMOLOGIES`, a text "H0=70,Om0=0.3,...", or an astropy cosmology, which is checked and returned.
+
+    Returns
+    -------
+    astropy.cosmology.FLRW
+        The flat LambdaCDM cosmology.
+    """
+    return cosmology_of(cosmology, 1.0, 1.0)[0]
+
+
+def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
+    """Compute the angular diameter distance to each redshift, with astropy.
+
+    Parameters
+    ----------
+    cosmology : str or astropy.cosmology.FLRW
+        As in `hmf_table`.
+    redshift : array_like, (n,)
+        Redshifts.
+
+    Returns
+    -------
+    Float[np.ndarray, "n"]
+        Angular diameter distance [Mpc, proper].
+
+    Notes
+    -----
+    Above 5,000 redshifts it is interpolated, because with massive neutrinos astropy integrates each distance anew: a
+    cubic spline of the comoving distance through 2,001 nodes, evenly spaced in ln(1 + z) from z = 0 to 1,000, with
+    relative errors below 1e-10 above z = 0.01.
+    """
+    flrw = flrw_of(cosmology)
+    redshift = np.asarray(redshift, dtype=np.float64)
+    if redshift.size <= 5000:
+        return flrw.angular_diameter_distance(redshift).to_value("Mpc")
+    from scipy.interpolate import CubicSpline
+
+    nodes = np.linspace(0.0, np.log1p(1000.0), 2001)
+    spline = CubicSpline(nodes, flrw.comoving_distance(np.expm1(nodes)).to_value("Mpc"))
+    return spline(np.log1p(redshift)) / (1 + redshift)
+
+
+def cosmology_of(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple[Any, str, float, float]:
+    """The astropy cosmology, its name, sigma8 and n_s."""
+    import astropy.cosmology
+
+    if isinstance(cosmology, str) and "=" in cosmology:
+        cosmology, given = _cosmology_from_text(cosmology)
+        sigma8, n_s = given.get("sigma8", sigma8), given.get("n_s", n_s)
+    if isinstance(cosmology, str):
+        if cosmology not in COSMOLOGIES:
+            raise MassmapError(
+                f"cosmology {cosmology!r} is unknown; choose from {', '.join(COSMOLOGIES)}, write the parameters as "
+                "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95', or pass an astropy cosmology"
+            )
+        flrw = getattr(astropy.cosmology, cosmology)
+        name = cosmology
+        sigma8 = flrw.meta["sigma8"] if sigma8 is None else sigma8
+        n_s = flrw.meta["n"] if n_s is None else n_s
+    else:
+        flrw = cosmology
+        if not isinstance(flrw, astropy.cosmology.FLRW):
+            raise MassmapError(
+                f"cosmology must be one of {', '.join(COSMOLOGIES)} or an astropy FLRW cosmology, not "
+                f"{type(flrw).__name__}"
+            )
+        if not isinstance(flrw, astropy.cosmology.LambdaCDM) or abs(flrw.Ok0) > 1e-8:
+            raise MassmapError(
+                f"cosmology must be flat LambdaCDM (the growth factor here is for no other), not "
+                f"{type(flrw).__name__} with Ok0 = {flrw.Ok0:g}; pass your own table to MassPrior.from_table"
+            )
+        name = flrw.name or type(flrw).__name__
+        missing = [label for label, value in (("sigma8", sigma8), ("n_s", n_s)) if value is None]
+        if not flrw.Tcmb0.value > 0:
+            missing.append("Tcmb0 (in the astropy cosmology, for example Tcmb0=2.7255)")
+        if not (flrw.Ob0 or 0) > 0:
+            missing.append("Ob0 (in the astropy cosmology, for example Ob0=0.049)")
+        if missing:
+            raise MassmapError(f"cosmology {name!r} lacks {' and '.join(missing)}, needed for the power spectrum")
+    for label, value, upper in (("sigma8", sigma8, 10.0), ("n_s", n_s, 4.0)):
+        if not 0.1 <= value <= upper:
+            raise MassmapError(f"{label} must lie in 0.1 to {upper:g}, not {value:g}")
+    return flrw, name, float(sigma8), float(n_s)
+
+
+def _cosmology_from_text(text: str) -> tuple[Any, dict[str, float]]:
+    """Flat LambdaCDM from "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95" (Tcmb0 = 2.725 where not given)."""
+    from astropy.cosmology import FlatLambdaCDM
+
+    needed, optional = ("H0", "Om0", "Ob0", "sigma8", "n_s"), ("Tcmb0",)
+    try:
+        given = {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        given = {}
+    if not set(needed) <= given.keys() <= set(needed + optional):
+        raise MassmapError(
+            f"cosmology {text!r} cannot be read: give {', '.join(needed)} (and Tcmb0 if not 2.725), such as "
+            "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95'"
+        )
+    name = ", ".join(f"{key} = {value:g}" for key, value in given.items() if key not in ("sigma8", "n_s"))
+    try:
+        flrw = FlatLambdaCDM(given["H0"], given["Om0"], given.get("Tcmb0", 2.725), Ob0=given["Ob0"], name=name)
+    except ValueError as error:
+        raise MassmapError(f"cosmology {text!r} is not possible: {error}") from None
+    return flrw, given
+
+
+def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Compute the mean density inside the radius that a mass definition gives a halo.
+
+    Parameters
+    ----------
+    mass_definition : str
+        <number>c (times the critical density), <number>m (times the mean matter density) or "vir", for example "200m".
+    cosmology : str or astropy.cosmology.FLRW
+        A name or a text of parameters as in `massmap_jax.halo.mass_function.hmf_table`, or a flat astropy LambdaCDM.
+    z : Float[np.ndarray, "n"]
+        Redshifts.
+
+    Returns
+    -------
+    Float[np.ndarray, "n"]
+        Mean density at each redshift [Msun Mpc^-3, proper].
+
+    Raises
+    ------
+    MassmapError
+        If the mass definition is not <number>c, <number>m or vir.
+
+    Notes
+    -----
+    "vir" is Bryan & Norman (1998, ApJ 495, 80), eq. 6, for a flat universe: with x = Omega_m(z) - 1 the mean density
+    is 18 pi^2 + 82 x - 39 x^2 times the critical one.
+    """
+    flrw = flrw_of(cosmology)
+    critical = flrw.critical_density(z).to_value("Msun / Mpc3")
+    if mass_definition == "vir":
+        x = flrw.Om(z) - 1
+        return (18 * np.pi**2 + 82 * x - 39 * x**2) * critical
+    number, kind = mass_definition[:-1], mass_definition[-1:]
+    try:
+        times = float(number)
+    except ValueError:
+        times = np.nan
+    if kind not in ("c", "m") or not (np.isfinite(times) and times > 0):
+        raise MassmapError(
+            f"a halo's radius does not follow from the mass definition {mass_definition!r}: it has to be like 200m, "
+            "200c, 500c or vir; say which one the prior's masses are"
+        )
+    return times * critical * (flrw.Om(z) if kind == "m" else 1.0)
