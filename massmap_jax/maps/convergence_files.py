@@ -57,6 +57,7 @@ def write_convergence(
     path : path
         The file to make.
     kappa : ConvergenceMap
+        The map.
     meta : mapping of str to object, optional
         Provenance, as in `write_map`: `prior`, `relation`, `selection`, `seed`.
     overwrite : bool
@@ -93,6 +94,7 @@ def read_convergence(path) -> dict[str, Any]:
     Parameters
     ----------
     path : path
+        The file.
 
     Returns
     -------

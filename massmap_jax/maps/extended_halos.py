@@ -45,12 +45,22 @@ class HaloProfiles:
 
     Parameters
     ----------
-    grid : a `PixelGrid`. largest : radius [pixels] of the largest halo; larger ones are drawn at that size.
-    key : for the concentrations, lognormal with `scatter` (in ln c) about Duffy et al. 2008, keyed by object and draw.
+    grid : PixelGrid
+    largest : float
+        Radius of the largest halo [pixels]; larger ones are drawn at that size.
+    mass_definition : str
+    cosmology : str or astropy.cosmology.FLRW
+    key : Key[Array, ""]
+        For the concentrations, lognormal about Duffy et al. 2008, keyed by object and draw.
+    scatter : float
+        Of ln c.
 
     Attributes
     ----------
-    sigma : (layer,) pixels. shares : (layer, ln radius, ln c), on a grid; they add up to 1 over the layers.
+    sigma : Float[np.ndarray, "layer"]
+        Standard deviations [pixels]: 0 for the point, inf for the layer that is even over the map.
+    shares : Float[np.ndarray, "layer radius c"]
+        On a grid in ln of the radius in pixels and ln c; they add up to 1 over the layers.
     """
 
     def __init__(self, grid, largest: float, mass_definition: str, cosmology: Any, key: Array, scatter=SCATTER_LN):
@@ -68,10 +78,28 @@ class HaloProfiles:
 
     @property
     def num_layers(self) -> int:
+        """Number of layers."""
         return self.sigma.size
 
     def of(self, redshift: Float[np.ndarray, "halo"], hashes: np.ndarray):
-        """(places, ln M (place, draw)) -> shares (place, draw) of each layer in these objects, adding up to 1."""
+        """Prepare the shares of some objects.
+
+        Parameters
+        ----------
+        redshift : Float[np.ndarray, "halo"]
+        hashes : UInt32[np.ndarray, "halo 2"]
+            Of their ids.
+
+        Returns
+        -------
+        callable
+            Places among these objects, and ln M (place, draw) -> shares (place, draw) of each layer, adding up to 1.
+
+        Raises
+        ------
+        MassmapError
+            An object at redshift 0.
+        """
         near = redshift <= 0
         if near.any():
             raise MassmapError(
@@ -252,7 +280,22 @@ def _reached_from_all(kernel, shape, size) -> Float[np.ndarray, "ny nx"]:
 
 
 def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> float:
-    """Radius [pixels] of the largest of some halos; 0 for none."""
+    """Compute the radius of the largest of some halos.
+
+    Parameters
+    ----------
+    ln_mass : Float[np.ndarray, "halo"]
+        ln of the mass [ln Msun].
+    redshift : Float[np.ndarray, "halo"]
+    grid : PixelGrid
+    mass_definition : str
+    cosmology : str or astropy.cosmology.FLRW
+
+    Returns
+    -------
+    float
+        In pixels; 0 for no halo.
+    """
     if ln_mass.size == 0:
         return 0.0
     ln_volume = ln_mass - _ln_mass_of_pixel(redshift, grid.pixel_arcmin, mass_definition, cosmology)

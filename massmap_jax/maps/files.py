@@ -275,6 +275,7 @@ def write_whole(path, hdus: list, overwrite: bool) -> None:
     Parameters
     ----------
     path : path
+        The file to make.
     hdus : list
         Of astropy, the primary first.
     overwrite : bool
@@ -312,6 +313,7 @@ def read_map(path) -> dict[str, Any]:
     Parameters
     ----------
     path : path
+        The file.
 
     Returns
     -------

@@ -28,21 +28,49 @@ _BYTES_PER_PAIR = 40  # of two pixels within reach: two indices, distance, weigh
 
 
 def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True) -> "MassMap":
-    """The map smoothed by a Gaussian of a given FWHM: every draw is, and statistics are taken after.
-
-    The kernel is sampled at pixel centres: its variance is right to 1e-4 from a FWHM of 2 pixels on, and below one
-    pixel the map hardly changes. On a tangent plane it is round in the plane: at a distance t from the centre the
-    FWHM on the sky is less by the factors cos(t) along the tangential and cos^2(t) along the radial direction (0.4
-    and 0.8 % at 5 degrees). On HEALPix distances are on the sphere. A surface density is smoothed as mass, then
-    divided by the pixels' areas. `nobj` stays as it was: objects whose position is in a pixel.
+    """Smooth a map by a Gaussian: every draw is smoothed, and statistics are taken after.
 
     Parameters
     ----------
-    mass_map : with draws. fwhm_arcmin : FWHM of the kernel. keep_draws : keep the smoothed ones.
+    mass_map : MassMap
+        With draws.
+    fwhm_arcmin : float
+        FWHM of the kernel.
+    keep_draws : bool
+        Keep the smoothed draws.
+
+    Returns
+    -------
+    MassMap
+        Statistics of the smoothed draws. `nobj` stays as it was: objects whose position is in a pixel.
 
     Raises
     ------
-    MassmapError : no draws, a width that is not positive or exceeds the map, a map smoothed before.
+    MassmapError
+        No draws, a width that is not positive or exceeds the map, a map smoothed before.
+
+    Notes
+    ----- The kernel is sampled at pixel centres: its variance is right to 1e-4 from a FWHM of 2 pixels on, and below
+    one pixel the map hardly changes. On a tangent plane it is round in the plane: at a distance t from the centre the
+    FWHM on the sky is less by the factors cos(t) along the tangential and cos^2(t) along the radial direction (0.4 and
+    0.8 % at 5 degrees). On HEALPix distances are on the sphere. A surface density is smoothed as mass, then divided by
+    the pixels' areas.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> clusters = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ... )
+    >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
+    >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
+    >>> field = mm.mass_map(jax.random.key(0), clusters, prior, relation, grid, num_draws=20, keep_draws=True)
+    >>> wide = mm.smoothed(field, fwhm_arcmin=2.0)
+    >>> wide.fwhm_arcmin, bool((wide.mean > 0).sum() > (field.mean > 0).sum())
+    (2.0, True)
+    >>> bool(abs(wide.mean.sum() / field.mean.sum() - 1) < 1e-9)
+    True
     """
     observed = None if mass_map.footprint is None else int(mass_map.footprint.sum())
     check_smoothing(mass_map.grid, fwhm_arcmin, observed)
@@ -84,7 +112,9 @@ def check_smoothing(grid: "SkyPixels", fwhm_arcmin: float, num_observed: int | N
     Parameters
     ----------
     grid : PixelGrid or HealpixGrid
+        The pixels.
     fwhm_arcmin : float
+        FWHM of the kernel.
     num_observed : int, optional
         Pixels in the footprint, where there is one.
 
