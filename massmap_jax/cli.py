@@ -135,7 +135,7 @@ def run(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
     check_output(out, overwrite, catalogue)
     options = _checked(prior, job, columns)
     asked = _asked(catalogue, columns, options)
-    _do(_reader(asked), out, overwrite, options, quiet, asked)
+    _do(_reader(asked, options.make_map), out, overwrite, options, quiet, asked)
 
 
 @command("fit", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable))
@@ -161,7 +161,7 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
     with atomic_directory(out, overwrite) as directory, _progress() as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            objects = _reader(asked)()
+            objects = _reader(asked, options.make_map)()
         from massmap_jax.run.job import compute_fit
 
         result = compute_fit(objects, options, clock)
@@ -273,11 +273,11 @@ def _asked(catalogue: str, columns: CatalogueOptions, options: JobOptions) -> di
     return {"catalogue": str(catalogue), "columns": _keywords(columns, options)}
 
 
-def _reader(asked: dict):
+def _reader(asked: dict, need_positions: bool):
     def read():
         from massmap_jax.catalogue.read import read_catalogue
 
-        return read_catalogue(asked["catalogue"], **asked["columns"])
+        return read_catalogue(asked["catalogue"], **asked["columns"], need_positions=need_positions)
 
     return read
 

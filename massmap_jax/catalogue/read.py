@@ -14,6 +14,7 @@ from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
+from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
@@ -59,6 +60,7 @@ def read_catalogue(
     duplicate_ids: Literal["error", "row_number"] = "error",
     format: str | None = None,
     need_usable: bool = True,
+    need_positions: bool = True,
 ) -> HaloCatalogue:
     r"""Read a catalogue from a file or a table in memory.
 
@@ -124,6 +126,8 @@ def read_catalogue(
         Kind of file, where its first bytes do not tell.
     need_usable : bool
         Refuse a catalogue without a usable row. Pass False for a part of a larger catalogue, which may have none.
+    need_positions : bool
+        Refuse positions that cannot be read. Pass False where masses alone are wanted: a note then says so instead.
 
     Returns
     -------
@@ -206,15 +210,6 @@ def read_catalogue(
     z_name = choose("redshift", z, "z", required=True)
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
-    ra_name, dec_name = choose("ra", ra, "ra"), choose("dec", dec, "dec")
-    if (ra_name is None) != (dec_name is None):
-        found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
-        if ra is not None or dec is not None:
-            raise MassmapError(
-                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
-            )
-        notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
-        ra_name = dec_name = None
     id_name = choose("id", id, "id")
     truth_name = choose("true mass", truth, "truth")
 
@@ -247,13 +242,12 @@ def read_catalogue(
     _note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     position = {}
-    if ra_name is not None:
-        position = {
-            "ra": numbers(table, ra_name, "ra", notes),
-            "dec": numbers(table, dec_name, "dec", notes),
-            "position_unit": _position_unit(table, ra_name, position_unit, field_centre, notes),
-            "field_centre": field_centre,
-        }
+    try:
+        position = _positions(table, ra, dec, position_unit, field_centre, choose, notes)
+    except MassmapError as error:
+        if need_positions:
+            raise
+        notes.append(f"no positions, which are not needed here: {error}")
     catalogue = HaloCatalogue.from_arrays(
         ln_luminosity=luminosity.ln_lum_obs,
         redshift=redshift,
@@ -335,6 +329,29 @@ def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
             " is not in Msun: convert it to linear Msun without h"
         )
     return mass * split_unit_scale(unit)[0]
+
+
+def _positions(table, ra, dec, position_unit, field_centre, choose, notes: list[str]) -> dict:
+    """What `HaloCatalogue.from_arrays` takes of positions, checked; nothing where the table has none."""
+    ra_name, dec_name = choose("ra", ra, "ra"), choose("dec", dec, "dec")
+    if (ra_name is None) != (dec_name is None):
+        found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
+        if ra is not None or dec is not None:
+            raise MassmapError(
+                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
+            )
+        notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
+        return {}
+    if ra_name is None:
+        return {}
+    position = {
+        "ra": numbers(table, ra_name, "ra", notes),
+        "dec": numbers(table, dec_name, "dec", notes),
+        "position_unit": _position_unit(table, ra_name, position_unit, field_centre, notes),
+        "field_centre": field_centre,
+    }
+    check_positions(**position)
+    return position
 
 
 def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:

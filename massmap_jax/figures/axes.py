@@ -62,6 +62,9 @@ def sky_frame(catalogue):
 
 def grid_axes(ax, grid):
     """Set limits, ticks and labels of axes in the pixel coordinates of a PixelGrid."""
+    if grid.projection == "mollweide":
+        grid.draw_axes(ax)
+        return
     ny, nx = grid.shape
     ax.set(xlim=(-0.5, nx - 0.5), ylim=(-0.5, ny - 0.5), aspect="equal")
     ax.tick_params(top=False, right=False, direction="out")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.axes import grid_axes
 from massmap_jax.figures.style import (
     GREY,
@@ -41,7 +42,8 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
     Parameters
     ----------
     mass_map : MassMap
-        A map without redshift slices; a HEALPix map is shown on a tangent plane.
+        A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
+        Mollweide's projection of the whole sky where it is too wide for one.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a new figure.
     quantity : {"mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj"}
@@ -101,7 +103,8 @@ def map_panels(mass_map: "MassMap") -> "Figure":
     Parameters
     ----------
     mass_map : MassMap
-        A map without redshift slices; a HEALPix map is shown on a tangent plane.
+        A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
+        Mollweide's projection of the whole sky where it is too wide for one.
 
     Returns
     -------
@@ -214,7 +217,7 @@ def slice_panels(mass_map: "MassMap") -> "Figure":
     Raises
     ------
     MassmapError
-        For a map without slices, or a HEALPix map that is too wide for a plane.
+        For a map without slices.
     """
     from massmap_jax.maps.images import one_slice
 
@@ -255,9 +258,9 @@ def _on_plane(mass_map):
         )
     if isinstance(mass_map.grid, PixelGrid):
         return mass_map
-    from massmap_jax.maps.healpix import on_plane
+    from massmap_jax.maps.healpix import on_plane, seen_on
 
-    return on_plane(mass_map)
+    return on_plane(mass_map) if mass_map.grid.on_a_plane() else seen_on(mass_map, MollweidePlane())
 
 
 def _is_smoothed(mass_map) -> bool:

@@ -10,7 +10,6 @@ from massmap_jax.figures.style import (
     styled,
 )
 from massmap_jax.figures.truth import pit_histograms, predicted_vs_true, rows_with_truth
-from massmap_jax.maps.pixels import PixelGrid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +45,8 @@ def standard_figures(
     -------
     dict of str to matplotlib.figure.Figure
         Figures by name. Always "posterior_panel"; with positions "field_of_view"; with a map "mass_map" and
-        "map_panels", or "map_slices" for a map with slices (none of these for a HEALPix map too wide for a plane); with
-        a convergence map "convergence"; with true masses "predicted_vs_true" and "pit_histograms".
+        "map_panels", or "map_slices" for a map with slices; with a convergence map "convergence"; with true masses
+        "predicted_vs_true" and "pit_histograms".
 
     See Also
     --------
@@ -57,10 +56,9 @@ def standard_figures(
     figures = {"posterior_panel": posterior_panel(posterior)}
     if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
         figures["field_of_view"] = field_of_view(catalogue, posterior).figure
-    shown = mass_map is not None and (isinstance(mass_map.grid, PixelGrid) or mass_map.grid.on_a_plane())
-    if shown and mass_map.slice_draws is not None:
+    if mass_map is not None and mass_map.slice_draws is not None:
         figures["map_slices"] = slice_panels(mass_map)
-    elif shown:
+    elif mass_map is not None:
         figures["mass_map"] = mass_map_image(mass_map).figure
         figures["map_panels"] = map_panels(mass_map)
     if convergence is not None:

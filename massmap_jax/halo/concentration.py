@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.devices import padded_size
-from massmap_jax.errors import MassmapError
 from massmap_jax.halo.cosmology import flrw_of, overdensity
 from massmap_jax.keys import base_normals
 
@@ -18,8 +17,8 @@ DUFFY08 = {"200c": (5.71, -0.084, -0.47), "vir": (7.85, -0.081, -0.71), "200m": 
 _PIVOT = 2e12
 # Their lognormal scatter at fixed mass: 0.15 dex for all halos (0.11 dex for relaxed ones).
 SCATTER_LN = float(0.15 * np.log(10))
-# Nodes of the table for other definitions; between them c is a power law to 1e-3.
-_LN_MASS_NODES, _Z_NODES = np.log(np.geomspace(1e9, 1e16, 57)), np.linspace(0.0, 4.0, 33)
+# Nodes of the table for other definitions: ln c is straight to 3e-4 between them.
+_LN_MASS_NODES, _Z_NODES = np.log(np.geomspace(1e9, 1e16, 57)), np.expm1(np.linspace(0.0, np.log(5.0), 129))
 
 
 def mean_ln_concentration(
@@ -47,19 +46,19 @@ def mean_ln_concentration(
     Raises
     ------
     MassmapError
-        If the mass definition is not <number>c, <number>m or vir, or if it has to be converted and Colossus is not
-        installed.
+        If the mass definition is not <number>c, <number>m or vir.
 
     See Also
     --------
     overdensity : The mean density that belongs to a mass definition.
+    ln_concentration_at : The conversion.
 
     Notes
     -----
     ln c = ln A + B ln[M / (2e12 Msun/h)] + C ln(1 + z), with A, B and C of Duffy et al. (2008, MNRAS 390, L64), Table
     1, full sample (`DUFFY08`). They were fitted to simulations at 0 < z < 2 and 1e11 to 1e15 Msun/h in the WMAP5
     cosmology; masses and redshifts beyond are extrapolated. Definitions other than 200c, 200m and vir are converted
-    with Colossus, which assumes NFW halos.
+    for NFW halos (`ln_concentration_at`).
 
     Examples
     --------
@@ -143,19 +142,45 @@ def _scores(key, hashes, num_draws):
 
 def _converted(mass_definition, flrw):
     """Return a function of (ln M, z) that gives ln c in another definition, linear between nodes."""
-    try:
-        from colossus.cosmology import cosmology as colossus_cosmology
-        from colossus.halo import concentration
-    except ImportError:
-        raise MassmapError(
-            f"concentrations of {mass_definition} masses are converted from 200c with Colossus: pip install colossus, "
-            f"or use masses of one of the definitions {', '.join(DUFFY08)}"
-        ) from None
     from scipy.interpolate import RegularGridInterpolator
 
-    parameters = {"flat": True, "H0": flrw.H0.value, "Om0": flrw.Om0, "Ob0": flrw.Ob0 or 0.05}
-    colossus_cosmology.setCosmology("massmap_jax", sigma8=0.8, ns=0.96, **parameters)
-    mass = np.exp(_LN_MASS_NODES) * flrw.h
-    rows = [concentration.concentration(mass, mass_definition, z, model="duffy08") for z in _Z_NODES]
+    # c falls with M, and M changes by a factor of 2 at most for the usual definitions: nodes of 200c beyond both ends.
+    from_ln_mass = np.linspace(_LN_MASS_NODES[0] - 5.0, _LN_MASS_NODES[-1] + 5.0, 256)
+    ln_c = mean_ln_concentration(from_ln_mass[:, None], _Z_NODES, "200c", flrw)
+    ratio = overdensity(mass_definition, flrw, _Z_NODES) / overdensity("200c", flrw, _Z_NODES)
+    to_ln_c = ln_concentration_at(ln_c, ratio)
+    to_ln_mass = from_ln_mass[:, None] + _ln_nfw_mass(to_ln_c) - _ln_nfw_mass(ln_c)
+    rows = [np.interp(_LN_MASS_NODES, mass, c) for mass, c in zip(to_ln_mass.T, to_ln_c.T, strict=True)]
     nodes = (_LN_MASS_NODES, _Z_NODES)
-    return RegularGridInterpolator(nodes, np.log(np.array(rows).T), bounds_error=False, fill_value=None)
+    return RegularGridInterpolator(nodes, np.array(rows).T, bounds_error=False, fill_value=None)
+
+
+def ln_concentration_at(ln_c: Float[np.ndarray, "..."], ratio: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Convert the concentration of an NFW halo to another mass definition.
+
+    Parameters
+    ----------
+    ln_c : Float[np.ndarray, "..."]
+        ln of the concentration.
+    ratio : Float[np.ndarray, "..."]
+        Mean density inside the radius of the wanted definition, over that of the given one. It broadcasts with `ln_c`.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        ln of the concentration within the wanted radius.
+
+    Notes
+    -----
+    The mean density within c scale radii goes as m(c) / c^3, m(c) = ln(1 + c) - c / (1 + c) (Hu & Kravtsov 2003, ApJ
+    584, 702, appendix C). It falls with c, and its inverse is looked up, to 1e-6 in ln c for c of 0.01 to 10,000.
+    """
+    nodes = np.linspace(np.log(0.01), np.log(1e4), 8192)
+    ln_density = _ln_nfw_mass(nodes) - 3 * nodes
+    wanted = _ln_nfw_mass(ln_c) - 3 * ln_c + np.log(ratio)
+    return np.interp(-wanted, -ln_density, nodes)
+
+
+def _ln_nfw_mass(ln_c):
+    c = np.exp(ln_c)
+    return np.log(np.log1p(c) - c / (1 + c))

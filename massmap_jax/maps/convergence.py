@@ -1,8 +1,8 @@
-"""Weak lensing by the catalogued haloes: `convergence_map(...) -> ConvergenceMap`, from the draws of a mass map.
+"""Weak lensing by the catalogued halos: `convergence_map(...) -> ConvergenceMap`, from the draws of a mass map.
 
 kappa = Sigma / Sigma_crit, every halo an NFW or truncated NFW profile of its drawn mass, its concentration drawn about
 a published relation. A map draw has the masses that `mass_map` draws with the same key, so the two agree draw by draw.
-Only catalogued haloes lens here: kappa is that of the objects, not of all matter along the line of sight.
+Only catalogued halos lens here: kappa is that of the objects, not of all matter along the line of sight.
 """
 
 from functools import partial
@@ -39,21 +39,43 @@ _COMPONENTS = ("kappa", "gamma1", "gamma2")
 
 
 class ConvergenceMap(eqx.Module):
-    """Convergence (and shear) of catalogued haloes; images (ny, nx), row 0 at the bottom, values at pixel centres.
+    """Convergence (and shear) of catalogued halos; images (ny, nx), row 0 at the bottom, values at pixel centres.
+
+    gamma1 > 0 stretches along the image's x, gamma2 > 0 along the diagonal of x and y. (On a tangent plane x grows to
+    the west: measured from an x axis to the east, gamma2 has the other sign.)
 
     Attributes
     ----------
-    grid : the pixels. num_draws : map draws.
-    mean, sd, q16, q50, q84 : of kappa over the map draws. draws : (map draw, ny, nx) where asked for, else None.
-    gamma1_mean, gamma1_sd, gamma2_mean, gamma2_sd : of the shear where asked for, else None; gamma1 > 0 stretches along
-        the image's x, gamma2 > 0 along the diagonal of x and y. (On a tangent plane x grows to the west: measured from
-        an x axis to the east, gamma2 has the other sign.)
-    source_redshift, mass_definition, cosmology, profile, truncation, reach : as in `convergence_map`.
-    neglected : largest sum, over draws, of what every halo's kappa is at the rim where it is cut: the bound on what the
-        cut leaves out of a pixel.
-    n_lenses, n_behind, n_outside, n_flagged : objects in the map's draws; at or behind the source; too far off the map
-        to touch it, or without a position; without a mass.
-    mean_subtracted : whether each draw's mean over the map was taken off.
+    grid : PixelGrid
+        The pixels.
+    mean, sd, q16, q50, q84 : Float[np.ndarray, "ny nx"]
+        Of kappa over the map draws.
+    draws : Float[np.ndarray, "draw ny nx"] or None
+        Kappa of each map draw, where asked for.
+    gamma1_mean, gamma1_sd, gamma2_mean, gamma2_sd : Float[np.ndarray, "ny nx"] or None
+        Of the shear over the map draws, where asked for.
+    source_redshift : float
+        As in `convergence_map`.
+    mass_definition : str
+        Of the masses.
+    cosmology : str
+        Of distances and densities.
+    profile : str
+        As in `convergence_map`.
+    truncation : float or None
+        As in `convergence_map`.
+    reach : float
+        As in `convergence_map`.
+    neglected : float
+        Largest sum, over draws, of what every halo's kappa is at the rim where it is cut: the bound on what the cut
+        leaves out of a pixel.
+    n_lenses, n_behind, n_outside, n_flagged : int
+        Objects in the map's draws; at or behind the source; too far off the map to touch it, or without a position;
+        without a mass.
+    num_draws : int
+        Map draws.
+    mean_subtracted : bool
+        Whether each draw's mean over the map was taken off.
     """
 
     grid: PixelGrid
@@ -104,28 +126,75 @@ def convergence_map(
     draws: Literal["auto", "exact", "table"] = "auto",
     chunk_size: int | None = None,
 ) -> ConvergenceMap:
-    """Draws of the convergence of the catalogued haloes for sources at one redshift.
+    """Draw the convergence of the catalogued halos for sources at one redshift.
 
     Parameters
     ----------
-    key, catalogue, prior, relation, relation_from, num_draws, selection, draws, chunk_size : as in `mass_map`; the same
-        key gives the same masses. The prior's `mass_definition` says what its masses are.
-    grid : a `PixelGrid` on the sky. Separations are those in its tangent plane: too long by the square of the distance
-        from the centre, 0.03 % at 1 deg and 3 % at 10 deg.
-    source_redshift : haloes at or behind it do not lens.
-    profile : "bmo1", truncated at r_t = truncation x the halo's radius (2.6 is the mean of Oguri & Hamana 2011, MNRAS
-        414, 1851, for virial radii), or "nfw", untruncated.
-    reach : a halo is drawn out to this many halo radii (of its mass definition) and not beyond; `neglected` bounds what
-        is left out.
-    concentration_scatter : of ln c about the mean of Duffy et al. 2008, keyed by object and map draw; 0 for none.
-    cosmology : of distances and densities; a name or text as in `prior_hmf`, or a flat astropy LambdaCDM.
-    shear : gamma1 and gamma2 too. keep_draws : keep the (num_draws, ny, nx) images of kappa.
-    subtract_mean : take each draw's mean over the map off, as maps made from shears lack it.
+    key : Key[Array, ""]
+        Random key; the same as `mass_map`'s gives the same masses.
+    catalogue : HaloCatalogue
+        Objects with positions on the sky.
+    prior : MassPrior
+        Mass prior; its `mass_definition` says what its masses are.
+    relation : Relation
+        One relation, or a batch of draws.
+    grid : PixelGrid
+        Pixels on the sky. Separations are those in its tangent plane: too long by the square of the distance from the
+        centre, 0.03 % at 1 deg and 3 % at 10 deg.
+    source_redshift : float
+        Of the sources; halos at or behind it do not lens.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        As in `mass_map`.
+    num_draws : int
+        Map draws.
+    profile : {"bmo1", "nfw"}
+        "bmo1" is truncated smoothly, "nfw" not at all.
+    truncation : float
+        Truncation radius of "bmo1" over the halo's radius (2.6 is the mean of Oguri & Hamana 2011, MNRAS 414, 1851, for
+        virial radii).
+    reach : float
+        A halo is drawn out to this many halo radii (of its mass definition) and not beyond; `neglected` bounds what is
+        left out.
+    concentration_scatter : float
+        Of ln c about the mean of Duffy et al. 2008, keyed by object and map draw; 0 for none.
+    cosmology : str or astropy.cosmology.FLRW
+        Of distances and densities: a name or text as in `massmap_jax.halo.cosmology`, or a flat LambdaCDM.
+    shear : bool
+        Make gamma1 and gamma2 too.
+    subtract_mean : bool
+        Take each draw's mean over the map off, as maps made from shears lack it.
+    keep_draws : bool
+        Keep kappa of every draw.
+    selection : FluxLimit or TabulatedSelection or NoSelection, optional
+        As in `mass_map`.
+    draws : {"auto", "exact", "table"}
+        As in `mass_map`.
+    chunk_size : int, optional
+        As in `mass_map`.
+
+    Returns
+    -------
+    ConvergenceMap
+        Images of kappa, and of the shear where asked for.
 
     Raises
     ------
-    MassmapError : no positions, a flat or HEALPix grid, a source in front of every halo, a prior whose mass definition
-        has no radius, images that need more memory than the machine has; and as in `mass_map`.
+    MassmapError
+        No positions, a flat or HEALPix grid, a source in front of every halo, a prior whose mass definition has no
+        radius, images that need more memory than the machine has; and as in `mass_map`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> clusters = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ... )
+    >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
+    >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
+    >>> kappa = mm.convergence_map(jax.random.key(0), clusters, prior, relation, grid, 1.0, num_draws=4)
+    >>> kappa.mean.shape == grid.shape, kappa.n_lenses, bool(kappa.mean.max() > 0.01)
+    (True, 2, True)
     """
     check_labels(map=Labels("the convergence map", cosmology=cosmology), mass_prior=prior)
     _check(catalogue, grid, source_redshift, profile, truncation, reach, concentration_scatter)
@@ -195,7 +264,7 @@ def convergence_map(
 
 
 class Shapes(NamedTuple):
-    """Profiles of some haloes, (halo,) or (halo, draw) each: kappa = amplitude * sigma(R / scale; tau) out to `radius`,
+    """Profiles of some halos, (halo,) or (halo, draw) each: kappa = amplitude * sigma(R / scale; tau) out to `radius`,
     pixels; `rim` is its value there."""
 
     amplitude: np.ndarray
@@ -209,7 +278,7 @@ class Shapes(NamedTuple):
 
 
 class Lenses(NamedTuple):
-    """What the haloes' places fix, (halo,) each, whatever their masses.
+    """What the halos' places fix, (halo,) each, whatever their masses.
 
     x, y : pixel coordinates. per_pixel : Mpc (proper) in a pixel at the halo. sigma_crit : Msun / Mpc^2.
     density : mean density inside a halo's radius, Msun / Mpc^3.
@@ -249,7 +318,19 @@ class Lenses(NamedTuple):
         return Lenses(*(a[rows] for a in self[:6]), *self[6:])
 
     def shapes(self, ln_mass, ln_c) -> Shapes:
-        """The profiles at masses exp(ln_mass) [Msun] and concentrations exp(ln_c), (halo,) or (halo, draw)."""
+        """Compute the profiles of halos.
+
+        Parameters
+        ----------
+        ln_mass : Float[np.ndarray, "halo draw"]
+            ln of the mass [ln Msun]; (halo,) for one draw.
+        ln_c : Float[np.ndarray, "halo draw"]
+            ln of the concentration.
+
+        Returns
+        -------
+        Shapes
+        """
         density, sigma_crit, per_pixel = (
             a.reshape(-1, *(1,) * (ln_mass.ndim - 1)) for a in (self.density, self.sigma_crit, self.per_pixel)
         )
@@ -266,7 +347,22 @@ class Lenses(NamedTuple):
 
 
 def add_profiles(images: Float[np.ndarray, "part ny nx"], lenses: Lenses, shapes: Shapes, profile: str) -> np.ndarray:
-    """Add every halo's kappa (and shear, where `images` has three parts) to the images; which haloes touch the map."""
+    """Add every halo's kappa, and its shear where there are images for it, to images in place.
+
+    Parameters
+    ----------
+    images : Float[np.ndarray, "part ny nx"]
+        Kappa, or kappa, gamma1 and gamma2.
+    lenses : Lenses
+    shapes : Shapes
+        Of one draw.
+    profile : {"bmo1", "nfw"}
+
+    Returns
+    -------
+    Bool[np.ndarray, "halo"]
+        Which halos touch the map.
+    """
     parts, ny, nx = images.shape
     reach, x, y = shapes.radius, lenses.x, lenses.y
     touching = (x + reach > 0) & (x - reach < nx - 1) & (y + reach > 0) & (y - reach < ny - 1)
@@ -344,7 +440,17 @@ def _of_concentration(c, truncation, reach, profile):
 
 
 def check_lensing(catalogue: HaloCatalogue, source_redshift: float) -> None:
-    """Refuse what no masses can mend, before they are inferred: flat positions, every halo behind the source."""
+    """Refuse what no masses can mend, before they are inferred: flat positions, every halo behind the source.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+    source_redshift : float
+
+    Raises
+    ------
+    MassmapError
+    """
     _check_plane(catalogue)
     _in_front(catalogue, catalogue.usable, source_redshift)
 
@@ -353,7 +459,7 @@ def _in_front(catalogue, usable, source_redshift) -> np.ndarray:
     in_front = usable & (catalogue.redshift < source_redshift) & (catalogue.redshift > 0)
     if usable.any() and not in_front.any():
         raise MassmapError(
-            f"the source redshift {source_redshift:g} is in front of all {usable.sum()} haloes, the nearest of which "
+            f"the source redshift {source_redshift:g} is in front of all {usable.sum()} halos, the nearest of which "
             f"has z = {catalogue.redshift[usable].min():g}: nothing is lensed; give a larger source redshift"
         )
     return in_front

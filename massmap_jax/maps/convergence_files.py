@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.maps.files import GRID_CARDS, provenance_cards, write_whole
+from massmap_jax.maps.files import GRID_CARDS, cosmology_cards, provenance_cards, write_whole
+from massmap_jax.maps.fits_structure import number, opened
 from massmap_jax.maps.pixels import PixelGrid
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ IMAGES = {
     "gamma2_mean": ("GAMMA2", "mean shear along the diagonal of x and y"),
     "gamma2_sd": ("GAMMA2SD", "standard deviation of GAMMA2"),
 }
+_OWN = frozenset(extension for extension, _ in IMAGES.values())
 _CARDS = {
     "source_redshift": ("ZSOURCE", "redshift of the lensed sources"),
     "mass_definition": ("MASSDEF", "mass definition"),
@@ -45,23 +47,32 @@ _CARDS = {
 }
 
 
-def write_convergence(path, kappa: "ConvergenceMap", meta: Mapping[str, Any], *, overwrite: bool = False) -> None:
-    """Write `kappa`, a map of convergence (and shear, where it has it); the file appears whole or not at all.
+def write_convergence(
+    path, kappa: "ConvergenceMap", meta: Mapping[str, Any] | None = None, *, overwrite: bool = False
+) -> None:
+    """Write a map of convergence (and shear, where it has it) as FITS; the file appears whole or not at all.
 
     Parameters
     ----------
-    path : the file to make.
-    meta : provenance, as in `map_io.write_map`: `prior`, `relation`, `selection`, `seed`, `version`.
-    overwrite : replace an existing file.
+    path : path
+        The file to make.
+    kappa : ConvergenceMap
+        The map.
+    meta : mapping of str to object, optional
+        Provenance, as in `write_map`: `prior`, `relation`, `selection`, `seed`.
+    overwrite : bool
+        Replace an existing file.
 
     Raises
     ------
-    MassmapError : the file exists, or cannot be written.
+    MassmapError
+        The file exists, or cannot be written.
     """
     from astropy.io import fits
 
     header = fits.Header()
-    header.update(provenance_cards(meta))
+    header.update(provenance_cards(meta or {}))
+    header.update(cosmology_cards(kappa.cosmology))
     for cards, holder in ((GRID_CARDS, kappa.grid), (_CARDS, kappa)):
         for name, (keyword, comment) in cards.items():
             if (value := getattr(holder, name)) is not None:
@@ -78,29 +89,34 @@ def write_convergence(path, kappa: "ConvergenceMap", meta: Mapping[str, Any], *,
 
 
 def read_convergence(path) -> dict[str, Any]:
-    """Read `path`, made by `write_convergence`: images by the names of `ConvergenceMap`, `grid`, and `meta` (dict).
+    """Read a file made by `write_convergence`.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    dict of str to object
+        Images by the names of `ConvergenceMap`, `grid`, and `meta`, a dict.
 
     Raises
     ------
-    MassmapError : no such file, not a FITS file, or not a map of convergence.
+    MassmapError
+        No such file, not a FITS file, a header that lies, or not a map of convergence.
     """
-    from astropy.io import fits
-
-    try:
-        with fits.open(Path(path), memmap=False) as hdus:
-            header = hdus[0].header
-            images = {
-                field: np.asarray(hdus[name].data, dtype=np.float64)
-                for field, (name, _) in IMAGES.items()
-                if name in hdus
-            }
-            meta = {name: header.get(keyword) for name, (keyword, _) in _CARDS.items()}
-            meta |= {"prior": header["PRIOR"], "relation": header["RELATION"], "version": header["VERSION"]}
-            centre = hdus["KAPPA"].header["CRVAL1"], hdus["KAPPA"].header["CRVAL2"]
-            projection, pixel = (header[GRID_CARDS[name][0]] for name in ("projection", "pixel_arcmin"))
-    except KeyError as error:
-        raise MassmapError(f"{path} is not a map of convergence: {error.args[0]}") from error
-    except OSError as error:
-        reason = getattr(error, "strerror", None) or "it is not a whole FITS file"
-        raise MassmapError(f"cannot read the map {path}: {reason}") from error
-    return images | {"grid": PixelGrid(projection, images["mean"].shape, pixel, centre), "meta": meta}
+    with opened(Path(path), "a map of convergence", _OWN) as hdus:
+        header = hdus[0].header
+        images = {
+            field: np.asarray(hdus[name].data, dtype=np.float64) for field, (name, _) in IMAGES.items() if name in hdus
+        }
+        first = hdus["KAPPA"].header
+        if {image.shape for image in images.values()} != {images["mean"].shape}:
+            raise MassmapError("its images have different shapes: they were changed")
+        meta = {name: header.get(keyword) for name, (keyword, _) in _CARDS.items()}
+        number(header, _CARDS["source_redshift"][0])
+        meta |= {"prior": header["PRIOR"], "relation": header["RELATION"], "version": header["VERSION"]}
+        projection, pixel = (header[GRID_CARDS[name][0]] for name in ("projection", "pixel_arcmin"))
+        grid = PixelGrid(projection, images["mean"].shape, pixel, (first["CRVAL1"], first["CRVAL2"]))
+    return images | {"grid": grid, "meta": meta}

@@ -46,12 +46,21 @@ class MapForm(eqx.Module):
     concentration_scatter : float
         Scatter of ln c about the mean of Duffy et al. 2008, for halo profiles.
     cosmology : str or astropy.cosmology.FLRW
-        For distances and halo radii: a name or text as in `halo.cosmology`, or a flat LambdaCDM.
+        For distances and halo radii: a name or text as in `massmap_jax.halo.cosmology`, or a flat LambdaCDM.
 
     Raises
     ------
     MassmapError
         An unknown unit or profile, edges that do not rise, a width that is not positive.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> form = mm.MapForm(unit="Msun/Mpc2", redshift_edges=(0.1, 0.3, 0.5))
+    >>> form.num_slices, form.distances
+    (2, 'Planck18')
+    >>> mm.MapForm().distances is None
+    True
     """
 
     unit: str = eqx.field(static=True, default=MASS)
@@ -93,11 +102,22 @@ class MapForm(eqx.Module):
 
     @property
     def distances(self) -> str | None:
-        """The cosmology as text where the map depends on it, else None."""
+        """Cosmology as text where the map depends on it, else None."""
         return str(self.cosmology) if self.unit == PER_MPC2 or self.halo_profile is not None else None
 
     def copies_of_images(self, keep_draws: bool) -> int:
-        """Count the images of all map realisations in memory: plain, smoothed beside them, layers of profiles."""
+        """Count the images of all map realisations in memory: plain, smoothed beside them, layers of profiles.
+
+        Parameters
+        ----------
+        keep_draws : bool
+            Whether the map keeps its draws.
+
+        Returns
+        -------
+        int
+            Images for each realisation.
+        """
         plain = int(keep_draws) if self.fwhm_arcmin is None else 2
         return plain if self.halo_profile is None else max(plain, 1) + _LAYERS
 
@@ -147,7 +167,22 @@ class MapCells:
         check_memory(8.0 * self.num_cells * (_IMAGES + copies * num_draws), what, remedy)
 
     def of(self, catalogue: HaloCatalogue) -> Int[np.ndarray, "halo"]:
-        """Find the cell of each object; OUTSIDE, MASKED or BEYOND where it has none."""
+        """Find the cell of each object.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+
+        Returns
+        -------
+        Int[np.ndarray, "halo"]
+            OUTSIDE, MASKED or BEYOND where an object has none.
+
+        Raises
+        ------
+        MassmapError
+            Positions on the sky and a flat grid, or the other way about.
+        """
         if (catalogue.frame == "flat") != (self.grid.projection == "flat"):
             raise MassmapError(
                 f"the catalogue's positions are {catalogue.frame} and the grid is {self.grid.projection}: offsets in "
@@ -166,7 +201,17 @@ class MapCells:
         return np.where(pixel < 0, pixel, np.where(inside, place * self.grid.num_pixels + pixel, BEYOND))
 
     def areas(self, cells: Int[np.ndarray, "halo"], redshift: Float[np.ndarray, "halo"]) -> Float[np.ndarray, "halo"]:
-        """Give the area that each object's mass is divided by, in the unit of the map."""
+        """Give the area that each object's mass is divided by, in the unit of the map.
+
+        Parameters
+        ----------
+        cells : Int[np.ndarray, "halo"]
+        redshift : Float[np.ndarray, "halo"]
+
+        Returns
+        -------
+        Float[np.ndarray, "halo"]
+        """
         return object_areas(self.form.unit, self.grid, cells % self.grid.num_pixels, redshift, self.form.cosmology)
 
 

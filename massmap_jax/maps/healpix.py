@@ -23,12 +23,31 @@ _MARGIN = 1e-9  # rad: rounding may not put the farthest object outside the cap
 
 
 class HealpixGrid(eqx.Module):
-    """HEALPix pixels, all of them or some, RA and Dec in degrees (ICRS; COORDSYS C in files).
+    """HEALPix pixels, all of them or some, with RA and Dec in degrees (ICRS; COORDSYS C in files).
 
-    Attributes
+    Parameters
     ----------
-    nside : a power of two. order : "RING" or "NESTED", of `pixels` and of the images.
-    pixels : (pixel,) HEALPix numbers, ascending, of the pixels that there are; None: the whole sky.
+    nside : int
+        A power of two.
+    order : {"RING", "NESTED"}
+        Of `pixels` and of the images.
+    pixels : Int[np.ndarray, "pixel"], optional
+        HEALPix numbers of the pixels that there are, kept ascending; by default the whole sky.
+
+    Raises
+    ------
+    MassmapError
+        An nside that is no power of two, an unknown order, numbers that no pixel has or that come twice.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> sky = mm.HealpixGrid(nside=4)
+    >>> sky.num_pixels, sky.index([0.0, 180.0], [0.0, 90.0])
+    (192, array([72,  2]))
+    >>> part = mm.HealpixGrid.fit([10.0, 14.0], [0.0, 2.0], nside=64)
+    >>> part.num_pixels < 30, bool((part.index([10.0, 14.0], [0.0, 2.0]) >= 0).all())
+    (True, True)
     """
 
     nside: int = eqx.field(static=True)
@@ -42,16 +61,28 @@ class HealpixGrid(eqx.Module):
 
     @classmethod
     def fit(cls, ra: ArrayLike, dec: ArrayLike, nside: int, order: Literal["RING", "NESTED"] = "RING") -> "HealpixGrid":
-        """All pixels in the smallest circle on the sky that holds every position, so that empty ones are there too.
+        """Take all pixels in the smallest circle on the sky that holds every position, empty ones among them.
 
         Parameters
         ----------
-        ra, dec : (halo,) degrees; entries without a position are left out.
-        order : of the pixels' numbers.
+        ra : array_like, (halo,)
+            Right ascension [deg]; entries without a position are left out.
+        dec : array_like, (halo,)
+            Declination [deg].
+        nside : int
+            A power of two.
+        order : {"RING", "NESTED"}
+            Of the pixels' numbers.
+
+        Returns
+        -------
+        HealpixGrid
+            The grid.
 
         Raises
         ------
-        MassmapError : no usable position, an nside that is no power of two, more pixels than memory.
+        MassmapError
+            No usable position, an nside that is no power of two, more pixels than memory.
         """
         nside, order = check_nside(nside), check_healpix_order(order)
         ra, dec = (v.ravel() for v in sky_coordinates(ra, dec))
@@ -71,32 +102,54 @@ class HealpixGrid(eqx.Module):
 
     @property
     def num_pixels(self) -> int:
-        """Pixels of the grid."""
+        """Number of pixels of the grid."""
         return 12 * self.nside**2 if self.pixels is None else self.pixels.size
 
     @property
     def shape(self) -> tuple[int]:
-        """(pixel,) of an image."""
+        """Shape of an image, (pixel,)."""
         return (self.num_pixels,)
 
     def describe(self) -> str:
-        """Pixels and their size, for a person."""
+        """Describe the pixels and their size, for a person.
+
+        Returns
+        -------
+        str
+            A few words.
+        """
         kind = f"nside {self.nside}, {self.order}, {self.pixel_arcmin:.3g} arcmin"
         return f"{self.num_pixels:,} HEALPix pixels ({kind})"
 
     def on_a_plane(self) -> bool:
-        """Whether a tangent plane can show all pixels: within 60 degrees of their middle."""
+        """Tell whether a tangent plane can show all pixels: within 60 degrees of their middle.
+
+        Returns
+        -------
+        bool
+            False for the whole sky.
+        """
         return self.pixels is not None and cap_of(*self.centres())[1] < np.radians(MAX_ANGLE_DEG)
 
     @property
     def pixel_arcmin(self) -> float:
-        """Root of the pixels' area, arcmin."""
+        """Root of the pixels' area."""
         return float(np.sqrt(_SKY_ARCMIN2 / (12 * self.nside**2)))
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """(halo,) place in `pixels` (on the whole sky, HEALPix number) of positions ra, dec [deg]; -1 outside.
+        """Find the place in `pixels` of positions; on the whole sky it is the HEALPix number.
 
-        A row without a position is outside.
+        Parameters
+        ----------
+        ra : array_like, (halo,)
+            Right ascension [deg].
+        dec : array_like, (halo,)
+            Declination [deg].
+
+        Returns
+        -------
+        Int[np.ndarray, "halo"]
+            -1 outside, or without a position.
         """
         ra, dec = (np.atleast_1d(v) for v in sky_coordinates(ra, dec))
         good = np.isfinite(ra) & np.isfinite(dec)
@@ -115,12 +168,29 @@ class HealpixGrid(eqx.Module):
         return np.arange(self.num_pixels) if self.pixels is None else self.pixels
 
     def centres(self) -> tuple[Float[np.ndarray, "pixel"], Float[np.ndarray, "pixel"]]:
-        """(ra, dec) in degrees of every pixel centre."""
+        """Give the position of every pixel centre.
+
+        Returns
+        -------
+        ra, dec : Float[np.ndarray, "pixel"]
+            Positions [deg].
+        """
         ra, dec = _healpix(self.nside, self.order).healpix_to_lonlat(self.numbers)
         return ra.to_value("deg"), dec.to_value("deg")
 
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Solid angle, arcmin^2, of the pixels whose places are `pixel`: all the same."""
+        """Give the solid angle of some pixels: all have the same.
+
+        Parameters
+        ----------
+        pixel : Int[np.ndarray, "n"]
+            Places in `pixels`.
+
+        Returns
+        -------
+        Float[np.ndarray, "n"]
+            Areas [arcmin^2].
+        """
         return np.full(np.shape(pixel), _SKY_ARCMIN2 / (12 * self.nside**2))
 
 
@@ -163,20 +233,49 @@ def _units():
 
 
 def on_plane(mass_map, pixel_arcmin: float | None = None):
-    """A HEALPix map as seen on a tangent plane, for figures: each plane pixel shows the HEALPix pixel that it lies in.
+    """Show a HEALPix map on a tangent plane, for figures.
 
-    Nothing is divided, so values stay those of whole HEALPix pixels; what lies outside is not in the footprint.
-    pixel_arcmin : of the plane; None: a quarter of the HEALPix pixel's side, or coarser where the field is wide.
+    Parameters
+    ----------
+    mass_map : MassMap
+        On a `HealpixGrid`.
+    pixel_arcmin : float, optional
+        Of the plane; by default a quarter of the HEALPix pixel's side, or coarser where the field is wide.
+
+    Returns
+    -------
+    MassMap
+        On a `PixelGrid`; see `seen_on`.
 
     Raises
     ------
-    MassmapError : pixels over more than 60 degrees from the middle: no plane shows them.
+    MassmapError
+        Pixels over more than 60 degrees from the middle: no plane shows them.
     """
     grid = mass_map.grid
-    ra, dec = grid.centres()
     if pixel_arcmin is None:
         pixel_arcmin = grid.pixel_arcmin * max(0.25, np.sqrt(grid.num_pixels) / 1000)
-    plane = PixelGrid.fit(ra, dec, pixel_arcmin=pixel_arcmin)
+    return seen_on(mass_map, PixelGrid.fit(*grid.centres(), pixel_arcmin=pixel_arcmin))
+
+
+def seen_on(mass_map, plane):
+    """Show a HEALPix map on another grid: each of its pixels shows the HEALPix pixel that its centre lies in.
+
+    Nothing is divided, so values stay those of whole HEALPix pixels; what lies outside is not in the footprint.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+        On a `HealpixGrid`.
+    plane : PixelGrid or MollweidePlane
+        Anything with a `shape` and the `centres` of its pixels.
+
+    Returns
+    -------
+    MassMap
+        Without draws.
+    """
+    grid = mass_map.grid
     place = grid.index(*(angle.ravel() for angle in plane.centres())).reshape(plane.shape)
     inside = (place >= 0) if mass_map.footprint is None else (place >= 0) & mass_map.footprint[place]
 

@@ -24,7 +24,18 @@ _PIXELS = 512
 
 
 def statistics(draws: Float[np.ndarray, "pixel draw"]) -> Float[np.ndarray, "5 pixel"]:
-    """Mean, sd and quantiles over the draws; a part at a time, since NumPy makes copies. One draw has no sd: 0."""
+    """Compute mean, standard deviation and quantiles over draws, a part at a time, since NumPy makes copies.
+
+    Parameters
+    ----------
+    draws : Float[np.ndarray, "pixel draw"]
+        Values; of a single draw the standard deviation is 0.
+
+    Returns
+    -------
+    Float[np.ndarray, "5 pixel"]
+        In the order of `NAMES`.
+    """
     pixels, num_draws = draws.shape
     out = np.empty((len(NAMES), pixels))
     for start in range(0, pixels, _PIXELS):
@@ -35,7 +46,18 @@ def statistics(draws: Float[np.ndarray, "pixel draw"]) -> Float[np.ndarray, "5 p
 
 
 def images_of(draws: Float[np.ndarray, "draw ..."]) -> dict[str, np.ndarray]:
-    """The images that draws of a map make, by their names in `MassMap`."""
+    """Compute the images that draws of a map make.
+
+    Parameters
+    ----------
+    draws : Float[np.ndarray, "draw ..."]
+        Images of the draws.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+        By their names in `MassMap`.
+    """
     found = statistics(draws.reshape(draws.shape[0], -1).T)
     return dict(zip(NAMES, found.reshape(len(NAMES), *draws.shape[1:]), strict=True))
 
@@ -43,7 +65,7 @@ def images_of(draws: Float[np.ndarray, "draw ..."]) -> dict[str, np.ndarray]:
 # field of MassMap -> (extension, comment)
 IMAGES = {
     "mean": ("MEAN", "posterior mean of the mass in a pixel"),
-    "sampled_mean": ("MEAN_MC", "mean over the map draws"),
+    "sampled_mean": ("MEAN_MC", "MEAN over the map draws, with their noise"),
     "sd": ("SD", "standard deviation over the map draws"),
     "q16": ("Q16", "16 % quantile over the map draws"),
     "q50": ("Q50", "50 % quantile over the map draws"),
@@ -53,12 +75,40 @@ IMAGES = {
 
 
 def unit_of(mass_map, field: str) -> str:
-    """The unit of an image as FITS writes it; objects are counted."""
+    """Give the unit of an image as FITS writes it.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+    field : str
+        Its name in `MassMap`.
+
+    Returns
+    -------
+    str
+        Empty for counts of objects.
+    """
     return "" if field == "nobj" else FITS_UNITS[mass_map.unit]
 
 
 def image_of(mass_map, field) -> np.ndarray:
-    """An image (or cube) of the map in the type that a file holds, its shape checked."""
+    """Give an image (or cube) of a map in the type that a file holds.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+    field : str
+        Its name in `MassMap`.
+
+    Returns
+    -------
+    np.ndarray, (...,)
+
+    Raises
+    ------
+    MassmapError
+        An image of another shape than the grid's.
+    """
     image, shape = np.asarray(getattr(mass_map, field)), tuple(mass_map.grid.shape)
     if image.shape != shape and image.shape[1:] != shape:
         raise MassmapError(f"image {field} has shape {image.shape}, but the grid has {shape}")
@@ -68,29 +118,63 @@ def image_of(mass_map, field) -> np.ndarray:
 
 
 class MassMap(eqx.Module):
-    """Summed halo mass per pixel; images (ny, nx), row 0 at the bottom as in FITS.
+    """Halo mass per pixel: images of its mean, its errors and its quantiles.
 
-    With redshift slices every image is a cube, (slice, ny, nx); on a HEALPix grid an image is (pixel,). Pixels outside
-    the footprint hold NaN.
+    Images are (ny, nx), row 0 at the bottom as in FITS. With redshift slices every image is a cube, (slice, ny, nx); on
+    a HEALPix grid an image is (pixel,). Pixels outside the footprint hold NaN.
 
     Attributes
     ----------
-    mean : sum of E[M_k], the relation averaged under the map's weights (Rao-Blackwellised: no Monte Carlo noise).
-    sampled_mean, sd, q16, q50, q84 : over the map draws.
-    nobj : objects in each pixel.
-    total_draws : (map draw,) mass of the whole map, Msun whatever the unit.
-    draws : (map draw, ny, nx) where asked for, else None.
-    num_draws, relation_from : of the draws. mass_definition : of the masses.
-    n_mapped, n_outside, n_flagged : objects on the map; outside the grid (or without a position); without a mass.
-    ess : effective number of relation draws behind the map.
-    total_mass : sum of E[M_k] over the objects on the map, Msun whatever the unit.
-    unit : of the images, "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `map_units`). cosmology : of the latter.
-    redshift_edges : of the slices, one more than there are, or None. slice_mass : (slice,) `total_mass` of each, Msun;
-        slice_draws : (slice, map draw) the same under each map draw.
-    footprint : (ny, nx) pixels that were observed, or None for all.
-    n_masked, n_beyond : objects in pixels outside the footprint; on the grid, but at redshifts beyond the slices.
-    fwhm_arcmin : of the Gaussian that smoothed the images, or None.
-    halo_profile : "nfw" where objects are drawn at their own size, None where they are points.
+    grid : PixelGrid or HealpixGrid
+        The pixels.
+    mean : Float[np.ndarray, "ny nx"]
+        Sum of E[M_k], the relation averaged under the map's weights: free of Monte Carlo noise. In files MEAN.
+    sampled_mean, sd, q16, q50, q84 : Float[np.ndarray, "ny nx"]
+        Mean, standard deviation and quantiles over the map draws. `sampled_mean` is what sd and quantiles belong to,
+        and differs from `mean` by the noise of the draws; in files MEAN_MC.
+    nobj : Float[np.ndarray, "ny nx"]
+        Objects in each pixel.
+    total_draws : Float[np.ndarray, "draw"]
+        Mass of the whole map [Msun], whatever the unit.
+    draws : Float[np.ndarray, "draw ny nx"] or None
+        Image of each map draw, where asked for.
+    num_draws : int
+        Map draws.
+    relation_from : str or None
+        Where the relation's draws come from, as in `mass_map`.
+    mass_definition : str
+        Of the masses.
+    n_mapped, n_outside, n_flagged : int
+        Objects on the map; outside the grid or without a position; without a mass.
+    ess : float
+        Effective number of relation draws behind the map.
+    total_mass : float
+        Sum of E[M_k] over the objects on the map [Msun], whatever the unit.
+    form : MapForm
+        What shaped the map; `unit`, `redshift_edges`, `footprint`, `fwhm_arcmin` and `halo_profile` are read from it.
+    slice_mass : Float[np.ndarray, "slice"] or None
+        `total_mass` of each redshift slice [Msun].
+    slice_draws : Float[np.ndarray, "slice draw"] or None
+        The same under each map draw.
+    n_masked, n_beyond : int
+        Objects in pixels outside the footprint; on the grid, but at redshifts beyond the slices.
+    prior_cosmology : str or None
+        Cosmology that the mass prior states.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> clusters = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ... )
+    >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
+    >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
+    >>> field = mm.mass_map(jax.random.key(0), clusters, prior, relation, grid, num_draws=20)
+    >>> bool((field.sd[field.nobj > 0] > 0).all()), field.total_sd > 0
+    (True, True)
+    >>> field.mass_definition, field.cosmology
+    ('200m', 'Planck18')
     """
 
     grid: SkyPixels
@@ -116,16 +200,17 @@ class MassMap(eqx.Module):
     n_mapped: int = eqx.field(static=True, default=0)
     n_masked: int = eqx.field(static=True, default=0)
     n_beyond: int = eqx.field(static=True, default=0)
+    prior_cosmology: str | None = eqx.field(static=True, default=None)
 
     @property
     def unit(self) -> str:
-        """Unit of the images: "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper; `maps.units`)."""
+        """Unit of the images: "Msun", "Msun/arcmin2" or "Msun/Mpc2" (proper)."""
         return self.form.unit
 
     @property
     def cosmology(self) -> str | None:
-        """Cosmology of the distances and halo radii, where the map depends on one."""
-        return self.form.distances
+        """Cosmology of distances, halo radii and the mass prior, as text; None where neither states one."""
+        return self.form.distances or self.prior_cosmology
 
     @property
     def redshift_edges(self) -> tuple[float, ...] | None:
@@ -134,7 +219,7 @@ class MassMap(eqx.Module):
 
     @property
     def footprint(self) -> np.ndarray | None:
-        """Pixels that were observed, (ny, nx), or None for all."""
+        """Pixels that were observed, (ny, nx) or (pixel,); None for all."""
         return self.form.footprint
 
     @property
@@ -144,21 +229,34 @@ class MassMap(eqx.Module):
 
     @property
     def halo_profile(self) -> str | None:
-        """ "nfw" where halos are drawn at their own size, None where they are points."""
+        """How halos are drawn: "nfw" at their own size, None as points."""
         return self.form.halo_profile
 
     @property
     def total_sd(self) -> float:
-        """Standard deviation of the total mass over the map draws, Msun; 0 for a map without error bars."""
+        """Standard deviation of the total mass over the map draws [Msun]; 0 for a map without error bars."""
         return float(np.std(self.total_draws, ddof=1)) if self.num_draws > 1 else 0.0
 
 
 def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
-    """Slice `number`, from 0, of a `mass_map` with redshift slices; `redshift_edges` are then its own two.
+    """Take one redshift slice of a map as a map of its own.
 
-    `n_beyond` then counts the objects in the other slices too.
+    Parameters
+    ----------
+    mass_map : MassMap
+        With redshift slices.
+    number : int
+        Of the slice, from 0.
 
-    `MassmapError` where there is no such slice.
+    Returns
+    -------
+    MassMap
+        Its `redshift_edges` are the slice's own two, and `n_beyond` counts the objects in other slices too.
+
+    Raises
+    ------
+    MassmapError
+        A map without slices, or without this one.
     """
     edges = _edges(mass_map)
     if not 0 <= number < len(edges) - 1:
@@ -178,9 +276,22 @@ def one_slice(mass_map: "MassMap", number: int) -> "MassMap":
 
 
 def sum_of_slices(mass_map: "MassMap") -> "MassMap":
-    """All slices of `mass_map` together, draw by draw; it needs the draws, since errors of slices are common.
+    """Add all redshift slices of a map, draw by draw, since errors of slices are common.
 
-    `MassmapError` for a map without draws.
+    Parameters
+    ----------
+    mass_map : MassMap
+        With redshift slices and draws.
+
+    Returns
+    -------
+    MassMap
+        Of one slice, from the lowest to the highest edge.
+
+    Raises
+    ------
+    MassmapError
+        A map without slices or without draws.
     """
     edges = _edges(mass_map)
     if mass_map.draws is None:

@@ -59,21 +59,50 @@ def map_of_kind(
     fwhm_arcmin: float | None = None,
     **form,
 ) -> MassMap:
-    """The map of one kind (see the module); all kinds hold the same objects, those with a posterior.
+    """Map a field in one of the four ways (see the module); all kinds hold the same objects, those with a posterior.
 
     "truth" and "point" have one draw and no error bars: sd is 0 and quantiles are the map. With "coherent" and
-    "marginal" the mean is the sum of E[M_k], the same for both unless relation_from is "other_data", where
-    the marginals are each object's own.
+    "marginal" the mean is the sum of E[M_k], the same for both unless relation_from is "other_data", where the
+    marginals are each object's own.
 
     Parameters
     ----------
-    kind : "truth", "point", "marginal" or "coherent".
-    key, catalogue, prior, relation, grid, relation_from, num_draws, keep_draws, selection, posterior, fwhm_arcmin : as
-        in `mass_map`. form : its `redshift_edges`, `footprint`, `unit`, `cosmology`.
+    key : Key[Array, ""]
+        Random key.
+    kind : {"truth", "point", "marginal", "coherent"}
+        Which way.
+    catalogue : HaloCatalogue
+        Objects with positions; for "truth" with true masses.
+    prior : MassPrior
+        Mass prior.
+    relation : Relation
+        One relation, or a batch of draws.
+    grid : PixelGrid or HealpixGrid
+        The pixels.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        As in `mass_map`.
+    num_draws : int
+        Map draws.
+    keep_draws : bool
+        Keep the image of every draw.
+    selection : FluxLimit or TabulatedSelection or NoSelection, optional
+        As in `mass_map`.
+    posterior : MassPosterior, optional
+        As in `mass_map`.
+    fwhm_arcmin : float, optional
+        As in `mass_map`.
+    **form : object
+        `redshift_edges`, `footprint`, `unit` and `cosmology` of `mass_map`.
+
+    Returns
+    -------
+    MassMap
+        The map.
 
     Raises
     ------
-    MassmapError : an unknown kind; for "truth", objects without a true mass; and as `mass_map`.
+    MassmapError
+        An unknown kind; for "truth", objects without a true mass; and as `mass_map`.
     """
     if kind not in KINDS:
         raise MassmapError(f"map kind {kind!r} is not known: give one of {', '.join(KINDS)}")
@@ -102,9 +131,22 @@ def map_of_kind(
 
 
 def map_kinds(key: Array, catalogue: HaloCatalogue, prior, relation, grid, **options) -> dict[Kind, MassMap]:
-    """All kinds of one catalogue, the posterior computed once; "truth" where true masses are known.
+    """Map one catalogue in all ways, the posterior computed once.
 
-    options : as in `map_of_kind`.
+    Parameters
+    ----------
+    key : Key[Array, ""]
+    catalogue : HaloCatalogue
+    prior : MassPrior
+    relation : Relation
+    grid : PixelGrid or HealpixGrid
+    **options : object
+        As in `map_of_kind`.
+
+    Returns
+    -------
+    dict of str to MassMap
+        By kind; "truth" where true masses are known.
     """
     names = ("relation_from", "selection")
     if options.get("posterior") is None:
@@ -144,9 +186,22 @@ class MapContrast(eqx.Module):
 
     Attributes
     ----------
-    difference : (ny, nx) of the means, in `unit`. ratio : (ny, nx) of the means, NaN where `other` is 0.
-    error : (ny, nx) what the difference is measured by, in `unit`; `error_of` says whose. mass_definition : of both.
-    total_difference, total_error : of the total masses, Msun. total_ratio : of the total masses.
+    difference : Float[np.ndarray, "ny nx"]
+        Of the means, in `unit`.
+    ratio : Float[np.ndarray, "ny nx"]
+        Of the means, NaN where `other` is 0.
+    error : Float[np.ndarray, "ny nx"]
+        What the difference is measured by, in `unit`.
+    total_difference, total_error : float
+        Of the total masses [Msun].
+    total_ratio : float
+        Of the total masses.
+    unit : str
+        Of the images.
+    mass_definition : str
+        Of both maps.
+    error_of : {"one", "other", "both"}
+        Whose the error is.
     """
 
     difference: Float[np.ndarray, "..."]
@@ -161,7 +216,7 @@ class MapContrast(eqx.Module):
 
     @property
     def pull(self) -> Float[np.ndarray, "..."]:
-        """(ny, nx) difference over error, NaN where there is no error."""
+        """Difference over error, (ny, nx); NaN where there is no error."""
         return np.divide(self.difference, self.error, out=np.full(self.error.shape, np.nan), where=self.error > 0)
 
     @property
@@ -171,17 +226,28 @@ class MapContrast(eqx.Module):
 
 
 def contrast(one: MassMap, other: MassMap, *, error: Literal["one", "other", "both"] = "both") -> MapContrast:
-    """Difference and ratio of the means of two maps of the same pixels, objects and unit.
+    """Compute difference and ratio of the means of two maps of the same pixels, objects and unit.
 
     Parameters
     ----------
-    error : whose standard deviation the difference is held against. "both": in quadrature, which is right where the
-        errors of the two are independent, or one has none (the truth, a point estimate). Maps made from the same data
-        have the same errors: give "one" or "other".
+    one : MassMap
+        A map.
+    other : MassMap
+        Another map of the same field.
+    error : {"one", "other", "both"}
+        Whose standard deviation the difference is held against. "both": in quadrature, which is right where the errors
+        of the two are independent, or one has none (the truth, a point estimate). Maps made from the same data have the
+        same errors: give "one" or "other".
+
+    Returns
+    -------
+    MapContrast
+        Images and totals.
 
     Raises
     ------
-    MassmapError : pixels, slices, unit, mass definition or number of objects differ; no such `error`.
+    MassmapError
+        Pixels, slices, unit, mass definition or number of objects differ; no such `error`.
     """
     if error not in ("one", "other", "both"):
         raise MassmapError(f"error {error!r} is not known: give one, other or both")

@@ -5,15 +5,17 @@ every halo's mass from its posterior under that relation. (Adding up draws from 
 would make the error of a sum of N halos too small, by 10 times for 10^5 of them.) The map holds catalogued mass only.
 """
 
+import warnings
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from massmap_jax import devices
+from massmap_jax.catalogue.columns import rows_text
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import (
@@ -31,8 +33,11 @@ from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
 from massmap_jax.maps.form import MapCells, MapForm
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import SkyPixels
+from massmap_jax.maps.repeats import repeats
+from massmap_jax.maps.smoothing import check_smoothing
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.maps.units import MASS
+from massmap_jax.memory import check_memory
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -66,37 +71,84 @@ def mass_map(
     concentration_scatter: float = SCATTER_LN,
     form: MapForm | None = None,
 ) -> MassMap:
-    """Draws of the mass field on a pixel grid, every object snapped to its pixel or drawn about it at its own size.
+    """Sum halo masses per pixel, in coherent draws of the whole field.
+
+    Every object is put into its pixel, or drawn about it at its own size.
 
     Parameters
     ----------
-    key : one relation draw per map draw, and per-object normals keyed by the object's id.
-    catalogue, prior, relation : as in `mass_posterior`; the catalogue with positions.
-    grid : pixels; `PixelGrid.fit(catalogue.ra, catalogue.dec)` or `HealpixGrid.fit` covers the field.
-    relation_from : as in `mass_posterior`. With "other_data" the whole catalogue updates the relation draws, with
-        weights proportional to the product of Z_k over all objects; refused where fewer than 100 draws survive.
-    num_draws : map draws.
-    keep_draws : keep the (num_draws, ny, nx) images.
-    chunk_size, selection : as in `mass_posterior`.
-    posterior : what `mass_posterior` returned for the same arguments, to spare computing it again.
-    draws : "exact" integrates each object under each draw's relation; "table" looks its mass up in the prior's
-        tabulated quantile function (within 0.002 of the posterior's sd, rms); "auto" takes the table above 3 million
-        masses.
-    redshift_edges : of slices [z_i, z_i+1), the last closed: the map is then a cube, all slices from the same draws.
-    footprint : (ny, nx) boolean, the pixels observed: the others are NaN, and objects there are counted, not mapped.
-    unit : "Msun" in a pixel, "Msun/arcmin2", or "Msun/Mpc2" (proper, at each object's redshift; `map_units`).
-    cosmology : for distances, a name or text as in `prior_hmf`, or a flat astropy LambdaCDM.
-    fwhm_arcmin : smooth every draw by a Gaussian of this FWHM (`map_smoothing.smoothed`), so that sd and quantiles
-        are those of the smoothed map.
-    halo_profile : "nfw": each object is the projected NFW profile of its drawn mass, cut at the radius of its mass
-        definition, about the centre of its pixel (`halo_profiles`; its enclosed mass is right to 0.04 of the halo's
-        mass for c >= 3). Mass beyond the rim is spread over the pixels inside, as with `fwhm_arcmin`.
-    concentration_scatter : of ln c about the mean of Duffy et al. 2008; the same draws as `convergence_map`'s.
+    key : Key[Array, ""]
+        Random key: one relation draw per map draw, and per-object normals keyed by the object's id.
+    catalogue : HaloCatalogue
+        Objects with positions. Those that are in it twice are counted twice, with a warning.
+    prior : MassPrior
+        Mass prior.
+    relation : Relation
+        One relation, or a batch of draws.
+    grid : PixelGrid or HealpixGrid
+        Pixels; `PixelGrid.fit(catalogue.ra, catalogue.dec)` or `HealpixGrid.fit` covers the field.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        As in `mass_posterior`; needed with more than one relation draw. With "other_data" the whole catalogue updates
+        the relation draws, with weights proportional to the product of Z_k over all objects; refused where fewer than
+        100 effective draws survive.
+    num_draws : int
+        Map draws.
+    keep_draws : bool
+        Keep the image of every draw.
+    chunk_size : int, optional
+        As in `mass_posterior`.
+    selection : FluxLimit or TabulatedSelection or NoSelection, optional
+        As in `mass_posterior`.
+    posterior : MassPosterior, optional
+        What `mass_posterior` returned for the same arguments, to spare computing it again.
+    draws : {"auto", "exact", "table"}
+        "exact" integrates each object under each draw's relation; "table" looks its mass up in the prior's tabulated
+        quantile function (within 0.002 of the posterior's sd, rms); "auto" takes the table above 3 million masses.
+    redshift_edges : array_like, (slice + 1,), optional
+        Edges of slices [z_i, z_i+1), the last closed: the map is then a cube, all slices from the same draws.
+    footprint : Bool[np.ndarray, "ny nx"], optional
+        Pixels observed, (pixel,) on HEALPix: the others are NaN, and objects there are counted, not mapped.
+    unit : {"Msun", "Msun/arcmin2", "Msun/Mpc2"}
+        Mass in a pixel, or surface density (proper Mpc at each object's redshift).
+    cosmology : str or astropy.cosmology.FLRW
+        For distances: a name or text as in `massmap_jax.halo.cosmology`, or a flat LambdaCDM.
+    fwhm_arcmin : float, optional
+        Smooth every draw by a Gaussian of this FWHM (`smoothed`), so that sd and quantiles are those of the smoothed
+        map.
+    halo_profile : {"nfw"}, optional
+        Draw each object as the projected NFW profile of its drawn mass, cut at the radius of its mass definition, about
+        the centre of its pixel. Its enclosed mass is right to 0.04 of the halo's mass for c >= 3. Mass beyond the map's
+        rim is spread over the pixels inside, as with `fwhm_arcmin`.
+    concentration_scatter : float
+        Scatter of ln c about the mean of Duffy et al. 2008; the same draws as `convergence_map`'s.
+    form : MapForm, optional
+        The settings from `redshift_edges` on as one object, in place of them.
+
+    Returns
+    -------
+    MassMap
+        Images of mean, error and quantiles.
 
     Raises
     ------
-    MassmapError : no positions, non-lognormal noise, collapsed weights; a footprint of another shape, edges that do
-        not rise, an object at redshift 0 per Mpc^2; a map that needs more memory than the machine has.
+    MassmapError
+        No positions, non-lognormal noise, collapsed weights; a footprint of another shape, edges that do not rise, an
+        object at redshift 0 per Mpc^2; a map that needs more memory than the machine has.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> clusters = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ... )
+    >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
+    >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
+    >>> field = mm.mass_map(jax.random.key(0), clusters, prior, relation, grid, num_draws=20)
+    >>> field.mean.shape == grid.shape, field.n_mapped, field.unit
+    (True, 2, 'Msun')
+    >>> 5e14 < field.total_mass < 7e14
+    True
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
@@ -111,11 +163,13 @@ def mass_map(
     if form is not None and not eqx.tree_equal(given, MapForm()):
         raise MassmapError("the map's form is given whole, as form=, and in parts beside it: give one or the other")
     form = given if form is None else form
-    cells = MapCells(grid, form)
     check_labels(map=Labels("the map", cosmology=form.distances and form.cosmology), mass_prior=prior)
     if form.halo_profile is not None:
         overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
-    cells.check_memory(num_draws, form.copies_of_images(keep_draws))
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    check_map(catalogue, usable, grid, form, num_draws, keep_draws=keep_draws)
+    if (twice := repeats(catalogue, usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))) is not None:
+        warnings.warn(twice, stacklevel=2)
     chosen = chosen_draws(
         key,
         catalogue,
@@ -141,9 +195,68 @@ def mass_map(
     return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
 
 
+def check_map(
+    catalogue: HaloCatalogue,
+    usable: Bool[np.ndarray, "halo"],
+    grid: SkyPixels,
+    form: MapForm,
+    num_draws: int,
+    *,
+    keep_draws: bool = False,
+) -> None:
+    """Refuse a map that cannot be made, before any mass is computed for it.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        With positions.
+    usable : Bool[np.ndarray, "halo"]
+        Rows with a mass.
+    grid : PixelGrid or HealpixGrid
+    form : MapForm
+    num_draws : int
+    keep_draws : bool
+
+    Raises
+    ------
+    MassmapError
+        More memory than the machine has; a smoothing wider than the map; halos at redshift 0 that are to have a size,
+        or an area in Mpc^2; profiles on HEALPix; positions on the sky and a flat grid, or the other way about.
+    """
+    cells = MapCells(grid, form)
+    cells.check_memory(num_draws, form.copies_of_images(keep_draws))
+    if form.fwhm_arcmin is not None:
+        check_smoothing(grid, form.fwhm_arcmin, None if cells.footprint is None else int(cells.footprint.sum()))
+    cell = cells.of(catalogue)
+    occupied = np.unique(cell[usable & (cell >= 0)]).size
+    # Twice: sums grow by doubling.
+    what = f"a map with objects in {occupied:,} pixels, under {num_draws:,} draws,"
+    check_memory(2 * 8.0 * occupied * num_draws, what, "ask for fewer map draws")
+    if form.distances is None:
+        return
+    near = usable & (cell >= 0) & (catalogue.redshift <= 0)
+    if near.any():
+        what = "has no size on the sky" if form.halo_profile is not None else "is in a pixel that has no area in Mpc^2"
+        instead = "map the halos as points" if form.halo_profile is not None else "map in Msun/arcmin2"
+        raise MassmapError(
+            f"{near.sum()} objects on the map have redshift 0, {rows_text(near, catalogue.ids)}: a halo there {what}; "
+            f"leave them out, or {instead}"
+        )
+
+
 class ChosenDraws(NamedTuple):
-    """The draws of a map: `masses` draws every object under each map draw's relation; `relation` has the weights that
-    the map draws were picked with, `ess` effective draws of them."""
+    """Draws of a map.
+
+    Attributes
+    ----------
+    masses : MassDraws
+        Draws every object under each map draw's relation.
+    relation : Relation
+        With the weights that the map draws were picked with.
+    relation_from : str or None
+    ess : float
+        Effective number of relation draws.
+    """
 
     masses: MassDraws
     relation: Any
@@ -154,9 +267,31 @@ class ChosenDraws(NamedTuple):
 def chosen_draws(
     key, catalogue, prior, relation, *, relation_from, num_draws, draws, selection=None, chunk_size=None
 ) -> ChosenDraws:
-    """One relation draw per map draw, and the masses under each; arguments and errors as in `mass_map`.
+    """Pick one relation draw per map draw, and what draws the masses under each.
 
     The same arguments give the same masses, whatever is made of them.
+
+    Parameters
+    ----------
+    key : Key[Array, ""]
+        As in `mass_map`.
+    catalogue : HaloCatalogue
+    prior : MassPrior
+    relation : Relation
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"} or None
+    num_draws : int
+    draws : {"auto", "exact", "table"}
+    selection : FluxLimit or TabulatedSelection or NoSelection, optional
+    chunk_size : int, optional
+
+    Returns
+    -------
+    ChosenDraws
+
+    Raises
+    ------
+    MassmapError
+        An unknown name, fewer than two draws, labels that contradict each other, or collapsed weights.
     """
     if draws not in ("auto", "exact", "table"):
         raise MassmapError(f"map draws {draws!r} are not known: give auto, exact or table")

@@ -23,7 +23,18 @@ _ARCMIN = math.degrees(1.0) * 60.0
 
 
 def map_bytes(num_pixels: float, num_draws: int = _DEFAULT_DRAWS) -> float:
-    """Memory of a map run in bytes: seven 8-byte images, and all draws in float32 for the quantiles."""
+    """Estimate the memory of a map run: seven 8-byte images, and all draws in float32 for the quantiles.
+
+    Parameters
+    ----------
+    num_pixels : float
+    num_draws : int
+
+    Returns
+    -------
+    float
+        Bytes.
+    """
     return num_pixels * (7 * 8 + 4 * num_draws)
 
 
@@ -36,7 +47,25 @@ def _coordinates(ra, dec):
 
 
 def sky_coordinates(ra, dec):
-    """As `_coordinates`, in degrees; NaN for both where the two are not a position on the sphere."""
+    """Read positions as float64 arrays of one shape, masked entries as NaN.
+
+    Parameters
+    ----------
+    ra : array_like, (...,)
+        Right ascension [deg].
+    dec : array_like, (...,)
+        Declination [deg].
+
+    Returns
+    -------
+    ra, dec : Float[np.ndarray, "..."]
+        Degrees, ra in [0, 360]; NaN for both where the two are not a position on the sphere.
+
+    Raises
+    ------
+    MassmapError
+        Shapes that differ.
+    """
     ra, dec = _coordinates(ra, dec)
     good = np.isfinite(ra) & (np.abs(dec) <= 90.0)
     return np.where(good, ra, np.nan) % 360.0, np.where(good, dec, np.nan)
@@ -95,7 +124,22 @@ def _unit_vectors(ra, dec):
 
 
 def cap_of(ra, dec):
-    """Centre (ra, dec) in degrees and radius in radians of a small circle on the sky that holds all positions."""
+    """Find a small circle on the sky that holds all positions.
+
+    Parameters
+    ----------
+    ra : array_like, (halo,)
+        Right ascension [deg].
+    dec : array_like, (halo,)
+        Declination [deg].
+
+    Returns
+    -------
+    centre : tuple of (float, float)
+        RA and Dec [deg].
+    radius : float
+        Its radius [rad] (not deg).
+    """
     centre = _cap_centre(ra, dec)
     apart = _unit_vectors(ra, dec) - _unit_vectors(*centre)
     return centre, float(2 * np.arcsin(np.minimum(np.sqrt((apart**2).sum(axis=-1)).max() / 2, 1.0)))
@@ -131,8 +175,7 @@ def _fit_tangent(ra, dec, centre, must_cover):
         raise MassmapError(
             f"{far.sum()} of {far.size} positions lie more than {MAX_ANGLE_DEG:.0f} deg from the map centre "
             f"({best[0]:.4f}, {best[1]:.4f}), the farthest at {distance.max():.1f} deg: more than a tangent "
-            "plane can show; map a part of the catalogue, or give centre, shape and pixel_arcmin together "
-            "(objects outside are then counted, not mapped)"
+            "plane can show; map a part of the catalogue, or all of it on HEALPix (nside=)"
         )
     half = np.abs(xi).max(), np.abs(eta).max()
     if fixed:
@@ -197,7 +240,7 @@ def _check_count(num_rows, num_columns, max_pixels):
         raise MassmapError(
             f"a map of {num_rows:.6g} x {num_columns:.6g} pixels has {count:.8g}, more than the limit of "
             f"{max_pixels}, and would need about {map_bytes(count) / 1e9:.3g} GB for {_DEFAULT_DRAWS} draws; "
-            "give a larger pixel_arcmin or a smaller field, or raise max_pixels"
+            "give larger pixels, pixel_arcmin=, or a smaller field"
         )
     what = f"a map of {num_rows:.6g} x {num_columns:.6g} pixels"
     check_memory(map_bytes(count), what, "give a larger pixel_arcmin or a smaller field")
@@ -206,8 +249,16 @@ def _check_count(num_rows, num_columns, max_pixels):
 class SkyPixels(Protocol):
     """What a map asks of its pixels: `PixelGrid`, or `healpix.HealpixGrid`.
 
-    shape : of one image. num_pixels : their number, which are numbered in the images' flat order.
-    projection : "flat" where positions are offsets in arcmin. pixel_arcmin : side of a (typical) pixel.
+    Attributes
+    ----------
+    shape : tuple of int
+        Of one image.
+    num_pixels : int
+        Their number; they are numbered in the images' flat order.
+    projection : str
+        "flat" where positions are offsets in arcmin.
+    pixel_arcmin : float
+        Side of a (typical) pixel.
     """
 
     shape: tuple[int, ...]
@@ -216,30 +267,49 @@ class SkyPixels(Protocol):
     pixel_arcmin: float
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """(halo,) flat pixel of each position ra, dec [deg]; -1 outside, or without a position."""
+        """Find the flat pixel of each position [deg]; -1 outside, or without a position."""
 
     def centres(self) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-        """RA and Dec [deg] of all pixel centres, each of `shape`."""
+        """Give RA and Dec [deg] of all pixel centres, each of `shape`."""
 
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """(n,) solid angle [arcmin^2] of some pixels, by flat number."""
+        """Give the solid angle of some pixels, by flat number."""
 
     def describe(self) -> str:
-        """Pixels and their size, for a person."""
+        """Describe the pixels and their size, for a person."""
 
 
 class PixelGrid(eqx.Module):
-    """Square pixels over a field. All static: a grid may pass through `jit` and be compared with ==.
+    """Square pixels over a field: a gnomonic (TAN) patch of the sky, or a flat field in arcmin.
 
-    Attributes
+    On the sky x grows to the west (RA decreases with x) and y to the north, as FITS viewers show it; on a flat field x
+    grows to the right. Arrays are indexed [y, x]. All fields are static: a grid may pass through `jit` and be compared
+    with ==.
+
+    Parameters
     ----------
-    projection : "tangent" (gnomonic; RA and Dec in degrees, ICRS in file headers) or "flat" (x, y in arcmin).
-    shape : (ny, nx) rows and columns.
-    pixel_arcmin : side of a pixel in arcmin, at the tangent point.
-    centre : the point in the middle of the grid: the tangent point (ra, dec) in degrees, or (x, y) in arcmin.
+    projection : {"tangent", "flat"}
+        Gnomonic, with RA and Dec in degrees (ICRS in file headers); or x and y in arcmin.
+    shape : tuple of (int, int)
+        Rows and columns, (ny, nx).
+    pixel_arcmin : float
+        Side of a pixel, at the tangent point.
+    centre : tuple of (float, float)
+        The point in the middle of the grid: the tangent point, RA and Dec [deg], or x and y [arcmin].
 
-    In "tangent", x grows to the west (RA decreases with x) and y to the north, as FITS viewers show the sky.
-    In "flat", x grows to the right. Arrays are indexed [y, x].
+    Raises
+    ------
+    MassmapError
+        An unknown projection, sides that are no whole numbers, a pixel that is not positive, a centre that is no place.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> grid = mm.PixelGrid("tangent", shape=(3, 5), pixel_arcmin=2.0, centre=(150.0, 2.0))
+    >>> grid.index([150.0, 150.1, 151.0], [2.0, 2.0, 2.0])
+    array([ 7, -1, -1])
+    >>> mm.PixelGrid.fit([149.9, 150.4], [2.0, 2.2]).describe()
+    '61 x 26 pixels of 0.5 arcmin'
     """
 
     projection: Literal["tangent", "flat"] = eqx.field(static=True)
@@ -267,23 +337,39 @@ class PixelGrid(eqx.Module):
         centre: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> "PixelGrid":
-        """The grid that holds every finite position with half a pixel to spare.
+        """Make the grid that holds every finite position with half a pixel to spare.
 
         Parameters
         ----------
-        ra, dec : (halo,) positions in degrees (frame "sky") or x, y in arcmin (frame "flat"). Entries that
-            are NaN, masked, infinite, or beyond a pole are left out.
-        pixel_arcmin : side of a pixel in arcmin. None: 1/64 of the longer side, rounded to 1, 2 or 5 times
-            a power of ten; with `shape`, the smallest side that covers all; 1 where all positions coincide.
-        shape : (ny, nx). None: as many as it takes. With both `shape` and `pixel_arcmin` the grid may be
+        ra : array_like, (halo,)
+            Right ascension [deg]; x for frame "flat" [arcmin]. Entries that are NaN, masked, infinite, or beyond a pole
+            are left out.
+        dec : array_like, (halo,)
+            Declination [deg]; y for frame "flat" [arcmin].
+        frame : {"sky", "flat"}
+            What positions are.
+        pixel_arcmin : float, optional
+            Side of a pixel. By default 1/64 of the longer side, rounded to 1, 2 or 5 times a power of ten; with
+            `shape`, the smallest side that covers all; 1 where all positions coincide.
+        shape : tuple of (int, int), optional
+            Rows and columns; by default as many as it takes. With both `shape` and `pixel_arcmin` the grid may be
             smaller than the field: `index` then says which objects are outside.
-        centre : middle of the grid in degrees (arcmin when flat). None: the mean unit vector, moved to the
-            middle of the outline.
+        centre : tuple of (float, float), optional
+            Middle of the grid [deg] (arcmin when flat); by default the mean unit vector, moved to the middle of the
+            outline.
+        max_pixels : int
+            Refuse a grid of more.
+
+        Returns
+        -------
+        PixelGrid
+            The grid.
 
         Raises
         ------
-        MassmapError : no usable position; more than `max_pixels` pixels; positions over 60 deg from the
-            centre; a pixel side that is not positive.
+        MassmapError
+            No usable position; more than `max_pixels` pixels; positions over 60 deg from the centre; a pixel side that
+            is not positive.
         """
         if frame not in ("sky", "flat"):
             raise MassmapError(f"frame must be 'sky' or 'flat', not {frame!r}")
@@ -336,23 +422,42 @@ class PixelGrid(eqx.Module):
 
     @property
     def pixel_area_arcmin2(self) -> float:
-        """Nominal area of a pixel, arcmin^2: true at the tangent point, cos^3(distance) of it elsewhere
-        (`pixel_areas_arcmin2` has each pixel's own)."""
+        """Nominal area of a pixel: true at the tangent point, elsewhere cos^3 of the distance from it as large.
+
+        `pixel_areas_arcmin2` has each pixel's own.
+        """
         return self.pixel_arcmin**2
 
     @property
     def area_arcmin2(self) -> float:
-        """Nominal area of the grid, arcmin^2."""
+        """Nominal area of the grid."""
         return self.num_pixels * self.pixel_area_arcmin2
 
     def describe(self) -> str:
-        """Pixels and their size, for a person."""
+        """Describe the pixels and their size, for a person.
+
+        Returns
+        -------
+        str
+            A few words.
+        """
         return f"{self.shape[1]} x {self.shape[0]} pixels of {self.pixel_arcmin:g} arcmin"
 
     def project(self, ra: ArrayLike, dec: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel coordinates (x, y), 0 at the centre of the first pixel, of positions ra, dec in degrees (or arcmin).
+        """Find the pixel coordinates of positions.
 
-        NaN where a position is not finite, lies beyond a pole, or is 90 deg or more from the tangent point.
+        Parameters
+        ----------
+        ra : array_like, (halo,)
+            Right ascension [deg]; x on a flat grid [arcmin].
+        dec : array_like, (halo,)
+            Declination [deg]; y on a flat grid [arcmin].
+
+        Returns
+        -------
+        x, y : Float[np.ndarray, "halo"]
+            0 at the centre of the first pixel. NaN where a position is not finite, lies beyond a pole, or is 90 deg or
+            more from the tangent point.
         """
         ny, nx = self.shape
         if self.projection == "flat":
@@ -367,7 +472,20 @@ class PixelGrid(eqx.Module):
         return (nx - 1) / 2.0 - xi / self.pixel_arcmin, (ny - 1) / 2.0 + eta / self.pixel_arcmin
 
     def sky_of(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """The inverse of `project`: (ra, dec) in degrees, RA in [0, 360), or (x, y) in arcmin when flat."""
+        """Find the positions of pixel coordinates, the inverse of `project`.
+
+        Parameters
+        ----------
+        x : array_like, (...,)
+            0 at the centre of the first pixel.
+        y : array_like, (...,)
+            The same.
+
+        Returns
+        -------
+        ra, dec : Float[np.ndarray, "..."]
+            Degrees, RA in [0, 360); x and y in arcmin when flat.
+        """
         ny, nx = self.shape
         right = (np.asarray(x, dtype=np.float64) - (nx - 1) / 2.0) * self.pixel_arcmin
         up = (np.asarray(y, dtype=np.float64) - (ny - 1) / 2.0) * self.pixel_arcmin
@@ -376,10 +494,22 @@ class PixelGrid(eqx.Module):
         return _inverse_gnomonic(-right, up, self.centre)
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
-        """(halo,) flat pixel number iy * nx + ix of positions ra, dec [deg]; -1 outside the grid or without one.
+        """Find the flat pixel number, iy * nx + ix, of positions.
 
-        A pixel holds its lower edges; the outermost upper edges belong to the last row and column, with 1e-9
-        pixel of tolerance all round, so that an object on the rim of the grid is inside.
+        A pixel holds its lower edges; the outermost upper edges belong to the last row and column, with 1e-9 pixel of
+        tolerance all round, so that an object on the rim of the grid is inside.
+
+        Parameters
+        ----------
+        ra : array_like, (halo,)
+            Right ascension [deg]; x on a flat grid [arcmin].
+        dec : array_like, (halo,)
+            Declination [deg]; y on a flat grid [arcmin].
+
+        Returns
+        -------
+        Int[np.ndarray, "halo"]
+            -1 outside the grid or without a position.
         """
         ny, nx = self.shape
         x, y = (np.atleast_1d(v) + 0.5 for v in self.project(ra, dec))
@@ -390,16 +520,32 @@ class PixelGrid(eqx.Module):
         return np.where(inside, row * nx + column, -1)
 
     def centres(self) -> tuple[Float[np.ndarray, "ny nx"], Float[np.ndarray, "ny nx"]]:
-        """(ra, dec) in degrees of every pixel centre, or (x, y) in arcmin when flat."""
+        """Give the position of every pixel centre.
+
+        Returns
+        -------
+        ra, dec : Float[np.ndarray, "ny nx"]
+            Positions [deg]; x and y when flat [arcmin].
+        """
         ny, nx = self.shape
         return self.sky_of(*np.meshgrid(np.arange(nx, dtype=float), np.arange(ny, dtype=float)))
 
     def pixel_areas_arcmin2(self, pixel: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """Solid angle on the sphere of some pixels (flat numbers), arcmin^2; when flat, all alike.
+        """Compute the solid angle on the sphere of some pixels; when flat, all are alike.
 
-        The gnomonic plane's element of solid angle is (1 + xi^2 + eta^2)^(-3/2) dxi deta (the Jacobian of C&G
-        eq. 54), here integrated over the pixel with 3 x 3 Gauss-Legendre nodes: exact to 1e-12 for pixels up to a
-        degree.
+        Parameters
+        ----------
+        pixel : Int[np.ndarray, "n"]
+            Flat numbers.
+
+        Returns
+        -------
+        Float[np.ndarray, "n"]
+            Areas [arcmin^2].
+
+        Notes
+        ----- The gnomonic plane's element of solid angle is (1 + xi^2 + eta^2)^(-3/2) dxi deta (the Jacobian of C&G eq.
+        54), here integrated over the pixel with 3 x 3 Gauss-Legendre nodes: exact to 1e-12 for pixels up to a degree.
         """
         nominal = np.full(np.shape(pixel), self.pixel_area_arcmin2)
         if self.projection == "flat":
@@ -414,10 +560,16 @@ class PixelGrid(eqx.Module):
         return nominal * np.einsum("nij,i,j->n", element, weights / 2.0, weights / 2.0)
 
     def axis_offsets(self) -> tuple[Float[np.ndarray, "x_edge"], Float[np.ndarray, "y_edge"]]:
-        """Pixel edges along x and along y in arcmin.
+        """Give the pixel edges along x and along y.
 
-        Tangent: offsets east and north of the tangent point (east falls with x). Flat: the coordinates.
-        `imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]))` is then labelled rightly in both.
+        `imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]))` is then labelled rightly in both projections.
+
+        Returns
+        -------
+        x : Float[np.ndarray, "x_edge"]
+            Offsets from the tangent point to the east, which fall with x [arcmin]; the coordinate when flat.
+        y : Float[np.ndarray, "y_edge"]
+            Offsets to the north [arcmin]; the coordinate when flat.
         """
         ny, nx = self.shape
         x = (np.arange(nx + 1) - nx / 2.0) * self.pixel_arcmin
@@ -425,7 +577,13 @@ class PixelGrid(eqx.Module):
         return (x + self.centre[0], y + self.centre[1]) if self.projection == "flat" else (-x, y)
 
     def wcs_cards(self) -> dict[str, str | float | int]:
-        """FITS keywords of the world coordinates: TAN in degrees, or two linear offset axes in arcmin."""
+        """Make the FITS keywords of the world coordinates: TAN in degrees, or two linear offset axes in arcmin.
+
+        Returns
+        -------
+        dict of str to object
+            Values by keyword.
+        """
         ny, nx = self.shape
         pixel = self.pixel_arcmin
         cards = {"WCSAXES": 2, "CRPIX1": (nx + 1) / 2.0, "CRPIX2": (ny + 1) / 2.0}

@@ -35,12 +35,18 @@ _CHUNK = 4096
 
 
 class QuantileTable(eqx.Module):
-    """R over nodes in (ln w, z, s, e); float32. Call it with scores and the numbers of objects.
+    """R over nodes in (ln w, z, s, e), in float32; called with scores and the numbers of objects, it gives ln M.
 
     Attributes
     ----------
-    values : (w, z, s, e). z : (z,) increasing. first_w, first_s : number of the first step, of LN_W_STEP and of s.
-    ends : (2,) least and greatest ln M of the prior.
+    values : Float[np.ndarray, "w z s e"]
+        R at the nodes.
+    z : Float[np.ndarray, "z"]
+        Redshifts, increasing.
+    ends : Float[np.ndarray, "2"]
+        Least and greatest ln M of the prior.
+    first_w, first_s : int
+        Number of the first step, of LN_W_STEP and of s.
     """
 
     values: Float[Array, "w z s e"]
@@ -51,7 +57,22 @@ class QuantileTable(eqx.Module):
 
     @classmethod
     def build(cls, prior: MassPrior, redshift: tuple[float, float], width: tuple[float, float]) -> "QuantileTable":
-        """Table of a prior for ranges (least, greatest) of redshift and width w [ln M], x to 7 w beyond the masses."""
+        """Tabulate a prior for ranges of redshift and width, x to 7 widths beyond its masses.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            Mass prior.
+        redshift : tuple of (float, float)
+            Least and greatest.
+        width : tuple of (float, float)
+            Least and greatest w [ln M].
+
+        Returns
+        -------
+        QuantileTable
+            The table.
+        """
         from scipy.interpolate import CubicSpline  # slow to import
 
         ends = np.array([prior.ln_mass_min, prior.ln_mass_max])
@@ -86,14 +107,42 @@ class QuantileTable(eqx.Module):
         return cls(values.reshape(*shape, _SCORES), z, ends, first_w, first_s)
 
     def holds(self, prior: MassPrior, redshift: tuple[float, float], width: tuple[float, float]) -> bool:
-        """Whether objects in these ranges of redshift and width [ln M] are inside, under this prior."""
+        """Tell whether objects in these ranges are inside, under this prior.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            Mass prior.
+        redshift : tuple of (float, float)
+            Least and greatest.
+        width : tuple of (float, float)
+            Least and greatest w [ln M].
+
+        Returns
+        -------
+        bool
+            False where some are not.
+        """
         nodes = redshift_nodes(prior, redshift)
         low, high = np.log(np.asarray(width, dtype=np.float64)) / LN_W_STEP
         inside = self.first_w <= low and high <= self.first_w + self.values.shape[0] - 1
         return bool(inside and self.z[0] <= nodes[0] and nodes[-1] <= self.z[-1])
 
     def united(self, redshift, width) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Ranges (least, greatest) of redshift and width [ln M] that hold this table and those given."""
+        """Give ranges that hold this table and those given.
+
+        Parameters
+        ----------
+        redshift : tuple of (float, float)
+            Least and greatest.
+        width : tuple of (float, float)
+            Least and greatest w [ln M].
+
+        Returns
+        -------
+        redshift, width : tuple of (float, float)
+            Least and greatest, w in ln M.
+        """
         first, last = np.exp(LN_W_STEP * (self.first_w + np.array([0.0, self.values.shape[0] - 1.001])))
         return (
             (min(redshift[0], float(self.z[0])), max(redshift[1], float(self.z[-1]))),
@@ -127,9 +176,23 @@ class QuantileTable(eqx.Module):
 
 
 def width_range(relations, sigma, z) -> tuple[float, float]:
-    """Least and greatest w of objects with these errors and redshifts under a batch of relations.
+    """Find the least and greatest w of objects under a batch of relations.
 
     At most a factor 5 to each side of the median object's: a few absurd errors must not blow the table up.
+
+    Parameters
+    ----------
+    relations : Relation
+        A batch.
+    sigma : Float[np.ndarray, "halo"]
+        Errors in ln L.
+    z : Float[np.ndarray, "halo node"]
+        Redshifts.
+
+    Returns
+    -------
+    tuple of (float, float)
+        In ln M.
     """
     errors = np.array([np.min(sigma), np.median(sigma), np.max(sigma)])
     at_z = jnp.asarray([np.min(z), np.max(z)])

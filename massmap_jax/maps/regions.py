@@ -22,7 +22,25 @@ _ROWS = 64
 
 
 class Circle(NamedTuple):
-    """A centre (ra, dec) in degrees and radius_arcmin; on a flat grid all in arcmin."""
+    """A circle on the sky; on a flat grid in the plane.
+
+    Parameters
+    ----------
+    ra : float
+        Centre [deg]; x on a flat grid [arcmin].
+    dec : float
+        Centre [deg]; y on a flat grid [arcmin].
+    radius_arcmin : float
+        Radius.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> from massmap_jax.maps.regions import region_mask
+    >>> grid = mm.PixelGrid("tangent", (11, 11), pixel_arcmin=1.0, centre=(150.0, 2.0))
+    >>> int(region_mask(grid, mm.Circle(150.0, 2.0, radius_arcmin=1.5)).sum())
+    9
+    """
 
     ra: float
     dec: float
@@ -30,21 +48,34 @@ class Circle(NamedTuple):
 
 
 class Polygon(NamedTuple):
-    """`corners` (ra, dec) in degrees, in order, (corner, 2); sides are great circles. On a flat grid: arcmin, lines."""
+    """A polygon on the sky, whose sides are great circles; on a flat grid in the plane.
+
+    Parameters
+    ----------
+    corners : array_like, (corner, 2)
+        RA and Dec of the corners, in order [deg]; x and y on a flat grid [arcmin].
+    """
 
     corners: ArrayLike
 
 
 class RegionMass(eqx.Module):
-    """Total catalogued mass of a region, Msun.
+    """Total catalogued mass of a region.
 
     Attributes
     ----------
-    mean : sum of the map's mean over the region (no Monte Carlo noise).
-    draws : (map draw,) the sum under each map draw. sd, quantile : of these.
-    nobj : objects in it. num_pixels : pixels whose centre lies in it.
-    mass_definition : of the masses.
-    cut : whether the region reaches beyond the map, so that part of it was not counted.
+    mean : float
+        Sum of the map's mean over the region [Msun]; free of Monte Carlo noise.
+    draws : Float[np.ndarray, "draw"]
+        The sum under each map draw [Msun].
+    nobj : int
+        Objects in it.
+    num_pixels : int
+        Pixels whose centre lies in it.
+    cut : bool
+        Whether the region reaches beyond the map, so that part of it was not counted.
+    mass_definition : str
+        Of the masses.
     """
 
     mean: float
@@ -56,7 +87,7 @@ class RegionMass(eqx.Module):
 
     @property
     def sd(self) -> float:
-        """Standard deviation over the map draws, Msun."""
+        """Standard deviation over the map draws [Msun]."""
         return float(self.draws.std(ddof=1))
 
     @property
@@ -65,16 +96,40 @@ class RegionMass(eqx.Module):
         return self.mean / self.sd if self.sd > 0 else np.nan
 
     def quantile(self, levels: ArrayLike) -> Float[np.ndarray, "..."]:
-        """Quantiles of the mass at `levels` in [0, 1], of their shape, Msun."""
+        """Compute quantiles of the mass.
+
+        Parameters
+        ----------
+        levels : array_like, (...,)
+            In [0, 1].
+
+        Returns
+        -------
+        Float[np.ndarray, "..."]
+            Quantiles [Msun], in the shape of `levels`.
+        """
         return np.quantile(self.draws, levels)
 
 
 def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
-    """Pixels of a grid whose centre lies in the region: a `Circle`, a `Polygon`, or a mask (ny, nx) of its own.
+    """Find the pixels of a grid whose centre lies in a region.
+
+    Parameters
+    ----------
+    grid : PixelGrid or HealpixGrid
+        The pixels.
+    region : Circle or Polygon or Bool[np.ndarray, "ny nx"]
+        The region; a mask is checked and given back.
+
+    Returns
+    -------
+    Bool[np.ndarray, "ny nx"]
+        True for each pixel in the region; (pixel,) on HEALPix.
 
     Raises
     ------
-    MassmapError : a mask of another shape, a radius or corners that make no region, a region without a pixel.
+    MassmapError
+        A mask of another shape, a radius or corners that make no region, a region without a pixel.
     """
     if isinstance(region, Circle):
         mask = _in_circle(grid, _checked_circle(region))
@@ -97,12 +152,39 @@ def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
 
 
 def region_mass(mass_map: MassMap, region) -> RegionMass:
-    """Posterior of the total mass of a region of `mass_map`; regions and errors as in `region_mask`.
+    """Compute the posterior of the total mass of a region.
 
-    Pixels outside the map's footprint are left out, and `cut` says so. The map has to be one of mass, not of surface
-    density, and of one slice (`map_slices`).
+    Parameters
+    ----------
+    mass_map : MassMap
+        Of mass, not of surface density, without redshift slices, and with draws. Pixels outside its footprint are left
+        out, and `cut` says so.
+    region : Circle or Polygon or Bool[np.ndarray, "ny nx"]
+        The region.
 
-    `MassmapError` for another unit than Msun.
+    Returns
+    -------
+    RegionMass
+        Mean, draws and counts.
+
+    Raises
+    ------
+    MassmapError
+        Another unit than Msun, a map with slices or without draws; and as `region_mask`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> clusters = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ... )
+    >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
+    >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
+    >>> field = mm.mass_map(jax.random.key(0), clusters, prior, relation, grid, num_draws=20, keep_draws=True)
+    >>> found = mm.region_mass(field, mm.Circle(150.0, 2.0, radius_arcmin=3.0))
+    >>> found.nobj, found.cut, bool(1e14 < found.mean < 3e14)
+    (1, True, True)
     """
     if mass_map.unit != MASS:
         raise MassmapError(f"this map is in {mass_map.unit}, and a region adds up masses: make one with unit='Msun'")
@@ -123,11 +205,24 @@ def region_mass(mass_map: MassMap, region) -> RegionMass:
 
 
 def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "..."]:
-    """P(mass of a pixel of `mass_map` > threshold), the share of the map draws above it; NaN outside the footprint.
+    """Compute P(mass of a pixel > threshold), the share of the map draws above it.
 
-    (ny, nx), or a cube (slice, ny, nx) of a map with slices. The threshold is in the map's unit: Msun, or that of a
-    surface density.
-    `MassmapError` for a map without draws, or a threshold that is not finite and at least 0.
+    Parameters
+    ----------
+    mass_map : MassMap
+        With draws.
+    threshold : float
+        In the map's unit: Msun, or that of a surface density.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        Of the shape of the map's images; NaN outside the footprint.
+
+    Raises
+    ------
+    MassmapError
+        A map without draws, or a threshold that is not finite and at least 0.
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise MassmapError(f"the threshold is {threshold:g} {mass_map.unit}: give a finite mass of at least 0")
@@ -143,15 +238,41 @@ def exceedance(mass_map: MassMap, threshold: float) -> Float[np.ndarray, "..."]:
 
 
 def signal_to_noise(mass_map: MassMap) -> Float[np.ndarray, "..."]:
-    """Mean over sd of each pixel of `mass_map`, (ny, nx) as its images; NaN where it is empty."""
+    """Compute mean over standard deviation of each pixel.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+        The map.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        Of the shape of the map's images; NaN where a pixel is empty.
+    """
     sd = np.where(mass_map.sd > 0, mass_map.sd, np.nan)
     return mass_map.mean / sd
 
 
 def covariance(mass_map: MassMap, pixels: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n n"]:
-    """Covariance of chosen pixels of `mass_map`, in its unit squared; `pixels` are (row, column) pairs.
+    """Compute the covariance of chosen pixels over the map draws.
 
-    `MassmapError` for a map without draws or with slices, and for pixels outside it.
+    Parameters
+    ----------
+    mass_map : MassMap
+        With draws, without redshift slices.
+    pixels : Int[np.ndarray, "n 2"]
+        Row and column of each.
+
+    Returns
+    -------
+    Float[np.ndarray, "n n"]
+        In the map's unit squared.
+
+    Raises
+    ------
+    MassmapError
+        A map without draws or with slices, and pixels outside it.
     """
     _check_one_slice(mass_map)
     pixels = np.asarray(pixels)

@@ -19,6 +19,7 @@ from massmap_jax.memory import check_memory
 
 if TYPE_CHECKING:
     from massmap_jax.maps.images import MassMap
+    from massmap_jax.maps.pixels import SkyPixels
 
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 # The kernel ends at so many sigma, beyond which a plane Gaussian has 4e-6 of its volume.
@@ -27,23 +28,52 @@ _BYTES_PER_PAIR = 40  # of two pixels within reach: two indices, distance, weigh
 
 
 def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True) -> "MassMap":
-    """The map smoothed by a Gaussian of a given FWHM: every draw is, and statistics are taken after.
-
-    The kernel is sampled at pixel centres: its variance is right to 1e-4 from a FWHM of 2 pixels on, and below one
-    pixel the map hardly changes. On a tangent plane it is round in the plane: at a distance t from the centre the
-    FWHM on the sky is less by the factors cos(t) along the tangential and cos^2(t) along the radial direction (0.4
-    and 0.8 % at 5 degrees). On HEALPix distances are on the sphere. A surface density is smoothed as mass, then
-    divided by the pixels' areas. `nobj` stays as it was: objects whose position is in a pixel.
+    """Smooth a map by a Gaussian: every draw is smoothed, and statistics are taken after.
 
     Parameters
     ----------
-    mass_map : with draws. fwhm_arcmin : FWHM of the kernel. keep_draws : keep the smoothed ones.
+    mass_map : MassMap
+        With draws.
+    fwhm_arcmin : float
+        FWHM of the kernel.
+    keep_draws : bool
+        Keep the smoothed draws.
+
+    Returns
+    -------
+    MassMap
+        Statistics of the smoothed draws. `nobj` stays as it was: objects whose position is in a pixel.
 
     Raises
     ------
-    MassmapError : no draws, a width that is not positive or exceeds the map, a map smoothed before.
+    MassmapError
+        No draws, a width that is not positive or exceeds the map, a map smoothed before.
+
+    Notes
+    ----- The kernel is sampled at pixel centres: its variance is right to 1e-4 from a FWHM of 2 pixels on, and below
+    one pixel the map hardly changes. On a tangent plane it is round in the plane: at a distance t from the centre the
+    FWHM on the sky is less by the factors cos(t) along the tangential and cos^2(t) along the radial direction (0.4 and
+    0.8 % at 5 degrees). On HEALPix distances are on the sphere. A surface density is smoothed as mass, then divided by
+    the pixels' areas.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> clusters = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ... )
+    >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
+    >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
+    >>> field = mm.mass_map(jax.random.key(0), clusters, prior, relation, grid, num_draws=20, keep_draws=True)
+    >>> wide = mm.smoothed(field, fwhm_arcmin=2.0)
+    >>> wide.fwhm_arcmin, bool((wide.mean > 0).sum() > (field.mean > 0).sum())
+    (2.0, True)
+    >>> bool(abs(wide.mean.sum() / field.mean.sum() - 1) < 1e-9)
+    True
     """
-    check_fwhm(fwhm_arcmin)
+    observed = None if mass_map.footprint is None else int(mass_map.footprint.sum())
+    check_smoothing(mass_map.grid, fwhm_arcmin, observed)
     if mass_map.draws is None:
         raise MassmapError("this map holds no draws, and smoothing is done to each: make it with keep_draws=True")
     if mass_map.fwhm_arcmin is not None:
@@ -76,15 +106,48 @@ def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True
     )
 
 
+def check_smoothing(grid: "SkyPixels", fwhm_arcmin: float, num_observed: int | None = None) -> None:
+    """Refuse a width that these pixels cannot be smoothed by, before there is a map.
+
+    Parameters
+    ----------
+    grid : PixelGrid or HealpixGrid
+        The pixels.
+    fwhm_arcmin : float
+        FWHM of the kernel.
+    num_observed : int, optional
+        Pixels in the footprint, where there is one.
+
+    Raises
+    ------
+    MassmapError
+        A width that is not positive or exceeds the map, or needs more memory than the machine has.
+    """
+    check_fwhm(fwhm_arcmin)
+    if isinstance(grid, PixelGrid):
+        if fwhm_arcmin > (widest := max(grid.shape) * grid.pixel_arcmin):
+            raise MassmapError(
+                f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin and the map's longer side {widest:g}: give a smaller "
+                "one"
+            )
+        return
+    sigma = np.radians(fwhm_arcmin / 60) * _SIGMA_PER_FWHM
+    if _REACH * sigma > 1.0:
+        raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: on the sphere give at most 1,600")
+    pixels = grid.num_pixels if num_observed is None else num_observed
+    within = 2 * np.pi * (1 - np.cos(_REACH * sigma)) / np.radians(grid.pixel_arcmin / 60) ** 2
+    check_memory(
+        _BYTES_PER_PAIR * pixels * min(within + 1, pixels),
+        f"smoothing {pixels:,} pixels, each over about {within:,.0f} others,",
+        "give a smaller FWHM, or larger pixels",
+    )
+
+
 def _plane_kernel(mass_map, fwhm_arcmin):
     """Image -> image: a separable Gaussian in the plane, each pixel's weights adding up to one within the footprint."""
     from scipy.ndimage import gaussian_filter
 
     grid = mass_map.grid
-    if fwhm_arcmin > (widest := max(grid.shape) * grid.pixel_arcmin):
-        raise MassmapError(
-            f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin and the map's longer side {widest:g}: give a smaller one"
-        )
     sigma = fwhm_arcmin * _SIGMA_PER_FWHM / grid.pixel_arcmin
 
     def blur(image):
@@ -102,17 +165,8 @@ def _sphere_kernel(mass_map, fwhm_arcmin):
 
     grid = mass_map.grid
     sigma = np.radians(fwhm_arcmin / 60) * _SIGMA_PER_FWHM
-    if _REACH * sigma > 1.0:
-        raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: on the sphere give at most 1,600")
     inside = np.ones(grid.num_pixels, dtype=bool) if mass_map.footprint is None else mass_map.footprint
     pixels = np.flatnonzero(inside)
-    pixel_area = np.radians(1 / 60) ** 2 * grid.pixel_areas_arcmin2(pixels[:1])[0]
-    within = 2 * np.pi * (1 - np.cos(_REACH * sigma)) / pixel_area
-    check_memory(
-        _BYTES_PER_PAIR * pixels.size * min(within + 1, pixels.size),
-        f"smoothing {pixels.size:,} pixels, each over about {within:,.0f} others,",
-        "give a smaller FWHM, or larger pixels",
-    )
     ra, dec = (np.radians(angle.ravel()[pixels]) for angle in grid.centres())
     tree = cKDTree(np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1))
     pairs = tree.sparse_distance_matrix(tree, 2 * np.sin(_REACH * sigma / 2), output_type="ndarray")

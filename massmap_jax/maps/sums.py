@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.labels import labels_of
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.extended_halos import HaloProfiles
@@ -18,14 +19,30 @@ from massmap_jax.maps.units import MASS
 class MapSums:
     """The sums that a map is made of; parts of a catalogue may be added one after the other, in any memory.
 
-    Further arguments as in `mass_map`. Cells are pixels, in every redshift slice where there are such, and all that in
-    every layer of `halo_profiles.HaloProfiles` where the haloes have profiles.
+    Cells are pixels, in every redshift slice where there are such, and all that in every layer of `HaloProfiles` where
+    the halos have profiles.
+
+    Parameters
+    ----------
+    grid : PixelGrid or HealpixGrid
+    draws : MassDraws
+    form : MapForm, optional
+    layers : HaloProfiles, optional
+        Where halos have profiles.
 
     Attributes
     ----------
-    pixels : (occupied,) cells that hold mass so far.
-    sums : (occupied, map draw) mass (or density) under each map draw. mean : (cell,). nobj : (cell of one layer,).
-    total, total_mean : (slice, map draw), (slice,) mass of the whole map, Msun.
+    pixels : Int[np.ndarray, "occupied"]
+        Cells that hold mass so far.
+    sums : Float[np.ndarray, "occupied draw"]
+        Mass (or density) under each map draw.
+    mean : Float[np.ndarray, "cell"]
+    nobj : Float[np.ndarray, "cell"]
+        Objects, by cell of one layer.
+    total : Float[np.ndarray, "slice draw"]
+        Mass of the whole map [Msun].
+    total_mean : Float[np.ndarray, "slice"]
+        Its mean [Msun].
     """
 
     def __init__(
@@ -45,7 +62,15 @@ class MapSums:
         self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
 
     def add(self, catalogue: HaloCatalogue, posterior, chunk_size: int | None = None) -> None:
-        """Add objects; `posterior` is `mass_posterior`'s, of the same objects."""
+        """Add objects.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+        posterior : MassPosterior
+            Of the same objects.
+        chunk_size : int, optional
+        """
 
         def draw(rows):
             return self.draws(Objects.of(catalogue, rows), chunk_size)
@@ -55,8 +80,15 @@ class MapSums:
     def add_masses(self, catalogue: HaloCatalogue, usable, mean_mass, draw) -> None:
         """Add objects whose masses come from elsewhere than `draws`.
 
-        usable : (halo,) objects with a mass. mean_mass : (halo,) Msun. draw : rows (m,) of the catalogue -> pieces
-        (places among those rows, ln M (place, map draw)) until all have come.
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+        usable : Bool[np.ndarray, "halo"]
+            Objects with a mass.
+        mean_mass : Float[np.ndarray, "halo"]
+            Mean mass [Msun].
+        draw : callable
+            Rows of the catalogue -> pieces (places among those rows, ln M (place, map draw)) until all have come.
         """
         cell = self.cells.of(catalogue)
         on_map = usable & (cell >= 0)
@@ -113,7 +145,24 @@ class MapSums:
             np.add.at(self.mean, key, mean * weight[touched])
 
     def finish(self, *, ess: float, relation_from, keep_draws: bool = False) -> MassMap:
-        """The map of all objects added so far."""
+        """Make the map of all objects added so far.
+
+        Parameters
+        ----------
+        ess : float
+            Effective number of relation draws.
+        relation_from : str or None
+        keep_draws : bool
+
+        Returns
+        -------
+        MassMap
+
+        Raises
+        ------
+        MassmapError
+            More memory than the machine has.
+        """
         form, cells = self.form, self.cells
         cells.check_memory(self.draws.num_draws, form.copies_of_images(keep_draws))
         with_draws = keep_draws or form.fwhm_arcmin is not None
@@ -161,6 +210,7 @@ class MapSums:
             n_mapped=int(self.nobj.sum()),
             n_masked=self.n_masked,
             n_beyond=self.n_beyond,
+            prior_cosmology=labels_of("the mass prior", self.draws.prior).cosmology,
         )
         return found if form.fwhm_arcmin is None else smoothed(found, form.fwhm_arcmin, keep_draws=keep_draws)
 
@@ -202,7 +252,12 @@ class MapSums:
         self.place[self.pixels] = np.arange(self.pixels.size)
 
     def merge(self, other: "MapSums") -> None:
-        """Add the sums of other objects, made on the same grid with the same map draws."""
+        """Add the sums of other objects, made on the same grid with the same map draws.
+
+        Parameters
+        ----------
+        other : MapSums
+        """
         self._make_room(other.pixels)
         self.sums[self.place[other.pixels]] += other.sums
         for name in ("mean", "nobj", "total", "total_mean", "n_outside", "n_flagged", "n_masked", "n_beyond"):

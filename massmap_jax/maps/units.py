@@ -20,13 +20,27 @@ FITS_UNITS = {MASS: "solMass", PER_ARCMIN2: "solMass / arcmin2", PER_MPC2: "solM
 def object_areas(
     unit: str, grid, pixel: Int[np.ndarray, "halo"], redshift: Float[np.ndarray, "halo"], cosmology
 ) -> Float[np.ndarray, "halo"]:
-    """Area that each object's mass is divided by: 1, or arcmin^2, or Mpc^2 of its pixel at its redshift.
+    """Give the area that each object's mass is divided by: 1, or that of its pixel, for Mpc^2 at its redshift.
 
-    pixel : flat pixel of each object. cosmology : a name or text as in `prior_hmf`, or a flat astropy LambdaCDM.
+    Parameters
+    ----------
+    unit : {"Msun", "Msun/arcmin2", "Msun/Mpc2"}
+    grid : PixelGrid or HealpixGrid
+    pixel : Int[np.ndarray, "halo"]
+        Flat pixel of each object.
+    redshift : Float[np.ndarray, "halo"]
+    cosmology : str or astropy.cosmology.FLRW
+        A name or text as in `massmap_jax.halo.cosmology`, or a flat LambdaCDM.
+
+    Returns
+    -------
+    Float[np.ndarray, "halo"]
+        1, arcmin^2 or Mpc^2.
 
     Raises
     ------
-    MassmapError : an unknown unit or cosmology; per Mpc^2, an object at redshift 0, where a pixel has no area.
+    MassmapError
+        An unknown unit or cosmology; per Mpc^2, an object at redshift 0, where a pixel has no area.
     """
     check_map_unit(unit)
     if unit == MASS:

@@ -19,7 +19,7 @@ def describe_path(path: Path) -> str:
     images = _extensions(path) if path.suffix in (".fits", ".fit") else set()
     if "KAPPA" in images:
         return _describe_convergence(path)
-    if {"MEAN", "NOBJ"} <= images or "HEALPIX" in images:
+    if images & {"MEAN", "MEAN_1", "HEALPIX"} and images & {"NOBJ", "NOBJ_1", "HEALPIX"}:
         return _describe_map(path)
     return _describe_table(path)
 
@@ -69,14 +69,14 @@ def _describe_npz(path: Path) -> str:
 
 
 def _extensions(path: Path) -> set[str]:
-    """Names of a FITS file's extensions; none where it is not one."""
-    from astropy.io import fits
+    """Names of a FITS file's extensions; none where it is another kind of file by its first bytes."""
+    from massmap_jax.catalogue.tables import open_plain_or_gzip
+    from massmap_jax.maps.fits_structure import checked_names
 
-    try:
-        with fits.open(path) as hdus:
-            return {hdu.name for hdu in hdus}
-    except OSError:
-        return set()
+    with open_plain_or_gzip(str(path)) as file:
+        if file.read(6) != b"SIMPLE":
+            return set()
+    return set(checked_names(path))
 
 
 def _describe_convergence(path: Path) -> str:

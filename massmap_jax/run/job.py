@@ -16,12 +16,12 @@ from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
-from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.clock import Clock
+from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
 from massmap_jax.run.options import (
     JobOptions,
@@ -126,9 +126,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
     if fitted is None:
         check = _check_given(catalogue, prior, relation, selection, notes, clock)
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
-    grid = None
-    if options.make_map and catalogue.ra is not None and usable.any():
-        grid = _grid(catalogue, usable, options)  # pixels that the machine cannot hold are refused before the masses
+    grid, of_map = plan_map(catalogue, usable, options)
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,
@@ -164,48 +162,42 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 watch=clock.say,
             )
         notes.append(samples.summary().splitlines()[-1])
-    image = convergence = None
-    if options.make_map and catalogue.ra is None:
-        notes.append("no map: the catalogue has no positions")
-    elif options.make_map:
-        with clock.stage("mass map"):
-            if not np.array_equal(posterior.usable, usable):
-                grid = _grid(catalogue, posterior.usable, options)
-            reuse = posterior if posterior.method in ("analytic", "surface") else None
-            image = mass_map(
-                key_map,
-                catalogue,
-                prior,
-                relation,
-                grid,
-                relation_from=relation_from,
-                num_draws=options.num_map_draws,
-                posterior=reuse,
-                selection=selection,
-                form=options.form,
-            )
-        if reuse is None:
-            notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
-    if image is not None and options.source_redshift is not None:
-        from massmap_jax.maps.convergence import convergence_map
-
-        with clock.stage("convergence map"):
-            convergence = convergence_map(
-                key_map,
-                catalogue,
-                prior,
-                relation,
-                grid,
-                options.source_redshift,
-                relation_from=relation_from,
-                num_draws=options.num_map_draws,
-                shear=True,
-                cosmology=options.prior.cosmology,
-                selection=selection,
-            )
+    if grid is not None and not np.array_equal(posterior.usable, usable):
+        grid, of_map = plan_map(catalogue, posterior.usable, options)
+    notes.extend(of_map)
+    image, convergence = _maps(key_map, posterior, grid, options, clock, notes)
     return JobResult(
         posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings]
     )
+
+
+def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock, notes: list[str]):
+    """Mass map and convergence map, None where there are none; one that fails now costs no masses, and a note says so.
+
+    What can be known beforehand was refused by `plan_map`.
+    """
+    if grid is None:
+        return None, None
+    of = posterior.catalogue, posterior.prior, posterior.relation, grid
+    shared = {"relation_from": posterior.relation_from, "num_draws": options.num_map_draws}
+    shared["selection"] = posterior.selection
+    reuse = posterior if posterior.method in ("analytic", "surface") else None
+    image = convergence = None
+    try:
+        with clock.stage("mass map"):
+            image = mass_map(key, *of, posterior=reuse, form=options.form, **shared)
+        if reuse is None:
+            notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
+        if options.source_redshift is not None:
+            from massmap_jax.maps.convergence import convergence_map
+
+            with clock.stage("convergence map"):
+                convergence = convergence_map(
+                    key, *of, options.source_redshift, shear=True, cosmology=options.prior.cosmology, **shared
+                )
+    except MassmapError as error:
+        notes.append(f"no {'mass' if image is None else 'convergence'} map: {error}")
+    return image, convergence
 
 
 @dataclass
@@ -270,21 +262,6 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, not
         "'analytic' integrates each"
     )
     return "surface"
-
-
-def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
-    """Pixels that cover the objects with a mass."""
-    ra, dec = catalogue.ra[usable], catalogue.dec[usable]
-    if options.nside is None:
-        return PixelGrid.fit(ra, dec, frame=catalogue.frame, pixel_arcmin=options.pixel_arcmin)
-    if catalogue.frame == "flat":
-        raise MassmapError(
-            "positions are offsets in arcmin, and HEALPix pixels are on the sky: give field_centre, RA and Dec of the "
-            "offsets' origin, or leave nside out"
-        )
-    from massmap_jax.maps.healpix import HealpixGrid
-
-    return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
 
 
 def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:

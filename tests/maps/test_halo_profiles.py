@@ -1,6 +1,7 @@
 """Haloes on a map at their own size: against a loop over projected NFW profiles, and no mass lost."""
 
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -96,7 +97,7 @@ def test_enclosed_mass_of_one_halo(profiles, monkeypatch, radius, c):
         assert np.abs(1 - inside @ wanted.ravel()).max() > 0.3
 
 
-def test_map_is_that_of_a_loop_over_haloes(smeared):
+def test_map_is_that_of_a_loop_over_halos(smeared):
     """The masses that `mass_map` draws with this key, two of the draws; most of the mass is spread over many pixels."""
     chosen = chosen_draws(KEY, OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=DRAWS, draws="exact")
     ln_mass = np.zeros((NUMBER, DRAWS))
@@ -135,7 +136,7 @@ def test_no_mass_is_lost(smeared):
     np.testing.assert_allclose((sliced.draws * area).sum(axis=(2, 3)).T, sliced.slice_draws, rtol=1e-9)
 
 
-def test_small_haloes_are_points_and_scatter_matters():
+def test_small_halos_are_points_and_scatter_matters():
     far = catalogue(redshift=np.full(NUMBER, 1.0), luminosity=np.exp(np.full(NUMBER, 8.0)))
     coarse = PixelGrid("tangent", (20, 20), 20.0, (0.0, 59.0))
     np.testing.assert_allclose(made(far, grid=coarse).mean, made(far, None, grid=coarse).mean, rtol=1e-6)
@@ -169,3 +170,64 @@ def test_largest_radius_is_in_pixels():
     theta = largest_radius(np.log([1e13, 1e15]), np.array([0.1, 0.1]), GRID, "200m", "Planck18")
     r_s, _ = halo_profile_loop.scales(1e15, 5.0, 0.1, 1.0)
     assert theta == pytest.approx(5 * r_s / np.radians(1 / 60), rel=1e-6)
+
+
+@pytest.mark.parametrize("largest", [30.0, 80.0, 200.0, 3_000.0, 70_000.0, 1e9])
+def test_cost_is_bounded_by_the_map(largest):
+    """However near the largest halo: as many layers and as large transforms as the map asks for, in a second."""
+    began = time.process_time()
+    near = HaloProfiles(GRID, largest, "200m", "Planck18", KEY, 0.0)
+    plan = near.plan(GRID.shape)
+    assert near.num_layers <= 16 and all(size <= 2.2 * n for size, n in zip(plan.size, GRID.shape, strict=True))
+    assert near.shares.shape[1] < 90 and time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("largest", [10.0, 62.0, 100.0, 500.0, 20_000.0, 62_000.0])
+def test_shares_of_halos_larger_than_the_map(largest):
+    """Mass within any distance up to the map's diagonal, to 0.04 of the halo's for c >= 3; what is beyond it is in the
+    even layer, or in Gaussians that are wider than the map."""
+    diagonal = np.hypot(*GRID.shape)
+    profiles = HaloProfiles(GRID, largest, "200m", "Planck18", KEY, 0.0)
+    distance = np.geomspace(1.0, diagonal, 60)
+    with np.errstate(divide="ignore"):
+        held = -np.expm1(-0.5 * (distance[:, None] / profiles.sigma) ** 2)
+    radius, c = np.exp(profiles._ln_radius), np.exp(profiles._ln_c)
+    worst = 0.0
+    for j in np.flatnonzero(c >= 3):
+        for i in np.flatnonzero((radius >= 1) & (radius <= 1.2 * largest)):
+            wanted = cut_nfw_enclosed(np.minimum(distance / radius[i], 1.0) * c[j], c[j])
+            worst = max(worst, np.abs(held @ profiles.shares[:, i, j] - wanted).max())
+    print(f"largest {largest:g} pixels: enclosed mass off by {worst:.4f}")
+    assert worst < 0.04
+
+
+@pytest.mark.parametrize("radius", [90.0, 400.0, 9_000.0])
+def test_a_halo_larger_than_the_map(monkeypatch, radius):
+    """Its peak as it is, the mass beyond the rim spread over the pixels, none lost; with a footprint too."""
+    ny, nx = GRID.shape
+    profiles = HaloProfiles(GRID, radius, "200m", "Planck18", KEY, 0.0)
+    density = overdensity("200m", "Planck18", np.array([0.2]))[0]
+    per_pixel = Planck18.angular_diameter_distance(0.2).value * np.radians(1 / 60)
+    ln_mass = np.log(4 * np.pi / 3 * density * (radius * per_pixel) ** 3)
+    monkeypatch.setattr(concentration, "mean_ln_concentration", lambda *_: np.full((1, 1), np.log(5.0)))
+    image = np.zeros((1, profiles.num_layers, ny, nx))
+    shares = profiles.of(np.array([0.2]), np.zeros((1, 2), dtype=np.uint32))(np.array([0]), np.full((1, 1), ln_mass))
+    image[0, :, 20, 24] = [share[0, 0] for share in shares]
+    y, x = np.mgrid[-20 : ny - 20, -24 : nx - 24]
+    circles = np.arange(0.5, 20)
+    inside = np.hypot(y, x).ravel() <= circles[:, None]
+    # On the map: as in a circle as large as it is.
+    on_map, *within = (
+        float(cut_nfw_enclosed(5 * d / radius, 5.0))
+        for d in (np.sqrt(nx * ny / np.pi), *np.sqrt(inside.sum(1) / np.pi))
+    )
+    wanted = np.array(within) + (1 - on_map) * inside.sum(axis=1) / inside.shape[1]
+    found = profiles.convolved(image, profiles.plan(GRID.shape))[0]
+    assert found.min() >= 0
+    np.testing.assert_allclose(found.sum(), 1.0, rtol=1e-12)
+    assert np.abs(inside @ found.ravel() - wanted).max() < 0.04
+    footprint = np.ones(GRID.shape, dtype=bool)
+    footprint[:, 30:] = False
+    found = profiles.convolved(image, profiles.plan(GRID.shape, footprint))[0]
+    np.testing.assert_allclose(found.sum(), 1.0, rtol=1e-9)
+    assert (found[~footprint] == 0).all()

@@ -17,6 +17,8 @@ from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.regions import Circle, Polygon, region_mask, region_mass
 from massmap_jax.maps.smoothing import smoothed
 from massmap_jax.maps.sums import MapSums
+from massmap_jax.run.info import describe_path
+from massmap_jax.run.outputs import map_line
 
 pytest.importorskip("astropy_healpix")
 from massmap_jax.maps.form import MapForm
@@ -110,22 +112,129 @@ def test_map_and_its_file(tmp_path, order):
     write_map(path, found, {"mass_definition": "200m", "seed": 7})
     with fits.open(path) as hdus:
         hdus.verify("exception")
-        header, table = hdus[1].header, hdus[1].data
-        keywords = ("PIXTYPE", "ORDERING", "NSIDE", "INDXSCHM", "OBJECT", "COORDSYS")
-        assert [header[k] for k in keywords] == ["HEALPIX", order, NSIDE, "EXPLICIT", "PARTIAL", "C"]
-        np.testing.assert_array_equal(table["PIXEL"], grid.pixels)
-        np.testing.assert_array_equal(table["Q84"], found.q84)
-        assert hdus[1].columns["SD"].unit == "solMass" and hdus[0].header["MASSDEF"] == "200m"
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", *(name for name, _ in IMAGES.values())]
+        for hdu in hdus[1:]:
+            keywords = ("PIXTYPE", "ORDERING", "NSIDE", "INDXSCHM", "OBJECT", "COORDSYS")
+            assert [hdu.header[k] for k in keywords] == ["HEALPIX", order, NSIDE, "EXPLICIT", "PARTIAL", "C"]
+            np.testing.assert_array_equal(hdu.data["PIXEL"], grid.pixels)
+            assert hdu.columns.names == ["PIXEL", hdu.name]
+        np.testing.assert_array_equal(hdus["Q84"].data["Q84"], found.q84)
+        assert hdus["SD"].columns["SD"].unit == "solMass" and hdus[0].header["MASSDEF"] == "200m"
     back = read_map(path)
     assert (back["grid"].nside, back["grid"].order) == (NSIDE, order) and back["meta"]["seed"] == 7
     np.testing.assert_array_equal(back["grid"].pixels, grid.pixels)
     for field in IMAGES:
         np.testing.assert_array_equal(back[field], getattr(found, field))
+    assert "400 objects" in map_line(found) and "HEALPix pixels" in describe_path(path)
+
+
+def fullsky(order, nside=8, **form):
+    """A map of the whole sky."""
+    return of_objects(HealpixGrid(nside, order), **form)
+
+
+@pytest.mark.parametrize("order", ["RING", "NESTED"])
+@pytest.mark.parametrize("sliced", [False, True], ids=["one", "slices"])
+@pytest.mark.parametrize("whole", [False, True], ids=["part", "sky"])
+def test_healpy_reads_every_file(tmp_path, order, sliced, whole):
+    """At its defaults, and each table by its number or name; values and places as in the map."""
     hp = pytest.importorskip("healpy")
-    whole = hp.read_map(path, field=0, partial=True, nest=False, dtype=None)
-    ring = HealpixGrid(NSIDE).index(ra, dec)
-    np.testing.assert_allclose(whole[ring], found.mean[grid.index(ra, dec)], rtol=1e-12)
-    assert (whole != hp.UNSEEN).sum() == grid.num_pixels
+    form = {"redshift_edges": (0.0, 0.4, 1.0)} if sliced else {}
+    inside = None
+    if not whole:
+        inside = np.arange(HealpixGrid.fit(*positions(), 32).num_pixels) % 6 > 0
+    grid = HealpixGrid(8, order) if whole else HealpixGrid.fit(*positions(), 32, order)
+    found, path = of_objects(grid, footprint=inside, **form), tmp_path / "map.fits"
+    write_map(path, found)
+    numbers = HealpixGrid(grid.nside, "RING").index(*grid.centres())
+    names = [f"{name}{end}" for name, _ in IMAGES.values() for end in (("_1", "_2") if sliced else ("",))]
+    images = [one for field in IMAGES for one in np.atleast_2d(getattr(found, field))]
+    for place, (name, image) in enumerate(zip(names, images, strict=True)):
+        image = np.where(np.isnan(image), hp.UNSEEN, image) if image.dtype.kind == "f" else image
+        for hdu in (place + 1, name):
+            read = hp.read_map(path, hdu=hdu)
+            np.testing.assert_array_equal(read[numbers], image)
+            assert (read != hp.UNSEEN).sum() == (image != hp.UNSEEN).sum()
+        nested = hp.read_map(path, hdu=place + 1, nest=True)
+        np.testing.assert_array_equal(hp.reorder(nested, n2r=True), read)
+    default = hp.read_map(path, partial=not whole)
+    np.testing.assert_array_equal(default, hp.read_map(path, hdu=1))
+    header = dict(hp.read_map(path, h=True)[1])
+    assert (header["OBJECT"], header["INDXSCHM"]) == (("FULLSKY", "IMPLICIT") if whole else ("PARTIAL", "EXPLICIT"))
+    back = read_map(path)
+    assert (back["grid"].pixels is None) == whole and back["redshift_edges"] == form.get("redshift_edges")
+    for field in IMAGES:
+        np.testing.assert_array_equal(back[field], getattr(found, field))
+
+
+@pytest.mark.parametrize("order", ["RING", "NESTED"])
+@pytest.mark.parametrize("whole", [False, True], ids=["part", "sky"])
+def test_healsparse_reads_every_file(tmp_path, order, whole):
+    """The first table, which is the mean; each of the others as a file of its own."""
+    healsparse = pytest.importorskip("healsparse")
+    grid = HealpixGrid(8, order) if whole else HealpixGrid.fit(*positions(), 32, order)
+    inside = np.arange(grid.num_pixels) % 6 > 0
+    found, path = of_objects(grid, footprint=inside), tmp_path / "map.fits"
+    write_map(path, found)
+    nested = HealpixGrid(grid.nside, "NESTED").index(*grid.centres())
+    for field, (name, _) in IMAGES.items():
+        if field == "nobj":
+            continue
+        with fits.open(path) as hdus:
+            fits.HDUList([hdus[0], hdus[name]]).writeto(tmp_path / f"{name}.fits")
+        read = healsparse.HealSparseMap.read(
+            str(path if name == "MEAN" else tmp_path / f"{name}.fits"), nside_coverage=4
+        )
+        assert read.nside_sparse == grid.nside
+        np.testing.assert_array_equal(read[nested[inside]], getattr(found, field)[inside])
+        np.testing.assert_array_equal(np.sort(read.valid_pixels), np.sort(nested[inside]))
+
+
+def test_files_of_earlier_versions(tmp_path):
+    """One table HEALPIX, EXPLICIT for the whole sky too, with a column for each statistic (and slice)."""
+    for name, form in (("plain", {}), ("cube", {"redshift_edges": (0.0, 0.4, 1.0)})):
+        found = fullsky("NESTED", **form)
+        write_map(tmp_path / f"{name}.fits", found)
+        columns = [fits.Column("PIXEL", "K", array=found.grid.numbers)]
+        for field, (label, _) in IMAGES.items():
+            image = getattr(found, field)
+            named = [(label, image)] if image.ndim == 1 else [(f"{label}_{i + 1}", one) for i, one in enumerate(image)]
+            columns += [fits.Column(own, "J" if field == "nobj" else "D", array=values) for own, values in named]
+        table = fits.BinTableHDU.from_columns(columns, name="HEALPIX")
+        table.header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NESTED", "NSIDE": 8, "INDXSCHM": "EXPLICIT"})
+        table.header["OBJECT"] = "FULLSKY"
+        with fits.open(tmp_path / f"{name}.fits") as hdus:
+            del hdus[0].header["PROGRAM"]
+            fits.HDUList([hdus[0], table]).writeto(tmp_path / f"old_{name}.fits")
+        back = read_map(tmp_path / f"old_{name}.fits")
+        assert back["grid"].pixels is None and back["meta"]["program"] == "unknown"
+        for field in IMAGES:
+            np.testing.assert_array_equal(back[field], getattr(found, field))
+        assert "nside 8" in describe_path(tmp_path / f"old_{name}.fits")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("NSIDE", "eight"), ("NSIDE", 7), ("NSIDE", 4), ("NSIDE", -8), ("NSIDE", 2.0), ("NSIDE", True), ("ORDERING", 1),
+        ("ORDERING", "NUNIQ"), ("INDXSCHM", 3), ("INDXSCHM", "EXPLICIT"), ("OBJECT", "PARTIAL"), ("OBJECT", 0.5),
+        ("TTYPE1", "PIXEL"), ("TFORM1", "7A"), ("PIXTYPE", 4), ("NAXIS2", 767),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("whole", [True, False], ids=["sky", "part"])
+def test_cards_that_lie(tmp_path, keyword, value, whole):
+    if not whole and (keyword, value) in (("INDXSCHM", "EXPLICIT"), ("OBJECT", "PARTIAL"), ("TTYPE1", "PIXEL")):
+        pytest.skip("true of a part")
+    found = fullsky("RING") if whole else of_objects(HealpixGrid.fit(*positions(), 8))
+    write_map(tmp_path / "map.fits", found)
+    with fits.open(tmp_path / "map.fits", mode="update", output_verify="ignore") as hdus:
+        hdus["SD"].header[keyword] = value
+        if keyword == "PIXTYPE":
+            hdus[1].header[keyword] = value
+    for read in (read_map, describe_path):
+        with pytest.raises(MassmapError, match=r"map\.fits") as caught:
+            read(tmp_path / "map.fits")
+        assert "\n" not in str(caught.value)
 
 
 def test_ring_and_nested_are_one_map():

@@ -1,5 +1,6 @@
 """Slices, units, footprint and smoothing of mass maps, against loops over objects and pixels."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,6 +159,41 @@ def test_cube_file_opens_aligned(tmp_path):
     image, covered = reproject.reproject_interp((data[1], wcs.celestial), target, shape_out=shifted.shape, order=0)
     np.testing.assert_array_equal(image[1:-1, 1:-1], data[1])
     assert covered.sum() == data[1].size
+
+
+@pytest.mark.parametrize("edges", [(0.1, 0.3, 0.5, 0.7), (0.0, 0.05), EDGES])
+def test_the_third_axis_says_its_redshifts(tmp_path, edges):
+    """Slices of one width are a linear axis of redshift; others are numbered, and the table says what they are."""
+    from astropy.io import fits
+    from astropy.table import Table
+    from astropy.wcs import WCS
+
+    even = edges != EDGES
+    path = tmp_path / "cube.fits"
+    write_map(path, of_objects(redshift_edges=edges))
+    with warnings.catch_warnings(), fits.open(path) as hdus:
+        warnings.simplefilter("error")
+        hdus.verify("exception")
+        for hdu in hdus[1:-1]:
+            wcs = WCS(hdu.header)
+            assert wcs.naxis == 3 and wcs.wcs.ctype[2] == ("REDSHIFT" if even else "SLICE")
+            middle = np.arange(len(edges) - 1)
+            third = wcs.pixel_to_world_values(0 * middle, 0 * middle, middle)[2]
+            np.testing.assert_allclose(
+                third, (np.array(edges)[1:] + edges[:-1]) / 2 if even else middle + 1, rtol=1e-12
+            )
+            assert wcs.celestial.axis_type_names == ["RA", "DEC"]
+        assert hdus[-1].name == "ZEDGES"
+        table = Table.read(hdus["ZEDGES"])
+    np.testing.assert_array_equal(table["SLICE"], 1 + np.arange(len(edges) - 1))
+    np.testing.assert_array_equal(table["Z_LOW"], edges[:-1])
+    np.testing.assert_array_equal(table["Z_HIGH"], edges[1:])
+    assert read_map(path)["redshift_edges"] == edges
+    with fits.open(path, mode="update") as hdus:  # as earlier versions wrote it
+        for hdu in hdus[1:-1]:
+            hdu.header.update({"CTYPE3": "SLICE", "CRPIX3": 1.0, "CRVAL3": 1.0, "CDELT3": 1.0})
+            del hdu.header["CUNIT3"]
+    assert read_map(path)["grid"] == GRID
 
 
 # -- units ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from types import SimpleNamespace
 
@@ -14,8 +15,10 @@ import pytest
 import massmap_jax
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.files import read_map, write_map
+from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.images import IMAGES
 from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.run.info import describe_path
 
 fits = pytest.importorskip("astropy.io.fits")
 
@@ -53,6 +56,8 @@ def fake_map(grid, dtype=np.float64, seed=0):
         total_mass=images["mean"].sum(),
         total_sd=total_draws.std(ddof=1),
         unit="Msun",
+        mass_definition="200m",
+        form=MapForm(),
         cosmology=None,
         redshift_edges=None,
         fwhm_arcmin=None,
@@ -148,7 +153,7 @@ def test_jax_float32_and_unknown_provenance(tmp_path):
     back = read_map(tmp_path / "map.fits")
     assert back["mean"].dtype == np.float32
     np.testing.assert_array_equal(back["mean"], np.asarray(mass_map.mean))
-    assert back["meta"]["mass_definition"] == back["meta"]["selection"] == "unknown"
+    assert back["meta"]["relation"] == back["meta"]["selection"] == "unknown"
     assert back["meta"]["version"] == massmap_jax.__version__ and back["meta"]["seed"] == 7
     assert back["meta"]["prior"] == "\\u039bCDM"
     assert "extra" not in back["meta"]
@@ -254,3 +259,124 @@ def test_a_cropped_map_is_noticed(tmp_path):
         hdus["MEAN"].header["CRPIX1"] -= 2.0
     with pytest.raises(MassmapError, match="was changed since: CRPIX1"):
         read_map(path)
+
+
+def test_the_header_is_the_maps_own(tmp_path):
+    """Without `meta`: definition, cosmology with its numbers, program and version, and "unknown" for the rest."""
+    mass_map = fake_map(GRIDS["sky"])
+    mass_map.mass_definition, mass_map.cosmology = "500c", "WMAP9"
+    write_map(tmp_path / "map.fits", mass_map)
+    header = fits.getheader(tmp_path / "map.fits")
+    assert [header[k] for k in ("MASSDEF", "COSMOLGY", "PROGRAM", "VERSION", "RELATION", "SEED", "RELFROM")] == [
+        *("500c", "WMAP9", "massmap-jax", massmap_jax.__version__, "unknown", "unknown", "fixed_draws")
+    ]
+    assert (header["H0"], header["OMEGA_M"]) == pytest.approx((69.32, 0.2865))
+    assert read_map(tmp_path / "map.fits")["meta"]["cosmology"] == "WMAP9"
+    mass_map.cosmology, mass_map.form = "as told", MapForm()
+    write_map(tmp_path / "other.fits", mass_map)
+    header = fits.getheader(tmp_path / "other.fits")
+    assert header["COSMOLGY"] == "as told" and "H0" not in header and "OMEGA_M" not in header
+    with pytest.raises(MassmapError, match="the map is for 500c masses and meta for 200m"):
+        write_map(tmp_path / "lie.fits", mass_map, {"mass_definition": "200m"})
+    assert not (tmp_path / "lie.fits").exists()
+
+
+def test_a_cosmology_of_ones_own(tmp_path):
+    from astropy.cosmology import FlatLambdaCDM
+
+    mass_map = fake_map(GRIDS["sky"])
+    mass_map.form = MapForm(unit="Msun/Mpc2", cosmology=FlatLambdaCDM(71.5, 0.27, Tcmb0=2.7255, Ob0=0.045))
+    mass_map.unit, mass_map.cosmology = "Msun/Mpc2", mass_map.form.distances
+    write_map(tmp_path / "map.fits", mass_map)
+    header = fits.getheader(tmp_path / "map.fits")
+    assert (header["H0"], header["OMEGA_M"]) == (71.5, 0.27) and "71.5" in header["COSMOLGY"]
+
+
+# -- files whose header lies ----------------------------------------------------------------------------------------
+
+
+def _cards(path):
+    """Cards of every header of a plain FITS file, with the byte each begins at."""
+    data, places = path.read_bytes(), []
+    for start in range(0, len(data), 2880):
+        if data[start : start + 8] in (b"SIMPLE  ", b"XTENSION"):
+            place = start
+            while data[place : place + 8] != b"END     ":
+                places.append((place, data[place : place + 80].decode()))
+                place += 80
+    return places
+
+
+def _changed(path, keyword, number, text):
+    """The file with one card (of the header of this number) put otherwise; None takes the card out by a new name."""
+    data = bytearray(path.read_bytes())
+    place = [place for place, card in _cards(path) if card[:8].rstrip() == keyword][number]
+    card = f"{'LOST':8s}= 1" if text is None else f"{keyword:8s}= {text}"
+    data[place : place + 80] = card.ljust(80).encode()
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "number", "text"),
+    [
+        ("NAXIS1", 0, None),
+        ("NAXIS1", 3, None),
+        ("NAXIS2", 2, "'7'"),
+        ("NAXIS", 1, "999"),
+        ("NAXIS", 1, "-1"),
+        ("NAXIS", 4, "99999999999"),
+        ("NAXIS1", 1, "99999999999999"),
+        ("NAXIS1", 1, "1"),
+        ("NAXIS1", 1, "T"),
+        ("BITPIX", 1, "13"),
+        ("BITPIX", 2, None),
+        ("GCOUNT", 0, "100000000"),
+        ("PCOUNT", 1, "'many'"),
+        ("EXTNAME", 2, "'MEAN'"),
+        ("EXTNAME", 0, "7"),
+        ("TOTMASS", 0, "'heavy'"),
+        ("TOTSD", 0, "T"),
+        ("NDRAWS", 0, "2.5"),
+        ("NMAPPED", 0, "-4"),
+        ("PIXARCM", 0, "'one'"),
+        ("PROJECTN", 0, "3"),
+        ("CRVAL1", 0, "'east'"),
+        ("METADATA", 0, "7"),
+        ("METADATA", 0, "'[1, 2]'"),
+    ],
+)
+def test_a_header_that_lies(tmp_path, keyword, number, text):
+    """One sentence that names the file, at once; `info` says it too."""
+    path = tmp_path / "map.fits"
+    write_map(path, fake_map(GRIDS["sky"]), {"seed": 1, "own": 5})
+    path.write_bytes(_changed(path, keyword, number, text))
+    began = time.monotonic()
+    for read in (read_map, describe_path):
+        with pytest.raises(MassmapError) as caught:
+            read(path)
+        assert "map.fits" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert time.monotonic() - began < 5
+
+
+def test_cards_at_random(tmp_path):
+    """Values put wrong, cards taken out or doubled anywhere in any header: a sentence or a map, and nothing else."""
+    rng, path = np.random.default_rng(5), tmp_path / "map.fits"
+    write_map(path, fake_map(GRIDS["one"]), META)
+    whole, places = path.read_bytes(), [place for place, _ in _cards(path)]
+    values = ["'text'", "T", "-1", "99999999999", "1e300", "''", "0", "2.5", "(1.0, 2.0)", ""]
+    told = []
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in rng.choice(places, rng.choice([1, 2, 6])).tolist():
+            if rng.random() < 0.3:
+                other = int(rng.choice(places))
+                data[place : place + 80] = whole[other : other + 80]
+            else:
+                data[place + 8 : place + 80] = f"= {rng.choice(values)}".ljust(72).encode()
+        path.write_bytes(data)
+        for read in (read_map, describe_path):
+            try:
+                read(path)
+            except MassmapError as error:
+                told.append(str(error))
+    assert 60 < len(told) < 300 and not any("\n" in text for text in told)

@@ -18,7 +18,7 @@ from massmap_jax.relation.law import MassLuminosityRelation
 REDSHIFT, MASS, DENSITY = schechter_table()
 NUMBER, CHUNK, MAP_DRAWS = 300, 64, 200
 ALPHA1 = 10.709 + 0.1 * np.linspace(-1.4, 1.4, 8)
-# five objects at z = 1, masses between 25 and 27 in ln M, where the prior has most haloes
+# five objects at z = 1, masses between 25 and 27 in ln M, where the prior has most halos
 Z1_LN_LUM = 10.709 + 0.359 * (np.linspace(25, 27, 5) - np.log(2.35e14)) + 1.1 * np.log(2.0)
 LN_SHARE = np.log(np.linspace(1.0, 2.0, 8) / np.linspace(1.0, 2.0, 8).sum())
 

@@ -1,0 +1,151 @@
+"""Which pixels a run's map has, decided before anything is computed: masses are never lost to a map."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.maps.mass_map import check_map
+from massmap_jax.maps.pixels import MAX_ANGLE_DEG, PixelGrid, SkyPixels, cap_of
+from massmap_jax.maps.repeats import repeats
+from massmap_jax.run.options import JobOptions
+
+if TYPE_CHECKING:
+    from massmap_jax.maps.healpix import HealpixGrid
+
+# Extent of a field [deg] beyond which a tangent plane is left: at its rim pixels are smaller than in the middle by 4 %.
+WIDE_DEG = 20.0
+# Radius [deg] of the field beyond which its map is of the whole sky: more than half of it is wanted.
+_WHOLE_SKY_DEG = 90.0
+# Pixels of a HEALPix map that is not asked for: four for each object, and within these.
+_PER_OBJECT, _FEWEST, _MOST = 4, 12_288, 196_608
+# Positions are rounded to this [deg] to find the extent of a field: few places are left of a large catalogue.
+_COARSE_DEG = 0.1
+
+
+def plan_map(
+    catalogue: HaloCatalogue, usable: Bool[np.ndarray, "halo"], options: JobOptions
+) -> tuple[SkyPixels | None, list[str]]:
+    """Choose the pixels of a map, and refuse a map that could not be made once the masses are there.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+    usable : Bool[np.ndarray, "halo"]
+        Rows with a mass.
+    options : JobOptions
+
+    Returns
+    -------
+    pixels : PixelGrid or HealpixGrid or None
+        None where no map is asked for, or none can be made of these positions.
+    notes : list of str
+        What was chosen without being asked for, why there is no map, which objects it counts twice.
+
+    Raises
+    ------
+    MassmapError
+        The map that is asked for cannot be made.
+    """
+    if not options.make_map or not usable.any():
+        return None, []
+    if catalogue.ra is None:
+        return None, ["no map: the catalogue has no positions"]
+    placed = usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)
+    if not placed.any():
+        return None, [f"no map: none of the {usable.sum()} objects with a mass has a usable position"]
+    try:
+        grid, notes = _pixels(catalogue, placed, options)
+        if grid is not None:
+            check_map(catalogue, usable, grid, options.form, options.num_map_draws)
+    except MassmapError as error:
+        raise MassmapError(f"{error} (--no-map leaves the map out)") from None
+    twice = None if grid is None else repeats(catalogue, placed)
+    return grid, notes if twice is None else [*notes, twice]
+
+
+def _pixels(catalogue, placed, options) -> tuple[SkyPixels | None, list[str]]:
+    """Pixels that cover the objects with a mass and a position, and what to say of them."""
+    ra, dec = catalogue.ra[placed], catalogue.dec[placed]
+    if options.nside is not None and catalogue.frame == "flat":
+        raise MassmapError(
+            "positions are offsets in arcmin, and HEALPix pixels are on the sky: give --field-centre, RA,DEC of the "
+            "offsets' origin, or leave --nside out"
+        )
+    if catalogue.frame == "flat":
+        return PixelGrid.fit(ra, dec, frame="flat", pixel_arcmin=options.pixel_arcmin), []
+    radius = _radius_deg(ra, dec)
+    if options.nside is not None:
+        return _healpix(ra, dec, radius, options.nside, options.healpix_order), []
+    asked = [
+        name
+        for name, given in (
+            ("--pixel-arcmin", options.pixel_arcmin),
+            ("--halo-profile", options.halo_profile),
+            ("--source-redshift", options.source_redshift),
+        )
+        if given is not None
+    ]
+    extent = f"the objects span {2 * radius:.0f} degrees"
+    if radius > _WHOLE_SKY_DEG:
+        extent = "the objects lie all over the sky"
+    if asked and radius > MAX_ANGLE_DEG:
+        raise MassmapError(
+            f"{extent}, more than the {2 * MAX_ANGLE_DEG:.0f} that a tangent plane can show, and {' and '.join(asked)} "
+            f"{'needs' if len(asked) == 1 else 'need'} one: leave {'it' if len(asked) == 1 else 'them'} out, which "
+            "gives a HEALPix map (--nside for its pixels), or map a part of the catalogue"
+        )
+    if asked or 2 * radius <= WIDE_DEG:
+        return PixelGrid.fit(ra, dec, pixel_arcmin=options.pixel_arcmin), []
+    if find_spec("astropy_healpix") is not None:
+        nside = nside_for(radius, ra.size)
+        grid = _healpix(ra, dec, radius, nside, options.healpix_order)
+        other = "" if radius > MAX_ANGLE_DEG else ", a tangent plane by --pixel-arcmin"
+        return grid, [
+            f"{extent}, so the map is on HEALPix, nside {nside} (pixels of {grid.pixel_arcmin:.3g} arcmin): another "
+            f"size is chosen by --nside{other}"
+        ]
+    if radius <= MAX_ANGLE_DEG:
+        return PixelGrid.fit(ra, dec), [
+            f"{extent}, and the map is on a tangent plane, as astropy-healpix is not installed: pixels at its rim "
+            "cover less sky; pip install astropy-healpix for pixels of one area"
+        ]
+    return None, [
+        f"no map: {extent}, more than a tangent plane can show, and astropy-healpix is not installed: pip install "
+        "astropy-healpix, then run again"
+    ]
+
+
+def _healpix(ra, dec, radius: float, nside: int, order: str) -> "HealpixGrid":
+    from massmap_jax.maps.healpix import HealpixGrid
+
+    return HealpixGrid(nside, order) if radius > _WHOLE_SKY_DEG else HealpixGrid.fit(ra, dec, nside, order)
+
+
+def _radius_deg(ra, dec) -> float:
+    """Radius of a small circle that holds all positions, to 0.1 degree."""
+    places = np.unique(np.stack([np.round(ra / _COARSE_DEG), np.round(dec / _COARSE_DEG)], axis=1), axis=0)
+    return float(np.degrees(cap_of(*(places * _COARSE_DEG).T)[1]))
+
+
+def nside_for(radius_deg: float, number: int) -> int:
+    """Choose the nside of a map: the finest with as many pixels as suit the objects.
+
+    Parameters
+    ----------
+    radius_deg : float
+        Of the circle that holds them.
+    number : int
+        Of objects.
+
+    Returns
+    -------
+    int
+        A power of two, at least 8.
+    """
+    share = (1 - np.cos(np.radians(min(radius_deg, 180.0)))) / 2
+    pixels = np.clip(_PER_OBJECT * number, _FEWEST, _MOST)
+    return max(8, 2 ** int(np.floor(np.log2(pixels / (12 * share)) / 2)))
