@@ -217,7 +217,7 @@ def test_two_workers_of_which_one_is_killed(table, surface, tmp_path):
         return lsdb.write(source, out, PRIOR, RELATION, **options)
 
     def listen():
-        import massmap_jax.scale.partitions as module
+        import massmap_jax.scale.worker_memory as module
 
         module.compiled = []
         jax.clear_caches()
@@ -226,9 +226,9 @@ def test_two_workers_of_which_one_is_killed(table, surface, tmp_path):
         )
 
     def counted():
-        import massmap_jax.scale.partitions as module
+        import massmap_jax.scale.worker_memory as module
 
-        return len(module.compiled), len(module._HELD)
+        return len(module.compiled), len(module.HELD)
 
     with (
         distributed.LocalCluster(
@@ -315,9 +315,9 @@ def of_catalogue(catalogue):
 
 
 def test_fit_is_that_of_the_whole_catalogue():
-    from test_relation_fit import KEY, quiet_fit, wide_prior
-    from test_relation_likelihood import PRIOR as SCHECHTER
-    from test_relation_likelihood import simulate
+    from relation.test_relation_fit import KEY, quiet_fit, wide_prior
+    from relation.test_relation_likelihood import PRIOR as SCHECHTER
+    from relation.test_relation_likelihood import simulate
 
     catalogue = simulate(2500, seed=5, distinct=40)
     options = {"method": "laplace", "num_draws": 4000, "key": KEY}

@@ -54,7 +54,7 @@ class Check(NamedTuple):
 
 
 def methods(key, **options):
-    import test_relation_fit
+    from relation import test_relation_fit
 
     return test_relation_fit.p_of_methods(key, **options)
 
@@ -62,7 +62,7 @@ def methods(key, **options):
 def job(key, found, scatter_factor=1.0):
     """As `test_job.py` compares the program's masses by NUTS with the grid's: as many halos, draws and chains."""
     import jax
-    import test_job
+    from run import test_job
 
     from massmap_jax.models.runner import sample_halo_masses
     from massmap_jax.posterior.mass_posterior import mass_posterior
