@@ -183,8 +183,9 @@ def sample_halo_masses(
     relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
         Where a batch of draws is from, which sets its weights as in `mass_posterior`; needed for a batch.
     num_warmup, num_samples : int, optional
-        Transitions of each chain before the draws are kept, and draws kept. With 20 warm-up transitions the step size
-        was found too large for some halos, whose chains then did not move: give 50 or more, and look at `r_hat`.
+        Transitions of each chain before the draws are kept, and draws kept. In a test with 20 warm-up transitions
+        nearly all transitions of some halos diverged and their chains did not move; with 50 all was well. Look at
+        `r_hat` and `divergences`.
     num_chains : int, optional
         Chains of each halo.
     chunk_size : int, optional
