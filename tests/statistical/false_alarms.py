@@ -254,7 +254,7 @@ def assertions_of(files, folder):
     return found, ran.stdout.strip().splitlines()[-1:]
 
 
-NUMBER = r"(?:np\.float64\()?(-?\d+\.?\d*(?:e[+-]?\d+)?)\)?"
+NUMBER = r"(?:np\.float(?:64|32)\()?(-?\d+\.?\d*(?:e[+-]?\d+)?)\)?"
 COMPARISON = re.compile(rf"^\(?{NUMBER} (<=?|>=?) \(?{NUMBER}(?: ([*/]) {NUMBER}\))?")
 
 
