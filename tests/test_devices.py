@@ -39,7 +39,9 @@ def test_same_numbers_as_on_one_device(computed, number):
     one, several = computed[1], computed[number]
     shared = one.keys() & several.keys()
     wanted = {"posterior.mean", "posterior.quantiles", "surface"}
-    wanted |= {"map.sd", "map.evidence"} if number == 8 else {"stream.log10_mass_mean", "stream.map.MEAN", "stream.map.SD"}
+    wanted |= (
+        {"map.sd", "map.evidence"} if number == 8 else {"stream.log10_mass_mean", "stream.map.MEAN", "stream.map.SD"}
+    )
     assert wanted <= shared
     for name in shared:
         assert np.isfinite(one[name]).all(), name

@@ -218,7 +218,9 @@ def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatc
     key_relation, _, key_map = jax.random.split(jax.random.key(job.seed), 3)
     relation = load_relation(job, key_relation, prior)
     grid = PixelGrid("tangent", (16, 16), 6.0, (11.0, 0.0))
-    whole = mass_map(key_map, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=12, draws="table")
+    whole = mass_map(
+        key_map, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=12, draws="table"
+    )
     assert whole.n_outside > 0 and whole.nobj.sum() > 2000
     for name in ("mean", "sd", "q16", "q50", "q84", "nobj"):
         np.testing.assert_allclose(found[name], getattr(whole, name), rtol=1e-12, err_msg=name)
