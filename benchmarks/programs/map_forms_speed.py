@@ -27,7 +27,7 @@ from massmap_jax.halo.cosmology import angular_diameter_distance, overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.healpix import HealpixGrid
 from massmap_jax.maps.images import sum_of_slices
-from massmap_jax.maps.mass_map import chosen_draws
+from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
 
 EDGES = (0.0, 0.8, 1.2, 1.7, 4.0)
@@ -50,7 +50,7 @@ def on_the_sky(field, side_deg):
 def one_draw_by_a_loop(catalogue, prior, relation, grid, num_draws):
     """Return the first map realisation, computed one halo after the other with the same masses and concentrations."""
     given = {"relation_from": "fixed_draws", "num_draws": num_draws, "draws": "table"}
-    chosen = chosen_draws(KEY, catalogue, prior, relation, **given)
+    chosen = chosen_samples(KEY, catalogue, prior, relation, **given)
     ln_mass, ln_c = np.zeros(len(catalogue)), np.zeros(len(catalogue))
     for rows, values in chosen.masses(Objects.of(catalogue, np.arange(len(catalogue)))):
         drawn = drawn_ln_concentration(

@@ -24,7 +24,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.maps.images import images_of
-from massmap_jax.maps.mass_map import chosen_draws
+from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
@@ -207,7 +207,7 @@ def convergence_map(
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     in_front = _in_front(catalogue, usable, source_redshift)
     rows, x, y = _near_map(catalogue, grid, in_front)
-    chosen = chosen_draws(
+    chosen = chosen_samples(
         key,
         catalogue,
         prior,

@@ -28,12 +28,12 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
-from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
 from massmap_jax.maps.form import MapCells, MapForm
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.repeats import repeats
+from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.smoothing import check_smoothing
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.maps.units import MASS
@@ -170,7 +170,7 @@ def mass_map(
     check_map(catalogue, usable, grid, form, num_draws, keep_draws=keep_draws)
     if (twice := repeats(catalogue, usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))) is not None:
         warnings.warn(twice, stacklevel=2)
-    chosen = chosen_draws(
+    chosen = chosen_samples(
         key,
         catalogue,
         prior,
@@ -244,12 +244,12 @@ def check_map(
         )
 
 
-class ChosenDraws(NamedTuple):
+class ChosenSamples(NamedTuple):
     """Draws of a map.
 
     Attributes
     ----------
-    masses : MassDraws
+    masses : MassSamples
         Draws every object under each map draw's relation.
     relation : Relation
         With the weights that the map draws were picked with.
@@ -258,15 +258,15 @@ class ChosenDraws(NamedTuple):
         Effective number of relation draws.
     """
 
-    masses: MassDraws
+    masses: MassSamples
     relation: Any
     relation_from: RelationFrom | None
     ess: float
 
 
-def chosen_draws(
+def chosen_samples(
     key, catalogue, prior, relation, *, relation_from, num_draws, draws, selection=None, chunk_size=None
-) -> ChosenDraws:
+) -> ChosenSamples:
     """Pick one relation draw per map draw, and what draws the masses under each.
 
     The same arguments give the same masses, whatever is made of them.
@@ -286,7 +286,7 @@ def chosen_draws(
 
     Returns
     -------
-    ChosenDraws
+    ChosenSamples
 
     Raises
     ------
@@ -306,8 +306,8 @@ def chosen_draws(
     if draws == "auto":
         draws = "table" if len(catalogue) * num_draws > TABLE_PAYS else "exact"
     key_relation, key_mass = jax.random.split(key)
-    masses = MassDraws(prior, relation.pick(key_relation, num_draws), key_mass, draws)
-    return ChosenDraws(masses, relation, relation_from, relation.effective_draws)
+    masses = MassSamples(prior, relation.pick(key_relation, num_draws), key_mass, draws)
+    return ChosenSamples(masses, relation, relation_from, relation.effective_draws)
 
 
 def _largest(posterior, grid, cosmology) -> float:

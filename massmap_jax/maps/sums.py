@@ -7,11 +7,11 @@ import numpy as np
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.labels import labels_of
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.extended_halos import HaloProfiles
 from massmap_jax.maps.form import BEYOND, MASKED, OUTSIDE, MapCells, MapForm
 from massmap_jax.maps.images import MassMap, statistics
 from massmap_jax.maps.pixels import SkyPixels
+from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.smoothing import smoothed
 from massmap_jax.maps.units import MASS
 
@@ -25,7 +25,8 @@ class MapSums:
     Parameters
     ----------
     grid : PixelGrid or HealpixGrid
-    draws : MassDraws
+    samples : MassSamples
+        The masses of each object under each map realisation.
     form : MapForm, optional
     layers : HaloProfiles, optional
         Where halos have profiles.
@@ -35,7 +36,7 @@ class MapSums:
     pixels : Int[np.ndarray, "occupied"]
         Cells that hold mass so far.
     sums : Float[np.ndarray, "occupied draw"]
-        Mass (or density) under each map draw.
+        Mass (or density) under each map realisation.
     mean : Float[np.ndarray, "cell"]
     nobj : Float[np.ndarray, "cell"]
         Objects, by cell of one layer.
@@ -46,19 +47,19 @@ class MapSums:
     """
 
     def __init__(
-        self, grid: SkyPixels, draws: MassDraws, form: MapForm | None = None, layers: HaloProfiles | None = None
+        self, grid: SkyPixels, samples: MassSamples, form: MapForm | None = None, layers: HaloProfiles | None = None
     ):
-        self.grid, self.draws, self.layers = grid, draws, layers
+        self.grid, self.samples, self.layers = grid, samples, layers
         self.form = MapForm() if form is None else form
         self.cells = MapCells(grid, self.form)
-        self.cells.check_memory(draws.num_draws, copies=0)
+        self.cells.check_memory(samples.num_draws, copies=0)
         cells, slices = self.cells.num_cells, self.form.num_slices
         self.num_cells = cells * (1 if layers is None else layers.num_layers)
         self.place = np.full(self.num_cells, -1)
         self.pixels = np.zeros(0, dtype=int)
-        self.sums = self._room = np.zeros((0, draws.num_draws))
+        self.sums = self._room = np.zeros((0, samples.num_draws))
         self.mean, self.nobj = np.zeros(self.num_cells), np.zeros(cells)
-        self.total, self.total_mean = np.zeros((slices, draws.num_draws)), np.zeros(slices)
+        self.total, self.total_mean = np.zeros((slices, samples.num_draws)), np.zeros(slices)
         self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
 
     def add(self, catalogue: HaloCatalogue, posterior, chunk_size: int | None = None) -> None:
@@ -73,7 +74,7 @@ class MapSums:
         """
 
         def draw(rows):
-            return self.draws(Objects.of(catalogue, rows), chunk_size)
+            return self.samples(Objects.of(catalogue, rows), chunk_size)
 
         self.add_masses(catalogue, posterior.usable, posterior.mean_mass, draw)
 
@@ -164,7 +165,7 @@ class MapSums:
             More memory than the machine has.
         """
         form, cells = self.form, self.cells
-        cells.check_memory(self.draws.num_draws, form.copies_of_images(keep_draws))
+        cells.check_memory(self.samples.num_draws, form.copies_of_images(keep_draws))
         with_draws = keep_draws or form.fwhm_arcmin is not None
 
         def shaped(values):
@@ -199,10 +200,10 @@ class MapSums:
             draws=draws,
             n_outside=self.n_outside,
             n_flagged=self.n_flagged,
-            num_draws=self.draws.num_draws,
+            num_draws=self.samples.num_draws,
             ess=ess,
             relation_from=relation_from,
-            mass_definition=self.draws.prior.mass_definition,
+            mass_definition=self.samples.prior.mass_definition,
             total_mass=float(self.total_mean.sum()),
             form=replace(form, fwhm_arcmin=None),  # not smoothed yet
             slice_mass=self.total_mean if sliced else None,
@@ -210,7 +211,7 @@ class MapSums:
             n_mapped=int(self.nobj.sum()),
             n_masked=self.n_masked,
             n_beyond=self.n_beyond,
-            prior_cosmology=labels_of("the mass prior", self.draws.prior).cosmology,
+            prior_cosmology=labels_of("the mass prior", self.samples.prior).cosmology,
         )
         return found if form.fwhm_arcmin is None else smoothed(found, form.fwhm_arcmin, keep_draws=keep_draws)
 
@@ -270,7 +271,7 @@ class MapSums:
             held, self.pixels = self.pixels.size, np.concatenate([self.pixels, new])
             if self.pixels.size > self._room.shape[0]:
                 # Twice as much as is needed, so that a map that grows bit by bit is copied a few times only.
-                self._room = np.zeros((2 * self.pixels.size, self.draws.num_draws))
+                self._room = np.zeros((2 * self.pixels.size, self.samples.num_draws))
                 self._room[:held] = self.sums
             self.sums = self._room[: self.pixels.size]
 

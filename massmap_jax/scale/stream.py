@@ -35,9 +35,9 @@ from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Range
-from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.files import write_map
 from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.options import (
@@ -182,7 +182,7 @@ class _Run:
         grid = PixelGrid("flat" if flat else "tangent", (number, number), pixel, self.options.map_centre)
         key_relation, key_mass = jax.random.split(jax.random.split(jax.random.key(job.seed), 3)[2])
         chosen = self.relation.pick(key_relation, job.num_map_draws)
-        return MapSums(grid, MassDraws(self.prior, chosen, key_mass, "table"))
+        return MapSums(grid, MassSamples(self.prior, chosen, key_mass, "table"))
 
     def restore_map(self, done: list) -> None:
         """The map's sums as they were last saved; what was done since is done again."""

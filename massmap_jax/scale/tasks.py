@@ -15,8 +15,8 @@ from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_of_part
-from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
@@ -181,7 +181,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 
 # The draws of the map that this process works on: their table is made once for its partitions.
-_DRAWS: dict[tuple[str, str], MassDraws] = {}
+_DRAWS: dict[tuple[str, str], MassSamples] = {}
 
 
 class MapPart:
@@ -198,7 +198,7 @@ class MapPart:
         draws = _DRAWS.get(name)
         if draws is None:
             key = jax.random.wrap_key_data(held["key"]["data"], impl=held["key"]["kind"])
-            draws = MassDraws(held["prior"], held["chosen"], key, self.draws)
+            draws = MassSamples(held["prior"], held["chosen"], key, self.draws)
             _DRAWS.clear()  # of an earlier map
             _DRAWS[name] = draws
         return MapSums(self.grid, draws)

@@ -17,7 +17,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
-from massmap_jax.maps.mass_map import chosen_draws, mass_map
+from massmap_jax.maps.mass_map import chosen_samples, mass_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -99,7 +99,7 @@ def test_enclosed_mass_of_one_halo(profiles, monkeypatch, radius, c):
 
 def test_map_is_that_of_a_loop_over_halos(smeared):
     """The masses that `mass_map` draws with this key, two of the draws; most of the mass is spread over many pixels."""
-    chosen = chosen_draws(KEY, OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=DRAWS, draws="exact")
+    chosen = chosen_samples(KEY, OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=DRAWS, draws="exact")
     ln_mass = np.zeros((NUMBER, DRAWS))
     for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER))):
         ln_mass[rows] = values

@@ -16,7 +16,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps import convergence as lensing
 from massmap_jax.maps.convergence import convergence_map
-from massmap_jax.maps.mass_map import chosen_draws
+from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -53,7 +53,7 @@ def full():
 
 def masses(number=DRAWS):
     """ln M (halo, draw) that `mass_map` draws with this key."""
-    chosen = chosen_draws(jax.random.key(0), OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=number,
+    chosen = chosen_samples(jax.random.key(0), OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=number,
                           draws="exact")  # fmt: skip
     ln_mass = np.zeros((NUMBER, number))
     for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER))):

@@ -25,7 +25,7 @@ SHAPE = GRID.shape
 
 
 class FixedDraws:
-    """Masses that depend on the object's luminosity alone, in place of `MassDraws`: nothing to compile."""
+    """Masses that depend on the object's luminosity alone, in place of `MassSamples`: nothing to compile."""
 
     prior, num_draws = SimpleNamespace(mass_definition="200m"), DRAWS
     shift = np.random.default_rng(5).normal(0.0, 0.3, DRAWS)

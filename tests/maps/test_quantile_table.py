@@ -12,8 +12,8 @@ from scipy.stats import kstest
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.maps.draws import MassDraws
 from massmap_jax.maps.quantile_table import QuantileTable
+from massmap_jax.maps.samples import MassSamples
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -123,7 +123,7 @@ def test_table_and_integrals_draw_the_same_masses(prior, relations):
     lum = np.exp(10.709 + 0.359 * (ln_mass - np.log(2.35e14)) + 1.1 * np.log1p(z) + 0.16 * rng.normal(size=400))
     lum[7] *= 1e-6  # 40 in ln M below the lightest
     halos = halos_of(lum, z, sigma)
-    exact, table = (drawn(MassDraws(prior, relations, jax.random.key(0), m), halos) for m in ("exact", "table"))
+    exact, table = (drawn(MassSamples(prior, relations, jax.random.key(0), m), halos) for m in ("exact", "table"))
     assert np.isfinite(table).all()
     np.testing.assert_allclose(table[7], exact[7], rtol=1e-5)
     off = (table - exact) / exact.std(axis=1, keepdims=True)
@@ -132,7 +132,7 @@ def test_table_and_integrals_draw_the_same_masses(prior, relations):
     assert off.std() < 0.002 and abs(off.mean()) < 7e-4
     # In parts, and in another order, the same masses to the last bit.
     order = rng.permutation(400)
-    parts = MassDraws(prior, relations, jax.random.key(0), "table")
+    parts = MassSamples(prior, relations, jax.random.key(0), "table")
     for rows in np.split(order, [50, 51, 300]):
         np.testing.assert_allclose(drawn(parts, halos.take(rows)), table[rows], rtol=1e-6)
 
@@ -146,7 +146,7 @@ def test_draws_follow_the_density(prior):
     exact = SingleDraw(REFERENCE, x, width, z, Relation(**DIRECT))
     nodes = np.linspace(ENDS[0], ENDS[0] + 5, 4001)
     cdf = np.array([exact.cdf(m) for m in nodes])
-    ln_mass = drawn(MassDraws(prior, relation, jax.random.key(1), "table"), halos).ravel()
+    ln_mass = drawn(MassSamples(prior, relation, jax.random.key(1), "table"), halos).ravel()
     p = kstest(np.interp(ln_mass, nodes, cdf), "uniform").pvalue
     normal = exact.mean + exact.sd * np.random.default_rng(0).normal(size=number)
     p_normal = kstest(np.interp(normal, nodes, cdf), "uniform").pvalue
@@ -160,7 +160,7 @@ def test_no_noise_and_no_scatter_are_integrated(prior):
     sigma = np.full(400, 0.45)
     sigma[[3, 5]] = 1e-6, 40.0
     halos = halos_of(np.full(400, np.exp(30.0)), np.full(400, 1.2), sigma)
-    draws = MassDraws(prior, relation, jax.random.key(0), "table")
+    draws = MassSamples(prior, relation, jax.random.key(0), "table")
     found = drawn(draws, halos)
     assert np.isfinite(found).all() and np.abs(found[3] - 30.0).max() < 1e-3
     assert draws.table.values.shape[0] < 40 and found[5].std() > found[0].std()

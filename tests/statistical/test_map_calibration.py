@@ -20,7 +20,7 @@ import pytest
 from scipy.stats import norm
 
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.maps.draws import MassDraws
+from massmap_jax.maps.samples import MassSamples
 
 from . import test_relation_sbc as sbc
 from . import universe
@@ -45,7 +45,7 @@ def places():
     prior, table = universe.package_prior(), None
     for field in range(NUM_FIELDS):
         relations = universe.package_relation(**{p: rng.normal(*belief, DRAWS) for p, belief in sbc.BELIEFS.items()})
-        masses = MassDraws(prior, relations, jax.random.key(field), "table")
+        masses = MassSamples(prior, relations, jax.random.key(field), "table")
         masses.table = table  # one prior, one table
         drawn = np.zeros((HALOS, DRAWS))
         rows = np.arange(HALOS)

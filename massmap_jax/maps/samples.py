@@ -30,7 +30,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 _LOOKUPS = 2**19
 
 
-class MassDraws:
+class MassSamples:
     """Draws for parts of one catalogue, one after the other; the table grows with the range that they ask for.
 
     Parameters
