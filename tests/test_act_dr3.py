@@ -36,6 +36,7 @@ def catalogue(clusters):
         lum="M500cUnc",
         sigma_plus="M500cUnc_errPlus",
         sigma_minus="M500cUnc_errMinus",
+        sigma_kind="linear",
         lum_scale=1e14,
         lum_unit="Msun",
     )

@@ -170,7 +170,7 @@ def read_catalogue(
     ra column: guessed 'ra'
     dec column: guessed 'dec'
     id column: guessed 'name'
-    luminosity: multiplied by 1e+44, the scale in its unit
+    luminosity: multiplied by 1e+44, the scale in its unit; lum_in='1e44 erg/s' keeps the numbers of that unit
     position unit: not stated, taken as deg
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]

@@ -34,7 +34,7 @@ _LN_WEIGHTS += ("lnwt", "lnw", "ln_w", "log_w")
 _BOOKKEEPING = re.compile(
     r"(?:minus_?)?(?:log|ln)_?(?:post(?:erior)?|prior|like(?:lihood)?|prob(?:ability)?|p|l|evidence)(?:__\w+)?|lp(?:__)?"
     r"|(?:minuslogpost|minuslogprior|minusloglike|chi2|like|prior|post(?:erior)?)(?:__?.*|\*)?|(?:chain|iteration|iter|step"
-    r"|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|birth|nlive"
+    r"|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|nlive"
     r"|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?"
 )
 _LABELS = {
@@ -91,7 +91,8 @@ def read_relation(
     unknown = sorted(mapping.keys() - {*PARAMETERS, "weight", "log_weight"})
     if unknown:
         raise MassmapError(
-            f"relation columns are given for {', '.join(unknown)}: a relation has {', '.join(PARAMETERS)}, and weight or"
+            f"relation columns are given for {', '.join(unknown)}: a relation has {', '.join(PARAMETERS)},"
+            " and weight or"
             " log_weight"
         )
     found = {name: column for name in PARAMETERS if (column := _column_of(table, name, mapping)) is not None}
@@ -101,18 +102,20 @@ def read_relation(
         notes.append(f"relation: the pivot alpha3 = {labels['alpha3']:g} Msun is from the header of {path}")
     labels.pop("alpha3", None)
     weight = _weight_column(table, mapping, path)
-    used = {c for c in found.values() if isinstance(c, str)} | ({weight[0]} if weight else set())
-    _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, notes)
     if "alpha4" not in found and "gamma" in found:
         found["alpha4"] = 0.0
     missing = [name for name in PARAMETERS[:5] if name not in found]
     if missing:
         listed = ", ".join(table.names[:20])
         raise MassmapError(
-            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha3 (the pivot mass in Msun), alpha4"
-            f" and scatter, one draw per row; say which column is which with relation_columns='{missing[0]}=...'; columns:"
+            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha3 (the pivot mass"
+            " in Msun), alpha4"
+            " and scatter, one draw per row; say which column is which with"
+            f" relation_columns='{missing[0]}=...'; columns:"
             f" {listed}"
         )
+    used = {c for c in found.values() if isinstance(c, str)} | ({weight[0]} if weight else set())
+    _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, notes)
     draws = {name: _values(table, name, column, path) for name, column in found.items()}
     if "alpha3" in draws and isinstance(found["alpha3"], str):
         draws["alpha3"] = _pivot(draws["alpha3"], table.units.get(found["alpha3"], ""), path)
@@ -132,6 +135,8 @@ def _column_of(table: ColumnTable, name: str, mapping) -> str | float | None:
             value = float(given)
         except (TypeError, ValueError):
             return named_column(table, str(given), "relation_columns")
+        if str(given).isdecimal() and f"p{given}" in table.names:
+            raise MassmapError(f"relation_columns gives {name} the number {given}: write p{given} if a column is meant")
         if name in ("alpha1", "alpha2"):
             raise MassmapError(
                 f"relation_columns gives {name} the value {value:g} in all draws: name its column, of"
@@ -398,7 +403,8 @@ def _open_hdf5(path: str, notes: list[str]) -> ColumnTable:
                 group = next((g for g in file.values() if isinstance(g, h5py.Group) and "chain" in g), None)
                 if group is None:
                     raise MassmapError(
-                        f"{path} is HDF5 with {', '.join(file)}, neither a posterior of ArviZ nor a chain of emcee: write"
+                        f"{path} is HDF5 with {', '.join(file)}, neither a posterior of ArviZ nor a chain"
+                        " of emcee: write"
                         " the draws to CSV"
                     )
                 chain = np.asarray(group["chain"][: int(group.attrs.get("iteration", len(group["chain"])))])

@@ -130,8 +130,22 @@ def test_a_scale_that_is_not_clear_is_refused(unit):
 
 @pytest.mark.parametrize(
     "unit",
-    ["Msun/h", "h-1 Msun", "10+14h-1Msun", "1e14 h^-1 Msun", "Msun h^{-1}", "h70-1.Msun", "1e14 M_sun/h_70", "Msunh-1"]
-    + ["h^-2 erg/s", "solMass / littleh", "10^14 h^{-1} M_\\odot", "10¹⁴ h⁻¹ M☉", "Msun/(h)", "1e44 h70^-2 erg/s"],
+    [
+        "Msun/h",
+        "h-1 Msun",
+        "10+14h-1Msun",
+        "1e14 h^-1 Msun",
+        "Msun h^{-1}",
+        "h70-1.Msun",
+        "1e14 M_sun/h_70",
+        "Msunh-1",
+        "h^-2 erg/s",
+        "solMass / littleh",
+        "10^14 h^{-1} M_\\odot",
+        "10¹⁴ h⁻¹ M☉",
+        "Msun/(h)",
+        "1e44 h70^-2 erg/s",
+    ],
 )
 def test_little_h_in_any_notation_must_be_dealt_with(unit):
     assert has_little_h(unit)
@@ -504,8 +518,6 @@ def test_a_chunk_of_zero_errors_is_flagged_and_not_refused():
         ("logM200m", "200m"),
         ("lnM200b", "200m"),
         ("M_500c", "500c"),
-    ]
-    + [
         ("MASS_200C", "200c"),
         ("Mvir", "vir"),
         ("M500crit", "500c"),

@@ -430,7 +430,7 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
         ),
         (["--relation-prior", "reddick13"], ("reddick13", "known")),
         (["--fit-method", "vi"], ("fit_method .vi.", "laplace")),
-        (["--flux-limit", "-3"], ("flux limit is -3",)),
+        (["--lum-limit", "-3"], ("luminosity limit is -3",)),
         (["--flux-limit", "1e9"], ("no chance", "first row 0")),
         (["--lum", "z"], ("both column 'z'",)),
     ],

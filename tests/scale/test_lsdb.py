@@ -48,7 +48,7 @@ def frame(rows=ROWS, seed=1):
             "dec": rng.uniform(-1, 1, rows),
             "z": rng.uniform(0.4, 0.7, rows),
             "lum": np.exp(rng.normal(9.0, 0.5, rows)),
-            "sigma": rng.uniform(0.05, 0.06, rows),
+            "sigma_ln_lum": rng.uniform(0.05, 0.06, rows),
             "field": [f"f{i % 3}" for i in range(rows)],
         },
         index=pd.Index(np.arange(rows) * 10 + 5, name="_healpix_29"),
@@ -311,7 +311,7 @@ def test_a_map_needs_ids_that_are_unique_everywhere(table):
 
 def of_catalogue(catalogue):
     columns = {"id": catalogue.ids, "z": catalogue.redshift, "lum": np.exp(catalogue.ln_lum_obs)}
-    return pd.DataFrame(columns | {"sigma": catalogue.sigma_ln_lum})
+    return pd.DataFrame(columns | {"sigma_ln_lum": catalogue.sigma_ln_lum})
 
 
 def test_fit_is_that_of_the_whole_catalogue():

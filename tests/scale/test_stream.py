@@ -43,7 +43,7 @@ def columns(number=ROWS, seed=1):
         "dec": rng.uniform(-1, 1, number),
         "z": rng.uniform(0.05, 2.0, number),
         "lum": np.exp(rng.normal(9.0, 0.5, number)),
-        "sigma": rng.uniform(0.03, 0.1, number),
+        "sigma_ln_lum": rng.uniform(0.03, 0.1, number),
     }
     bad = rng.permutation(number)[:40]
     table["z"][bad[:10]], table["lum"][bad[10:20]], table["lum"][bad[20:30]] = np.nan, -99.0, 1e30
@@ -396,9 +396,13 @@ def test_a_folder_whose_files_differ_is_refused(change, tmp_path):
     (tmp_path / "in").mkdir()
     table = columns(100)
     write_parquet(tmp_path / "in" / "a.parquet", table)
-    other = {n: v for n, v in table.items() if n != "sigma"} if change == "missing" else {**table, "sigma": table["id"]}
+    other = (
+        {n: v for n, v in table.items() if n != "sigma_ln_lum"}
+        if change == "missing"
+        else {**table, "sigma_ln_lum": table["id"]}
+    )
     write_parquet(tmp_path / "in" / "b.parquet", other)
-    refused(run(tmp_path, "in"), "column 'sigma'", "b.parquet", "missing" if change == "missing" else "int64")
+    refused(run(tmp_path, "in"), "column 'sigma_ln_lum'", "b.parquet", "missing" if change == "missing" else "int64")
     assert {p.name for p in tmp_path.iterdir()} == {"in"}
 
 
