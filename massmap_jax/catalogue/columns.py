@@ -1,6 +1,7 @@
 """Column values of any origin (lists, masked, big-endian, Series, text) as plain NumPy; errors say in which rows."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -40,6 +41,24 @@ class ColumnTable:
     column: Callable[[str], np.ndarray]
     units: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def number_in(cell) -> float | None:
+    """Give the number that a text spells, with a Fortran exponent (1.5D+14) too; None where it spells none."""
+    if not isinstance(cell, str):
+        try:
+            return float(cell)
+        except (TypeError, ValueError):
+            return None
+    text = cell.strip()
+    if "_" in text:  # Python reads 1_000 as a number, and no catalogue means one by it
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d{1,3})", text)
+    return None if match is None else float(f"{match[1]}e{match[2]}")
 
 
 def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
@@ -180,10 +199,11 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
             value = value.decode("utf-8", "replace")
         if value is None or str(value).strip().lower() in BLANKS:
             continue
-        try:
-            numbers[row] = float(value)
-        except (TypeError, ValueError):
+        number = number_in(value)
+        if number is None:
             bad[row] = True
+        else:
+            numbers[row] = number
     if bad.any():
         value = texts[np.argmax(bad)]
         kind = {"ndarray": "list", "dict": "structure"}.get(type(value).__name__, type(value).__name__)

@@ -115,7 +115,7 @@ class HaloCatalogue:
         ids=None,
         truth_mass=None,
         lum_unit: str = "",
-        position_unit: Literal["deg", "hourangle", "arcmin"] = "deg",
+        position_unit: Literal["deg", "hourangle", "arcmin", "rad"] = "deg",
         field_centre: tuple[float, float] | None = None,
         duplicate_ids: Literal["error", "row_number"] = "error",
         noise_kind: str = "lognormal",
@@ -143,7 +143,7 @@ class HaloCatalogue:
             True mass [Msun], for simulations.
         lum_unit : str
             Unit of the luminosity, as text; it is written to every output.
-        position_unit : {"deg", "hourangle", "arcmin"}
+        position_unit : {"deg", "hourangle", "arcmin", "rad"}
             Unit of the positions.
         field_centre : tuple of (float, float), optional
             RA and Dec [deg] of the origin of offsets in arcmin, which then become sky positions. Without it they stay

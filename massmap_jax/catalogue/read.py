@@ -5,11 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import USUAL_NAMES, choose_column
+from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.luminosity import linear_luminosity, numbers, sigma_ln_errors
+from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import has_little_h, is_log_unit, name_has_little_h, split_unit_scale
 from massmap_jax.catalogue.write import atomic_directory, write_table
@@ -36,7 +37,9 @@ def read_catalogue(
     lum_log: Literal["none", "ln", "log10"] = "none",
     lum_scale: float = 1.0,
     lum_unit: str | None = None,
-    position_unit: Literal["deg", "hourangle", "arcmin"] | None = None,
+    delimiter: str | None = None,
+    header: Literal["yes", "no"] | None = None,
+    position_unit: Literal["deg", "hourangle", "arcmin", "rad"] | None = None,
     field_centre: tuple[float, float] | None = None,
     duplicate_ids: Literal["error", "row_number"] = "error",
     format: str | None = None,
@@ -79,14 +82,20 @@ def read_catalogue(
         Factor that multiplies the (linear) luminosity: 1e14 for masses listed in 1e14 Msun.
     lum_unit : str, optional
         Unit of the luminosity, which replaces the one in the file. A leading number, as in "1e14 Msun", is a scale.
-    position_unit : {"deg", "hourangle", "arcmin"}, optional
-        Unit of the positions; by default the one in the file, or else degrees.
+    delimiter : str, optional
+        What stands between the cells of a text file: "comma", "semicolon", "tab", "pipe", "space" or the character
+        itself; by default what gives every line the same number of cells.
+    header : {"yes", "no"}, optional
+        Whether the first line of a text file names its columns; by default that is found from the lines.
+    position_unit : {"deg", "hourangle", "arcmin", "rad"}, optional
+        Unit of the positions; by default the one in the file, or else degrees. Sexagesimal text, and angles split over
+        columns (RAh RAm RAs DE- DEd DEm DEs), are read as such.
     field_centre : tuple of (float, float), optional
         RA and Dec [deg] of the origin of offsets in arcmin.
     duplicate_ids : {"error", "row_number"}
         What to do with repeated or missing ids; see `HaloCatalogue.from_arrays`.
-    format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
-        Kind of file, where its first bytes do not tell.
+    format : {"cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable"}, optional
+        Kind of file, where its content does not tell.
     need_usable : bool
         Refuse a catalogue without a usable row. Pass False for a part of a larger catalogue, which may have none.
 
@@ -136,8 +145,9 @@ def read_catalogue(
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
     """
-    id_names = set().union(*USUAL_NAMES["id"]) | ({id.lower()} if id else set())
-    table = open_table(source, format=format, names=names, text_columns=id_names)
+    table = open_table(
+        source, format=format, names=names, text_columns=id_columns(id), delimiter=delimiter, header=header
+    )
     notes = list(table.notes)
 
     def choose(role, given, option, **keywords):
@@ -149,15 +159,7 @@ def read_catalogue(
     z_name = choose("redshift", z, "z", required=True)
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
-    ra_name, dec_name = choose("ra", ra, "ra"), choose("dec", dec, "dec")
-    if (ra_name is None) != (dec_name is None):
-        found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
-        if ra is not None or dec is not None:
-            raise MassmapError(
-                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
-            )
-        notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
-        ra_name = dec_name = None
+    position = find_positions(table, ra, dec, position_unit, field_centre, notes)
     id_name = choose("id", id, "id")
     truth_name = choose("true mass", truth, "truth")
 
@@ -171,19 +173,12 @@ def read_catalogue(
         table, lum_name, raw, lum_log, sigma, sigma_kind, sigma_plus, sigma_minus, min_snr, choose, notes
     )
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
-    position = {}
-    if ra_name is not None:
-        position = {
-            "ra": numbers(table, ra_name, "ra", notes),
-            "dec": numbers(table, dec_name, "dec", notes),
-            "position_unit": _position_unit(table, ra_name, position_unit, field_centre, notes),
-            "field_centre": field_centre,
-        }
+    ids = None if id_name is None else table.column(id_name)
     catalogue = HaloCatalogue.from_arrays(
         luminosity=luminosity,
         redshift=redshift,
         sigma_ln_luminosity=sigma_ln,
-        ids=None if id_name is None else table.column(id_name),
+        ids=ids,
         truth_mass=truth_mass,
         lum_unit=unit,
         duplicate_ids=duplicate_ids,
@@ -223,27 +218,6 @@ def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
             " is not in Msun: convert it to linear Msun without h"
         )
     return mass * split_unit_scale(unit)[0]
-
-
-def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:
-    """Give the unit of the positions: the one given, the one in the file, or a guess with a note."""
-    unit, lower = table.units.get(ra_name, "").lower(), ra_name.lower()
-    known = {"deg": "deg", "degree": "deg", "degrees": "deg", "arcmin": "arcmin", "arcminute": "arcmin"}
-    known |= dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle")
-    if given is not None:
-        if known.get(unit, given) != given:
-            notes.append(f"position unit: {given} as given, in place of {unit!r} in the file")
-        return given
-    if unit in known:
-        return known[unit]
-    if unit:
-        raise MassmapError(f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees")
-    if lower in ("rah", "ra_hour", "ra_hours", "ra_hr"):
-        guess = "hourangle"
-    else:
-        guess = "arcmin" if "arcmin" in lower or field_centre is not None else "deg"
-    notes.append(f"position unit: not stated, taken as {guess}")
-    return guess
 
 
 def read_relation(path) -> dict[str, np.ndarray]:

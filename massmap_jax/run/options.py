@@ -82,12 +82,18 @@ class CatalogueOptions:
     min_snr: float = option(3.0, "Linear bars below this signal to noise are flagged.", OBSERVABLE)
     ra: str | None = option(None, "Column of the right ascension, or x.", CATALOGUE)
     dec: str | None = option(None, "Column of the declination, or y.", CATALOGUE)
-    position_unit: str | None = option(None, "deg, hourangle or arcmin.", CATALOGUE)
+    position_unit: str | None = option(None, "deg, hourangle, arcmin or rad.", CATALOGUE)
     field_centre: str | None = option(None, "RA,DEC in degrees, of arcmin offsets.", CATALOGUE)
     id: str | None = option(None, "Column of the object id.", CATALOGUE)
     duplicate_ids: str = option("error", "error, or row_number.", CATALOGUE)
     truth: str | None = option(None, "Column of the true mass in Msun, for simulations.", CATALOGUE, commands=_RUN_FIT)
     names: str | None = option(None, "Column names a,b,c of a text file without header.", CATALOGUE)
+    delimiter: str | None = option(
+        None, "Between the cells of a text file: comma, semicolon, tab, pipe, space or a character.", CATALOGUE
+    )
+    header: str | None = option(
+        None, "yes or no: the first line of a text file names its columns; found where not given.", CATALOGUE
+    )
     lum_log: str = option("none", "The luminosity column is none, ln or log10.", OBSERVABLE)
     lum_scale: float = option(1.0, "Multiplies the luminosity (1e14 for 1e14 Msun).", OBSERVABLE)
     lum_unit: str | None = option(None, "Unit of the luminosity.", OBSERVABLE)

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 import massmap_jax
-from massmap_jax.catalogue.column_names import USUAL_NAMES, choose_column
+from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
@@ -116,10 +116,10 @@ def stream(
     job = options.job
     manifest.check_folder(out, resume, _RESUME)
     mapping = dict(options.columns)
-    id_names = set().union(*USUAL_NAMES["id"]) | ({mapping["id"].lower()} if mapping.get("id") else set())
     if Path(source).is_dir() and Path(source).resolve() in [out.resolve(), *out.resolve().parents]:
         raise MassmapError(f"{out} is inside the catalogue's folder {source}: choose a folder outside of it")
-    chunks = Chunks(source, names=mapping.pop("names", None), text_columns=id_names)
+    of_text = {name: mapping.pop(name, None) for name in ("names", "delimiter", "header")}
+    chunks = Chunks(source, text_columns=id_columns(mapping.get("id")), **of_text)
     header = {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
