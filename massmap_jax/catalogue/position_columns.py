@@ -102,7 +102,7 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> dict:
 
 
 def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str]):
-    """Read one coordinate: its values, and "deg" if they are degrees by now, or None if its unit is still to be told."""
+    """Read one coordinate: its values, and "deg" if they are degrees by now, None if their unit is still to be told."""
     first = parts.get("ra_hour" if role == "ra" else "dec_degree")
     beside = [parts[part] for part in (f"{role}_minute", f"{role}_second") if part in parts]
     if name == first and beside:
@@ -139,9 +139,7 @@ def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str
 
 def _from_parts(table, parts, role: str, notes: list[str]) -> np.ndarray:
     """Combine a coordinate that is split over columns to degrees."""
-    keys = [
-        f"{role}_{part}" for part in (("hour", "minute", "second") if role == "ra" else ("degree", "minute", "second"))
-    ]
+    keys = [f"{role}_{part}" for part in ("hour" if role == "ra" else "degree", "minute", "second")]
     signs = parts.get("dec_sign") if role == "dec" else None
     used = [parts[key] for key in keys if key in parts]
     listed = " ".join([*([signs] if signs else []), *used])
@@ -175,11 +173,8 @@ def _common_unit(table, ra_name, dec_name, given: str | None, field_centre, note
         told[role] = known
     if given is not None:
         # Declinations of positions in hours are in degrees.
-        if told["ra"] not in (None, given) or told["dec"] not in (
-            None,
-            given,
-            *(["deg"] if given == "hourangle" else []),
-        ):
+        of_dec = "deg" if given == "hourangle" else given
+        if told["ra"] not in (None, given) or told["dec"] not in (None, given, of_dec):
             in_file = table.units.get(ra_name, "") or table.units.get(dec_name, "")
             notes.append(f"position unit: {given} as given, in place of {in_file!r} in the file")
         return given

@@ -107,9 +107,8 @@ def _degrees_from_radians(ra, dec):
     """Convert radians to degrees, but for placeholders such as -99, which are known by their value."""
 
     def degrees(angle):
-        return np.where(
-            is_negative_sentinel(angle) & (angle < -1.0) | is_positive_sentinel(angle), angle, np.rad2deg(angle)
-        )
+        placeholder = (is_negative_sentinel(angle) & (angle < -1.0)) | is_positive_sentinel(angle)
+        return np.where(placeholder, angle, np.rad2deg(angle))
 
     return degrees(ra), degrees(dec)
 

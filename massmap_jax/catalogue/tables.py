@@ -170,7 +170,7 @@ def sniff_format(path: str) -> str:
     for kind, first in (("fits", b"SIMPLE  ="), ("parquet", b"PAR1"), ("hdf5", b"\x89HDF"), ("ecsv", b"# %ECSV")):
         if start.startswith(first):
             return kind
-    if start.startswith(b"<") and b"<VOTABLE" in head or b":VOTABLE" in head:
+    if start.startswith(b"<") and re.search(rb"<(\w+:)?VOTABLE", head):
         return "votable"
     others = {
         b"PK\x03\x04": "a zip or npz archive",
