@@ -1,4 +1,4 @@
-"""Angles that are not one number: sexagesimal text, and hours (degrees), minutes and seconds in columns of their own."""
+"""Angles that are not one number: sexagesimal text, and hours, minutes and seconds in columns of their own."""
 
 import re
 

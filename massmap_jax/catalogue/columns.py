@@ -16,6 +16,8 @@ POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
 BLANKS = ("", "-", "--", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
 
+_PADDING = " \t\n\r\x00\xa0"
+
 
 @dataclasses.dataclass(frozen=True)
 class ColumnTable:
@@ -131,7 +133,7 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     ids : np.ndarray, (n,)
-        The ids with their values unchanged; bytes become str.
+        The ids with their values unchanged, but for blanks around text; bytes become str.
     missing : Bool[np.ndarray, "n"]
         True where there is no id.
 
@@ -152,11 +154,15 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array) < 2**53):
             array = array.astype(np.int64)
     elif kind == "O":
+        array = np.fromiter((_plain_text(x) for x in array), dtype=object, count=array.size)
         missing |= np.array([_is_missing(x) for x in array], dtype=bool)
         if all(isinstance(x, str) for x in array):
             array = array.astype(str)
+        elif all(isinstance(x, int | np.integer) and not isinstance(x, bool) for x in array):
+            array = _integers(array)
     elif kind in "SU":
         array = np.char.decode(array, "utf-8", "replace") if kind == "S" else array
+        array = np.char.strip(array, _PADDING)
         missing |= array == ""
     return array.astype(array.dtype.newbyteorder("=")), missing
 
@@ -180,6 +186,23 @@ def _check_shape(array: np.ndarray, name: str, rows: int | None):
         raise MassmapError(
             f"{name} has {array.size} rows where {rows} are expected: every column needs one value per object"
         )
+
+
+def _plain_text(value):
+    """Give text without padding, and bytes as text; any other value as it is."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return str(value).strip(_PADDING) if isinstance(value, str) else value
+
+
+def _integers(values: np.ndarray) -> np.ndarray:
+    """Give Python integers, as a nullable column holds them, as 64-bit ones where they fit."""
+    for kind in (np.int64, np.uint64):
+        try:
+            return np.array(values.tolist(), dtype=kind)
+        except OverflowError:
+            continue
+    return values
 
 
 def _is_missing(value) -> bool:

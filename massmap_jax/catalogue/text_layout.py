@@ -342,11 +342,8 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     notes = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
     if chosen + 1 not in units_lines:
         return names_lines[chosen], [""] * width, notes
-    return (
-        names_lines[chosen],
-        fitting[chosen + 1],
-        (*notes, f"units: taken from the comment line '#{texts[chosen + 1]}'"),
-    )
+    notes += (f"units: taken from the comment line '# {texts[chosen + 1].strip()}'",)
+    return names_lines[chosen], fitting[chosen + 1], notes
 
 
 def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str] | None:
@@ -365,9 +362,4 @@ def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str]
 def _is_units_comment(cells: list[str]) -> bool:
     """Tell a comment of units from one of names: blanks and units, and at least one that no name would be."""
     told = [cell for cell in cells if not _is_blank(cell)]
-    return (
-        bool(told)
-        and len(told) <= len(cells)
-        and all(map(is_unit, told))
-        and any(normal_name(c) not in _USUAL for c in told)
-    )
+    return bool(told) and all(map(is_unit, told)) and any(normal_name(cell) not in _USUAL for cell in told)

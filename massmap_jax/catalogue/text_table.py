@@ -168,7 +168,7 @@ def _single_spaces(data: bytes) -> bytes:
 
 
 def _without_padding(column, is_kept: bool):
-    """Strip the cells of a text column; one kept as written becomes int64 where that loses nothing (zeros, overflow)."""
+    """Strip the cells of a text column; one kept as written becomes int64 where nothing is lost (zeros, overflow)."""
     import pyarrow as pa
     from pyarrow import compute
 
