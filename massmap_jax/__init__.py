@@ -3,7 +3,7 @@
     catalogue -> prior -> relation (given, or fitted) -> data term in ln M -> MassPosterior -> MassMap
 
     >>> import jax, massmap_jax as mm
-    >>> catalogue = mm.read_catalogue("clusters.fits", lum="L500", z="z")
+    >>> catalogue = mm.read_catalogue("clusters.fits", lum="L500", z="z", sigma=0.1, lum_in="1e44 erg/s")
     >>> prior = mm.MassPrior.default()
     >>> fit = mm.fit_relation(catalogue, prior, "bigmali2017", method="nuts", key=jax.random.key(0))
     >>> relation = fit.draws.draw(slice(None, None, 10))
@@ -41,6 +41,7 @@ _HOME = {
     "Polygon": "maps.regions",
     "PosteriorSurface": "posterior.surface",
     "PriorCheck": "checks.prior_check",
+    "RedshiftLimit": "likelihood.selection",
     "RegionMass": "maps.regions",
     "Relation": "relation.law",
     "RelationLikelihood": "relation.marginal",

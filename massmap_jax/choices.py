@@ -101,8 +101,8 @@ def check_relation_from(relation, relation_from: RelationFrom | None) -> Relatio
     return relation_from
 
 
-def check_flux_limit(lum_min) -> None:
-    """Refuse a flux limit that is not one positive number.
+def check_lum_limit(lum_min) -> None:
+    """Refuse a luminosity limit that is not one positive number.
 
     Parameters
     ----------
@@ -115,7 +115,29 @@ def check_flux_limit(lum_min) -> None:
         If it is not one finite number above 0.
     """
     if not (np.ndim(lum_min) == 0 and np.isfinite(lum_min) and lum_min > 0):
-        raise MassmapError(f"the flux limit is {lum_min}: give one positive luminosity in the catalogue's unit")
+        raise MassmapError(f"the luminosity limit is {lum_min}: give one positive luminosity in the catalogue's unit")
+
+
+def check_flux_min(flux_min) -> None:
+    """Refuse a flux limit that is not one positive number, or too large to be in erg/s/cm2.
+
+    Parameters
+    ----------
+    flux_min : float
+        Lowest flux [erg/s/cm2].
+
+    Raises
+    ------
+    MassmapError
+        If it is not one finite number above 0, or above 1e-3: the brightest cluster has 1e-9.
+    """
+    if not (np.ndim(flux_min) == 0 and np.isfinite(flux_min) and flux_min > 0):
+        raise MassmapError(f"the flux limit is {flux_min}: give one positive flux in erg/s/cm2, such as 3e-12")
+    if flux_min > 1e-3:
+        raise MassmapError(
+            f"the flux limit is {flux_min:g} erg/s/cm2, more than any cluster or galaxy has: give it in erg/s/cm2, such as"
+            " 3e-12, as flux_min=, or a limit of the luminosity as lum_limit="
+        )
 
 
 # -- maps -----------------------------------------------------------------------------------------------------------

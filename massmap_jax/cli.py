@@ -133,8 +133,8 @@ def run(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
     from massmap_jax.run.outputs import check_output
 
     check_output(out, overwrite, catalogue)
-    options = _checked(prior, job)
-    asked = _asked(catalogue, columns)
+    options = _checked(prior, job, columns)
+    asked = _asked(catalogue, columns, options)
     _do(_reader(asked), out, overwrite, options, quiet, asked)
 
 
@@ -147,7 +147,7 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
 
     Example:
 
-        massmap-jax fit clusters.fits --out fit --lum L500 --z z --flux-limit 1.5
+        massmap-jax fit clusters.fits --out fit --lum L500 --z z --sigma L500_err --lum-limit 1.5
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
     start_jax(precision, device)
@@ -156,8 +156,8 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
     check_output(out, overwrite, catalogue)
-    options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False))
-    asked = _asked(catalogue, columns)
+    options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
+    asked = _asked(catalogue, columns, options)
     with atomic_directory(out, overwrite) as directory, _progress() as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
@@ -221,9 +221,10 @@ def stream(
     from massmap_jax.scale.stream import DEFAULT_COLUMNS, StreamOptions
     from massmap_jax.scale.stream import stream as run_stream
 
+    job = _with_columns(prior, job, columns_read)
     options = StreamOptions(
-        job=replace(job, prior=prior),
-        columns=columns_read.keywords,
+        job=job,
+        columns=_keywords(columns_read, job),
         keep=DEFAULT_COLUMNS if columns is None else tuple(c.strip() for c in columns.split(",")),
         map_centre=pair("map_centre", map_centre),
         map_arcmin=map_arcmin,
@@ -246,19 +247,30 @@ def stream(
         typer.echo(f"results in {out}")
 
 
-def _checked(prior: PriorOptions, job: JobOptions) -> JobOptions:
+def _with_columns(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) -> JobOptions:
+    """The options of a job, with what they need to know of the catalogue's."""
+    return replace(job, prior=prior, apparent_magnitudes=columns.magnitudes == "apparent")
+
+
+def _keywords(columns: CatalogueOptions, options: JobOptions) -> dict:
+    """The keywords of `read_catalogue`; apparent magnitudes need the job's cosmology and K-correction."""
+    distances = {"cosmology": options.prior.cosmology, "k_correction": options.k_correction}
+    return columns.keywords | (distances if options.apparent_magnitudes else {})
+
+
+def _checked(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) -> JobOptions:
     """The options of a run, refused where no catalogue could mend them. A prior of the relation asks for a fit."""
     if job.relation is None and job.relation_prior is not None:
         job = replace(job, relation="fit")
     slices = edges(job.map_slices) if isinstance(job.map_slices, str) else job.map_slices
-    options = replace(job, prior=prior, map_slices=slices)
+    options = replace(_with_columns(prior, job, columns), map_slices=slices)
     check_options(options)
     return options
 
 
-def _asked(catalogue: str, columns: CatalogueOptions) -> dict:
+def _asked(catalogue: str, columns: CatalogueOptions, options: JobOptions) -> dict:
     """Catalogue and columns as `read_catalogue` takes them, for the record of the run."""
-    return {"catalogue": str(catalogue), "columns": columns.keywords}
+    return {"catalogue": str(catalogue), "columns": _keywords(columns, options)}
 
 
 def _reader(asked: dict):
@@ -317,8 +329,11 @@ def demo(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv or .ecsv.")],
-    num_halos: Annotated[int, typer.Option(help="Objects drawn, before the flux limit.")] = 20_000,
-    flux_limit: Annotated[float | None, typer.Option(help="Drop objects with observed luminosity below this.")] = None,
+    num_halos: Annotated[int, typer.Option(help="Objects drawn, before the luminosity limit.")] = 20_000,
+    flux_limit: Annotated[
+        float | None,
+        typer.Option("--lum-limit", "--flux-limit", help="Drop objects with observed luminosity below this."),
+    ] = None,
     side_arcmin: Annotated[float, typer.Option(help="Side of the square field.")] = 40.0,
     z_max: Annotated[float, typer.Option(help="Largest redshift.")] = 3.5,
     sigma: Annotated[float, typer.Option(help="Noise in ln L.")] = 0.05,
@@ -329,7 +344,7 @@ def simulate(
 
     Example:
 
-        massmap-jax simulate --out field.fits --num-halos 5000 --flux-limit 8000
+        massmap-jax simulate --out field.fits --num-halos 5000 --lum-limit 8000
     """
     if out.exists() and not overwrite:
         raise MassmapError(f"{out} exists and is left as it was: choose another name or pass --overwrite")
@@ -390,6 +405,19 @@ def relations(
         return
     start_jax("float32", "cpu")
     typer.echo(show_relation(name, figure))
+
+
+@app.command()
+def columns(name: Annotated[str | None, typer.Argument(help="A layout; without one all are listed.")] = None):
+    """The layouts of published catalogues that --columns knows, or one of them column by column.
+
+    Example:
+
+        massmap-jax columns act
+    """
+    from massmap_jax.catalogue.layouts import list_layouts, show_layout
+
+    typer.echo(list_layouts() if name is None else show_layout(name))
 
 
 @app.command()

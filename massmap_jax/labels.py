@@ -6,15 +6,13 @@ wherever two of them meet, labels that contradict each other are refused. Where 
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from massmap_jax.catalogue.units import split_unit_scale
+from massmap_jax.catalogue.units import same_unit, unit_factor
 from massmap_jax.errors import MassmapError
+
+__all__ = ["Labels", "check_labels", "labels_of", "same_cosmology", "same_unit", "unit_factor"]
 
 # What stands for "not stated".
 UNSTATED = ("", "unknown", "none", None)
-_MASS_NAMES = {"msun": "solMass", "m_sun": "solMass", "msol": "solMass", "m_sol": "solMass", "solmass": "solMass"}
-_LUM_NAMES = {"lsun": "solLum", "l_sun": "solLum", "lsol": "solLum", "sollum": "solLum"}
 # Relative difference of H0 and Om0 below which two cosmologies are the same: papers round to three digits.
 _SAME_COSMOLOGY = 2e-3
 
@@ -103,69 +101,6 @@ def _compare(first: Labels, second: Labels) -> None:
             f"{first.what} assumes the cosmology {cosmologies[0]} and {second.what} {cosmologies[1]}: give both the "
             "same one"
         )
-
-
-def same_unit(first: str, second: str) -> bool:
-    """Whether two units are the same thing, "erg/s" and "erg s-1", "Msun" and "solMass"; the scale counts.
-
-    Parameters
-    ----------
-    first, second : str
-        Units as text.
-
-    Returns
-    -------
-    bool
-        Texts that no unit can be read from are compared as they are, blanks and capitals aside.
-    """
-    if first.split() == second.split():
-        return True
-    (scale, unit), (other_scale, other) = _parsed(first), _parsed(second)
-    if isinstance(unit, str) or isinstance(other, str):
-        same = isinstance(unit, str) and isinstance(other, str) and unit == other
-        return same and bool(np.isclose(scale, other_scale, rtol=1e-9))
-    try:
-        return bool(np.isclose(scale * unit.to(other), other_scale, rtol=1e-9))
-    except ValueError:  # astropy's UnitConversionError
-        return False
-
-
-def _parsed(text: str):
-    """Scale and astropy unit of a text; the text itself, in small letters without blanks, where it is none."""
-    from astropy import units
-
-    scale, rest = split_unit_scale(text)
-    plain = "".join(rest.lower().split())
-    name = (_MASS_NAMES | _LUM_NAMES).get(plain, rest)
-    try:
-        return scale, units.Unit(name)
-    except (ValueError, TypeError):
-        return scale, plain
-
-
-def unit_factor(first: str, second: str) -> float | None:
-    """What a number in one unit is multiplied by to be in another.
-
-    Parameters
-    ----------
-    first, second : str
-        Units as text.
-
-    Returns
-    -------
-    float or None
-        None where the units measure different things, or one of them cannot be read.
-    """
-    if same_unit(first, second):
-        return 1.0
-    (scale, unit), (other_scale, other) = _parsed(first), _parsed(second)
-    if isinstance(unit, str) or isinstance(other, str):
-        same = isinstance(unit, str) and isinstance(other, str) and unit == other
-        return scale / other_scale if same else None
-    try:
-        return float(scale * unit.to(other) / other_scale)
-    except ValueError:  # astropy's UnitConversionError
-        return None
 
 
 def same_cosmology(first, second) -> bool:

@@ -1,10 +1,10 @@
-"""Run the notebooks in a kernel of their own and keep what they print and draw, small and free of this machine.
+"""Execute the notebooks, each in a new kernel, and write their outputs back, small and without traces of this machine.
 
     python scripts/execute_notebooks.py                     # all of notebooks/
     python scripts/execute_notebooks.py notebooks/02*.ipynb
 
-A notebook with an error, a warning, an absolute path in its outputs or more than 300 kB is not written. Public
-catalogues are looked for in the folder named by MASSMAP_TEST_DATA, as in the tests. Needs the extra `notebooks`.
+A notebook is not written if it has an error, a warning or an absolute path in its outputs, or more than 300 kB. As in
+the tests, public catalogues are looked for in the folder named by MASSMAP_TEST_DATA. Needs the extra `notebooks`.
 """
 
 import base64
@@ -17,12 +17,12 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 MOST_BYTES = 300_000
 SECONDS = 600
-# A path from the root, or a home; not the fractions and URLs of a text.
+# A path from the root or from a home folder, but not the fractions and URLs in a text.
 _PATH = re.compile(r"(?<![\w./:)\]$<])(?:~|/(?!/)[\w.-]+)/[\w.-]+|[A-Z]:\\\w")
 
 
 def problems(notebook: dict) -> list[str]:
-    """What keeps an executed notebook from being committed, a line each."""
+    """Return the reasons why an executed notebook must not be committed, one line each."""
     found = []
     for number, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] != "code":
@@ -44,7 +44,7 @@ def problems(notebook: dict) -> list[str]:
 
 
 def _with_few_colours(png: str) -> str:
-    """The same image with a palette of 256 colours: a third of the bytes."""
+    """Return the same image with a palette of 256 colours, which needs a third of the bytes."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
@@ -54,7 +54,7 @@ def _with_few_colours(png: str) -> str:
 
 
 def _joined(outputs):
-    """What was printed in one piece, however it came out of the kernel."""
+    """Return the outputs with consecutive pieces of the same stream joined."""
     joined = []
     for output in outputs:
         if joined and output.output_type == joined[-1].output_type == "stream" and output.name == joined[-1].name:
@@ -79,7 +79,7 @@ def _tidy(notebook) -> None:
 
 
 def execute(path: Path) -> list[str]:
-    """Run one notebook and write it back, unless something is wrong with it: then what."""
+    """Execute one notebook and write it back if nothing is wrong with it; returns what is wrong."""
     import nbformat
     from nbclient import NotebookClient
 

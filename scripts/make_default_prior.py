@@ -1,6 +1,6 @@
-"""Make the mass prior that ships with massmap_jax: massmap_jax/data/tinker10_planck18_200m.npz.
+"""Make the default mass prior of massmap_jax, the file massmap_jax/data/tinker10_planck18_200m.npz.
 
-Run from the repository root with hmf and astropy installed: python scripts/make_default_prior.py [FILE]
+Run it in the root of the repository, with hmf and astropy installed: python scripts/make_default_prior.py [FILE]
 """
 
 import json
@@ -16,10 +16,10 @@ DEFAULT = Path(__file__).resolve().parent.parent / "massmap_jax" / "data" / "tin
 
 
 def make(path: Path) -> None:
-    """Write the table; the same hmf gives the same file.
+    """Write the table; the same version of hmf gives the same file.
 
-    Steps of 0.05 in redshift: linear interpolation of ln p between the nodes then moves a posterior mean by
-    less than 3e-4 of its sd up to 1e15 Msun, for a data term of width 0.45 in ln M.
+    The redshift nodes are 0.05 apart. Linear interpolation of ln p between them then moves a posterior mean by less
+    than 3e-4 of its sd up to 1e15 Msun, for a data term with a width of 0.45 in ln M.
     """
     redshift, mass, density, meta = hmf_table("Tinker10", "Planck18", "200m", "EH")
     dndz = number_above(mass, density)[:, 0] * comoving_volume("Planck18", redshift)

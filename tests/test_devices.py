@@ -62,8 +62,9 @@ SPLIT = """
 import jax, numpy as np
 from jax.sharding import PartitionSpec as P
 from massmap_jax import cli, devices
-from massmap_jax.posterior import kernel as halos
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.posterior import kernel as halos
 
 @devices.over_halos("objects", "x", static=("power",), out={"sum": P(None, "halo"), "mean": devices.HALO})
 def kernel(objects, x, scale, *, power):

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "massmap_jax"
 FLOORS = (
     ("errors",),
     ("choices", "memory", "devices", "keys"),
-    ("catalogue", "halo"),
+    ("halo",),
+    ("catalogue",),
     ("labels",),
     ("prior",),
     ("likelihood",),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import massmap_jax as mm
+from massmap_jax.catalogue.units import same_unit
 from massmap_jax.errors import MassmapError
-from massmap_jax.labels import Labels, check_labels, labels_of, same_cosmology, same_unit
+from massmap_jax.labels import Labels, check_labels, labels_of, same_cosmology
 from massmap_jax.likelihood.objects import Range
 from massmap_jax.models.field import field_model
 from massmap_jax.models.runner import sample_halo_masses

@@ -1,4 +1,4 @@
-"""Every public kernel under jit, vmap and grad, in both precisions (G: tests/test_prior.py)."""
+"""Every public kernel under jit, vmap and grad, in both precisions (G: tests/prior/test_prior.py)."""
 
 import os
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from reference.tables import schechter_table
 
+from massmap_jax.choices import METHODS
 from massmap_jax.likelihood import integrals as likelihood
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
@@ -149,7 +150,7 @@ def test_jit_vmap_grad_in_both_precisions(name):
             )
 
 
-@pytest.mark.parametrize("method", likelihood.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_gradient_in_the_relation_and_the_prior(method):
     """What a fit differentiates: ln f in every relation parameter, G in the node densities."""
     with enable_x64(True):

@@ -168,7 +168,7 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
         For a column that does not exist, two that could both be meant, or none where one is required.
     """
     if given is not None:
-        return _named_column(table, str(given), option), ()
+        return named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
         found = [name for name in table.names if normal_name(name) in tier]
         if len(set(found)) > 1:
@@ -177,7 +177,7 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
                 f" one with {option}="
             )
         if found:
-            return _named_column(table, found[0], option), (f"{role} column: guessed {found[0]!r}",)
+            return named_column(table, found[0], option), (f"{role} column: guessed {found[0]!r}",)
     if required:
         raise MassmapError(
             f"no column of {table.label} has a usual name for the {role}: choose it with {option}=; {_listed(table)}"
@@ -185,8 +185,28 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
     return None, ()
 
 
-def _named_column(table: ColumnTable, name: str, option: str) -> str:
-    """Give the column of this name, ignoring case where that is unique; the error suggests a similar one."""
+def named_column(table: ColumnTable, name: str, option: str) -> str:
+    """Give the column of this name, ignoring case where that is unique; the error suggests a similar one.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The name.
+    option : str
+        The argument that names this column, for the error.
+
+    Returns
+    -------
+    str
+        The name as the table writes it.
+
+    Raises
+    ------
+    MassmapError
+        For a column that does not exist, or two of that name.
+    """
     same = [other for other in table.names if other == name]
     same = same or [other for other in table.names if other.lower() == name.lower()]
     if len(same) > 1:

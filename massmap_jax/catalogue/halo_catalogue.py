@@ -15,7 +15,7 @@ from massmap_jax.errors import MassmapError
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
-_OF_ALL = ("noise_kind", "frame", "lum_unit", "notes")  # one value for the whole catalogue
+_OF_ALL = ("noise_kind", "frame", "lum_unit", "mass_definition", "notes")  # one value for the whole catalogue
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class HaloCatalogue:
         Whether positions are on the sky or offsets in a flat field.
     lum_unit : str
         Unit of the luminosity, as text.
+    mass_definition : str
+        Where the observable is itself a mass, its definition, such as "500c"; empty where it is none or not stated.
     notes : tuple of str
         Guesses and conversions that were made when the catalogue was read, to be shown to the user.
 
@@ -89,6 +91,7 @@ class HaloCatalogue:
     noise_kind: str = "lognormal"
     frame: str = "sky"
     lum_unit: str = ""
+    mass_definition: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -107,14 +110,16 @@ class HaloCatalogue:
     def from_arrays(
         cls,
         *,
-        luminosity,
         redshift,
+        luminosity=None,
+        ln_luminosity=None,
         sigma_ln_luminosity=0.05,
         ra=None,
         dec=None,
         ids=None,
         truth_mass=None,
         lum_unit: str = "",
+        mass_definition: str = "",
         position_unit: Literal["deg", "hourangle", "arcmin", "rad"] = "deg",
         field_centre: tuple[float, float] | None = None,
         duplicate_ids: Literal["error", "row_number"] = "error",
@@ -126,11 +131,13 @@ class HaloCatalogue:
 
         Parameters
         ----------
-        luminosity : array_like, (halo,)
-            Observed luminosity, linear, in the unit `lum_unit`. Another observable of the mass, such as the richness,
-            can take its place.
         redshift : array_like, (halo,)
             Redshift.
+        luminosity : array_like, (halo,), optional
+            Observed luminosity, linear, in the unit `lum_unit`. Another observable of the mass, such as the richness,
+            can take its place.
+        ln_luminosity : array_like, (halo,), optional
+            ln of the observed luminosity, instead of it: exactly one of the two is given.
         sigma_ln_luminosity : float or array_like, (halo,)
             Standard deviation of the error in ln L, one for all or one per object; 0 is allowed.
         ra, dec : array_like, (halo,), optional
@@ -143,6 +150,8 @@ class HaloCatalogue:
             True mass [Msun], for simulations.
         lum_unit : str
             Unit of the luminosity, as text; it is written to every output.
+        mass_definition : str
+            Definition of the mass, such as "500c", where the observable is itself a mass.
         position_unit : {"deg", "hourangle", "arcmin", "rad"}
             Unit of the positions.
         field_centre : tuple of (float, float), optional
@@ -180,7 +189,10 @@ class HaloCatalogue:
         >>> mm.Flag(1024).name
         'POSITION_BAD'
         """
-        lum = as_float64(luminosity, "luminosity")
+        if (luminosity is None) == (ln_luminosity is None):
+            raise MassmapError("give exactly one of luminosity= (linear) and ln_luminosity=")
+        linear = ln_luminosity is None
+        lum = as_float64(luminosity, "luminosity") if linear else as_float64(ln_luminosity, "ln_luminosity")
         n = lum.size
         if n == 0:
             raise MassmapError("the catalogue has no rows: at least one object is needed")
@@ -194,7 +206,7 @@ class HaloCatalogue:
         key_number = _row_numbers_if_repeated(id_values, id_missing, duplicate_ids)
 
         bits = np.zeros(n, np.int32) if flag is None else np.array(flag, dtype=np.int32)
-        bits |= _lum_flags(lum, bits) | _sigma_flags(sigma, bits) | _redshift_flags(z, bits)
+        bits |= _lum_flags(lum, bits, linear) | _sigma_flags(sigma, bits) | _redshift_flags(z, bits)
         frame, notes = "sky", tuple(notes)
         if ra is not None:
             ra, dec = as_float64(ra, "ra", rows=n), as_float64(dec, "dec", rows=n)
@@ -204,7 +216,7 @@ class HaloCatalogue:
 
         with np.errstate(all="ignore"):
             return cls(
-                ln_lum_obs=np.where(bits & int(LUM_BAD), np.nan, np.log(lum)),
+                ln_lum_obs=np.where(bits & int(LUM_BAD), np.nan, np.log(lum) if linear else lum),
                 sigma_ln_lum=np.where(bits & int(SIGMA_BAD), np.nan, sigma),
                 redshift=np.where(bits & int(Z_BAD), np.nan, z),
                 ids=id_values,
@@ -216,6 +228,7 @@ class HaloCatalogue:
                 noise_kind=noise_kind,
                 frame=frame,
                 lum_unit=lum_unit,
+                mass_definition=mass_definition,
                 notes=notes,
             )
 
@@ -329,8 +342,11 @@ def _bit(rows: np.ndarray, flag: Flag) -> np.ndarray:
     return np.where(rows, np.int32(flag), np.int32(0))
 
 
-def _lum_flags(lum: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _lum_flags(lum: np.ndarray, known: np.ndarray, linear: bool) -> np.ndarray:
     told = (known & int(LUM_BAD)) != 0
+    if not linear:  # ln 0 is -inf; -1 and -99 are logarithms like any other
+        zero = lum == -np.inf
+        return _bit(~np.isfinite(lum) & ~zero & ~told, Flag.LUM_MISSING) | _bit(zero & ~told, Flag.LUM_NOT_POSITIVE)
     sentinel = is_negative_sentinel(lum)
     return (
         _bit(~np.isfinite(lum) & ~told, Flag.LUM_MISSING)

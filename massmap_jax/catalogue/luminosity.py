@@ -1,28 +1,63 @@
-"""Luminosity and its error from a table's columns: units are checked, logarithms undone, bars converted to sigma."""
+"""ln of the luminosity from a table's column: its unit, its scale, whether it is a logarithm, conversion on request.
+
+A luminosity is a column here, and `ln_lum_obs` from here on: nothing else is called a luminosity in between.
+"""
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import USUAL_NAMES
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_negative_sentinel
 from massmap_jax.catalogue.flags import Flag
+from massmap_jax.catalogue.magnitudes import Magnitudes, looks_like_magnitudes
 from massmap_jax.catalogue.units import (
     LN10,
     has_little_h,
-    is_log_unit,
+    log_kind,
     name_has_little_h,
-    sigma_ln_from_bars,
     split_unit_scale,
     strip_log,
+    unit_factor,
+    unit_in_name,
 )
 from massmap_jax.errors import MassmapError
 
-DEFAULT_SIGMA_LN_LUM = 0.05
-"""Error in ln L where a catalogue has none, as in the mocks of BigMaLI (2017)."""
-
+LOGS = ("none", "ln", "log10")
 # Placeholders in a column of logarithms, where -1 and -9 are values like any other.
 LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
+# Rows below which the spread of the values says nothing of whether they are logarithms.
+_ENOUGH_ROWS = 5
+
+
+class Luminosity(NamedTuple):
+    """A luminosity column as it was read.
+
+    Attributes
+    ----------
+    name : str
+        Name of the column.
+    raw : Float[np.ndarray, "row"]
+        Its values, as they stand there.
+    log : {"none", "ln", "log10", "mag"}
+        Whether they are logarithms or magnitudes.
+    column_unit : str
+        Unit of the values, as the table or the user states it.
+    ln_lum_obs : Float[np.ndarray, "row"]
+        ln of the luminosity in `unit`; NaN in flagged rows.
+    unit : str
+        Unit of the luminosity.
+    flag : Int[np.ndarray, "row"]
+        `Flag` bits.
+    """
+
+    name: str
+    raw: np.ndarray
+    log: str
+    column_unit: str
+    ln_lum_obs: np.ndarray
+    unit: str
+    flag: np.ndarray
 
 
 def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.ndarray:
@@ -34,8 +69,19 @@ def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.nd
     return numbers
 
 
-def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
-    """Convert a luminosity column to linear luminosities.
+def read_luminosity(
+    table: ColumnTable,
+    name: str,
+    notes: list[str],
+    *,
+    lum_log: str | None,
+    lum_scale: float | None,
+    lum_unit: str | None,
+    lum_in: str | None,
+    magnitudes: Magnitudes | None,
+    redshift: np.ndarray,
+) -> Luminosity:
+    """Read a luminosity column.
 
     Parameters
     ----------
@@ -43,240 +89,234 @@ def linear_luminosity(table, name, raw, lum_log, lum_scale, lum_unit, notes):
         The table.
     name : str
         Name of the column.
-    raw : Float[np.ndarray, "row"]
-        Its values.
-    lum_log : {"none", "ln", "log10"}
-        Whether the column is a logarithm.
-    lum_scale : float
-        Factor that multiplies the linear luminosity.
+    notes : list of str
+        What was taken for granted or converted is added to it.
+    lum_log : {"none", "ln", "log10"} or None
+        Whether the column is a logarithm; None where its name, unit and values are to say.
+    lum_scale : float or None
+        Factor that multiplies the (linear) luminosity; None for the scale in its unit.
     lum_unit : str or None
         Unit that replaces the one in the table.
-    notes : list of str
-        Conversions are added to it.
+    lum_in : str or None
+        Unit to convert the luminosity to.
+    magnitudes : Magnitudes or None
+        How magnitudes become luminosities, where the column holds magnitudes.
+    redshift : Float[np.ndarray, "row"]
+        Redshifts, for apparent magnitudes.
 
     Returns
     -------
-    luminosity : Float[np.ndarray, "row"]
-        Linear luminosity, in `unit`.
-    flag : Int[np.ndarray, "row"]
-        `Flag` bits of rows with a placeholder.
-    unit : str
-        Its unit, without a scale.
+    Luminosity
+        The column.
 
     Raises
     ------
     MassmapError
-        For a unit with h, magnitudes, a logarithm that was not declared, or two different scales.
+        For a unit with h, magnitudes or a logarithm that was not declared, a scale that is not clear, or a unit that
+        cannot be converted.
     """
     where = f"luminosity column {name!r} of {table.label}"
-    if lum_log not in ("none", "ln", "log10"):
+    if lum_log not in (None, *LOGS):
         raise MassmapError(f"lum_log is {lum_log!r}: it must be 'none', 'ln' or 'log10'")
-    if not (np.isfinite(lum_scale) and lum_scale > 0):
+    if lum_scale is not None and not (np.isfinite(lum_scale) and lum_scale > 0):
         raise MassmapError(f"lum_scale is {lum_scale!r}: it must be a positive number")
-    metadata = table.units.get(name, "")
-    if lum_unit is None:
-        if has_little_h(metadata) or name_has_little_h(name):
-            raise MassmapError(
-                f"{where} is in units with h (unit {metadata!r}): divide by h with lum_scale (1/0.7 = 1.4286"
-                " for h = 0.7) and pass lum_unit='Msun', or keep the unit with lum_unit='Msun/h'"
-            )
-        if not metadata and re.search(r"^mag(_|$)|_mag$|magnitude", name.lower()):
-            raise MassmapError(
-                f"{where} looks like magnitudes by its name: convert it to luminosities, or pass its unit as lum_unit="
-            )
-        if is_log_unit(metadata) and lum_log == "none":
-            remedy = (
-                "convert magnitudes to luminosities" if "mag" in metadata.lower() else "pass lum_log='log10' (or 'ln')"
-            )
-            raise MassmapError(f"{where} has the logarithmic unit {metadata!r}: {remedy}")
-    elif metadata and metadata != lum_unit:
-        notes.append(f"luminosity unit: {lum_unit!r} as given, in place of {metadata!r} in the file")
-    unit_scale, unit = split_unit_scale(strip_log(metadata if lum_unit is None else lum_unit))
-    if unit_scale != 1.0 and lum_scale != 1.0:
-        if lum_unit is not None:
-            raise MassmapError(
-                f"lum_unit={lum_unit!r} holds a scale and lum_scale={lum_scale:g} gives another: keep one of them"
-            )
-        notes.append(
-            f"luminosity scale: {lum_scale:g} as given, in place of {unit_scale:g} in the file's unit {metadata!r}"
-        )
-    elif unit_scale != 1.0:
-        lum_scale = unit_scale
-        notes.append(f"luminosity: multiplied by {unit_scale:g}, the scale in its unit")
-
-    sentinel = is_negative_sentinel(raw) if lum_log == "none" else np.isin(raw, LOG_SENTINELS)
-    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), np.int32(0))
-    with np.errstate(over="ignore"):
-        linear = lum_scale * {"none": lambda x: x, "ln": np.exp, "log10": lambda x: 10.0**x}[lum_log](raw)
-    if lum_log == "none":
-        _refuse_hidden_log(where, name, unit, raw, linear[~sentinel])
-    return linear, bits, unit
-
-
-def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, linear: np.ndarray):
-    """Refuse values declared linear that can only be logarithms, judged by their range and by name or unit."""
-    good = linear[np.isfinite(linear) & (linear > 0)]
-    if good.size == 0:
-        return
-    low, high, lower = good.min(), good.max(), name.lower().replace("catalog", "")
-    named_log = "log" in lower or lower.startswith(("lg", "ln_"))
-    # No halo has 60 Msun, no galaxy 60 Lsun or erg/s; a bare mass of 8 to 17 is 10^8 to 10^17 Msun.
-    physical = any(word in unit.lower() for word in ("msun", "solmass", "m_sun", "lsun", "sollum", "l_sun", "erg"))
-    bare_mass = (
-        not unit and low > 8.0 and high < 17.0 and ("mass" in lower or lower.startswith(("m200", "m500", "mvir")))
-    )
-    if (low > 3.0 and high < 60.0 and (named_log or physical)) or bare_mass:
+    raw = numbers(table, name, "luminosity", notes)
+    if raw.size == 0:
+        raise MassmapError(f"{table.label} has no rows: at least one object is needed")
+    stated = table.units.get(name, "")
+    if not stated and (stated := unit_in_name(name)):
+        notes.append(f"luminosity unit: {stated!r}, from the name of the column")
+    if magnitudes is not None:
+        _check_magnitudes(where, stated, lum_log, lum_scale, magnitudes)
+        ln_lum, flag = _from_magnitudes(where, raw, redshift, magnitudes, notes)
+        ln_lum, unit = converted(where, ln_lum, lum_unit or "", lum_in, notes)
+        return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag)
+    if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
         raise MassmapError(
-            f"{where} looks like log10 (values {low:g} to {high:g}, first row 0 with value"
-            f" {float(raw[0])!r}): pass lum_log='log10' (or 'ln'), or the unit's scale, as in lum_unit='1e14"
-            " Msun'"
+            f"{where} is in units with h (unit {stated!r}): divide by h with lum_scale (1/0.7 = 1.4286"
+            " for h = 0.7) and pass lum_unit='Msun', or keep the unit with lum_unit='Msun/h'"
+        )
+    _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
+    text = stated if lum_unit is None else lum_unit
+    _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log)
+    if lum_log is None and log_kind(text):
+        raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'")
+    scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, notes)
+    if lum_log is None:
+        _refuse_hidden_log(where, name, unit, raw, true_scale)
+    log = lum_log or "none"
+    if log == "none":
+        flag = _linear_flags(raw)
+        with np.errstate(all="ignore"):
+            ln_lum = np.log(np.where(flag == 0, scale * raw, np.nan))
+    else:
+        _refuse_linear(where, raw, log)
+        flag = _log_flags(raw)
+        ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
+    ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
+    return Luminosity(name, raw, log, text, ln_lum, unit, flag)
+
+
+def converted(where: str, ln_lum, unit: str, lum_in: str | None, notes: list[str]) -> tuple[np.ndarray, str]:
+    """Convert ln L to the unit that was asked for; a luminosity that states no unit is taken to be in that."""
+    if lum_in is None:
+        return ln_lum, unit
+    split_unit_scale(lum_in)  # a scale that is not clear is refused
+    if not unit:
+        notes.append(f"luminosity: no unit is stated, taken to be in {lum_in}, as lum_in says")
+        return ln_lum, lum_in
+    factor = unit_factor(unit, lum_in)
+    if factor is None:
+        raise MassmapError(
+            f"{where} is in {unit!r}, which is not a multiple of lum_in={lum_in!r}: give a unit of the same kind, or"
+            " correct the column's with lum_unit="
+        )
+    if factor != 1.0:
+        notes.append(f"luminosity: converted from {unit} to {lum_in}, multiplied by {factor:g}")
+    return ln_lum + np.log(factor), lum_in
+
+
+def _check_magnitudes(where, stated, lum_log, lum_scale, how):
+    """Refuse what contradicts magnitudes."""
+    if lum_log not in (None, "none") or lum_scale is not None:
+        raise MassmapError(
+            f"magnitudes={how.mode!r} is given together with lum_log or lum_scale: magnitudes have a zero point,"
+            " mag_zero=, and need neither"
+        )
+    if stated and log_kind(stated) != "mag":
+        raise MassmapError(f"{where} is in {stated!r}, no magnitudes: leave out magnitudes={how.mode!r}")
+
+
+def _from_magnitudes(where, raw, redshift, how, notes) -> tuple[np.ndarray, np.ndarray]:
+    """ln L and flags of magnitudes; nothing is as faint as the 40th or as bright as the -40th."""
+    flag = np.where(np.isfinite(raw), np.int32(0), np.int32(Flag.LUM_MISSING))
+    flag = np.where((flag == 0) & (np.abs(raw) > 40), np.int32(Flag.LUM_SENTINEL), flag)
+    return np.where(flag == 0, how.ln_luminosity(where, raw, redshift, flag == 0, notes), np.nan), flag
+
+
+def _refuse_another_unit(where, stated, lum_unit, lum_scale, notes):
+    """Refuse a unit that is given in place of a multiple of it; note where it replaces another thing."""
+    if lum_unit is None or not stated or stated == lum_unit:
+        return
+    factor = unit_factor(strip_log(stated), strip_log(lum_unit))
+    if factor not in (None, 1.0) and lum_scale is None:
+        raise MassmapError(
+            f"{where} is in {stated!r} by the file, and lum_unit={lum_unit!r} differs by a factor of {factor:g}:"
+            f" convert with lum_in={lum_unit!r}, or pass lum_scale=1 too if the file is wrong"
+        )
+    notes.append(f"luminosity unit: {lum_unit!r} as given, in place of {stated!r} in the file")
+
+
+def _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log):
+    """Refuse magnitudes, by unit or by name, unless a unit or lum_log says that they are none."""
+    by_unit = log_kind(text) == "mag"
+    by_name = not text and lum_log is None and looks_like_magnitudes(name, raw)
+    if by_unit or by_name:
+        raise MassmapError(
+            f"{where} holds magnitudes by its {'unit ' + repr(text) if by_unit else 'name'}: convert magnitudes with"
+            " magnitudes='absolute' or magnitudes='apparent' and mag_zero=, the absolute magnitude of one unit of"
+            " luminosity (or pass the unit of a linear luminosity as lum_unit=)"
         )
 
 
-def sigma_ln_errors(table, lum_name, raw, lum_log, sigma, kind, plus, minus, min_snr, choose, notes):
-    """Convert the error columns to an error in ln L.
+def _scale(where, text, lum_unit, lum_scale, notes) -> tuple[float, str, float]:
+    """Give the factor on the numbers, the unit of the result, and the factor that makes them that unit without scale."""
+    inside = strip_log(text)
+    own, unit = split_unit_scale(inside)
+    if lum_scale is None:
+        if own != 1.0:
+            keep = f"; lum_in={inside!r} keeps the numbers of that unit" if unit else ""
+            notes.append(f"luminosity: multiplied by {own:g}, the scale in its unit{keep}")
+        return own, unit, own
+    if own == 1.0:
+        return lum_scale, unit, lum_scale
+    if lum_scale == 1.0:
+        notes.append(f"luminosity: the numbers as they are, in units of {inside} (lum_scale=1)")
+        return 1.0, inside, own
+    if np.isclose(lum_scale, own, rtol=1e-6):
+        return lum_scale, unit, lum_scale
+    given = f"lum_unit={lum_unit!r}" if lum_unit is not None else f"the file's unit {text!r}"
+    raise MassmapError(
+        f"{where}: {given} holds a scale and lum_scale={lum_scale:g} gives another: keep one of them, and say with"
+        " lum_unit= what unit the result is in"
+    )
+
+
+def _linear_flags(raw: np.ndarray) -> np.ndarray:
+    sentinel = is_negative_sentinel(raw)
+    bits = np.where(np.isfinite(raw) & (raw <= 0), np.int32(Flag.LUM_NOT_POSITIVE), np.int32(0))
+    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), bits)
+    return np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
+
+
+def _log_flags(raw: np.ndarray) -> np.ndarray:
+    bits = np.where(np.isin(raw, LOG_SENTINELS), np.int32(Flag.LUM_SENTINEL), np.int32(0))
+    bits = np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
+    return np.where(raw == -np.inf, np.int32(Flag.LUM_NOT_POSITIVE), bits)
+
+
+def named_log(name: str) -> str:
+    """Tell what logarithm a column's name speaks of.
 
     Parameters
     ----------
-    table : ColumnTable
-        The table.
-    lum_name : str
-        Name of the luminosity column.
-    raw : Float[np.ndarray, "row"]
-        Values of that column.
-    lum_log : {"none", "ln", "log10"}
-        Whether that column is a logarithm.
-    sigma : str or float or None
-        Column of the error, or one number.
-    kind : {"ln", "dex", "linear"}
-        What the error is in.
-    plus, minus : str or None
-        Columns of the upper and lower bar.
-    min_snr : float
-        Least signal-to-noise ratio of linear bars.
-    choose : callable
-        Finds a column; see `choose_column`.
-    notes : list of str
-        Guesses and conversions are added to it.
+    name : str
+        Such as "logL", "lg_mass", "M500_log10", "ln_lambda" or "lum_dex".
 
     Returns
     -------
-    sigma : float or Float[np.ndarray, "row"]
-        Standard deviation of the error in ln L.
-    flag : Int[np.ndarray, "row"]
-        `Flag` bits of rows whose bars are refused.
-
-    Raises
-    ------
-    MassmapError
-        For arguments that contradict each other, an error in another unit than the luminosity, or one that is too large
-        to be in ln L.
+    str
+        "log10", "ln", or "" where it speaks of none ("catalogue", "morphology").
     """
-    if kind not in ("ln", "dex", "linear"):
-        raise MassmapError(f"sigma_kind is {kind!r}: it must be 'ln', 'dex' or 'linear'")
-    if not min_snr > 1.0:
-        raise MassmapError(f"min_snr is {min_snr!r}: it must be above 1, where a bar reaches zero luminosity")
-    none = np.zeros(raw.size, np.int32)
-    if (plus is None) != (minus is None):
-        raise MassmapError("sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one")
-    if plus is not None:
-        if sigma is not None:
-            raise MassmapError("sigma is given together with sigma_plus and sigma_minus: give one error or two bars")
-        up, down = (
-            _bar(table, lum_name, choose("error", x, option), notes)
-            for x, option in ((plus, "sigma_plus"), (minus, "sigma_minus"))
-        )
-        if np.any(down < 0) and not np.any(down > 0):
-            down = np.abs(down)
-            notes.append(f"lower bars in {minus!r} are written as negative numbers: their size was taken")
-        if lum_log != "none" or kind == "dex":
-            mean = np.where((up >= 0) & (down >= 0), 0.5 * (up + down), np.fmin(up, down))
-            return mean * (1.0 if lum_log == "ln" and kind != "dex" else LN10), none
-        return _linear_bars(raw, up, down, min_snr)
+    # A new word begins at a capital after a small letter, so that "xrayLogL" is three words.
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    if re.search(r"(?<![a-z])ln(?=$|[^a-z]|[lmxyn]x?(?![a-z])|lum|lam|mass|mstar|rich|l\d|m\d)", words):
+        return "ln"
+    log = r"(?<![a-z])log(?!ic|is|in(?![a-z])|o(?![a-z])|os)|log_?10|(?<!cata)(?<!ana)(?<!dia)log(?![a-z])"
+    found = re.search(rf"{log}|(?<![a-z])(?:lg(?=$|[^a-z]|[lmr])|dex(?![a-z]))", words)
+    return "log10" if found else ""
 
-    if kind == "linear" and lum_log != "none":
+
+def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float):
+    """Refuse values that nobody called linear and that can be logarithms, judged by name, unit and values."""
+    good = raw[np.isfinite(raw) & (raw > 0)]
+    shown = f"values {raw[np.isfinite(raw)].min(initial=np.inf):g} to {good.max(initial=-np.inf):g}, first row 0"
+    shown += f" with value {float(raw[0])!r}"
+    log = named_log(name)
+    lower = name.lower()
+    reason = ""
+    if log:
+        reason = "by its name"
+    elif good.size:
+        low, high = good.min(), good.max()
+        tiny = any((factor := unit_factor(unit, known)) and scale * high * factor < 100 for known in ("Msun", "Lsun"))
+        bare_mass = not unit and scale == 1 and low > 8.0 and high < 17.0
+        bare_mass = bare_mass and ("mass" in lower or lower.startswith(("m200", "m500", "mvir", "m_")))
+        negative = np.isfinite(raw) & (raw < 0) & ~is_negative_sentinel(raw)
+        # Half of a sample of luminosities within 10 % of each other is a logarithm's spread, not a luminosity's.
+        close = scale == 1 and good.size >= _ENOUGH_ROWS and low > 5.0 and high < 60.0 and np.std(np.log(good)) < 0.1
+        if tiny and unit:
+            reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
+        elif bare_mass:
+            reason = "since no halo has so few solar masses"
+        elif negative.sum() > max(2, 0.1 * raw.size):
+            reason = f"since {negative.sum()} rows are negative"
+        elif close and np.unique(good).size > good.size // 2:
+            reason = f"since all values lie within {100 * np.std(np.log(good)):.1f} % of each other"
+    if reason:
         raise MassmapError(
-            f"lum_log is {lum_log!r} but sigma_kind is 'linear': the error of a logarithm is 'dex' or 'ln'"
+            f"{where} looks like {log or 'log10'} {reason} ({shown}): pass lum_log='{log or 'log10'}' (or"
+            f" '{'log10' if log == 'ln' else 'ln'}'), or lum_log='none' where it is linear, with its unit's scale, as"
+            " in lum_unit='1e14 Msun'"
         )
-    value = _as_number(sigma, table)
-    if sigma is None:
-        lower = lum_name.lower()
-        bars = {
-            f"{lower}_err",
-            f"{lower}_error",
-            f"e_{lower}",
-            f"err_{lower}",
-            f"{lower}err",
-            f"sigma_{lower}",
-            f"d{lower}",
-        }
-        name = choose(
-            "sigma",
-            None,
-            "sigma",
-            usual=USUAL_NAMES["sigma"] if kind == "ln" else (bars,),
-            required=kind != "ln",
-        )
-        if name is None:
-            notes.append(f"luminosity error: no column given or guessed, {DEFAULT_SIGMA_LN_LUM} in ln L for all")
-            unused = [
-                c for c in table.names if c.lower() in bars or c.lower().startswith((f"{lower}_err", f"e_{lower}"))
-            ]
-            if unused:
-                notes.append(
-                    f"not used as error of {lum_name!r}: {', '.join(unused)} (sigma, sigma_plus, sigma_minus,"
-                    " sigma_kind)"
-                )
-            return DEFAULT_SIGMA_LN_LUM, none
-    elif value is None:
-        name = choose("sigma", sigma, "sigma")
-    if value is not None:
-        if not (np.isfinite(value) and value >= 0):
-            raise MassmapError(f"sigma is {value!r}: it must be a finite number, 0 or more")
-        error = np.full(raw.size, value)
-    elif kind == "linear":
-        error = _bar(table, lum_name, name, notes)
-    else:
-        error = numbers(table, name, "sigma", notes)
-    if kind == "linear":
-        return _linear_bars(raw, error, error, min_snr)
-    error = error * (LN10 if kind == "dex" else 1.0)
-    good = error[np.isfinite(error) & (error >= 0)]
-    if good.size and np.median(good) > 2.0:
+
+
+def _refuse_linear(where: str, raw: np.ndarray, log: str):
+    """Refuse linear values that are declared logarithms: no luminosity is 10^100 of anything."""
+    good = raw[np.isfinite(raw) & ~np.isin(raw, LOG_SENTINELS)]
+    limit = 100.0 if log == "log10" else 230.0
+    if good.size and np.median(np.abs(good)) > limit:
         raise MassmapError(
-            f"sigma has a median of {np.median(good):.3g} in ln L, a factor of {np.exp(np.median(good)):.2g}:"
-            " it looks like a bar in the luminosity's own unit (sigma_kind='linear')"
+            f"{where} does not look like a logarithm (median {np.median(good):g}, first row 0 with value"
+            f" {float(raw[0])!r}): leave out lum_log={log!r}, or choose the column of the logarithm"
         )
-    return error, none
-
-
-def _as_number(sigma, table: ColumnTable) -> float | None:
-    """Give the number that sigma is or spells, or None where it names a column."""
-    if sigma is None or sigma in table.names:
-        return None
-    try:
-        return float(sigma)
-    except (TypeError, ValueError):
-        return None
-
-
-def _bar(table: ColumnTable, lum_name: str, name: str, notes: list[str]) -> np.ndarray:
-    """Read an error bar; refuse one in another unit than the luminosity."""
-    unit, lum_unit = table.units.get(name), table.units.get(lum_name)
-    if unit and lum_unit and unit != lum_unit:
-        raise MassmapError(
-            f"error column {name!r} of {table.label} is in {unit!r} but {lum_name!r} is in {lum_unit!r}:"
-            " convert them to one unit"
-        )
-    return numbers(table, name, "error", notes)
-
-
-def _linear_bars(raw, up, down, min_snr):
-    """Convert linear bars to sigma in ln L, and flag negative bars and those with too low a signal-to-noise ratio."""
-    sigma = sigma_ln_from_bars(raw, up, down)
-    with np.errstate(all="ignore"):
-        low = (raw / (0.5 * (up + down)) < min_snr) | (raw <= down)
-    negative = (up < 0) | (down < 0)
-    bits = np.where(negative, np.int32(Flag.SIGMA_NEGATIVE), np.int32(0))
-    bits |= np.where(low & ~negative, np.int32(Flag.SIGMA_LOW_SNR), np.int32(0))
-    return np.where(bits == 0, sigma, np.nan), bits

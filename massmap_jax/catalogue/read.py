@@ -1,18 +1,30 @@
 """`read_catalogue` and `read_relation`: catalogues and relation draws from files or tables in memory."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import choose_column, id_columns
-from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
+from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.catalogue.luminosity import linear_luminosity, numbers, sigma_ln_errors
+from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
+from massmap_jax.catalogue.luminosity import numbers, read_luminosity
+from massmap_jax.catalogue.luminosity_error import read_sigma
+from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.position_columns import find_positions
+from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import has_little_h, is_log_unit, name_has_little_h, split_unit_scale
+from massmap_jax.catalogue.units import (
+    has_little_h,
+    is_log_unit,
+    mass_definition_in,
+    name_has_little_h,
+    split_unit_scale,
+    unit_factor,
+)
 from massmap_jax.catalogue.write import atomic_directory, write_table
 from massmap_jax.errors import MassmapError
 
@@ -22,10 +34,11 @@ __all__ = ["atomic_directory", "read_catalogue", "read_relation", "write_table"]
 def read_catalogue(
     source,
     *,
+    columns: str | None = None,
     lum: str | None = None,
     z: str | None = None,
     sigma: str | float | None = None,
-    sigma_kind: Literal["ln", "dex", "linear"] = "ln",
+    sigma_kind: Literal["ln", "dex", "linear", "percent", "fraction", "mag", "bounds"] | None = None,
     sigma_plus: str | None = None,
     sigma_minus: str | None = None,
     min_snr: float = 3.0,
@@ -34,11 +47,16 @@ def read_catalogue(
     id: str | None = None,
     truth: str | None = None,
     names: Sequence[str] | None = None,
-    lum_log: Literal["none", "ln", "log10"] = "none",
-    lum_scale: float = 1.0,
+    lum_log: Literal["none", "ln", "log10"] | None = None,
+    lum_scale: float | None = None,
     lum_unit: str | None = None,
     delimiter: str | None = None,
     header: Literal["yes", "no"] | None = None,
+    lum_in: str | None = None,
+    magnitudes: Literal["absolute", "apparent"] | None = None,
+    mag_zero: float | None = None,
+    k_correction: float = 0.0,
+    cosmology="Planck18",
     position_unit: Literal["deg", "hourangle", "arcmin", "rad"] | None = None,
     field_centre: tuple[float, float] | None = None,
     duplicate_ids: Literal["error", "row_number"] = "error",
@@ -55,16 +73,21 @@ def read_catalogue(
     source : str, os.PathLike, dict, astropy.table.Table, pandas.DataFrame, pyarrow.Table or np.ndarray, (row,)
         Path of a file, or a table in memory: a dict of arrays, a table of one of these packages, or a structured array.
         See `massmap_jax.catalogue.tables.open_table` for the kinds of file.
+    columns : str, optional
+        Layout of a published catalogue, such as "act" or "redmapper" (`massmap-jax columns` lists them): it names the
+        columns, and what is given beside it takes its place.
     lum : str, optional
         Column of the luminosity, or of another observable of the mass. It must be named or found.
     z : str, optional
         Column of the redshift. It must be named or found.
     sigma : str or float, optional
-        Column of the luminosity error, or one number for all rows; 0.05 in ln L where there is neither.
-    sigma_kind : {"ln", "dex", "linear"}
-        Whether that error is in ln L, in dex, or a bar in the luminosity's own unit.
+        Column of the luminosity error, or one number for all rows. It must be given or found.
+    sigma_kind : {"ln", "dex", "linear", "percent", "fraction", "mag", "bounds"}, optional
+        Whether that error is in ln L, in dex, a bar in the luminosity's own unit, per cent or a fraction of the
+        luminosity, in magnitudes, or (with `sigma_plus` and `sigma_minus`) bounds. By default the unit of the column
+        decides, then its name; a number is in ln L, or in dex for a log10 column. Where nothing says, it is asked for.
     sigma_plus, sigma_minus : str, optional
-        Columns of the upper and lower bar, in the unit of the luminosity column (or of its logarithm, with `lum_log`).
+        Columns of the upper and lower bar, or bound.
     min_snr : float
         Linear bars are refused, and the row flagged SIGMA_LOW_SNR, where L over the mean of its bars is below this
         number or the lower bar reaches zero: lognormal noise cannot describe such bars.
@@ -76,12 +99,24 @@ def read_catalogue(
         Column of the true mass [Msun], for simulations.
     names : sequence of str, optional
         Column names of a text file without a header.
-    lum_log : {"none", "ln", "log10"}
-        Whether the luminosity column is a logarithm.
-    lum_scale : float
-        Factor that multiplies the (linear) luminosity: 1e14 for masses listed in 1e14 Msun.
+    lum_log : {"none", "ln", "log10"}, optional
+        Whether the luminosity column is a logarithm. By default it is linear, and refused where name, unit or values
+        look like a logarithm.
+    lum_scale : float, optional
+        Factor that multiplies the (linear) luminosity: 1e14 for masses listed in 1e14 Msun. By default the scale in its
+        unit; 1 leaves the numbers as they are.
     lum_unit : str, optional
         Unit of the luminosity, which replaces the one in the file. A leading number, as in "1e14 Msun", is a scale.
+    lum_in : str, optional
+        Unit to convert the luminosity to, such as "1e44 erg/s".
+    magnitudes : {"absolute", "apparent"}, optional
+        The luminosity column holds magnitudes.
+    mag_zero : float, optional
+        Absolute magnitude of one unit of luminosity; it must be given for magnitudes.
+    k_correction : float
+        Of apparent magnitudes: slope s of the K-correction (1 + z)^s of the luminosity.
+    cosmology : str or astropy.cosmology.FLRW
+        Of apparent magnitudes: where distances come from.
     delimiter : str, optional
         What stands between the cells of a text file: "comma", "semicolon", "tab", "pipe", "space" or the character
         itself; by default what gives every line the same number of cells.
@@ -145,13 +180,37 @@ def read_catalogue(
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
     """
+    layout = None if columns is None else find_layout(columns)
+    if layout is not None and layout.names and names is None:
+        names = layout.names
+    text_columns = id_columns(id)
+    if layout is not None:
+        text_columns = text_columns.union(map(normal_name, layout.columns.get("id", ())))
     table = open_table(
-        source, format=format, names=names, text_columns=id_columns(id), delimiter=delimiter, header=header
+        source, format=format, names=names, text_columns=text_columns, delimiter=delimiter, header=header
     )
     notes = list(table.notes)
+    mass_definition, hint = None, ""
+    if layout is not None:
+        told = {"lum": lum, "z": z, "sigma": sigma, "sigma_kind": sigma_kind, "sigma_plus": sigma_plus}
+        told |= {"sigma_minus": sigma_minus, "ra": ra, "dec": dec, "id": id, "lum_unit": lum_unit, "lum_in": lum_in}
+        told = keywords_of(layout, table, {name: value for name, value in told.items() if value is not None})
+        lum, z, sigma, sigma_kind = (told.get(name) for name in ("lum", "z", "sigma", "sigma_kind"))
+        sigma_plus, sigma_minus, ra, dec = (told.get(name) for name in ("sigma_plus", "sigma_minus", "ra", "dec"))
+        id, lum_unit, lum_in = (told.get(name) for name in ("id", "lum_unit", "lum_in"))
+        mass_definition = told.get("mass_definition")
+        duplicate_ids = told.get("duplicate_ids", duplicate_ids) if duplicate_ids == "error" else duplicate_ids
+        notes.append(f"layout {layout.name}: {layout.catalogue} ({layout.verified}); observable {layout.observable}")
+        notes.extend(f"layout {layout.name}: {note}" for note in layout.notes)
+    elif (known := recognised(table)) is not None:
+        hint = f"the columns look like those of {known.catalogue}: columns={known.name!r} reads them"
+        notes.append(hint)
 
     def choose(role, given, option, **keywords):
-        name, more = choose_column(table, role, given, option, **keywords)
+        try:
+            name, more = choose_column(table, role, given, option, **keywords)
+        except MassmapError as error:
+            raise MassmapError(f"{error}; {hint}" if hint else str(error)) from None
         notes.extend(more)
         return name
 
@@ -165,36 +224,91 @@ def read_catalogue(
 
     redshift = numbers(table, z_name, "redshift", notes)
     _refuse_velocity(table, z_name, redshift)
-    raw = numbers(table, lum_name, "luminosity", notes)
-    if raw.size == 0:
-        raise MassmapError(f"{table.label} has no rows: at least one object is needed")
-    luminosity, bits, unit = linear_luminosity(table, lum_name, raw, lum_log, lum_scale, lum_unit, notes)
-    sigma_ln, more_bits = sigma_ln_errors(
-        table, lum_name, raw, lum_log, sigma, sigma_kind, sigma_plus, sigma_minus, min_snr, choose, notes
+    how = _magnitudes(magnitudes, mag_zero, k_correction, cosmology)
+    luminosity = read_luminosity(
+        table,
+        lum_name,
+        notes,
+        lum_log=lum_log,
+        lum_scale=lum_scale,
+        lum_unit=lum_unit,
+        lum_in=lum_in,
+        magnitudes=how,
+        redshift=redshift,
     )
+    sigma_ln, more_bits = read_sigma(
+        table,
+        luminosity,
+        notes,
+        sigma=sigma,
+        kind=sigma_kind,
+        plus=sigma_plus,
+        minus=sigma_minus,
+        min_snr=min_snr,
+        choose=choose,
+        whole=need_usable,
+    )
+    _note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
     catalogue = HaloCatalogue.from_arrays(
-        luminosity=luminosity,
+        ln_luminosity=luminosity.ln_lum_obs,
         redshift=redshift,
         sigma_ln_luminosity=sigma_ln,
         ids=ids,
         truth_mass=truth_mass,
-        lum_unit=unit,
+        lum_unit=luminosity.unit,
+        mass_definition=mass_definition or _mass_definition(luminosity, notes),
         duplicate_ids=duplicate_ids,
-        flag=bits | more_bits,
+        flag=luminosity.flag | more_bits,
         notes=tuple(notes),
         **position,
     )
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
-        log = f", with lum_log={lum_log!r}," if lum_log != "none" else ""
+        log = f", with lum_log={lum_log!r}," if lum_log not in (None, "none") else ""
         raise MassmapError(
             f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): are{log}"
             f" {lum_name!r} (luminosity) and {z_name!r} (redshift) the right columns, in the right units?"
         )
     return catalogue
+
+
+def _magnitudes(mode, zero, k_slope, cosmology) -> Magnitudes | None:
+    """How magnitudes become luminosities; None where the column holds none."""
+    if mode is None:
+        if zero is not None or k_slope:
+            given = f"mag_zero={zero:g}" if zero is not None else f"k_correction={k_slope:g}"
+            raise MassmapError(f"{given} has no effect on a column that holds no magnitudes: leave it out")
+        return None
+
+    def distance(redshift):
+        from massmap_jax.halo.cosmology import luminosity_distance
+
+        return luminosity_distance(cosmology, redshift)
+
+    return Magnitudes(mode, zero, distance, cosmology, k_slope)
+
+
+def _note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:
+    """Say that errors of the redshift, which a catalogue may have, are not used."""
+    roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
+    error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
+    found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
+    if found:
+        notes.append(
+            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact"
+        )
+
+
+def _mass_definition(luminosity, notes: list[str]) -> str:
+    """The definition of the mass that the observable is, by its name; "" where it is no mass or says none."""
+    is_mass = not luminosity.unit or unit_factor(luminosity.unit, "Msun") is not None
+    found = mass_definition_in(luminosity.name) if is_mass and luminosity.log != "mag" else ""
+    if found:
+        notes.append(f"mass definition: {found}, from the name of {luminosity.name!r}")
+    return found
 
 
 def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
@@ -218,75 +332,3 @@ def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
             " is not in Msun: convert it to linear Msun without h"
         )
     return mass * split_unit_scale(unit)[0]
-
-
-def read_relation(path) -> dict[str, np.ndarray]:
-    """Read draws of the mass-luminosity relation from a file.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        An .npz archive, or a table of any kind that `open_table` reads, with one row per draw.
-
-    Returns
-    -------
-    dict of str to Float[np.ndarray, "draw"]
-        alpha1, alpha2, alpha4 and scatter (also read from a column S), and alpha3 [Msun] and log_weight where the file
-        has them.
-
-    Raises
-    ------
-    MassmapError
-        For a parameter that is missing, values that are not finite, or a negative scatter.
-    """
-    path = str(path)
-    table = _open_npz(path) if _is_zip(path) else open_table(path)
-    draws = {}
-    for name in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight"):
-        usual = ({name}, {"s"}) if name == "scatter" else ({name},)
-        column, _ = choose_column(table, name, None, name, usual=usual)
-        if column is not None:
-            draws[name] = np.atleast_1d(as_float64(table.column(column), f"relation parameter {name!r} of {path}"))
-    missing = [name for name in ("alpha1", "alpha2", "alpha4", "scatter") if name not in draws]
-    if missing:
-        raise MassmapError(
-            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha4 and scatter, one draw per row"
-        )
-    rows = max(values.size for values in draws.values())
-    if rows == 0:
-        raise MassmapError(f"{path} has no rows: a relation needs at least one draw")
-    for name, values in draws.items():
-        if values.size not in (1, rows):
-            raise MassmapError(
-                f"relation parameter {name!r} of {path} has {values.size} draws where another has {rows}:"
-                " give one per draw"
-            )
-        values = draws[name] = np.broadcast_to(values, (rows,)).copy()
-        # A weight of zero is a log weight of -inf, which is allowed.
-        bad = np.isnan(values) | (values == np.inf) if name == "log_weight" else ~np.isfinite(values)
-        if name == "scatter":
-            bad |= values < 0
-        if bad.any():
-            need = "finite and not negative" if name == "scatter" else "finite"
-            raise MassmapError(
-                f"relation parameter {name!r} of {path} must be {need}, but is not in"
-                f" {rows_text(bad, values)}: remove those draws"
-            )
-    return draws
-
-
-def _is_zip(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"PK\x03\x04"
-    except OSError:
-        return False
-
-
-def _open_npz(path: str) -> ColumnTable:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: np.atleast_1d(archive[name]) for name in archive.files}
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own
-        raise MassmapError(f"{path} cannot be read as npz: {error}") from error
-    return ColumnTable(path, tuple(arrays), arrays.__getitem__)

@@ -52,7 +52,7 @@ def open_table(
     text_columns : collection of str
         Columns (by `normal_name`) whose cells in a text file are kept as written, so that the id 007 stays 007.
     delimiter, header : str, optional
-        Of a text file, where its lines do not tell; see `massmap_jax.catalogue.text_layout.find_layout`.
+        Of a text file, where its lines do not tell; see `massmap_jax.catalogue.text_layout.find_text_layout`.
 
     Returns
     -------

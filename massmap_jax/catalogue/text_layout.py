@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import BLANKS, number_in
+from massmap_jax.catalogue.units import is_unit
 from massmap_jax.errors import MassmapError
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -63,7 +64,7 @@ class _Line:
     cells: list[str] = field(default_factory=list)
 
 
-def find_layout(
+def find_text_layout(
     text: str, label: str, names: Sequence[str] | None, delimiter: str | None = None, header: str | None = None
 ) -> TextLayout:
     """Find out how a text table is laid out, from its first lines.
@@ -247,25 +248,13 @@ def _is_units(cells: list[str], numeric: list[bool], above_rule: bool, has_rows_
     texts = [cell for cell in told if number_in(cell) is None]
     if above_rule:
         return True
-    return has_rows_below and bool(texts) and all(map(is_unit, texts)) and len(texts) >= len(told) - len(texts)
+    return has_rows_below and bool(texts) and all(map(_is_unit, texts)) and len(texts) >= len(told) - len(texts)
 
 
-def is_unit(text: str) -> bool:
-    """Tell whether a text can be read as a unit, in any of the usual notations."""
-    bare = text.strip().strip("[](){}\"'").strip()
-    if not bare or re.fullmatch(
-        r"(?i)[hd]:?m:?s|log.*|dex.*|.*mag|%|.*[lm][_ ]?(sun|odot).*|.*/ ?h(70)?|10[+-]\d+.*", bare
-    ):
-        return True
-    from astropy import units
-
-    for kind in ("generic", "cds", "fits", "vounit"):
-        try:
-            units.Unit(bare, format=kind)
-            return True
-        except (ValueError, TypeError):
-            continue
-    return False
+def _is_unit(cell: str) -> bool:
+    """Tell whether a cell is a unit; VizieR's of sexagesimal angles are not known as such elsewhere."""
+    bare = cell.strip().strip("(){}\"'").strip()
+    return bare == "%" or re.fullmatch(r"(?i)[hd]{1,2}:?m{1,2}:?s{1,2}", bare) is not None or is_unit(bare)
 
 
 def _plain_unit(unit: str, units: list[str]) -> str:
@@ -362,4 +351,4 @@ def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str]
 def _is_units_comment(cells: list[str]) -> bool:
     """Tell a comment of units from one of names: blanks and units, and at least one that no name would be."""
     told = [cell for cell in cells if not _is_blank(cell)]
-    return bool(told) and all(map(is_unit, told)) and any(normal_name(cell) not in _USUAL for cell in told)
+    return bool(told) and all(map(_is_unit, told)) and any(normal_name(cell) not in _USUAL for cell in told)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from massmap_jax.catalogue.column_names import normal_name, split_angle_parts
 from massmap_jax.catalogue.columns import BLANKS
-from massmap_jax.catalogue.text_layout import TextLayout, find_layout
+from massmap_jax.catalogue.text_layout import TextLayout, find_text_layout
 from massmap_jax.errors import MassmapError
 
 # Bytes in which a table's layout is looked for.
@@ -34,7 +34,7 @@ def parse_text(
     text_columns : collection of str
         Columns (by `normal_name`) whose cells are kept as written.
     delimiter, header : str, optional
-        As in `massmap_jax.catalogue.text_layout.find_layout`.
+        As in `massmap_jax.catalogue.text_layout.find_text_layout`.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def layout_of(
         sample = cut if len(re.findall(rb"^[^#\s%!]", cut, re.MULTILINE)) > 10 else data
     elif not whole:
         sample = data.rsplit(b"\n", 1)[0]
-    return find_layout(sample.decode(), label, names, delimiter, header)
+    return find_text_layout(sample.decode(), label, names, delimiter, header)
 
 
 def parse_rows(data: bytes, label: str, layout: TextLayout, text_columns: Collection[str]):

@@ -68,35 +68,254 @@ def sigma_ln_from_bars(value, err_plus, err_minus):
     return np.where(possible, sigma, np.nan)
 
 
+def plain_unit(unit: str) -> str:
+    r"""Write a unit without the marks of typesetting: "10^14 Msun" for r"$10^{14}\,M_{\odot}$" or "10¹⁴ M☉".
+
+    Parameters
+    ----------
+    unit : str
+        The unit, with or without a scale and a logarithm.
+
+    Returns
+    -------
+    str
+        The same in plain letters, with powers as "^n" or "**n".
+    """
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", lambda found: "^" + found[0].translate(_RAISED), unit.replace("\u2212", "-"))
+    text = re.sub(r"\\(?:mathrm|textrm|text|rm)\b", "", re.sub(r"\$|\\[,;:! ]|~", " ", text))
+    text = re.sub(r"\\times|\\cdot|[×·⋅]", "*", text)
+    text = re.sub(r"_?\{?\\?(?:odot|sun)\}?_?|_?\{?[☉⊙]\}?", "sun", text, flags=re.IGNORECASE)
+    text = re.sub(r"\^\s*\{([^{}]*)\}", r"^\1", text)
+    text = re.sub(r"\^([+-]?\d+)\^", r"^\1 ", text)  # AAS tables write 10^14^Msun
+    return " ".join(text.replace("{", "").replace("}", "").split())
+
+
 def split_unit_scale(unit: str) -> tuple[float, str]:
-    """Split a unit into its leading number and the rest: "1e14 Msun" is (1e14, "Msun"), "10**44 erg" (1e44, "erg")."""
-    match = re.fullmatch(r"\s*(?:10\s*(?:\*\*|\^)\s*([+-]?\d+)|(\d[\d.]*(?:[eE][+-]?\d+)?))\s*[*. ]?\s*(\D.*)", unit)
-    if match is None:
-        return 1.0, unit.strip()
-    power, number, rest = match.groups()
-    return (10.0 ** int(power) if power else float(number)), rest.strip()
+    """Split a unit into its leading number and the rest.
+
+    Parameters
+    ----------
+    unit : str
+        Such as "1e14 Msun", "10**44 erg/s", "10+14Msun" (as CDS writes it), "10^{44} erg/s" or "10**-4".
+
+    Returns
+    -------
+    scale : float
+        The number, 1 where there is none.
+    rest : str
+        The unit without it; empty where the unit is a number alone.
+
+    Raises
+    ------
+    MassmapError
+        A number that can be read in two ways or stands elsewhere: nothing is better than a wrong power of ten.
+
+    Examples
+    --------
+    >>> from massmap_jax.catalogue.units import split_unit_scale
+    >>> split_unit_scale("10+44erg/s"), split_unit_scale("10^{-4}"), split_unit_scale("Msun")
+    ((1e+44, 'erg/s'), (0.0001, ''), (1.0, 'Msun'))
+    """
+    text = plain_unit(unit)
+    if text in ("%", "percent", "per cent", "pct"):
+        return 0.01, ""
+    if text in ("-", "--", "---"):  # what CDS writes for a number without a unit
+        return 1.0, ""
+    found = _SCALE.match(text)
+    scale = 1.0
+    rest = text
+    if found is not None:
+        factor, power, cds_power, number = found.groups()
+        exponent = power or cds_power
+        try:
+            scale = float(re.sub("[dD]", "e", number or factor or "1")) * (
+                1.0 if exponent is None else 10.0 ** int(exponent)
+            )
+        except OverflowError:
+            scale = np.inf
+        rest = re.sub(r"^(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])
+    elsewhere = re.sub(r"(?:\^|\*\*)\s*\(?\s*[+-]?[\d./]+\)?", "", rest)
+    lost = re.match(r"[+\-^*\d.]", rest) or re.search(r"(?:^|[\s/*(\[])\d", elsewhere)
+    ten_e = found is not None and re.match(r"10(?:\.0*)?[eEdD][+-]?\d", found[4] or "")
+    if lost or ten_e or not (np.isfinite(scale) and scale > 0):
+        reason = "'10e' can mean 1e or 10 times as much" if ten_e else "the number in it cannot be read as a scale"
+        raise MassmapError(
+            f"the unit {unit!r} is not clear, {reason}: give the unit without it as lum_unit= and the factor as"
+            " lum_scale="
+        )
+    return scale, rest
+
+
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"
+# A number times a power of ten (or either), in the three notations of a power: 10^14, 10**14 and 10+14.
+_SCALE = re.compile(
+    rf"(?:[*x]\s*)?(?:(?:({_NUMBER})\s*(?:[*x]|\s)\s*)?10(?:\s*(?:\*\*|\^)\s*\(?\s*([+-]?\d+)\s*\)?|([+-]\d+))"
+    rf"|({_NUMBER}))"
+)
 
 
 def has_little_h(unit: str) -> bool:
     """Tell whether a unit such as "Msun/h", "solMass / h" or "h-1 Msun" contains the Hubble constant."""
-    pattern = r"/\s*\(?\s*h(70)?\b|\bh_?\{?(70)?\}?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
-    return re.search(pattern, unit, re.IGNORECASE) is not None
+    text = plain_unit(unit)
+    alone = r"(?<![A-Za-z])h(?:_?(?:70|72|73|75|50|100|0?\.\d+))?(?:-?\d)?(?![A-Za-z0-9])|/\s*\(?\s*H0?(?![A-Za-z0-9])"
+    joined = r"sun\s*_?h(?:70|-?1|inv)?(?![a-z])|(?<![A-Za-z])h(?=[ML]sun|sol)|h_?inv|little_?h"
+    return re.search(alone, text) is not None or re.search(joined, text, re.IGNORECASE) is not None
 
 
 def name_has_little_h(name: str) -> bool:
     """Tell whether a column name such as "mass_msun_h" says that its unit contains the Hubble constant."""
     pattern = r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
-    return has_little_h(name) or re.search(pattern, name, re.IGNORECASE) is not None
+    slash = r"/\s*\(?\s*h(70)?\b|\bh_?\{?(70)?\}?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
+    return re.search(f"{pattern}|{slash}", name, re.IGNORECASE) is not None
+
+
+def log_kind(unit: str) -> str:
+    """Tell what kind of logarithm a unit is.
+
+    Parameters
+    ----------
+    unit : str
+        Such as "dex(solMass)", "log10(erg/s)", "[solMass]" (as VizieR writes it), "ln(Lsun)", "mag" or "ABmag".
+
+    Returns
+    -------
+    str
+        "log10", "ln", "mag", or "" for a unit that is none.
+    """
+    text = plain_unit(unit).lower()
+    if re.search(r"(?<![a-z])(?:ab|st|vega|m)?[_ ]?mags?(?![a-z])|magnitude|^(?:ab|vega)$", text):
+        return "mag"
+    if re.search(r"\bln\b", text):
+        return "ln"
+    return "log10" if re.search(r"\bdex\b|\blog|^\[.*\]$", text) else ""
 
 
 def is_log_unit(unit: str) -> bool:
     """Tell whether a unit such as "dex(solMass)", "log10(erg/s)", "[solMass]" or "mag" is a logarithm."""
-    return re.search(r"\bdex\b|\blog|\bln\b|\bmag|^\s*\[.*\]\s*$", unit, re.IGNORECASE) is not None
+    return log_kind(unit) != ""
 
 
 def strip_log(unit: str) -> str:
-    """Give the unit inside a logarithm: "solMass" for "dex(solMass)" or "[solMass]"."""
+    """Give the unit inside a logarithm: "solMass" for "dex(solMass)", "[solMass]" or "log(M/Msun)"."""
     match = re.fullmatch(
-        r"\s*(?:dex|log10|log|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log10|log|ln)\s*(.*)", unit, re.IGNORECASE
+        r"\s*(?:dex|log_?10|log|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log_?10|log|ln)\b\s*(.*)", unit, re.IGNORECASE
     )
-    return unit if match is None else (match[1] or match[2] or "").strip()
+    if match is None:
+        return unit
+    inside = (match[1] or match[2] or "").strip()
+    return re.sub(r"^[ML]\w{0,5}\s*/\s*(?=\(?\s*(?:[ML]_?\{?\\?(?:sun|odot)|sol|erg|W\b|10|1e))", "", inside)
+
+
+def unit_in_name(name: str) -> str:
+    """Give the unit that a column's name ends with, as "1e44 erg/s" in "L500 [1e44 erg/s]"; "" where there is none."""
+    match = re.fullmatch(r"\s*[^\[(]+?\s*[\[(]\s*(.+?)\s*[\])]\s*", name)
+    if match is None:
+        return ""
+    return match[1] if is_unit(match[1]) else ""
+
+
+def is_unit(text: str) -> bool:
+    """Tell whether a text is a unit, or a logarithm of one, in any of the notations that are read here."""
+    try:
+        return not isinstance(_parsed(strip_log(text))[1], str) or log_kind(text) != ""
+    except MassmapError:
+        return False
+
+
+_SUN = {
+    r"\b(?:M_?sun|M_?sol|solMass|solar ?mass(?:es)?)\b": "solMass",
+    r"\b(?:L_?sun|L_?sol|solLum|solar ?luminosit(?:y|ies))\b": "solLum",
+    r"\bergs?\b": "erg",
+    r"\bsec\b": "s",
+}
+
+
+def _parsed(text: str):
+    """Scale and astropy unit of a text; the text itself, in small letters without blanks, where it is none."""
+    from astropy import units
+
+    try:
+        scale, rest = split_unit_scale(text)
+    except MassmapError:
+        scale, rest = 1.0, text
+    plain = "".join(rest.lower().split())
+    name = plain_unit(rest)
+    for pattern, standard in _SUN.items():
+        name = re.sub(pattern, standard, name, flags=re.IGNORECASE)
+    for form in (None, "cds", "fits", "vounit", "ogip"):
+        try:
+            return scale, units.Unit(name, format=form)
+        except (ValueError, TypeError):
+            continue
+    return scale, plain
+
+
+def same_unit(first: str, second: str) -> bool:
+    """Tell whether two units are the same thing, "erg/s" and "erg s-1", "Msun" and "solMass"; the scale counts.
+
+    Parameters
+    ----------
+    first, second : str
+        Units as text.
+
+    Returns
+    -------
+    bool
+        Texts that no unit can be read from are compared as they are, blanks and capitals aside.
+    """
+    if first.split() == second.split():
+        return True
+    (scale, unit), (other_scale, other) = _parsed(first), _parsed(second)
+    if isinstance(unit, str) or isinstance(other, str):
+        same = isinstance(unit, str) and isinstance(other, str) and unit == other
+        return same and bool(np.isclose(scale, other_scale, rtol=1e-9))
+    try:
+        return bool(np.isclose(scale * unit.to(other), other_scale, rtol=1e-9))
+    except ValueError:  # astropy's UnitConversionError
+        return False
+
+
+def unit_factor(first: str, second: str) -> float | None:
+    """Give what a number in one unit is multiplied by to be in another.
+
+    Parameters
+    ----------
+    first, second : str
+        Units as text.
+
+    Returns
+    -------
+    float or None
+        None where the units measure different things, or one of them cannot be read.
+    """
+    if same_unit(first, second):
+        return 1.0
+    (scale, unit), (other_scale, other) = _parsed(first), _parsed(second)
+    if isinstance(unit, str) or isinstance(other, str):
+        same = isinstance(unit, str) and isinstance(other, str) and unit == other
+        return scale / other_scale if same else None
+    try:
+        return float(scale * unit.to(other) / other_scale)
+    except ValueError:  # astropy's UnitConversionError
+        return None
+
+
+def mass_definition_in(name: str) -> str:
+    """Give the definition of the mass that a column's name states: "500c" in "M500cUnc", "200m" in "logM200m".
+
+    Parameters
+    ----------
+    name : str
+        The column's name.
+
+    Returns
+    -------
+    str
+        Such as "500c" or "vir"; "" where the name says none, as "M500" does not say of which density.
+    """
+    overdensity = r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass)?_?(\d{3,4})[_,]?(crit|c|m|b)(?=$|[^a-z]|unc|cal|upp)"
+    found = re.search(overdensity, name) or re.search(overdensity, name.lower() if name.isupper() else name)
+    if found is not None:
+        return found[1] + {"crit": "c", "b": "m"}.get(found[2], found[2])
+    return "vir" if re.search(r"(?i)(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?vir(?![a-z])", name) else ""

@@ -1,14 +1,9 @@
 """Bins of the data, test levels and p values that the checks share."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from massmap_jax.checks.ecdf_bands import uniformity_p_value
 from massmap_jax.errors import MassmapError
-
-if TYPE_CHECKING:
-    pass
 
 NOMINAL = (0.68, 0.95)
 """Probability of the central intervals whose coverage is counted."""

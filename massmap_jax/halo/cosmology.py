@@ -80,6 +80,25 @@ def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarra
     return spline(np.log1p(redshift)) / (1 + redshift)
 
 
+def luminosity_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarray:
+    """Compute the luminosity distance to each redshift, (1 + z)^2 times the angular diameter distance.
+
+    Parameters
+    ----------
+    cosmology : str or astropy.cosmology.FLRW
+        As in `hmf_table`.
+    redshift : array_like, (n,)
+        Redshifts.
+
+    Returns
+    -------
+    Float[np.ndarray, "n"]
+        Luminosity distance [Mpc].
+    """
+    redshift = np.asarray(redshift, dtype=np.float64)
+    return (1 + redshift) ** 2 * angular_diameter_distance(cosmology, redshift)
+
+
 def cosmology_of(cosmology: Any, sigma8: float | None, n_s: float | None) -> tuple[Any, str, float, float]:
     """The astropy cosmology, its name, sigma8 and n_s."""
     import astropy.cosmology

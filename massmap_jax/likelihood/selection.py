@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
-from massmap_jax.choices import check_flux_limit
+from massmap_jax.choices import check_flux_min, check_lum_limit
 from massmap_jax.errors import MassmapError
 
 # Largest number of panels over the prior's masses in the integral of A.
@@ -156,11 +156,12 @@ class FluxLimit(eqx.Module):
 
     See Also
     --------
-    TabulatedSelection : A detection probability that rises gradually, or a limit that depends on redshift.
+    RedshiftLimit : A sharp limit that depends on redshift, such as a limit in flux.
+    TabulatedSelection : A detection probability that rises gradually.
 
     Notes
     -----
-    The limit is on the luminosity L_obs, not on the flux: it is the same at every redshift.
+    The limit is on the luminosity L_obs, in spite of the name: it is the same at every redshift.
 
     Examples
     --------
@@ -168,7 +169,7 @@ class FluxLimit(eqx.Module):
     >>> import massmap_jax as mm
     >>> selection = mm.FluxLimit(2e4)
     >>> selection.describe()
-    'flux limit 20000'
+    'luminosity limit 20000'
     >>> selection.log_prob(np.log([1e4, 3e4]), np.array([0.2, 0.2])).tolist()
     [-inf, 0.0]
     """
@@ -176,7 +177,7 @@ class FluxLimit(eqx.Module):
     ln_lum_min: Float[Array, ""]
 
     def __init__(self, lum_min: float):
-        check_flux_limit(lum_min)
+        check_lum_limit(lum_min)
         self.ln_lum_min = np.log(np.float64(lum_min))
 
     def log_prob(self, ln_lum_obs, z):
@@ -228,7 +229,216 @@ class FluxLimit(eqx.Module):
         str
             The description.
         """
-        return f"flux limit {float(np.exp(self.ln_lum_min)):g}"
+        return f"luminosity limit {float(np.exp(self.ln_lum_min)):g}"
+
+
+# Redshifts where boxes in z end, so that a limit which grows as z^2 is smooth within each.
+_SMALL_Z = 1e-3 * 2.0 ** (0.5 * np.arange(19))
+_MOST_KINKS = 200
+
+
+class RedshiftLimit(eqx.Module):
+    """A sharp limit that depends on redshift: objects with L_obs at or above L_min(z) are in the catalogue.
+
+    Make one with `from_flux` or `tabulated`.
+
+    Attributes
+    ----------
+    ln1z_nodes : Float[Array, "j"]
+        ln(1 + z) of the nodes, increasing.
+    ln_lum_over_z2 : Float[Array, "j"]
+        ln(L_min / z^2) at the nodes [ln of the catalogue's unit]: linear between them, constant outside.
+    told : str
+        The limit in a few words.
+
+    See Also
+    --------
+    FluxLimit : A limit in luminosity that is the same at every redshift.
+
+    Examples
+    --------
+    A flux of 3e-12 erg/s/cm2, with luminosities in 1e44 erg/s:
+
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> selection = mm.RedshiftLimit.from_flux(3e-12, "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95", lum_unit="1e44 erg/s")
+    >>> np.exp(selection.ln_lum_min(np.array([0.1, 0.3]))).round(3).tolist()
+    [0.076, 0.866]
+    >>> selection.log_prob(np.log([0.5, 0.5]), np.array([0.1, 0.3])).tolist()
+    [0.0, -inf]
+    """
+
+    ln1z_nodes: Float[Array, "j"]
+    ln_lum_over_z2: Float[Array, "j"]
+    told: str = eqx.field(static=True, default="luminosity limit by redshift")
+
+    @classmethod
+    def tabulated(cls, redshift, lum_min) -> "RedshiftLimit":
+        """Make the limit from its values at some redshifts.
+
+        Parameters
+        ----------
+        redshift : array_like, (j,)
+            Redshifts above 0, increasing.
+        lum_min : array_like, (j,)
+            Lowest observed luminosity at each, in the catalogue's unit. In between ln(L_min / z^2) is linear in
+            ln(1 + z), and beyond the ends it is constant.
+
+        Returns
+        -------
+        RedshiftLimit
+
+        Raises
+        ------
+        MassmapError
+            For redshifts that do not rise from above 0, or a limit that is not positive and finite.
+        """
+        z, lum = np.atleast_1d(np.asarray(redshift, np.float64)), np.atleast_1d(np.asarray(lum_min, np.float64))
+        if z.ndim != 1 or z.shape != lum.shape or not (np.isfinite(z).all() and z[0] > 0 and (np.diff(z) > 0).all()):
+            raise MassmapError(
+                f"a limit by redshift needs redshifts that rise from above 0, one luminosity each: their shapes are"
+                f" {z.shape} and {lum.shape}"
+            )
+        bad = ~(np.isfinite(lum) & (lum > 0))
+        if bad.any():
+            first = int(np.argmax(bad))
+            raise MassmapError(
+                f"the luminosity limit is not positive at {bad.sum()} redshifts, first at z = {z[first]:g}: {lum[first]:g}"
+            )
+        return cls(np.log1p(z), np.log(lum) - 2 * np.log(z))
+
+    @classmethod
+    def from_flux(
+        cls, flux_min: float, cosmology="Planck18", *, lum_unit: str, k_slope: float = 0.0
+    ) -> "RedshiftLimit":
+        """Make the limit from the lowest flux of the catalogue.
+
+        Parameters
+        ----------
+        flux_min : float
+            Lowest flux [erg/s/cm2], in the observed band that the luminosity is named by.
+        cosmology : str or astropy.cosmology.FLRW
+            Where luminosity distances come from.
+        lum_unit : str
+            Unit of the catalogue's luminosities.
+        k_slope : float
+            Slope s of the K-correction.
+
+        Returns
+        -------
+        RedshiftLimit
+
+        Raises
+        ------
+        MassmapError
+            For a flux that is not positive, or luminosities in no unit of power.
+
+        Notes
+        -----
+        L_min(z) = 4 pi D_L(z)^2 flux_min (1 + z)^s.
+        """
+        from massmap_jax.catalogue.units import unit_factor
+        from massmap_jax.halo.cosmology import luminosity_distance
+
+        check_flux_min(flux_min)
+        factor = unit_factor("erg/s", lum_unit) if lum_unit else None
+        if factor is None:
+            raise MassmapError(
+                f"a limit in flux needs luminosities in a unit of power, and they are in {lum_unit or 'no unit'!r}: state it"
+                " with lum_unit= or lum_in=, such as '1e44 erg/s'"
+            )
+        if not np.isfinite(k_slope):
+            raise MassmapError(f"k_correction is {k_slope}: give the slope of a K-correction (1 + z)^slope")
+        # Steps of 0.0015 in ln(1 + z): L_min is right to 1e-6.
+        ln1z = np.append(1e-5, np.linspace(1e-3, np.log(21.0), 2001))
+        z = np.expm1(ln1z)
+        ln_distance = np.log(luminosity_distance(cosmology, z)) + np.log(3.0856775814913673e24)  # cm in a Mpc
+        ln_lum = np.log(4 * np.pi) + 2 * ln_distance + np.log(flux_min) + k_slope * ln1z + np.log(factor)
+        correction = f", K-correction (1 + z)^{k_slope:g}" if k_slope else ""
+        return cls(
+            ln1z, ln_lum - 2 * np.log(z), f"flux limit {flux_min:g} erg/s/cm2, distances of {cosmology}{correction}"
+        )
+
+    @property
+    def redshift_nodes(self) -> Float[np.ndarray, "node"]:
+        """Redshifts between which the limit is smooth.
+
+        Returns
+        -------
+        Float[np.ndarray, "node"]
+            Increasing; the kinks of a table of few redshifts are among them, those of many are too small to matter.
+        """
+        ln1z = np.asarray(self.ln1z_nodes, dtype=np.float64)
+        return np.union1d(_SMALL_Z, np.expm1(ln1z)) if ln1z.size <= _MOST_KINKS else _SMALL_Z
+
+    def ln_lum_min(self, z):
+        """Evaluate the limit.
+
+        Parameters
+        ----------
+        z : Float[Array, "..."]
+            Redshifts.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the lowest observed luminosity [ln of the catalogue's unit].
+        """
+        z = jnp.maximum(jnp.asarray(z, dtype=float), 1e-6)
+        return jnp.interp(jnp.log1p(z), self.ln1z_nodes, self.ln_lum_over_z2) + 2 * jnp.log(z)
+
+    def log_prob(self, ln_lum_obs, z):
+        """Return the ln of the probability that objects are in the catalogue.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[Array, "..."]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        z : Float[Array, "..."]
+            Redshifts, which broadcast with `ln_lum_obs`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln p_det, -inf where an object cannot be in the catalogue.
+        """
+        limit = self.ln_lum_min(z)
+        # As for FluxLimit; here the limit itself carries the rounding of single precision, too.
+        slack = 1e-6 + 4 * jnp.finfo(limit.dtype).eps * jnp.abs(limit)
+        return jnp.where(ln_lum_obs >= limit - slack, 0.0, -jnp.inf)
+
+    def log_norm(self, relation, prior, z, sigma):
+        """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
+
+        Parameters
+        ----------
+        relation : Relation
+            One draw of the relation.
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            Redshift.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln A, finite also where the probability underflows.
+        """
+        ln_mass, ln_prior = _mass_nodes(prior, z)
+        mean, spread = _predicted(relation, ln_mass, z, sigma)
+        return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min(z)) / spread))
+
+    def describe(self) -> str:
+        """Describe the selection in a few words, for headers and reports.
+
+        Returns
+        -------
+        str
+            The description.
+        """
+        return self.told
 
 
 class TabulatedSelection(eqx.Module):

@@ -41,7 +41,7 @@ from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
@@ -533,14 +533,14 @@ class PosteriorSurface(eqx.Module):
         Raises
         ------
         MassmapError
-            For a relation other than a `MassLuminosityRelation`, or a selection other than `NoSelection` and
-            `FluxLimit`.
+            For a relation other than a `MassLuminosityRelation`, or a selection other than `NoSelection`,
+            `FluxLimit` and `RedshiftLimit`.
         """
         if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
-            self.selection, NoSelection | FluxLimit
+            self.selection, NoSelection | FluxLimit | RedshiftLimit
         ):
             raise MassmapError(
-                "a posterior surface can be saved with a MassLuminosityRelation and no selection or a flux limit, but "
+                "a posterior surface can be saved with a MassLuminosityRelation and no selection or a sharp limit, but "
                 f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         parts = {"lattice": self.lattice, "prior": self.prior, "relation": self.relation, "selection": self.selection}
@@ -599,6 +599,9 @@ class PosteriorSurface(eqx.Module):
             leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith(f"{part}.")}
             parts[part] = kind(**leaves, **labels.get(part, {}))
         parts["selection"] = NoSelection()
+        if meta["selection"] == "RedshiftLimit":
+            leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("selection.")}
+            parts["selection"] = RedshiftLimit(**leaves, **labels["selection"])
         if meta["selection"] == "FluxLimit":  # its logarithm as it was, to the last bit
             limit = arrays["selection.ln_lum_min"]
             parts["selection"] = eqx.tree_at(lambda s: s.ln_lum_min, FluxLimit(1.0), limit)

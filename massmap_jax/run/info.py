@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from massmap_jax.errors import MassmapError
 
 
@@ -49,11 +51,13 @@ def _describe_npz(path: Path) -> str:
     try:
         prior = MassPrior.load(path)
     except MassmapError:
-        from massmap_jax.catalogue.read import read_relation
+        from massmap_jax.catalogue.relation_files import read_relation
 
-        draws = read_relation(path)
+        draws = read_relation(path, ignore_columns=True)
         lines = [f"{path}: relation, {draws['alpha1'].size} draws"]
-        lines += [f"  {name}: {values.mean():.5g} +- {values.std():.2g}" for name, values in draws.items()]
+        told = {name: values for name, values in draws.items() if isinstance(values, np.ndarray)}
+        lines += [f"  {name}: {values.mean():.5g} +- {values.std():.2g}" for name, values in told.items()]
+        lines += [f"  {name}: {value}" for name, value in draws.items() if name not in told]
         return "\n".join(lines)
     low, high = prior.ln_mass_min / 2.302585092994046, prior.ln_mass_max / 2.302585092994046
     nodes = prior.redshift_nodes

@@ -9,9 +9,10 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.catalogue.units import unit_factor
 from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
-from massmap_jax.labels import check_labels, unit_factor
+from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
@@ -83,6 +84,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
 
         check_lensing(catalogue, options.source_redshift)
     notes = list(catalogue.notes)
+    if options.flux_limit is not None:
+        notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
     fitted, check, findings, relation_from = None, None, [], options.relation_from
     if options.relation == "fit":
@@ -93,18 +96,19 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         with clock.stage("prior"):
             prior = load_prior(options.prior)
         with clock.stage("fitting the relation"):
+            catalogue = as_proxy(catalogue, prior, notes)
             fitted = fit(catalogue, prior, options, key_relation, clock.say)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
-            check = prior_check(catalogue, prior, relation, selection=selection_of(options))
+            check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
         findings = misfits(prior, fitted, check)
         if not options.accept_misfit:
             refuse(findings)
     else:
         with clock.stage("prior and relation"):
             prior = load_prior(options.prior)
-            relation = load_relation(options, key_relation, prior)
+            relation = load_relation(options, key_relation, prior, notes)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
         notes.append(
@@ -112,14 +116,15 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             "may not update them"
         )
     if options.is_published:
-        catalogue = in_unit_of(catalogue, relation, notes)
+        options, catalogue = _in_unit_of_relation(options, catalogue, relation, notes)
+    selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.cosmology import overdensity
 
         overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
     if fitted is None:
-        check = _check_given(catalogue, prior, relation, options, notes, clock)
+        check = _check_given(catalogue, prior, relation, selection, notes, clock)
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     grid = None
     if options.make_map and catalogue.ra is not None and usable.any():
@@ -133,7 +138,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             method=_method(options, catalogue, prior, notes),
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
-            selection=selection_of(options),
+            selection=selection,
         )
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
@@ -155,7 +160,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 relation,
                 relation_from=relation_from,
                 quantile_levels=posterior.quantile_levels,
-                selection=selection_of(options),
+                selection=selection,
                 watch=clock.say,
             )
         notes.append(samples.summary().splitlines()[-1])
@@ -176,7 +181,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 relation_from=relation_from,
                 num_draws=options.num_map_draws,
                 posterior=reuse,
-                selection=selection_of(options),
+                selection=selection,
                 form=options.form,
             )
         if reuse is None:
@@ -196,7 +201,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
                 num_draws=options.num_map_draws,
                 shear=True,
                 cosmology=options.prior.cosmology,
-                selection=selection_of(options),
+                selection=selection,
             )
     return JobResult(
         posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings]
@@ -219,10 +224,11 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
     with clock.stage("prior"):
         prior = load_prior(options.prior)
     with clock.stage("fitting the relation"):
+        catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
-        check = prior_check(catalogue, prior, draws, selection=selection_of(options))
+        check = prior_check(catalogue, prior, draws, selection=selection_of(options, catalogue.lum_unit))
     findings = misfits(prior, fitted, check)
     if not options.accept_misfit:
         refuse(findings)
@@ -241,7 +247,7 @@ def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, wa
             prior,
             RelationPrior.parse(options.relation_prior),
             method=options.fit_method,
-            selection=selection_of(options),
+            selection=selection_of(options, catalogue.lum_unit),
             key=key,
             num_draws=max(_FIT_DRAWS, options.num_relation_draws),
             watch=watch,
@@ -281,11 +287,11 @@ def _grid(catalogue: HaloCatalogue, usable: np.ndarray, options: JobOptions):
     return HealpixGrid.fit(ra, dec, options.nside, options.healpix_order)
 
 
-def _check_given(catalogue, prior, relation, options, notes, clock) -> PriorCheck | None:
+def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:
     """Check a given relation against the luminosities; a note where it fails, since selected objects often do."""
     try:
         with clock.stage("checking prior and relation"):
-            check = prior_check(catalogue, prior, relation, selection=selection_of(options))
+            check = prior_check(catalogue, prior, relation, selection=selection)
     except MassmapError as error:
         notes.append(f"whether prior and relation predict the observed luminosities was not checked: {error}")
         return None
@@ -296,6 +302,41 @@ def _check_given(catalogue, prior, relation, options, notes, clock) -> PriorChec
             "relation holds no selection; else look at the unit of the luminosity, the relation and the mass prior"
         )
     return check
+
+
+def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> HaloCatalogue:
+    """Take a mass of another definition than the prior's as any other observable: a fit does not need them to agree.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+    prior : MassPrior
+    notes : list of str
+        What was done is added.
+
+    Returns
+    -------
+    HaloCatalogue
+    """
+    definition = catalogue.mass_definition
+    if definition in ("", prior.mass_definition):
+        return catalogue
+    notes.append(
+        f"the observable is a mass of definition {definition}, fitted as a proxy of {prior.mass_definition} masses: the"
+        " relation found says what one is at the other"
+    )
+    return replace(catalogue, mass_definition="")
+
+
+def _in_unit_of_relation(options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]):
+    """The catalogue in the unit of a published relation, and the options with their luminosity limit in it, too."""
+    before = catalogue.lum_unit
+    catalogue = in_unit_of(catalogue, relation, notes)
+    factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
+    if factor not in (None, 1.0):
+        limits = {name: getattr(options, name) for name in ("lum_limit", "flux_limit")}
+        options = replace(options, **{name: v * factor for name, v in limits.items() if v is not None})
+    return options, catalogue
 
 
 def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCatalogue:

@@ -17,10 +17,11 @@ from massmap_jax.choices import (
     FIT_METHODS,
     METHODS,
     PRESETS,
-    check_flux_limit,
+    check_flux_min,
     check_fwhm,
     check_halo_profile,
     check_healpix_order,
+    check_lum_limit,
     check_map_unit,
     check_nside,
     check_redshift_edges,
@@ -73,12 +74,24 @@ _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
 class CatalogueOptions:
     """Which column of the catalogue is what: the keywords of `read_catalogue`, by the same names."""
 
+    layout: str | None = option(
+        None,
+        "Layout of a published catalogue, which names the columns: massmap-jax columns lists them.",
+        CATALOGUE,
+        name="columns",
+        commands=_RUN_FIT,  # stream has an option of that name: the columns to write
+    )
     lum: str | None = option(None, "Column of the luminosity (or mass proxy).", OBSERVABLE)
     z: str | None = option(None, "Column of the redshift.", CATALOGUE)
     sigma: str | None = option(None, "Column of the luminosity error, or one number.", OBSERVABLE)
-    sigma_kind: str = option("ln", "The error is in ln, dex, or linear.", OBSERVABLE)
-    sigma_plus: str | None = option(None, "Column of the upper bar.", OBSERVABLE)
-    sigma_minus: str | None = option(None, "Column of the lower bar.", OBSERVABLE)
+    sigma_kind: str | None = option(
+        None,
+        "The error is in ln, dex, linear (the luminosity's unit), percent, fraction, mag, or bounds (with --sigma-plus "
+        "and --sigma-minus); by default its unit or name decides.",
+        OBSERVABLE,
+    )
+    sigma_plus: str | None = option(None, "Column of the upper bar, or bound.", OBSERVABLE)
+    sigma_minus: str | None = option(None, "Column of the lower bar, or bound.", OBSERVABLE)
     min_snr: float = option(3.0, "Linear bars below this signal to noise are flagged.", OBSERVABLE)
     ra: str | None = option(None, "Column of the right ascension, or x.", CATALOGUE)
     dec: str | None = option(None, "Column of the declination, or y.", CATALOGUE)
@@ -94,14 +107,24 @@ class CatalogueOptions:
     header: str | None = option(
         None, "yes or no: the first line of a text file names its columns; found where not given.", CATALOGUE
     )
-    lum_log: str = option("none", "The luminosity column is none, ln or log10.", OBSERVABLE)
-    lum_scale: float = option(1.0, "Multiplies the luminosity (1e14 for 1e14 Msun).", OBSERVABLE)
-    lum_unit: str | None = option(None, "Unit of the luminosity.", OBSERVABLE)
+    lum_log: str | None = option(
+        None, "The luminosity column is none (linear), ln or log10; asked for where it looks like one.", OBSERVABLE
+    )
+    lum_scale: float | None = option(
+        None, "Multiplies the luminosity (1e14 for 1e14 Msun); by default the scale in its unit. 1 means 1.", OBSERVABLE
+    )
+    lum_unit: str | None = option(None, "Unit of the luminosity, in place of the file's.", OBSERVABLE)
+    lum_in: str | None = option(None, "Convert the luminosity to this unit, such as '1e44 erg/s'.", OBSERVABLE)
+    magnitudes: str | None = option(None, "The luminosity column holds absolute or apparent magnitudes.", OBSERVABLE)
+    mag_zero: float | None = option(
+        None, "Absolute magnitude of one unit of luminosity (4.65 for Lsun in SDSS r).", OBSERVABLE
+    )
 
     @property
     def keywords(self) -> dict:
         """The keywords of `read_catalogue`: numbers and pairs read from the text that a command line gives."""
         found = asdict(self)
+        found["columns"] = found.pop("layout")
         found["sigma"] = number_or_name(self.sigma)
         found["field_centre"] = pair("field_centre", self.field_centre)
         found["names"] = self.names.split(",") if self.names else None
@@ -155,6 +178,18 @@ class JobOptions:
         RELATION,
         commands=_RUN_STREAM,
     )
+    relation_columns: str | None = option(
+        None,
+        "Columns of a file of draws: alpha1=A,alpha2=B,...,weight=W; a number is a value in all draws (alpha3=3e14).",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
+    ignore_columns: bool = option(
+        False,
+        "Leave out columns and header lines of a file of draws that are not understood.",
+        RELATION,
+        commands=_RUN_STREAM,
+    )
     relation_prior: str | None = option(
         None,
         "What is believed of the relation before it is fitted: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,"
@@ -182,8 +217,17 @@ class JobOptions:
         RELATION,
         commands=_RUN_FIT,
     )
-    flux_limit: float | None = option(
-        None, "Least luminosity in the catalogue, after --lum-scale and --lum-log.", RELATION
+    lum_limit: float | None = option(
+        None, "Least luminosity in the catalogue, in the unit that it is read in.", RELATION
+    )
+    flux_limit: float | None = option(None, "Earlier name of --lum-limit: a luminosity, not a flux.", RELATION)
+    flux_min: float | None = option(
+        None,
+        "Least flux in the catalogue [erg/s/cm2]: the luminosity limit at each redshift, with distances of --cosmology.",
+        RELATION,
+    )
+    k_correction: float = option(
+        0.0, "Slope s of L = 4 pi D_L^2 flux (1 + z)^s, of --flux-min and apparent magnitudes.", RELATION
     )
     pivot: float = option(1.0, "identity: Msun per unit of the observable.", RELATION, commands=_RUN_STREAM)
     method: str = option(
@@ -215,6 +259,8 @@ class JobOptions:
     )
     format: str = option("parquet", "Table: parquet, fits, csv or ecsv.", OUTPUT, commands=_RUN)
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
+    apparent_magnitudes: bool = False
+    """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
 
     @property
     def has_draws(self) -> bool:
@@ -226,6 +272,11 @@ class JobOptions:
     def is_published(self) -> bool:
         """Whether the relation is named like a published one: neither a file nor one of the program's own words."""
         return self.relation not in (None, "fit", "identity", *PRESETS) and not Path(self.relation).exists()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the relation is a file of draws."""
+        return self.relation not in (None, "fit", "identity", *PRESETS) and Path(self.relation).exists()
 
     @property
     def needs_distances(self) -> bool:
@@ -257,11 +308,18 @@ _ACTS = {
     "h": (lambda o: o.prior.is_text and o.prior.mass_unit == "Msun/h", "a text prior with prior_mass_unit='Msun/h'"),
     "support": (lambda o: not o.prior.source.endswith(".npz"), "a prior that is no .npz, which states its own"),
     "cosmology": (
-        lambda o: o.prior.source == "hmf" or (o.make_map and o.needs_distances),
-        "prior='hmf', or a map in Msun/Mpc2, with halo_profile= or source_redshift=",
+        lambda o: (
+            o.prior.source == "hmf"
+            or (o.make_map and o.needs_distances)
+            or o.flux_min is not None
+            or o.apparent_magnitudes
+        ),
+        "prior='hmf', a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or magnitudes='apparent'",
     ),
     "num_relation_draws": (lambda o: o.has_draws, "a relation with draws"),
     "relation_from": (lambda o: o.has_draws, "a relation with draws"),
+    "relation_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
+    "ignore_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
     "relation_prior": (lambda o: o.relation == "fit", "relation='fit'"),
     "relation_scatter": (
         lambda o: o.relation == "identity" or o.is_published,
@@ -270,11 +328,15 @@ _ACTS = {
     "mass_bias": (lambda o: o.relation == "identity" or o.is_published, "relation='identity' or a published one"),
     "fit_method": (lambda o: o.relation == "fit", "relation='fit'"),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
-    "flux_limit": (
-        lambda o: o.relation == "fit" or o.relation_from == "other_data",
-        "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
-        "masses under a fixed relation do not depend on that",
+    **dict.fromkeys(
+        ("lum_limit", "flux_limit", "flux_min"),
+        (
+            lambda o: o.relation == "fit" or o.relation_from == "other_data",
+            "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
+            "masses under a fixed relation do not depend on that",
+        ),
     ),
+    "k_correction": (lambda o: o.flux_min is not None or o.apparent_magnitudes, "flux_min= or magnitudes='apparent'"),
     "pivot": (lambda o: o.relation == "identity", "relation='identity'"),
     "num_lum_draws": (lambda o: o.method in ("monte_carlo", "importance"), "method='monte_carlo' or 'importance'"),
     "pixel_arcmin": (lambda o: o.make_map, "a map"),
@@ -344,8 +406,11 @@ def check_options(options: JobOptions) -> None:
         _check_prior_file(options.prior.source)
     if options.num_relation_draws < 1:
         raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
-    if options.flux_limit is not None:
-        check_flux_limit(options.flux_limit)
+    limits = [name for name in ("lum_limit", "flux_limit", "flux_min") if getattr(options, name) is not None]
+    if len(limits) > 1:
+        raise MassmapError(f"{' and '.join(f'{name}=' for name in limits)} are given: a catalogue has one limit")
+    for name in limits:
+        (check_flux_min if name == "flux_min" else check_lum_limit)(getattr(options, name))
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
     if not 0 <= options.seed < 2**63:
@@ -491,7 +556,7 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
     )
 
 
-def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
+def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] | None = None) -> Relation:
     """Load the relation that the options name: a preset or a published one (draws), "identity", or a file of draws.
 
     Parameters
@@ -501,6 +566,8 @@ def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
         For draws of a preset.
     prior : MassPrior
         Its mass definition is that of an identity relation.
+    notes : list of str, optional
+        What was taken for granted of a file is added.
 
     Returns
     -------
@@ -536,18 +603,54 @@ def load_relation(options: JobOptions, key, prior: MassPrior) -> Relation:
 
     if RelationPosterior.is_saved(name):
         return RelationPosterior.load(name).draws
-    from massmap_jax.catalogue.read import read_relation
+    from massmap_jax.catalogue.relation_files import read_relation
 
-    return MassLuminosityRelation.from_draws(**read_relation(name), source=Path(name).name)
+    columns = relation_columns(options.relation_columns)
+    draws = read_relation(name, columns=columns, ignore_columns=options.ignore_columns, notes=notes)
+    return MassLuminosityRelation.from_draws(**draws, source=Path(name).name)
 
 
-def selection_of(options: JobOptions):
-    """The selection that the options name, or None."""
-    if options.flux_limit is None:
+def relation_columns(text: str | None) -> dict[str, str]:
+    """Read which column of a file of draws is which parameter, "alpha1=a,alpha3=3e14".
+
+    Raises
+    ------
+    MassmapError
+        For text that is no such list.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    if not all(name.strip() and equals and column.strip() for name, equals, column in pairs):
+        raise MassmapError(f"relation_columns is {text!r}: give alpha1=A,alpha2=B,... with the columns' names")
+    return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+def selection_of(options: JobOptions, lum_unit: str = ""):
+    """The selection that the options name, or None.
+
+    Parameters
+    ----------
+    options : JobOptions
+    lum_unit : str
+        Unit of the catalogue's luminosities, which a limit in flux needs.
+
+    Returns
+    -------
+    Selection or None
+
+    Raises
+    ------
+    MassmapError
+        A limit in flux of luminosities that are in no unit of power.
+    """
+    limit = options.flux_limit if options.lum_limit is None else options.lum_limit
+    if limit is None and options.flux_min is None:
         return None
-    from massmap_jax.likelihood.selection import FluxLimit
+    from massmap_jax.likelihood.selection import FluxLimit, RedshiftLimit
 
-    return FluxLimit(options.flux_limit)
+    if limit is not None:
+        return FluxLimit(limit)
+    slope = options.k_correction
+    return RedshiftLimit.from_flux(options.flux_min, options.prior.cosmology, lum_unit=lum_unit, k_slope=slope)
 
 
 def number_or_name(text: str | None) -> str | float | None:

@@ -162,7 +162,7 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
     from massmap_jax.likelihood.selection import NoSelection
 
     return provenance(prior, relation) | {
-        "selection": (selection_of(options) or NoSelection()).describe(),
+        "selection": (selection_of(options, catalogue.lum_unit) or NoSelection()).describe(),
         "seed": options.seed,
         "luminosity_unit": catalogue.lum_unit or "unknown",
     }
@@ -306,7 +306,7 @@ def map_line(mapped: MassMap) -> str:
     if mapped.slice_draws is not None:
         pixels += f" in {len(mapped.slice_mass)} redshift slices ({mapped.n_beyond} objects beyond)"
     if mapped.halo_profile is not None:
-        pixels += f", {mapped.halo_profile.upper()} haloes"
+        pixels += f", {mapped.halo_profile.upper()} halos"
     if mapped.fwhm_arcmin is not None:
         pixels += f", smoothed to {mapped.fwhm_arcmin:g} arcmin"
     return (

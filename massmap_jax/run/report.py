@@ -37,7 +37,7 @@ _FIGURES = {
     "mass_map": ("map", "Mean of the map's coherent draws, each pixel's mass with what all objects share."),
     "map_panels": ("map", "Mean, standard deviation, and objects in the pixels."),
     "map_slices": ("map", "Mean and standard deviation in each redshift slice."),
-    "convergence": ("map", "Convergence of the catalogued haloes, from the same mass draws."),
+    "convergence": ("map", "Convergence of the catalogued halos, from the same mass draws."),
     "predicted_vs_true": ("truth", "Posterior median against true mass."),
     "pit_histograms": ("truth", "Posterior probability below the true mass by luminosity: flat if calibrated."),
 }
@@ -212,7 +212,7 @@ def _map(record) -> str:
     if mapped["smoothed_arcmin"] is not None:
         rows.append(("smoothed to", f"{mapped['smoothed_arcmin']:g} arcmin FWHM"))
     if mapped["halo_profile"] is not None:
-        rows.append(("haloes", f"projected {mapped['halo_profile'].upper()} profiles of their drawn masses"))
+        rows.append(("halos", f"projected {mapped['halo_profile'].upper()} profiles of their drawn masses"))
     if lensed := record["convergence"]:
         kappa = f"sources at z = {lensed['source_redshift']:g}, {lensed['n_lenses']:,} lenses, largest mean "
         rows.append(("convergence", f"{kappa}{lensed['largest_mean']:.3g}; {lensed['profile'].upper()} profiles"))

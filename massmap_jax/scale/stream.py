@@ -164,7 +164,10 @@ class _Run:
     def __init__(self, out, options, mapping, prior, relation, relation_from, watch, num_rows):
         self.out, self.options, self.mapping, self.num_rows = out, options, mapping, num_rows
         self.prior, self.relation, self.relation_from = prior, relation, relation_from
-        self.watch, self.selection = watch, selection_of(options.job)
+        self.watch, self.selection = (
+            watch,
+            selection_of(options.job, mapping.get("lum_in") or mapping.get("lum_unit") or ""),
+        )
         self.surface, self.sums = None, None
         self.rows_read = 0
         self.meta = meta_of(prior, relation, relation_from, options.method) | {"seed": options.job.seed}

@@ -12,6 +12,7 @@ from reference.tables import schechter_table
 from scipy import stats
 from scipy.special import log_ndtr, logsumexp
 
+from massmap_jax.choices import METHODS
 from massmap_jax.likelihood import integrals as likelihood
 from massmap_jax.likelihood.integrals import log_likelihood, log_likelihood_grid
 from massmap_jax.prior.mass_prior import MassPrior
@@ -59,7 +60,7 @@ def plain_loop(method, ln_mass, z, ln_lum_obs, sigma, relation, normals):
     return result
 
 
-@pytest.mark.parametrize("method", likelihood.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("x64, rtol", [(False, 1e-4), (True, 1e-9)])
 def test_grid_is_the_plain_loop(batch, method, x64, rtol):
     with enable_x64(x64):

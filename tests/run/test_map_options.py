@@ -73,7 +73,7 @@ def test_a_run_with_all_of_them(field):
     assert told.returncode == 0 and "redshift slices: 0.3, 0.6, 1.2" in told.stdout and "nside 256" in told.stdout
 
 
-def test_haloes_at_their_size_and_what_they_lens(field, tmp_path):
+def test_halos_at_their_size_and_what_they_lens(field, tmp_path):
     """In this process: mass map, convergence.fits, figures as PNG and PDF, and the report, of one run."""
     from astropy.io import fits
     from astropy.wcs import WCS
@@ -86,7 +86,7 @@ def test_haloes_at_their_size_and_what_they_lens(field, tmp_path):
     clock = Clock(lambda stage: None)
     result = compute(read_catalogue(folder / "field.csv", sigma=0.05), options, clock)
     record = write_outputs(tmp_path, result, options, clock, {"catalogue": "field.csv"})
-    assert "NFW haloes" in map_line(result.mass_map)
+    assert "NFW halos" in map_line(result.mass_map)
 
     found = read_map(tmp_path / "mass_map.fits")
     assert (found["meta"]["halo_profile"], found["meta"]["cosmology"]) == ("nfw", "Planck18")
@@ -115,7 +115,7 @@ def test_haloes_at_their_size_and_what_they_lens(field, tmp_path):
     assert "halo_profile: nfw" in describe_path(tmp_path / "mass_map.fits")
     with pytest.raises(MassmapError, match="not a map of convergence"):
         read_convergence(tmp_path / "mass_map.fits")
-    with pytest.raises(MassmapError, match=r"in front of all 60 haloes, the nearest of which has z = 0\.2"):
+    with pytest.raises(MassmapError, match=r"in front of all 60 halos, the nearest of which has z = 0\.2"):
         compute(read_catalogue(folder / "field.csv", sigma=0.05), replace(options, source_redshift=0.1), clock)
 
 

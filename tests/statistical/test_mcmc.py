@@ -207,6 +207,6 @@ def p_of_field_and_marginal(key, scatter_factor=1.0, found=None, keys_at_once=1)
 
 
 def test_field_and_marginal_models_agree_on_the_relation():
-    """The masses sampled or integrated out: one posterior of (alpha, S). (Poor coordinates: tests/test_models.py.)"""
+    """The masses sampled or integrated out: one posterior of (alpha, S). (Poor coordinates: tests/models/test_models.py.)"""
     check_with_two_keys(p_of_field_and_marginal)
     assert p_of_field_and_marginal(0, scatter_factor=0.9) < LEVEL

@@ -1,0 +1,421 @@
+"""sigma of ln L from a table's error columns: what they are in is told by unit, name or user, and never guessed.
+
+An error in ln L, in dex or in magnitudes is a logarithm's; a bar, a per cent, a fraction or a bound is linear, and
+becomes half of the logarithmic interval that it spans.
+"""
+
+import re
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import USUAL_NAMES
+from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.flags import Flag
+from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers
+from massmap_jax.catalogue.magnitudes import LN_PER_MAG, looks_like_magnitudes
+from massmap_jax.catalogue.units import LN10, log_kind, sigma_ln_from_bars, strip_log, unit_factor
+from massmap_jax.errors import MassmapError
+
+KINDS = ("ln", "dex", "linear", "percent", "fraction", "mag", "bounds")
+# Factors that make an error one in ln L.
+_TO_LN = {"ln": 1.0, "dex": LN10, "mag": -LN_PER_MAG}
+_OF_LOG = {"ln": "ln", "log10": "dex", "mag": "mag"}
+# Median of an error in ln L above which it cannot be one: a factor of 7.
+_TOO_WIDE = 2.0
+# Bars shorter than this part of the luminosity are no bars: nothing is measured that well.
+_TOO_SHORT = 1e-4
+
+
+def read_sigma(
+    table: ColumnTable,
+    lum: Luminosity,
+    notes: list[str],
+    *,
+    sigma: str | float | None,
+    kind: str | None,
+    plus: str | None,
+    minus: str | None,
+    min_snr: float,
+    choose,
+    whole: bool,
+) -> tuple[float | np.ndarray, np.ndarray]:
+    """Read the error of the luminosity.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    lum : Luminosity
+        The luminosity column.
+    notes : list of str
+        What was taken for granted or converted is added to it.
+    sigma : str or float or None
+        Column of the error, or one number.
+    kind : str or None
+        One of `KINDS`; None where unit or name are to say.
+    plus, minus : str or None
+        Columns of the upper and lower bar (or bound).
+    min_snr : float
+        Least signal-to-noise ratio of linear bars.
+    choose : callable
+        Finds a column; see `choose_column`.
+    whole : bool
+        Whether the table is a whole catalogue, whose error column cannot be zero everywhere.
+
+    Returns
+    -------
+    sigma : Float[np.ndarray, "row"]
+        Standard deviation of the error in ln L; NaN in flagged rows.
+    flag : Int[np.ndarray, "row"]
+        `Flag` bits of rows whose error cannot be used.
+
+    Raises
+    ------
+    MassmapError
+        For no error at all, arguments that contradict each other, an error that can be read in several ways, or one
+        that cannot be what it is called.
+    """
+    if kind is not None and kind not in KINDS:
+        raise MassmapError(f"sigma_kind is {kind!r}: it must be one of {', '.join(KINDS)}")
+    if not min_snr > 1.0:
+        raise MassmapError(f"min_snr is {min_snr!r}: it must be above 1, where a bar reaches zero luminosity")
+    if (plus is None) != (minus is None):
+        raise MassmapError("sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one")
+    if plus is not None and sigma is not None:
+        raise MassmapError("sigma is given together with sigma_plus and sigma_minus: give one error or two bars")
+    if kind == "bounds" and plus is None:
+        raise MassmapError(
+            "sigma_kind='bounds' needs both bounds: sigma_plus= the upper and sigma_minus= the lower one"
+        )
+    value = _as_number(sigma, table)
+    if value is not None:
+        return _constant(lum, value, kind, min_snr, notes)
+    if plus is None:
+        names = (_error_column(table, lum, sigma, choose),)
+    else:
+        names = (choose("error", plus, "sigma_plus"), choose("error", minus, "sigma_minus"))
+    return _from_columns(table, lum, names, kind, min_snr, notes, whole)
+
+
+def _as_number(sigma, table: ColumnTable) -> float | None:
+    """Give the number that sigma is or spells, or None where it names a column."""
+    if sigma is None or sigma in table.names:
+        return None
+    try:
+        return float(sigma)
+    except (TypeError, ValueError):
+        return None
+
+
+def _constant(lum: Luminosity, value: float, kind: str | None, min_snr: float, notes: list[str]):
+    """One error for all rows, in the unit of the logarithm (ln L for a linear luminosity) unless `kind` says more."""
+    if not (np.isfinite(value) and value >= 0):
+        raise MassmapError(f"sigma is {value!r}: it must be a finite number, 0 or more")
+    if kind is None:
+        kind = _OF_LOG.get(lum.log, "ln")
+        if value > 0:
+            notes.append(f"luminosity error: {value:g} for all, taken to be in {kind} (sigma_kind)")
+    return _sigma_ln(lum, np.full(lum.raw.size, value), None, kind, min_snr, "sigma")
+
+
+def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose) -> str:
+    """Find the column of the error: the one given, or one of the usual name."""
+    if given is not None:
+        return choose("sigma", given, "sigma")
+    lower = lum.name.lower()
+    bars = {f"{lower}_err", f"{lower}_error", f"e_{lower}", f"err_{lower}", f"{lower}err"}
+    bars |= {f"sigma_{lower}", f"d{lower}", f"{lower}_sigma", f"{lower}_e"}
+    name = choose("sigma", None, "sigma", usual=(*USUAL_NAMES["sigma"], bars))
+    if name is not None:
+        return name
+    near = [
+        c for c in table.names if c.lower() != lower and re.match(rf"(e_|err_|d|sigma_)?{re.escape(lower)}", c.lower())
+    ]
+    seen = f" ({', '.join(near[:6])} may be it)" if near else ""
+    raise MassmapError(
+        f"{table.label} has no column with a usual name for the error of {lum.name!r}{seen}: give sigma= a column, or one"
+        " number for all rows (0.05 is 5 % in ln L), or sigma_plus= and sigma_minus="
+    )
+
+
+def _from_columns(table, lum, names, kind, min_snr, notes, whole):
+    """Read one error column, or the upper and the lower one."""
+    units = [table.units.get(name, "") for name in names]
+    columns = [numbers(table, name, "error", notes) for name in names]
+    pair = len(names) == 2
+    if pair:
+        if kind in (None, "linear") and _are_bounds(lum, *columns):
+            raise MassmapError(
+                f"{names[1]!r} < {lum.name!r} < {names[0]!r} in every row of {table.label}: they are bounds and not"
+                " lengths of bars, so pass sigma_kind='bounds'"
+            )
+        down = columns[1]
+        if kind != "bounds" and np.any(down < 0) and not np.any(down > 0):
+            columns[1] = np.abs(down)
+            notes.append(f"lower bars in {names[1]!r} are written as negative numbers: their size was taken")
+    kind, said = _decide(table, lum, names, units, columns, kind)
+    if said:
+        notes.append(f"luminosity error: {' and '.join(map(repr, names))} taken to be {_WORDS[kind]}, {said}")
+    if kind in ("linear", "bounds"):
+        columns = [_in_unit_of(table, lum, *one, notes) for one in zip(names, units, columns, strict=True)]
+    if kind == "bounds":
+        return _from_bounds(table, lum, names, *columns, min_snr)
+    none = _none_known(columns)
+    if none.any():
+        if whole and not any((c[np.isfinite(c)] != 0).any() for c in columns):
+            raise MassmapError(
+                f"error column {names[0]!r} of {table.label} is 0 in all {none.sum()} rows: choose another, or pass"
+                " sigma=0 for luminosities without noise"
+            )
+        notes.append(
+            f"luminosity error: 0 in {rows_text(none, columns[0])}, where others are positive: taken as not known"
+            " (SIGMA_MISSING)"
+        )
+    up, *lower = columns
+    result, bits = _sigma_ln(lum, up, lower[0] if lower else None, kind, min_snr, f"error column {names[0]!r}")
+    bits = np.where(none, np.int32(Flag.SIGMA_MISSING), bits)
+    return np.where(bits == 0, result, np.nan), bits
+
+
+_WORDS = {
+    "ln": "in ln L",
+    "dex": "in dex",
+    "linear": "bars in the luminosity's unit",
+    "percent": "per cent of the luminosity",
+    "fraction": "fractions of the luminosity",
+    "mag": "in magnitudes",
+    "bounds": "bounds",
+}
+
+
+def _none_known(columns) -> np.ndarray:
+    """Rows where an error is exactly zero: among others that are positive, 0 is how tables write "not known"."""
+    zero = columns[0] == 0
+    for column in columns[1:]:
+        zero |= column == 0
+    return zero
+
+
+def _are_bounds(lum: Luminosity, upper: np.ndarray, lower: np.ndarray) -> bool:
+    """Whether lower < L < upper wherever all three are there, which bars never are."""
+    good = (lum.flag == 0) & np.isfinite(upper) & np.isfinite(lower)
+    if lum.log == "none":
+        good &= (lower > 0) & ~is_positive_sentinel(upper)
+    if not good.any():
+        return False
+    return bool(np.mean((lower[good] < lum.raw[good]) & (lum.raw[good] < upper[good])) > 0.9)
+
+
+def _decide(table, lum, names, units, columns, kind) -> tuple[str, str]:
+    """Tell what the errors are in, and how that is known ("" where the user said so)."""
+    told = {_kind_of_unit(unit, lum) for unit in units} - {""}
+    if len(told) > 1 or (told and len(set(units)) > 1):
+        raise MassmapError(f"error columns {' and '.join(map(repr, names))} are in {' and '.join(map(repr, units))}:"
+                           " convert them to one unit")  # fmt: skip
+    by_unit = next(iter(told), "")
+    if by_unit == "other":
+        raise MassmapError(
+            f"error column {names[0]!r} of {table.label} is in {units[0]!r} but {lum.name!r} is in"
+            f" {lum.column_unit!r}: convert them to one unit, or say with lum_unit= what the luminosity is in"
+        )
+    if kind is not None:
+        if by_unit and by_unit != kind and not (kind == "bounds" and by_unit in ("linear", _OF_LOG.get(lum.log))):
+            raise MassmapError(
+                f"error column {names[0]!r} of {table.label} is in {units[0]!r}, so {_WORDS[by_unit]}, but sigma_kind is"
+                f" {kind!r}: leave sigma_kind out"
+            )
+        return kind, ""
+    if by_unit:
+        return by_unit, "as their unit says"
+    by_name = {_kind_of_name(name, table, columns[0]) for name in names}
+    by_name = by_name.pop() if len(by_name) == 1 else ""
+    of_log = _OF_LOG.get(lum.log, "")
+    if of_log and by_name in ("", of_log):
+        return of_log, f"as {lum.name!r} is"
+    if by_name and not (of_log and by_name in ("ln", "dex", "mag")):
+        return by_name, "as the name says"
+    raise MassmapError(_question(table, lum, names, columns))
+
+
+def _kind_of_unit(unit: str, lum: Luminosity) -> str:
+    """What an error's unit says it is; "other" for another unit than the luminosity's."""
+    if not unit:
+        return ""
+    text = unit.strip().lower()
+    if text in ("%", "percent", "per cent", "pct"):
+        return "percent"
+    if text in ("fraction", "frac"):
+        return "fraction"
+    log = log_kind(unit)
+    if log:
+        return {"log10": "dex"}.get(log, log)
+    if text == "ln":
+        return "ln"
+    if text in ("-", "--", "---", "1", "dimensionless"):
+        # Where the luminosity has no unit either it is in the same one: a richness, an integrated Compton y.
+        return "linear" if lum.column_unit.strip() == unit.strip() and lum.log == "none" else ""
+    if lum.log != "none" and unit == lum.column_unit:
+        return _OF_LOG[lum.log]
+    return "linear" if lum.column_unit and unit_factor(unit, lum.column_unit) is not None else "other"
+
+
+def _kind_of_name(name: str, table: ColumnTable, values: np.ndarray) -> str:
+    """What an error's name says it is; refused where it is no error at all."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    if re.search(
+        r"(?<![a-z])(?:snr|s_?2_?n|s_n|signal)(?![a-z])|(?<![a-z])i(?:nv)?_?var(?![a-z])|(?<![a-z])var(?:iance)?(?![a-z])",
+        words,
+    ):
+        raise MassmapError(
+            f"column {name!r} of {table.label} is by its name no error, but a signal-to-noise ratio or a variance:"
+            " compute the error of the luminosity from it and give that, or pass sigma_kind="
+        )
+    if re.search(r"(?<![a-z])(?:pct|perc|percent)(?![a-z])|percent|per_?cent", words):
+        return "percent"
+    if re.search(
+        r"(?<![a-z])(?:frac|fractional|fraction|rel|relative)(?![a-z])|(?<![a-z])(?:frac|rel)(?:_?err|_?lum|_?unc)",
+        words,
+    ):
+        return "fraction"
+    if name.lower() in USUAL_NAMES["sigma"][0]:
+        return "ln"
+    log = named_log(name)
+    if log:
+        return "ln" if log == "ln" else "dex"
+    return "mag" if looks_like_magnitudes(name, np.empty(0)) else ""
+
+
+def _question(table, lum: Luminosity, names, columns) -> str:
+    """The error that cannot be read in one way: what each way makes of it."""
+    error = columns[0]
+    good = np.isfinite(error) & (error > 0) & (lum.flag == 0)
+    middle = np.median(error[good]) if good.any() else np.nan
+    ways = [f"'ln' ({_size(middle)})", f"'dex' ({_size(LN10 * middle)})"]
+    if lum.log == "none":
+        relative = np.median(error[good] / lum.raw[good]) if good.any() else np.nan
+        ways.append(f"'linear', a bar in the luminosity's own unit ({100 * relative:.2g} %)")
+    return (
+        f"{' and '.join(map(repr, names))} of {table.label} {'do' if len(names) > 1 else 'does'} not say what the error is"
+        f" in; its median of {middle:.3g} would be, by sigma_kind=: {', '.join(ways)}; choose one (or 'percent',"
+        " 'fraction', 'mag')"
+    )
+
+
+def _size(width: float) -> str:
+    """A width in ln L in words."""
+    if not width > 0.3:
+        return f"{100 * width:.2g} %"
+    return f"a factor of {np.exp(width):.2g}" if width < 20 else "an impossible factor"
+
+
+def _in_unit_of(table, lum, name, unit, values, notes):
+    """Bring bars to the unit of the luminosity column; refuse one that measures another thing."""
+    if not (unit and lum.column_unit) or unit == lum.column_unit:
+        return values
+    factor = unit_factor(strip_log(unit), strip_log(lum.column_unit))
+    if factor is None:
+        raise MassmapError(
+            f"error column {name!r} of {table.label} is in {unit!r} but {lum.name!r} is in {lum.column_unit!r}:"
+            " convert them to one unit"
+        )
+    if factor != 1.0:
+        notes.append(f"luminosity error: {name!r} multiplied by {factor:g}, from {unit} to {lum.column_unit}")
+    return values * factor
+
+
+def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: str, min_snr: float, where: str):
+    """sigma [ln L] and flags of errors of a kind; `down` is None for a symmetric error."""
+    none = np.zeros(up.size, np.int32)
+    if kind in _TO_LN:
+        if down is not None:
+            up = np.where((up >= 0) & (down >= 0), 0.5 * (up + down), np.fmin(up, down))
+        error = up * _TO_LN[kind]
+        good = error[np.isfinite(error) & (error >= 0)]
+        if good.size and np.median(good) > _TOO_WIDE:
+            raise MassmapError(
+                f"{where} has a median of {np.median(good):.3g} in ln L, {_size(np.median(good))}: it looks like a bar in"
+                " the luminosity's own unit (sigma_kind='linear') or per cent (sigma_kind='percent')"
+            )
+        return error, none
+    down = up if down is None else down
+    if kind in ("percent", "fraction"):
+        up, down = (_fraction(bar, kind, where) for bar in (up, down))
+        return _linear_bars(np.ones(up.size), up, down, min_snr)
+    if lum.log != "none":
+        raise MassmapError(
+            f"{lum.name!r} is a logarithm or a magnitude ({lum.log}) but sigma_kind is 'linear': the error of a"
+            " logarithm is 'dex' or 'ln', that of a magnitude 'mag'"
+        )
+    _refuse_no_bars(lum, up, where)
+    return _linear_bars(lum.raw, up, down, min_snr)
+
+
+def _fraction(bar: np.ndarray, kind: str, where: str) -> np.ndarray:
+    """Fractions of the luminosity; refused where per cent are called fractions, or the other way round."""
+    good = bar[np.isfinite(bar) & (bar > 0)]
+    other = "percent" if kind == "fraction" else "fraction"
+    few = where != "sigma" and good.size > 0 and good.max() < 1.0  # one number of 0.5 per cent may well be meant
+    if good.size and (np.median(good) > 1.0 if kind == "fraction" else few):
+        raise MassmapError(
+            f"{where} has a median of {np.median(good):.3g} and a largest value of {good.max():.3g}: this looks like"
+            f" sigma_kind={other!r} and not {kind!r}"
+        )
+    return bar / 100.0 if kind == "percent" else bar
+
+
+def _refuse_no_bars(lum: Luminosity, bar: np.ndarray, where: str):
+    """Refuse bars that are far too short, or fractions by the look of them, or longer than the luminosity."""
+    good = np.isfinite(bar) & (bar > 0) & (lum.flag == 0)
+    if not good.any():
+        return
+    relative = bar[good] / lum.raw[good]
+    middle = np.median(relative)
+    if np.mean(relative > 1.0) > 0.9:
+        raise MassmapError(
+            f"{where} is longer than the luminosity itself in {np.mean(relative > 1.0):.0%} of the rows: is it an upper"
+            " bound (sigma_kind='bounds', with sigma_plus= and sigma_minus=), or in another unit?"
+        )
+    small = good.sum() >= 5 and bar[good].max() < 1.0 and bar[good].min() >= 5e-3 and middle < 5e-3
+    # Bars grow with the luminosity, fractions do not.
+    if small and np.std(np.log(relative)) <= 1.2 * np.std(np.log(bar[good])):
+        small = False
+    if middle < _TOO_SHORT or small:
+        raise MassmapError(
+            f"{where} is {middle:.2g} of the luminosity in the middle, too short for a bar: are they fractions"
+            f" (sigma_kind='fraction', {100 * np.median(bar[good]):.2g} %), per cent (sigma_kind='percent',"
+            f" {np.median(bar[good]):.2g} %), or in 'ln' or 'dex'? Real bars as short can be given as fractions"
+        )
+
+
+def _linear_bars(raw, up, down, min_snr):
+    """Convert linear bars to sigma in ln L, and flag negative bars and those with too low a signal-to-noise ratio."""
+    sigma = sigma_ln_from_bars(raw, up, down)
+    with np.errstate(all="ignore"):
+        low = (raw / (0.5 * (up + down)) < min_snr) | (raw <= down)
+    negative = (up < 0) | (down < 0)
+    bits = np.where(negative, np.int32(Flag.SIGMA_NEGATIVE), np.int32(0))
+    bits |= np.where(low & ~negative, np.int32(Flag.SIGMA_LOW_SNR), np.int32(0))
+    return np.where(bits == 0, sigma, np.nan), bits
+
+
+def _from_bounds(table, lum, names, upper, lower, min_snr):
+    """sigma [ln L] of upper and lower bounds; rows whose luminosity lies outside of them are flagged."""
+    known = (lum.flag == 0) & np.isfinite(upper) & np.isfinite(lower)
+    if lum.log == "mag":
+        upper, lower = np.fmax(upper, lower), np.fmin(upper, lower)
+    inside = known & (lower <= lum.raw) & (lum.raw <= upper) & (lower < upper)
+    if known.any() and inside.sum() < 0.5 * known.sum():
+        row = int(np.flatnonzero(known & ~inside)[0])
+        raise MassmapError(
+            f"{names[1]!r} <= {lum.name!r} <= {names[0]!r} fails in {(known & ~inside).sum()} of {known.sum()} rows of"
+            f" {table.label}, first row {row} ({lower[row]:g}, {lum.raw[row]:g}, {upper[row]:g}): these are no bounds, or"
+            " sigma_plus= (the upper one) and sigma_minus= are interchanged"
+        )
+    missing = np.where(known, np.int32(0), np.int32(Flag.SIGMA_MISSING))
+    if lum.log != "none":
+        sigma = 0.5 * (upper - lower) * _TO_LN[_OF_LOG[lum.log]]
+        bits = missing | np.where(known & ~inside, np.int32(Flag.SIGMA_NEGATIVE), np.int32(0))
+        return np.where(bits == 0, sigma, np.nan), bits
+    sigma, bits = _linear_bars(lum.raw, upper - lum.raw, lum.raw - lower, min_snr)
+    bits = np.where(known, bits, missing)
+    return np.where(bits == 0, sigma, np.nan), bits

@@ -1,0 +1,430 @@
+"""`read_relation`: draws of the mass-luminosity relation from tables and from the chains of samplers.
+
+A column that would change the answer is never dropped: it is understood, or named and refused.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import named_column
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.tables import open_plain, open_table, sniff_format
+from massmap_jax.catalogue.units import has_little_h, is_log_unit, split_unit_scale
+from massmap_jax.errors import MassmapError
+
+PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "gamma")
+_ALSO = {"scatter": ("s",)}
+_WEIGHTS = ("weight", "weights", "wt", "multiplicity", "mult", "importance", "importance_weight")
+_LN_WEIGHTS = (
+    "log_weight",
+    "log_weights",
+    "logweight",
+    "logweights",
+    "log_wt",
+    "logwt",
+    "logw",
+    "ln_weight",
+    "lnweight",
+)
+_LN_WEIGHTS += ("lnwt", "lnw", "ln_w", "log_w")
+# Columns that samplers write beside the parameters; they say how good a draw is or where it came from.
+_BOOKKEEPING = re.compile(
+    r"(?:minus_?)?(?:log|ln)_?(?:post(?:erior)?|prior|like(?:lihood)?|prob(?:ability)?|p|l|evidence)(?:__\w+)?|lp(?:__)?"
+    r"|(?:minuslogpost|minuslogprior|minusloglike|chi2|like|prior|post(?:erior)?)(?:__?.*|\*)?|(?:chain|iteration|iter|step"
+    r"|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|birth|nlive"
+    r"|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?"
+)
+_LABELS = {
+    "mass_definition": ("mass_definition", "massdef", "mass_def", "mdef"),
+    "lum_unit": ("lum_unit", "luminosity_unit", "observable_unit"),
+    "evolution": ("evolution",),
+    "omega_m": ("omega_m", "om0", "omegam"),
+    "alpha3": ("alpha3", "pivot", "pivot_mass", "alpha3_msun"),
+}
+# Header entries that are known not to change what the draws mean.
+_SILENT = {"seed", "author", "authors", "date", "created", "reference", "source", "doi", "url", "license", "title"}
+# What this program writes into its own files, one of which is always there.
+_OWN = ("program", "relation_source")
+
+
+def read_relation(
+    path,
+    *,
+    columns: Mapping[str, str | float] | None = None,
+    ignore_columns: bool = False,
+    notes: list[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Read draws of the mass-luminosity relation from a file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        An .npz archive; a table of any kind that `open_table` reads, one row per draw; a text chain of GetDist (with
+        its .paramnames beside it), Cobaya or CosmoSIS; or an HDF5 file of emcee or ArviZ (NetCDF, its posterior).
+    columns : mapping of str to (str or float), optional
+        Which column is which parameter, as {"alpha1": "a", "scatter": "sig"}; a number instead of a column is the value
+        of alpha3, alpha4, gamma or scatter in all draws.
+    ignore_columns : bool
+        Leave out columns and header lines that are not understood, instead of refusing them.
+    notes : list of str, optional
+        What was taken for granted is added to it.
+
+    Returns
+    -------
+    dict of str to Float[np.ndarray, "draw"]
+        alpha1, alpha2, alpha3 [Msun], alpha4 and scatter; gamma and log_weight where the file has them (weights become
+        their ln); and the labels that its header states as text or number, mass_definition, lum_unit, evolution and
+        omega_m: the arguments of `MassLuminosityRelation.from_draws`.
+
+    Raises
+    ------
+    MassmapError
+        For a parameter that is missing (the pivot alpha3 too), values that are not finite, a negative scatter or
+        weight, or columns and header lines that are not understood.
+    """
+    path, notes = str(path), [] if notes is None else notes
+    table, header = _open(path, notes)
+    mapping = {str(key): value for key, value in (columns or {}).items()}
+    unknown = sorted(mapping.keys() - {*PARAMETERS, "weight", "log_weight"})
+    if unknown:
+        raise MassmapError(
+            f"relation columns are given for {', '.join(unknown)}: a relation has {', '.join(PARAMETERS)}, and weight or"
+            " log_weight"
+        )
+    found = {name: column for name in PARAMETERS if (column := _column_of(table, name, mapping)) is not None}
+    labels, lost = _labels(header)
+    if "alpha3" in labels and "alpha3" not in found:
+        found["alpha3"] = labels["alpha3"]
+        notes.append(f"relation: the pivot alpha3 = {labels['alpha3']:g} Msun is from the header of {path}")
+    labels.pop("alpha3", None)
+    weight = _weight_column(table, mapping, path)
+    used = {c for c in found.values() if isinstance(c, str)} | ({weight[0]} if weight else set())
+    _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, notes)
+    if "alpha4" not in found and "gamma" in found:
+        found["alpha4"] = 0.0
+    missing = [name for name in PARAMETERS[:5] if name not in found]
+    if missing:
+        listed = ", ".join(table.names[:20])
+        raise MassmapError(
+            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha3 (the pivot mass in Msun), alpha4"
+            f" and scatter, one draw per row; say which column is which with relation_columns='{missing[0]}=...'; columns:"
+            f" {listed}"
+        )
+    draws = {name: _values(table, name, column, path) for name, column in found.items()}
+    if "alpha3" in draws and isinstance(found["alpha3"], str):
+        draws["alpha3"] = _pivot(draws["alpha3"], table.units.get(found["alpha3"], ""), path)
+    if weight:
+        draws["log_weight"] = _ln_weights(table, *weight, path)
+        notes.append(f"relation: draws are weighted by {weight[0]!r} ({weight[1]})")
+    return _checked(draws, path) | labels
+
+
+def _column_of(table: ColumnTable, name: str, mapping) -> str | float | None:
+    """Give the column of a parameter, by the user's mapping or its usual name, or its value in all draws."""
+    if name in mapping:
+        given = mapping[name]
+        if isinstance(given, str) and given in table.names:
+            return given
+        try:
+            value = float(given)
+        except (TypeError, ValueError):
+            return named_column(table, str(given), "relation_columns")
+        if name in ("alpha1", "alpha2"):
+            raise MassmapError(
+                f"relation_columns gives {name} the value {value:g} in all draws: name its column, of"
+                f" {', '.join(table.names[:20])}"
+            )
+        return value
+    for usual in (name, *_ALSO.get(name, ())):
+        # CosmoSIS writes section--name.
+        same = [c for c in table.names if c.strip().lower().rpartition("--")[2] == usual]
+        if len(same) > 1:
+            raise MassmapError(
+                f"{' and '.join(map(repr, same))} of {table.label} could each be {name}: choose one with"
+                f" relation_columns='{name}={same[0]}'"
+            )
+        if same:
+            return same[0]
+    return None
+
+
+def _weight_column(table: ColumnTable, mapping, path: str) -> tuple[str, str] | None:
+    """Give the column of the weights and whether it holds weights or their ln."""
+    if "weight" in mapping and "log_weight" in mapping:
+        raise MassmapError("relation columns are given for weight and log_weight: give one of them")
+    for role in ("weight", "log_weight"):
+        if role in mapping:
+            return named_column(table, str(mapping[role]), "relation_columns"), role
+    found = [(c, "weight") for c in table.names if c.strip().lower() in _WEIGHTS]
+    found += [(c, "log_weight") for c in table.names if c.strip().lower() in _LN_WEIGHTS]
+    if len(found) > 1:
+        raise MassmapError(
+            f"{' and '.join(repr(c) for c, _ in found)} of {path} are both weights of the draws: choose one with"
+            f" relation_columns='{found[0][1]}={found[0][0]}', and ignore_columns for the other"
+        )
+    return found[0] if found else None
+
+
+def _refuse_unknown(table, used, lines, ignore, notes) -> None:
+    """Refuse columns and header lines that are not understood, or say that they were left out."""
+    rest = [c for c in table.names if c not in used]
+    known = [c for c in rest if _BOOKKEEPING.fullmatch(c.strip().lower())]
+    strange = [c for c in rest if c not in known]
+    if known:
+        notes.append(f"relation: {', '.join(known)} of {table.label} are a sampler's own columns and not used")
+    what = [f"columns {', '.join(map(repr, strange[:10]))}"] if strange else []
+    what += [f"header lines {' | '.join(repr(line[:60]) for line in lines[:5])}"] if lines else []
+    if not what:
+        return
+    if not ignore:
+        raise MassmapError(
+            f"{table.label} has {' and '.join(what)}, which a relation of alpha1, alpha2, alpha3, alpha4, scatter and"
+            " gamma does not have: leave them out of the file, name them with relation_columns=, or pass"
+            " ignore_columns=True if they change nothing"
+        )
+    notes.append(f"relation: not used, as ignore_columns says: {' and '.join(what)} of {table.label}")
+
+
+def _values(table: ColumnTable, name: str, column: str | float, path: str) -> np.ndarray:
+    if not isinstance(column, str):
+        return np.array([column], dtype=np.float64)
+    return np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"relation parameter {name!r} of {path}"))
+
+
+def _pivot(alpha3: np.ndarray, unit: str, path: str) -> np.ndarray:
+    """Give the pivot in Msun; refuse one in units with h, a logarithm, or one that lacks its 10^14."""
+    if has_little_h(unit) or is_log_unit(unit):
+        raise MassmapError(f"the pivot alpha3 of {path} is in {unit!r}: write it in Msun without h")
+    alpha3 = alpha3 * split_unit_scale(unit)[0]
+    odd = (alpha3 > 0) & (alpha3 != 1) & (alpha3 < 1000)
+    if odd.any():
+        raise MassmapError(
+            f"the pivot alpha3 of {path} is no mass in Msun in {rows_text(odd, alpha3)}: write 3e14, not 14.5 or 3"
+        )
+    return alpha3
+
+
+def _ln_weights(table: ColumnTable, column: str, role: str, path: str) -> np.ndarray:
+    values = np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"weight {column!r} of {path}"))
+    if role == "log_weight":
+        return values
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any() or not values.any():
+        said = rows_text(bad, values) if bad.any() else "all of them are 0"
+        raise MassmapError(
+            f"weights {column!r} of {path} must be finite, not negative and not all 0, but {said}: correct them, or say"
+            f" relation_columns='log_weight={column}' if they are logarithms"
+        )
+    with np.errstate(divide="ignore"):
+        return np.log(values)
+
+
+def _checked(draws: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Give every parameter one value per draw; refuse what no relation has."""
+    rows = max(values.size for values in draws.values())
+    if min(values.size for values in draws.values()) == 0:
+        raise MassmapError(f"{path} has no rows: a relation needs at least one draw")
+    for name, values in draws.items():
+        if values.size not in (1, rows):
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} has {values.size} draws where another has {rows}:"
+                " give one per draw"
+            )
+        values = draws[name] = np.broadcast_to(values, (rows,)).copy()
+        # A weight of zero is a log weight of -inf, which is allowed.
+        bad = np.isnan(values) | (values == np.inf) if name == "log_weight" else ~np.isfinite(values)
+        if name == "scatter":
+            bad |= values < 0
+        if bad.any():
+            need = "finite and not negative" if name == "scatter" else "finite"
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} must be {need}, but is not in"
+                f" {rows_text(bad, values)}: remove those draws"
+            )
+    return draws
+
+
+# -- headers ---------------------------------------------------------------------------------------------------
+
+
+def _labels(header: list[str]) -> tuple[dict, list[str]]:
+    """Labels that the header states, and the lines of it that are not understood."""
+    labels, lost = {}, []
+    entries = [re.fullmatch(r"\s*([A-Za-z][\w .-]*?)\s*[:=]\s*(.*?)\s*", line) for line in header]
+    own = any(entry and entry[1].lower() in _OWN for entry in entries)
+    for line, entry in zip(header, entries, strict=True):
+        key = entry[1].lower().replace(" ", "_") if entry else ""
+        name = next((name for name, words in _LABELS.items() if key in words), None)
+        if name is not None:
+            value = entry[2].strip("'\"")
+            labels[name] = value if name not in ("omega_m", "alpha3") else _number(line, value)
+            if name == "lum_unit" and value.lower() in ("unknown", "none"):
+                labels[name] = ""
+        elif not own and key not in _SILENT and line.strip():
+            lost.append(line.strip())
+    return labels, lost
+
+
+def _number(line: str, value: str) -> float:
+    try:
+        return float(value.split()[0])
+    except (ValueError, IndexError):
+        raise MassmapError(
+            f"the header line {line!r} of the relation holds no number: write it as alpha3 = 3e14"
+        ) from None
+
+
+def _comments(path: str, names) -> tuple[list[str], bool]:
+    """Comment lines of a text file but the one that names its columns, and whether CosmoSIS wrote it."""
+    with open_plain(path) as file:
+        lines = [line.decode("utf-8", "replace").strip() for line in file if line.lstrip().startswith(b"#")]
+    cosmosis = any(line.startswith("##") for line in lines)
+    found = []
+    for line in lines:
+        words = re.split(r"[\s,;|]+", line.lstrip("# \t"))
+        if (words and set(words) - {""} == set(" ".join(names).split())) or (cosmosis and line.startswith("##")):
+            continue
+        if line.startswith("# column ") or not line.strip("#-= \t"):
+            continue
+        found.append(line.lstrip("# \t"))
+    return found, cosmosis
+
+
+# -- kinds of files --------------------------------------------------------------------------------------------
+
+
+def _open(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
+    """Open a file of draws: its columns, and the lines of its header as "key = value" or text."""
+    if _starts_with(path, b"PK\x03\x04"):
+        return _open_npz(path)
+    if _starts_with(path, b"\x89HDF"):
+        return _open_hdf5(path, notes), []
+    if _starts_with(path, b"CDF"):
+        raise MassmapError(f"{path} is NetCDF of version 3: write it anew with ArviZ, which writes NetCDF 4")
+    names = _paramnames(path)
+    if names is not None:
+        notes.append(f"relation: {path} is a GetDist chain, its columns are named by {_paramnames_file(path).name}")
+        notes.append("relation: no burn-in is removed")
+        return open_table(path, names=("weight", "minusloglike", *names)), []
+    kind = sniff_format(path)
+    table = open_table(path)
+    if kind == "text":
+        header, cosmosis = _comments(path, table.names)
+        chain = cosmosis or any(name.lower().startswith(("minuslogpost", "chi2")) for name in table.names)
+        if chain:
+            notes.append(
+                f"relation: {path} is a chain of {'CosmoSIS' if cosmosis else 'Cobaya'}; no burn-in is removed"
+            )
+        return table, header
+    return table, _metadata(path, kind)
+
+
+def _metadata(path: str, kind: str) -> list[str]:
+    """The header of a FITS, ECSV or Parquet file as lines; what the format itself writes is left out."""
+    if kind == "fits":
+        from astropy.table import Table
+
+        meta = Table.read(path).meta
+        own = re.compile(r"(?:TTYPE|TFORM|TUNIT|TCOMM|TDISP|TNULL)\d+|EXTNAME|COMMENT|HISTORY|CHECKSUM|DATASUM", re.I)
+        return [f"{key} = {value}" for key, value in meta.items() if not own.fullmatch(key)]
+    if kind == "ecsv":
+        from astropy.table import Table
+
+        meta = Table.read(path, format="ascii.ecsv").meta
+        return [f"{key} = {value}" for key, value in meta.items() if not key.startswith("__")]
+    if kind == "parquet":
+        import pyarrow.parquet as pq
+
+        meta = pq.read_schema(path).metadata or {}
+        own = (b"pandas", b"ARROW:schema", b"table_meta_yaml")
+        return [f"{k.decode()} = {v.decode('utf-8', 'replace')}" for k, v in meta.items() if k not in own]
+    return []
+
+
+def _starts_with(path: str, magic: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def _open_npz(path: str) -> tuple[ColumnTable, list[str]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: np.atleast_1d(archive[name]) for name in archive.files}
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own
+        raise MassmapError(f"{path} cannot be read as npz: {error}") from error
+    texts = {name for name, a in arrays.items() if a.dtype.kind in "US" and name.lower() in sum(_LABELS.values(), ())}
+    header = [f"{name} = {arrays[name].ravel()[0]}" for name in texts]
+    columns = {name: a for name, a in arrays.items() if name not in texts}
+    if "omega_m" in columns:
+        header.append(f"omega_m = {columns.pop('omega_m').ravel()[0]}")
+    return ColumnTable(path, tuple(columns), columns.__getitem__), header
+
+
+def _paramnames_file(path: str) -> Path:
+    """Where GetDist has the names of a chain: root.paramnames for root.txt and root_1.txt."""
+    own = Path(path)
+    of_root = own.with_name(re.sub(r"[._]\d+$", "", own.stem) + ".paramnames")
+    return own.with_suffix(".paramnames") if own.with_suffix(".paramnames").exists() else of_root
+
+
+def _paramnames(path: str) -> list[str] | None:
+    file = _paramnames_file(path)
+    if Path(path).suffix != ".txt" or not file.is_file():
+        return None
+    lines = [line.split() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return [words[0].rstrip("*") for words in lines if words]
+
+
+def _open_hdf5(path: str, notes: list[str]) -> ColumnTable:
+    """Open the backend of emcee, or the posterior of ArviZ: every chain and step, one after the other."""
+    try:
+        import h5py
+    except ImportError:
+        raise MassmapError(
+            f"{path} is HDF5 (NetCDF 4), which needs h5py to be read: pip install h5py, or write the draws to CSV"
+        ) from None
+    try:
+        with h5py.File(path, "r") as file:
+            if "posterior" in file:
+                arrays = _of_arviz(file["posterior"], h5py.Dataset)
+                wrote = "ArviZ"
+            else:
+                group = next((g for g in file.values() if isinstance(g, h5py.Group) and "chain" in g), None)
+                if group is None:
+                    raise MassmapError(
+                        f"{path} is HDF5 with {', '.join(file)}, neither a posterior of ArviZ nor a chain of emcee: write"
+                        " the draws to CSV"
+                    )
+                chain = np.asarray(group["chain"][: int(group.attrs.get("iteration", len(group["chain"])))])
+                arrays = {f"p{i}": chain[:, :, i].ravel() for i in range(chain.shape[2])}
+                wrote = "emcee"
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, MassmapError):
+            raise
+        raise MassmapError(f"{path} cannot be read as HDF5: {error}") from error
+    steps = next(iter(arrays.values())).size if arrays else 0
+    notes.append(f"relation: {steps} draws of all chains of {wrote} in {path}; no burn-in is removed")
+    if wrote == "emcee":
+        notes.append(f"relation: emcee has no names, its parameters are called {', '.join(arrays)}")
+    return ColumnTable(path, tuple(arrays), arrays.__getitem__)
+
+
+def _of_arviz(group, dataset) -> dict[str, np.ndarray]:
+    """Scalars of a posterior, their chains one after the other; an array's elements are name[0], name[1], ..."""
+    arrays = {}
+    for name, data in group.items():
+        if not isinstance(data, dataset) or data.ndim < 2 or name in ("chain", "draw"):
+            continue
+        values = np.asarray(data)
+        flat = values.reshape(values.shape[0] * values.shape[1], -1)
+        if values.ndim == 2:
+            arrays[name] = flat[:, 0]
+        else:
+            arrays |= {f"{name}[{i}]": flat[:, i] for i in range(flat.shape[1])}
+    return arrays
