@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.tables import open_plain, open_table, sniff_format
@@ -353,11 +354,8 @@ def _starts_with(path: str, magic: bytes) -> bool:
 
 
 def _open_npz(path: str) -> tuple[ColumnTable, list[str]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: np.atleast_1d(archive[name]) for name in archive.files}
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own
-        raise MassmapError(f"{path} cannot be read as npz: {error}") from error
+    with told_of_archive(path, "cannot be read as npz"):
+        arrays = {name: np.atleast_1d(array) for name, array in read_npz(path).items()}
     texts = {name for name, a in arrays.items() if a.dtype.kind in "US" and name.lower() in sum(_LABELS.values(), ())}
     header = [f"{name} = {arrays[name].ravel()[0]}" for name in texts]
     columns = {name: a for name, a in arrays.items() if name not in texts}

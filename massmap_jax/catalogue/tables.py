@@ -19,7 +19,7 @@ import numpy as np
 from massmap_jax.catalogue.columns import ColumnTable, as_plain
 from massmap_jax.catalogue.hdf5 import read_hdf5
 from massmap_jax.catalogue.text_table import parse_text
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 
 FORMATS = ("cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable")
 _TEXT = ("csv", "text")
@@ -230,14 +230,6 @@ def split_extension(path: str) -> tuple[str, str | None]:
     if match is None or Path(path).exists():
         return path, None
     return match[1], match[2]
-
-
-def first_line(error: Exception) -> str:
-    """Give the reason in a library's error, without the rest of its text."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__
 
 
 def _table_in_memory(source) -> ColumnTable:

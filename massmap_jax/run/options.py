@@ -29,7 +29,7 @@ from massmap_jax.choices import (
     check_source_redshift,
     need_healpix,
 )
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
 
@@ -540,8 +540,8 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
         return MassPrior.load(path)
     try:
         columns = np.loadtxt(path, unpack=True, ndmin=2)
-    except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise MassmapError(f"prior file {path} is not a table of three columns of numbers: {error}") from None
+    except Exception as error:  # of NumPy, or of gzip or bz2 for a damaged file
+        raise MassmapError(f"prior file {path} is not a table of three columns of numbers: {first_line(error)}") from None
     if columns.shape[0] != 3:
         raise MassmapError(f"prior file {path} has {columns.shape[0]} columns: it needs three, z, M and density")
     return MassPrior.from_table(

@@ -17,7 +17,6 @@ from massmap_jax.catalogue.columns import ColumnTable, as_plain
 from massmap_jax.catalogue.tables import (
     check_regular,
     check_text_options,
-    first_line,
     fits_table,
     from_arrow,
     open_plain,
@@ -26,7 +25,7 @@ from massmap_jax.catalogue.tables import (
     split_extension,
 )
 from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 
 # Bytes at each end of a file that tell whether it is the same one: a Parquet file's footer is among them.
 _ENDS = 1 << 20

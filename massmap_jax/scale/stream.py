@@ -30,7 +30,7 @@ from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
-from massmap_jax.catalogue.write import atomic_file, write_table
+from massmap_jax.catalogue.write import atomic_file, ids_in_fits, write_table
 from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -339,7 +339,8 @@ class _Run:
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
         line["id_hash"] = digest_of([catalogue.ids])
-        if "id" in columns and _ids_of(path) != line["id_hash"]:
+        held = ids_in_fits(catalogue.ids) if options.format == "fits" else catalogue.ids
+        if "id" in columns and _ids_of(path) != digest_of([held]):
             raise MassmapError(f"the ids in {path} are not those of the catalogue: the disk or the file system failed")
         return line
 
