@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -421,7 +422,7 @@ def columns(name: Annotated[str | None, typer.Argument(help="A layout; without o
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="Catalogue, prior .npz, masses, map or result folder.")]):
+def info(path: Annotated[str, typer.Argument(help="Catalogue (FILE[EXT]), prior .npz, masses, map, result folder.")]):
     """What a file or a result folder holds.
 
     Example:
@@ -445,7 +446,7 @@ def start_jax(precision: str, device: str = "auto") -> None:
     import warnings
 
     warnings.filterwarnings("ignore")
-    os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ["MPLBACKEND"] = "Agg"  # files only: whatever is set for windows is of no use here
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _set_jax("jax_enable_x64", precision == "float64")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -549,6 +550,12 @@ def _stop(what: str):
     os._exit(130)
 
 
+def _is_of_platform(error: BaseException) -> bool:
+    """Whether JAX found no device of the platforms that the environment names: it says so in several ways."""
+    trace = traceback.extract_tb(error.__traceback__)
+    return "JAX_PLATFORMS" in os.environ and any(frame.filename.endswith("xla_bridge.py") for frame in trace)
+
+
 def _interrupt_again(dropped) -> None:
     """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: send it again."""
     if issubclass(dropped.exc_type, KeyboardInterrupt):
@@ -580,9 +587,17 @@ def main() -> None:
         _stop("nothing was written")
     except BrokenPipeError:
         sys.exit(1)
+    except (RuntimeError, AssertionError) as error:
+        if not _is_of_platform(error):
+            raise
+        message = (
+            f"JAX cannot start on JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}, as the environment asks: unset it, or "
+            "give --device cpu"
+        )
     except (OSError, MemoryError) as error:
         message = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else "out of memory"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    if message.strip():  # without arguments help is shown, and the usage error says nothing more
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 

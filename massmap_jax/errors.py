@@ -1,4 +1,4 @@
-"""The one exception that the package raises for bad input."""
+"""The one exception that the package raises for bad input, and the reason in errors of others."""
 
 
 class MassmapError(ValueError):
@@ -14,3 +14,11 @@ class MisfitError(MassmapError):
 
     The program ends with exit code 3 where it meets this error, and with 2 at any other `MassmapError`.
     """
+
+
+def first_line(error: Exception) -> str:
+    """Give the reason in a library's error, without the rest of its text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip().splitlines()
+    return text[0].rstrip(".") if text else type(error).__name__

@@ -81,7 +81,8 @@ def main():
         generate(folder / "in.parquet", given.rows)
         alone = plain(folder / "in.parquet", folder / "plain", 11)
         program = str(Path(sys.executable).with_name("massmap-jax"))
-        args = ["stream", "in.parquet", "--out", "out", "--relation", "bigmali2017", "--float32", "--sigma", "sigma", "--sigma-kind", "ln"]
+        args = ["stream", "in.parquet", "--out", "out", "--relation", "bigmali2017", "--float32"]
+        args += ["--sigma", "sigma", "--sigma-kind", "ln"]
         seconds = []
         for name in ("out", "again"):  # the second run finds its compiled code in the cache
             args[3] = name

@@ -1,6 +1,8 @@
 """Which column plays which role: the user's choice first, otherwise the usual names, and never a silent choice."""
 
 import difflib
+import re
+from collections.abc import Sequence
 
 from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.errors import MassmapError
@@ -39,14 +41,17 @@ USUAL_NAMES = {
         {"redshift_true", "z_true"},
     ),
     "ra": (
-        {"ra", "radeg", "ra_deg", "right_ascension", "rah", "ra_hour", "ra_hours", "ra_hr"},
+        {"ra", "radeg", "ra_deg", "right_ascension"},
+        {"rah", "ra_h", "ra_hour", "ra_hours", "ra_hr"},
         {"raj2000", "_raj2000", "ra_j2000", "ra_icrs", "alpha_j2000"},
         {"x_arcmin", "ra_arcmin", "x_offset", "ra_offset"},
     ),
     "dec": (
-        {"dec", "decdeg", "dec_deg", "declination"},
+        {"dec", "decdeg", "dedeg", "dec_deg", "declination"},
         {"dej2000", "_dej2000", "decj2000", "_decj2000", "dec_j2000", "de_icrs", "dec_icrs", "delta_j2000"},
         {"y_arcmin", "dec_arcmin", "y_offset", "dec_offset"},
+        # Degrees of an angle that is split over several columns.
+        {"ded", "dec_d", "decd"},
     ),
     "id": (
         {
@@ -62,6 +67,31 @@ USUAL_NAMES = {
             "cluster_id",
         },
         {"name", "source_name", "object_name", "mem_match_id", "galaxy_id", "galaxyid"},
+        # Each alone: tables have several of these beside each other, and any of them will do.
+        {"cluster_name"},
+        {"clustername"},
+        {"cluster"},
+        {"clname"},
+        {"cl_name"},
+        {"iau_name"},
+        {"iauname"},
+        {"objname"},
+        {"obj_name"},
+        {"designation"},
+        {"detuid"},
+        {"targetid"},
+        {"specobjid"},
+        {"sourceid"},
+        {"src_id"},
+        {"srcid"},
+        {"srcname"},
+        {"src_name"},
+        {"clusterid"},
+        {"cl_id"},
+        {"group_id"},
+        {"groupid"},
+        {"galid"},
+        {"gal_id"},
     ),
     "true mass": ({"truth_mass", "mass_true", "true_mass", "mass_truth", "m_true", "mtrue"},),
     "sigma": (
@@ -77,6 +107,34 @@ USUAL_NAMES = {
         {"sigma"},
     ),
 }
+
+# An angle split over several columns, as CDS does: names by `normal_name`, each part's in the order of preference.
+SPLIT_ANGLES = {
+    "ra_hour": ("rah", "ra_h", "ra_hour", "ra_hours", "ra_hr", "ra_hh"),
+    "ra_minute": ("ram", "ra_m", "ra_min", "ra_minute", "ra_minutes", "ra_mm"),
+    "ra_second": ("ras", "ra_s", "ra_sec", "ra_second", "ra_seconds", "ra_ss"),
+    "dec_sign": ("de_", "de_sign", "dec_sign", "decsign", "design", "dec_sgn", "dec_", "sign"),
+    "dec_degree": ("ded", "decd", "dec_d", "de_d", "dec_deg", "dec_degree", "dec_degrees", "dec_dd"),
+    "dec_minute": ("dem", "decm", "dec_m", "de_m", "dec_min", "dec_minute", "dec_minutes", "dec_arcmin", "dec_mm"),
+    "dec_second": ("des", "decs", "dec_s", "de_s", "dec_sec", "dec_second", "dec_seconds", "dec_arcsec", "dec_ss"),
+}
+
+
+def split_angle_parts(names: Sequence[str]) -> dict[str, str]:
+    """Find the columns of split angles: column by part, a key of `SPLIT_ANGLES`."""
+    by_name = {normal_name(name): name for name in reversed(names)}
+    found = {part: next((by_name[n] for n in usual if n in by_name), None) for part, usual in SPLIT_ANGLES.items()}
+    return {part: name for part, name in found.items() if name is not None}
+
+
+def normal_name(name: str) -> str:
+    """Give a column's name as names are compared: in lower case, with "_" for blanks and hyphens."""
+    return re.sub(r"[\s-]+", "_", str(name).strip().lower())
+
+
+def id_columns(given: str | None = None) -> frozenset[str]:
+    """Give the names (by `normal_name`) of columns that may hold ids: the usual ones and the one that is given."""
+    return frozenset({normal_name(given)} if given else ()).union(*USUAL_NAMES["id"])
 
 
 def choose_column(table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False):
@@ -112,7 +170,7 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
     if given is not None:
         return named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
-        found = [name for name in table.names if name.strip().lower() in tier]
+        found = [name for name in table.names if normal_name(name) in tier]
         if len(set(found)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"

@@ -1,6 +1,7 @@
 """Column values of any origin (lists, masked, big-endian, Series, text) as plain NumPy; errors say in which rows."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,8 @@ POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
 
 BLANKS = ("", "-", "--", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
+
+_PADDING = " \t\n\r\x00\xa0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,24 @@ class ColumnTable:
     column: Callable[[str], np.ndarray]
     units: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def number_in(cell) -> float | None:
+    """Give the number that a text spells, with a Fortran exponent (1.5D+14) too; None where it spells none."""
+    if not isinstance(cell, str):
+        try:
+            return float(cell)
+        except (TypeError, ValueError):
+            return None
+    text = cell.strip()
+    if "_" in text:  # Python reads 1_000 as a number, and no catalogue means one by it
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d{1,3})", text)
+    return None if match is None else float(f"{match[1]}e{match[2]}")
 
 
 def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
@@ -112,7 +133,7 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     ids : np.ndarray, (n,)
-        The ids with their values unchanged; bytes become str.
+        The ids with their values unchanged, but for blanks around text; bytes become str.
     missing : Bool[np.ndarray, "n"]
         True where there is no id.
 
@@ -133,11 +154,15 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array) < 2**53):
             array = array.astype(np.int64)
     elif kind == "O":
+        array = np.fromiter((_plain_text(x) for x in array), dtype=object, count=array.size)
         missing |= np.array([_is_missing(x) for x in array], dtype=bool)
         if all(isinstance(x, str) for x in array):
             array = array.astype(str)
+        elif all(isinstance(x, int | np.integer) and not isinstance(x, bool) for x in array):
+            array = _integers(array)
     elif kind in "SU":
         array = np.char.decode(array, "utf-8", "replace") if kind == "S" else array
+        array = np.char.strip(array, _PADDING)
         missing |= array == ""
     return array.astype(array.dtype.newbyteorder("=")), missing
 
@@ -163,6 +188,23 @@ def _check_shape(array: np.ndarray, name: str, rows: int | None):
         )
 
 
+def _plain_text(value):
+    """Give text without padding, and bytes as text; any other value as it is."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return str(value).strip(_PADDING) if isinstance(value, str) else value
+
+
+def _integers(values: np.ndarray) -> np.ndarray:
+    """Give Python integers, as a nullable column holds them, as 64-bit ones where they fit."""
+    for kind in (np.int64, np.uint64):
+        try:
+            return np.array(values.tolist(), dtype=kind)
+        except OverflowError:
+            continue
+    return values
+
+
 def _is_missing(value) -> bool:
     return value is None or (isinstance(value, float) and value != value) or str(value) in ("<NA>", "NaT", "")
 
@@ -180,10 +222,11 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
             value = value.decode("utf-8", "replace")
         if value is None or str(value).strip().lower() in BLANKS:
             continue
-        try:
-            numbers[row] = float(value)
-        except (TypeError, ValueError):
+        number = number_in(value)
+        if number is None:
             bad[row] = True
+        else:
+            numbers[row] = number
     if bad.any():
         value = texts[np.argmax(bad)]
         kind = {"ndarray": "list", "dict": "structure"}.get(type(value).__name__, type(value).__name__)

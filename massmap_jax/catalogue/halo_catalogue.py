@@ -120,7 +120,7 @@ class HaloCatalogue:
         truth_mass=None,
         lum_unit: str = "",
         mass_definition: str = "",
-        position_unit: Literal["deg", "hourangle", "arcmin"] = "deg",
+        position_unit: Literal["deg", "hourangle", "arcmin", "rad"] = "deg",
         field_centre: tuple[float, float] | None = None,
         duplicate_ids: Literal["error", "row_number"] = "error",
         noise_kind: str = "lognormal",
@@ -152,7 +152,7 @@ class HaloCatalogue:
             Unit of the luminosity, as text; it is written to every output.
         mass_definition : str
             Definition of the mass, such as "500c", where the observable is itself a mass.
-        position_unit : {"deg", "hourangle", "arcmin"}
+        position_unit : {"deg", "hourangle", "arcmin", "rad"}
             Unit of the positions.
         field_centre : tuple of (float, float), optional
             RA and Dec [deg] of the origin of offsets in arcmin, which then become sky positions. Without it they stay

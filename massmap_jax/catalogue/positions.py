@@ -1,11 +1,11 @@
-"""Sky positions in degrees, hours or offsets from a field centre, converted to degrees and checked."""
+"""Sky positions in degrees, hours, radians or offsets from a field centre, converted to degrees and checked."""
 
 import numpy as np
 
 from massmap_jax.catalogue.columns import is_negative_sentinel, is_positive_sentinel, rows_text
 from massmap_jax.errors import MassmapError
 
-POSITION_UNITS = ("deg", "hourangle", "arcmin")
+POSITION_UNITS = ("deg", "hourangle", "arcmin", "rad")
 
 
 def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
@@ -16,7 +16,7 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
     ra, dec : Float[np.ndarray, "row"]
         In `position_unit` (deg by default); for "arcmin", offsets x (east) and y (north) on the tangent plane of the
         field centre.
-    position_unit : {"deg", "hourangle", "arcmin"}
+    position_unit : {"deg", "hourangle", "arcmin", "rad"}
         Unit of the positions; RA in hours and Dec in degrees for "hourangle".
     field_centre : tuple of (float, float), optional
         RA and Dec [deg] of the origin of offsets in arcmin.
@@ -50,11 +50,13 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
             ra, dec = sky_from_offsets(ra, dec, field_centre)
         frame, notes, bad = "sky" if field_centre is not None else "flat", (), ~finite
     else:
+        if position_unit == "rad":
+            ra, dec = _degrees_from_radians(ra, dec)
         _refuse_impossible(ra, dec, finite, position_unit)
         bad = ~finite | (np.abs(dec) > 90.0)
         # A placeholder such as 9999 would wrap onto the sky like any other number.
         bad |= (np.abs(ra) > 360.0) & (is_negative_sentinel(ra) | is_positive_sentinel(ra))
-        notes = _hours_note(ra[~bad], dec[~bad]) if position_unit == "deg" else ()
+        notes = _unit_notes(ra[~bad], dec[~bad]) if position_unit == "deg" else ()
         ra = ra * 15.0 if position_unit == "hourangle" else ra
         frame = "sky"
     if frame == "sky":
@@ -101,27 +103,41 @@ def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.n
     return ra, dec
 
 
+def _degrees_from_radians(ra, dec):
+    """Convert radians to degrees, but for placeholders such as -99, which are known by their value."""
+
+    def degrees(angle):
+        placeholder = (is_negative_sentinel(angle) & (angle < -1.0)) | is_positive_sentinel(angle)
+        return np.where(placeholder, angle, np.rad2deg(angle))
+
+    return degrees(ra), degrees(dec)
+
+
 def _refuse_impossible(ra, dec, finite, position_unit):
     """Refuse positions most of which are impossible: swapped columns, or another unit."""
     outside = finite & (np.abs(dec) > 90.0)
     if 2 * outside.sum() > finite.sum():
-        raise MassmapError(
-            f"dec is outside -90 to 90 degrees in {rows_text(outside, dec)}, of {dec.size}: ra and dec look"
-            " swapped, or they are offsets in arcmin (position_unit='arcmin')"
-        )
+        causes = "ra and dec look swapped, or they are offsets in arcmin (position_unit='arcmin')"
+        if position_unit == "rad":
+            causes = "they look like degrees (position_unit='deg')"
+        raise MassmapError(f"dec is outside -90 to 90 degrees in {rows_text(outside, dec)}, of {dec.size}: {causes}")
     if position_unit == "hourangle" and np.any(beyond := finite & (np.abs(ra) > 24.0) & ~outside):
         raise MassmapError(
             f"ra is beyond 24 hours in {rows_text(beyond, ra)}: it looks like degrees (position_unit='deg')"
         )
 
 
-def _hours_note(ra, dec) -> tuple[str, ...]:
-    """Give a note where degrees of RA look like hours."""
+def _unit_notes(ra, dec) -> tuple[str, ...]:
+    """Give a note where degrees look like hours, or like radians."""
     if ra.size > 1 and ra.min() >= 0.0 and ra.max() <= 24.0 and np.ptp(dec) > 30.0:
         return (
-            (
-                f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g}"
-                " degrees: if ra is in hours, give position_unit='hourangle'"
-            ),
+            f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g}"
+            " degrees: if ra is in hours, give position_unit='hourangle'",
+        )
+    # A square of a few degrees at the origin of the coordinates is rare, and the sky in radians looks just like it.
+    if ra.size > 9 and np.abs(ra).max() <= 2 * np.pi and np.abs(dec).max() <= np.pi / 2 and np.ptp(ra) > 3.2:
+        return (
+            f"ra lies between {ra.min():.3g} and {ra.max():.3g} and dec between {dec.min():.3g} and {dec.max():.3g}:"
+            " if they are in radians, give position_unit='rad'",
         )
     return ()

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import USUAL_NAMES, choose_column
+from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
 from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -14,7 +14,7 @@ from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
-from massmap_jax.catalogue.positions import check_positions
+from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
@@ -50,12 +50,14 @@ def read_catalogue(
     lum_log: Literal["none", "ln", "log10"] | None = None,
     lum_scale: float | None = None,
     lum_unit: str | None = None,
+    delimiter: str | None = None,
+    header: Literal["yes", "no"] | None = None,
     lum_in: str | None = None,
     magnitudes: Literal["absolute", "apparent"] | None = None,
     mag_zero: float | None = None,
     k_correction: float = 0.0,
     cosmology="Planck18",
-    position_unit: Literal["deg", "hourangle", "arcmin"] | None = None,
+    position_unit: Literal["deg", "hourangle", "arcmin", "rad"] | None = None,
     field_centre: tuple[float, float] | None = None,
     duplicate_ids: Literal["error", "row_number"] = "error",
     format: str | None = None,
@@ -116,14 +118,20 @@ def read_catalogue(
         Of apparent magnitudes: slope s of the K-correction (1 + z)^s of the luminosity.
     cosmology : str or astropy.cosmology.FLRW
         Of apparent magnitudes: where distances come from.
-    position_unit : {"deg", "hourangle", "arcmin"}, optional
-        Unit of the positions; by default the one in the file, or else degrees.
+    delimiter : str, optional
+        What stands between the cells of a text file: "comma", "semicolon", "tab", "pipe", "space" or the character
+        itself; by default what gives every line the same number of cells.
+    header : {"yes", "no"}, optional
+        Whether the first line of a text file names its columns; by default that is found from the lines.
+    position_unit : {"deg", "hourangle", "arcmin", "rad"}, optional
+        Unit of the positions; by default the one in the file, or else degrees. Sexagesimal text, and angles split over
+        columns (RAh RAm RAs DE- DEd DEm DEs), are read as such.
     field_centre : tuple of (float, float), optional
         RA and Dec [deg] of the origin of offsets in arcmin.
     duplicate_ids : {"error", "row_number"}
         What to do with repeated or missing ids; see `HaloCatalogue.from_arrays`.
-    format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
-        Kind of file, where its first bytes do not tell.
+    format : {"cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable"}, optional
+        Kind of file, where its content does not tell.
     need_usable : bool
         Refuse a catalogue without a usable row. Pass False for a part of a larger catalogue, which may have none.
     need_positions : bool
@@ -178,9 +186,12 @@ def read_catalogue(
     layout = None if columns is None else find_layout(columns)
     if layout is not None and layout.names and names is None:
         names = layout.names
-    id_names = set().union(*USUAL_NAMES["id"]) | ({id.lower()} if id else set())
-    id_names |= {name.lower() for name in layout.columns.get("id", ())} if layout is not None else set()
-    table = open_table(source, format=format, names=names, text_columns=id_names)
+    text_columns = id_columns(id)
+    if layout is not None:
+        text_columns = text_columns.union(map(normal_name, layout.columns.get("id", ())))
+    table = open_table(
+        source, format=format, names=names, text_columns=text_columns, delimiter=delimiter, header=header
+    )
     notes = list(table.notes)
     mass_definition, hint = None, ""
     if layout is not None:
@@ -210,6 +221,13 @@ def read_catalogue(
     z_name = choose("redshift", z, "z", required=True)
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
+    try:
+        position = find_positions(table, ra, dec, position_unit, field_centre, notes)
+    except MassmapError as error:
+        if need_positions:
+            raise
+        position = {}
+        notes.append(f"no positions, which are not needed here: {error}")
     id_name = choose("id", id, "id")
     truth_name = choose("true mass", truth, "truth")
 
@@ -241,18 +259,12 @@ def read_catalogue(
     )
     _note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
-    position = {}
-    try:
-        position = _positions(table, ra, dec, position_unit, field_centre, choose, notes)
-    except MassmapError as error:
-        if need_positions:
-            raise
-        notes.append(f"no positions, which are not needed here: {error}")
+    ids = None if id_name is None else table.column(id_name)
     catalogue = HaloCatalogue.from_arrays(
         ln_luminosity=luminosity.ln_lum_obs,
         redshift=redshift,
         sigma_ln_luminosity=sigma_ln,
-        ids=None if id_name is None else table.column(id_name),
+        ids=ids,
         truth_mass=truth_mass,
         lum_unit=luminosity.unit,
         mass_definition=mass_definition or _mass_definition(luminosity, notes),
@@ -329,47 +341,3 @@ def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
             " is not in Msun: convert it to linear Msun without h"
         )
     return mass * split_unit_scale(unit)[0]
-
-
-def _positions(table, ra, dec, position_unit, field_centre, choose, notes: list[str]) -> dict:
-    """What `HaloCatalogue.from_arrays` takes of positions, checked; nothing where the table has none."""
-    ra_name, dec_name = choose("ra", ra, "ra"), choose("dec", dec, "dec")
-    if (ra_name is None) != (dec_name is None):
-        found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
-        if ra is not None or dec is not None:
-            raise MassmapError(
-                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
-            )
-        notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
-        return {}
-    if ra_name is None:
-        return {}
-    position = {
-        "ra": numbers(table, ra_name, "ra", notes),
-        "dec": numbers(table, dec_name, "dec", notes),
-        "position_unit": _position_unit(table, ra_name, position_unit, field_centre, notes),
-        "field_centre": field_centre,
-    }
-    check_positions(**position)
-    return position
-
-
-def _position_unit(table: ColumnTable, ra_name: str, given: str | None, field_centre, notes: list[str]) -> str:
-    """Give the unit of the positions: the one given, the one in the file, or a guess with a note."""
-    unit, lower = table.units.get(ra_name, "").lower(), ra_name.lower()
-    known = {"deg": "deg", "degree": "deg", "degrees": "deg", "arcmin": "arcmin", "arcminute": "arcmin"}
-    known |= dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle")
-    if given is not None:
-        if known.get(unit, given) != given:
-            notes.append(f"position unit: {given} as given, in place of {unit!r} in the file")
-        return given
-    if unit in known:
-        return known[unit]
-    if unit:
-        raise MassmapError(f"ra column {ra_name!r} of {table.label} is in {unit!r}: convert positions to degrees")
-    if lower in ("rah", "ra_hour", "ra_hours", "ra_hr"):
-        guess = "hourangle"
-    else:
-        guess = "arcmin" if "arcmin" in lower or field_centre is not None else "deg"
-    notes.append(f"position unit: not stated, taken as {guess}")
-    return guess

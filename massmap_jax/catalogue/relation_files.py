@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
-from massmap_jax.catalogue.tables import open_plain_or_gzip, open_table, sniff_format
+from massmap_jax.catalogue.tables import open_plain, open_table, sniff_format
 from massmap_jax.catalogue.units import has_little_h, is_log_unit, split_unit_scale
 from massmap_jax.errors import MassmapError
 
@@ -284,7 +285,7 @@ def _number(line: str, value: str) -> float:
 
 def _comments(path: str, names) -> tuple[list[str], bool]:
     """Comment lines of a text file but the one that names its columns, and whether CosmoSIS wrote it."""
-    with open_plain_or_gzip(path) as file:
+    with open_plain(path) as file:
         lines = [line.decode("utf-8", "replace").strip() for line in file if line.lstrip().startswith(b"#")]
     cosmosis = any(line.startswith("##") for line in lines)
     found = []
@@ -358,11 +359,8 @@ def _starts_with(path: str, magic: bytes) -> bool:
 
 
 def _open_npz(path: str) -> tuple[ColumnTable, list[str]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: np.atleast_1d(archive[name]) for name in archive.files}
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own
-        raise MassmapError(f"{path} cannot be read as npz: {error}") from error
+    with told_of_archive(path, "cannot be read as npz"):
+        arrays = {name: np.atleast_1d(array) for name, array in read_npz(path).items()}
     texts = {name for name, a in arrays.items() if a.dtype.kind in "US" and name.lower() in sum(_LABELS.values(), ())}
     header = [f"{name} = {arrays[name].ravel()[0]}" for name in texts]
     columns = {name: a for name, a in arrays.items() if name not in texts}

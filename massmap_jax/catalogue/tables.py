@@ -3,20 +3,27 @@
 Kinds of file are told apart by their first bytes, because a suffix may be wrong or missing.
 """
 
+import bz2
 import gzip
+import io
+import lzma
 import re
 import stat
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from massmap_jax.catalogue.columns import ColumnTable, as_plain
+from massmap_jax.catalogue.hdf5 import read_hdf5
 from massmap_jax.catalogue.text_table import parse_text
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 
-FORMATS = ("csv", "ecsv", "fits", "parquet", "text")
+FORMATS = ("cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable")
+_TEXT = ("csv", "text")
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 def open_table(
@@ -25,21 +32,27 @@ def open_table(
     format: str | None = None,
     names: Sequence[str] | None = None,
     text_columns: Collection[str] = (),
+    delimiter: str | None = None,
+    header: str | None = None,
 ) -> ColumnTable:
     """Open a table by its path, or wrap one that is in memory.
 
     Parameters
     ----------
     source : str, os.PathLike, dict, astropy.table.Table, pandas.DataFrame, pyarrow.Table or np.ndarray, (row,)
-        A path is CSV (comma, semicolon or tab), ECSV, FITS (the first table, or path[EXTENSION] by name or number),
-        Parquet, or text in columns separated by spaces, with or without a header. All but Parquet may be gzipped. A
-        table in memory is a dict of arrays, a structured array, or a table of astropy, pandas or pyarrow.
-    format : {"csv", "ecsv", "fits", "parquet", "text"}, optional
-        The file's kind, where its first bytes do not tell.
+        A path is text (cells between commas, semicolons, tabs, "|" or spaces, with or without a header), ECSV, a
+        machine-readable table of CDS or the AAS, IPAC, VOTable, FITS, HDF5 or Parquet. Of several tables in a FITS,
+        VOTable or HDF5 file the first is taken, or path[NAME] (or its number). All but HDF5 and Parquet may be
+        compressed with gzip, bzip2 or xz. A table in memory is a dict of arrays, a structured array, or a table of
+        astropy, pandas or pyarrow.
+    format : {"cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable"}, optional
+        The file's kind, where its content does not tell.
     names : sequence of str, optional
         Column names of a text file, which replace its header if it has one.
     text_columns : collection of str
-        Columns (in lower case) whose cells in a text file are kept as written, so that the id 007 stays 007.
+        Columns (by `normal_name`) whose cells in a text file are kept as written, so that the id 007 stays 007.
+    delimiter, header : str, optional
+        Of a text file, where its lines do not tell; see `massmap_jax.catalogue.text_layout.find_text_layout`.
 
     Returns
     -------
@@ -53,20 +66,32 @@ def open_table(
     """
     if format is not None and format not in FORMATS:
         raise MassmapError(f"format is {format!r}: it must be one of {', '.join(FORMATS)}")
+    for option, given in (("delimiter", delimiter), ("header", header)):
+        if given is not None and not isinstance(source, (str, Path)):
+            raise MassmapError(f"{option}={given!r} is for text files, and the catalogue is a table in memory")
     if isinstance(source, ColumnTable):
         return source
     if not isinstance(source, (str, Path)):
         return _table_in_memory(source)
     path, extension = split_extension(str(source))
     kind = format or sniff_format(path)
-    if names is not None and kind not in ("csv", "text"):
-        raise MassmapError(f"names are given, but {path} is {kind} and names its own columns: leave names out")
+    check_text_options(path, kind, names=names, delimiter=delimiter, header=header)
+
+    def read_text() -> ColumnTable:
+        table, layout = parse_text(read_bytes(path), path, names, text_columns, delimiter, header)
+        return from_arrow(table, path, layout.units, layout.notes)
+
     readers = {
         "fits": lambda: _read_fits(path, extension),
         "parquet": lambda: _read_parquet(path),
-        "ecsv": lambda: _read_ecsv(path),
-        "csv": lambda: _read_text(path, names, text_columns),
-        "text": lambda: _read_text(path, names, text_columns),
+        "ecsv": lambda: _read_ascii(path, "ecsv"),
+        "cds": lambda: _read_ascii(path, "cds"),
+        "mrt": lambda: _read_ascii(path, "cds"),  # CDS's form with another title; one reader knows both
+        "ipac": lambda: _read_ascii(path, "ipac"),
+        "votable": lambda: _read_votable(path, extension),
+        "hdf5": lambda: read_hdf5(path, extension),
+        "csv": read_text,
+        "text": read_text,
     }
     try:
         # A damaged file makes the readers warn and then fail; the error alone says enough.
@@ -76,14 +101,41 @@ def open_table(
     except MassmapError:
         raise
     except Exception as error:  # the formats' libraries raise errors of a dozen unrelated types
-        raise MassmapError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
+        raise unreadable(path, kind, error) from error
     if not table.names:
         raise MassmapError(f"{path} has no columns: it needs at least a luminosity and a redshift")
-    return table
+    return replace(table, column=_said_as_sentence(table.column, path, kind))
+
+
+def unreadable(path, kind: str, error: Exception) -> MassmapError:
+    """Make the error of a file that a format's library cannot read."""
+    return MassmapError(f"{path} cannot be read as {kind}: {first_line(error)}; is it damaged, or cut short?")
+
+
+def _said_as_sentence(column: Callable[[str], np.ndarray], path: str, kind: str) -> Callable[[str], np.ndarray]:
+    """Read a column later, when a damaged page of Parquet or heap of FITS is met."""
+
+    def read(name: str) -> np.ndarray:
+        try:
+            return column(name)
+        except MassmapError:
+            raise
+        except Exception as error:
+            raise unreadable(f"column {name!r} of {path}", kind, error) from error
+
+    return read
+
+
+def check_text_options(path: str, kind: str, **given) -> None:
+    """Refuse options that are for text files where the file is another kind."""
+    for option, value in given.items():
+        if value is not None and kind not in _TEXT:
+            are = "names are" if option == "names" else f"{option} is"
+            raise MassmapError(f"{are} given, but {path} is {kind} and names its own columns: leave {option} out")
 
 
 def sniff_format(path: str) -> str:
-    """Tell the kind of a file by its first bytes, looking inside gzip.
+    """Tell the kind of a file by what it holds, looking inside gzip, bzip2 and xz.
 
     Parameters
     ----------
@@ -93,7 +145,7 @@ def sniff_format(path: str) -> str:
     Returns
     -------
     str
-        "fits", "parquet", "ecsv" or "text".
+        One of `FORMATS`; "text" for every kind of delimiter.
 
     Raises
     ------
@@ -104,35 +156,48 @@ def sniff_format(path: str) -> str:
         raise MassmapError(f"{path} is a folder: give the path of one catalogue file")
     check_regular(path)
     try:
-        with open_plain_or_gzip(path) as file:
-            head = file.read(4096)
+        with open_plain(path) as file:
+            head = file.read(1 << 16)
     except FileNotFoundError:
         raise MassmapError(f"there is no file {path}: check the path") from None
-    except (OSError, EOFError) as error:
+    except Exception as error:  # of the file system, or of three libraries for damaged compression
         raise MassmapError(f"{path} cannot be read: {first_line(error)}") from error
-    if not head.strip():
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start:
         raise MassmapError(f"{path} is empty")
     if head.startswith(b"version https://git-lfs"):
         raise MassmapError(f"{path} is a git-lfs pointer and not the file itself: fetch it with git lfs pull")
-    if head.startswith(b"SIMPLE  ="):
-        return "fits"
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.removeprefix(b"\xef\xbb\xbf").startswith(b"# %ECSV"):
-        return "ecsv"
+    for kind, first in (("fits", b"SIMPLE  ="), ("parquet", b"PAR1"), ("hdf5", b"\x89HDF"), ("ecsv", b"# %ECSV")):
+        if start.startswith(first):
+            return kind
+    if start.startswith(b"<") and re.search(rb"<(\w+:)?VOTABLE", head):
+        return "votable"
     others = {
-        b"\x89HDF": "HDF5",
         b"PK\x03\x04": "a zip or npz archive",
         b"\x93NUMPY": "a .npy array",
-        b"<": "XML",
+        b"\x1f\x9d": "compressed by compress (.Z)",
+        b"<": "XML or HTML",
     }
-    other = next((name for start, name in others.items() if head.startswith(start)), None)
-    if other or b"\x00" in head:
+    other = next((name for first, name in others.items() if start.startswith(first)), None)
+    if other or b"\x00" in head[:4096]:
         raise MassmapError(
-            f"{path} is {other or 'binary (or UTF-16 text)'}: convert it to FITS, Parquet, ECSV, CSV or plain"
+            f"{path} is {other or 'binary (or UTF-16 text)'}: convert it to FITS, Parquet, VOTable, ECSV, CSV or plain"
             " UTF-8 text"
         )
-    return "text"
+    if re.search(rb"^\s*Byte-by-byte Description of file", head, re.MULTILINE | re.IGNORECASE):
+        return "cds"
+    return "ipac" if _is_ipac(head) else "text"
+
+
+def _is_ipac(head: bytes) -> bool:
+    """Tell an IPAC table: lines of names between "|" above rows without."""
+    lines = [line.rstrip() for line in head.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(b"\\")]
+    in_bars = [line.startswith(b"|") and line.endswith(b"|") for line in lines]
+    number = in_bars.index(False) if False in in_bars else len(lines)
+    types = {b"double", b"d", b"float", b"f", b"real", b"r", b"int", b"i", b"long", b"l", b"char", b"c", b"date"}
+    typed = number > 1 and {cell.strip().lower() for cell in lines[1].strip(b"|").split(b"|")} <= types
+    return 0 < number <= 4 and (typed or (number < len(lines) and b"|" not in b"".join(lines[number:-1])))
 
 
 def check_regular(path) -> None:
@@ -145,11 +210,18 @@ def check_regular(path) -> None:
         raise MassmapError(f"{path} is a pipe or a device, not a regular file: write what it gives to a file first")
 
 
-def open_plain_or_gzip(path: str):
-    """Open a file for reading bytes, uncompressed if it is gzipped."""
+def open_plain(path: str):
+    """Open a file for reading bytes, uncompressed if it is compressed (gzip, bzip2, xz)."""
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else open(path, "rb")
+        first = file.read(6)
+    opened = next((opener for magic, opener in _COMPRESSED.items() if first.startswith(magic)), open)
+    return opened(path, "rb")
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file, uncompressed."""
+    with open_plain(path) as file:
+        return file.read()
 
 
 def split_extension(path: str) -> tuple[str, str | None]:
@@ -158,14 +230,6 @@ def split_extension(path: str) -> tuple[str, str | None]:
     if match is None or Path(path).exists():
         return path, None
     return match[1], match[2]
-
-
-def first_line(error: Exception) -> str:
-    """Give the reason in a library's error, without the rest of its text."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__
 
 
 def _table_in_memory(source) -> ColumnTable:
@@ -250,10 +314,36 @@ def fits_table(hdus, path: str, extension: str | None):
     return hdus[chosen[0]], notes
 
 
-def _read_ecsv(path: str) -> ColumnTable:
+def _read_ascii(path: str, kind: str) -> ColumnTable:
+    """Read a text format that astropy knows."""
     from astropy.table import Table
 
-    return _from_astropy(Table.read(path, format="ascii.ecsv"), path)
+    data = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    try:
+        text, notes = data.decode(), ()
+    except UnicodeDecodeError:
+        text, notes = data.decode("latin-1"), ("the file is not UTF-8: read as Latin-1",)
+    lines = text.splitlines()
+    table = Table.read(lines, format=f"ascii.{kind}", guess=False)
+    return _from_astropy(table, path, notes)
+
+
+def _read_votable(path: str, extension: str | None) -> ColumnTable:
+    from astropy.io import votable
+
+    tables = list(votable.parse(io.BytesIO(read_bytes(path)), verify="ignore").iter_tables())
+    tables = [table for table in tables if table.fields]
+    if not tables:
+        raise MassmapError(f"{path} is a VOTable (XML) that holds no table: give one with rows, or another format")
+    labels = [{str(i), table.ID, table.name} for i, table in enumerate(tables)]
+    listed = ", ".join(f"{i} {table.name or table.ID or ''}".strip() for i, table in enumerate(tables))
+    chosen = [table for table, known in zip(tables, labels, strict=True) if extension is None or extension in known]
+    if not chosen:
+        raise MassmapError(f"{path} has no table {extension!r}; its tables are: {listed}")
+    notes = ()
+    if extension is None and len(tables) > 1:
+        notes = (f"VOTable: took the first table of {listed}; choose with {path}[NAME]",)
+    return _from_astropy(chosen[0].to_table(use_names_over_ids=True), path, notes)
 
 
 def _read_parquet(path: str) -> ColumnTable:
@@ -306,9 +396,3 @@ def _array_from_arrow(column) -> np.ndarray:
             return column.to_numpy().astype(str)
         return np.ma.masked_array(column.fill_null("").to_numpy().astype(str), null)
     return column.to_numpy()
-
-
-def _read_text(path: str, names: Sequence[str] | None, text_columns: Collection[str]) -> ColumnTable:
-    with open_plain_or_gzip(path) as file:
-        table, notes, _ = parse_text(file.read(), path, names, text_columns)
-    return from_arrow(table, path, notes=notes)

@@ -212,10 +212,15 @@ def unit_in_name(name: str) -> str:
     match = re.fullmatch(r"\s*[^\[(]+?\s*[\[(]\s*(.+?)\s*[\])]\s*", name)
     if match is None:
         return ""
+    return match[1] if is_unit(match[1]) else ""
+
+
+def is_unit(text: str) -> bool:
+    """Tell whether a text is a unit, or a logarithm of one, in any of the notations that are read here."""
     try:
-        return match[1] if not isinstance(_parsed(strip_log(match[1]))[1], str) or log_kind(match[1]) else ""
+        return not isinstance(_parsed(strip_log(text))[1], str) or log_kind(text) != ""
     except MassmapError:
-        return ""
+        return False
 
 
 _SUN = {

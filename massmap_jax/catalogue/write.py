@@ -33,7 +33,8 @@ def write_table(
     path : str or os.PathLike
         File to write; its suffix says which kind of table.
     columns : dict of str to np.ndarray, (row,)
-        Columns by name: numbers, booleans or text, all of the same length.
+        Columns by name: numbers, booleans or text, all of the same length. FITS is ASCII: other letters are written as
+        "\\xf6", and where ids have them a column `row` of row numbers is added.
     meta : dict, optional
         Metadata, kept in the Parquet schema (as JSON), in FITS header cards, in the ECSV meta, or in "# key: value"
         lines at the top of a CSV file.
@@ -266,20 +267,44 @@ def _write_ecsv(path, columns, meta, units, descriptions):
     table.write(path, format="ascii.ecsv", overwrite=True)
 
 
+def ids_change_in_fits(ids) -> bool:
+    """Tell whether ids are text that FITS, which is ASCII, cannot hold as it is."""
+    ids = _writable(ids)
+    return ids.dtype.kind == "U" and not all(map(str.isascii, ids.tolist()))
+
+
+def ids_in_fits(ids) -> np.ndarray:
+    """Give ids as they are read back from a FITS file."""
+    ids = _writable(ids)
+    return _ascii(ids).astype(str) if ids.dtype.kind == "U" else ids
+
+
+def _ascii(values: np.ndarray) -> np.ndarray:
+    return np.char.encode(values, "ascii", "backslashreplace")
+
+
 def _write_fits(path, columns, meta, units, descriptions):
     import warnings
 
     from astropy.io import fits
 
+    if "id" in columns and "row" not in columns and ids_change_in_fits(columns["id"]):
+        rows = {"id": columns["id"], "row": np.arange(len(columns["id"]))}
+        columns = rows | columns
+        descriptions = {"row": "row number from 0: ids here are not as in the catalogue, FITS is ASCII"} | descriptions
     fields, comments = [], []
     for name, values in columns.items():
         if values.dtype.kind == "U":
-            values = np.char.encode(values, "ascii", "backslashreplace")  # all that FITS allows
+            values = _ascii(values)
         unit = _fits_unit(units.get(name, ""))
         described = descriptions.get(name, "")
         if units.get(name) and not unit:
             described = f"{described} [{units[name]}]".strip()
-        fields.append(fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None))
+        # FITS has signed integers only: larger ones are stored with an offset, which every reader takes off.
+        zero = 2**63 if values.dtype == np.uint64 and values.size and values.max() >= 2**63 else None
+        fields.append(
+            fits.Column(name=name, format=_fits_format(values.dtype), array=values, unit=unit or None, bzero=zero)
+        )
         comments.append(described)
     hdu = fits.BinTableHDU.from_columns(fits.ColDefs(fields), name="MASSES")
     with warnings.catch_warnings():

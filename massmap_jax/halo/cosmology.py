@@ -142,6 +142,10 @@ def cosmology_of(cosmology: Any, sigma8: float | None, n_s: float | None) -> tup
     return flrw, name, float(sigma8), float(n_s)
 
 
+# Wide enough for any cosmology that was ever believed in.
+_POSSIBLE = {"H0": (10.0, 500.0), "Om0": (0.01, 1.0), "Ob0": (1e-4, 1.0), "Tcmb0": (0.1, 100.0)}
+
+
 def _cosmology_from_text(text: str) -> tuple[Any, dict[str, float]]:
     """Flat LambdaCDM from "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95" (Tcmb0 = 2.725 where not given)."""
     from astropy.cosmology import FlatLambdaCDM
@@ -156,6 +160,9 @@ def _cosmology_from_text(text: str) -> tuple[Any, dict[str, float]]:
             f"cosmology {text!r} cannot be read: give {', '.join(needed)} (and Tcmb0 if not 2.725), such as "
             "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95'"
         )
+    for key, (low, high) in _POSSIBLE.items():
+        if not low <= given.get(key, low) <= high:
+            raise MassmapError(f"cosmology {text!r} is not possible: {key} must lie in {low:g} to {high:g}")
     name = ", ".join(f"{key} = {value:g}" for key, value in given.items() if key not in ("sigma8", "n_s"))
     try:
         flrw = FlatLambdaCDM(given["H0"], given["Om0"], given.get("Tcmb0", 2.725), Ob0=given["Ob0"], name=name)

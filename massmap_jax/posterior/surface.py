@@ -23,7 +23,6 @@ tolerance in the whole range, its corners included. The measured error is kept w
 import dataclasses
 import itertools
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from jaxtyping import Array, Float, Int
 from scipy.special import ndtr, ndtri
 
 from massmap_jax import devices
+from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.write import atomic_file
 from massmap_jax.choices import RelationFrom, check_relation_from
@@ -585,15 +585,13 @@ class PosteriorSurface(eqx.Module):
         MassmapError
             Where there is no such file, or `save` did not write it.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+        with told_of_archive(f"posterior surface {path}", "is not a file that save() wrote"):
+            arrays = read_npz(path)
             meta = json.loads(str(arrays.pop("meta")))
-            labels = meta["labels"]
-        except FileNotFoundError:
-            raise MassmapError(f"posterior surface {path} does not exist") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise MassmapError(f"posterior surface {path} is not a file that save() wrote: {error}") from None
+            return cls._from_saved(arrays, meta, meta["labels"])
+
+    @classmethod
+    def _from_saved(cls, arrays: dict, meta: dict, labels: dict) -> "PosteriorSurface":
         parts = {}
         for part, kind in {"lattice": Lattice, "prior": MassPrior, "relation": MassLuminosityRelation}.items():
             leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith(f"{part}.")}

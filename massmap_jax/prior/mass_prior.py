@@ -18,6 +18,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtr
 from jaxtyping import Array, Float
 
+from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior import panels
 
@@ -365,18 +366,13 @@ class MassPrior(eqx.Module):
         MassmapError
             If the file does not exist, cannot be read, or has other keys.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                table = {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise MassmapError(f"prior file {path} does not exist") from None
-        except (OSError, ValueError) as error:
-            raise MassmapError(f"prior file {path} cannot be read as .npz: {error}") from None
+        with told_of_archive(f"prior file {path}", "cannot be read as .npz"):
+            table = read_npz(path)
+            meta = json.loads(str(table["meta"])) if "meta" in table else {}
         if not {"redshift", "mass"} <= table.keys() or not {"density", "ln_density"} & table.keys():
             raise MassmapError(
                 f"prior file {path} holds {sorted(table)}; it needs redshift, mass and density (or ln_density) per ln M"
             )
-        meta = json.loads(str(table["meta"])) if "meta" in table else {}
         ln_density = table.get("ln_density")
         density = table["density"] if ln_density is None else np.exp(ln_density - ln_density.max(axis=1, keepdims=True))
         prior = cls.from_table(

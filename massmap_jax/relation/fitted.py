@@ -1,13 +1,13 @@
 """The result of a fit of the relation: draws, maximum, covariance, diagnostics, and notes to be read with them."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.beliefs import FITTED, RelationPrior
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -369,10 +369,7 @@ class RelationPosterior(eqx.Module):
         bool
             True for a file of `save`.
         """
-        if not zipfile.is_zipfile(path):
-            return False
-        with zipfile.ZipFile(path) as archive:
-            return "meta.npy" in archive.namelist()
+        return "meta.npy" in members(path)
 
     @classmethod
     def load(cls, path) -> "RelationPosterior":
@@ -393,15 +390,13 @@ class RelationPosterior(eqx.Module):
         MassmapError
             The file does not exist, or `save` did not write it.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = {name: file[name] for name in file.files}
+        with told_of_archive(f"relation posterior {path}", "is not a file that save() wrote"):
+            columns = read_npz(path)
             meta = json.loads(str(columns.pop("meta")))
-            labels = meta.pop("labels")
-        except FileNotFoundError:
-            raise MassmapError(f"relation posterior {path} does not exist") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise MassmapError(f"relation posterior {path} is not a file that save() wrote: {error}") from None
+            return cls._from_saved(columns, meta, meta.pop("labels"))
+
+    @classmethod
+    def _from_saved(cls, columns: dict, meta: dict, labels: dict) -> "RelationPosterior":
         maximum = {p: columns.pop(f"maximum_{p}") for p in (*FITTED, "alpha3", "gamma") if f"maximum_{p}" in columns}
         covariance = columns.pop("covariance")
         meta["free"] = tuple(meta["free"])

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
 
 
-def describe_path(path: Path) -> str:
-    """Text about a result folder, a prior (.npz), a mass map, or any table that can be read."""
+def describe_path(path) -> str:
+    """Text about a result folder, a prior (.npz), a mass map, or any table that can be read; FILE[EXTENSION] too."""
+    name, extension = split_extension(str(path))
+    if extension is not None:
+        return _describe_table(str(path))
+    path = Path(name)
     if not path.exists():
         raise MassmapError(f"{path} does not exist: give a catalogue, a prior, a map or a result folder")
     if path.is_dir():
@@ -21,7 +26,7 @@ def describe_path(path: Path) -> str:
         return _describe_convergence(path)
     if images & {"MEAN", "MEAN_1", "HEALPIX"} and images & {"NOBJ", "NOBJ_1", "HEALPIX"}:
         return _describe_map(path)
-    return _describe_table(path)
+    return _describe_table(str(path))
 
 
 def _describe_run(path: Path) -> str:
@@ -102,18 +107,21 @@ def _describe_map(path: Path) -> str:
     return "\n".join(lines + [f"{key}: {value}" for key, value in found["meta"].items() if value is not None])
 
 
-def _describe_table(path: Path) -> str:
+def _describe_table(path: str) -> str:
     import numpy as np
 
+    from massmap_jax.catalogue.column_names import id_columns
     from massmap_jax.catalogue.tables import open_table
 
-    table = open_table(str(path))
-    lines = [f"{path}: table"]
+    table = open_table(path, text_columns=id_columns())
+    lines = [f"{path}: table", *(f"  note: {note}" for note in table.notes)]
     for name in table.names:
-        values = np.asarray(table.column(name))
-        text = f"  {name}: {values.shape[0]} values"
+        values = table.column(name)
+        unit = f" [{table.units[name]}]" if name in table.units else ""
+        text = f"  {name}{unit}: {values.shape[0]} values"
         if values.dtype.kind in "fiu" and values.ndim == 1:
-            finite = values[np.isfinite(values.astype(float))]
+            numbers = np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
+            finite = numbers[np.isfinite(numbers)]
             spread = f"{finite.min():g} to {finite.max():g}" if finite.size else "none finite"
             text += f", {spread}" + (f", {values.size - finite.size} not finite" if finite.size < values.size else "")
         lines.append(text)

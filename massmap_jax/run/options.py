@@ -29,7 +29,7 @@ from massmap_jax.choices import (
     check_source_redshift,
     need_healpix,
 )
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
 
@@ -95,12 +95,18 @@ class CatalogueOptions:
     min_snr: float = option(3.0, "Linear bars below this signal to noise are flagged.", OBSERVABLE)
     ra: str | None = option(None, "Column of the right ascension, or x.", CATALOGUE)
     dec: str | None = option(None, "Column of the declination, or y.", CATALOGUE)
-    position_unit: str | None = option(None, "deg, hourangle or arcmin.", CATALOGUE)
+    position_unit: str | None = option(None, "deg, hourangle, arcmin or rad.", CATALOGUE)
     field_centre: str | None = option(None, "RA,DEC in degrees, of arcmin offsets.", CATALOGUE)
     id: str | None = option(None, "Column of the object id.", CATALOGUE)
     duplicate_ids: str = option("error", "error, or row_number.", CATALOGUE)
     truth: str | None = option(None, "Column of the true mass in Msun, for simulations.", CATALOGUE, commands=_RUN_FIT)
     names: str | None = option(None, "Column names a,b,c of a text file without header.", CATALOGUE)
+    delimiter: str | None = option(
+        None, "Between the cells of a text file: comma, semicolon, tab, pipe, space or a character.", CATALOGUE
+    )
+    header: str | None = option(
+        None, "yes or no: the first line of a text file names its columns; found where not given.", CATALOGUE
+    )
     lum_log: str | None = option(
         None, "The luminosity column is none (linear), ln or log10; asked for where it looks like one.", OBSERVABLE
     )
@@ -535,8 +541,10 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
         return MassPrior.load(path)
     try:
         columns = np.loadtxt(path, unpack=True, ndmin=2)
-    except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise MassmapError(f"prior file {path} is not a table of three columns of numbers: {error}") from None
+    except Exception as error:  # of NumPy, or of gzip or bz2 for a damaged file
+        raise MassmapError(
+            f"prior file {path} is not a table of three columns of numbers: {first_line(error)}"
+        ) from None
     if columns.shape[0] != 3:
         raise MassmapError(f"prior file {path} has {columns.shape[0]} columns: it needs three, z, M and density")
     return MassPrior.from_table(

@@ -14,7 +14,7 @@ import numpy as np
 
 import massmap_jax
 from massmap_jax.catalogue.flags import count
-from massmap_jax.catalogue.write import write_table
+from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.options import JobOptions, selection_of
 
@@ -78,7 +78,13 @@ def write_outputs(
             name: f"posterior quantile {level:g} of log10(M/Msun)"
             for name, level in zip(posterior.quantile_columns, posterior.quantile_levels, strict=True)
         }
-        write_table(directory / f"masses.{options.format}", result.table(), meta, UNITS, {**DESCRIPTIONS, **quantiles})
+        columns = result.table()
+        if options.format == "fits" and ids_change_in_fits(columns["id"]):
+            result.notes.append(
+                "FITS holds ASCII only: ids with other letters are written as in 'B\\xf6hringer', and the column row, "
+                "the row number from 0, joins masses.fits with the catalogue; format= another kind keeps the ids"
+            )
+        write_table(directory / f"masses.{options.format}", columns, meta, UNITS, {**DESCRIPTIONS, **quantiles})
         if fitted is not None:
             _write_relation(directory, fitted, meta)
         if image is not None:

@@ -4,6 +4,7 @@ A chunk is a `ColumnTable`, as `open_table` makes of a whole file, so what is gu
 """
 
 import hashlib
+import io
 import itertools
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -11,19 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_plain
 from massmap_jax.catalogue.tables import (
     check_regular,
-    first_line,
+    check_text_options,
     fits_table,
     from_arrow,
-    open_plain_or_gzip,
+    open_plain,
     parquet_units,
     sniff_format,
     split_extension,
 )
-from massmap_jax.catalogue.text_table import parse_text
-from massmap_jax.errors import MassmapError
+from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
+from massmap_jax.errors import MassmapError, first_line
 
 # Bytes at each end of a file that tell whether it is the same one: a Parquet file's footer is among them.
 _ENDS = 1 << 20
@@ -35,7 +37,7 @@ class Chunks:
     Parameters
     ----------
     source : path, or FILE[EXTENSION] for FITS
-    names, text_columns : as in `readers.open_table`.
+    names, text_columns, delimiter, header : as in `massmap_jax.catalogue.tables.open_table`.
 
     Attributes
     ----------
@@ -46,9 +48,18 @@ class Chunks:
     MassmapError : no such file, of no known kind, files of one folder whose columns differ.
     """
 
-    def __init__(self, source, *, names: Sequence[str] | None = None, text_columns: Collection[str] = ()):
+    def __init__(
+        self,
+        source,
+        *,
+        names: Sequence[str] | None = None,
+        text_columns: Collection[str] = (),
+        delimiter: str | None = None,
+        header: str | None = None,
+    ):
         self.path, self.extension = split_extension(str(source))
         self.names, self.text_columns = names, text_columns
+        self.delimiter, self.header = delimiter, header
         folder = Path(self.path)
         if folder.is_dir():
             # Names with . and _ are bookkeeping (Spark, Delta, files being written); folders may end in .parquet.
@@ -61,11 +72,12 @@ class Chunks:
             self.kind, self.files = "parquet", found
         else:
             kind = sniff_format(self.path)
-            if kind == "ecsv":
-                raise MassmapError(f"{self.path} is ECSV, which is not read in chunks: convert it to Parquet or CSV")
+            if kind not in ("parquet", "fits", "text"):
+                raise MassmapError(
+                    f"{self.path} is {kind.upper()}, which is not read in chunks: convert it to Parquet or CSV"
+                )
             self.kind, self.files = kind, [folder]
-        if names is not None and self.kind != "text":
-            raise MassmapError(f"names are given, but {self.path} is {self.kind} and names its own columns")
+        check_text_options(self.path, self.kind, names=names, delimiter=delimiter, header=header)
         self.num_rows = None
         if self.kind == "parquet":
             self._groups = self._row_groups()
@@ -223,18 +235,24 @@ class Chunks:
 
     def _text(self, size, skip, columns):
         """Blocks of lines through the same parser as a whole file; the first block's columns serve them all."""
-        with open_plain_or_gzip(self.path) as file:
-            first = [*self._header_lines(file), *itertools.islice(file, size)]
-            table, notes, delimiter = parse_text(b"".join(first), self.path, self.names, self.text_columns)
-            schema, number = table.schema, 1
-            if skip == 0 and table.num_rows:
-                yield from_arrow(table, self.path, {}, notes)
+        with open_plain(self.path) as binary:
+            head = binary.read(SAMPLE + 1)
+            layout = layout_of(head, self.path, self.names, self.delimiter, self.header, whole=len(head) <= SAMPLE)
+            binary.seek(0)
+            # Latin-1 gives every byte back; lines end as in the sample, by any of the three conventions.
+            file = io.TextIOWrapper(binary, encoding="latin-1", newline=None)
+            for _ in range(layout.first_line):
+                file.readline()
+            schema, number = None, 0
             while lines := list(itertools.islice(file, size)):
-                if all(map(_is_no_row, lines)):
+                data = "".join(lines).encode("latin-1")
+                if all(_is_no_row(line, layout.comments) for line in lines):
                     continue
-                if number >= skip:
-                    table, _, _ = parse_text(b"".join(lines), self.path, schema.names, self.text_columns, delimiter)
-                    yield from_arrow(self._texts_as_before(table, schema), self.path, {}, notes)
+                if number >= skip or schema is None:
+                    table = parse_rows(data, self.path, layout, self.text_columns)
+                    schema = schema or table.schema
+                    if number >= skip:
+                        yield from_arrow(self._texts_as_before(table, schema), self.path, layout.units, layout.notes)
                 number += 1
 
     def _texts_as_before(self, table, schema):
@@ -242,7 +260,7 @@ class Chunks:
         import pyarrow as pa
 
         for position, (field, before) in enumerate(zip(table.schema, schema, strict=True)):
-            if field.name.lower() not in self.text_columns or field.type == before.type:
+            if normal_name(field.name) not in self.text_columns or field.type == before.type:
                 continue
             if before.type == pa.int64():
                 raise MassmapError(
@@ -252,27 +270,6 @@ class Chunks:
             table = table.set_column(position, field.name, table.column(position).cast(before.type))
         return table
 
-    def _header_lines(self, file) -> list[bytes]:
-        """Comments, and the line that names the columns: whatever comes before the first line of values."""
-        lines = []
-        while True:
-            place, line = file.tell(), file.readline()
-            if not line:
-                return lines
-            cells = line.decode("utf-8", "replace").replace(",", " ").replace(";", " ").replace("|", " ").split()
-            if cells and not line.lstrip().startswith(b"#") and any(map(_is_number, cells)):
-                file.seek(place)
-                return lines
-            lines.append(line)
 
-
-def _is_no_row(line: bytes) -> bool:
-    return not line.strip() or line.lstrip().startswith(b"#")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _is_no_row(line: str, comments: tuple[str, ...]) -> bool:
+    return not line.strip() or line.lstrip().startswith(comments)

@@ -27,7 +27,8 @@ HATS_INDEX = "_healpix_29"
 _LABEL = "the catalogue"
 # Results of so many partitions, or of so many sums of them, are added in one task.
 _TOGETHER = 8
-_NOT_FOR_PARTITIONS = ("source", "names", "format", "need_usable", "need_positions", "duplicate_ids")
+_NOT_FOR_PARTITIONS = ("source", "names", "delimiter", "header", "format", "need_usable", "need_positions")
+_NOT_FOR_PARTITIONS += ("duplicate_ids",)
 
 
 # -- one partition ------------------------------------------------------------------------------------------------

@@ -26,11 +26,11 @@ import jax
 import numpy as np
 
 import massmap_jax
-from massmap_jax.catalogue.column_names import USUAL_NAMES, choose_column
+from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
-from massmap_jax.catalogue.write import atomic_file, write_table
+from massmap_jax.catalogue.write import atomic_file, ids_in_fits, write_table
 from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -116,10 +116,10 @@ def stream(
     job = options.job
     manifest.check_folder(out, resume, _RESUME)
     mapping = dict(options.columns)
-    id_names = set().union(*USUAL_NAMES["id"]) | ({mapping["id"].lower()} if mapping.get("id") else set())
     if Path(source).is_dir() and Path(source).resolve() in [out.resolve(), *out.resolve().parents]:
         raise MassmapError(f"{out} is inside the catalogue's folder {source}: choose a folder outside of it")
-    chunks = Chunks(source, names=mapping.pop("names", None), text_columns=id_names)
+    of_text = {name: mapping.pop(name, None) for name in ("names", "delimiter", "header")}
+    chunks = Chunks(source, text_columns=id_columns(mapping.get("id")), **of_text)
     header = {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
@@ -339,7 +339,8 @@ class _Run:
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
         line["id_hash"] = digest_of([catalogue.ids])
-        if "id" in columns and _ids_of(path) != line["id_hash"]:
+        held = ids_in_fits(catalogue.ids) if options.format == "fits" else catalogue.ids
+        if "id" in columns and _ids_of(path) != digest_of([held]):
             raise MassmapError(f"the ids in {path} are not those of the catalogue: the disk or the file system failed")
         return line
 

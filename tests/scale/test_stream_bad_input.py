@@ -180,10 +180,6 @@ def test_refused_by_the_program(tmp_path):
     fits_cut_short(tmp_path)
     before = entries(tmp_path)
     options = {**COLUMNS, "out": "out", "relation": "bigmali2017", "num-relation-draws": "8", "method": "analytic"}
-<<<<<<< HEAD
-    args = [str(PROGRAM), "stream", "o.fits", *(v for name, value in options.items() for v in (f"--{name}", value))]
-    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-=======
     args = [
         str(PROGRAM),
         "stream",
@@ -191,7 +187,6 @@ def test_refused_by_the_program(tmp_path):
         *(v for name, value in options.items() for v in (f"--{name.replace('_', '-')}", value)),
     ]
     ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, timeout=600)
->>>>>>> cat-c2
     assert ran.returncode == 2 and ran.stdout == "", ran.stdout + ran.stderr
     assert ran.stderr.startswith("error: o.fits is cut short") and not re.search(PYTHON_TALK, ran.stderr[:-1])
     assert entries(tmp_path) == before

@@ -1,0 +1,195 @@
+"""The position of each row from a table's columns, whatever way its angles are written in."""
+
+import numpy as np
+
+from massmap_jax.catalogue.angles import combine_parts, is_sexagesimal, sexagesimal
+from massmap_jax.catalogue.column_names import choose_column, split_angle_parts
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.positions import check_positions
+from massmap_jax.errors import MassmapError
+
+_UNITS = {
+    **dict.fromkeys(("deg", "degree", "degrees", "degr"), "deg"),
+    **dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle"),
+    **dict.fromkeys(("arcmin", "arcminute", "arcminutes"), "arcmin"),
+    **dict.fromkeys(("rad", "radian", "radians"), "rad"),
+}
+# VizieR's units of sexagesimal text, which its cells tell better.
+_SEXAGESIMAL_UNITS = ("h:m:s", "d:m:s", "hms", "dms", "hh:mm:ss", "dd:mm:ss", '"h:m:s"', '"d:m:s"', "hourangle", "deg")
+
+
+def find_positions(
+    table: ColumnTable, ra: str | None, dec: str | None, unit: str | None, field_centre, notes: list[str]
+) -> dict:
+    """Find and read the position columns.
+
+    Columns that the user named must be usable. Guessed ones that are not cost the map, not the masses: a note says so.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    ra, dec : str or None
+        The columns that the user named.
+    unit : str or None
+        The unit that the user gave.
+    field_centre : tuple of (float, float) or None
+        RA and Dec [deg] of the origin of offsets in arcmin.
+    notes : list of str
+        Guesses and conversions are added to it.
+
+    Returns
+    -------
+    dict
+        `ra`, `dec`, `position_unit` and `field_centre` as `HaloCatalogue.from_arrays` takes them; empty where there is
+        no position.
+
+    Raises
+    ------
+    MassmapError
+        For columns that the user named (or told the unit of) and that cannot be used.
+    """
+    if any(given is not None for given in (ra, dec, unit, field_centre)):
+        return _read_positions(table, ra, dec, unit, field_centre, notes)
+    more: list[str] = []
+    try:
+        found = _read_positions(table, ra, dec, unit, field_centre, more)
+        if found:
+            check_positions(**found)
+    except MassmapError as error:
+        notes.append(f"no positions, and so no map: {error} (ra= and dec= choose columns)")
+        return {}
+    notes.extend(more)
+    return found
+
+
+def _read_positions(table, ra, dec, unit, field_centre, notes) -> dict:
+    parts = split_angle_parts(table.names)
+    ra_name, ra_notes = choose_column(table, "ra", ra, "ra")
+    dec_name, dec_notes = choose_column(table, "dec", dec, "dec")
+    if (ra_name is None) != (dec_name is None):
+        found, lacking = ("dec", "ra") if ra_name is None else ("ra", "dec")
+        if ra is not None or dec is not None:
+            raise MassmapError(
+                f"{found} has a column but {lacking} has none in {table.label}: give both {found} and {lacking}"
+            )
+        notes.extend(ra_notes + dec_notes)
+        notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
+        return {}
+    if ra_name is None:
+        return {}
+    notes.extend(ra_notes + dec_notes)
+    angles, units = [], []
+    for role, name in (("ra", ra_name), ("dec", dec_name)):
+        values, found = _angle(table, parts, role, name, unit, notes)
+        angles.append(values)
+        units.append(found)
+    if None not in units:  # both are degrees by now
+        return {"ra": angles[0], "dec": angles[1], "position_unit": "deg", "field_centre": field_centre}
+    if units == [None, None]:
+        unit = _common_unit(table, ra_name, dec_name, unit, field_centre, notes)
+    else:
+        plain = ra_name if units[0] is None else dec_name
+        told = _UNITS.get(table.units.get(plain, "").lower(), unit or "deg")
+        if told == "hourangle" and plain == ra_name:
+            angles[0] = angles[0] * 15.0
+        elif told != "deg" and not (told == "hourangle" and unit == told):
+            raise MassmapError(
+                f"{plain!r} of {table.label} is in {told} and the other coordinate is sexagesimal: write both alike"
+            )
+        unit = "deg"
+    return {"ra": angles[0], "dec": angles[1], "position_unit": unit, "field_centre": field_centre}
+
+
+def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str]):
+    """Read one coordinate: its values, and "deg" if they are degrees by now, None if their unit is still to be told."""
+    first = parts.get("ra_hour" if role == "ra" else "dec_degree")
+    beside = [parts[part] for part in (f"{role}_minute", f"{role}_second") if part in parts]
+    if name == first and beside:
+        return _from_parts(table, parts, role, notes), "deg"
+    values = table.column(name)
+    where = f"{role} column {name!r} of {table.label}"
+    if not is_sexagesimal(values):
+        numbers = as_float64(values, where)
+        if values.dtype.kind in "OSU" and np.isfinite(numbers).any():
+            notes.append(f"{role} column {name!r} holds text: its cells were read as numbers")
+        return numbers, None
+    angle, told, bad = sexagesimal(values, where)
+    in_file = table.units.get(name, "")
+    if unit in ("arcmin", "rad") or (in_file and in_file.lower() not in _SEXAGESIMAL_UNITS and in_file not in _UNITS):
+        raise MassmapError(f"{where} is sexagesimal, and its unit is {unit or in_file!r}: hours or degrees are meant")
+    if role == "dec":
+        if told == "hourangle":
+            raise MassmapError(f"{where} is in hours: ra and dec look swapped")
+        scale, shown = 1.0, "degrees"
+    else:
+        in_degrees = told == "deg" or (told == "" and unit == "deg")
+        scale, shown = (1.0, "degrees") if in_degrees else (15.0, "hours")
+        beyond = np.isfinite(angle) & (angle > 24.0)
+        if not in_degrees and beyond.any():
+            raise MassmapError(
+                f"{where} is beyond 24 hours in {rows_text(beyond, values)}: if it is in degrees, minutes and seconds, "
+                "give position_unit='deg'"
+            )
+    notes.append(f"{role} column {name!r} is sexagesimal: read as {shown}, minutes and seconds")
+    if bad.any():
+        notes.append(f"{where} is no angle in {rows_text(bad, np.ma.getdata(values))}: flagged")
+    return angle * scale, "deg"
+
+
+def _from_parts(table, parts, role: str, notes: list[str]) -> np.ndarray:
+    """Combine a coordinate that is split over columns to degrees."""
+    keys = [f"{role}_{part}" for part in ("hour" if role == "ra" else "degree", "minute", "second")]
+    signs = parts.get("dec_sign") if role == "dec" else None
+    used = [parts[key] for key in keys if key in parts]
+    listed = " ".join([*([signs] if signs else []), *used])
+    where = f"{role} columns {listed} of {table.label}"
+    if keys[1] not in parts:
+        raise MassmapError(f"{where}: a column of minutes is missing, so they cannot be combined to an angle")
+    first = table.column(parts[keys[0]])
+    minutes, seconds = (
+        as_float64(table.column(parts[key]), where) if key in parts else np.zeros(len(first)) for key in keys[1:]
+    )
+    angle = combine_parts(
+        first,
+        minutes,
+        seconds,
+        None if signs is None else table.column(signs),
+        where=where,
+        most=24.0 if role == "ra" else 90.0,
+    )
+    notes.append(f"{role}: combined from columns {listed}, {'hours' if role == 'ra' else 'degrees'} first")
+    return angle * (15.0 if role == "ra" else 1.0)
+
+
+def _common_unit(table, ra_name, dec_name, given: str | None, field_centre, notes: list[str]) -> str:
+    """Give the unit of both coordinates: the one given, the one in the file, or a guess with a note."""
+    told = {}
+    for role, name in (("ra", ra_name), ("dec", dec_name)):
+        unit = table.units.get(name, "").strip()
+        known = _UNITS.get(unit.lower())
+        if known is None and unit and given is None:
+            raise MassmapError(f"{role} column {name!r} of {table.label} is in {unit!r}: convert positions to degrees")
+        told[role] = known
+    if given is not None:
+        # Declinations of positions in hours are in degrees.
+        of_dec = "deg" if given == "hourangle" else given
+        if told["ra"] not in (None, given) or told["dec"] not in (None, given, of_dec):
+            in_file = table.units.get(ra_name, "") or table.units.get(dec_name, "")
+            notes.append(f"position unit: {given} as given, in place of {in_file!r} in the file")
+        return given
+    ra_unit, dec_unit = told["ra"] or told["dec"], told["dec"] or told["ra"]
+    if ra_unit is not None:
+        if dec_unit not in ((ra_unit, "deg") if ra_unit == "hourangle" else (ra_unit,)) or told["dec"] == "hourangle":
+            raise MassmapError(
+                f"ra column {ra_name!r} of {table.label} is in {ra_unit} and dec column {dec_name!r} in {dec_unit}:"
+                " convert both to degrees"
+            )
+        return ra_unit
+    lower = ra_name.lower()
+    if lower in ("rah", "ra_h", "ra_hour", "ra_hours", "ra_hr"):
+        guess = "hourangle"
+    else:
+        guess = "arcmin" if "arcmin" in lower or field_centre is not None else "deg"
+    notes.append(f"position unit: not stated, taken as {guess}")
+    return guess
