@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from massmap_jax.catalogue.tables import open_plain_or_gzip
+from massmap_jax.catalogue.tables import open_plain
 from massmap_jax.errors import MassmapError
 
 _BLOCK, _CARD = 2880, 80
@@ -43,7 +43,7 @@ def checked_names(path: Path) -> list[str]:
     """
     names, start = [], 0
     try:
-        with open_plain_or_gzip(str(path)) as file:
+        with open_plain(str(path)) as file:
             if isinstance(file, gzip.GzipFile):
                 file = io.BytesIO(file.read())  # it cannot be searched from its end
             length = file.seek(0, 2)

@@ -75,10 +75,10 @@ def _describe_npz(path: Path) -> str:
 
 def _extensions(path: Path) -> set[str]:
     """Names of a FITS file's extensions; none where it is another kind of file by its first bytes."""
-    from massmap_jax.catalogue.tables import open_plain_or_gzip
+    from massmap_jax.catalogue.tables import open_plain
     from massmap_jax.maps.fits_structure import checked_names
 
-    with open_plain_or_gzip(str(path)) as file:
+    with open_plain(str(path)) as file:
         if file.read(6) != b"SIMPLE":
             return set()
     return set(checked_names(path))
