@@ -384,7 +384,7 @@ def test_figures_say_unit_slice_and_footprint():
     (bar,) = [child for child in ax.child_axes if child.get_ylabel()]
     assert bar.get_ylabel().endswith("arcmin$^{-2}$]")
     for draw in (mass_map_image, map_panels):
-        with pytest.raises(MassmapError, match="3 redshift slices and a figure shows one"):
+        with pytest.raises(MassmapError, match="3 redshift slices and the figure shows one"):
             draw(cube)
 
 
