@@ -107,7 +107,12 @@ def test_columns_by_any_name(tmp_path):
     refused(tmp_path / "r.csv", "no column 'q'", columns={**mapping, "alpha1": "q"})
     refused(tmp_path / "r.csv", "value 1 in all draws", columns={**mapping, "alpha1": "1"})
     refused(tmp_path / "r.csv", "alpha9", columns={**mapping, "alpha9": "a"})
-    refused(tmp_path / "r.csv", "'sig'", columns={name: mapping[name] for name in mapping if name != "scatter"})
+    refused(
+        tmp_path / "r.csv",
+        "no scatter",
+        "sig, w",
+        columns={name: mapping[name] for name in mapping if name != "scatter"},
+    )
 
 
 # ---- headers

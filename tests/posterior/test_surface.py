@@ -304,7 +304,7 @@ def test_what_it_cannot_serve_is_refused(field, surface, tmp_path):
         )
     selection = TabulatedSelection(np.array([0.0, 4.0]), np.array([5.0, 12.0]), np.array([[0.5, 1.0], [0.5, 1.0]]))
     made = eqx.tree_at(lambda s: s.selection, surface, selection)
-    with pytest.raises(MassmapError, match="no selection or a flux limit"):
+    with pytest.raises(MassmapError, match="no selection or a sharp limit"):
         made.save(tmp_path / "s.npz")
 
 

@@ -187,7 +187,7 @@ def test_without_a_selection_it_warns_of_the_lowest_mass(field):
         warnings.simplefilter("error")
         limited = fit_relation(field, PRIOR, wide_prior(), selection=bright)
     assert limited.shift_if_lowest_mass_doubles is None
-    assert "flux limit" in limited.selection
+    assert "luminosity limit" in limited.selection
 
 
 def test_a_flux_limit_recovers_the_truth_and_leaving_it_out_does_not():

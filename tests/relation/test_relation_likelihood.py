@@ -220,8 +220,8 @@ def test_a_selection_that_excludes_a_catalogued_object_is_refused():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: FluxLimit(-1.0), "flux limit is -1"),
-        (lambda: FluxLimit(np.nan), "flux limit is nan"),
+        (lambda: FluxLimit(-1.0), "luminosity limit is -1"),
+        (lambda: FluxLimit(np.nan), "luminosity limit is nan"),
         (lambda: TabulatedSelection([0, 1], [8, 9], [[0, 1]]), "shape"),
         (lambda: TabulatedSelection([0, 1], [9, 8], np.ones((2, 2))), "increasing"),
         (lambda: TabulatedSelection([0, 1], [8, 9], [[0, 1], [0, 1.5]]), "between 0 and 1"),
