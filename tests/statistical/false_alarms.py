@@ -203,7 +203,7 @@ def one_key(check, rows):
     fitted = beyond.size / p.size * np.exp(-np.log(0.2 / LEVEL) / beyond.mean()) if beyond.size > 5 else 0.0
     mixing = sum(
         tail_beyond([row["found"][name] for row in rows.values()], *limit) for name, limit in check.limits.items()
-    ) if p.size > 10 else 0.0  # fmt: skip
+    ) if p.size > 5 else 0.0  # fmt: skip
     return int((p < LEVEL).sum()), max(LEVEL, float(fitted)), mixing
 
 
