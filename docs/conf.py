@@ -1,5 +1,7 @@
 """Configuration of Sphinx: the guides of this folder, and the reference made from the docstrings (`make docs`)."""
 
+import re
+
 import massmap_jax
 
 project = "massmap_jax"
@@ -19,3 +21,13 @@ autodoc_type_aliases = {}
 myst_heading_anchors = 3
 # The README links to files of the repository that are not pages here.
 suppress_warnings = ["myst.xref_missing"]
+
+
+def escape_axes(app, what, name, obj, options, lines):
+    """Escape the star of a shape such as Float[Array, "*draw"], which reStructuredText reads as emphasis."""
+    lines[:] = [line if ">>>" in line else re.sub(r'(?<!`)"\*(?=\w)', r'"\\*', line) for line in lines]
+
+
+def setup(app):
+    # After numpydoc, which has the usual priority of 500.
+    app.connect("autodoc-process-docstring", escape_axes, priority=900)

@@ -1,7 +1,8 @@
-"""The one place where labels are compared: mass definition, luminosity unit, cosmology.
+"""Comparison of labels: mass definition, luminosity unit, cosmology.
 
 A catalogue, a relation, a relation's prior, a mass prior, a fit and a map carry labels. Nothing is ever converted, so
-wherever two of them meet, labels that contradict each other are refused. Where one side says nothing, nothing is said.
+wherever two of them are combined, labels that contradict each other are refused. A label that is not stated contradicts
+nothing.
 """
 
 from typing import Any, NamedTuple
@@ -11,25 +12,25 @@ from massmap_jax.errors import MassmapError
 
 __all__ = ["Labels", "check_labels", "labels_of", "same_cosmology", "same_unit", "unit_factor"]
 
-# What stands for "not stated".
+# Values that mean "not stated".
 UNSTATED = ("", "unknown", "none", None)
 # Relative difference of H0 and Om0 below which two cosmologies are the same: papers round to three digits.
 _SAME_COSMOLOGY = 2e-3
 
 
 class Labels(NamedTuple):
-    """What something says of itself; a field is None where it says nothing.
+    """Labels of one thing; a field is None where nothing is stated.
 
     Attributes
     ----------
     what : str
-        Its name in a sentence, such as "the relation".
+        The name of the thing in a sentence, such as "the relation".
     mass_definition : str or None
         "200m", "500c", "vir", ...
     lum_unit : str or None
         Unit of the luminosity, as text.
-    cosmology : str or None
-        A name, or parameters as text, or an astropy cosmology.
+    cosmology : str or astropy.cosmology.FLRW or None
+        A name, parameters as text, or an astropy cosmology.
     """
 
     what: str
@@ -44,13 +45,14 @@ def labels_of(what: str, thing) -> Labels:
     Parameters
     ----------
     what : str
-        Its name in a sentence.
+        The name of the thing in a sentence.
     thing : object
-        Labels are its attributes, or pairs in its attribute `labels` (a `RelationPrior`).
+        Its labels are its attributes, or pairs in its attribute `labels` (a `RelationPrior`).
 
     Returns
     -------
     Labels
+        The labels; those that say "unknown" or the like are None.
     """
     pairs = dict(getattr(thing, "labels", ()))
     found = {name: pairs.get(name, getattr(thing, name, None)) for name in Labels._fields[1:]}
@@ -64,13 +66,13 @@ def check_labels(**things) -> None:
     Parameters
     ----------
     **things : object
-        By what they are called in a sentence, with "_" for a blank: `catalogue=`, `relation=`, `mass_prior=`; a
-        `Labels` stands for itself. None is left out.
+        The things by their names in a sentence, with "_" for a blank: `catalogue=`, `relation=`, `mass_prior=`. A
+        `Labels` brings its own name, and None is left out.
 
     Raises
     ------
     MassmapError
-        Mass definitions, luminosity units or cosmologies that differ.
+        If mass definitions, luminosity units or cosmologies differ.
     """
     known = [
         thing if isinstance(thing, Labels) else labels_of("the " + what.replace("_", " "), thing)
@@ -83,6 +85,7 @@ def check_labels(**things) -> None:
 
 
 def _compare(first: Labels, second: Labels) -> None:
+    """Refuse two things whose labels contradict each other."""
     masses = first.mass_definition, second.mass_definition
     if None not in masses and masses[0] != masses[1]:
         raise MassmapError(
@@ -104,7 +107,7 @@ def _compare(first: Labels, second: Labels) -> None:
 
 
 def same_cosmology(first, second) -> bool:
-    """Whether two cosmologies agree in H0 and Om0 to 0.2 %; those that cannot be read are compared as text.
+    """Whether two cosmologies agree in H0 and Om0 to 0.2 %; cosmologies that cannot be read are compared as text.
 
     Parameters
     ----------
@@ -114,6 +117,7 @@ def same_cosmology(first, second) -> bool:
     Returns
     -------
     bool
+        True if they agree.
     """
     if first is second or str(first) == str(second):
         return True

@@ -212,7 +212,7 @@ LAYOUTS = {
 
 
 def find_layout(name: str) -> Layout:
-    """Give the layout of a name.
+    """Find a layout by its name.
 
     Parameters
     ----------
@@ -222,6 +222,7 @@ def find_layout(name: str) -> Layout:
     Returns
     -------
     Layout
+        The layout.
 
     Raises
     ------
@@ -312,11 +313,12 @@ def recognised(table: ColumnTable) -> Layout | None:
 
 
 def list_layouts() -> str:
-    """List the layouts, a line each.
+    """List the layouts, one on each line.
 
     Returns
     -------
     str
+        The text of `massmap-jax columns`.
     """
     width = max(map(len, LAYOUTS))
     lines = [f"{layout.name:{width}}  {layout.catalogue}: {layout.observable}" for layout in LAYOUTS.values()]
@@ -332,15 +334,17 @@ def list_layouts() -> str:
 
 
 def show_layout(name: str) -> str:
-    """Show one layout: every column in its role, and where the layout comes from.
+    """Show one layout: the columns by their role, and the source of the layout.
 
     Parameters
     ----------
     name : str
+        The name, in any case.
 
     Returns
     -------
     str
+        The text of `massmap-jax columns NAME`.
 
     Raises
     ------

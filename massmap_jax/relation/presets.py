@@ -26,15 +26,18 @@ E_PLANCK = 0.3
 
 @dataclass(frozen=True)
 class Value:
-    """A published number with its errors, statistical and systematic ones apart.
+    """A published number with its statistical errors and its systematic error.
 
     Attributes
     ----------
     value : float
-    up, down : float
-        Upper and lower error (standard deviation) [the value's unit]; 0 where the paper gives none or fixes it.
+        The number.
+    up : float
+        Upper error (standard deviation), in the value's unit. 0 where the paper gives none or fixes the value.
+    down : float or None
+        Lower error, None where it equals the upper one.
     systematic : float
-        A systematic error that is added in quadrature when draws are made.
+        A systematic error, added in quadrature when draws are made.
     """
 
     value: float
@@ -44,47 +47,54 @@ class Value:
 
     @property
     def sd(self) -> float:
-        """Standard deviation of the draws: the mean of the two errors, the systematic one added in quadrature."""
+        """Standard deviation of the draws: the mean of the two errors, with the systematic one added in quadrature.
+
+        Returns
+        -------
+        float
+            In the value's unit.
+        """
         down = self.up if self.down is None else self.down
         return float(np.hypot(0.5 * (self.up + down), self.systematic))
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One published relation.
+    """One published relation, with its source and the range of masses and redshifts that it was measured in.
 
     Attributes
     ----------
     name : str
+        The name that `--relation` takes.
     observable : str
         What is observed, with band and aperture.
     lum_unit : str
         Unit of the observable, as a catalogue states it.
     mass_definition : str
-        Of the masses; "unknown" where the source does not say which.
+        Definition of the masses; "unknown" where the source does not state it.
     cosmology : str
-        As the source states it.
+        Cosmology, as the source states it.
     parameters : dict of str to Value
-        alpha1, alpha2, alpha4 and gamma, and scatter in ln O where it is published (None: the user has to give it).
+        alpha1, alpha2, alpha4, gamma and the scatter in ln O. The scatter is None where it is not published, and the
+        user has to give it.
     alpha3 : float
         Pivot mass [Msun, no h].
-    mass_range : tuple of float
+    mass_range : tuple of (float, float)
         Masses that the source's data cover [Msun].
-    redshift_range : tuple of float
+    redshift_range : tuple of (float, float)
+        Redshifts that the source's data cover.
     selection : str
-        How the objects were chosen, and what was modelled of it.
+        How the objects were chosen, and how far this was modelled.
     source : str
-        Paper, and the public file in which the figures were checked.
+        The paper, and the public file against which the numbers were checked.
     published : str
-        The form that the source prints.
+        The relation in the form in which the source prints it.
     law : str
-        "power", or the name of a law of `relation.laws`.
+        "power", or the name of a law of `massmap_jax.relation.laws`.
     constant_below : float
         Mass below which a scatter that changes with mass is held constant [Msun].
-    correlation : dict
-        Correlations of the parameters' errors; none is known for the presets here.
     notes : tuple of str
-        What a user has to know.
+        What a user should know.
     """
 
     name: str
@@ -105,7 +115,13 @@ class Preset:
 
     @property
     def needs_scatter(self) -> bool:
-        """Whether the source gives no scatter at fixed mass, so that the user has to."""
+        """Whether the source gives no scatter at fixed mass, so that the user has to give it.
+
+        Returns
+        -------
+        bool
+            True if the scatter is needed.
+        """
         return self.parameters.get("scatter") is None
 
 
@@ -477,20 +493,26 @@ AT_FIXED_OBSERVABLE: dict[str, str] = {
 
 
 def find_preset(name: str) -> Preset:
-    """Find a preset by its name.
+    """Find a published relation by its name.
 
     Parameters
     ----------
     name : str
+        The name, in any case. `PRESETS` holds all names.
 
     Returns
     -------
     Preset
+        The relation's parameters, range and source.
 
     Raises
     ------
     MassmapError
-        An unknown name, with the nearest known ones; a relation published as the mass at fixed observable.
+        For an unknown name, and for a relation that is published as the mass at fixed observable.
+
+    See Also
+    --------
+    massmap_jax.relation.published.published_relation : Make the relation, or draws of it.
     """
     key = name.lower()
     if key in AT_FIXED_OBSERVABLE:

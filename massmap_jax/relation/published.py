@@ -12,31 +12,39 @@ from massmap_jax.relation.presets import Preset, Value, find_preset
 def published_relation(
     name: str, key=None, num_draws: int = 1, *, scatter: Value | None = None, mass_bias: Value | None = None
 ) -> Relation:
-    """Make a published relation: its central values, or draws of its uncertain parameters.
+    """Make a published relation, either its central values or draws of its uncertain parameters.
 
     Parameters
     ----------
     name : str
-        One of `presets.PRESETS`.
+        One of the names in `massmap_jax.relation.presets.PRESETS`.
     key : jax.Array, optional
-        Random key; needed for more than one draw.
+        Random key, needed for more than one draw.
     num_draws : int
-        Draws of the parameters, independent normals with the published errors. 1: the central values.
+        Draws of the parameters, which are independent normals with the published errors. 1 gives the central values.
     scatter : Value, optional
-        Scatter in ln O at fixed mass: required where the source gives none, refused where it does.
+        Scatter in ln O at fixed mass. It is required where the source gives none, and refused where it does.
     mass_bias : Value, optional
         1 - b: the source's masses are (1 - b) times the true ones, so the pivot moves to alpha3 / (1 - b).
 
     Returns
     -------
     Relation
-        A batch of draws of equal weight, or one relation.
+        One relation, or a batch of draws of equal weight.
 
     Raises
     ------
     MassmapError
-        An unknown name, a relation published as the mass at fixed observable, a scatter that is lacking or given
-        twice, a bias that is not positive.
+        For an unknown name, a relation published as the mass at fixed observable, a scatter that is missing or given
+        twice, or a bias that is not positive.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from massmap_jax.relation.published import published_relation
+    >>> relation = published_relation("lx_mcxc11", jax.random.key(0), 10)
+    >>> relation.num_draws, relation.lum_unit
+    (10, '1e44 erg/s')
     """
     preset = find_preset(name)
     values = dict(preset.parameters)
@@ -78,13 +86,15 @@ def identity_relation(
     Parameters
     ----------
     key : jax.Array, optional
-        Random key; needed for more than one draw.
+        Random key, needed for more than one draw.
     num_draws : int
         Draws of scatter and bias, where they are uncertain.
     pivot : float
         Unit of the catalogue's masses [Msun].
-    unit, mass_definition : str
-        Labels of those masses.
+    unit : str
+        Label of that unit.
+    mass_definition : str
+        Definition of the catalogue's masses.
     scatter : Value, optional
         Intrinsic scatter of the measured mass about the true one, in ln M; 0 where it is not given.
     mass_bias : Value, optional
@@ -93,12 +103,12 @@ def identity_relation(
     Returns
     -------
     MassLuminosityRelation
-        One relation where nothing is uncertain, else a batch.
+        One relation where nothing is uncertain, else a batch of draws.
 
     Raises
     ------
     MassmapError
-        A scatter below 0, a bias that is not positive.
+        For a scatter below 0, or a bias that is not positive.
     """
     uncertain = any(value is not None and value.sd > 0 for value in (scatter, mass_bias))
     number = num_draws if uncertain else 1
@@ -117,14 +127,14 @@ def identity_relation(
 
 
 def _draw(name: str, value: Value, number: int, key, num_draws: int) -> np.ndarray:
-    """Normal draws of a parameter, () for one; a scatter is not negative."""
+    """Draw a parameter from its normal distribution; shape () for one draw, and a scatter is not negative."""
     if num_draws == 1:
         return np.float64(value.value)
     if key is None:
         raise MassmapError("draws of a published relation need a random key: give key=jax.random.key(seed)")
     normals = jax.random.normal(jax.random.fold_in(key, number), (num_draws,))
     drawn = value.value + value.sd * np.asarray(normals, dtype=np.float64)
-    # Reflected at zero: a scatter has no sign.
+    # Reflected at zero, since a scatter is not negative.
     return np.abs(drawn) if name == "scatter" else drawn
 
 

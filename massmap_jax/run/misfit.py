@@ -1,8 +1,8 @@
-"""When a fitted relation does not describe the catalogue, no masses are handed over: what was found, why, what to try.
+"""Signs that a fitted relation does not describe the catalogue; a run that finds one writes no masses.
 
-A fit always gives numbers. It gives the wrong ones where the relation's prior is for another observable, where the
-catalogue was selected and nothing says how, or where the mass prior does not hold the objects. Each of these leaves
-its mark, which `misfits` looks for.
+A fit always gives numbers. They are wrong if the relation's prior is for another observable, if the catalogue was
+selected and no selection was given, or if the mass prior does not cover the objects. `misfits` looks for the signs of
+each of these.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ CHECK_LEVEL = 1e-4
 
 
 class Finding(NamedTuple):
-    """One sign of a misfit: what was found, and its likely causes, the likeliest first."""
+    """One sign of a misfit, with its likely causes.
+
+    Attributes
+    ----------
+    what : str
+        What was found.
+    causes : tuple of str
+        Likely causes, the most likely first.
+    """
 
     what: str
     causes: tuple[str, ...]
@@ -60,16 +68,18 @@ def misfits(
     Parameters
     ----------
     prior : MassPrior
+        The mass prior.
     fitted : RelationPosterior
+        The fitted relation.
     check : PriorCheck, optional
-        Of the same fit.
+        The check of this fit against the luminosities.
     posterior : MassPosterior, optional
-        Masses under it.
+        The masses under this fit.
 
     Returns
     -------
     list of Finding
-        Empty where there is no sign.
+        The signs, empty if there is none.
     """
     found = []
     mean, sd = fitted.mean, fitted.sd
@@ -128,7 +138,18 @@ def misfits(
 
 
 def paragraph(findings: list[Finding]) -> str:
-    """Put findings in one paragraph: what was found, the likely causes in order, what to try."""
+    """Describe findings in one paragraph: what was found, the likely causes in order, what to try.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        At least one finding.
+
+    Returns
+    -------
+    str
+        The text of the error.
+    """
     causes = list(dict.fromkeys(cause for finding in findings for cause in finding.causes))
     numbered = "; ".join(f"({i}) {cause}" for i, cause in enumerate(causes, 1))
     return (
@@ -140,12 +161,17 @@ def paragraph(findings: list[Finding]) -> str:
 
 
 def refuse(findings: list[Finding]) -> None:
-    """Stop where there are findings.
+    """Stop the run if there are findings.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        What `misfits` found.
 
     Raises
     ------
     MisfitError
-        With the paragraph.
+        With the paragraph of the findings.
     """
     if findings:
         raise MisfitError(paragraph(findings))

@@ -1,6 +1,7 @@
-"""A catalogue file too large for memory, a chunk of rows at a time, in order: `Chunks`.
+"""Read a catalogue file too large for memory one chunk of rows at a time, in order: `Chunks`.
 
-A chunk is a `ColumnTable`, as `open_table` makes of a whole file, so what is guessed, refused and flagged is the same.
+A chunk is a `ColumnTable`, as `open_table` makes it of a whole file, so the same columns are guessed, refused and
+flagged.
 """
 
 import hashlib
@@ -27,25 +28,42 @@ from massmap_jax.catalogue.tables import (
 from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
 from massmap_jax.errors import MassmapError, first_line
 
-# Bytes at each end of a file that tell whether it is the same one: a Parquet file's footer is among them.
+# Bytes at each end of a file that are hashed to identify it; they contain a Parquet file's footer.
 _ENDS = 1 << 20
 
 
 class Chunks:
-    """Rows of a Parquet file, a folder of them, a FITS table, or a CSV or whitespace text file.
+    """Iterate over the rows of a Parquet file, a folder of them, a FITS table, or a CSV or whitespace-separated text
+    file.
 
     Parameters
     ----------
-    source : path, or FILE[EXTENSION] for FITS
-    names, text_columns, delimiter, header : as in `massmap_jax.catalogue.tables.open_table`.
+    source : str or Path
+        The path, or FILE[EXTENSION] for FITS.
+    names : sequence of str, optional
+        Column names of a text file without a header.
+    text_columns : collection of str
+        Lower-case names of columns that are read as text, such as ids.
+    delimiter, header : optional
+        As in `massmap_jax.catalogue.tables.open_table`.
 
     Attributes
     ----------
-    kind : "parquet", "fits" or "text". files : paths in reading order. num_rows : int, or None where unknown (text).
+    path : str
+        Path of the file or folder.
+    extension : str or None
+        Extension of a FITS file.
+    kind : {"parquet", "fits", "text"}
+        Format of the files.
+    files : list of Path
+        The files in reading order.
+    num_rows : int or None
+        Number of rows, None where it is not known beforehand (text, and FITS before it is read).
 
     Raises
     ------
-    MassmapError : no such file, of no known kind, files of one folder whose columns differ.
+    MassmapError
+        If there is no such file, its format is not known, or the columns of the files in a folder differ.
     """
 
     def __init__(
@@ -62,7 +80,7 @@ class Chunks:
         self.delimiter, self.header = delimiter, header
         folder = Path(self.path)
         if folder.is_dir():
-            # Names with . and _ are bookkeeping (Spark, Delta, files being written); folders may end in .parquet.
+            # Names that begin with . or _ are bookkeeping (Spark, Delta, unfinished files); a folder may be named x.parquet.
             inside = [p for p in folder.rglob("*.parquet") if not p.is_dir()]
             found = sorted(p for p in inside if not any(n[0] in "._" for n in p.relative_to(folder).parts))
             if not found:
@@ -84,7 +102,13 @@ class Chunks:
             self.num_rows = sum(rows for _, _, rows in self._groups)
 
     def fingerprint(self) -> dict[str, str]:
-        """Size and a hash of both ends of each file: a changed input changes it."""
+        """Identify each file by its size, its time and a hash of both its ends, which change with the input.
+
+        Returns
+        -------
+        dict of str to str
+            The identification of each file by its name.
+        """
         found = {}
         for path in self.files:
             size = path.stat().st_size
@@ -97,7 +121,18 @@ class Chunks:
         return found
 
     def changed_since(self, fingerprint: dict[str, str]) -> Path | None:
-        """The first file whose size or time is not that of the fingerprint."""
+        """Find the first file whose size or time has changed since the fingerprint.
+
+        Parameters
+        ----------
+        fingerprint : dict of str to str
+            What `fingerprint` returned earlier.
+
+        Returns
+        -------
+        Path or None
+            The file, or None if none has changed.
+        """
         for path, stamp in zip(self.files, fingerprint.values(), strict=True):
             found = path.stat()
             if stamp.rsplit(":", 1)[0] != f"{found.st_size}:{found.st_mtime_ns}":
@@ -105,9 +140,26 @@ class Chunks:
         return None
 
     def read(self, size: int, skip: int = 0, columns: Sequence[str] | None = None) -> Iterator[ColumnTable]:
-        """Tables of `size` rows (the last may be shorter), from chunk number `skip` on.
+        """Yield tables of `size` rows, of which the last may be shorter.
 
-        columns : of a Parquet file, to read no others.
+        Parameters
+        ----------
+        size : int
+            Rows of a table.
+        skip : int
+            Number of chunks to leave out at the beginning.
+        columns : sequence of str, optional
+            The columns to read of a Parquet file. By default all are read.
+
+        Yields
+        ------
+        ColumnTable
+            The next rows.
+
+        Raises
+        ------
+        MassmapError
+            If the file cannot be read.
         """
         readers = {"parquet": self._parquet, "fits": self._fits, "text": self._text}
         tables = readers[self.kind](size, skip, columns)
@@ -116,15 +168,20 @@ class Chunks:
                 table = next(tables, None)
             except MassmapError:
                 raise
-            except Exception as error:  # the formats' libraries raise errors of a dozen unrelated types
+            except Exception as error:  # the libraries of the formats raise many unrelated types of errors
                 raise MassmapError(f"{self.path} cannot be read as {self.kind}: {first_line(error)}") from error
             if table is None:
                 return
             yield table
 
     def extremes(self) -> ColumnTable | None:
-        """Two rows, the least and the greatest number of every column, from a Parquet file's statistics (NaN where a
-        column has none); None for other files."""
+        """Read the smallest and the largest number of every column from a Parquet file's statistics.
+
+        Returns
+        -------
+        ColumnTable or None
+            Two rows, with NaN for a column without statistics. None for other formats.
+        """
         if self.kind != "parquet":
             return None
         import pyarrow.parquet as pq
@@ -148,7 +205,7 @@ class Chunks:
     # -- Parquet ------------------------------------------------------------------------------------------------
 
     def _row_groups(self) -> list[tuple[Path, int, int]]:
-        """(file, row group, rows) in order; the files' columns must agree."""
+        """List (file, row group, rows) in order; refuse files whose columns differ."""
         import pyarrow.parquet as pq
 
         groups, first = [], None
@@ -170,6 +227,7 @@ class Chunks:
         return groups
 
     def _parquet(self, size, skip, columns):
+        """Yield tables across the borders of row groups and files."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -186,7 +244,7 @@ class Chunks:
                 with pq.ParquetFile(path) as file:
                     batches = file.iter_batches(size, row_groups=[group], columns=columns)
                     for batch in batches:
-                        # Files may differ in the columns' order, and in metadata and which may hold nulls.
+                        # Files may differ in the order of columns, in metadata, and in which columns may hold nulls.
                         batch = batch if batch.schema.names == names else batch.select(names)
                         batch = pa.record_batch(batch.columns, names)
                         if start:
@@ -208,11 +266,12 @@ class Chunks:
     # -- FITS ---------------------------------------------------------------------------------------------------
 
     def _fits(self, size, skip, columns):
+        """Yield tables of a FITS file, which is mapped into memory; refuse one that is cut short."""
         from astropy.io import fits
         from astropy.table import Table
 
         with fits.open(self.path, memmap=True) as hdus:
-            with warnings.catch_warnings():  # that the file is cut short, which is said below
+            with warnings.catch_warnings():  # a warning that the file is cut short: an error below says so
                 warnings.simplefilter("ignore")
                 hdu, notes = fits_table(hdus, self.path, self.extension)
             place, length = hdu.fileinfo()["datLoc"], Path(self.path).stat().st_size
@@ -256,7 +315,7 @@ class Chunks:
                 number += 1
 
     def _texts_as_before(self, table, schema):
-        """Ids of digits alone are integers (`parse_text`): here as they were in the first chunk."""
+        """Give text columns the type that they had in the first chunk; ids of digits alone are read as integers."""
         import pyarrow as pa
 
         for position, (field, before) in enumerate(zip(table.schema, schema, strict=True)):

@@ -1,12 +1,13 @@
-"""Masses, maps and the relation of a catalogue on many machines: an LSDB `Catalog` or a dask DataFrame in.
+"""Masses, maps and the relation of a catalogue on many machines, from an LSDB `Catalog` or a Dask DataFrame.
 
     mass_posterior   the same lazy catalogue with mass columns
-    write            its masses as a folder of Parquet parts; a run that was stopped is resumed
-    mass_map         the map of `maps.mass_map`, summed over partitions
-    fit_relation     the fit of `relation_fit.fit_relation`, its data compressed partition by partition
+    write            its masses as a folder of Parquet parts; a run that was stopped can be resumed
+    mass_map         the map of `massmap_jax.mass_map`, summed over partitions
+    fit_relation     the fit of `massmap_jax.fit_relation`, with the data compressed partition by partition
 
-`dask.distributed`'s client, where there is one, does the work; else dask's threads. Workers are processes: one thread
-each, since the compiled code uses a core or more by itself. A worker that is lost costs the partitions it was at.
+The work is done by the workers of a `dask.distributed` client, or by Dask's threads if there is no client. Give each
+worker process one thread, since the compiled code uses a core or more by itself. If a worker dies, only the partitions
+that it was working on are computed again.
 """
 
 import json
@@ -38,7 +39,7 @@ from massmap_jax.scale.parts import (
 )
 from massmap_jax.scale.tasks import MapPart, MassColumns, WritePart, spread_over_cells
 
-if TYPE_CHECKING:  # they bring NumPyro, which workers can do without
+if TYPE_CHECKING:  # importing them imports NumPyro, which workers do not need
     from massmap_jax.relation.beliefs import RelationPrior
     from massmap_jax.relation.fitted import RelationPosterior
 
@@ -64,23 +65,53 @@ def mass_posterior(
     float32: bool = False,
     watch: Callable[[str], None] = lambda stage: None,
 ):
-    """The catalogue with mass columns, of the same lazy kind; dask computes it partition by partition.
+    """Add mass columns to the catalogue; the result is lazy, and Dask computes it partition by partition.
 
     Parameters
     ----------
-    catalogue : LSDB `Catalog` or `dask.dataframe.DataFrame`.
-    method : "surface" (masses interpolated, to 1 % of the posterior sd) or "analytic" (each object integrated).
-    surface : for method "surface"; None: one is made now, in this process, over the range of the catalogue, for which
-        its columns are read once (`posterior_surface`).
-    columns : `read_catalogue`'s keywords, for the names of the catalogue's columns.
-    prior, relation, relation_from, selection : as in `massmap_jax.mass_posterior`.
-    keep : mass columns to make. prefix : of their names. float32 : make them single.
-    watch : is told what is being done.
+    catalogue : lsdb.Catalog or dask.dataframe.DataFrame
+        The catalogue in partitions.
+    prior : MassPrior
+        The mass prior P(ln M | z).
+    relation : Relation
+        One mass-luminosity relation, or a batch of draws.
+    columns : dict, optional
+        Keywords of `massmap_jax.read_catalogue` that name the columns (lum, z, sigma, ...). Columns that are left out
+        are guessed from the usual names.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        How the relation draws are weighted, as in `massmap_jax.mass_posterior`. Required for more than one draw.
+    method : {"surface", "analytic"}
+        "surface" interpolates the masses in a table, to 1 % of the posterior standard deviation. "analytic" integrates
+        each object.
+    selection : Selection, optional
+        Which objects enter the catalogue, as in `massmap_jax.mass_posterior`.
+    surface : PosteriorSurface, optional
+        The table of method "surface", made with the same prior, relation, relation_from and selection. By default it is
+        made now, in this process, with `posterior_surface`, which reads the columns of the catalogue once.
+    keep : sequence of str
+        The mass columns to make.
+    prefix : str
+        Put before the name of each mass column.
+    float32 : bool
+        Make the mass columns in single precision.
+    watch : callable
+        Called with a line of text at every stage, to report progress.
+
+    Returns
+    -------
+    lsdb.Catalog or dask.dataframe.DataFrame
+        A lazy catalogue of the same kind as the input: its rows in their order, with the mass columns added.
 
     Raises
     ------
-    MassmapError : columns that are not there, a relation and a prior of different mass definitions; with method
-        "surface", no usable row in the whole catalogue.
+    MassmapError
+        For a column that is missing or taken, a relation and a prior of different mass definitions, or, with method
+        "surface", a catalogue without a usable row.
+
+    See Also
+    --------
+    massmap_jax.mass_posterior : The same masses of a catalogue in memory.
+    write : Write the masses to a folder, with a manifest from which a stopped run is resumed.
     """
     partitions = Partitions(catalogue)
     common = {"columns": columns, "relation_from": relation_from, "selection": selection}
@@ -110,10 +141,35 @@ def posterior_surface(
     selection=None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> PosteriorSurface:
-    """The table that method "surface" reads, over the range of a catalogue: one pass over its partitions.
+    """Tabulate the mass posterior over the range of a catalogue, in one pass over its partitions.
 
-    catalogue, columns, prior, relation, relation_from, selection, watch : as in `mass_posterior`. `MassmapError` where
-    no row can be used, and as `PosteriorSurface.build`.
+    Parameters
+    ----------
+    catalogue : lsdb.Catalog or dask.dataframe.DataFrame
+        The catalogue in partitions.
+    prior : MassPrior
+        The mass prior P(ln M | z).
+    relation : Relation
+        One mass-luminosity relation, or a batch of draws.
+    columns : dict, optional
+        Keywords of `massmap_jax.read_catalogue` that name the columns (lum, z, sigma, ...). Columns that are left out
+        are guessed from the usual names.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        How the relation draws are weighted, as in `massmap_jax.mass_posterior`. Required for more than one draw.
+    selection : Selection, optional
+        Which objects enter the catalogue, as in `massmap_jax.mass_posterior`.
+    watch : callable
+        Called with a line of text at every stage, to report progress.
+
+    Returns
+    -------
+    PosteriorSurface
+        The table that method "surface" of `mass_posterior` and `write` interpolates in.
+
+    Raises
+    ------
+    MassmapError
+        For a catalogue without a usable row, and in the cases of `PosteriorSurface.build`.
     """
     partitions = Partitions(catalogue)
     relation_from = check_relation_from(relation, relation_from)
@@ -146,24 +202,60 @@ def write(
     fingerprint: str | None = None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> dict:
-    """Masses into a folder, a Parquet part for each partition; the manifest's last line, with the sums.
+    """Write the masses into a folder, with one Parquet part for each partition.
 
-    The folder is that of `stream`: manifest.jsonl, masses/part-00000.parquet, ..., surface.npz. Workers write the
-    parts, so they have to see the folder under the same path. A run that was stopped, whatever stopped it, is gone on
-    with by `resume=True`: only what is missing is computed, and it ends with the same bytes as a run left alone.
+    The folder has the layout of `massmap_jax.scale.stream.stream`: manifest.jsonl, masses/part-00000.parquet, ...,
+    surface.npz. The workers write the parts, so they must see the folder under the same path. A run that was stopped
+    for any reason is continued with `resume=True`: only the missing parts are computed, and the result has the same
+    bytes as that of a run without interruption.
 
     Parameters
     ----------
-    out : folder, new unless `resume`.
-    prior, relation, columns, relation_from, method, selection, surface, keep, float32, watch : as in `mass_posterior`.
-    carry : columns of the catalogue to write beside the masses, such as an id; a named index is written in any case.
-    fingerprint : words for the input, to compare on resuming; None: of dask's graph and of the size and date of the
-        files that it reads (`Partitions.fingerprint`).
+    catalogue : lsdb.Catalog or dask.dataframe.DataFrame
+        The catalogue in partitions.
+    out : str or Path
+        The folder. It must not exist, unless `resume` is true.
+    prior : MassPrior
+        The mass prior P(ln M | z).
+    relation : Relation
+        One mass-luminosity relation, or a batch of draws.
+    resume : bool
+        Continue the run that was stopped in `out`.
+    columns : dict, optional
+        Keywords of `massmap_jax.read_catalogue` that name the columns (lum, z, sigma, ...). Columns that are left out
+        are guessed from the usual names.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        How the relation draws are weighted, as in `massmap_jax.mass_posterior`. Required for more than one draw.
+    method : {"surface", "analytic"}
+        As in `mass_posterior`.
+    selection : Selection, optional
+        Which objects enter the catalogue, as in `massmap_jax.mass_posterior`.
+    surface : PosteriorSurface, optional
+        As in `mass_posterior`. A resumed run uses the table in the folder.
+    keep : sequence of str
+        The mass columns to write.
+    carry : sequence of str
+        Columns of the catalogue to write beside the masses, such as an id. An index with a name is always written.
+    float32 : bool
+        Write the mass columns in single precision.
+    fingerprint : str, optional
+        Text that identifies the input, compared when the run is resumed. By default it is derived from Dask's graph and
+        from the size and date of the files that it reads (`Partitions.fingerprint`).
+    watch : callable
+        Called with a line of text at every stage, to report progress.
+
+    Returns
+    -------
+    dict
+        The last line of the manifest: the number of parts ("done"), of rows ("rows") and of rows by flag ("flags"), and
+        the number of rows outside the table's range ("beside_surface").
 
     Raises
     ------
-    MassmapError : as `mass_posterior`; the folder exists (or, to resume, does not), another run is writing to it, input
-        or an option changed since, a disk that is full. What was done stays and can be resumed.
+    MassmapError
+        In the cases of `mass_posterior`, and if the folder exists (or, with `resume`, does not), another run is writing
+        to it, the input or an option has changed, or the disk is full. The parts that were written stay and can be
+        resumed.
     """
     out = Path(out)
     manifest.check_folder(out, resume, _RESUME)
@@ -174,7 +266,7 @@ def write(
         raise MassmapError(f"carry= names {', '.join(lacking)}: choose among {', '.join(partitions.meta.columns)}")
     common = {"columns": columns, "relation_from": relation_from, "selection": selection}
     made = partial(MassColumns, partitions.meta, prior, relation, keep=keep, float32=float32, **common)
-    made()  # whatever can be refused is refused before a folder is made
+    made()  # bad arguments are refused before the folder is made
     header = {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
@@ -208,13 +300,14 @@ def write(
         _write_missing(partitions, part, out, done, watch)
         lines = sorted(done, key=lambda line: line["part"])
         total = manifest.total_of(lines)
-        # In the order of the partitions, whatever order they were done in.
+        # In the order of the partitions, which may have been finished in another order.
         manifest.rewrite(out, [header, *lines, total])
         manifest.remove_litter(out)
     return total
 
 
 def _write_missing(partitions, part, out, done, watch) -> None:
+    """Compute the parts that the manifest does not list, and append a line for each as it is finished."""
     from dask import delayed
 
     have = {line["part"] for line in done}
@@ -225,7 +318,7 @@ def _write_missing(partitions, part, out, done, watch) -> None:
         path = out / PARTS / line["part"]
         if not path.exists():
             raise MassmapError(
-                f"a worker wrote {path}, which is not to be seen from here: give a folder that all share"
+                f"a worker wrote {path}, which this process cannot see: give a folder that all machines share"
             )
         manifest.append(out, line)
         done.append(line)
@@ -250,22 +343,56 @@ def mass_map(
     surface: PosteriorSurface | None = None,
     draws: Literal["exact", "table"] = "table",
 ) -> MassMap:
-    """`massmap_jax.mass_map` of a catalogue in partitions: the same draws for the same key, each object's by its id.
+    """Sum the masses of a catalogue in partitions per pixel, in coherent map realisations.
+
+    The same key gives the same realisations as `massmap_jax.mass_map`, because the random numbers of each object depend
+    on its id.
 
     Parameters
     ----------
-    columns : as in `mass_posterior`; the id has to be unique in the whole catalogue. Where there is none, the index of
-        HATS (_healpix_29) serves.
-    surface : for the mean map, a `PosteriorSurface` of the same prior, relation, relation_from and selection
-        (`posterior_surface`); None: each object is integrated.
-    draws : "table", which each worker makes once, or "exact".
-    grid, relation_from, num_draws, keep_draws, selection : as in `massmap_jax.mass_map`. For a small field, cut the
-        catalogue first (LSDB's `cone_search`).
+    key : Key[Array, ""]
+        Random key: one relation draw per map realisation, and random numbers by the object's id.
+    catalogue : lsdb.Catalog or dask.dataframe.DataFrame
+        The catalogue in partitions. Cut out a small field before the call, for example with LSDB's `cone_search`.
+    prior : MassPrior
+        The mass prior P(ln M | z).
+    relation : Relation
+        One mass-luminosity relation, or a batch of draws.
+    grid : PixelGrid
+        The pixels.
+    columns : dict, optional
+        As in `mass_posterior`. The id must be unique in the whole catalogue; without an id column, the index of HATS
+        (`_healpix_29`) is used.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        How the relation draws are weighted, as in `massmap_jax.mass_posterior`. Required for more than one draw.
+        "other_data" is refused.
+    num_draws : int
+        Number of map realisations.
+    keep_draws : bool
+        Keep the image of every realisation.
+    selection : Selection, optional
+        Which objects enter the catalogue, as in `massmap_jax.mass_posterior`.
+    surface : PosteriorSurface, optional
+        A table of `posterior_surface` for the mean map, made with the same prior, relation, relation_from and
+        selection. By default each object is integrated.
+    draws : {"table", "exact"}
+        "table" looks sampled masses up in the prior's tabulated quantile function, which each worker makes once.
+        "exact" integrates each object.
+
+    Returns
+    -------
+    MassMap
+        Images of mean, error and quantiles.
 
     Raises
     ------
-    MassmapError : no positions, no id, an id that comes again, no usable row, relation_from="other_data" (whose weights
-        are known after a pass over the whole catalogue only).
+    MassmapError
+        For a catalogue without positions, without ids, with an id that is repeated, or without a usable row, and for
+        relation_from "other_data", whose weights would be known only after a pass over the whole catalogue.
+
+    See Also
+    --------
+    massmap_jax.mass_map : The map of a catalogue in memory.
     """
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
@@ -280,7 +407,7 @@ def mass_map(
     reading = Reading.of(partitions.meta, columns, ids=True)
     relation = relation.as_batch()
     key_relation, key_mass = jax.random.split(key)
-    # The draws' weights are settled, so each draw's posterior is normalised.
+    # The draws were picked by their weights, so each draw's posterior is normalised.
     options = {"relation_from": "fixed_draws", "selection": selection}
     if surface is not None:
         options |= {"relation_from": relation_from, "method": "surface", "surface": surface}
@@ -311,15 +438,51 @@ def fit_relation(
     num_warmup: int = 200,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> "RelationPosterior":
-    """`massmap_jax.fit_relation` to a catalogue in partitions: three to five passes over it, then nothing but points.
+    """Fit the relation to a catalogue in partitions, in three to five passes over it.
 
-    Each pass reads four columns and ends in a few thousand weighted points (`compress`), whose weights add up. The
-    sampling is done in this process. Result, errors and prior, relation_prior, method, key, num_draws, num_chains,
-    num_warmup and watch are those of `massmap_jax.fit_relation`; `columns` as in `mass_posterior`. The selection
-    is None, `FluxLimit` or `TabulatedSelection`. Where the catalogue fits in the workers' memory, `catalogue.persist()`
-    (dask) spares reading it again.
+    Each pass reads four columns and compresses each partition to a few thousand weighted points, whose weights add up.
+    The sampling then runs in this process on these points. If the catalogue fits in the workers' memory, call its
+    `persist()` first, so that it is read only once.
 
-    `MassmapError` also for another selection.
+    Parameters
+    ----------
+    catalogue : lsdb.Catalog or dask.dataframe.DataFrame
+        The catalogue in partitions.
+    prior : MassPrior
+        The mass prior P(ln M | z).
+    relation_prior : RelationPrior or str or dict
+        The prior of the relation's parameters, as in `massmap_jax.fit_relation`.
+    columns : dict, optional
+        Keywords of `massmap_jax.read_catalogue` that name the columns (lum, z, sigma, ...). Columns that are left out
+        are guessed from the usual names.
+    method : {"laplace", "importance", "nuts"}
+        As in `massmap_jax.fit_relation`.
+    selection : FluxLimit or TabulatedSelection or NoSelection, optional
+        Which objects enter the catalogue, `massmap_jax.NoSelection()` by default.
+    key : Key[Array, ""], optional
+        Random key of the sampling.
+    num_draws : int
+        Number of relation draws in the result.
+    num_chains : int
+        Number of chains of method "nuts".
+    num_warmup : int
+        Warm-up steps of each chain of method "nuts".
+    watch : callable
+        Called with a line of text at every stage, to report progress.
+
+    Returns
+    -------
+    RelationPosterior
+        The posterior of the relation, with its draws and diagnostics.
+
+    Raises
+    ------
+    MassmapError
+        In the cases of `massmap_jax.fit_relation`, and for a selection that would have to be evaluated at every object.
+
+    See Also
+    --------
+    massmap_jax.fit_relation : The fit to a catalogue in memory.
     """
     from massmap_jax.relation.fit import check_fit, fit_to
 

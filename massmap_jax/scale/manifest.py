@@ -1,7 +1,8 @@
-"""The record of a run that writes a folder part by part: what was asked for, a line for each part done, the sums.
+"""The record of a run that writes a folder part by part: the options, a line for each finished part, and the sums.
 
-A part is renamed into place whole, then its line is added. So whatever stops a run, what the manifest lists is good;
-and a run that goes on with it first makes sure that input and options are still those it was begun with.
+A part is renamed into place only when it is complete, and then its line is added. The parts that the manifest lists are
+therefore always good, however a run was stopped. A run that continues it first checks that input and options are still
+the same.
 """
 
 import contextlib
@@ -20,12 +21,27 @@ MANIFEST, PARTS, LOCK = "manifest.jsonl", "masses", ".lock"
 
 
 def check_folder(out: Path, resume: bool, option: str) -> None:
-    """Refuse a folder that exists, or that holds no run to go on with; `option` is what asks for going on."""
+    """Refuse a folder that exists, or, to resume, one without a run to continue.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    resume : bool
+        Whether a stopped run is to be continued.
+    option : str
+        The option that continues a run, for the message.
+
+    Raises
+    ------
+    MassmapError
+        If the folder exists and `resume` is false, or there is no manifest and `resume` is true.
+    """
     if out.exists() and not resume:
         unfinished = (out / MANIFEST).exists() and not any("done" in line for line in _lines(out)[-1:])
         raise MassmapError(
             f"{out} exists and is left as it was: choose another folder"
-            + (f", or pass {option} to go on with the run that was stopped there" if unfinished else "")
+            + (f", or pass {option} to continue the run that was stopped there" if unfinished else "")
         )
     if resume and not (out / MANIFEST).exists():
         raise MassmapError(f"{out} holds no run to resume (no {MANIFEST}): leave {option} out to begin one")
@@ -33,8 +49,30 @@ def check_folder(out: Path, resume: bool, option: str) -> None:
 
 @contextlib.contextmanager
 def opened(out: Path, header: dict, *, resume: bool, option: str) -> Iterator[list[dict]]:
-    """The folder, locked, with the lines of the parts that are done; an OSError in the block becomes a sentence."""
-    with told_as_sentence(out, f"what was done stays, to go on with by {option}"):
+    """Lock the folder and yield the lines of its finished parts; an OSError in the block becomes a MassmapError.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    header : dict
+        First line of the manifest: program, input and options.
+    resume : bool
+        Whether a stopped run is continued.
+    option : str
+        The option that continues a run, for the message.
+
+    Yields
+    ------
+    list of dict
+        Lines of the finished parts.
+
+    Raises
+    ------
+    MassmapError
+        If another run is writing to the folder, or the header or a part has changed since the run was stopped.
+    """
+    with told_as_sentence(out, f"what was done stays; {option} continues it"):
         out.mkdir(parents=False, exist_ok=resume)
         with _locked(out):
             (out / PARTS).mkdir(exist_ok=True)
@@ -42,7 +80,18 @@ def opened(out: Path, header: dict, *, resume: bool, option: str) -> Iterator[li
 
 
 def total_of(lines: list[dict]) -> dict:
-    """The last line, of the lines of all parts in order."""
+    """Sum the lines of all parts to the last line of the manifest.
+
+    Parameters
+    ----------
+    lines : list of dict
+        Lines of the parts, in order.
+
+    Returns
+    -------
+    dict
+        Number of parts ("done"), rows, flags, rows outside the table's range, and a hash of the ids.
+    """
     flags = add_counts(line["flags"] for line in lines)
     return {
         "done": len(lines),
@@ -54,25 +103,48 @@ def total_of(lines: list[dict]) -> dict:
 
 
 def rewrite(out: Path, lines: list[dict]) -> None:
-    """The whole manifest anew, header first."""
+    """Replace the whole manifest.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    lines : list of dict
+        The header, then the lines of the parts.
+    """
     with atomic_file(out / MANIFEST, overwrite=True) as path:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def remove_litter(out: Path) -> None:
-    """Files that were being written when a process was killed."""
+    """Remove files that were being written when a process was killed.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    """
     for path in [*out.glob(".*"), *(out / PARTS).glob(".*")]:
         if path.name != LOCK:
             path.unlink()
 
 
 def _begin(out: Path, header: dict) -> list:
+    """Write the header of a new manifest; there are no finished parts yet."""
     append(out, header)
     return []
 
 
 def append(out: Path, line: dict) -> None:
-    """Add a line and see it onto the disk."""
+    """Add a line to the manifest and wait until it is on the disk.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    line : dict
+        The line.
+    """
     with open(out / MANIFEST, "a") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()
@@ -80,13 +152,13 @@ def append(out: Path, line: dict) -> None:
 
 
 def _lines(out: Path) -> list[dict]:
-    """The manifest's whole lines; one that was cut off in writing is dropped."""
+    """Read the complete lines of the manifest; a line that was cut off while it was written is dropped."""
     text = (out / MANIFEST).read_text()
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _take_up(out: Path, header: dict) -> list:
-    """Lines of the chunks that are done, litter of the stopped run removed; refused where anything has changed."""
+    """Return the lines of the finished parts of a stopped run; refuse it if header or parts have changed."""
     lines = _lines(out)
     remove_litter(out)
     if not lines:
@@ -110,6 +182,7 @@ def _take_up(out: Path, header: dict) -> list:
 
 
 def _differences(before, now) -> str:
+    """Name the differences between two values of a header, for a message."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return f" ({before} before, {now} now)" if len(f"{before}{now}") < 100 else ""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
@@ -119,10 +192,10 @@ def _differences(before, now) -> str:
 
 @contextlib.contextmanager
 def _locked(out: Path):
-    """No two runs in one folder; the lock ends with the process, however it ends."""
+    """Keep a second run out of the folder; the lock ends with the process, however it ends."""
     from filelock import FileLock, Timeout
 
-    # Not bound to a thread: the block may be left from another than it was entered from.
+    # Not bound to a thread: the block may be left in another thread than it was entered in.
     lock = FileLock(out / LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -133,14 +206,25 @@ def _locked(out: Path):
     try:
         yield
     finally:
-        # While it is held, so that it is no one else's. Windows removes no open file: there `release` does, at the end.
+        # Removed while it is held, so that no other run holds it. Windows cannot remove an open file; there `release` does.
         with contextlib.suppress(PermissionError):
             (out / LOCK).unlink(missing_ok=True)
         lock.release()
 
 
 def digest_of(arrays) -> str:
-    """Hash of arrays, of numbers or text, whatever their byte order and the width of the text."""
+    """Hash arrays of numbers or text, independently of their byte order and of the width of the text.
+
+    Parameters
+    ----------
+    arrays : iterable of array_like, (...,)
+        The arrays, in order.
+
+    Returns
+    -------
+    str
+        The hash in hexadecimal digits.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         array = np.asarray(array)
@@ -155,7 +239,18 @@ def digest_of(arrays) -> str:
 
 
 def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Numbers added by name."""
+    """Add numbers by name.
+
+    Parameters
+    ----------
+    counts : iterable of dict of str to int
+        The numbers of each part.
+
+    Returns
+    -------
+    dict of str to int
+        Their sums.
+    """
     total: dict[str, int] = {}
     for one in counts:
         for name, number in one.items():

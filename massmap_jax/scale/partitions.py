@@ -1,7 +1,7 @@
-"""A catalogue in partitions that no machine holds whole (LSDB, dask): how one is read, and sums over all of them.
+"""A catalogue in partitions that need not fit on one machine (LSDB, Dask): how one is read, and sums over all of them.
 
-dask and LSDB are imported when called. What tasks need beside their partition (prior, relation, posterior surface) is
-`Held`: it goes to each worker process once, whatever the number of partitions.
+Dask and LSDB are imported when they are needed. What tasks need beside their partition (prior, relation, posterior
+surface) is `Held`: it is sent to each worker process once, whatever the number of partitions.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from massmap_jax.scale.worker_memory import HELD
 
 HATS_INDEX = "_healpix_29"
 _LABEL = "the catalogue"
-# Results of so many partitions, or of so many sums of them, are added in one task.
+# Number of partitions, or of their sums, whose results are added in one task.
 _TOGETHER = 8
 _NOT_FOR_PARTITIONS = ("source", "names", "delimiter", "header", "format", "need_usable", "need_positions")
 _NOT_FOR_PARTITIONS += ("duplicate_ids",)
@@ -36,13 +36,16 @@ _NOT_FOR_PARTITIONS += ("duplicate_ids",)
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How a partition becomes a `HaloCatalogue`.
+    """Turn a partition into a `HaloCatalogue`, with columns that were chosen once for the whole catalogue.
 
     Attributes
     ----------
-    kinds : of the columns that are read, by name: "number", "text" or another dtype.
-    mapping : `read_catalogue`'s keywords.
-    id : the column, or the index, that the ids are in; None where they are not asked for.
+    kinds : dict of str to str
+        The columns that are read, by name: "number", "text" or another dtype.
+    mapping : dict
+        Keywords of `massmap_jax.read_catalogue`.
+    id : str or None
+        The column, or the index, with the ids. None where ids are not needed.
     """
 
     kinds: dict[str, str]
@@ -51,12 +54,26 @@ class Reading:
 
     @classmethod
     def of(cls, meta, columns: dict | None, *, ids: bool = False) -> "Reading":
-        """Settled on the empty frame that tells a catalogue's columns, before a row is read.
+        """Choose the columns by the empty frame that describes a catalogue, before a row is read.
 
         Parameters
         ----------
-        columns : `read_catalogue`'s keywords (lum, z, sigma, ...); what is left out is guessed as there.
-        ids : whether ids are needed, which then have to be unique in the whole catalogue.
+        meta : pandas.DataFrame
+            Empty frame with the columns, dtypes and index of the partitions.
+        columns : dict or None
+            Keywords of `massmap_jax.read_catalogue` (lum, z, sigma, ...). Columns that are left out are guessed.
+        ids : bool
+            Whether ids are needed; they must then be unique in the whole catalogue.
+
+        Returns
+        -------
+        Reading
+            The choice.
+
+        Raises
+        ------
+        MassmapError
+            For an unknown keyword, a column that is missing or of the wrong kind, or no id where ids are needed.
         """
         mapping = dict(columns or {})
         known = [name for name in inspect.signature(read_catalogue).parameters if name not in _NOT_FOR_PARTITIONS]
@@ -93,11 +110,27 @@ class Reading:
 
     @property
     def names(self) -> list[str]:
-        """Columns that are read."""
+        """Names of the columns that are read."""
         return list(self.kinds)
 
     def catalogue(self, partition) -> HaloCatalogue | None:
-        """Objects of a partition, in order; None where it is empty."""
+        """Read the objects of a partition, in order.
+
+        Parameters
+        ----------
+        partition : pandas.DataFrame
+            The partition.
+
+        Returns
+        -------
+        HaloCatalogue or None
+            None for an empty partition.
+
+        Raises
+        ------
+        MassmapError
+            If a column is missing or of another kind than in the rest of the catalogue.
+        """
         for name, kind in self.kinds.items():
             if name not in partition.columns:
                 raise MassmapError(f"a partition has no column {name!r}, which others have: {_remedy(name)}")
@@ -117,10 +150,12 @@ class Reading:
 
 
 def _remedy(name: str) -> str:
+    """Say what to do about partitions of different columns."""
     return f"write the files that hold {name!r} with one schema"
 
 
 def _kind(dtype) -> str:
+    """Name the kind of a column by its dtype."""
     from pandas.api import types
 
     if types.is_bool_dtype(dtype):
@@ -131,7 +166,7 @@ def _kind(dtype) -> str:
 
 
 def _nothing(kind: str) -> np.ndarray:
-    """One missing value of a kind of column: the reader says what it thinks of the column, and not of its values."""
+    """Make one missing value of a kind, so that the reader judges the column and not its values."""
     return {"number": np.full(1, np.nan), "text": np.array([""]), "bool": np.zeros(1, dtype=bool)}.get(
         kind, np.array([{}], dtype=object)
     )
@@ -141,15 +176,24 @@ def _nothing(kind: str) -> np.ndarray:
 
 
 class Partitions:
-    """An LSDB `Catalog` or a `dask.dataframe.DataFrame`, alike.
+    """Treat an LSDB `Catalog` and a `dask.dataframe.DataFrame` alike.
+
+    Parameters
+    ----------
+    source : lsdb.Catalog or dask.dataframe.DataFrame
+        The catalogue.
 
     Attributes
     ----------
-    source : as given. meta : empty frame with its columns, dtypes and index.
+    source : lsdb.Catalog or dask.dataframe.DataFrame
+        As it was given.
+    meta : pandas.DataFrame
+        Empty frame with its columns, dtypes and index.
 
     Raises
     ------
-    MassmapError : dask is not installed; anything else than these two; no partitions.
+    MassmapError
+        If Dask is not installed, the source is neither of the two, or it has no partitions.
     """
 
     def __init__(self, source):
@@ -171,14 +215,30 @@ class Partitions:
             raise MassmapError("the catalogue has no partitions: nothing is left of it to compute")
 
     def delayed(self, columns: list[str] | None = None) -> list:
-        """Each partition, as dask's `Delayed`; of some columns only."""
+        """List the partitions as Dask's `Delayed` objects.
+
+        Parameters
+        ----------
+        columns : list of str, optional
+            The columns to read. By default all are read.
+
+        Returns
+        -------
+        list of dask.delayed.Delayed
+            One per partition.
+        """
         source = self.source if columns is None or len(columns) == len(self.meta.columns) else self.source[columns]
         return source.to_delayed()
 
     def fingerprint(self) -> str:
-        """Changes with what makes the partitions: functions, arguments, and size and date of the files that are read.
+        """Identify what makes the partitions: functions, arguments, and size and date of the files that are read.
 
-        Files of LSDB are looked at where they are on a disk; those of dask where dask does (Parquet).
+        The files of LSDB are looked up if they are on a local disk; those of Dask as Dask does (Parquet).
+
+        Returns
+        -------
+        str
+            A hash that changes with the input.
         """
         if hasattr(self.source, "expr"):
             said = list(_graph_of(self.source.expr))
@@ -191,7 +251,27 @@ class Partitions:
         return digest_of([np.array(said)])
 
     def reduce(self, work: Callable, combine: Callable, columns: list[str]):
-        """`combine` of lists of `work(partition)`, in a tree whose shape depends on the number of partitions only."""
+        """Combine the results of all partitions, in a tree whose shape depends only on the number of partitions.
+
+        Parameters
+        ----------
+        work : callable
+            Called with a partition.
+        combine : callable
+            Called with a list of results of `work` or of itself.
+        columns : list of str
+            The columns to read.
+
+        Returns
+        -------
+        object
+            The last result of `combine`.
+
+        Raises
+        ------
+        MassmapError
+            If a partition cannot be computed.
+        """
         from dask import compute, delayed
 
         each, together = delayed(work, traverse=False), delayed(combine, traverse=False)
@@ -204,8 +284,10 @@ class Partitions:
 
 
 def _graph_of(expression) -> Iterator[str]:
-    """A dask expression in words that another process repeats; dask's own name of a Parquet source changes with every
-    process, by what it has found out of the files so far."""
+    """Describe a Dask expression in words that are the same in another process.
+
+    Dask's own name of a Parquet source changes with what the process has read of its files so far.
+    """
     from dask.base import tokenize
 
     for node in expression.walk():
@@ -218,7 +300,20 @@ def _graph_of(expression) -> Iterator[str]:
 
 
 def finished(tasks: list) -> Iterator:
-    """Results of dask's `Delayed` tasks as they come; those not begun are cancelled when the caller stops."""
+    """Yield the results of Dask's `Delayed` tasks as they are finished.
+
+    Tasks that have not begun are cancelled when the caller stops.
+
+    Parameters
+    ----------
+    tasks : list of dask.delayed.Delayed
+        The tasks.
+
+    Yields
+    ------
+    object
+        The result of a task, in the order in which they are finished.
+    """
     from dask import compute
 
     client = _client()
@@ -241,30 +336,46 @@ def finished(tasks: list) -> Iterator:
 
 @contextlib.contextmanager
 def told_as_sentences():
-    """What dask makes of a partition that cannot be computed, as a MassmapError."""
+    """Turn Dask's errors about a partition that cannot be computed into a MassmapError.
+
+    Raises
+    ------
+    MassmapError
+        If a partition lacks a column, or its workers died.
+    """
     try:
         yield
     except KeyError as error:
         raise MassmapError(
-            f"a partition has not the columns of the others ({error.args[0]}): write their files with one schema"
+            f"a partition lacks a column that the others have ({error.args[0]}): write their files with one schema"
         ) from error
     except Exception as error:
         if type(error).__name__ != "KilledWorker":
             raise
         raise MassmapError(
-            "a partition's worker died each time it was tried, for want of memory most often: give the workers more "
+            "the worker of a partition died at every attempt, most often because it ran out of memory: give the workers more "
             "memory, or the catalogue smaller partitions"
         ) from error
 
 
-# -- what goes to the workers once ------------------------------------------------------------------------------------
+# -- what is sent to each worker once ---------------------------------------------------------------------------------
 
 
 class Held:
-    """An object that every task needs; a task carries its name, and each worker process gets the object once.
+    """Hold an object that every task needs: a task carries only its name, and each worker process gets the object once.
 
-    With a dask client, all its workers get it now, and those that join later when they do. Without one, tasks run in
-    this process (dask's threads) or carry the object themselves.
+    With a Dask client, all its workers get the object now, and workers that join later get it then. Without a client,
+    tasks run in this process (Dask's threads) or carry the object themselves.
+
+    Parameters
+    ----------
+    value : object
+        A pytree of arrays, such as a prior or a relation.
+
+    Attributes
+    ----------
+    name : str
+        Hash of the object.
     """
 
     def __init__(self, value):
@@ -274,7 +385,7 @@ class Held:
 
     @property
     def value(self):
-        """The object; looked for where it is used, since dask's scheduler reads tasks too, and has not got it."""
+        """The object, looked up where it is used, since Dask's scheduler also unpickles tasks and does not have it."""
         value = self._value if self._value is not None else HELD.get(self.name)
         if value is None:
             raise MassmapError(
@@ -290,15 +401,16 @@ class Held:
 
 
 def _received(name: str, value) -> Held:
+    """Rebuild a `Held` in the process that receives a task."""
     held = Held.__new__(Held)
     held.name, held._sent = name, value is None
-    # One copy in a process, however many tasks bring it.
+    # One copy in a process, however many tasks carry it.
     held._value = value if value is None else HELD.setdefault(name, value)
     return held
 
 
 def _client():
-    """dask's client, or None."""
+    """Find Dask's client, or None."""
     try:
         from distributed import default_client
 
@@ -308,6 +420,7 @@ def _client():
 
 
 def _send(name: str, value) -> bool:
+    """Send an object to all workers, also to later ones; return whether there is a client to do so."""
     client = _client()
     if client is None:
         return False
@@ -318,7 +431,7 @@ def _send(name: str, value) -> bool:
             self.content = (name, value)
 
         def setup(self, worker):
-            # Imported: this class goes to the worker by value, with copies of the globals that it names.
+            # Imported here, because this class is sent to the worker by value, with copies of the globals that it names.
             from massmap_jax.scale.worker_memory import hold
 
             hold(*self.content)

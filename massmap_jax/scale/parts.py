@@ -1,6 +1,6 @@
-"""Masses of one part of a catalogue, whatever is in it: a part without a usable row is no error, the whole may be.
+"""Masses of one part of a catalogue, which may contain no usable row.
 
-What reads a catalogue a chunk at a time (`stream`) and what has it in partitions (`lsdb`) write the same columns.
+`stream`, which reads a catalogue a chunk at a time, and `lsdb`, which has it in partitions, write the same columns.
 """
 
 from collections.abc import Collection
@@ -23,14 +23,48 @@ MASS_COLUMNS = (
 
 
 def posterior_of_part(catalogue: HaloCatalogue, prior: MassPrior, relation, **options) -> MassPosterior | None:
-    """`mass_posterior` of some rows of a catalogue; None where none of them can be used."""
+    """Compute `mass_posterior` of some rows of a catalogue.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The rows.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        One relation, or a batch of draws.
+    **options : object
+        Further arguments of `mass_posterior`.
+
+    Returns
+    -------
+    MassPosterior or None
+        None if none of the rows can be used.
+    """
     if ((flag_of_part(catalogue, prior) & UNUSABLE) != 0).all():
         return None
     return mass_posterior(catalogue, prior, relation, **options)
 
 
 def columns_of_part(catalogue: HaloCatalogue, prior: MassPrior, posterior: MassPosterior | None, keep) -> dict:
-    """Columns (`MassPosterior.to_table`) of `posterior_of_part`'s answer: NaN and the flags that say why for None."""
+    """List the output columns of some rows; without a posterior, masses are NaN and flags say why.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The rows.
+    prior : MassPrior
+        The mass prior.
+    posterior : MassPosterior or None
+        What `posterior_of_part` returned.
+    keep : sequence of str
+        Names of the columns, as in `MassPosterior.to_table`.
+
+    Returns
+    -------
+    dict of str to np.ndarray, (halo,)
+        The columns.
+    """
     if posterior is not None:
         return posterior.to_table(keep)
     flag = flag_of_part(catalogue, prior)
@@ -42,18 +76,59 @@ def columns_of_part(catalogue: HaloCatalogue, prior: MassPrior, posterior: MassP
 
 
 def single_precision(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Numbers but ids as float32."""
+    """Convert all numbers but ids to float32.
+
+    Parameters
+    ----------
+    columns : dict of str to np.ndarray, (halo,)
+        The columns.
+
+    Returns
+    -------
+    dict of str to np.ndarray, (halo,)
+        The columns, in the same order.
+    """
     narrow = {n: v.astype(np.float32) for n, v in columns.items() if v.dtype == np.float64 and n != "id"}
     return {name: narrow.get(name, values) for name, values in columns.items()}
 
 
 def meta_of(prior: MassPrior, relation, relation_from, method: str) -> dict:
-    """Say what a written part says of how its masses were made."""
+    """Collect the metadata of a written part: how its masses were made.
+
+    Parameters
+    ----------
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        The relation.
+    relation_from : str or None
+        How its draws are weighted.
+    method : str
+        Method of the masses.
+
+    Returns
+    -------
+    dict of str to str
+        The metadata.
+    """
     return provenance(prior, relation) | {"relation_from": relation_from or "one relation", "method": method}
 
 
 def check_columns(asked: Collection[str], known: Collection[str]) -> None:
-    """Refuse output columns that there are not."""
+    """Refuse unknown output columns, or none.
+
+    Parameters
+    ----------
+    asked : collection of str
+        Names of the columns that are asked for.
+    known : collection of str
+        Names of the columns that exist.
+
+    Raises
+    ------
+    MassmapError
+        With the unknown names.
+    """
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
         listed = ", ".join(unknown) or "of no name"

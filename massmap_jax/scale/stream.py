@@ -1,17 +1,18 @@
-"""Masses of a catalogue too large for memory: `stream(...)` reads, computes and writes it a chunk at a time.
+"""Masses of a catalogue too large for memory: `stream` reads, computes and writes it one chunk at a time.
 
-The folder written:
+The folder that it writes:
 
-    manifest.jsonl   first line: what was asked for and of which input; then a line for each chunk done; last, the sums
-    masses/          part-00000.parquet (or .fits), one for each chunk, rows in the catalogue's order
-    surface.npz      the table that the masses were read from (method "surface")
-    mass_map.fits    where a map was asked for: its draws are summed on the way, in one pass
+    manifest.jsonl   first line: the options and the input; then one line for each finished chunk; last, the sums
+    masses/          part-00000.parquet (or .fits), one for each chunk, with the rows in the catalogue's order
+    surface.npz      the table in which the masses were interpolated (method "surface")
+    mass_map.fits    the map, if one was asked for: its realisations are summed in the same pass
 
-A chunk's part is renamed into place whole, then its line is added to the manifest. So whatever stops a run, what the
-manifest lists is good; `resume` goes on behind it, and ends with the same bytes as a run that was never stopped.
+A part is renamed into place only when it is complete, and then its line is added to the manifest. The parts that the
+manifest lists are therefore always good, however a run was stopped. `resume` continues after them, and the result has
+the same bytes as that of a run without interruption.
 
-What computes is no part of the manifest: a run may be resumed on other devices. The bytes are the same where the
-devices are; on others, what is integrated (not read from surface.npz) may differ in the last digit.
+The manifest does not record the device, so a run may be resumed on another one. The bytes are the same on equal
+devices; on others, masses that are integrated (not interpolated in surface.npz) may differ in the last digit.
 """
 
 import contextlib
@@ -61,24 +62,43 @@ from massmap_jax.scale.parts import (
 )
 
 SURFACE, MAP, MAP_STATE = "surface.npz", "mass_map.fits", "map_state.npz"
-# Chunks between two copies of the map's sums on the disk: a resumed run begins at the last.
+# Chunks between two copies of the map's sums on disk; a resumed run continues from the last copy.
 _MAP_EVERY = 8
 DEFAULT_COLUMNS = ("id", *MASS_COLUMNS)
 FORMATS = ("parquet", "fits")
-# Noise widths beyond those of the first chunk, by this factor, are in the table too.
+# The table reaches beyond the noise widths of the first chunk by this factor.
 _SIGMA_MARGIN = 1.25
 _LINES_AHEAD = 2
-_RESUME = "--resume"  # what a person passes to go on
+_RESUME = "--resume"  # the option that continues a stopped run
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What decides the bytes that are written, beside the catalogue.
+    """Options of `stream`: everything beside the catalogue that decides the bytes of the result.
 
-    columns : `read_catalogue`'s keywords. job : prior, relation, seed. chunk_rows : rows of a part.
-    method : "surface" or "analytic". precision : of the device, "float32" or "float64".
-    keep : columns to write. format : "parquet" or "fits". float32 : numbers but ids as float32.
-    map_centre : (RA, Dec) in degrees, or (x, y) in arcmin on a flat field, for a map of `map_arcmin` on a side.
+    Attributes
+    ----------
+    job : JobOptions
+        Prior, relation, selection and seed, as in a run of the command line.
+    columns : dict
+        Keywords of `massmap_jax.read_catalogue` that name the columns (lum, z, sigma, ...).
+    method : {"surface", "analytic"}
+        "surface" interpolates the masses in a table, to 1 % of the posterior standard deviation. "analytic" integrates
+        each object.
+    chunk_rows : int
+        Rows of a part. The memory needed is in proportion to it.
+    keep : tuple of str
+        Columns to write.
+    float32 : bool
+        Write all numbers but ids in single precision.
+    format : {"parquet", "fits"}
+        Format of the parts.
+    precision : {"float32", "float64"}
+        Precision of the computation.
+    map_centre : tuple of (float, float), optional
+        Centre of the map: (RA, Dec) [deg], or (x, y) on a flat field [arcmin]. No map is made without it.
+    map_arcmin : float, optional
+        Side of the square map [arcmin].
     """
 
     job: JobOptions
@@ -96,20 +116,38 @@ class StreamOptions:
 def stream(
     source, out, options: StreamOptions, *, resume: bool = False, watch: Callable[[str], None] = lambda stage: None
 ) -> dict:
-    """Masses of a catalogue into a folder, in constant memory; the manifest's last line, with the sums.
+    """Write the masses of a catalogue into a folder, chunk by chunk in constant memory.
 
     Parameters
     ----------
-    source : Parquet file or folder of them, FITS (FILE[EXTENSION]), CSV or whitespace text.
-        Repeated ids are found within a chunk only: to find all would hold every id in memory.
-    out : folder, new unless `resume`, which goes on with a run that was stopped.
-    options : what decides the bytes.
-    watch : called with a line on rows done, rate and time left.
+    source : str or Path
+        A Parquet file or a folder of them, a FITS table (FILE[EXTENSION]), or CSV or whitespace-separated text.
+        Repeated ids are found only within a chunk, because finding all of them would need every id in memory.
+    out : str or Path
+        The folder to write. It must not exist, unless `resume` is true.
+    options : StreamOptions
+        Columns, prior, relation, method and format.
+    resume : bool
+        Continue the run that was stopped in `out`.
+    watch : callable
+        Called with a line of text that reports the finished rows, the rate and the time left.
+
+    Returns
+    -------
+    dict
+        The last line of the manifest: the number of parts ("done"), of rows ("rows") and of rows by flag ("flags"), and
+        the number of rows outside the table's range ("beside_surface").
 
     Raises
     ------
-    MassmapError : the folder exists (or, to resume, does not), another run is writing to it, the input or an option
-        changed since, an unreadable part of the input, a full disk. What was done stays and can be resumed.
+    MassmapError
+        If the folder exists (or, with `resume`, does not), another run is writing to it, the input or an option has
+        changed, a part of the input cannot be read, or the disk is full. The parts that were written stay and can be
+        resumed.
+
+    See Also
+    --------
+    massmap_jax.lsdb.write : The same on many machines.
     """
     _check(options)
     out = Path(out)
@@ -135,7 +173,7 @@ def stream(
     check_labels(relation=relation, mass_prior=prior)
 
     run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
-    # Before there is a folder: what is wrong with every chunk leaves none.
+    # Read before the folder is made, so that an unreadable catalogue leaves no folder behind.
     first = None if resume else run.first_usable(chunks)
     with manifest.opened(out, header, resume=resume, option=_RESUME) as done:
         if done and "done" in done[-1]:
@@ -159,7 +197,7 @@ def stream(
 
 
 class _Run:
-    """Reading ahead, computing, writing behind: each in a thread of its own, chunks in order."""
+    """A run in progress: one thread reads ahead, one computes and one writes, with the chunks in order."""
 
     def __init__(self, out, options, mapping, prior, relation, relation_from, watch, num_rows):
         self.out, self.options, self.mapping, self.num_rows = out, options, mapping, num_rows
@@ -175,6 +213,7 @@ class _Run:
             self.sums = self._map_sums(mapping)
 
     def _map_sums(self, mapping) -> MapSums:
+        """Make the empty sums of the map on its grid, with one relation draw per realisation."""
         job, side = self.options.job, self.options.map_arcmin
         pixel = job.pixel_arcmin or side / 64
         flat = mapping.get("position_unit") == "arcmin" and mapping.get("field_centre") is None
@@ -185,7 +224,8 @@ class _Run:
         return MapSums(grid, MassSamples(self.prior, chosen, key_mass, "table"))
 
     def restore_map(self, done: list) -> None:
-        """The map's sums as they were last saved; what was done since is done again."""
+        """Load the map's sums as they were last saved, and drop later chunks from `done` so that they are done
+        again."""
         if self.sums is None:
             return
         path = self.out / MAP_STATE
@@ -197,17 +237,18 @@ class _Run:
         manifest.rewrite(self.out, [header, *done])
 
     def _save_map(self, number: int) -> dict:
-        """A copy of the sums after so many chunks, to be written once those are in the manifest."""
+        """Copy the sums after `number` chunks, to be written once those chunks are in the manifest."""
         return {"chunks": np.array(number), **{name: a.copy() for name, a in self.sums.state().items()}}
 
     def write_map(self) -> None:
+        """Write mass_map.fits from the sums, if a map was asked for."""
         if self.sums is not None:
             relation = self.relation.as_batch()
             image = self.sums.finish(ess=relation.effective_draws, relation_from=self.relation_from)
             write_map(self.out / MAP, image, self.meta, overwrite=True)
 
     def lines(self, chunks: Chunks, done: list) -> Iterator[dict]:
-        """Manifest lines of the chunks that are not done yet; a line comes once its part is in place."""
+        """Yield the manifest lines of the chunks that are not done yet, each once its part is in place."""
         began, rows_before = time.monotonic(), sum(line["rows"] for line in done)
         rows = rows_before
         tables = chunks.read(self.options.chunk_rows, len(done))
@@ -233,7 +274,7 @@ class _Run:
                 writer.shutdown(cancel_futures=True)
 
     def _finished(self, part, state):
-        """The line of a part once it is in place; then the map's sums so far. Its rows."""
+        """Yield the line of a part once it is in place, then save the map's sums; return the number of its rows."""
         line = part.result()
         yield line
         if state is not None:
@@ -242,13 +283,14 @@ class _Run:
         return line["rows"]
 
     def _say(self, rows, rate):
+        """Report the finished rows, the rate and, where the number of rows is known, the time left."""
         left = ""
         if self.num_rows is not None:
             left = f" of {self.num_rows:,}, {_duration((self.num_rows - rows) / rate)} left"
         self.watch(f"{rows:,} rows{left} ({rate:,.0f} a second)")
 
     def _next(self, tables: Iterator) -> HaloCatalogue | None:
-        """The next chunk; an error's rows are the chunk's, so it says where that begins."""
+        """Read the next chunk, or None at the end; an error says at which row the chunk begins."""
         try:
             table = next(tables, None)
             return None if table is None else self._catalogue(table)
@@ -258,15 +300,16 @@ class _Run:
             raise MassmapError(f"{error} (in the chunk that begins at row {self.rows_read})") from error
 
     def _catalogue(self, table) -> HaloCatalogue:
+        """Turn a table into a catalogue; without an id column, ids are the row numbers in the whole catalogue."""
         catalogue = read_catalogue(table, need_usable=False, **self.mapping)
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
-            # Row numbers of the whole catalogue, not of the chunk.
+            # Row numbers in the whole catalogue, not in the chunk.
             catalogue = replace(catalogue, ids=self.rows_read + np.arange(len(catalogue)))
         self.rows_read += len(catalogue)
         return catalogue
 
     def first_usable(self, chunks: Chunks) -> HaloCatalogue:
-        """The first chunk with a row that can be used; refused where there is none."""
+        """Return the first chunk with a usable row; refuse a catalogue without one."""
         self.rows_read = 0
         tables = chunks.read(self.options.chunk_rows)
         while (catalogue := self._next(tables)) is not None:
@@ -279,6 +322,7 @@ class _Run:
         raise MassmapError(f"no row of {chunks.path} can be used: check the columns and their units")
 
     def load_surface(self, chunks: Chunks, first: HaloCatalogue | None) -> None:
+        """Load the table of method "surface" from the folder, or make and save it."""
         path = self.out / SURFACE
         if path.exists():
             self.surface = PosteriorSurface.load(path)
@@ -299,12 +343,12 @@ class _Run:
         self.surface.save(path)
 
     def _range(self, chunks: Chunks, sigma: tuple[float, float]) -> Range:
-        """Where objects are: by the file's own statistics, or wherever the prior has room."""
+        """Find the range of the objects from the file's own statistics, or else take the range of the prior."""
         ln_lum, z = [-np.inf, np.inf], [self.prior.z_min, min(self.prior.z_max, 20.0)]
         ends = chunks.extremes()
         if ends is not None:
             unnamed = {name: value for name, value in self.mapping.items() if name not in ("id", "duplicate_ids")}
-            with contextlib.suppress(MassmapError):  # statistics of no use: the prior's own range
+            with contextlib.suppress(MassmapError):  # the statistics cannot be used: keep the prior's range
                 found = read_catalogue(ends, need_usable=False, duplicate_ids="row_number", **unnamed)
                 ln_lum = [v if np.isfinite(v) else end for v, end in zip(found.ln_lum_obs, ln_lum, strict=True)]
                 z = [v if np.isfinite(v) else end for v, end in zip(found.redshift, z, strict=True)]
@@ -312,6 +356,7 @@ class _Run:
         return Range(tuple(ln_lum), tuple(z), sigma)
 
     def _columns(self, catalogue: HaloCatalogue) -> tuple[dict, int]:
+        """Compute the columns of a chunk, and count its rows outside the table's range; add it to the map."""
         posterior = posterior_of_part(
             catalogue,
             self.prior,
@@ -329,6 +374,7 @@ class _Run:
         return columns, 0 if posterior is None else posterior.num_beside_surface
 
     def _write(self, number, catalogue, columns, beside) -> dict:
+        """Write a part and return its line of the manifest; check the ids of the written file."""
         options = self.options
         if options.float32:
             columns = single_precision(columns)
@@ -346,7 +392,7 @@ class _Run:
 
 
 def _ids_of(path: Path) -> str:
-    """Hash of the ids in a written part."""
+    """Hash the ids in a written part."""
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
@@ -358,14 +404,15 @@ def _ids_of(path: Path) -> str:
     return digest_of([np.asarray(Table.read(path, character_as_bytes=False)["id"])])
 
 
-# -- checks and small things ---------------------------------------------------------------------------------
+# -- checks ---------------------------------------------------------------------------------
 
 
 def _check(options: StreamOptions) -> None:
+    """Refuse options that no catalogue could make valid."""
     if options.job.relation in (None, "fit"):
         raise MassmapError(
             "a catalogue in chunks needs a relation: fit it to a part that fits in memory (massmap-jax fit) and give "
-            "the relation.npz that comes of it, or name a preset"
+            "the relation.npz that it writes, or name a published relation"
         )
     check_options(options.job)
     if options.method not in ("surface", "analytic"):

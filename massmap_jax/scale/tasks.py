@@ -1,4 +1,4 @@
-"""What a worker does with one partition: mass columns, a written part, the sums of a map."""
+"""The work of a worker on one partition: mass columns, a written part, the sums of a map."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +32,10 @@ from massmap_jax.scale.parts import (
     single_precision,
 )
 
-if TYPE_CHECKING:  # they bring NumPyro, which workers can do without
+if TYPE_CHECKING:  # importing them imports NumPyro, which workers do not need
     pass
 
-# Columns of `MassPosterior.to_table` that a catalogue has itself, under its own names.
+# Columns of `MassPosterior.to_table` that the catalogue already has under its own names.
 _OWN = ("id", "ra", "dec", "x", "y", "z", "ln_lum_obs", "sigma_ln_lum", "log10_mass_true", "r_hat", "divergences")
 
 
@@ -43,30 +43,48 @@ METHODS = ("surface", "analytic")
 
 
 class MassColumns:
-    """Mass columns of a partition: a function for `map_partitions`, of pandas and nested-pandas frames alike.
+    """Add mass columns to a partition: a function for `map_partitions` of pandas and nested-pandas frames.
 
-    Rows, their order, the index and the columns that were there are left as they are, in their dtypes. A row that
-    cannot be used has NaN and a flag that says why.
+    Rows, their order, the index and the existing columns keep their values and dtypes. A row that cannot be used has
+    NaN and a flag that says why.
 
         function = MassColumns(ddf._meta, prior, relation, columns={"lum": "L", "z": "z"})
         ddf.map_partitions(function, meta=function.meta)
 
     Parameters
     ----------
-    meta : empty frame with the columns, dtypes and index of the partitions.
-    columns : `read_catalogue`'s keywords; what is left out is guessed as there. Units are not guessed from metadata.
-    surface : for method "surface", a `PosteriorSurface` of the same prior, relation, relation_from and selection.
-    prior, relation, relation_from, method, selection : as in `massmap_jax.mass_posterior`.
-    keep : mass columns (`parts.MASS_COLUMNS`, or any of `MassPosterior.to_table` but those of the catalogue itself).
-    prefix : of their names. float32 : numbers in single precision.
+    meta : pandas.DataFrame
+        Empty frame with the columns, dtypes and index of the partitions.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        One relation, or a batch of draws.
+    columns : dict, optional
+        Keywords of `massmap_jax.read_catalogue`. Columns that are left out are guessed; units are not.
+    relation_from : {"this_catalogue", "other_data", "fixed_draws"}, optional
+        As in `massmap_jax.mass_posterior`.
+    method : {"surface", "analytic"}
+        "surface" interpolates the masses in a table; "analytic" integrates each object.
+    selection : Selection, optional
+        As in `massmap_jax.mass_posterior`.
+    surface : PosteriorSurface, optional
+        The table of method "surface", made with the same prior, relation, relation_from and selection.
+    keep : sequence of str
+        Mass columns (`parts.MASS_COLUMNS`, or any of `MassPosterior.to_table` but those of the catalogue itself).
+    prefix : str
+        Put before the name of each mass column.
+    float32 : bool
+        Make the mass columns in single precision.
 
     Attributes
     ----------
-    meta : the empty frame with the mass columns added.
+    meta : pandas.DataFrame
+        The empty frame with the mass columns added.
 
     Raises
     ------
-    MassmapError : a column that is missing or cannot be what it is asked for, a name that the catalogue has already.
+    MassmapError
+        For a column that is missing, of the wrong kind, or has the name of a mass column.
     """
 
     def __init__(
@@ -112,7 +130,20 @@ class MassColumns:
         return self._with(partition, self.masses(catalogue)[0])
 
     def masses(self, catalogue) -> tuple[dict[str, np.ndarray], int]:
-        """Mass columns of some objects, and how many were beside the surface."""
+        """Compute the mass columns of some objects.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+            The objects.
+
+        Returns
+        -------
+        columns : dict of str to np.ndarray, (halo,)
+            The mass columns.
+        number : int
+            Number of objects outside the table's range, which were integrated.
+        """
         held = self.held.value
         posterior = posterior_of_part(
             catalogue,
@@ -126,9 +157,10 @@ class MassColumns:
         return columns, 0 if posterior is None else posterior.num_beside_surface
 
     def _with(self, partition, columns):
+        """Add columns to a frame, with the prefix and in the precision that were asked for."""
         columns = single_precision(columns) if self.float32 else columns
         made = partition.assign(**{self.prefix + name: values for name, values in columns.items()})
-        if "flag_reason" in columns:  # an empty text column has no dtype of its own
+        if "flag_reason" in columns:  # an empty text column would get another dtype
             made[self.prefix + "flag_reason"] = made[self.prefix + "flag_reason"].astype("str")
         return made
 
@@ -142,12 +174,36 @@ class MassColumns:
 
 
 class WritePart:
-    """Masses of a partition to its file; the manifest's line."""
+    """Write the masses of a partition to its file, and return its line of the manifest.
+
+    Parameters
+    ----------
+    function : MassColumns
+        The masses.
+    folder : str
+        Folder of the parts.
+    meta : dict
+        Metadata of each part.
+    carry : list of str
+        Columns of the catalogue to write beside the masses.
+    """
 
     def __init__(self, function: MassColumns, folder: str, meta: dict, carry: list[str]):
         self.function, self.folder, self.meta, self.carry = function, folder, meta, carry
 
     def name(self, number: int) -> str:
+        """Name the file of a partition.
+
+        Parameters
+        ----------
+        number : int
+            Number of the partition.
+
+        Returns
+        -------
+        str
+            The file name.
+        """
         return f"part-{number:05d}.parquet"
 
     def __call__(self, partition, number: int) -> dict:
@@ -174,7 +230,7 @@ class WritePart:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    """A column to write: what is masked is NaN, or an empty text."""
+    """Fill the masked values of a column with NaN, or with empty text."""
     if not np.ma.isMaskedArray(values):
         return values
     return values.filled("") if values.dtype.kind in "SU" else values.astype(np.float64).filled(np.nan)
@@ -185,15 +241,42 @@ _DRAWS: dict[tuple[str, str], MassSamples] = {}
 
 
 class MapPart:
-    """The map's sums of a partition, and of several."""
+    """Sum the map of one partition, and add the sums of several.
+
+    Parameters
+    ----------
+    reading : Reading
+        How a partition is read.
+    grid : PixelGrid
+        The pixels.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        One relation, or a batch of draws, for the mean map.
+    chosen : Relation
+        One relation draw per map realisation.
+    key_mass : Key[Array, ""]
+        Random key of the masses.
+    options : dict
+        Arguments of `mass_posterior` for the mean map.
+    draws : {"table", "exact"}
+        How masses are sampled.
+    """
 
     def __init__(self, reading, grid, prior, relation, chosen, key_mass, options, draws):
         self.reading, self.grid, self.draws = reading, grid, draws
-        # Typed keys are not pickled.
+        # Typed keys cannot be pickled.
         key = {"data": np.asarray(jax.random.key_data(key_mass)), "kind": str(jax.random.key_impl(key_mass))}
         self.held = Held({"prior": prior, "relation": relation, "chosen": chosen, "key": key, "options": options})
 
     def empty(self) -> MapSums:
+        """Make sums of nothing; the table of the mass draws is made once in a process.
+
+        Returns
+        -------
+        MapSums
+            The sums.
+        """
         held, name = self.held.value, (self.held.name, self.draws)
         draws = _DRAWS.get(name)
         if draws is None:
@@ -221,6 +304,23 @@ class MapPart:
         return found | {"state": _occupied(sums.state())}
 
     def together(self, parts: list[dict]) -> dict:
+        """Add the sums of several partitions.
+
+        Parameters
+        ----------
+        parts : list of dict
+            Sums, numbers of usable rows, flags and id hashes of the partitions.
+
+        Returns
+        -------
+        dict
+            The same of all of them.
+
+        Raises
+        ------
+        MassmapError
+            If an id is in two partitions.
+        """
         sums = self.empty()
         for part in parts:
             other = self.empty()
@@ -229,30 +329,43 @@ class MapPart:
         ids = _smallest(np.concatenate([part["ids"] for part in parts]))
         if np.unique(ids, axis=0).shape[0] < ids.shape[0]:
             raise MassmapError(
-                f"ids in {self.reading.id!r} come again in another partition, and they key each object's random "
-                "numbers: name a column that is unique in the whole catalogue with columns={'id': ...}"
+                f"ids in {self.reading.id!r} are repeated in another partition, and the random numbers of an object "
+                "depend on its id: name a column that is unique in the whole catalogue with columns={'id': ...}"
             )
         flags = manifest.add_counts(part["flags"] for part in parts)
         usable = sum(part["usable"] for part in parts)
         return {"usable": usable, "flags": flags, "ids": ids, "state": _occupied(sums.state())}
 
 
-# Of ids, in each partition, that are compared with those of the others: the ones with the smallest hashes.
+# Number of ids in each partition, those with the smallest hashes, that are compared with the other partitions.
 _COMPARED = 256
 
 
 def _smallest(hashes: np.ndarray) -> np.ndarray:
-    """The same ids are among the smallest hashes in every partition that has them."""
+    """Keep the ids with the smallest hashes: an id that is in two partitions is among those of both."""
     return hashes[np.lexsort((hashes[:, 1], hashes[:, 0]))[:_COMPARED]]
 
 
 def _occupied(state: dict) -> dict:
-    """A map's sums with its occupied pixels only, which is what travels."""
+    """Keep only the occupied pixels of a map's sums, to send less data."""
     return state | {name: state[name][state["pixels"]] for name in ("mean", "nobj")}
 
 
 def spread_over_cells(state: dict, grid: PixelGrid) -> dict:
-    """Give sums of the occupied cells, as workers send them, their place among all cells of the map."""
+    """Put the sums of occupied cells, as workers send them, in their places among all cells of the map.
+
+    Parameters
+    ----------
+    state : dict
+        Sums of the occupied cells.
+    grid : PixelGrid
+        The pixels of the map.
+
+    Returns
+    -------
+    dict
+        Sums of all cells.
+    """
     whole = {}
     for name in ("mean", "nobj"):
         whole[name] = np.zeros(grid.num_pixels)

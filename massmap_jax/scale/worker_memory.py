@@ -1,4 +1,4 @@
-"""What a worker process keeps for the tasks that name it: prior, relation, posterior surface, each once."""
+"""Objects that a worker process keeps for its tasks (prior, relation, posterior surface), one copy of each."""
 
 HELD: dict[str, object] = {}
 
@@ -9,6 +9,8 @@ def hold(name: str, value) -> None:
     Parameters
     ----------
     name : str
+        Hash of the object.
     value : object
+        The object.
     """
     HELD[name] = value

@@ -298,7 +298,7 @@ def test_a_map_needs_ids_that_are_unique_everywhere(table):
     with pytest.raises(MassmapError, match="has no id column"):
         asked(in_partitions(without.rename_axis(None)))
     repeating = without.assign(id=np.arange(ROWS) % 400)
-    with pytest.raises(MassmapError, match="'id' come again in another partition"):
+    with pytest.raises(MassmapError, match="'id' are repeated in another partition"):
         asked(in_partitions(repeating, (0, 400, 800, 1200, ROWS)))
     with pytest.raises(MassmapError, match="fixed_draws"):
         asked(in_partitions(table), relation_from="other_data")
@@ -389,7 +389,7 @@ def test_errors_are_one_sentence(table, surface, monkeypatch):
         schema = {"meta": table.iloc[:0], "enforce_metadata": False}
         refused(words, in_partitions(table).map_partitions(odd, change, **schema))
     lost = in_partitions(table).map_partitions(odd, lambda part: part.drop(columns="lum"), **schema)
-    with pytest.raises(MassmapError, match="has not the columns of the others"):
+    with pytest.raises(MassmapError, match="lacks a column that the others have"):
         lsdb.posterior_surface(lost, PRIOR, RELATION, **DRAWS)
 
     class Odd:
