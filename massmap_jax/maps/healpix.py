@@ -54,7 +54,7 @@ class HealpixGrid(eqx.Module):
     order: Literal["RING", "NESTED"] = eqx.field(static=True)
     pixels: np.ndarray | None
 
-    def __init__(self, nside, order="RING", pixels=None):
+    def __init__(self, nside: int, order: Literal["RING", "NESTED"] = "RING", pixels: ArrayLike | None = None) -> None:
         self.nside = check_nside(nside)
         self.order = check_healpix_order(order)
         self.pixels = None if pixels is None else _checked_pixels(pixels, self.nside)

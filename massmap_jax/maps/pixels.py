@@ -261,10 +261,21 @@ class SkyPixels(Protocol):
         Side of a (typical) pixel.
     """
 
-    shape: tuple[int, ...]
-    num_pixels: int
-    projection: str
-    pixel_arcmin: float
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+
+    @property
+    def num_pixels(self) -> int:
+        """Number of pixels."""
+
+    @property
+    def projection(self) -> str:
+        """Projection, "flat" where positions are offsets in arcmin."""
+
+    @property
+    def pixel_arcmin(self) -> float:
+        """Side of a (typical) pixel [arcmin]."""
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
         """Find the flat pixel of each position [deg]; -1 outside, or without a position."""
@@ -317,7 +328,13 @@ class PixelGrid(eqx.Module):
     pixel_arcmin: float = eqx.field(static=True)
     centre: tuple[float, float] = eqx.field(static=True)
 
-    def __init__(self, projection, shape, pixel_arcmin, centre):
+    def __init__(
+        self,
+        projection: Literal["tangent", "flat"],
+        shape: tuple[int, int],
+        pixel_arcmin: float,
+        centre: tuple[float, float],
+    ) -> None:
         if projection not in ("tangent", "flat"):
             raise MassmapError(f"projection must be 'tangent' or 'flat', not {projection!r}")
         self.projection = projection

@@ -41,11 +41,11 @@ from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import MassLuminosityRelation, Relation
 
 # Allowed errors; see `PosteriorSurface.tolerance` for the units. The mode jumps between kinks of the prior's table: its
 # error is measured, but the steps are not refined for it.
@@ -248,8 +248,8 @@ class PosteriorSurface(eqx.Module):
     lattice: Lattice
     values: Float[np.ndarray, "w z t column"]
     prior: MassPrior
-    relation: eqx.Module
-    selection: eqx.Module
+    relation: Relation
+    selection: Selection
     error: dict[str, float]
     tolerance: dict[str, float]
     quantile_levels: tuple[float, ...] = eqx.field(static=True)
@@ -657,7 +657,7 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
 class _Anything(eqx.Module):
     """A selection that weights draws and excludes no luminosity, because a flux limit would cut the table off."""
 
-    selection: eqx.Module
+    selection: Selection
 
     def log_prob(self, ln_lum_obs, z):
         return jnp.zeros_like(ln_lum_obs)

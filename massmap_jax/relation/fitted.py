@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -296,7 +297,7 @@ class RelationPosterior(eqx.Module):
             lines.append(f"{p:9} {value:9.5g}   {mean[p]:9.5g} +- {sd[p]:.2g}   {(mean[p] - value) / sd[p]:+.1f} sd")
         return "\n".join(lines)
 
-    def to_arviz(self):
+    def to_arviz(self) -> Any:
         """Convert the draws to ArviZ, without their weights.
 
         Returns

@@ -81,7 +81,7 @@ class Relation(eqx.Module):
     log_weight: eqx.AbstractVar[Float[Array, "*draw"]]
 
     @abstractmethod
-    def mean_ln_lum(self, ln_mass, z):
+    def mean_ln_lum(self, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate the mean of ln L at given masses and redshifts, for one draw.
 
         Parameters
@@ -98,7 +98,7 @@ class Relation(eqx.Module):
         """
 
     @abstractmethod
-    def scatter_ln_lum(self, ln_mass, z):
+    def scatter_ln_lum(self, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate the intrinsic scatter of ln L at given masses and redshifts, for one draw.
 
         Parameters
