@@ -54,7 +54,7 @@ def parse_text(
     data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
         data.decode()
-        encoding_notes = ()
+        encoding_notes: tuple[str, ...] = ()
     except UnicodeDecodeError:
         data = data.decode("latin-1").encode()
         encoding_notes = ("the file is not UTF-8: read as Latin-1",)

@@ -603,7 +603,7 @@ class PixelGrid(eqx.Module):
         """
         ny, nx = self.shape
         pixel = self.pixel_arcmin
-        cards = {"WCSAXES": 2, "CRPIX1": (nx + 1) / 2.0, "CRPIX2": (ny + 1) / 2.0}
+        cards: dict[str, str | float | int] = {"WCSAXES": 2, "CRPIX1": (nx + 1) / 2.0, "CRPIX2": (ny + 1) / 2.0}
         if self.projection == "flat":
             cards |= {"CTYPE1": "XOFFSET", "CTYPE2": "YOFFSET", "CUNIT1": "arcmin", "CUNIT2": "arcmin"}
             cards |= {"CDELT1": pixel, "CDELT2": pixel}

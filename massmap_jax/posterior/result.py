@@ -132,7 +132,7 @@ class MassPosterior(eqx.Module):
     method: str = eqx.field(static=True)
     num_lum_draws: int = eqx.field(static=True)
     chunk_size: int = eqx.field(static=True)
-    surface: eqx.Module | None = None
+    surface: Any = None
     num_beside_surface: int = eqx.field(static=True, default=0)
 
     def __len__(self) -> int:

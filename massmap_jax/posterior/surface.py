@@ -510,7 +510,7 @@ class PosteriorSurface(eqx.Module):
         found = self(*objects).astype(np.float64)
         sd = best[:, SUMMARIES.index("sd")]
         known = np.isfinite(best).all(axis=1) & np.isfinite(found).all(axis=1)
-        error = {}
+        error: dict[str, float] = {}
         for i, name in enumerate(self.names):
             unit = sd if name in _IN_SD or name not in SUMMARIES else best[:, i] if name == "ess" else 1.0
             off = float(np.max(np.abs(found[:, i] - best[:, i])[known] / np.broadcast_to(unit, sd.shape)[known]))
@@ -544,7 +544,8 @@ class PosteriorSurface(eqx.Module):
                 f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         parts = {"lattice": self.lattice, "prior": self.prior, "relation": self.relation, "selection": self.selection}
-        arrays, labels = {"values": self.values}, {}
+        arrays = {"values": self.values}
+        labels: dict[str, dict] = {}
         for part, module in parts.items():
             for field in dataclasses.fields(module):
                 value = getattr(module, field.name)

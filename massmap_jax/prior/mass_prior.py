@@ -531,7 +531,7 @@ class MassPrior(eqx.Module):
         lowest, highest = self._interpolate_in_z(blocks.lowest, z), self._interpolate_in_z(blocks.highest, z)
         return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
 
-    def interpolate(self, row: Float[ArrayLike, "k"], ln_mass: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+    def interpolate(self, row: Float[Array | np.ndarray, "k"], ln_mass: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         """Interpolate values at the mass nodes linearly in ln M.
 
         Parameters

@@ -47,8 +47,8 @@ class _Stored(eqx.Module):
         """The distribution, put together again."""
         data = {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.data.items()}
         fields, aux = self.kind.gather_pytree_data_fields(), dict(self.aux)
-        aux = tuple(aux[name] for name in self.kind.gather_pytree_aux_fields())
-        return self.kind.tree_unflatten(aux, tuple(data[name] for name in fields))
+        ordered = tuple(aux[name] for name in self.kind.gather_pytree_aux_fields())
+        return self.kind.tree_unflatten(ordered, tuple(data[name] for name in fields))
 
 
 class RelationPrior(eqx.Module):

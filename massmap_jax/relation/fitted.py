@@ -328,7 +328,7 @@ class RelationPosterior(eqx.Module):
             alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, and gamma where it is not 0, in the form that
             `read_relation` reads.
         """
-        names = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
+        names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
         names += () if self.draws.gamma is None else ("gamma",)
         return {p: getattr(self.draws, p) for p in names}
 

@@ -7,7 +7,7 @@ describe the posterior of the relation, or a belief about it, so one relation an
 """
 
 from abc import abstractmethod
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import equinox as eqx
 import jax
@@ -682,7 +682,7 @@ class MassLuminosityRelation(Relation):
         return GaussianTerm.normalised(centre, width, -ln_lum_obs - jnp.log(slope))
 
 
-def _labels(preset: RelationPreset) -> dict[str, str]:
+def _labels(preset: RelationPreset) -> dict[str, Any]:
     return {"lum_unit": preset.lum_unit, "mass_definition": preset.mass_definition, "source": preset.source}
 
 

@@ -117,7 +117,8 @@ class Chunks:
             return None
         import pyarrow.parquet as pq
 
-        low, high = {}, {}
+        low: dict[str, float] = {}
+        high: dict[str, float] = {}
         for path in self.files:
             metadata = pq.read_metadata(path)
             for group in range(metadata.num_row_groups):
@@ -254,7 +255,7 @@ class Chunks:
 
     def _header_lines(self, file) -> list[bytes]:
         """Comments, and the line that names the columns: whatever comes before the first line of values."""
-        lines = []
+        lines: list[bytes] = []
         while True:
             place, line = file.tell(), file.readline()
             if not line:
