@@ -80,5 +80,5 @@ docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo_output docs/_build .pytest_cache .ruff_cache .benchmarks build dist
+	rm -rf $(VENV) $(LOWEST) demo_output docs/_build .pytest_cache .ruff_cache .mypy_cache .benchmarks build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -302,13 +302,13 @@ def check_nside(nside) -> int:
     MassmapError
         If it is not a power of two from 1 to 2**29.
     """
-    whole = isinstance(nside, numbers.Integral) and 1 <= nside <= _MAX_NSIDE
+    whole = isinstance(nside, numbers.Integral) and 1 <= int(nside) <= _MAX_NSIDE
     if not whole or nside & (int(nside) - 1):
         raise MassmapError(f"nside is {nside!r}: give a power of two from 1 to 2**29, such as 1024")
     return int(nside)
 
 
-def check_healpix_order(order: str) -> str:
+def check_healpix_order(order) -> Literal["RING", "NESTED"]:
     """Return the order of HEALPix pixels, after a check.
 
     Parameters

@@ -100,7 +100,7 @@ def _parameter(shown: str, f) -> inspect.Parameter:
     default = False if kind is bool else f.default
     flag = f"--{shown.replace('_', '-')}"
     told = typer.Option(flag, help=f.metadata["help"], rich_help_panel=f.metadata["group"])
-    annotation = Annotated[kind | None if f.default is None else kind, told]
+    annotation = Annotated[kind | None if f.default is None else kind, told]  # type: ignore[valid-type]
     return inspect.Parameter(shown, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

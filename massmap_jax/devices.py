@@ -187,7 +187,7 @@ def fetched(started: Iterable, ahead: int = _AHEAD) -> Iterator:
     PyTree
         The outputs as host arrays.
     """
-    waiting = deque()
+    waiting: deque = deque()
     for outputs in started:
         waiting.append(outputs)
         if len(waiting) > ahead:

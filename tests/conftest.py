@@ -23,6 +23,7 @@ SLOWEST = (
     "test_notebooks.py",
     "test_relation_fit.py",
     "test_models.py",
+    "test_types.py",
     "test_stream.py",
     "test_devices.py",
     "test_lsdb.py",

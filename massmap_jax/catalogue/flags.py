@@ -117,7 +117,7 @@ def describe(flag: int) -> str:
     >>> describe(Flag.LUM_SENTINEL | Flag.Z_NEGATIVE)
     'LUM_SENTINEL|Z_NEGATIVE'
     """
-    return "|".join(bit.name for bit in REASONS if int(flag) & bit)
+    return "|".join(str(bit.name) for bit in REASONS if int(flag) & bit)
 
 
 def describe_all(flags: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def describe_all(flags: np.ndarray) -> np.ndarray:
 
 def count(flags: np.ndarray) -> dict[str, int]:
     """Count the rows that have each bit set, by its name; bits that no row has are left out."""
-    rows = {bit.name: int(np.count_nonzero(np.asarray(flags) & int(bit))) for bit in REASONS}
+    rows = {str(bit.name): int(np.count_nonzero(np.asarray(flags) & int(bit))) for bit in REASONS}
     return {name: n for name, n in rows.items() if n}
 
 

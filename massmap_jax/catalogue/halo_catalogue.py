@@ -389,6 +389,6 @@ def _row_numbers_if_repeated(ids: np.ndarray, missing: np.ndarray, duplicate_ids
         raise MassmapError(
             f"the id is missing in {np.count_nonzero(missing)} rows, first row {np.argmax(missing)}: {remedy}"
         )
-    first_row = {}
+    first_row: dict[object, int] = {}
     repeated = np.array([first_row.setdefault(x, row) != row for row, x in enumerate(listed)])
     raise MassmapError(f"ids are not unique: an earlier id is repeated in {rows_text(repeated, ids)}; {remedy}")

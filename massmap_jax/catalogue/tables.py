@@ -308,7 +308,7 @@ def fits_table(hdus, path: str, extension: str | None):
     chosen = [i for i, name in tables.items() if extension in (None, str(i)) or extension.upper() == name]
     if not chosen:
         raise MassmapError(f"{path} has no table {extension!r}; its tables are: {listed}")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if extension is None and len(tables) > 1:
         notes = (f"FITS table: took the first, {chosen[0]}, of {listed}; choose with {path}[NAME]",)
     return hdus[chosen[0]], notes

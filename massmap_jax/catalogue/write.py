@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ SUFFIXES = (".parquet", ".fits", ".csv", ".ecsv")
 
 def write_table(
     path,
-    columns: dict[str, np.ndarray],
-    meta: dict | None = None,
-    units: dict[str, str] | None = None,
-    descriptions: dict[str, str] | None = None,
+    columns: Mapping[str, np.ndarray],
+    meta: Mapping | None = None,
+    units: Mapping[str, str] | None = None,
+    descriptions: Mapping[str, str] | None = None,
     *,
     overwrite: bool = False,
-):
+) -> None:
     """Write columns to a .parquet, .fits, .csv or .ecsv file.
 
     The file is written under another name and renamed at the end, so a failure leaves what was there before.
@@ -226,7 +226,7 @@ def _json(value) -> str:
     return json.dumps(value, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))
 
 
-def _arrow_table(columns: dict[str, np.ndarray]):
+def _arrow_table(columns: Mapping[str, np.ndarray]):
     import pyarrow as pa
 
     return pa.table({name: pa.array(values) for name, values in columns.items()})

@@ -110,5 +110,6 @@ def check_level(level) -> None:
     MassmapError
         If it is not one number between 0 and 1.
     """
-    if not (np.isscalar(level) and 0 < level < 1):
+    one_value = np.isscalar(level)
+    if not (one_value and 0 < level < 1):
         raise MassmapError(f"level is {level!r}: give a probability between 0 and 1, say 0.01")

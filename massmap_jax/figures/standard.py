@@ -1,7 +1,7 @@
 """`standard_figures`: the standard figures of a run; and `save_all`, which writes figures to files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def standard_figures(
     massmap_jax.plot.save_all : Write the figures to files.
     """
     catalogue = posterior.catalogue if catalogue is None else catalogue
-    figures = {"posterior_panel": posterior_panel(posterior)}
+    figures: dict[str, Any] = {"posterior_panel": posterior_panel(posterior)}
     if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
         figures["field_of_view"] = field_of_view(catalogue, posterior).figure
     if mass_map is not None and mass_map.slice_draws is not None:

@@ -4,7 +4,8 @@ matplotlib is imported only when a function is called.
 """
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -12,13 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # Okabe & Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
 BLACK, ORANGE, SKY_BLUE, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "0.55"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -53,11 +57,11 @@ MSUN = r"$\mathrm{M}_\odot$"
 UNIT_LABELS = {"Msun": MSUN, "Msun/arcmin2": rf"{MSUN} arcmin$^{{-2}}$", "Msun/Mpc2": rf"{MSUN} Mpc$^{{-2}}$"}
 
 
-def styled(function):
+def styled(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a figure function so that it runs in the package's style."""
 
     @functools.wraps(function)
-    def run(*args, **kwargs):
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
         with matplotlib.rc_context(STYLE):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from massmap_jax.choices import check_flux_min, check_lum_limit
 from massmap_jax.errors import MassmapError
@@ -31,7 +32,7 @@ class Selection(Protocol):
     small for its `log_prob`.
     """
 
-    def log_prob(self, ln_lum_obs, z):
+    def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
         """Return the ln of the probability that objects are in the catalogue.
 
         Parameters
@@ -47,7 +48,7 @@ class Selection(Protocol):
             ln p_det, -inf where an object cannot be in the catalogue.
         """
 
-    def log_norm(self, relation, prior, z, sigma):
+    def log_norm(self, relation, prior, z, sigma) -> Float[Array, ""]:
         """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
 
         Parameters
@@ -87,7 +88,7 @@ class NoSelection(eqx.Module):
     'none'
     """
 
-    def log_prob(self, ln_lum_obs, z):
+    def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
         """Return the ln of the probability that objects are in the catalogue.
 
         Parameters
@@ -104,7 +105,7 @@ class NoSelection(eqx.Module):
         """
         return jnp.zeros_like(ln_lum_obs)
 
-    def log_norm(self, relation, prior, z, sigma):
+    def log_norm(self, relation, prior, z, sigma) -> Float[Array, ""]:
         """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
 
         Parameters
@@ -174,13 +175,13 @@ class FluxLimit(eqx.Module):
     [-inf, 0.0]
     """
 
-    ln_lum_min: Float[Array, ""]
+    ln_lum_min: Float[Array | np.ndarray, ""]
 
-    def __init__(self, lum_min: float):
+    def __init__(self, lum_min: float) -> None:
         check_lum_limit(lum_min)
         self.ln_lum_min = np.log(np.float64(lum_min))
 
-    def log_prob(self, ln_lum_obs, z):
+    def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
         """Return the ln of the probability that objects are in the catalogue.
 
         Parameters
@@ -198,7 +199,7 @@ class FluxLimit(eqx.Module):
         # The ln of a luminosity at the limit may round to just below the ln of the limit.
         return jnp.where(ln_lum_obs >= self.ln_lum_min - 1e-6, 0.0, -jnp.inf)
 
-    def log_norm(self, relation, prior, z, sigma):
+    def log_norm(self, relation, prior, z, sigma) -> Float[Array, ""]:
         """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
 
         Parameters
@@ -269,8 +270,8 @@ class RedshiftLimit(eqx.Module):
     [0.0, -inf]
     """
 
-    ln1z_nodes: Float[Array, "j"]
-    ln_lum_over_z2: Float[Array, "j"]
+    ln1z_nodes: Float[Array | np.ndarray, "j"]
+    ln_lum_over_z2: Float[Array | np.ndarray, "j"]
     told: str = eqx.field(static=True, default="luminosity limit by redshift")
 
     @classmethod
@@ -374,7 +375,7 @@ class RedshiftLimit(eqx.Module):
         ln1z = np.asarray(self.ln1z_nodes, dtype=np.float64)
         return np.union1d(_SMALL_Z, np.expm1(ln1z)) if ln1z.size <= _MOST_KINKS else _SMALL_Z
 
-    def ln_lum_min(self, z):
+    def ln_lum_min(self, z) -> Float[Array, "..."]:
         """Evaluate the limit.
 
         Parameters
@@ -390,7 +391,7 @@ class RedshiftLimit(eqx.Module):
         z = jnp.maximum(jnp.asarray(z, dtype=float), 1e-6)
         return jnp.interp(jnp.log1p(z), self.ln1z_nodes, self.ln_lum_over_z2) + 2 * jnp.log(z)
 
-    def log_prob(self, ln_lum_obs, z):
+    def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
         """Return the ln of the probability that objects are in the catalogue.
 
         Parameters
@@ -410,7 +411,7 @@ class RedshiftLimit(eqx.Module):
         slack = 1e-6 + 4 * jnp.finfo(limit.dtype).eps * jnp.abs(limit)
         return jnp.where(ln_lum_obs >= limit - slack, 0.0, -jnp.inf)
 
-    def log_norm(self, relation, prior, z, sigma):
+    def log_norm(self, relation, prior, z, sigma) -> Float[Array, ""]:
         """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
 
         Parameters
@@ -480,11 +481,11 @@ class TabulatedSelection(eqx.Module):
     'table of 2 redshifts x 3 luminosities'
     """
 
-    redshift_nodes: Float[Array, "j"]
-    ln_lum_nodes: Float[Array, " lum_node"]
-    prob: Float[Array, "j lum_node"]
+    redshift_nodes: Float[Array | np.ndarray, "j"]
+    ln_lum_nodes: Float[Array | np.ndarray, " lum_node"]
+    prob: Float[Array | np.ndarray, "j lum_node"]
 
-    def __init__(self, redshift_nodes, ln_lum_nodes, prob):
+    def __init__(self, redshift_nodes: ArrayLike, ln_lum_nodes: ArrayLike, prob: ArrayLike) -> None:
         redshift, ln_lum, prob = (np.asarray(a, dtype=np.float64) for a in (redshift_nodes, ln_lum_nodes, prob))
         if prob.shape != (redshift.size, ln_lum.size) or ln_lum.size < 2:
             raise MassmapError(
@@ -503,7 +504,7 @@ class TabulatedSelection(eqx.Module):
             )
         self.redshift_nodes, self.ln_lum_nodes, self.prob = redshift, ln_lum, prob
 
-    def log_prob(self, ln_lum_obs, z):
+    def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
         """Return the ln of the probability that objects are in the catalogue.
 
         Parameters
@@ -527,7 +528,7 @@ class TabulatedSelection(eqx.Module):
         ln_lum_obs, z = jnp.broadcast_arrays(ln_lum_obs, z)
         return jax.vmap(one)(ln_lum_obs.ravel(), z.ravel()).reshape(z.shape)
 
-    def log_norm(self, relation, prior, z, sigma):
+    def log_norm(self, relation, prior, z, sigma) -> Float[Array, ""]:
         """Return ln A, the ln of the probability that any object at a redshift is in the catalogue.
 
         Parameters

@@ -44,9 +44,9 @@ class GaussianTerm(eqx.Module):
     True
     """
 
-    centre: Float[Array, "..."]
-    width: Float[Array, "..."]
-    log_norm: Float[Array, "..."]
+    centre: Float[Array | np.ndarray, "..."]
+    width: Float[Array | np.ndarray, "..."]
+    log_norm: Float[Array | np.ndarray, "..."]
 
     @classmethod
     def normalised(cls, centre, width, ln_scale=0.0) -> "GaussianTerm":
@@ -68,7 +68,7 @@ class GaussianTerm(eqx.Module):
         """
         return cls(centre, width, ln_scale - jnp.log(width) - _HALF_LN_2PI)
 
-    def __call__(self, ln_mass):
+    def __call__(self, ln_mass) -> Float[Array, "..."]:
         """Log likelihood at ln_mass [ln Msun]."""
         return self.log_norm - 0.5 * ((ln_mass - self.centre) / self.width) ** 2
 
@@ -106,9 +106,9 @@ class TabulatedTerm(eqx.Module):
     [-2.0, -1.0, 0.0]
     """
 
-    ln_mass_nodes: Float[Array, "g"]
-    log_likelihood: Float[Array, "*halo g"]
+    ln_mass_nodes: Float[Array | np.ndarray, "g"]
+    log_likelihood: Float[Array | np.ndarray, "*halo g"]
 
-    def __call__(self, ln_mass):
+    def __call__(self, ln_mass) -> Float[Array, "..."]:
         """Log likelihood of one object at ln_mass [ln Msun]."""
         return jnp.interp(ln_mass, self.ln_mass_nodes, self.log_likelihood)

@@ -41,7 +41,8 @@ def checked_names(path: Path) -> list[str]:
     MassmapError
         Not a FITS file, a mandatory keyword that is missing, given twice or no number, or a file cut short.
     """
-    names, start = [], 0
+    names: list[str] = []
+    start = 0
     try:
         with open_plain(str(path)) as file:
             if isinstance(file, gzip.GzipFile):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import (
@@ -73,14 +74,14 @@ class MapForm(eqx.Module):
 
     def __init__(
         self,
-        unit=MASS,
-        redshift_edges=None,
-        footprint=None,
-        fwhm_arcmin=None,
-        halo_profile=None,
-        concentration_scatter=SCATTER_LN,
-        cosmology="Planck18",
-    ):
+        unit: str = MASS,
+        redshift_edges: ArrayLike | None = None,
+        footprint: ArrayLike | None = None,
+        fwhm_arcmin: float | None = None,
+        halo_profile: Literal["nfw"] | None = None,
+        concentration_scatter: float = SCATTER_LN,
+        cosmology: Any = "Planck18",
+    ) -> None:
         check_map_unit(unit)
         if redshift_edges is not None:
             redshift_edges = tuple(check_redshift_edges(redshift_edges).tolist())

@@ -54,7 +54,7 @@ class HealpixGrid(eqx.Module):
     order: Literal["RING", "NESTED"] = eqx.field(static=True)
     pixels: np.ndarray | None
 
-    def __init__(self, nside, order="RING", pixels=None):
+    def __init__(self, nside: int, order: Literal["RING", "NESTED"] = "RING", pixels: ArrayLike | None = None) -> None:
         self.nside = check_nside(nside)
         self.order = check_healpix_order(order)
         self.pixels = None if pixels is None else _checked_pixels(pixels, self.nside)
@@ -85,16 +85,16 @@ class HealpixGrid(eqx.Module):
             No usable position, an nside that is no power of two, more pixels than memory.
         """
         nside, order = check_nside(nside), check_healpix_order(order)
-        ra, dec = (v.ravel() for v in sky_coordinates(ra, dec))
-        finite = np.isfinite(ra) & np.isfinite(dec)
+        lon, lat = (v.ravel() for v in sky_coordinates(ra, dec))
+        finite = np.isfinite(lon) & np.isfinite(lat)
         if not finite.any():
-            raise MassmapError(f"none of the {ra.size} objects has a usable position, so there is nothing to map")
-        centre, radius = cap_of(ra[finite], dec[finite])
+            raise MassmapError(f"none of the {lon.size} objects has a usable position, so there is nothing to map")
+        centre, radius = cap_of(lon[finite], lat[finite])
         number = 12 * nside**2 * (1 - np.cos(min(radius + 2 / nside, np.pi))) / 2
         _check_room(number, nside)
         healpix, units = _healpix(nside, order), _units()
         inside = healpix.cone_search_lonlat(*(c * units.deg for c in centre), (radius + _MARGIN) * units.rad)
-        own = healpix.lonlat_to_healpix(ra[finite] * units.deg, dec[finite] * units.deg)
+        own = healpix.lonlat_to_healpix(lon[finite] * units.deg, lat[finite] * units.deg)
         pixels = np.union1d(inside, own)
         return cls(nside, order, None if pixels.size == 12 * nside**2 else pixels)
 

@@ -10,7 +10,7 @@ does not average out, so that the marginal map's total is too sure of itself.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -30,7 +30,7 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 
 Kind = Literal["truth", "point", "marginal", "coherent"]
-KINDS = ("truth", "point", "marginal", "coherent")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # Masses of the marginal map drawn at once.
 _AT_ONCE = 2**24
 
@@ -109,23 +109,29 @@ def map_of_kind(
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
     relation_from = check_relation_from(relation, relation_from)
-    shared = {"relation_from": relation_from, "selection": selection}
+    shared: dict[str, Any] = {"relation_from": relation_from, "selection": selection}
     if kind == "coherent":
-        own = {"num_draws": num_draws, "keep_draws": keep_draws, "posterior": posterior, "fwhm_arcmin": fwhm_arcmin}
+        own: dict[str, Any] = {
+            "num_draws": num_draws,
+            "keep_draws": keep_draws,
+            "posterior": posterior,
+            "fwhm_arcmin": fwhm_arcmin,
+        }
         return mass_map(key, catalogue, prior, relation, grid, **shared, **own, **form)
     if num_draws < 2:
         raise MassmapError(f"number of map draws is {num_draws}: give at least 2")
     if posterior is None:
         posterior = mass_posterior(catalogue, prior, relation, **shared)
-    sums = MapSums(
-        grid, _Drawn(prior, num_draws if kind == "marginal" else 1), MapForm(fwhm_arcmin=fwhm_arcmin, **form)
-    )
+    drawn: Any = _Drawn(prior, num_draws if kind == "marginal" else 1)
+    sums = MapSums(grid, drawn, MapForm(fwhm_arcmin=fwhm_arcmin, **form))
     if kind == "marginal":
         sums.add_masses(catalogue, posterior.usable, posterior.mean_mass, _marginal_draws(key, posterior, num_draws))
     else:
         ln_mass = posterior.median if kind == "point" else _true_ln_mass(catalogue, posterior)
-        own = ln_mass[:, None]
-        sums.add_masses(catalogue, posterior.usable, np.exp(ln_mass), lambda rows: [(np.arange(rows.size), own[rows])])
+        column = ln_mass[:, None]
+        sums.add_masses(
+            catalogue, posterior.usable, np.exp(ln_mass), lambda rows: [(np.arange(rows.size), column[rows])]
+        )
     ess = relation.effective_draws
     return sums.finish(ess=ess, relation_from=relation_from, keep_draws=keep_draws)
 
@@ -150,7 +156,8 @@ def map_kinds(key: Array, catalogue: HaloCatalogue, prior, relation, grid, **opt
     """
     names = ("relation_from", "selection")
     if options.get("posterior") is None:
-        options["posterior"] = mass_posterior(catalogue, prior, relation, **{n: options.get(n) for n in names})
+        known: dict[str, Any] = {n: options.get(n) for n in names}
+        options["posterior"] = mass_posterior(catalogue, prior, relation, **known)
     kinds = KINDS if catalogue.truth_ln_mass is not None else KINDS[1:]
     return {kind: map_of_kind(key, kind, catalogue, prior, relation, grid, **options) for kind in kinds}
 

@@ -261,10 +261,21 @@ class SkyPixels(Protocol):
         Side of a (typical) pixel.
     """
 
-    shape: tuple[int, ...]
-    num_pixels: int
-    projection: str
-    pixel_arcmin: float
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+
+    @property
+    def num_pixels(self) -> int:
+        """Number of pixels."""
+
+    @property
+    def projection(self) -> str:
+        """Projection, "flat" where positions are offsets in arcmin."""
+
+    @property
+    def pixel_arcmin(self) -> float:
+        """Side of a (typical) pixel [arcmin]."""
 
     def index(self, ra: ArrayLike, dec: ArrayLike) -> Int[np.ndarray, "halo"]:
         """Find the flat pixel of each position [deg]; -1 outside, or without a position."""
@@ -317,7 +328,13 @@ class PixelGrid(eqx.Module):
     pixel_arcmin: float = eqx.field(static=True)
     centre: tuple[float, float] = eqx.field(static=True)
 
-    def __init__(self, projection, shape, pixel_arcmin, centre):
+    def __init__(
+        self,
+        projection: Literal["tangent", "flat"],
+        shape: tuple[int, int],
+        pixel_arcmin: float,
+        centre: tuple[float, float],
+    ) -> None:
         if projection not in ("tangent", "flat"):
             raise MassmapError(f"projection must be 'tangent' or 'flat', not {projection!r}")
         self.projection = projection
@@ -586,7 +603,7 @@ class PixelGrid(eqx.Module):
         """
         ny, nx = self.shape
         pixel = self.pixel_arcmin
-        cards = {"WCSAXES": 2, "CRPIX1": (nx + 1) / 2.0, "CRPIX2": (ny + 1) / 2.0}
+        cards: dict[str, str | float | int] = {"WCSAXES": 2, "CRPIX1": (nx + 1) / 2.0, "CRPIX2": (ny + 1) / 2.0}
         if self.projection == "flat":
             cards |= {"CTYPE1": "XOFFSET", "CTYPE2": "YOFFSET", "CUNIT1": "arcmin", "CUNIT2": "arcmin"}
             cards |= {"CDELT1": pixel, "CDELT2": pixel}

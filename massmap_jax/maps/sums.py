@@ -220,7 +220,8 @@ class MapSums:
 
         A density is spread as mass, then divided by the pixels' areas, as `map_smoothing` does.
         """
-        form, cells, area = self.form, self.cells, 1.0
+        form, cells = self.form, self.cells
+        area: float | np.ndarray = 1.0
         if form.unit != MASS:
             area = self.grid.pixel_areas_arcmin2(np.arange(self.grid.num_pixels)).reshape(self.grid.shape)
         inside = None if cells.footprint is None else cells.footprint.reshape(self.grid.shape)

@@ -149,7 +149,7 @@ def start_metric(objects: PlacedObjects, relation_prior: RelationPrior, pivot: P
     return {tuple(sites): jnp.asarray(change @ np.linalg.inv(information) @ change.T, dtype=float)}
 
 
-def _masses_and_evolution(objects, relation_prior) -> tuple[np.ndarray, np.ndarray]:
+def _masses_and_evolution(objects, relation_prior) -> tuple[np.ndarray, ...]:
     """ln M that the prior's central relation gives each object, and ln(1+z) or ln E(z)."""
     central = relation_prior.central()
     term = relation_prior.relation(central).data_term(objects.ln_lum_obs, objects.sigma, objects.z)

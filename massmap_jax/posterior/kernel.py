@@ -66,7 +66,7 @@ class Panel(NamedTuple):
     ln_beyond: Float[Array, "draw"]  # ln of the evidence that lies outside the mass nodes
 
 
-def is_gaussian(halos: Objects, relation) -> np.ndarray:
+def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
     """Tell which objects have a likelihood that is near a Gaussian in ln M; (halo,) bool."""
     plain = hasattr(relation, "data_term") and halos.extra is None
     return (halos.kind == _LOGNORMAL) & plain

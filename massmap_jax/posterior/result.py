@@ -1,5 +1,7 @@
 """`MassPosterior`: the halo mass posteriors of a catalogue, as `mass_posterior` gives them."""
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array
@@ -10,9 +12,11 @@ from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects
+from massmap_jax.likelihood.selection import Selection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior.requests import evaluate, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.law import Relation
 
 # A row is flagged EDGE if more than this fraction of its posterior lies beyond the prior's mass table.
 EDGE_LIMIT = 0.01
@@ -119,8 +123,8 @@ class MassPosterior(eqx.Module):
     pareto_k: np.ndarray
     catalogue: HaloCatalogue
     prior: MassPrior
-    relation: eqx.Module
-    selection: eqx.Module
+    relation: Relation
+    selection: Selection
     extra: TabulatedTerm | None
     key: Array | None
     quantile_levels: tuple[float, ...] = eqx.field(static=True)
@@ -128,7 +132,7 @@ class MassPosterior(eqx.Module):
     method: str = eqx.field(static=True)
     num_lum_draws: int = eqx.field(static=True)
     chunk_size: int = eqx.field(static=True)
-    surface: eqx.Module | None = None
+    surface: Any = None
     num_beside_surface: int = eqx.field(static=True, default=0)
 
     def __len__(self) -> int:
@@ -335,7 +339,7 @@ class MassPosterior(eqx.Module):
             raise MassmapError(f"there is no column {', '.join(lacking)}: choose among {', '.join(table)}")
         return {name: table[name] for name in columns}
 
-    def to_qp(self, num_quantiles: int = 99):
+    def to_qp(self, num_quantiles: int = 99) -> Any:
         """Make a `qp` ensemble of quantiles of ln M, with one entry per usable row.
 
         Parameters

@@ -41,11 +41,11 @@ from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import MassLuminosityRelation, Relation
 
 # Allowed errors; see `PosteriorSurface.tolerance` for the units. The mode jumps between kinks of the prior's table: its
 # error is measured, but the steps are not refined for it.
@@ -248,8 +248,8 @@ class PosteriorSurface(eqx.Module):
     lattice: Lattice
     values: Float[np.ndarray, "w z t column"]
     prior: MassPrior
-    relation: eqx.Module
-    selection: eqx.Module
+    relation: Relation
+    selection: Selection
     error: dict[str, float]
     tolerance: dict[str, float]
     quantile_levels: tuple[float, ...] = eqx.field(static=True)
@@ -510,7 +510,7 @@ class PosteriorSurface(eqx.Module):
         found = self(*objects).astype(np.float64)
         sd = best[:, SUMMARIES.index("sd")]
         known = np.isfinite(best).all(axis=1) & np.isfinite(found).all(axis=1)
-        error = {}
+        error: dict[str, float] = {}
         for i, name in enumerate(self.names):
             unit = sd if name in _IN_SD or name not in SUMMARIES else best[:, i] if name == "ess" else 1.0
             off = float(np.max(np.abs(found[:, i] - best[:, i])[known] / np.broadcast_to(unit, sd.shape)[known]))
@@ -544,7 +544,8 @@ class PosteriorSurface(eqx.Module):
                 f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         parts = {"lattice": self.lattice, "prior": self.prior, "relation": self.relation, "selection": self.selection}
-        arrays, labels = {"values": self.values}, {}
+        arrays = {"values": self.values}
+        labels: dict[str, dict] = {}
         for part, module in parts.items():
             for field in dataclasses.fields(module):
                 value = getattr(module, field.name)
@@ -655,7 +656,7 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
 class _Anything(eqx.Module):
     """A selection that weights draws and excludes no luminosity, because a flux limit would cut the table off."""
 
-    selection: eqx.Module
+    selection: Selection
 
     def log_prob(self, ln_lum_obs, z):
         return jnp.zeros_like(ln_lum_obs)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr, ndtr
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
@@ -419,7 +420,7 @@ class MassPrior(eqx.Module):
 
     # -- one redshift -------------------------------------------------------------------------------------------
 
-    def ln_density_at(self, z: Float[Array, ""], norm: Array | None = None) -> Float[Array, "k"]:
+    def ln_density_at(self, z: Float[ArrayLike, ""], norm: Array | None = None) -> Float[Array, "k"]:
         """Interpolate ln p(ln M | z) to one redshift, at the mass nodes.
 
         Parameters
@@ -526,7 +527,7 @@ class MassPrior(eqx.Module):
         lowest, highest = self._interpolate_in_z(blocks.lowest, z), self._interpolate_in_z(blocks.highest, z)
         return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
 
-    def interpolate(self, row: Float[Array, "k"], ln_mass: Float[Array, "..."]) -> Float[Array, "..."]:
+    def interpolate(self, row: Float[Array | np.ndarray, "k"], ln_mass: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         """Interpolate values at the mass nodes linearly in ln M.
 
         Parameters

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jaxtyping import Array, Float
 
 from massmap_jax.choices import PRESETS
 from massmap_jax.errors import MassmapError
@@ -45,8 +47,8 @@ class _Stored(eqx.Module):
         """The distribution, put together again."""
         data = {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.data.items()}
         fields, aux = self.kind.gather_pytree_data_fields(), dict(self.aux)
-        aux = tuple(aux[name] for name in self.kind.gather_pytree_aux_fields())
-        return self.kind.tree_unflatten(aux, tuple(data[name] for name in fields))
+        ordered = tuple(aux[name] for name in self.kind.gather_pytree_aux_fields())
+        return self.kind.tree_unflatten(ordered, tuple(data[name] for name in fields))
 
 
 class RelationPrior(eqx.Module):
@@ -325,7 +327,7 @@ class RelationPrior(eqx.Module):
         full = {p: jnp.broadcast_to(v, shape) for p, v in full.items()}
         return MassLuminosityRelation._unchecked(full, dict(self.labels))
 
-    def log_prob(self, values: Mapping):
+    def log_prob(self, values: Mapping) -> Float[Array, "*draw"]:
         """Evaluate the ln prior density of the free parameters.
 
         Parameters
@@ -338,7 +340,7 @@ class RelationPrior(eqx.Module):
         Float[Array, "*draw"]
             Sum of the ln densities; -inf outside the support of a distribution, with a gradient that is not NaN.
         """
-        total = 0.0
+        total: Any = 0.0
         beliefs = self.beliefs
         for name in self.free:
             belief, value = beliefs[name], values[name]

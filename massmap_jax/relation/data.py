@@ -4,7 +4,7 @@ A catalogue in memory is one implementation (`CatalogueData`); the partitions of
 memory are another (`lsdb`). Each quantity is a sum, an extreme or a set of weighted points, so the parts add up.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class RelationData(Protocol):
     """
 
     prior: MassPrior
-    selection: object
+    selection: Any
     num_halos: int
     constant: float
     lum_unit: str

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -296,7 +297,7 @@ class RelationPosterior(eqx.Module):
             lines.append(f"{p:9} {value:9.5g}   {mean[p]:9.5g} +- {sd[p]:.2g}   {(mean[p] - value) / sd[p]:+.1f} sd")
         return "\n".join(lines)
 
-    def to_arviz(self):
+    def to_arviz(self) -> Any:
         """Convert the draws to ArviZ, without their weights.
 
         Returns
@@ -327,7 +328,7 @@ class RelationPosterior(eqx.Module):
             alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, and gamma where it is not 0, in the form that
             `read_relation` reads.
         """
-        names = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
+        names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
         names += () if self.draws.gamma is None else ("gamma",)
         return {p: getattr(self.draws, p) for p in names}
 

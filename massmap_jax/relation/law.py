@@ -7,7 +7,7 @@ describe the posterior of the relation, or a belief about it, so one relation an
 """
 
 from abc import abstractmethod
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import equinox as eqx
 import jax
@@ -81,7 +81,7 @@ class Relation(eqx.Module):
     log_weight: eqx.AbstractVar[Float[Array, "*draw"]]
 
     @abstractmethod
-    def mean_ln_lum(self, ln_mass, z):
+    def mean_ln_lum(self, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate the mean of ln L at given masses and redshifts, for one draw.
 
         Parameters
@@ -98,7 +98,7 @@ class Relation(eqx.Module):
         """
 
     @abstractmethod
-    def scatter_ln_lum(self, ln_mass, z):
+    def scatter_ln_lum(self, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate the intrinsic scatter of ln L at given masses and redshifts, for one draw.
 
         Parameters
@@ -682,7 +682,7 @@ class MassLuminosityRelation(Relation):
         return GaussianTerm.normalised(centre, width, -ln_lum_obs - jnp.log(slope))
 
 
-def _labels(preset: RelationPreset) -> dict[str, str]:
+def _labels(preset: RelationPreset) -> dict[str, Any]:
     return {"lum_unit": preset.lum_unit, "mass_definition": preset.mass_definition, "source": preset.source}
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import lognormal_rows
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import HALF_LN_2PI, SMOOTH, CatalogueData, RelationData, detection, ln_z_per_halo
 from massmap_jax.relation.evidence_table import EvidenceTable
@@ -162,7 +162,7 @@ class RelationLikelihood(eqx.Module):
     constant: Float[Array, ""]
     least_scatter: Float[Array, ""]
     prior: MassPrior
-    selection: eqx.Module
+    selection: Selection
     compressed: bool = eqx.field(static=True)
     table: EvidenceTable | None = None
 

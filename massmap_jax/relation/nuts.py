@@ -80,8 +80,8 @@ def run_nuts(
         x, diverging, num_steps = (np.asarray(a)[:, kept] for a in block)
         draws.append(x)
         divergences, steps = divergences + diverging.sum(axis=1), steps + num_steps.sum()
-    draws = np.concatenate(draws, axis=1)
-    return Chains(draws, divergences, float(steps) / max(draws.shape[0] * draws.shape[1], 1))
+    joined = np.concatenate(draws, axis=1)
+    return Chains(joined, divergences, float(steps) / max(joined.shape[0] * joined.shape[1], 1))
 
 
 def _kernel(potential, model, max_tree_depth):

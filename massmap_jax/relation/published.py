@@ -126,7 +126,7 @@ def identity_relation(
     )
 
 
-def _draw(name: str, value: Value, number: int, key, num_draws: int) -> np.ndarray:
+def _draw(name: str, value: Value, number: int, key, num_draws: int) -> np.ndarray | np.float64:
     """Draw a parameter from its normal distribution; shape () for one draw, and a scatter is not negative."""
     if num_draws == 1:
         return np.float64(value.value)

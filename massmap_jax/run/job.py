@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -179,7 +179,7 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
     if grid is None:
         return None, None
     of = posterior.catalogue, posterior.prior, posterior.relation, grid
-    shared = {"relation_from": posterior.relation_from, "num_draws": options.num_map_draws}
+    shared: dict[str, Any] = {"relation_from": posterior.relation_from, "num_draws": options.num_map_draws}
     shared["selection"] = posterior.selection
     reuse = posterior if posterior.method in ("analytic", "surface") else None
     image = convergence = None

@@ -167,12 +167,12 @@ def _relation(record, result) -> str:
         return text + _table(("parameter", "", "posterior", "prior"), rows)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}
-    rows = [
+    lines = [
         (name, _PARAMETERS[name], f"{v.mean():.5g}" + (f" ± {v.std():.2g}" if v.size > 1 else ""))
         for name, v in held.items()
     ]
     text = f"<p>{escape(str(record['relation_source']))}; draws: {relation.num_draws}.</p>"
-    return text + (_table(("parameter", "", "mean ± sd of the draws"), rows) if rows else "")
+    return text + (_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else "")
 
 
 def _masses(record, columns) -> str:
@@ -292,7 +292,7 @@ def _device(device: Mapping) -> str:
 
 def _flat(options: Mapping) -> dict:
     """Options by name, those of the prior as prior.NAME; tuples as JSON gives them back."""
-    flat = {}
+    flat: dict = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": v for inner, v in value.items()}

@@ -186,7 +186,8 @@ class Chunks:
             return None
         import pyarrow.parquet as pq
 
-        low, high = {}, {}
+        low: dict[str, float] = {}
+        high: dict[str, float] = {}
         for path in self.files:
             metadata = pq.read_metadata(path)
             for group in range(metadata.num_row_groups):

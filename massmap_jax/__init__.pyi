@@ -1,0 +1,60 @@
+# The public names as type checkers and editors see them: at run time `__init__.py` imports each when it is first
+# used, which they cannot follow. tests/test_types.py holds that the two agree.
+
+from massmap_jax.catalogue.flags import Flag as Flag
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue
+from massmap_jax.catalogue.read import read_catalogue as read_catalogue
+from massmap_jax.catalogue.write import write_table as write_table
+from massmap_jax.checks.calibration import CalibrationCheck as CalibrationCheck
+from massmap_jax.checks.calibration import calibration_check as calibration_check
+from massmap_jax.checks.prior_check import PriorCheck as PriorCheck
+from massmap_jax.checks.prior_check import prior_check as prior_check
+from massmap_jax.errors import MassmapError as MassmapError
+from massmap_jax.figures.map_kinds import map_kinds_figure as map_kinds_figure
+from massmap_jax.likelihood.selection import FluxLimit as FluxLimit
+from massmap_jax.likelihood.selection import NoSelection as NoSelection
+from massmap_jax.likelihood.selection import RedshiftLimit as RedshiftLimit
+from massmap_jax.likelihood.selection import TabulatedSelection as TabulatedSelection
+from massmap_jax.likelihood.terms import GaussianTerm as GaussianTerm
+from massmap_jax.likelihood.terms import TabulatedTerm as TabulatedTerm
+from massmap_jax.maps.convergence import ConvergenceMap as ConvergenceMap
+from massmap_jax.maps.convergence import convergence_map as convergence_map
+from massmap_jax.maps.convergence_files import read_convergence as read_convergence
+from massmap_jax.maps.convergence_files import write_convergence as write_convergence
+from massmap_jax.maps.files import read_map as read_map
+from massmap_jax.maps.files import write_map as write_map
+from massmap_jax.maps.form import MapForm as MapForm
+from massmap_jax.maps.healpix import HealpixGrid as HealpixGrid
+from massmap_jax.maps.images import MassMap as MassMap
+from massmap_jax.maps.images import one_slice as one_slice
+from massmap_jax.maps.images import sum_of_slices as sum_of_slices
+from massmap_jax.maps.kinds import MapContrast as MapContrast
+from massmap_jax.maps.kinds import contrast as contrast
+from massmap_jax.maps.kinds import map_of_kind as map_of_kind
+from massmap_jax.maps.mass_map import mass_map as mass_map
+from massmap_jax.maps.pixels import PixelGrid as PixelGrid
+from massmap_jax.maps.regions import Circle as Circle
+from massmap_jax.maps.regions import Polygon as Polygon
+from massmap_jax.maps.regions import RegionMass as RegionMass
+from massmap_jax.maps.regions import region_mass as region_mass
+from massmap_jax.maps.smoothing import smoothed as smoothed
+from massmap_jax.models.field import field_model as field_model
+from massmap_jax.models.halo_mass import halo_mass_model as halo_mass_model
+from massmap_jax.models.relation import relation_model as relation_model
+from massmap_jax.models.runner import HaloMassSamples as HaloMassSamples
+from massmap_jax.models.runner import sample_halo_masses as sample_halo_masses
+from massmap_jax.posterior.mass_posterior import mass_posterior as mass_posterior
+from massmap_jax.posterior.result import MassPosterior as MassPosterior
+from massmap_jax.posterior.surface import PosteriorSurface as PosteriorSurface
+from massmap_jax.prior.mass_prior import MassPrior as MassPrior
+from massmap_jax.relation.beliefs import RelationPrior as RelationPrior
+from massmap_jax.relation.fit import fit_relation as fit_relation
+from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior
+from massmap_jax.relation.law import MassLuminosityRelation as MassLuminosityRelation
+from massmap_jax.relation.law import Relation as Relation
+from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
+from massmap_jax.relation.marginal import log_likelihood as log_likelihood
+from massmap_jax.simulate import SimulatedField as SimulatedField
+from massmap_jax.simulate import simulate_field as simulate_field
+
+__version__: str
