@@ -36,8 +36,8 @@ Examples:
     massmap-jax run mocks.txt --names z,lum_obs --sigma 0.05 --out result --no-map --relation-prior bigmali2017
 
     massmap-jax run clusters.fits --out result --lum M500cUnc --sigma-plus M500cUnc_errPlus
-    --sigma-minus M500cUnc_errMinus --sigma-kind linear --lum-unit "1e14 Msun" --relation identity --prior hmf --hmf-model Tinker08
-    --mass-definition 500c
+    --sigma-minus M500cUnc_errMinus --sigma-kind linear --lum-unit "1e14 Msun"
+    --relation identity --prior hmf --hmf-model Tinker08 --mass-definition 500c
 """
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
