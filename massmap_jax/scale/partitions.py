@@ -353,8 +353,8 @@ def told_as_sentences():
         if type(error).__name__ != "KilledWorker":
             raise
         raise MassmapError(
-            "the worker of a partition died at every attempt, most often because it ran out of memory: give the workers "
-            "more memory, or the catalogue smaller partitions"
+            "the worker of a partition died at every attempt, most often because it ran out of memory: give the "
+            "workers more memory, or the catalogue smaller partitions"
         ) from error
 
 
