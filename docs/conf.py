@@ -29,5 +29,6 @@ def escape_axes(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    """Connect the hook of this file."""
     # After numpydoc, which has the usual priority of 500.
     app.connect("autodoc-process-docstring", escape_axes, priority=900)

@@ -135,8 +135,8 @@ def check_flux_min(flux_min) -> None:
         raise MassmapError(f"the flux limit is {flux_min}: give one positive flux in erg/s/cm2, such as 3e-12")
     if flux_min > 1e-3:
         raise MassmapError(
-            f"the flux limit is {flux_min:g} erg/s/cm2, more than any cluster or galaxy has: give it in erg/s/cm2, such as"
-            " 3e-12, as flux_min=, or a limit of the luminosity as lum_limit="
+            f"the flux limit is {flux_min:g} erg/s/cm2, more than any cluster or galaxy has: give it in erg/s/cm2, such"
+            " as 3e-12, as flux_min=, or a limit of the luminosity as lum_limit="
         )
 
 

@@ -107,7 +107,7 @@ LAYOUTS = {
             {**_SZ_MASS, "mass_definition": "500c", "duplicate_ids": "row_number"},
             ON_THE_FILE,
             notes=(
-                "these masses are posteriors, a mass function is already in them: with relation=identity it counts twice",
+                "these masses are posteriors that contain a mass function: with relation=identity it counts twice",
                 "eight ids are listed twice: random numbers are keyed by row",
                 "masses and redshifts of 0 are those of candidates that are not confirmed: flagged",
             ),
@@ -278,8 +278,8 @@ def keywords_of(layout: Layout, table: ColumnTable, given: dict) -> dict:
         if column is None and role not in ("ra", "dec", "id"):
             shown = ", ".join(table.names[:20])
             raise MassmapError(
-                f"columns={layout.name!r} needs a column {' or '.join(map(repr, names))} for {role}, and {table.label} has"
-                f" none: is it {layout.catalogue}? Its columns: {shown}"
+                f"columns={layout.name!r} needs a column {' or '.join(map(repr, names))} for {role}, and {table.label}"
+                f" has none: is it {layout.catalogue}? Its columns: {shown}"
             )
         if column is not None:
             found[role] = column

@@ -220,7 +220,7 @@ def _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log):
 
 
 def _scale(where, text, lum_unit, lum_scale, notes) -> tuple[float, str, float]:
-    """Give the factor on the numbers, the unit of the result, and the factor that makes them that unit without scale."""
+    """Give the factor on the numbers, the unit of the result, and the factor to that unit without its scale."""
     inside = strip_log(text)
     own, unit = split_unit_scale(inside)
     if lum_scale is None:

@@ -133,8 +133,8 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     ]
     seen = f" ({', '.join(near[:6])} may be it)" if near else ""
     raise MassmapError(
-        f"{table.label} has no column with a usual name for the error of {lum.name!r}{seen}: give sigma= a column, or one"
-        " number for all rows (0.05 is 5 % in ln L), or sigma_plus= and sigma_minus="
+        f"{table.label} has no column with a usual name for the error of {lum.name!r}{seen}: give sigma= a column, or"
+        " one number for all rows (0.05 is 5 % in ln L), or sigma_plus= and sigma_minus="
     )
 
 
@@ -221,8 +221,8 @@ def _decide(table, lum, names, units, columns, kind) -> tuple[str, str]:
     if kind is not None:
         if by_unit and by_unit != kind and not (kind == "bounds" and by_unit in ("linear", _OF_LOG.get(lum.log))):
             raise MassmapError(
-                f"error column {names[0]!r} of {table.label} is in {units[0]!r}, so {_WORDS[by_unit]}, but sigma_kind is"
-                f" {kind!r}: leave sigma_kind out"
+                f"error column {names[0]!r} of {table.label} is in {units[0]!r}, so {_WORDS[by_unit]}, but sigma_kind"
+                f" is {kind!r}: leave sigma_kind out"
             )
         return kind, ""
     if by_unit:
@@ -295,8 +295,8 @@ def _question(table, lum: Luminosity, names, columns) -> str:
         relative = np.median(error[good] / lum.raw[good]) if good.any() else np.nan
         ways.append(f"'linear', a bar in the luminosity's own unit ({100 * relative:.2g} %)")
     return (
-        f"{' and '.join(map(repr, names))} of {table.label} {'do' if len(names) > 1 else 'does'} not say what the error is"
-        f" in; its median of {middle:.3g} would be, by sigma_kind=: {', '.join(ways)}; choose one (or 'percent',"
+        f"{' and '.join(map(repr, names))} of {table.label} {'do' if len(names) > 1 else 'does'} not say what the error"
+        f" is in; its median of {middle:.3g} would be, by sigma_kind=: {', '.join(ways)}; choose one (or 'percent',"
         " 'fraction', 'mag')"
     )
 
@@ -333,8 +333,8 @@ def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: st
         good = error[np.isfinite(error) & (error >= 0)]
         if good.size and np.median(good) > _TOO_WIDE:
             raise MassmapError(
-                f"{where} has a median of {np.median(good):.3g} in ln L, {_size(np.median(good))}: it looks like a bar in"
-                " the luminosity's own unit (sigma_kind='linear') or per cent (sigma_kind='percent')"
+                f"{where} has a median of {np.median(good):.3g} in ln L, {_size(np.median(good))}: it looks like a bar"
+                " in the luminosity's own unit (sigma_kind='linear') or per cent (sigma_kind='percent')"
             )
         return error, none
     down = up if down is None else down
@@ -408,8 +408,8 @@ def _from_bounds(table, lum, names, upper, lower, min_snr):
         row = int(np.flatnonzero(known & ~inside)[0])
         raise MassmapError(
             f"{names[1]!r} <= {lum.name!r} <= {names[0]!r} fails in {(known & ~inside).sum()} of {known.sum()} rows of"
-            f" {table.label}, first row {row} ({lower[row]:g}, {lum.raw[row]:g}, {upper[row]:g}): these are no bounds, or"
-            " sigma_plus= (the upper one) and sigma_minus= are interchanged"
+            f" {table.label}, first row {row} ({lower[row]:g}, {lum.raw[row]:g}, {upper[row]:g}): these are no bounds,"
+            " or sigma_plus= (the upper one) and sigma_minus= are interchanged"
         )
     missing = np.where(known, np.int32(0), np.int32(Flag.SIGMA_MISSING))
     if lum.log != "none":

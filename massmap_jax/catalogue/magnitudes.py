@@ -56,7 +56,8 @@ class Magnitudes:
             )
         if self.mode == "absolute" and self.k_slope != 0.0:
             raise MassmapError(
-                f"k_correction={self.k_slope:g} has no effect on absolute magnitudes, which are K-corrected: leave it out"
+                f"k_correction={self.k_slope:g} has no effect on absolute magnitudes, which are K-corrected: leave it"
+                " out"
             )
 
     def ln_luminosity(self, where: str, mag: np.ndarray, redshift: np.ndarray, good: np.ndarray, notes) -> np.ndarray:

@@ -33,8 +33,8 @@ _LN_WEIGHTS += ("lnwt", "lnw", "ln_w", "log_w")
 # Columns that samplers write beside the parameters; they say how good a draw is or where it came from.
 _BOOKKEEPING = re.compile(
     r"(?:minus_?)?(?:log|ln)_?(?:post(?:erior)?|prior|like(?:lihood)?|prob(?:ability)?|p|l|evidence)(?:__\w+)?|lp(?:__)?"
-    r"|(?:minuslogpost|minuslogprior|minusloglike|chi2|like|prior|post(?:erior)?)(?:__?.*|\*)?|(?:chain|iteration|iter|step"
-    r"|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|birth|nlive"
+    r"|(?:minuslogpost|minuslogprior|minusloglike|chi2|like|prior|post(?:erior)?)(?:__?.*|\*)?|(?:chain|iteration|iter"
+    r"|step|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|birth|nlive"
     r"|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?"
 )
 _LABELS = {
@@ -91,8 +91,8 @@ def read_relation(
     unknown = sorted(mapping.keys() - {*PARAMETERS, "weight", "log_weight"})
     if unknown:
         raise MassmapError(
-            f"relation columns are given for {', '.join(unknown)}: a relation has {', '.join(PARAMETERS)}, and weight or"
-            " log_weight"
+            f"relation columns are given for {', '.join(unknown)}: a relation has {', '.join(PARAMETERS)}, and weight"
+            " or log_weight"
         )
     found = {name: column for name in PARAMETERS if (column := _column_of(table, name, mapping)) is not None}
     labels, lost = _labels(header)
@@ -109,9 +109,9 @@ def read_relation(
     if missing:
         listed = ", ".join(table.names[:20])
         raise MassmapError(
-            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha3 (the pivot mass in Msun), alpha4"
-            f" and scatter, one draw per row; say which column is which with relation_columns='{missing[0]}=...'; columns:"
-            f" {listed}"
+            f"{path} has no {', '.join(missing)}: a relation needs alpha1, alpha2, alpha3 (the pivot mass in Msun),"
+            f" alpha4 and scatter, one draw per row; say which column is which with"
+            f" relation_columns='{missing[0]}=...'; columns: {listed}"
         )
     draws = {name: _values(table, name, column, path) for name, column in found.items()}
     if "alpha3" in draws and isinstance(found["alpha3"], str):
@@ -398,8 +398,8 @@ def _open_hdf5(path: str, notes: list[str]) -> ColumnTable:
                 group = next((g for g in file.values() if isinstance(g, h5py.Group) and "chain" in g), None)
                 if group is None:
                     raise MassmapError(
-                        f"{path} is HDF5 with {', '.join(file)}, neither a posterior of ArviZ nor a chain of emcee: write"
-                        " the draws to CSV"
+                        f"{path} is HDF5 with {', '.join(file)}, neither a posterior of ArviZ nor a chain of emcee:"
+                        " write the draws to CSV"
                     )
                 chain = np.asarray(group["chain"][: int(group.attrs.get("iteration", len(group["chain"])))])
                 arrays = {f"p{i}": chain[:, :, i].ravel() for i in range(chain.shape[2])}

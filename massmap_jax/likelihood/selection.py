@@ -261,7 +261,8 @@ class RedshiftLimit(eqx.Module):
 
     >>> import numpy as np
     >>> import massmap_jax as mm
-    >>> selection = mm.RedshiftLimit.from_flux(3e-12, "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95", lum_unit="1e44 erg/s")
+    >>> cosmology = "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95"
+    >>> selection = mm.RedshiftLimit.from_flux(3e-12, cosmology, lum_unit="1e44 erg/s")
     >>> np.exp(selection.ln_lum_min(np.array([0.1, 0.3]))).round(3).tolist()
     [0.076, 0.866]
     >>> selection.log_prob(np.log([0.5, 0.5]), np.array([0.1, 0.3])).tolist()
@@ -303,7 +304,8 @@ class RedshiftLimit(eqx.Module):
         if bad.any():
             first = int(np.argmax(bad))
             raise MassmapError(
-                f"the luminosity limit is not positive at {bad.sum()} redshifts, first at z = {z[first]:g}: {lum[first]:g}"
+                f"the luminosity limit is not positive at {bad.sum()} redshifts, first at z = {z[first]:g}:"
+                f" {lum[first]:g}"
             )
         return cls(np.log1p(z), np.log(lum) - 2 * np.log(z))
 
@@ -344,8 +346,8 @@ class RedshiftLimit(eqx.Module):
         factor = unit_factor("erg/s", lum_unit) if lum_unit else None
         if factor is None:
             raise MassmapError(
-                f"a limit in flux needs luminosities in a unit of power, and they are in {lum_unit or 'no unit'!r}: state it"
-                " with lum_unit= or lum_in=, such as '1e44 erg/s'"
+                f"a limit in flux needs luminosities in a unit of power, and they are in {lum_unit or 'no unit'!r}:"
+                " state it with lum_unit= or lum_in=, such as '1e44 erg/s'"
             )
         if not np.isfinite(k_slope):
             raise MassmapError(f"k_correction is {k_slope}: give the slope of a K-correction (1 + z)^slope")

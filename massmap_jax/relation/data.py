@@ -198,9 +198,10 @@ def refuse_selection_by_noise(catalogue: HaloCatalogue, selection, rows: np.ndar
     brightest = float(np.exp(catalogue.ln_lum_obs[left].max()))
     raise MassmapError(
         f"{left.size:,} of {left.size + rows.size:,} objects ({left.size / (left.size + rows.size):.1%}), first row"
-        f" {left[0]}, are left out on signal to noise (SIGMA_LOW_SNR), most of them faint: that is a selection which the"
-        " fit does not know, and it would find a wrong relation; lower min_snr=, give errors in ln L (sigma_kind='ln'), or"
-        f" fit the objects above L = {brightest:.4g} alone, which none of those exceeds, with that limit as lum_limit="
+        f" {left[0]}, are left out on signal to noise (SIGMA_LOW_SNR), most of them faint: that is a selection which"
+        " the fit does not know, and it would find a wrong relation; lower min_snr=, give errors in ln L"
+        f" (sigma_kind='ln'), or fit the objects above L = {brightest:.4g} alone, which none of those exceeds, with"
+        " that limit as lum_limit="
     )
 
 

@@ -217,7 +217,7 @@ class JobOptions:
     flux_limit: float | None = option(None, "Earlier name of --lum-limit: a luminosity, not a flux.", RELATION)
     flux_min: float | None = option(
         None,
-        "Least flux in the catalogue [erg/s/cm2]: the luminosity limit at each redshift, with distances of --cosmology.",
+        "Least flux in the catalogue [erg/s/cm2]: a luminosity limit at each redshift, by distances of --cosmology.",
         RELATION,
     )
     k_correction: float = option(

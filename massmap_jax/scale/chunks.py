@@ -67,7 +67,7 @@ class Chunks:
         self.names, self.text_columns = names, text_columns
         folder = Path(self.path)
         if folder.is_dir():
-            # Names that begin with . or _ are bookkeeping (Spark, Delta, unfinished files); a folder may be named x.parquet.
+            # Names that begin with . or _ are bookkeeping (Spark, Delta, unfinished files). Folders may be x.parquet.
             inside = [p for p in folder.rglob("*.parquet") if not p.is_dir()]
             found = sorted(p for p in inside if not any(n[0] in "._" for n in p.relative_to(folder).parts))
             if not found:

@@ -206,7 +206,7 @@ def _locked(out: Path):
     try:
         yield
     finally:
-        # Removed while it is held, so that no other run holds it. Windows cannot remove an open file; there `release` does.
+        # Removed while this run holds it. Windows cannot remove an open file; there `release` does.
         with contextlib.suppress(PermissionError):
             (out / LOCK).unlink(missing_ok=True)
         lock.release()

@@ -238,6 +238,7 @@ def census(partitions: Partitions, reading: Reading, prior: MassPrior, selection
 
 class _Count:
     """The census of one partition."""
+
     def __init__(self, reading: Reading, held: Held):
         self.reading, self.held = reading, held
 

@@ -352,8 +352,8 @@ def told_as_sentences():
         if type(error).__name__ != "KilledWorker":
             raise
         raise MassmapError(
-            "the worker of a partition died at every attempt, most often because it ran out of memory: give the workers more "
-            "memory, or the catalogue smaller partitions"
+            "the worker of a partition died at every attempt, most often because it ran out of memory: give the "
+            "workers more memory, or the catalogue smaller partitions"
         ) from error
 
 
@@ -430,7 +430,7 @@ def _send(name: str, value) -> bool:
             self.content = (name, value)
 
         def setup(self, worker):
-            # Imported here, because this class is sent to the worker by value, with copies of the globals that it names.
+            # Imported here: this class is sent to the worker by value, with copies of the globals that it names.
             from massmap_jax.scale.worker_memory import hold
 
             hold(*self.content)
