@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
 
@@ -106,8 +108,6 @@ def _describe_map(path: Path) -> str:
 
 
 def _describe_table(path: str) -> str:
-    import numpy as np
-
     from massmap_jax.catalogue.column_names import id_columns
     from massmap_jax.catalogue.tables import open_table
 
