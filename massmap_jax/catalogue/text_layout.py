@@ -147,6 +147,7 @@ def find_text_layout(
     if len(units) < len(found):
         units = [*units, *[""] * (len(found) - len(units))]
     told = {name: _plain_unit(unit, units) for name, unit in zip(found, units, strict=False) if not _is_blank(unit)}
+    told = {name: unit for name, unit in told.items() if not _is_blank(unit)}
     # All lines before this are no rows, comments and blank lines among them.
     first_line = rows[start].number if start < len(rows) else len(lines)
     return TextLayout(mark, tuple(found), first_line, told, comments, boxed, notes)

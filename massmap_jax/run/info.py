@@ -108,8 +108,6 @@ def _describe_map(path: Path) -> str:
 
 
 def _describe_table(path: str) -> str:
-    import numpy as np
-
     from massmap_jax.catalogue.column_names import id_columns
     from massmap_jax.catalogue.tables import open_table
 

@@ -243,7 +243,7 @@ class Chunks:
                 start -= rows
                 continue
             try:
-                with pq.ParquetFile(path) as file:
+                with pq.ParquetFile(path, page_checksum_verification=True) as file:
                     batches = file.iter_batches(size, row_groups=[group], columns=columns)
                     for batch in batches:
                         # Files may differ in the order of columns, in metadata, and in which columns may hold nulls.
