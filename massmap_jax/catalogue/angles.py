@@ -119,7 +119,9 @@ def combine_parts(first, minutes, seconds, signs=None, *, where: str, most: floa
 def _texts(values: np.ndarray) -> list[str]:
     missing = np.ma.getmaskarray(values)
     cells = np.ma.getdata(values).tolist()
-    cells = [c.decode("utf-8", "replace") if isinstance(c, bytes) else "" if c is None or c != c else str(c) for c in cells]
+    cells = [
+        c.decode("utf-8", "replace") if isinstance(c, bytes) else "" if c is None or c != c else str(c) for c in cells
+    ]
     return ["" if gone else cell.strip() for cell, gone in zip(cells, missing, strict=True)]
 
 

@@ -353,7 +353,9 @@ def _read_parquet(path: str) -> ColumnTable:
     units = parquet_units(schema)
 
     def column(name: str) -> np.ndarray:
-        return _array_from_arrow(pq.read_table(path, columns=[name], partitioning=None, page_checksum_verification=True).column(0))
+        return _array_from_arrow(
+            pq.read_table(path, columns=[name], partitioning=None, page_checksum_verification=True).column(0)
+        )
 
     return ColumnTable(path, tuple(schema.names), column, units)
 

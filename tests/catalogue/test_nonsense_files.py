@@ -105,7 +105,7 @@ def test_headers(tmp_path, kind):
     assert table.units == units
     numbers = {"z": [0.1, 0.2], "L": [10.0, 20.0]}
     if "0" in names or "1" in names:
-        numbers = {name: None for name in names}
+        numbers = dict.fromkeys(names)
     for name, expected in numbers.items():
         assert len(table.column(name)) == 2
         assert expected is None or values(table, name) == expected
@@ -127,7 +127,9 @@ def test_a_first_line_that_may_be_either_is_asked_about(tmp_path, kind):
     assert "o.txt" in sentence(told) and "header or a row" in sentence(told) and "header='yes'" in sentence(told)
     rows = len(ASKED[kind].splitlines())
     assert len(opened(tmp_path, ASKED[kind], header="no").column("col1")) == rows
-    assert len(opened(tmp_path, ASKED[kind], header="yes").names) == len(opened(tmp_path, ASKED[kind], header="no").names)
+    assert len(opened(tmp_path, ASKED[kind], header="yes").names) == len(
+        opened(tmp_path, ASKED[kind], header="no").names
+    )
 
 
 ROWS = {
@@ -383,7 +385,12 @@ def test_ids_of_text_have_no_padding_in_any_format(tmp_path):
     fixed = pa.table({**columns, "Name": pa.array([b"Ab 1\0\0\0", b"Ab 22\0\0"], pa.binary(7))})
     pq.write_table(fixed, tmp_path / "binary.parquet")
     sources = [tmp_path / f"o.{s}" for s in ("csv", "parquet", "fits", "ecsv", "vot")] + [tmp_path / "binary.parquet"]
-    sources += [columns, pd.DataFrame(columns), pd.DataFrame({**columns, "Name": [b" Ab 1", b"Ab 22  "]}), Table(columns)]
+    sources += [
+        columns,
+        pd.DataFrame(columns),
+        pd.DataFrame({**columns, "Name": [b" Ab 1", b"Ab 22  "]}),
+        Table(columns),
+    ]
     for source in sources:
         ids = read_catalogue(source, **SIGMA).ids
         assert ids.tolist() == ["Ab 1", "Ab 22"], source
@@ -391,7 +398,8 @@ def test_ids_of_text_have_no_padding_in_any_format(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["ID", "NAME", "SOURCE_ID", "objid", "cluster_name", "Cluster Name", "Source ID", "clname", "IAUName", "DETUID"]
+    "name",
+    ["ID", "NAME", "SOURCE_ID", "objid", "cluster_name", "Cluster Name", "Source ID", "clname", "IAUName", "DETUID"],
 )
 def test_usual_id_columns_are_guessed_with_a_note(tmp_path, name):
     catalogue = read(tmp_path, f"{name},z,lum\n007,0.1,10\nb,0.2,20\n")
@@ -405,7 +413,12 @@ BIG = [2**63 - 1, 2**53 + 1]
 @pytest.mark.parametrize("suffix", ["parquet", "fits", "csv", "ecsv"])
 @pytest.mark.parametrize(
     "ids",
-    [np.array(BIG), np.array([2**64 - 1, 2**63], dtype=np.uint64), pd.array(BIG, dtype="Int64"), pd.array(BIG, dtype="UInt64")],
+    [
+        np.array(BIG),
+        np.array([2**64 - 1, 2**63], dtype=np.uint64),
+        pd.array(BIG, dtype="Int64"),
+        pd.array(BIG, dtype="UInt64"),
+    ],
     ids=["int64", "uint64", "Int64", "UInt64"],
 )
 def test_ids_of_64_bits_survive_every_format(tmp_path, ids, suffix):
@@ -459,7 +472,14 @@ def test_angles_split_over_columns(tmp_path, kind, delimiter, named):
 
 @pytest.mark.parametrize(
     ("signs", "expected"),
-    [("-,00,30,00", -0.5), ("+,00,30,00", 0.5), (",-00,30,00", -0.5), (",-0,30,00", -0.5), (",0,-30,00", -0.5), (",0,0,-36", -0.01)],
+    [
+        ("-,00,30,00", -0.5),
+        ("+,00,30,00", 0.5),
+        (",-00,30,00", -0.5),
+        (",-0,30,00", -0.5),
+        (",0,-30,00", -0.5),
+        (",0,0,-36", -0.01),
+    ],
 )
 def test_the_sign_of_minus_zero(tmp_path, signs, expected):
     text = f"z,lum,RAh,RAm,RAs,DE-,DEd,DEm,DEs\n0.1,10,1,0,0,{signs}\n0.2,10,1,0,0,+,1,0,0\n"
@@ -643,7 +663,14 @@ def test_damaged_archives(tmp_path, harm):
     data = bytearray(path.read_bytes())
     harm(data)
     path.write_bytes(data)
-    for reader in (read_relation, MassPrior.load, RelationPosterior.load, PosteriorSurface.load, open_table, describe_path):
+    for reader in (
+        read_relation,
+        MassPrior.load,
+        RelationPosterior.load,
+        PosteriorSurface.load,
+        open_table,
+        describe_path,
+    ):
         with pytest.raises(MassmapError) as told:
             reader(path)
         assert "o.npz" in sentence(told), reader
