@@ -351,8 +351,8 @@ def test_placeholders_are_found_before_scaling():
         (["sigma_kind='linear'", "median"], table(e=LUM / 10), {"sigma": "e", "sigma_kind": "ln"}),
         (
             ["logarithm", "'dex'"],
-            table(e=LUM),
-            {"sigma": "e", "sigma_kind": "linear", "lum": "z", "z": "e", "lum_log": "ln"},
+            {"z": Z, "lum": np.log(LUM), "e": Z},
+            {"sigma": "e", "sigma_kind": "linear", "lum_log": "ln"},
         ),
         (["'log2'", "sigma_kind"], table(), {"sigma_kind": "log2"}),
         (["lum_log is 'log2'"], table(), {"lum_log": "log2"}),

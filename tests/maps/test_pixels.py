@@ -245,7 +245,7 @@ def whole_sky(**kwargs):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: whole_sky(), ["of 500 positions", "60 deg", "centre, shape and pixel_arcmin"]),
+        (lambda: whole_sky(), ["of 500 positions", "60 deg", "nside="]),
         (lambda: whole_sky(centre=(0.0, 0.0)), ["of 500 positions", "(0.0000, 0.0000)"]),
         (lambda: PixelGrid.fit([0.0, 180.0], [0.0, 0.0]), ["positions lie more than 60 deg"]),
         (
