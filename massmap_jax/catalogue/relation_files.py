@@ -102,7 +102,7 @@ def read_relation(
     labels.pop("alpha3", None)
     weight = _weight_column(table, mapping, path)
     used = {c for c in found.values() if isinstance(c, str)} | ({weight[0]} if weight else set())
-    _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, notes)
+    _refuse_unknown(table, used, lost, ignore_columns, notes)
     if "alpha4" not in found and "gamma" in found:
         found["alpha4"] = 0.0
     missing = [name for name in PARAMETERS[:5] if name not in found]

@@ -79,14 +79,18 @@ def parse_text(
         return pa.table([pa.array([], pa.float64())] * len(columns), names=columns), notes, delimiter
 
     ragged = []
+
+    def skip(row) -> str:
+        """Note a row with too few or too many cells, for the refusal below."""
+        ragged.append(row)
+        return "skip"
+
     kept = {name: pa.string() for name in columns if name.lower() in text_columns}
     table = csv.read_csv(
         pa.BufferReader(data),
         # One block, so that a column's type is inferred from all of its rows and not from the first megabyte.
         read_options=csv.ReadOptions(column_names=columns, block_size=min(len(data) + 1, 1 << 30), use_threads=False),
-        parse_options=csv.ParseOptions(
-            delimiter=delimiter, invalid_row_handler=lambda row: ragged.append(row) or "skip"
-        ),
+        parse_options=csv.ParseOptions(delimiter=delimiter, invalid_row_handler=skip),
         convert_options=csv.ConvertOptions(
             column_types=kept,
             null_values=sorted({form for b in BLANKS for form in (b, b.upper(), b.capitalize(), "NaN")}),
