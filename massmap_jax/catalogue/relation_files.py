@@ -34,8 +34,8 @@ _LN_WEIGHTS += ("lnwt", "lnw", "ln_w", "log_w")
 _BOOKKEEPING = re.compile(
     r"(?:minus_?)?(?:log|ln)_?(?:post(?:erior)?|prior|like(?:lihood)?|prob(?:ability)?|p|l|evidence)(?:__\w+)?|lp(?:__)?"
     r"|(?:minuslogpost|minuslogprior|minusloglike|chi2|like|prior|post(?:erior)?)(?:__?.*|\*)?|(?:chain|iteration|iter"
-    r"|step|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|birth|nlive"
-    r"|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?"
+    r"|step|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0"
+    r"|rank|birth|nlive|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?"
 )
 _LABELS = {
     "mass_definition": ("mass_definition", "massdef", "mass_def", "mdef"),

@@ -1,4 +1,4 @@
-"""What a file holds, in a few lines: for people who find it a year later."""
+"""Short descriptions of files and result folders (`massmap-jax info`)."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,23 @@ from massmap_jax.errors import MassmapError
 
 
 def describe_path(path: Path) -> str:
-    """Text about a result folder, a prior (.npz), a mass map, or any table that can be read."""
+    """Describe a result folder, a prior or relation (.npz), a map, or any table that can be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+
+    Returns
+    -------
+    str
+        A few lines of text.
+
+    Raises
+    ------
+    MassmapError
+        If the path does not exist or is of no known kind.
+    """
     if not path.exists():
         raise MassmapError(f"{path} does not exist: give a catalogue, a prior, a map or a result folder")
     if path.is_dir():
@@ -25,6 +41,7 @@ def describe_path(path: Path) -> str:
 
 
 def _describe_run(path: Path) -> str:
+    """Describe a result folder by its run.json."""
     try:
         record = json.loads((path / "run.json").read_text())
         lines = [f"{path}: result of {record['program']} {record['version']}"]
@@ -46,6 +63,7 @@ def _describe_run(path: Path) -> str:
 
 
 def _describe_npz(path: Path) -> str:
+    """Describe a mass prior or a fitted relation."""
     from massmap_jax.prior.mass_prior import MassPrior
 
     try:
@@ -69,7 +87,7 @@ def _describe_npz(path: Path) -> str:
 
 
 def _extensions(path: Path) -> set[str]:
-    """Names of a FITS file's extensions; none where it is another kind of file by its first bytes."""
+    """List the names of a FITS file's extensions; none for a file that is not FITS by its first bytes."""
     from massmap_jax.catalogue.tables import open_plain_or_gzip
     from massmap_jax.maps.fits_structure import checked_names
 
@@ -80,6 +98,7 @@ def _extensions(path: Path) -> set[str]:
 
 
 def _describe_convergence(path: Path) -> str:
+    """Describe a convergence map."""
     from massmap_jax.maps.convergence_files import read_convergence
 
     found = read_convergence(path)
@@ -92,6 +111,7 @@ def _describe_convergence(path: Path) -> str:
 
 
 def _describe_map(path: Path) -> str:
+    """Describe a mass map."""
     from massmap_jax.maps.files import read_map
 
     found = read_map(path)
@@ -103,6 +123,7 @@ def _describe_map(path: Path) -> str:
 
 
 def _describe_table(path: Path) -> str:
+    """Describe each column of a table."""
     import numpy as np
 
     from massmap_jax.catalogue.tables import open_table
