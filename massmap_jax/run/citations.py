@@ -1,4 +1,4 @@
-"""What a paper that uses a run should cite: the program, and the sources of what the run used."""
+"""References that a paper using a run should cite: the program, and the sources of what the run used."""
 
 from collections.abc import Mapping
 
@@ -23,11 +23,17 @@ _HEALPIX = "HEALPix: Gorski et al. 2005, ApJ 622, 759, doi:10.1086/427976"
 
 
 def citations(record: Mapping) -> list[str]:
-    """One line a source.
+    """List the references, one line each.
 
     Parameters
     ----------
-    record : what run.json of the run holds.
+    record : Mapping
+        The content of the run's run.json.
+
+    Returns
+    -------
+    list of str
+        The references.
     """
     options, lines = record["options"], [f"massmap_jax {record['version']} (CITATION.cff of the package)"]
     prior = options["prior"]

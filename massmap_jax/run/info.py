@@ -1,4 +1,4 @@
-"""What a file holds, in a few lines: for people who find it a year later."""
+"""Short descriptions of files and result folders (`massmap-jax info`)."""
 
 import json
 from pathlib import Path
@@ -30,6 +30,7 @@ def describe_path(path) -> str:
 
 
 def _describe_run(path: Path) -> str:
+    """Describe a result folder by its run.json."""
     try:
         record = json.loads((path / "run.json").read_text())
         lines = [f"{path}: result of {record['program']} {record['version']}"]
@@ -51,6 +52,7 @@ def _describe_run(path: Path) -> str:
 
 
 def _describe_npz(path: Path) -> str:
+    """Describe a mass prior or a fitted relation."""
     from massmap_jax.prior.mass_prior import MassPrior
 
     try:
@@ -85,6 +87,7 @@ def _extensions(path: Path) -> set[str]:
 
 
 def _describe_convergence(path: Path) -> str:
+    """Describe a convergence map."""
     from massmap_jax.maps.convergence_files import read_convergence
 
     found = read_convergence(path)
@@ -97,6 +100,7 @@ def _describe_convergence(path: Path) -> str:
 
 
 def _describe_map(path: Path) -> str:
+    """Describe a mass map."""
     from massmap_jax.maps.files import read_map
 
     found = read_map(path)

@@ -1,4 +1,4 @@
-"""The main job: a catalogue in; masses, their map, and the relation's fit out."""
+"""The main job: from a catalogue to masses, their map, and the fit of the relation."""
 
 import warnings
 from dataclasses import dataclass, field, replace
@@ -37,17 +37,39 @@ if TYPE_CHECKING:
     from massmap_jax.relation.fitted import RelationPosterior
 
 _FIT_DRAWS = 1000
-# Objects above which a posterior surface, built anew, takes less time than an integral for each (100 relation draws).
+# Number of objects above which making a posterior surface takes less time than integrating each (100 relation draws).
 SURFACE_PAYS = 400_000
-# More than half of the objects lose more than half of their posterior beyond the table: the wrong table.
+# An object has lost its posterior if more than this fraction is beyond the table; if most have, the table is wrong.
 _EDGE_TOO_FAR = 0.5
-# Beyond the masses of a published relation by this factor, it says nothing of an object.
+# An object is far outside a published relation if its mass is beyond the range by this factor.
 _FAR_OUTSIDE = 3.0
 
 
 @dataclass
 class JobResult:
-    """What a run found; `fitted` where it fitted the relation, `samples` with method nuts, maps where asked for."""
+    """Results of a run.
+
+    Attributes
+    ----------
+    posterior : MassPosterior
+        The masses.
+    mass_map : MassMap or None
+        The map, None if there is none.
+    relation_from : str or None
+        How the relation draws are weighted.
+    notes : list of str
+        Notes for the user.
+    fitted : RelationPosterior or None
+        The fitted relation, None if the relation was given.
+    samples : HaloMassSamples or None
+        Samples of method "nuts".
+    convergence : ConvergenceMap or None
+        The convergence map, if one was asked for.
+    check : PriorCheck or None
+        The check of prior and relation against the luminosities.
+    misfits : list of str
+        Signs of a misfit that was accepted.
+    """
 
     posterior: MassPosterior
     mass_map: MassMap | None
@@ -60,7 +82,14 @@ class JobResult:
     misfits: list[str] = field(default_factory=list)
 
     def table(self) -> dict[str, np.ndarray]:
-        """Columns of the masses: the grid's, or NUTS's means, errors and quantiles with their diagnostics."""
+        """List the columns of the masses.
+
+        Returns
+        -------
+        dict of str to np.ndarray, (halo,)
+            The columns of `MassPosterior.to_table`; with method "nuts", means, errors and quantiles of the samples and
+            their diagnostics.
+        """
         columns = self.posterior.to_table()
         if self.samples is None:
             return columns
@@ -77,7 +106,28 @@ class JobResult:
 
 
 def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobResult:
-    """Prior, relation, posteriors and map of a catalogue."""
+    """Compute the prior, relation, mass posteriors and map of a catalogue.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    options : JobOptions
+        The options of the run.
+    clock : Clock
+        Times the stages and reports them.
+
+    Returns
+    -------
+    JobResult
+        The results.
+
+    Raises
+    ------
+    MassmapError
+        For options or a catalogue that cannot be used. `MisfitError` if the fitted relation does not describe the
+        catalogue.
+    """
     check_options(options)
     if options.source_redshift is not None and catalogue.ra is not None:
         from massmap_jax.maps.convergence import check_lensing
@@ -172,10 +222,10 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
 
 
 def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock, notes: list[str]):
-    """Mass map and convergence map, None where there are none; one that fails now costs no masses, and a note says so.
+    """Make the mass map and the convergence map, None where there is none.
 
-    What can be known beforehand was refused by `plan_map`.
-    """
+    `plan_map` has refused what can be refused beforehand. A map that fails now becomes a note, so that the masses are
+    kept."""
     if grid is None:
         return None, None
     of = posterior.catalogue, posterior.prior, posterior.relation, grid
@@ -202,7 +252,19 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
 
 @dataclass
 class FitResult:
-    """What `massmap-jax fit` found."""
+    """Results of `massmap-jax fit`.
+
+    Attributes
+    ----------
+    prior : MassPrior
+        The mass prior.
+    fitted : RelationPosterior
+        The fitted relation.
+    check : PriorCheck
+        The check of prior and relation against the luminosities.
+    misfits : list of str
+        Signs of a misfit that was accepted.
+    """
 
     prior: MassPrior
     fitted: "RelationPosterior"
@@ -211,7 +273,28 @@ class FitResult:
 
 
 def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> FitResult:
-    """The relation's posterior, and whether prior and relation describe the catalogue."""
+    """Fit the relation, and check whether prior and relation describe the catalogue.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    options : JobOptions
+        The options of the run.
+    clock : Clock
+        Times the stages and reports them.
+
+    Returns
+    -------
+    FitResult
+        The results.
+
+    Raises
+    ------
+    MassmapError
+        For options or a catalogue that cannot be used. `MisfitError` if the fitted relation does not describe the
+        catalogue.
+    """
     key, _, _ = jax.random.split(jax.random.key(options.seed), 3)
     with clock.stage("prior"):
         prior = load_prior(options.prior)
@@ -228,7 +311,26 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
 
 
 def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None):
-    """Posterior of the relation, as the options ask for it; the notes come with the result."""
+    """Fit the relation as the options ask for it; the notes come with the result.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    prior : MassPrior
+        The mass prior.
+    options : JobOptions
+        The options of the run.
+    key : Key[Array, ""]
+        Random key.
+    watch : callable
+        Called with a line of text at every stage.
+
+    Returns
+    -------
+    RelationPosterior
+        The fit.
+    """
     from massmap_jax.relation.beliefs import RelationPrior
     from massmap_jax.relation.fit import fit_relation
 
@@ -247,7 +349,7 @@ def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, wa
 
 
 def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> str:
-    """The method of the grid's posterior; "auto" reads large catalogues off a table, and a note says so."""
+    """Choose the method of the masses; "auto" takes the surface for large catalogues, and a note says so."""
     if options.method == "nuts":
         return "analytic"  # it still serves the map, the flags and the comparison
     if options.method != "auto":
@@ -265,7 +367,7 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, not
 
 
 def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:
-    """Check a given relation against the luminosities; a note where it fails, since selected objects often do."""
+    """Check a given relation against the luminosities; a failure is a note, since it is common for selected objects."""
     try:
         with clock.stage("checking prior and relation"):
             check = prior_check(catalogue, prior, relation, selection=selection)
@@ -282,18 +384,21 @@ def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCh
 
 
 def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> HaloCatalogue:
-    """Take a mass of another definition than the prior's as any other observable: a fit does not need them to agree.
+    """Treat a catalogued mass of another definition than the prior's as an ordinary observable of the fit.
 
     Parameters
     ----------
     catalogue : HaloCatalogue
+        The objects.
     prior : MassPrior
+        The mass prior.
     notes : list of str
-        What was done is added.
+        A note is added if the catalogue changes.
 
     Returns
     -------
     HaloCatalogue
+        The catalogue, without its mass definition if that is not the prior's.
     """
     definition = catalogue.mass_definition
     if definition in ("", prior.mass_definition):
@@ -306,7 +411,7 @@ def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> Ha
 
 
 def _in_unit_of_relation(options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]):
-    """The catalogue in the unit of a published relation, and the options with their luminosity limit in it, too."""
+    """Bring the catalogue, and the luminosity limit in the options, to the unit of a published relation."""
     before = catalogue.lum_unit
     catalogue = in_unit_of(catalogue, relation, notes)
     factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
@@ -322,14 +427,16 @@ def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCata
     Parameters
     ----------
     catalogue : HaloCatalogue
+        The objects.
     relation : Relation
+        The relation.
     notes : list of str
-        What was done, or assumed, is added.
+        A note on what was done or assumed is added.
 
     Returns
     -------
     HaloCatalogue
-        The same catalogue where its unit is the relation's, is not stated, or measures something else (which
+        The same catalogue if its unit is the relation's, is not stated, or measures something else (which
         `check_labels` refuses).
     """
     wanted = relation.lum_unit
@@ -352,13 +459,21 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
     Parameters
     ----------
     posterior : MassPosterior
+        The masses.
     preset : Preset
+        The published relation.
     notes : list of str
-        The count is added.
+        A note with the count is added.
 
     Returns
     -------
     MassPosterior
+        The masses with the flag `OUTSIDE_RELATION`.
+
+    Raises
+    ------
+    MassmapError
+        If more than half of the objects lie far outside the range of masses.
     """
     mass, z = np.exp(posterior.mean), posterior.catalogue.redshift
     (least, most), (near, far) = preset.mass_range, preset.redshift_range
@@ -388,6 +503,7 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
 
 
 def _refuse_wrong_masses(posterior: MassPosterior) -> None:
+    """Refuse masses of which more than half lie beyond the prior's mass range."""
     edge = posterior.edge_mass[posterior.usable]
     lost = edge > _EDGE_TOO_FAR
     if edge.size == 0 or lost.mean() > 0.5:

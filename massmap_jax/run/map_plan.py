@@ -1,4 +1,4 @@
-"""Which pixels a run's map has, decided before anything is computed: masses are never lost to a map."""
+"""Choice of the pixels of a run's map before anything is computed, so that a failing map never costs the masses."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -16,39 +16,41 @@ from massmap_jax.run.options import JobOptions
 if TYPE_CHECKING:
     from massmap_jax.maps.healpix import HealpixGrid
 
-# Extent of a field [deg] beyond which a tangent plane is left: at its rim pixels are smaller than in the middle by 4 %.
+# Extent of a field [deg] up to which a tangent plane is used; at its rim, pixels are 4 % smaller than in the middle.
 WIDE_DEG = 20.0
-# Radius [deg] of the field beyond which its map is of the whole sky: more than half of it is wanted.
+# Radius [deg] of a field beyond which its map covers the whole sky, since more than half of the sky is needed.
 _WHOLE_SKY_DEG = 90.0
-# Pixels of a HEALPix map that is not asked for: four for each object, and within these.
+# Number of pixels of a HEALPix map that the run chooses: four for each object, within these bounds.
 _PER_OBJECT, _FEWEST, _MOST = 4, 12_288, 196_608
-# Positions are rounded to this [deg] to find the extent of a field: few places are left of a large catalogue.
+# Positions are rounded to this [deg] to find the extent of a field, which leaves few places of a large catalogue.
 _COARSE_DEG = 0.1
 
 
 def plan_map(
     catalogue: HaloCatalogue, usable: Bool[np.ndarray, "halo"], options: JobOptions
 ) -> tuple[SkyPixels | None, list[str]]:
-    """Choose the pixels of a map, and refuse a map that could not be made once the masses are there.
+    """Choose the pixels of the map, and refuse a map that could not be made after the masses.
 
     Parameters
     ----------
     catalogue : HaloCatalogue
+        The objects.
     usable : Bool[np.ndarray, "halo"]
         Rows with a mass.
     options : JobOptions
+        The options of the run.
 
     Returns
     -------
     pixels : PixelGrid or HealpixGrid or None
-        None where no map is asked for, or none can be made of these positions.
+        None if no map is asked for, or none can be made of these positions.
     notes : list of str
-        What was chosen without being asked for, why there is no map, which objects it counts twice.
+        The choice where the user made none, why there is no map, and which objects the map counts twice.
 
     Raises
     ------
     MassmapError
-        The map that is asked for cannot be made.
+        If the map that is asked for cannot be made.
     """
     if not options.make_map or not usable.any():
         return None, []
@@ -68,7 +70,7 @@ def plan_map(
 
 
 def _pixels(catalogue, placed, options) -> tuple[SkyPixels | None, list[str]]:
-    """Pixels that cover the objects with a mass and a position, and what to say of them."""
+    """Choose pixels that cover the objects with a mass and a position, and notes about them."""
     ra, dec = catalogue.ra[placed], catalogue.dec[placed]
     if options.nside is not None and catalogue.frame == "flat":
         raise MassmapError(
@@ -120,26 +122,27 @@ def _pixels(catalogue, placed, options) -> tuple[SkyPixels | None, list[str]]:
 
 
 def _healpix(ra, dec, radius: float, nside: int, order: str) -> "HealpixGrid":
+    """Make a HEALPix grid of the part of the sky with objects, or of the whole sky for a wide field."""
     from massmap_jax.maps.healpix import HealpixGrid
 
     return HealpixGrid(nside, order) if radius > _WHOLE_SKY_DEG else HealpixGrid.fit(ra, dec, nside, order)
 
 
 def _radius_deg(ra, dec) -> float:
-    """Radius of a small circle that holds all positions, to 0.1 degree."""
+    """Find the radius of a small circle that contains all positions, to 0.1 degree."""
     places = np.unique(np.stack([np.round(ra / _COARSE_DEG), np.round(dec / _COARSE_DEG)], axis=1), axis=0)
     return float(np.degrees(cap_of(*(places * _COARSE_DEG).T)[1]))
 
 
 def nside_for(radius_deg: float, number: int) -> int:
-    """Choose the nside of a map: the finest with as many pixels as suit the objects.
+    """Choose the nside of a map: the finest whose number of pixels suits the number of objects.
 
     Parameters
     ----------
     radius_deg : float
-        Of the circle that holds them.
+        Radius of the circle that contains the objects.
     number : int
-        Of objects.
+        Number of objects.
 
     Returns
     -------

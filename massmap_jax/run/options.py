@@ -1,7 +1,7 @@
-"""What decides the answer beside the catalogue, as plain values; the prior and the relation that they name.
+"""Options of a run as plain values, and the prior, relation and selection that they name.
 
-JAX, and NumPyro and SciPy for fits, take most of the program's time to start: they are imported where they are asked
-for, so that what is refused is refused at once.
+JAX, and for fits NumPyro and SciPy, take most of the program's time to start. They are imported only where they are
+needed, so that bad options are refused at once.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class CatalogueOptions:
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """Which mass prior: "default", "hmf", or a file (.npz, or text with columns z, M, density)."""
+    """The mass prior of a run: "default", "hmf", or a file (.npz, or text with columns z, M, density)."""
 
     source: str = option("default", "default, hmf, or a file (.npz; text z, M, density).", PRIOR, name="prior")
     per: str = option("mass", "Density of a text prior: mass, ln_mass, log10_mass.", PRIOR, name="prior_per")
@@ -153,13 +153,19 @@ class PriorOptions:
 
     @property
     def is_text(self) -> bool:
-        """Whether the prior is a text file, whose columns have to be explained."""
+        """Whether the prior is a text file, whose columns need an explanation.
+
+        Returns
+        -------
+        bool
+            True for a text file.
+        """
         return self.source not in ("default", "hmf") and not self.source.endswith(".npz")
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Everything that decides the answer, beside the catalogue."""
+    """Everything beside the catalogue that decides the result of a run."""
 
     prior: PriorOptions = field(default_factory=PriorOptions)
     relation: str | None = option(
@@ -192,7 +198,7 @@ class JobOptions:
     )
     relation_prior: str | None = option(
         None,
-        "What is believed of the relation before it is fitted: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,"
+        "Prior of the relation that is fitted: a preset, or alpha1=MEAN:SD,alpha2=...,alpha4=0,"
         "scatter=...,alpha3=PIVOT.",
         RELATION,
         commands=_RUN_FIT,
@@ -287,7 +293,13 @@ class JobOptions:
 
     @property
     def form(self) -> MapForm:
-        """What shapes the map: the one place where the options' names for it meet those of `MapForm`."""
+        """The settings of the map as a `MapForm`, made from the options' own names for them.
+
+        Returns
+        -------
+        MapForm
+            The settings.
+        """
         from massmap_jax.maps.form import MapForm
 
         return MapForm(
@@ -351,17 +363,22 @@ _ACTS = {
 }
 RELATION_CHOICES = (
     "a published relation by name (massmap-jax relations lists them), 'identity' where the observable is itself a "
-    "mass, a file of draws, or 'fit' with relation_prior=, what is believed of the relation before it is fitted"
+    "mass, a file of draws, or 'fit' with relation_prior=, the prior of the relation"
 )
 
 
 def check_effects(options: JobOptions) -> None:
-    """Refuse options that are given and have no effect with the others.
+    """Refuse options that were given but have no effect with the others.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options.
 
     Raises
     ------
     MassmapError
-        With the option, its value, and what it acts with.
+        With the option, its value, and what it is for.
     """
     for part in (options, options.prior):
         for f in fields(part):
@@ -374,14 +391,25 @@ def check_effects(options: JobOptions) -> None:
 
 
 def check_options(options: JobOptions) -> None:
-    """Refuse what no catalogue can mend, before anything is read."""
+    """Refuse options that no catalogue could make valid, before anything is read.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options.
+
+    Raises
+    ------
+    MassmapError
+        For a missing relation, an unknown name, a value out of range, or options that contradict each other.
+    """
     if options.relation is None:
         raise MassmapError(
             "no relation between mass and observable is given, and none is guessed: give relation= " + RELATION_CHOICES
         )
     if options.relation == "fit" and options.relation_prior is None:
         raise MassmapError(
-            "the relation is to be fitted, and nothing says what it may be: give relation_prior='alpha1=MEAN:SD,"
+            "the relation is to be fitted, and it has no prior: give relation_prior='alpha1=MEAN:SD,"
             "alpha2=MEAN:SD,alpha4=0,scatter=MEAN:SD,alpha3=PIVOT' in natural logarithms and the catalogue's unit, or "
             "a preset; or give relation= instead: " + RELATION_CHOICES
         )
@@ -425,6 +453,7 @@ def check_options(options: JobOptions) -> None:
 
 
 def _check_map(options: JobOptions) -> None:
+    """Refuse options of a map that cannot be made."""
     check_map_unit(options.map_unit)
     check_healpix_order(options.healpix_order)
     if options.map_slices is not None:
@@ -453,11 +482,13 @@ def _check_map(options: JobOptions) -> None:
 
 
 def _check_pivot(pivot: float) -> None:
+    """Refuse a pivot that is not a positive mass."""
     if not (np.isfinite(pivot) and pivot > 0):
         raise MassmapError(f"pivot is {pivot:g}: it must be a positive mass in Msun")
 
 
 def _check_published(options: JobOptions) -> None:
+    """Refuse an unknown published relation, or one that needs a scatter."""
     name = options.relation
     if any(mark in name for mark in "/\\.") and name.lower() not in PUBLISHED:
         raise MassmapError(f"relation {name!r} is not found: give a file that exists, or {RELATION_CHOICES}")
@@ -470,23 +501,24 @@ def _check_published(options: JobOptions) -> None:
 
 
 def value_of(name: str, text: str | None) -> Value | None:
-    """Read a number with an error, "MEAN" or "MEAN:SD".
+    """Read a number with an optional error, "MEAN" or "MEAN:SD".
 
     Parameters
     ----------
     name : str
-        Of the option.
+        Name of the option.
     text : str or None
+        Its value.
 
     Returns
     -------
     Value or None
-        None where nothing is given.
+        None if nothing is given.
 
     Raises
     ------
     MassmapError
-        Text that is no such pair, a number that is not finite, or a negative one.
+        For any other text, or a number that is negative or not finite.
     """
     if text is None:
         return None
@@ -500,6 +532,7 @@ def value_of(name: str, text: str | None) -> Value | None:
 
 
 def _check_prior_file(source: str) -> None:
+    """Refuse a prior that is neither a file nor a known name."""
     if not Path(source).exists():
         raise MassmapError(
             f"prior {source!r} is no file and no known name: give 'default', 'hmf' or a file that exists "
@@ -508,7 +541,23 @@ def _check_prior_file(source: str) -> None:
 
 
 def load_prior(options: PriorOptions) -> MassPrior:
-    """The prior that the options name; mass definitions are kept as they are told."""
+    """Load the mass prior that the options name.
+
+    Parameters
+    ----------
+    options : PriorOptions
+        The options.
+
+    Returns
+    -------
+    MassPrior
+        The prior; its mass definition is never converted.
+
+    Raises
+    ------
+    MassmapError
+        If the file cannot be read, or the prior is for another mass definition than the options.
+    """
     from massmap_jax.prior.mass_prior import MassPrior
 
     if options.source == "default":
@@ -533,6 +582,7 @@ def load_prior(options: PriorOptions) -> MassPrior:
 
 
 def _prior_from_file(options: PriorOptions) -> MassPrior:
+    """Read a prior from .npz, or from text with columns z, M, density."""
     from massmap_jax.prior.mass_prior import MassPrior
 
     _check_prior_file(options.source)
@@ -565,21 +615,23 @@ def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] |
     Parameters
     ----------
     options : JobOptions
+        The options.
     key : jax.Array
-        For draws of a preset.
+        Random key for the draws of a preset or a published relation.
     prior : MassPrior
-        Its mass definition is that of an identity relation.
+        The mass prior, whose mass definition an identity relation takes.
     notes : list of str, optional
-        What was taken for granted of a file is added.
+        Notes on what was assumed about a file are added.
 
     Returns
     -------
     Relation
+        One relation, or a batch of draws.
 
     Raises
     ------
     MassmapError
-        Nothing has that name, or the file holds no relation.
+        If nothing has that name, or the file contains no relation.
     """
     from massmap_jax.relation.law import MassLuminosityRelation
     from massmap_jax.relation.published import identity_relation, published_relation
@@ -616,10 +668,20 @@ def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] |
 def relation_columns(text: str | None) -> dict[str, str]:
     """Read which column of a file of draws is which parameter, "alpha1=a,alpha3=3e14".
 
+    Parameters
+    ----------
+    text : str or None
+        The text of the option.
+
+    Returns
+    -------
+    dict of str to str
+        Column, or number, by parameter.
+
     Raises
     ------
     MassmapError
-        For text that is no such list.
+        For any other text.
     """
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     if not all(name.strip() and equals and column.strip() for name, equals, column in pairs):
@@ -628,22 +690,24 @@ def relation_columns(text: str | None) -> dict[str, str]:
 
 
 def selection_of(options: JobOptions, lum_unit: str = ""):
-    """The selection that the options name, or None.
+    """Make the selection that the options name.
 
     Parameters
     ----------
     options : JobOptions
+        The options.
     lum_unit : str
         Unit of the catalogue's luminosities, which a limit in flux needs.
 
     Returns
     -------
     Selection or None
+        None if there is no limit.
 
     Raises
     ------
     MassmapError
-        A limit in flux of luminosities that are in no unit of power.
+        For a limit in flux with luminosities that are not in a unit of power.
     """
     limit = options.flux_limit if options.lum_limit is None else options.lum_limit
     if limit is None and options.flux_min is None:
@@ -657,7 +721,18 @@ def selection_of(options: JobOptions, lum_unit: str = ""):
 
 
 def number_or_name(text: str | None) -> str | float | None:
-    """Read an error as a number where it is one, else leave it as the name of a column."""
+    """Read an error as a number if it is one, else as the name of a column.
+
+    Parameters
+    ----------
+    text : str or None
+        The text of the option.
+
+    Returns
+    -------
+    str or float or None
+        The name or the number.
+    """
     try:
         return None if text is None else float(text)
     except ValueError:
@@ -666,6 +741,18 @@ def number_or_name(text: str | None) -> str | float | None:
 
 def pair(name: str, text: str | None) -> tuple[float, float] | None:
     """Read "RA,DEC" in degrees.
+
+    Parameters
+    ----------
+    name : str
+        Name of the option, for the message.
+    text : str or None
+        Its value.
+
+    Returns
+    -------
+    tuple of (float, float) or None
+        The two numbers, None if nothing is given.
 
     Raises
     ------
@@ -683,6 +770,16 @@ def pair(name: str, text: str | None) -> tuple[float, float] | None:
 
 def edges(text: str) -> tuple[float, ...]:
     """Read the edges of redshift slices, "0.1,0.3,0.5".
+
+    Parameters
+    ----------
+    text : str
+        The text of the option.
+
+    Returns
+    -------
+    tuple of float
+        The edges.
 
     Raises
     ------

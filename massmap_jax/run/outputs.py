@@ -1,4 +1,4 @@
-"""The folder of a run: tables, map, figures, report and run.json, and whether an earlier one may be replaced."""
+"""The folder of a run: tables, map, figures, report and run.json; and whether an earlier folder may be replaced."""
 
 from __future__ import annotations
 
@@ -59,7 +59,28 @@ DESCRIPTIONS = {
 def write_outputs(
     directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict, true_relation=None
 ) -> dict:
-    """Fill a folder with masses.*, mass_map.fits, figures/, report.html, run.json, a fitted relation; the record."""
+    """Write the results of a run: masses.*, mass_map.fits, figures/, report.html, run.json, and a fitted relation.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder, which exists and is empty.
+    result : JobResult
+        The results.
+    options : JobOptions
+        The options of the run.
+    clock : Clock
+        Times the stages.
+    record : dict
+        What run.json says of the input.
+    true_relation : MassLuminosityRelation, optional
+        The relation of a simulated catalogue, shown in the figure of the fit.
+
+    Returns
+    -------
+    dict
+        The content of run.json.
+    """
     posterior, image, fitted = result.posterior, result.mass_map, result.fitted
     relation = posterior.relation
     meta = (
@@ -129,7 +150,28 @@ def write_outputs(
 def write_fit_outputs(
     directory: Path, catalogue: HaloCatalogue, result: FitResult, options: JobOptions, clock: Clock, record: dict
 ) -> dict:
-    """Fill a folder with relation.csv, relation.npz, figures/ and run.json; the record as written."""
+    """Write the results of a fit: relation.csv, relation.npz, figures/ and run.json.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder, which exists and is empty.
+    catalogue : HaloCatalogue
+        The objects.
+    result : FitResult
+        The results.
+    options : JobOptions
+        The options of the run.
+    clock : Clock
+        Times the stages.
+    record : dict
+        What run.json says of the input.
+
+    Returns
+    -------
+    dict
+        The content of run.json.
+    """
     from massmap_jax.figures.relation import relation_corner
 
     fitted = result.fitted
@@ -152,7 +194,20 @@ def write_fit_outputs(
 
 
 def provenance(prior: MassPrior, relation: MassLuminosityRelation) -> dict:
-    """Say what every written file says of how its masses were made."""
+    """Collect the metadata of every written file: how its masses were made.
+
+    Parameters
+    ----------
+    prior : MassPrior
+        The mass prior.
+    relation : MassLuminosityRelation
+        The relation.
+
+    Returns
+    -------
+    dict of str to str
+        The metadata.
+    """
     return {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
@@ -164,7 +219,7 @@ def provenance(prior: MassPrior, relation: MassLuminosityRelation) -> dict:
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
-    """Say what every file of a run says of itself."""
+    """Collect the metadata of every file of a run."""
     from massmap_jax.likelihood.selection import NoSelection
 
     return provenance(prior, relation) | {
@@ -175,12 +230,12 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
 
 
 def _warning(misfits: list[str]) -> dict:
-    """Give the card that every file of an accepted misfit carries."""
+    """Make the warning that every file of an accepted misfit carries."""
     return {"warning": "MISFIT ACCEPTED BY THE USER: " + "; ".join(misfits)} if misfits else {}
 
 
 def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
-    """run.json: the answers, and what made them."""
+    """Write run.json: the results, and the options and versions that made them."""
     import jax
 
     from massmap_jax import devices
@@ -197,6 +252,7 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
 
 
 def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[Path]:
+    """Write the figures as PNG, and as PDF if asked for; return the paths."""
     import matplotlib.pyplot as plt
 
     from massmap_jax.figures.standard import save_all
@@ -208,12 +264,13 @@ def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[
 
 
 def _write_relation(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
-    """relation.csv, the draws as `run --relation` reads them, and relation.npz, the whole of the posterior."""
+    """Write relation.csv, the draws that `run --relation` reads, and relation.npz, the whole posterior."""
     write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
     fitted.save(directory / "relation.npz")
 
 
 def _fit_record(fitted: RelationPosterior) -> dict:
+    """Collect what run.json says of a fit."""
     return {
         "method": fitted.method,
         "objects": fitted.num_halos,
@@ -231,10 +288,12 @@ def _fit_record(fitted: RelationPosterior) -> dict:
 
 
 def _check_record(check) -> dict:
+    """Collect what run.json says of the check."""
     return {"p_value": float(check.p_value), "mean_pit": float(check.mean_pit), "fits": bool(check.fits)}
 
 
 def _map_record(image: MassMap) -> dict:
+    """Collect what run.json says of the mass map."""
     record = {
         "shape": list(image.mean.shape),
         "pixel_arcmin": image.grid.pixel_arcmin,
@@ -259,6 +318,7 @@ def _map_record(image: MassMap) -> dict:
 
 
 def _convergence_record(kappa: ConvergenceMap) -> dict:
+    """Collect what run.json says of the convergence map."""
     names = ("source_redshift", "profile", "truncation", "cosmology", "neglected")
     counts = ("n_lenses", "n_behind", "n_outside", "n_flagged")
     found = {name: getattr(kappa, name) for name in (*names, *counts)}
@@ -266,11 +326,18 @@ def _convergence_record(kappa: ConvergenceMap) -> dict:
 
 
 def _finite(value: float) -> float | None:
+    """Convert a number for JSON; None if it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made the numbers."""
+    """List the versions of the packages that computed the numbers.
+
+    Returns
+    -------
+    dict of str to str
+        Version by package.
+    """
     packages = ("jax", "jaxlib", "numpy", "equinox", "hmf", "astropy", "pyarrow", "matplotlib")
     found = {"massmap_jax": massmap_jax.__version__, "python": platform.python_version()}
     for package in packages:
@@ -282,7 +349,18 @@ def versions() -> dict[str, str]:
 
 
 def is_own_output(directory: Path) -> bool:
-    """Whether a folder was written by this program, so that it may be replaced."""
+    """Whether a folder was written by this program, so that it may be replaced.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        True if its run.json names this program.
+    """
     try:
         return json.loads((directory / "run.json").read_text()).get("program") == PROGRAM
     except (OSError, ValueError, AttributeError):
@@ -290,7 +368,22 @@ def is_own_output(directory: Path) -> bool:
 
 
 def check_output(directory: Path, overwrite: bool, catalogue: str | None = None) -> None:
-    """Refuse an output folder before any work is done for it."""
+    """Refuse an output folder before any work is done.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder.
+    overwrite : bool
+        Whether an earlier result may be replaced.
+    catalogue : str, optional
+        Path of the catalogue, which must not be inside a folder that is replaced.
+
+    Raises
+    ------
+    MassmapError
+        If the folder exists and may not be replaced.
+    """
     if directory.is_dir() and overwrite:
         if not is_own_output(directory):
             raise MassmapError(
@@ -307,7 +400,18 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
 
 
 def map_line(mapped: MassMap) -> str:
-    """The map in one line, for a person."""
+    """Describe the map in one line.
+
+    Parameters
+    ----------
+    mapped : MassMap
+        The map.
+
+    Returns
+    -------
+    str
+        Pixels, number of objects and total mass.
+    """
     pixels = mapped.grid.describe()
     if mapped.slice_draws is not None:
         pixels += f" in {len(mapped.slice_mass)} redshift slices ({mapped.n_beyond} objects beyond)"

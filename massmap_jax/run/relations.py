@@ -1,4 +1,4 @@
-"""`massmap-jax relations`: the published relations that can be named, and one of them with its source and range."""
+"""Lists and descriptions of the published relations (`massmap-jax relations`)."""
 
 from pathlib import Path
 
@@ -12,16 +12,17 @@ _LN10 = float(np.log(10.0))
 
 
 def list_relations() -> str:
-    """List the published relations, a line each, with the mass definition and what the user has to give.
+    """List the published relations, one on each line, with the mass definition and the scatter.
 
     Returns
     -------
     str
+        The text of `massmap-jax relations`.
     """
     rows = [("name", "masses", "observable [unit]", "scatter")]
     for preset in PRESETS.values():
         scatter = preset.parameters.get("scatter")
-        told = "yours to give" if scatter is None else f"{scatter.value:.3g}"
+        told = "to be given" if scatter is None else f"{scatter.value:.3g}"
         unit = f" [{preset.lum_unit}]" if preset.lum_unit else ""
         rows.append((preset.name, preset.mass_definition, preset.observable + unit, told))
     widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
@@ -45,17 +46,19 @@ def show_relation(name: str, figure: Path | None = None) -> str:
     Parameters
     ----------
     name : str
+        Name of the relation.
     figure : Path, optional
-        A picture of the plot is written there.
+        File to write a picture of the plot to.
 
     Returns
     -------
     str
+        The text of `massmap-jax relations NAME`.
 
     Raises
     ------
     MassmapError
-        An unknown name.
+        For an unknown name.
     """
     preset = find_preset(name)
     (least, most), (near, far) = preset.mass_range, preset.redshift_range
@@ -90,11 +93,13 @@ def show_relation(name: str, figure: Path | None = None) -> str:
 
 
 def curve(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate a preset in the middle of its redshifts, a decade beyond its masses on either side.
+    """Evaluate a published relation in the middle of its redshifts, from half a decade below its masses to half a
+    decade above.
 
     Parameters
     ----------
     preset : Preset
+        The relation.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def curve(preset: Preset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _text_plot(preset: Preset, ln_mass: np.ndarray, ln_value: np.ndarray) -> list[str]:
-    """The curve in characters: # within the range of masses, . outside of it."""
+    """Plot the curve in characters: # within the range of masses, . outside of it."""
     low, high = np.log(preset.mass_range)
     rows = np.round((ln_value - ln_value.min()) / np.ptp(ln_value) * (_HEIGHT - 1)).astype(int)
     inside = (ln_mass >= low) & (ln_mass <= high)

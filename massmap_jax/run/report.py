@@ -1,7 +1,7 @@
-"""report.html: one page about a run, in one file that needs nothing beside it.
+"""The report of a run on one HTML page that needs no other file.
 
-Made of what the run wrote: its record (run.json), the table of masses and the figures. Nothing in it depends on the
-hour or the machine's speed, so that the same run gives the same bytes; times are in run.json.
+It is made of what the run wrote: its record (run.json), the table of masses and the figures. It does not contain times,
+so the same run gives the same bytes; times are in run.json.
 """
 
 from __future__ import annotations
@@ -65,13 +65,21 @@ nav a { margin-right: 1rem; }
 
 
 def html_report(record: Mapping, result: JobResult, figures: Mapping[str, bytes]) -> str:
-    """The page as text.
+    """Write the page.
 
     Parameters
     ----------
-    record : what run.json holds.
-    result : the run's masses, map and fit.
-    figures : PNG files by the names of `plot.standard_figures`; those that are not there are left out.
+    record : Mapping
+        The content of run.json.
+    result : JobResult
+        Masses, map and fit of the run.
+    figures : Mapping of str to bytes
+        PNG files by the names of `massmap_jax.plot.standard_figures`. Missing figures are left out.
+
+    Returns
+    -------
+    str
+        The HTML text.
     """
     columns = result.table()
     sections = {
@@ -102,6 +110,7 @@ def html_report(record: Mapping, result: JobResult, figures: Mapping[str, bytes]
 
 
 def _key_figures(record) -> str:
+    """List the key numbers at the top of the page."""
     found = [(f"{record['rows_with_mass']:,}", f"of {record['rows']:,} rows with a mass")]
     if record["median_sd_log10_mass"] is not None:
         found.append((f"{record['median_sd_log10_mass']:.3f} dex", "median error bar of log10 M"))
@@ -113,7 +122,7 @@ def _key_figures(record) -> str:
 
 
 def _problems(record) -> str:
-    """Put a red box on top where a misfit was accepted, and what is wrong with the sampling below it."""
+    """Put a red box at the top if a misfit was accepted, and problems of the sampling below it."""
     misfits = record.get("misfits") or []
     problems = record["fit"]["problems"] if record["fit"] else []
     box = ""
@@ -126,6 +135,7 @@ def _problems(record) -> str:
 
 
 def _run(record) -> str:
+    """Tabulate what was run: program, options and columns."""
     rows = [
         ("program", f"{record['program']} {record['version']}"),
         ("mass", f"{record['mass_definition']}, {record['mass_unit']}"),
@@ -145,6 +155,7 @@ def _run(record) -> str:
 
 
 def _data(record) -> str:
+    """Describe the rows and their flags, and list the notes."""
     flags = [
         (name, f"{rows:,}", REASONS[Flag[name]], "no mass" if Flag[name] & UNUSABLE else "mass reported")
         for name, rows in record["flags"].items()
@@ -156,6 +167,7 @@ def _data(record) -> str:
 
 
 def _relation(record, result) -> str:
+    """Tabulate the parameters of the relation."""
     if fit := record["fit"]:
         rows = []
         for name, mean in fit["mean"].items():
@@ -176,6 +188,7 @@ def _relation(record, result) -> str:
 
 
 def _masses(record, columns) -> str:
+    """Describe the masses, and tabulate the most massive objects."""
     log10_mass = columns["log10_mass_mean"]
     usable = np.flatnonzero(np.isfinite(log10_mass))
     if usable.size == 0:
@@ -198,6 +211,7 @@ def _masses(record, columns) -> str:
 
 
 def _map(record) -> str:
+    """Tabulate the map's total, pixels and slices."""
     mapped = record["map"]
     if mapped is None:
         return ""
@@ -228,6 +242,7 @@ def _map(record) -> str:
 
 
 def _truth(columns, truth) -> str:
+    """Compare the masses with the true ones, if these are known."""
     if truth is None:
         return ""
     log10_true = truth / LN10
@@ -248,6 +263,7 @@ def _truth(columns, truth) -> str:
 
 
 def _cite(record) -> str:
+    """List the references."""
     return _list(citations(record))
 
 
@@ -265,10 +281,12 @@ def _table(head: Iterable | None, rows: Iterable) -> str:
 
 
 def _list(lines: Iterable[str]) -> str:
+    """Make a list of escaped lines."""
     return "<ul>" + "".join(f"<li>{escape(str(line))}</li>" for line in lines) + "</ul>"
 
 
 def _figure(png: bytes, name: str, caption: str) -> str:
+    """Embed a figure with its caption."""
     data = base64.b64encode(png).decode()
     alt = escape(f"{name.replace('_', ' ')}: {caption}")
     image = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
@@ -276,6 +294,7 @@ def _figure(png: bytes, name: str, caption: str) -> str:
 
 
 def _cell(value, name) -> str:
+    """Format a value of a table."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if not isinstance(value, (float, np.floating)):
@@ -284,7 +303,7 @@ def _cell(value, name) -> str:
 
 
 def _device(device: Mapping) -> str:
-    """'cpu', or '2 x gpu (NVIDIA H100)'."""
+    """Name the devices: 'cpu', or '2 x gpu (NVIDIA H100)'."""
     kind, platform, number = (device[name] for name in ("kind", "platform", "count"))
     text = platform if kind == platform else f"{platform} ({kind})"
     return text if number == 1 else f"{number} x {text}"
