@@ -58,7 +58,7 @@ def sexagesimal(values: np.ndarray, where: str) -> tuple[np.ndarray, str, np.nda
         match = _SEXAGESIMAL.fullmatch(text)
         minutes, seconds = (float(match[4]), float(match[5] or 0.0)) if match else (np.nan, np.nan)
         # 60 seconds are what a rounded 59.96 is written as.
-        if not (minutes <= 60.0 and seconds <= 60.0):
+        if match is None or not (minutes <= 60.0 and seconds <= 60.0):
             bad[row] = True
             continue
         mark = match[3].lower()

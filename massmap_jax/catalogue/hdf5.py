@@ -48,7 +48,7 @@ def read_hdf5(path: str, group: str | None) -> ColumnTable:
         chosen = [name for name in (by_pandas or tables) if wanted in (None, name)]
         if not chosen:
             raise MassmapError(f"{path} has no table {group!r}; its tables are: {listed}")
-        notes = ()
+        notes: tuple[str, ...] = ()
         if group is None and "," in listed:
             notes = (f"HDF5 table: took the first of {listed}; choose with {path}[NAME]",)
         if by_pandas:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from massmap_jax.errors import MassmapError, first_line
 
 FORMATS = ("cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable")
 _TEXT = ("csv", "text")
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
 def open_table(
@@ -214,7 +215,9 @@ def open_plain(path: str):
     """Open a file for reading bytes, uncompressed if it is compressed (gzip, bzip2, xz)."""
     with open(path, "rb") as file:
         first = file.read(6)
-    opened = next((opener for magic, opener in _COMPRESSED.items() if first.startswith(magic)), open)
+    opened: Callable[..., Any] = next(
+        (opener for magic, opener in _COMPRESSED.items() if first.startswith(magic)), open
+    )
     return opened(path, "rb")
 
 
@@ -319,8 +322,9 @@ def _read_ascii(path: str, kind: str) -> ColumnTable:
     from astropy.table import Table
 
     data = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    notes: tuple[str, ...] = ()
     try:
-        text, notes = data.decode(), ()
+        text = data.decode()
     except UnicodeDecodeError:
         text, notes = data.decode("latin-1"), ("the file is not UTF-8: read as Latin-1",)
     lines = text.splitlines()
@@ -340,7 +344,7 @@ def _read_votable(path: str, extension: str | None) -> ColumnTable:
     chosen = [table for table, known in zip(tables, labels, strict=True) if extension is None or extension in known]
     if not chosen:
         raise MassmapError(f"{path} has no table {extension!r}; its tables are: {listed}")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if extension is None and len(tables) > 1:
         notes = (f"VOTable: took the first table of {listed}; choose with {path}[NAME]",)
     return _from_astropy(chosen[0].to_table(use_names_over_ids=True), path, notes)

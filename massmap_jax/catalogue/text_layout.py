@@ -215,7 +215,7 @@ def _usual_width(rows: list[_Line]) -> int:
 
 def _without_title(rows: list[_Line]) -> tuple[list[_Line], tuple[str, ...]]:
     """Leave out lines above the header with one cell alone, as spreadsheets have them."""
-    notes = ()
+    notes: tuple[str, ...] = ()
     while len(rows) > 2 and sum(map(bool, rows[0].cells)) == 1:
         header = rows[1].cells
         if len(header) < 2 or not all(header[:-1]) or any(number_in(cell) is not None for cell in header):
@@ -329,7 +329,7 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     if not names_lines:
         names_lines, units_lines = fitting, []
     chosen = max(names_lines, key=lambda i: (hits(names_lines[i]), i))
-    notes = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
+    notes: tuple[str, ...] = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
     if chosen + 1 not in units_lines:
         return names_lines[chosen], [""] * width, notes
     notes += (f"units: taken from the comment line '# {texts[chosen + 1].strip()}'",)
