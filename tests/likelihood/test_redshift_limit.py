@@ -50,7 +50,7 @@ def catalogue_of(number, seed, z_range=(0.01, 1.5)):
     return HaloCatalogue.from_arrays(ln_luminosity=ln_lum[seen], redshift=z[seen], sigma_ln_luminosity=SIGMA)
 
 
-@pytest.mark.parametrize(("name", "cosmology"), [("Planck18", Planck18), (COSMOLOGY, FlatLambdaCDM(70, 0.3))])
+@pytest.mark.parametrize(("name", "cosmology"), [("Planck18", Planck18), (COSMOLOGY, FlatLambdaCDM(70, 0.3, 2.725))])
 @pytest.mark.parametrize("k_slope", [0.0, -1.3])
 def test_the_limit_is_four_pi_distance_squared_times_flux(name, cosmology, k_slope):
     z = np.array([1e-4, 0.003, 0.05, 0.3, 1.0, 3.7])
