@@ -15,6 +15,7 @@ from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.position_columns import find_positions
+from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
@@ -223,6 +224,8 @@ def read_catalogue(
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
     try:
         position = find_positions(table, ra, dec, position_unit, field_centre, notes)
+        if position:
+            check_positions(**position)
     except MassmapError as error:
         if need_positions:
             raise

@@ -117,13 +117,17 @@ def parse_rows(data: bytes, label: str, layout: TextLayout, text_columns: Collec
     kept = {name: pa.string() for name in columns if normal_name(name) in text_columns or name in signed}
     blanks = {form for b in BLANKS for form in (b, b.upper(), b.capitalize(), "NaN")}
     blanks -= {"-"} if signed - {None} else set()
+
+    def skip(row) -> str:
+        """Note a row with too few or too many cells, for the refusal below."""
+        ragged.append(row)
+        return "skip"
+
     table = csv.read_csv(
         pa.BufferReader(data),
         # One block, so that a column's type is inferred from all of its rows and not from the first megabyte.
         read_options=csv.ReadOptions(column_names=columns, block_size=min(len(data) + 1, 1 << 30), use_threads=False),
-        parse_options=csv.ParseOptions(
-            delimiter=layout.delimiter, invalid_row_handler=lambda row: ragged.append(row) or "skip"
-        ),
+        parse_options=csv.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=skip),
         convert_options=csv.ConvertOptions(
             column_types=kept,
             null_values=sorted(blanks),
