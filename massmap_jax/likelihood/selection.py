@@ -233,8 +233,9 @@ class FluxLimit(eqx.Module):
         return f"luminosity limit {float(np.exp(self.ln_lum_min)):g}"
 
 
-# Redshifts where boxes in z end, so that a limit which grows as z^2 is smooth within each.
-_SMALL_Z = 1e-3 * 2.0 ** (0.5 * np.arange(19))
+# Redshifts where boxes in z end, so that a limit which grows as z^2 is smooth within each: its ln is interpolated from
+# four nodes in a box, and ln A changes several times as fast where few objects are bright enough.
+_SMOOTH_Z = np.union1d(1e-3 * 2.0 ** (0.5 * np.arange(12)), np.expm1(np.arange(0.06, 3.05, 0.03)))
 _MOST_KINKS = 200
 
 
@@ -373,7 +374,7 @@ class RedshiftLimit(eqx.Module):
             Increasing; the kinks of a table of few redshifts are among them, those of many are too small to matter.
         """
         ln1z = np.asarray(self.ln1z_nodes, dtype=np.float64)
-        return np.union1d(_SMALL_Z, np.expm1(ln1z)) if ln1z.size <= _MOST_KINKS else _SMALL_Z
+        return np.union1d(_SMOOTH_Z, np.expm1(ln1z)) if ln1z.size <= _MOST_KINKS else _SMOOTH_Z
 
     def ln_lum_min(self, z) -> Float[Array, "..."]:
         """Evaluate the limit.
