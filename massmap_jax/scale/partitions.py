@@ -27,8 +27,16 @@ HATS_INDEX = "_healpix_29"
 _LABEL = "the catalogue"
 # Number of partitions, or of their sums, whose results are added in one task.
 _TOGETHER = 8
-_NOT_FOR_PARTITIONS = ("source", "names", "delimiter", "header", "format", "need_usable", "need_positions")
-_NOT_FOR_PARTITIONS += ("duplicate_ids",)
+_NOT_FOR_PARTITIONS = (
+    "source",
+    "names",
+    "delimiter",
+    "header",
+    "format",
+    "need_usable",
+    "need_positions",
+    "duplicate_ids",
+)
 
 
 # -- one partition ------------------------------------------------------------------------------------------------
