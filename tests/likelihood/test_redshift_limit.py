@@ -108,7 +108,7 @@ def test_the_fast_likelihood_follows_the_direct_sum():
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="from these wide beliefs the maximum found with a limit in flux is a false one, alpha2 near 5; the fit warns",
+    reason="with a limit in flux and these wide beliefs the fit ends at alpha2 near 5, far from the truth; it warns",
 )
 def test_a_fit_with_the_limit_finds_the_truth_and_one_without_does_not():
     catalogue = catalogue_of(8000, 5)
