@@ -103,7 +103,7 @@ def test_headers(tmp_path, kind):
     table = opened(tmp_path, text)
     assert list(table.names) == names
     assert table.units == units
-    numbers = {"z": [0.1, 0.2], "L": [1e10, 2e10]}
+    numbers = {"z": [0.1, 0.2], "L": [10.0, 20.0]}
     if "0" in names or "1" in names:
         numbers = dict.fromkeys(names)
     for name, expected in numbers.items():
@@ -283,7 +283,7 @@ def test_compressed_text_and_fits(tmp_path, suffix):
     squeeze = {"gz": gzip, "bz2": bz2, "xz": lzma}[suffix].compress
     catalogue = read(tmp_path, squeeze(b"z,lum\n0.1,10\n0.2,20\n"), name=f"o.csv.{suffix}")
     assert catalogue.redshift.tolist() == [0.1, 0.2]
-    Table({"z": [0.1, 0.2], "lum": [1e10, 2e10]}).write(tmp_path / "o.fits")
+    Table({"z": [0.1, 0.2], "lum": [10.0, 20.0]}).write(tmp_path / "o.fits")
     path = tmp_path / f"o.fits.{suffix}"
     path.write_bytes(squeeze((tmp_path / "o.fits").read_bytes()))
     assert read_catalogue(path, **SIGMA).redshift.tolist() == [0.1, 0.2]
@@ -376,7 +376,7 @@ def test_ids_have_no_padding(tmp_path, kind):
 
 
 def test_ids_of_text_have_no_padding_in_any_format(tmp_path):
-    columns = {"Name": [" Ab 1", "Ab 22  "], "z": [0.1, 0.2], "lum": [1e10, 2e10]}
+    columns = {"Name": [" Ab 1", "Ab 22  "], "z": [0.1, 0.2], "lum": [10.0, 20.0]}
     pd.DataFrame(columns).to_csv(tmp_path / "o.csv", index=False)
     pq.write_table(pa.table(columns), tmp_path / "o.parquet")
     Table(columns).write(tmp_path / "o.fits")
@@ -422,7 +422,7 @@ BIG = [2**63 - 1, 2**53 + 1]
     ids=["int64", "uint64", "Int64", "UInt64"],
 )
 def test_ids_of_64_bits_survive_every_format(tmp_path, ids, suffix):
-    catalogue = read_catalogue(pd.DataFrame({"id": ids, "z": [0.1, 0.2], "lum": [1e10, 2e10]}), **SIGMA)
+    catalogue = read_catalogue(pd.DataFrame({"id": ids, "z": [0.1, 0.2], "lum": [10.0, 20.0]}), **SIGMA)
     write_table(tmp_path / f"o.{suffix}", {"id": catalogue.ids, "z": catalogue.redshift})
     back = {
         "parquet": lambda p: pd.read_parquet(p)["id"],
@@ -566,7 +566,7 @@ def test_sexagesimal_details(tmp_path):
 
 def test_radians(tmp_path):
     ra, dec = np.radians([10.0, 200.0]), np.radians([-5.0, 60.0])
-    columns = {"z": [0.1, 0.2], "lum": [1e10, 2e10]}
+    columns = {"z": [0.1, 0.2], "lum": [10.0, 20.0]}
     for unit in ("rad", "radian"):
         table = Table({**columns, "ra": MaskedColumn(ra, unit=unit), "dec": MaskedColumn(dec, unit=unit)})
         np.testing.assert_allclose(read_catalogue(table, **SIGMA).ra, [10.0, 200.0])
