@@ -167,10 +167,10 @@ def read_catalogue(
     ...     print(note)
     luminosity column: guessed 'L500'
     redshift column: guessed 'z'
+    id column: guessed 'name'
+    luminosity: multiplied by 1e+44, the scale in its unit; lum_in='1e44 erg/s' keeps the numbers of that unit
     ra column: guessed 'ra'
     dec column: guessed 'dec'
-    id column: guessed 'name'
-    luminosity: multiplied by 1e+44, the scale in its unit
     position unit: not stated, taken as deg
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
