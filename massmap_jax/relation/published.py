@@ -41,8 +41,9 @@ def published_relation(
     Examples
     --------
     >>> import jax
+    >>> from massmap_jax.relation.presets import Value
     >>> from massmap_jax.relation.published import published_relation
-    >>> relation = published_relation("lx_mcxc11", jax.random.key(0), 10)
+    >>> relation = published_relation("lx_mcxc11", jax.random.key(0), 10, scatter=Value(0.4, 0.1))
     >>> relation.num_draws, relation.lum_unit
     (10, '1e44 erg/s')
     """
