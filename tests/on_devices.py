@@ -78,7 +78,10 @@ def streamed(folder: Path, catalogue) -> dict[str, np.ndarray]:
     Table(columns | {"ra": catalogue.ra, "dec": catalogue.dec}).write(source)
     job = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", num_map_draws=10)
     where = {"map_centre": (150.0, 2.0), "map_arcmin": 48.0}
-    stream(source, out, StreamOptions(job, {}, "analytic", chunk_rows=37, format="fits", precision="float64", **where))
+    mapping = {"sigma_kind": "ln"}
+    stream(
+        source, out, StreamOptions(job, mapping, "analytic", chunk_rows=37, format="fits", precision="float64", **where)
+    )
     parts = vstack([Table.read(path) for path in sorted((out / "masses").iterdir())], metadata_conflicts="silent")
     found = {f"stream.{name}": np.asarray(parts[name]) for name in parts.colnames}
     with fits.open(out / "mass_map.fits") as images:
