@@ -1,4 +1,4 @@
-"""The report of a run on one HTML page that needs no other file.
+"""The report of a run on one HTML page that needs no other file: the results first, what was asked for last.
 
 It is made of what the run wrote: its record (run.json), the table of masses and the figures. It does not contain times,
 so the same run gives the same bytes; times are in run.json.
@@ -83,13 +83,13 @@ def html_report(record: Mapping, result: JobResult, figures: Mapping[str, bytes]
     """
     columns = result.table()
     sections = {
-        "run": ("What was run", _run(record)),
-        "data": ("Data", _data(record)),
-        "relation": ("Relation of mass and luminosity", _relation(record, result)),
-        "masses": ("Masses", _masses(record, columns)),
         "map": ("Mass map", _map(record)),
+        "masses": ("Masses", _masses(record, columns)),
+        "data": ("Rows, flags and notes", _data(record)),
         "truth": ("Against the true masses", _truth(columns, result.posterior.catalogue.truth_ln_mass)),
+        "relation": ("Relation of mass and luminosity", _relation(record, result)),
         "cite": ("How to cite", _cite(record)),
+        "run": ("What was run", _run(record)),
     }
     body = {}
     for name, (title, text) in sections.items():
