@@ -21,6 +21,7 @@ COMMAND_LINE_ONLY = ("config", "overwrite", "resume")
 """Options of one call, which no file gives: that a folder may be replaced has to be said each time."""
 _MOST_BYTES = 10_000_000
 _WIDTH = 100
+_NULL = "tag:yaml.org,2002:null"
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 
 
@@ -232,7 +233,7 @@ def _pairs(path: str, text: str) -> list[tuple[str, Any, str]]:
         raise MassmapError(f"{path}{at} is not YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise MassmapError(f"{path} is not YAML: {first_line(error)}") from None
-    if root is None:
+    if root is None or root.tag == _NULL:
         return []
     if not isinstance(root, yaml.MappingNode):
         raise MassmapError(f"{path} holds no options: give a line NAME: VALUE for each")
@@ -258,7 +259,7 @@ def _text(node, where: str):
         raise MassmapError(f"{where} holds options of its own, and one value is needed: write it as on a command line")
     if node.value == "":
         raise MassmapError(f"{where} has no value: give one, or remove the line (text that begins with # needs quotes)")
-    return None if node.tag == "tag:yaml.org,2002:null" else node.value
+    return None if node.tag == _NULL else node.value
 
 
 def _check_name(name: str, shown: str, where: str, command: str, known: dict[str, Setting]) -> None:

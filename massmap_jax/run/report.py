@@ -17,6 +17,7 @@ import numpy as np
 from massmap_jax.catalogue.flags import REASONS, UNUSABLE, Flag
 from massmap_jax.figures.style import LN10
 from massmap_jax.run.citations import citations
+from massmap_jax.run.misfit import CHECK_LEVEL
 from massmap_jax.run.options import JobOptions
 
 if TYPE_CHECKING:
@@ -122,9 +123,15 @@ def _key_figures(record) -> str:
 
 
 def _problems(record) -> str:
-    """Put a red box at the top if a misfit was accepted, and problems of the sampling below it."""
+    """Put a red box at the top if a misfit was accepted; below it problems of the sampling, or of a given relation."""
     misfits = record.get("misfits") or []
-    problems = record["fit"]["problems"] if record["fit"] else []
+    problems = list(record["fit"]["problems"]) if record["fit"] else []
+    check = record.get("prior_check")
+    if check and not misfits and check["p_value"] < CHECK_LEVEL:
+        problems.append(
+            f"prior and relation do not predict the observed luminosities (p = {check['p_value']:.1e}): the notes say "
+            "what to look at"
+        )
     box = ""
     if misfits:
         box = (
@@ -151,6 +158,9 @@ def _run(record) -> str:
     usual, given = _flat(asdict(JobOptions())), _flat(record["options"])
     rows += [(f"option {name}", value) for name, value in given.items() if value != usual.get(name)]
     rows += [(f"column {name}", value) for name, value in record.get("columns", {}).items() if value is not None]
+    if read := record.get("columns_read"):
+        rows.append(("columns read", ", ".join(f"{name}: {column}" for name, column in read.items())))
+    rows += [(f"sha256 of {name}", found["sha256"]) for name, found in record.get("inputs", {}).items()]
     return _table(None, rows)
 
 
