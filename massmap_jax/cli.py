@@ -310,7 +310,7 @@ def fit(
         result = compute_fit(objects, options, clock)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
-        lines = [f"note: {_as_options(note)}" for note in objects.notes]
+        lines = _warning(record) + [f"note: {_as_options(note)}" for note in objects.notes]
         lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
@@ -655,7 +655,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
         record = write_outputs(directory, result, options, clock, record, true_relation())
     if quiet:
         return result
-    lines = [f"note: {_as_options(note)}" for note in result.notes]
+    lines = _warning(record) + [f"note: {_as_options(note)}" for note in result.notes]
     lines += [result.posterior.summary()]
     lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
     if result.fitted is not None:
@@ -667,6 +667,11 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     lines += [f"seed {options.seed}; {seconds}", f"results in {out}"]
     typer.echo("\n".join(lines))
     return result
+
+
+def _warning(record: dict) -> list[str]:
+    """The line on top of a summary where a misfit was accepted."""
+    return [f"warning: {record['warning']}"] if "warning" in record else []
 
 
 def _check_positive(name: str, number: int) -> None:

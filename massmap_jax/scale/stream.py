@@ -461,7 +461,7 @@ def _check(options: StreamOptions) -> None:
             "a catalogue in chunks needs a relation: fit it to a part that fits in memory (massmap-jax fit) and give "
             "the relation.npz that it writes, or name a published relation"
         )
-    check_options(options.job)
+    check_options(replace(options.job, make_map=options.map_centre is not None))
     if options.method not in ("surface", "analytic"):
         raise MassmapError(f"method {options.method!r} is not known here: give surface or analytic")
     if options.format not in FORMATS:

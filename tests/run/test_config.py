@@ -348,9 +348,7 @@ def test_version_and_completion(tmp_path):
     import massmap_jax
 
     assert program(tmp_path, "--version").stdout == f"massmap-jax {massmap_jax.__version__}\n"
-    ran = program(
-        tmp_path, _MASSMAP_JAX_COMPLETE="complete_bash", COMP_WORDS="massmap-jax run --lum-s", COMP_CWORD="2"
-    )
+    ran = program(tmp_path, _MASSMAP_JAX_COMPLETE="complete_bash", COMP_WORDS="massmap-jax run --lum-s", COMP_CWORD="2")
     assert "--lum-scale" in ran.stdout.split()
     for name in ("--show-completion", "--install-completion"):
         assert name in program(tmp_path, "--help", COLUMNS="120").stdout
