@@ -68,7 +68,9 @@ class Progress:
         what = stage.what if counted else stage
         if what != self._what:
             self._what = what
-            self._bars.reset(self._task, total=None)
+            # rich takes no total away from a task.
+            self._bars.remove_task(self._task)
+            self._task = self._bars.add_task(what, total=None)
         if counted:
             self._bars.update(self._task, description=str(stage), total=stage.total, completed=stage.done)
         else:
