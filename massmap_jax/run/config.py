@@ -159,7 +159,8 @@ def read_config(path: str, command: str, settings: Sequence[Setting]) -> Config:
     else:
         given, inputs, notes = _of_record(path, record, command)
     known = {setting.name: setting for setting in settings}
-    values, seen = {}, {}
+    values: dict[str, Any] = {}
+    seen: dict[str, str] = {}
     for shown, raw, where in given:
         name = shown.strip().lstrip("-").replace("-", "_")
         _check_name(name, shown, where, command, known)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from massmap_jax.steps import Step
 
@@ -31,7 +32,7 @@ class Progress:
     """
 
     def __init__(self, quiet: bool = False):
-        self._bars = None
+        self._bars: Any = None  # of rich, which is imported where it is shown
         self._shown = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> Callable[[str], None]:
@@ -64,14 +65,13 @@ class Progress:
 
     def _show(self, stage: str) -> None:
         """Show a line; a new stage begins its own clock and its own bar."""
-        counted = isinstance(stage, Step)
-        what = stage.what if counted else stage
+        what = stage.what if isinstance(stage, Step) else stage
         if what != self._what:
             self._what = what
             # rich takes no total away from a task.
             self._bars.remove_task(self._task)
             self._task = self._bars.add_task(what, total=None)
-        if counted:
+        if isinstance(stage, Step):
             self._bars.update(self._task, description=str(stage), total=stage.total, completed=stage.done)
         else:
             self._bars.update(self._task, description=str(stage))

@@ -170,9 +170,9 @@ def stream(
         raise MassmapError(f"{out} is inside the catalogue's folder {source}: choose a folder outside of it")
     of_text = {name: mapping.pop(name, None) for name in ("names", "delimiter", "header")}
     chunks = Chunks(source, text_columns=id_columns(mapping.get("id")), **of_text)
-    if before is not None and (changed := chunks.differs_from(before)):
+    if before is not None and (other := chunks.differs_from(before)):
         raise MassmapError(
-            f"{source} is not what the run that is repeated has read ({changed} is another): give the catalogue on the "
+            f"{source} is not what the run that is repeated has read ({other} is another): give the catalogue on the "
             "command line to use it as it is"
         )
     header = {

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
+from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MisfitError
 from massmap_jax.run.misfit import CHECK_LEVEL, CONFLICT_SD, EDGE_SHARE, SHIFT_SD, misfits, paragraph, refuse
 
@@ -156,6 +158,33 @@ def test_a_misfit_ends_with_3_and_writes_nothing(command, folder):
     said = ("error: the fitted relation does not describe this catalogue", "Likely causes", "(1)", "--accept-misfit")
     assert not [word for word in said if word not in ran.stderr], ran.stderr
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_unit_that_is_not_that_of_the_prior(tmp_path):
+    """L500 in 1e37 W, and a prior for units of 1e44 erg/s, as in the README: what was done is said, and what to give."""
+    rng = np.random.default_rng(1)
+    light = rng.lognormal(0.5, 0.4, 60)
+    table = Table({"z": rng.uniform(0.1, 0.4, 60), "L500": light, "L500_err": 0.1 * light})
+    table["L500"].unit = table["L500_err"].unit = "1e37 W"
+    table.write(tmp_path / "clusters.fits")
+    found = read_catalogue(tmp_path / "clusters.fits", lum="L500", sigma="L500_err", sigma_kind="linear")
+    assert 84 < found.ln_lum_obs.mean() < 87
+    assert (
+        "luminosity: multiplied by 1e+37, the scale in its unit; lum_in='1e+37 W' keeps the numbers of that unit"
+        in (found.notes)
+    )
+    asked = {"lum": "L500", "sigma": "L500_err", "sigma_kind": "linear", "lum_in": "1e44 erg/s"}
+    inside = read_catalogue(tmp_path / "clusters.fits", **asked)
+    np.testing.assert_allclose(inside.ln_lum_obs, np.log(light), rtol=1e-9)
+    assert not any("keeps the numbers" in note for note in inside.notes)
+    beliefs = "alpha1=0:5,alpha2=1:0.5,alpha4=0:1,scatter=0.3:0.2,alpha3=1e14"
+    common = ["fit", "clusters.fits", "--out", "out", "--lum", "L500", "--sigma", "L500_err", "--sigma-kind", "linear"]
+    ran = program(tmp_path, *common, "--relation-prior", beliefs, "--no-figures")
+    # Refused by the fit itself or as a misfit, whichever sees it first.
+    assert ran.returncode in (2, 3), ran.stdout + ran.stderr
+    assert re.search("unit of the luminosity|--lum-in", ran.stderr) and "alpha1 = 8" in ran.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
