@@ -31,6 +31,7 @@ from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.steps import Step
 
 # Halos per chunk at most, on a CPU and on a GPU; on a CPU, draws of a chunk.
 _CHUNK, _CHUNK_GPU = 4096, 2**16
@@ -280,8 +281,12 @@ def sample_halo_masses(
         divergences[place] = np.asarray(diverging)[: chosen.size]
         if keep_draws:
             draws[place] = ln_mass.transpose(2, 0, 1)
-        watch(f"NUTS for each object: {np.isfinite(columns['mean']).sum():,} of {len(objects):,}")
+        say(int(np.isfinite(columns["mean"]).sum()))
 
+    def say(done):
+        watch(Step("NUTS for each object", done, len(objects)))
+
+    say(0)
     devices.in_threads(work, range(0, len(objects), chunk_size))
     flag = flag_outside_prior(catalogue, prior)
     flag[((flag & UNUSABLE) == 0) & ~np.isfinite(columns["mean"])] |= Flag.NO_SUPPORT

@@ -138,13 +138,20 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
     fitted, check, findings, relation_from = None, None, [], options.relation_from
+    if options.relation == "fit" and relation_from not in (None, "this_catalogue"):
+        raise MassmapError(
+            f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
+        )
+    with clock.stage("prior"):
+        prior = load_prior(options.prior)
+    if options.make_map and (options.halo_profile or options.source_redshift):
+        from massmap_jax.halo.cosmology import overdensity
+
+        overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
+    # A map that cannot be made is refused before the relation is fitted and the masses are computed.
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
-        if relation_from not in (None, "this_catalogue"):
-            raise MassmapError(
-                f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
-            )
-        with clock.stage("prior"):
-            prior = load_prior(options.prior)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             fitted = fit(catalogue, prior, options, key_relation, clock.say)
@@ -156,8 +163,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         if not options.accept_misfit:
             refuse(findings)
     else:
-        with clock.stage("prior and relation"):
-            prior = load_prior(options.prior)
+        with clock.stage("relation"):
             relation = load_relation(options, key_relation, prior, notes)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
@@ -169,14 +175,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         options, catalogue = _in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
-    if options.make_map and (options.halo_profile or options.source_redshift):
-        from massmap_jax.halo.cosmology import overdensity
-
-        overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
     if fitted is None:
         check = _check_given(catalogue, prior, relation, selection, notes, clock)
-    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
-    grid, of_map = plan_map(catalogue, usable, options)
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,
@@ -187,6 +187,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
             selection=selection,
+            watch=clock.say,
         )
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
@@ -235,7 +236,7 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
     image = convergence = None
     try:
         with clock.stage("mass map"):
-            image = mass_map(key, *of, posterior=reuse, form=options.form, **shared)
+            image = mass_map(key, *of, posterior=reuse, form=options.form, watch=clock.say, **shared)
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
         if options.source_redshift is not None:

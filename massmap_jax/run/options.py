@@ -329,7 +329,10 @@ _ACTS = {
         ),
         "prior='hmf', a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or magnitudes='apparent'",
     ),
-    "num_relation_draws": (lambda o: o.has_draws, "a relation with draws"),
+    "num_relation_draws": (
+        lambda o: o.has_draws and not o.is_file,
+        "a relation that the program draws itself, as it does 'fit' and published ones",
+    ),
     "relation_from": (lambda o: o.has_draws, "a relation with draws"),
     "relation_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
     "ignore_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
@@ -358,6 +361,7 @@ _ACTS = {
     "map_slices": (lambda o: o.make_map, "a map"),
     "smooth_arcmin": (lambda o: o.make_map, "a map"),
     "nside": (lambda o: o.make_map, "a map"),
+    "healpix_order": (lambda o: o.make_map, "a map"),
     "halo_profile": (lambda o: o.make_map, "a map"),
     "pdf_figures": (lambda o: o.make_figures, "figures"),
 }
@@ -386,8 +390,15 @@ def check_effects(options: JobOptions) -> None:
             if f.name in _ACTS and value != f.default:
                 acts, needs = _ACTS[f.name]
                 if not acts(options):
-                    shown = f.metadata["name"] or f.name
-                    raise MassmapError(f"{shown}={value!r} has no effect here: it is for {needs}; leave it out")
+                    shown = f"{f.metadata['name'] or f.name}={_shown(value)}"
+                    raise MassmapError(f"{shown} has no effect here: it is for {needs}; leave it out")
+
+
+def _shown(value) -> str:
+    """The value of an option as a user writes it; none for a switch."""
+    if isinstance(value, tuple):
+        return repr(",".join(f"{one:g}" for one in value))
+    return "" if value is True else f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def check_options(options: JobOptions) -> None:

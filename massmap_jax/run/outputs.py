@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.job import FitResult, JobResult
 
-PROGRAM = "massmap-jax"
+PROGRAM, RECORD = "massmap-jax", "run.json"
 UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
 DESCRIPTIONS = {
     "id": "object, as in the catalogue",
@@ -247,7 +247,7 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
         "device": devices.describe(),
         "float64": bool(jax.config.jax_enable_x64),
     }
-    (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 
@@ -359,10 +359,11 @@ def is_own_output(directory: Path) -> bool:
     Returns
     -------
     bool
-        True if its run.json names this program.
+        True if its run.json names this program, and a command that replaces folders: `stream` does not.
     """
     try:
-        return json.loads((directory / "run.json").read_text()).get("program") == PROGRAM
+        record = json.loads((directory / RECORD).read_text())
+        return record.get("program") == PROGRAM and record.get("command") != "stream"
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -1,4 +1,4 @@
-"""The report of a run on one HTML page that needs no other file.
+"""The report of a run on one HTML page that needs no other file: the results first, what was asked for last.
 
 It is made of what the run wrote: its record (run.json), the table of masses and the figures. It does not contain times,
 so the same run gives the same bytes; times are in run.json.
@@ -17,6 +17,7 @@ import numpy as np
 from massmap_jax.catalogue.flags import REASONS, UNUSABLE, Flag
 from massmap_jax.figures.style import LN10
 from massmap_jax.run.citations import citations
+from massmap_jax.run.misfit import CHECK_LEVEL
 from massmap_jax.run.options import JobOptions
 
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ def html_report(record: Mapping, result: JobResult, figures: Mapping[str, bytes]
     """
     columns = result.table()
     sections = {
-        "run": ("What was run", _run(record)),
-        "data": ("Data", _data(record)),
-        "relation": ("Relation of mass and luminosity", _relation(record, result)),
-        "masses": ("Masses", _masses(record, columns)),
         "map": ("Mass map", _map(record)),
+        "masses": ("Masses", _masses(record, columns)),
+        "data": ("Rows, flags and notes", _data(record)),
         "truth": ("Against the true masses", _truth(columns, result.posterior.catalogue.truth_ln_mass)),
+        "relation": ("Relation of mass and luminosity", _relation(record, result)),
         "cite": ("How to cite", _cite(record)),
+        "run": ("What was run", _run(record)),
     }
     body = {}
     for name, (title, text) in sections.items():
@@ -122,9 +123,15 @@ def _key_figures(record) -> str:
 
 
 def _problems(record) -> str:
-    """Put a red box at the top if a misfit was accepted, and problems of the sampling below it."""
+    """Put a red box at the top if a misfit was accepted; below it problems of the sampling, or of a given relation."""
     misfits = record.get("misfits") or []
-    problems = record["fit"]["problems"] if record["fit"] else []
+    problems = list(record["fit"]["problems"]) if record["fit"] else []
+    check = record.get("prior_check")
+    if check and not misfits and check["p_value"] < CHECK_LEVEL:
+        problems.append(
+            f"prior and relation do not predict the observed luminosities (p = {check['p_value']:.1e}): the notes say "
+            "what to look at"
+        )
     box = ""
     if misfits:
         box = (
@@ -151,6 +158,9 @@ def _run(record) -> str:
     usual, given = _flat(asdict(JobOptions())), _flat(record["options"])
     rows += [(f"option {name}", value) for name, value in given.items() if value != usual.get(name)]
     rows += [(f"column {name}", value) for name, value in record.get("columns", {}).items() if value is not None]
+    if read := record.get("columns_read"):
+        rows.append(("columns read", ", ".join(f"{name}: {column}" for name, column in read.items())))
+    rows += [(f"sha256 of {name}", found["sha256"]) for name, found in record.get("inputs", {}).items()]
     return _table(None, rows)
 
 

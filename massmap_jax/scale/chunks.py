@@ -121,6 +121,29 @@ class Chunks:
             found[name] = f"{size}:{path.stat().st_mtime_ns}:{digest.hexdigest()}"
         return found
 
+    def differs_from(self, fingerprint: dict[str, str]) -> str | None:
+        """Find the first file that is not the one of the fingerprint; a copy with another date is the same file.
+
+        Parameters
+        ----------
+        fingerprint : dict of str to str
+            What `fingerprint` returned earlier, perhaps elsewhere.
+
+        Returns
+        -------
+        str or None
+            Name of a file that has another size or other ends, or that is in one of the two only; None if there is
+            none.
+        """
+
+        def without_date(stamps):
+            return {name: (stamp.split(":")[0], stamp.split(":")[-1]) for name, stamp in stamps.items()}
+
+        old, new = without_date(fingerprint), without_date(self.fingerprint())
+        if len(old) == len(new) == 1:  # a single file may have another name
+            return None if [*old.values()] == [*new.values()] else next(iter(new))
+        return next((name for name in {**old, **new} if old.get(name) != new.get(name)), None)
+
     def changed_since(self, fingerprint: dict[str, str]) -> Path | None:
         """Find the first file whose size or time has changed since the fingerprint.
 
