@@ -16,6 +16,7 @@ import massmap_jax
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError
+from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
 from massmap_jax.run.options import JobOptions, selection_of
 
 if TYPE_CHECKING:
@@ -27,33 +28,6 @@ if TYPE_CHECKING:
     from massmap_jax.relation.law import MassLuminosityRelation
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.job import FitResult, JobResult
-
-PROGRAM = "massmap-jax"
-UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
-DESCRIPTIONS = {
-    "id": "object, as in the catalogue",
-    "ra": "right ascension",
-    "dec": "declination",
-    "x": "offset from the field centre",
-    "y": "offset from the field centre",
-    "z": "redshift",
-    "pareto_k": "shape of the tail of the luminosity weights; above 0.7 they are not to be trusted",
-    "log10_mass_true": "true log10(M/Msun), from the catalogue",
-    "ln_lum_obs": "ln of the observed luminosity",
-    "sigma_ln_lum": "its standard deviation",
-    "log10_mass_mean": "posterior mean of log10(M/Msun), M without h",
-    "log10_mass_sd": "posterior standard deviation of log10(M/Msun)",
-    "log10_mass_mode": "peak of the posterior of log10 M",
-    "mass_mean": "posterior mean of M",
-    "log_evidence": "ln P(L_obs | z, relation), density per unit L_obs",
-    "edge_mass": "posterior fraction beyond the prior's mass table",
-    "information_bits": "divergence of the posterior from the prior",
-    "ess": "effective number of relation draws (luminosity samples with a sampled method, mass draws with nuts)",
-    "r_hat": "split R-hat of the object's chain (nuts)",
-    "divergences": "divergent transitions of the object's chain (nuts)",
-    "flag": "bits; 0 is good",
-    "flag_reason": "names of the bits",
-}
 
 
 def write_outputs(
@@ -95,17 +69,13 @@ def write_outputs(
     if meta["luminosity_unit"] == "unknown" and fitted is None:
         meta["luminosity_unit"] = relation.lum_unit or "unknown"
     with clock.stage("writing tables and map"):
-        quantiles = {
-            name: f"posterior quantile {level:g} of log10(M/Msun)"
-            for name, level in zip(posterior.quantile_columns, posterior.quantile_levels, strict=True)
-        }
         columns = result.table()
         if options.format == "fits" and ids_change_in_fits(columns["id"]):
             result.notes.append(
                 "FITS holds ASCII only: ids with other letters are written as in 'B\\xf6hringer', and the column row, "
                 "the row number from 0, joins masses.fits with the catalogue; format= another kind keeps the ids"
             )
-        write_table(directory / f"masses.{options.format}", columns, meta, UNITS, {**DESCRIPTIONS, **quantiles})
+        write_table(directory / f"masses.{options.format}", columns, meta, **column_info(columns))
         if fitted is not None:
             _write_relation(directory, fitted, meta)
         if image is not None:
@@ -193,31 +163,6 @@ def write_fit_outputs(
     return _write_record(directory, record | meta | found, options, clock)
 
 
-def provenance(prior: MassPrior, relation: MassLuminosityRelation) -> dict:
-    """Collect the metadata of every written file: how its masses were made.
-
-    Parameters
-    ----------
-    prior : MassPrior
-        The mass prior.
-    relation : MassLuminosityRelation
-        The relation.
-
-    Returns
-    -------
-    dict of str to str
-        The metadata.
-    """
-    return {
-        "program": PROGRAM,
-        "version": massmap_jax.__version__,
-        "mass_definition": prior.mass_definition,
-        "mass_unit": "Msun without h",
-        "prior": prior.description,
-        "relation_source": relation.source,
-    }
-
-
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
     """Collect the metadata of every file of a run."""
     from massmap_jax.likelihood.selection import NoSelection
@@ -265,7 +210,9 @@ def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[
 
 def _write_relation(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
     """Write relation.csv, the draws that `run --relation` reads, and relation.npz, the whole posterior."""
-    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
+    from massmap_jax.relation.fitted import DESCRIPTIONS
+
+    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"}, DESCRIPTIONS)
     fitted.save(directory / "relation.npz")
 
 
