@@ -329,7 +329,7 @@ def demo(
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv or .ecsv.")],
+    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv, .ecsv or .vot.")],
     num_halos: Annotated[int, typer.Option(help="Objects drawn, before the luminosity limit.")] = 20_000,
     flux_limit: Annotated[
         float | None,
@@ -355,6 +355,7 @@ def simulate(
     import numpy as np
 
     from massmap_jax.catalogue.write import write_table
+    from massmap_jax.posterior.columns import LOGARITHMS
     from massmap_jax.simulate import simulate_field
 
     check_options(JobOptions(relation="identity", seed=seed))
@@ -379,6 +380,7 @@ def simulate(
     meta = {
         "seed": seed,
         "mass_definition": field.prior.mass_definition,
+        "logarithms": LOGARITHMS,
         "prior": field.prior.description,
         "relation": field.relation.source,
         "flux_limit": flux_limit,

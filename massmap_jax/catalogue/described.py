@@ -1,8 +1,10 @@
 """A table with what its columns mean, and the forms in which other programs keep that: astropy, pandas, VOTable."""
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +57,8 @@ class DescribedTable:
         about = self.about(name)
         told, description = about.get("unit", ""), about.get("description", "")
         try:
-            return u.Unit(told).to_string(standard), description
+            with _silent_about_units():
+                return u.Unit(told).to_string(standard), description
         except (ValueError, TypeError):
             return "", f"{description} [{told}]".strip()
 
@@ -101,8 +104,8 @@ class DescribedTable:
         frame.attrs = self.pandas_attrs
         return frame
 
-    def votable(self):
-        """Make an astropy VOTableFile: units, descriptions and UCDs in FIELDs, metadata in INFOs.
+    def votable(self) -> bytes:
+        """Give the XML of a VOTable: units, descriptions and UCDs in FIELDs, metadata in INFOs, rows in BINARY2.
 
         Integers that VOTable lacks become wider ones, or text where none is wide enough.
         """
@@ -115,19 +118,30 @@ class DescribedTable:
             descriptions={name: description for name, (_, description) in told.items()},
             ucds=self.ucds,
         )
-        file = VOTableFile.from_table(table.astropy())
-        for key, value in self.meta.items():
-            info = Info(name=key, value=value if isinstance(value, str) else as_json(value))
-            info.ID = None  # by default the name, which may be that of a column
-            file.get_first_table().infos.append(info)
-        return file
+        with _silent_about_units():
+            file = VOTableFile.from_table(table.astropy())
+            for key, value in self.meta.items():
+                info = Info(name=key, value=value if isinstance(value, str) else as_json(value))
+                info.ID = None  # by default the name, which may be that of a column
+                file.get_first_table().infos.append(info)
+            out = io.BytesIO()
+            file.to_xml(out, tabledata_format="binary2")
+        return out.getvalue()
 
     def votable_without_rows(self) -> str:
         """Give the XML of `votable` without its DATA, as a Parquet file holds it (`parquet_metadata`)."""
         none = {name: values[:0] for name, values in self.columns.items()}
-        out = io.BytesIO()
-        DescribedTable(none, self.meta, self.units, self.descriptions, self.ucds).votable().to_xml(out)
-        return out.getvalue().decode()
+        return DescribedTable(none, self.meta, self.units, self.descriptions, self.ucds).votable().decode()
+
+
+@contextlib.contextmanager
+def _silent_about_units() -> Iterator[None]:
+    """Without astropy's advice that a standard would rather have another unit, such as none with erg."""
+    from astropy.units import UnitsWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)
+        yield
 
 
 def writable(values) -> np.ndarray:

@@ -262,7 +262,7 @@ def _write_ecsv(path, table: DescribedTable):
 
 
 def _write_votable(path, table: DescribedTable):
-    table.votable().to_xml(str(path), tabledata_format="binary2")
+    path.write_bytes(table.votable())
 
 
 def ids_change_in_fits(ids) -> bool:

@@ -206,10 +206,8 @@ class MassMap(eqx.Module):
     def _repr_html_(self) -> str:
         """What a notebook shows: total mass, pixels and what shaped the map."""
         rows = [
-            (
-                "total mass",
-                f"{self.total_mass:.4e} ± {self.total_sd:.2e} Msun, {self.mass_definition} masses without h",
-            ),
+            ("total mass", f"{self.total_mass:.4e} ± {self.total_sd:.2e} Msun"),
+            ("masses", f"{self.mass_definition}, without h"),
             ("objects", f"{self.n_mapped:,} on the map, {self.n_outside:,} outside, {self.n_flagged:,} without a mass"),
             ("pixels", self.grid.describe()),
             ("unit of the images", self.unit),

@@ -264,7 +264,7 @@ class JobOptions:
     source_redshift: float | None = option(
         None, "A map of the convergence and shear of sources there, convergence.fits.", MAP, commands=_RUN
     )
-    format: str = option("parquet", "Table: parquet, fits, csv or ecsv.", OUTPUT, commands=_RUN)
+    format: str = option("parquet", "Table: parquet, fits, csv, ecsv or vot (VOTable).", OUTPUT, commands=_RUN)
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
     apparent_magnitudes: bool = False
     """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
