@@ -98,7 +98,7 @@ def mass_in_circle(
         selection=selection,
         chunk_size=chunk_size,
     )
-    if (twice := repeats(catalogue, usable & inside)) is not None:
+    if (twice := repeats(catalogue, usable & inside, "in the circle")) is not None:
         warnings.warn(twice, stacklevel=2)
     rows = np.flatnonzero(usable & inside)
     draws, mean = np.zeros(num_draws), 0.0
