@@ -78,8 +78,8 @@ _HOME = {
     "write_table": "catalogue.write",
 }
 __all__ = ["__version__", *_HOME]
-# Modules of public names: massmap_jax.plot needs no import of its own.
-_MODULES = ("lsdb", "plot")
+# Modules of public names that need no import of their own.
+_MODULES = ("plot",)
 
 
 def __getattr__(name: str):

@@ -1,7 +1,6 @@
 # The public names as type checkers and editors see them: at run time `__init__.py` imports each when it is first
 # used, which they cannot follow. tests/test_types.py holds that the two agree.
 
-from massmap_jax import lsdb as lsdb
 from massmap_jax import plot as plot
 from massmap_jax.catalogue.flags import Flag as Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue

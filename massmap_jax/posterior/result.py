@@ -1,5 +1,6 @@
 """`MassPosterior`: the halo mass posteriors of a catalogue, as `mass_posterior` gives them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -145,6 +146,9 @@ class MassPosterior(eqx.Module):
 
     def __len__(self) -> int:
         return self.flag.shape[0]
+
+    def __iter__(self) -> Iterator["MassPosterior"]:
+        return (self[row] for row in range(len(self)))
 
     def __getitem__(self, rows) -> "MassPosterior":
         """The posterior of some rows: a row number, a slice, row numbers or a boolean mask.
@@ -375,10 +379,11 @@ class MassPosterior(eqx.Module):
     def _described(self, columns) -> DescribedTable:
         """Columns of `to_table` with what they mean and how they were made."""
         table = {name: writable(values) for name, values in self.to_table(columns).items()}
+        describe = getattr(self.selection, "describe", None)  # a user's own selection need not have it
         meta = provenance(self.prior, self.relation) | {
             "relation_from": self.relation_from or "one relation",
             "method": self.method,
-            "selection": self.selection.describe(),
+            "selection": describe() if describe else type(self.selection).__name__,
             "luminosity_unit": self.catalogue.lum_unit or "unknown",
         }
         return DescribedTable(table, meta, **column_info(table))
