@@ -18,11 +18,13 @@ from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
 from massmap_jax.run.options import JobOptions, selection_of
+from massmap_jax.run.published_names import published_names
 
 if TYPE_CHECKING:
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
+    from massmap_jax.maps.regions import RegionMass
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.fitted import RelationPosterior
     from massmap_jax.relation.law import MassLuminosityRelation
@@ -75,7 +77,15 @@ def write_outputs(
                 "FITS holds ASCII only: ids with other letters are written as in 'B\\xf6hringer', and the column row, "
                 "the row number from 0, joins masses.fits with the catalogue; format= another kind keeps the ids"
             )
-        write_table(directory / f"masses.{options.format}", columns, meta, **column_info(columns))
+        info = column_info(columns)
+        if options.column_names is not None:
+            # write_table adds the row number to a column "id" alone.
+            rows = {"row": np.arange(len(posterior))} if ids_change_in_fits(columns["id"]) else {}
+            columns, info = published_names(
+                columns | rows, options.column_names, posterior.prior.mass_definition, posterior.catalogue.lum_unit
+            )
+            info["descriptions"] |= dict.fromkeys(rows, "row number from 0")
+        write_table(directory / f"masses.{options.format}", columns, meta, **info)
         if fitted is not None:
             _write_relation(directory, fitted, meta)
         if image is not None:
@@ -102,6 +112,7 @@ def write_outputs(
         "flags": count(posterior.flag),
         "notes": result.notes,
         "map": None if image is None else _map_record(image),
+        "circle": None if result.circle is None else _circle_record(options.circle, result.circle),
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
         "prior_check": None if result.check is None else _check_record(result.check),
@@ -264,6 +275,20 @@ def _map_record(image: MassMap) -> dict:
     return record
 
 
+def _circle_record(circle: tuple[float, ...], found: RegionMass) -> dict:
+    """Collect what run.json says of the mass in a circle."""
+    low, high = found.quantile([0.16, 0.84])
+    return dict(zip(("ra", "dec", "radius_arcmin"), circle, strict=True)) | {
+        "mass_msun": found.mean,
+        "sd_msun": found.sd,
+        "q16_msun": float(low),
+        "q84_msun": float(high),
+        "draws": int(found.draws.size),
+        "objects": int(found.nobj),
+        "objects_without_mass": found.n_without_mass,
+    }
+
+
 def _convergence_record(kappa: ConvergenceMap) -> dict:
     """Collect what run.json says of the convergence map."""
     names = ("source_redshift", "profile", "truncation", "cosmology", "neglected")
@@ -369,4 +394,26 @@ def map_line(mapped: MassMap) -> str:
     return (
         f"map: {pixels}, {mapped.n_mapped} objects, {mapped.n_outside} outside; "
         f"total mass {mapped.total_mass:.3e} +- {mapped.total_sd:.1e} Msun"
+    )
+
+
+def circle_line(circle: tuple[float, ...], found: RegionMass) -> str:
+    """Describe the mass in a circle in one line.
+
+    Parameters
+    ----------
+    circle : tuple of (float, float, float)
+        RA and Dec [deg] and radius [arcmin].
+    found : RegionMass
+        The mass.
+
+    Returns
+    -------
+    str
+        Circle, number of objects and mass.
+    """
+    lacking = f" ({found.n_without_mass} more without a mass)" if found.n_without_mass else ""
+    return (
+        f"circle: {circle[2]:g} arcmin about {circle[0]:g}, {circle[1]:g}, {found.nobj} objects{lacking}; "
+        f"mass {found.mean:.3e} +- {found.sd:.1e} Msun"
     )

@@ -207,6 +207,9 @@ def _masses(record, columns) -> str:
         for row in top
     ]
     head = (*shown, "log10(M/Msun)", "68 % interval")[: len(rows[0])]
+    if circle := record.get("circle"):
+        text += f"<p>In the circle of {circle['radius_arcmin']:g} arcmin about ({circle['ra']:g}, {circle['dec']:g}): "
+        text += f"{circle['objects']:,} objects, {circle['mass_msun']:.4e} ± {circle['sd_msun']:.2e} Msun.</p>"
     return text + f"<p>The most massive:</p>{html_table(head, rows)}"
 
 
