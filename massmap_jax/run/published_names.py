@@ -96,9 +96,14 @@ def published_names(
     mass, style, layout = mass_column(names, mass_definition), _STYLES[names], LAYOUTS[names]
     renamed = {own: layout.columns[role][0] for own, role in _OWN_NAMES.items()}
     told = column_info(columns)
+
+    def under_new_names(texts: dict[str, str]) -> dict[str, str]:
+        return {renamed.get(name, name): text for name, text in texts.items()}
+
     info: ColumnInfo = {
-        kind: {renamed.get(name, name): text for name, text in texts.items()}  # type: ignore[misc]
-        for kind, texts in told.items()
+        "units": under_new_names(told["units"]),
+        "descriptions": under_new_names(told["descriptions"]),
+        "ucds": under_new_names(told["ucds"]),
     }
     found = {renamed[name]: columns[name] for name in renamed if name in columns}
 
