@@ -65,7 +65,7 @@ class Result:
 
     @property
     def table(self) -> Path:
-        (path,) = self.folder.glob("masses.*")
+        (path,) = [path for path in self.folder.glob("masses.*") if path.suffix != ".json"]
         return path
 
 
