@@ -34,7 +34,7 @@ from massmap_jax.run.options import (
     JobOptions,
     PriorOptions,
     check_options,
-    edges,
+    numbers,
     pair,
 )
 from massmap_jax.run.progress import Progress
@@ -265,7 +265,7 @@ def run(
     check_output(out, overwrite, catalogue)
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
-    _do(_reader(asked, options.make_map), out, overwrite, options, quiet, asked)
+    _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
 
 
 @command("fit", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable))
@@ -411,8 +411,10 @@ def _checked(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) ->
     """The options of a run, refused where no catalogue could mend them. A prior of the relation asks for a fit."""
     if job.relation is None and job.relation_prior is not None:
         job = replace(job, relation="fit")
-    slices = edges(job.map_slices) if isinstance(job.map_slices, str) else job.map_slices
-    options = replace(_with_columns(prior, job, columns), map_slices=slices)
+    examples = {"map_slices": "edges in redshift, such as 0.1,0.3,0.5", "circle": "RA,DEC,RADIUS, such as 150.1,2.2,5"}
+    texts = {name: text for name in examples if isinstance(text := getattr(job, name), str)}
+    read = {name: numbers(name, text, examples[name]) for name, text in texts.items()}
+    options = replace(_with_columns(prior, job, columns), **read)
     check_options(options)
     return options
 
@@ -482,7 +484,7 @@ def demo(
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv or .ecsv.")],
+    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv, .ecsv or .vot.")],
     num_halos: Annotated[int, typer.Option(help="Objects drawn, before the luminosity limit.")] = 20_000,
     flux_limit: Annotated[
         float | None,
@@ -508,6 +510,7 @@ def simulate(
     import numpy as np
 
     from massmap_jax.catalogue.write import write_table
+    from massmap_jax.posterior.columns import LOGARITHMS
     from massmap_jax.simulate import simulate_field
 
     check_options(JobOptions(relation="identity", seed=seed))
@@ -532,6 +535,7 @@ def simulate(
     meta = {
         "seed": seed,
         "mass_definition": field.prior.mass_definition,
+        "logarithms": LOGARITHMS,
         "prior": field.prior.description,
         "relation": field.relation.source,
         "flux_limit": flux_limit,
@@ -643,7 +647,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     """Read, compute and write behind a progress line; then a summary."""
     from massmap_jax.catalogue.write import atomic_directory
     from massmap_jax.run.clock import Clock
-    from massmap_jax.run.outputs import map_line, write_outputs
+    from massmap_jax.run.outputs import circle_line, map_line, write_outputs
 
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
@@ -663,6 +667,8 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))
+    if result.circle is not None:
+        lines.append(circle_line(options.circle, result.circle))
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
     lines += [f"seed {options.seed}; {seconds}", f"results in {out}"]
     typer.echo("\n".join(lines))

@@ -66,4 +66,6 @@ def _check(function, name, value, allowed) -> None:
         return
     if not any(isinstance(value, array) for array in allowed):
         with open("/tmp/sc/violations.txt", "a") as f:
-            f.write(f"{function.__module__}.{function.__qualname__} {name}: {value.dtype}{list(value.shape)} is not {allowed}\n")
+            f.write(
+                f"{function.__module__}.{function.__qualname__} {name}: {value.dtype}{list(value.shape)} is not {allowed}\n"
+            )

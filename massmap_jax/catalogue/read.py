@@ -179,9 +179,9 @@ def read_catalogue(
     redshift column: guessed 'z'
     ra column: guessed 'ra'
     dec column: guessed 'dec'
+    position unit: not stated, taken as deg
     id column: guessed 'name'
     luminosity: multiplied by 1e+44, the scale in its unit; lum_in='1e44 erg/s' keeps the numbers of that unit
-    position unit: not stated, taken as deg
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
     """

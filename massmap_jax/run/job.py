@@ -14,8 +14,10 @@ from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
+from massmap_jax.maps.circle import mass_in_circle
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
+from massmap_jax.maps.regions import Circle, RegionMass
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -30,6 +32,7 @@ from massmap_jax.run.options import (
     load_relation,
     selection_of,
 )
+from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
@@ -69,6 +72,8 @@ class JobResult:
         The check of prior and relation against the luminosities.
     misfits : list of str
         Signs of a misfit that was accepted.
+    circle : RegionMass or None
+        The mass in a circle, if one was asked for.
     """
 
     posterior: MassPosterior
@@ -80,6 +85,7 @@ class JobResult:
     convergence: "ConvergenceMap | None" = None
     check: PriorCheck | None = None
     misfits: list[str] = field(default_factory=list)
+    circle: RegionMass | None = None
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -133,6 +139,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         from massmap_jax.maps.convergence import check_lensing
 
         check_lensing(catalogue, options.source_redshift)
+    if options.circle is not None and catalogue.ra is None:
+        raise MassmapError("a circle is asked for, and the catalogue has no positions: give ra= and dec=")
     notes = list(catalogue.notes)
     if options.flux_limit is not None:
         notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
@@ -148,6 +156,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         from massmap_jax.halo.cosmology import overdensity
 
         overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
+    if options.column_names is not None:
+        mass_column(options.column_names, prior.mass_definition)  # refuses a definition without a name
     # A map that cannot be made is refused before the relation is fitted and the masses are computed.
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     grid, of_map = plan_map(catalogue, usable, options)
@@ -217,8 +227,18 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         grid, of_map = plan_map(catalogue, posterior.usable, options)
     notes.extend(of_map)
     image, convergence = _maps(key_map, posterior, grid, options, clock, notes)
+    circle = None
+    if options.circle is not None:
+        with clock.stage("mass in the circle"):
+            circle = mass_in_circle(
+                key_map,
+                *(posterior.catalogue, prior, relation, Circle(*options.circle)),
+                relation_from=relation_from,
+                num_draws=options.num_map_draws,
+                selection=selection,
+            )
     return JobResult(
-        posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings]
+        posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings], circle
     )
 
 

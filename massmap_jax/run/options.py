@@ -32,6 +32,7 @@ from massmap_jax.choices import (
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
+from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
     from massmap_jax.maps.form import MapForm
@@ -264,7 +265,16 @@ class JobOptions:
     source_redshift: float | None = option(
         None, "A map of the convergence and shear of sources there, convergence.fits.", MAP, commands=_RUN
     )
-    format: str = option("parquet", "Table: parquet, fits, csv or ecsv.", OUTPUT, commands=_RUN)
+    circle: tuple[float, ...] | None = option(
+        None, "RA,DEC,RADIUS (deg, deg, arcmin): the summed mass in that circle, with its error.", MAP, commands=_RUN
+    )
+    format: str = option("parquet", "Table: parquet, fits, csv, ecsv or vot (VOTable).", OUTPUT, commands=_RUN)
+    column_names: str | None = option(
+        None,
+        "act, act_dr5, act_dr6 or erass1: name the columns of the table as that catalogue does.",
+        OUTPUT,
+        commands=_RUN,
+    )
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
     apparent_magnitudes: bool = False
     """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
@@ -356,7 +366,7 @@ _ACTS = {
     "pivot": (lambda o: o.relation == "identity", "relation='identity'"),
     "num_lum_draws": (lambda o: o.method in ("monte_carlo", "importance"), "method='monte_carlo' or 'importance'"),
     "pixel_arcmin": (lambda o: o.make_map, "a map"),
-    "num_map_draws": (lambda o: o.make_map, "a map"),
+    "num_map_draws": (lambda o: o.make_map or o.circle is not None, "a map or a circle"),
     "map_unit": (lambda o: o.make_map, "a map"),
     "map_slices": (lambda o: o.make_map, "a map"),
     "smooth_arcmin": (lambda o: o.make_map, "a map"),
@@ -453,6 +463,8 @@ def check_options(options: JobOptions) -> None:
         (check_flux_min if name == "flux_min" else check_lum_limit)(getattr(options, name))
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
+    if options.column_names is not None:
+        mass_column(options.column_names, "500c")  # refuses a name that is not known
     if not 0 <= options.seed < 2**63:
         raise MassmapError(f"seed is {options.seed}: give an integer from 0 to 2**63 - 1")
     if options.num_map_draws < 2:
@@ -460,7 +472,20 @@ def check_options(options: JobOptions) -> None:
     size = options.pixel_arcmin
     if size is not None and not (np.isfinite(size) and size > 0):
         raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
+    if options.circle is not None:
+        _check_circle(options.circle)
     _check_map(options)
+
+
+def _check_circle(circle: tuple[float, ...]) -> None:
+    """Refuse what is no RA, Dec and radius."""
+    bad = len(circle) != 3 or not np.isfinite(circle).all()
+    if bad or not -90 <= circle[1] <= 90 or circle[2] <= 0:
+        shown = ",".join(f"{value:g}" for value in circle)
+        raise MassmapError(
+            f"circle is {shown}: give RA and Dec of its centre in degrees and a radius above 0 in arcmin, such as "
+            "150.1,2.2,5"
+        )
 
 
 def _check_map(options: JobOptions) -> None:
@@ -779,18 +804,22 @@ def pair(name: str, text: str | None) -> tuple[float, float] | None:
     return first, second
 
 
-def edges(text: str) -> tuple[float, ...]:
-    """Read the edges of redshift slices, "0.1,0.3,0.5".
+def numbers(name: str, text: str, example: str) -> tuple[float, ...]:
+    """Read numbers that are separated by commas, such as the edges of redshift slices, "0.1,0.3,0.5".
 
     Parameters
     ----------
+    name : str
+        Name of the option, for the message.
     text : str
-        The text of the option.
+        Its value.
+    example : str
+        What is to be given, with an example, for the message.
 
     Returns
     -------
     tuple of float
-        The edges.
+        The numbers.
 
     Raises
     ------
@@ -800,4 +829,4 @@ def edges(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise MassmapError(f"map_slices is {text!r}: give edges in redshift, such as 0.1,0.3,0.5") from None
+        raise MassmapError(f"{name} is {text!r}: give {example}") from None

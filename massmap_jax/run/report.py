@@ -16,6 +16,7 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import REASONS, UNUSABLE, Flag
 from massmap_jax.figures.style import LN10
+from massmap_jax.html_table import html_table
 from massmap_jax.run.citations import citations
 from massmap_jax.run.misfit import CHECK_LEVEL
 from massmap_jax.run.options import JobOptions
@@ -52,7 +53,6 @@ h2 { font-size: 1.2rem; border-bottom: 1px solid var(--line); padding-bottom: .2
 .key b { display: block; font-size: 1.25rem; }
 .problems { background: var(--warn); border-left: 4px solid #d55e00; padding: .5rem 1rem; }
 .misfit { background: #d0000022; border: 3px solid #d00000; border-radius: .4rem; padding: .7rem 1rem; }
-.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
@@ -161,7 +161,7 @@ def _run(record) -> str:
     if read := record.get("columns_read"):
         rows.append(("columns read", ", ".join(f"{name}: {column}" for name, column in read.items())))
     rows += [(f"sha256 of {name}", found["sha256"]) for name, found in record.get("inputs", {}).items()]
-    return _table(None, rows)
+    return html_table(None, rows)
 
 
 def _data(record) -> str:
@@ -172,7 +172,7 @@ def _data(record) -> str:
     ]
     text = f"<p>{record['rows']:,} rows, {record['rows_with_mass']:,} with a mass; luminosity unit: "
     text += f"{escape(str(record['luminosity_unit']))}.</p>"
-    text += _table(("flag", "rows", "meaning", ""), flags) if flags else "<p>No row is flagged.</p>"
+    text += html_table(("flag", "rows", "meaning", ""), flags) if flags else "<p>No row is flagged.</p>"
     return text + (f'<div class="note">Notes of the run:{_list(record["notes"])}</div>' if record["notes"] else "")
 
 
@@ -186,7 +186,7 @@ def _relation(record, result) -> str:
             rows.append((name, _PARAMETERS.get(name, ""), f"{mean:.5g} ± {fit['sd'][name]:.2g}", prior))
         text = f"<p>Fitted to {fit['objects']:,} objects ({escape(fit['method'])}), every mass marginalised; "
         text += f"pivot mass {fit['alpha3']:.4g} Msun; selection: {escape(fit['selection'])}.</p>"
-        return text + _table(("parameter", "", "posterior", "prior"), rows)
+        return text + html_table(("parameter", "", "posterior", "prior"), rows)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}
     lines = [
@@ -194,7 +194,7 @@ def _relation(record, result) -> str:
         for name, v in held.items()
     ]
     text = f"<p>{escape(str(record['relation_source']))}; draws: {relation.num_draws}.</p>"
-    return text + (_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else "")
+    return text + (html_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else "")
 
 
 def _masses(record, columns) -> str:
@@ -217,7 +217,10 @@ def _masses(record, columns) -> str:
         for row in top
     ]
     head = (*shown, "log10(M/Msun)", "68 % interval")[: len(rows[0])]
-    return text + f"<p>The most massive:</p>{_table(head, rows)}"
+    if circle := record.get("circle"):
+        text += f"<p>In the circle of {circle['radius_arcmin']:g} arcmin about ({circle['ra']:g}, {circle['dec']:g}): "
+        text += f"{circle['objects']:,} objects, {circle['mass_msun']:.4e} ± {circle['sd_msun']:.2e} Msun.</p>"
+    return text + f"<p>The most massive:</p>{html_table(head, rows)}"
 
 
 def _map(record) -> str:
@@ -240,14 +243,14 @@ def _map(record) -> str:
     if lensed := record["convergence"]:
         kappa = f"sources at z = {lensed['source_redshift']:g}, {lensed['n_lenses']:,} lenses, largest mean "
         rows.append(("convergence", f"{kappa}{lensed['largest_mean']:.3g}; {lensed['profile'].upper()} profiles"))
-    text = _table(None, rows)
+    text = html_table(None, rows)
     if "slice_mass_msun" in mapped:
         edges, total = mapped["redshift_edges"], zip(mapped["slice_mass_msun"], mapped["slice_sd_msun"], strict=True)
         slices = [
             (f"{low:g} to {high:g}", f"{mass:.4e} ± {sd:.2e}")
             for low, high, (mass, sd) in zip(edges[:-1], edges[1:], total, strict=True)
         ]
-        text += _table(("redshift", "mass [Msun]"), slices)
+        text += html_table(("redshift", "mass [Msun]"), slices)
     return text
 
 
@@ -269,7 +272,7 @@ def _truth(columns, truth) -> str:
     score = (columns["log10_mass_mean"] - log10_true)[known]
     text = f"<p>{known.sum():,} objects with a true mass: posterior mean less truth {score.mean():+.4f} dex on "
     text += f"average, {score.std():.3f} dex scatter.</p>"
-    return text + _table(("interval", "holds the truth", "expected scatter"), rows)
+    return text + html_table(("interval", "holds the truth", "expected scatter"), rows)
 
 
 def _cite(record) -> str:
@@ -278,16 +281,6 @@ def _cite(record) -> str:
 
 
 # -- pieces --------------------------------------------------------------------------------------------------
-
-
-def _table(head: Iterable | None, rows: Iterable) -> str:
-    """A table of escaped cells; without a head the first column names the row."""
-    first = "th" if head is None else "td"
-    lines = [] if head is None else ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in head) + "</tr>"]
-    for name, *cells in rows:
-        rest = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
-        lines.append(f"<tr><{first}>{escape(str(name))}</{first}>{rest}</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _list(lines: Iterable[str]) -> str:

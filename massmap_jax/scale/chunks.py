@@ -24,6 +24,7 @@ from massmap_jax.catalogue.tables import (
     parquet_units,
     sniff_format,
     split_extension,
+    units_of_text,
 )
 from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
 from massmap_jax.errors import MassmapError, first_line
@@ -327,6 +328,7 @@ class Chunks:
             file = io.TextIOWrapper(binary, encoding="latin-1", newline=None)
             for _ in range(layout.first_line):
                 file.readline()
+            units, notes = units_of_text(self.path, layout)
             schema, number = None, 0
             while lines := list(itertools.islice(file, size)):
                 data = "".join(lines).encode("latin-1")
@@ -336,7 +338,7 @@ class Chunks:
                     table = parse_rows(data, self.path, layout, self.text_columns)
                     schema = schema or table.schema
                     if number >= skip:
-                        yield from_arrow(self._texts_as_before(table, schema), self.path, layout.units, layout.notes)
+                        yield from_arrow(self._texts_as_before(table, schema), self.path, units, notes)
                 number += 1
 
     def _texts_as_before(self, table, schema):

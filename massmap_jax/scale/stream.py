@@ -42,6 +42,7 @@ from massmap_jax.maps.files import write_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.columns import KNOWN_COLUMNS, PROGRAM, column_info
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.options import (
@@ -51,7 +52,7 @@ from massmap_jax.run.options import (
     load_relation,
     selection_of,
 )
-from massmap_jax.run.outputs import DESCRIPTIONS, PROGRAM, RECORD, UNITS, versions
+from massmap_jax.run.outputs import RECORD, versions
 from massmap_jax.scale import manifest
 from massmap_jax.scale.chunks import Chunks
 from massmap_jax.scale.manifest import PARTS, digest_of
@@ -427,7 +428,7 @@ class _Run:
             columns = single_precision(columns)
         name = f"part-{number:05d}.{options.format}"
         path = self.out / PARTS / name
-        write_table(path, columns, self.meta, UNITS, DESCRIPTIONS, overwrite=True)
+        write_table(path, columns, self.meta, **column_info(columns), overwrite=True)
         line = {"part": name, "rows": len(catalogue), "size": path.stat().st_size}
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
@@ -477,4 +478,4 @@ def _check(options: StreamOptions) -> None:
             "relation_from='other_data' needs the evidence of the whole catalogue before its map is drawn: fit the "
             "relation with these draws as prior and use this_catalogue, or choose fixed_draws"
         )
-    check_columns(options.keep, ("id", *MASS_COLUMNS, *DESCRIPTIONS))
+    check_columns(options.keep, ("id", *MASS_COLUMNS, *KNOWN_COLUMNS))
