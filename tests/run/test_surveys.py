@@ -39,9 +39,14 @@ class Survey(NamedTuple):
     """ln of the mass by the inverse of the relation, without scatter or mass function."""
 
 
+def tinker08(definition):
+    nodes = {"redshift": np.arange(0.0, 1.85, 0.1), "log10_mass_range": (12.0, 16.0)}
+    return MassPrior.from_hmf(hmf_model="Tinker08", mass_definition=definition, cosmology=COSMOLOGY, **nodes)
+
+
 def halos(rng, number, redshift, definition, lowest):
     """ln M of halos above a mass, drawn from Tinker et al. 2008 at each redshift."""
-    prior = MassPrior.from_hmf(hmf_model="Tinker08", mass_definition=definition, cosmology=COSMOLOGY)
+    prior = tinker08(definition)
     z = rng.uniform(*redshift, number)
     ln_mass = np.linspace(np.log(lowest), np.log(5e15), 1500)
     found = np.empty(number)
@@ -153,9 +158,13 @@ def masses(folder, source, layout, *options):
     return LN10 * np.asarray(table["log10_mass_mean"]), LN10 * np.asarray(table["log10_mass_sd"]), table, ran.stdout
 
 
-# Coverage is above 68 % where the published errors of the relation, which all objects share, are in the masses.
-@pytest.mark.parametrize(("make", "coverage"), [(mcxc, (0.64, 0.72)), (psz2, (0.64, 0.72)), (redmapper, (0.64, 0.85))])
-def test_true_masses_are_within_their_errors(make, coverage, tmp_path):
+# The published errors of the relation of redMaPPer, which all objects share, are in the masses: coverage is above 68 %,
+# and the mean over draws is not that of the central relation.
+@pytest.mark.parametrize(
+    ("make", "shared", "coverage"),
+    [(mcxc, 0.03, (0.64, 0.72)), (psz2, 0.03, (0.64, 0.72)), (redmapper, 0.1, (0.64, 0.85))],
+)
+def test_true_masses_are_within_their_errors(make, shared, coverage, tmp_path):
     survey = make(np.random.default_rng(17))
     survey.table.write(tmp_path / "survey.fits")
     mean, sd, table, said = masses(tmp_path, "survey.fits", make.__name__, *survey.options)
@@ -167,9 +176,9 @@ def test_true_masses_are_within_their_errors(make, coverage, tmp_path):
     covered = (np.abs(pull) < 1).mean()
     print(f"{make.__name__}: {known.sum()} objects; inverted relation {eddington:+.3f} in ln M from the truth; posterior "
           f"{(mean - survey.ln_mass)[known].mean():+.3f}, sd {sd[known].mean():.3f}; 68 % covers {covered:.3f}")  # fmt: skip
-    # The look-alikes lie above their relation: an inverted relation would fail the next line.
-    assert eddington > 0.1
-    assert abs((mean - survey.ln_mass)[known].mean()) < 0.05
+    # The look-alikes lie above their relation: an inverted relation would fail the second line.
+    assert eddington > 0.08
+    assert abs((mean - survey.ln_mass)[known].mean()) < shared
     assert coverage[0] < covered < coverage[1]
     assert "HEALPix" in said  # an all-sky or wide field gets pixels on the sphere by itself
 
@@ -187,7 +196,7 @@ def test_spt_masses_move_by_the_eddington_shift_that_their_errors_and_the_mass_f
     bars = np.array([np.asarray(entered[f"M500_{side}err"], dtype=float)[known] for side in "ul"])
     sigma = 0.5 * (np.log1p(bars[0] / np.exp(published) * 1e14) - np.log1p(-bars[1] / np.exp(published) * 1e14))
     # For a density that falls as exp(slope ln M), the mean of the posterior is moved by slope sigma^2.
-    prior = MassPrior.from_hmf(hmf_model="Tinker08", mass_definition="500c", cosmology=COSMOLOGY)
+    prior = tinker08("500c")
     ends = [np.asarray(prior.log_prob(mean[known] + step, z), dtype=float) for step in (0.05, -0.05)]
     expected = (ends[0] - ends[1]) / 0.1 * sigma**2
     shift = mean[known] - published
