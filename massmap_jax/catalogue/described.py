@@ -149,7 +149,7 @@ def writable(values) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8", "replace")
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "OT":
         return np.array(["" if value is None else str(value) for value in array], dtype=str)
     return array.astype(array.dtype.newbyteorder("="))
 

@@ -127,3 +127,19 @@ def test_what_was_written_is_read_as_a_catalogue(tmp_path, suffix):
     catalogue = read_catalogue(path, lum="lum", z="z", sigma=0.1)
     assert catalogue.lum_unit.replace(" ", "") == "erg/s"
     np.testing.assert_allclose(np.exp(catalogue.ln_lum_obs), columns["lum"])
+
+
+def test_text_of_every_kind_is_written(tmp_path):
+    names = ["a", "bcd"]
+    columns = {
+        "object": np.array(names, dtype=object),
+        "fixed": np.array(names),
+        "variable": np.array(names, dtype=np.dtypes.StringDType()),
+        "bytes": np.array(names, dtype="S3"),
+    }
+    write_table(tmp_path / "texts.parquet", columns, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = Table.read(tmp_path / "texts.parquet")
+    for name in columns:
+        assert list(read[name]) == names
