@@ -1,8 +1,7 @@
-"""Shapes and kinds of arrays, checked at every call while the tests run.
+"""A type checker of arrays alone, for jaxtyping's import hook: their kinds and shapes, at every call.
 
-jaxtyping's import hook puts `check_shapes` around every function of massmap_jax (see `addopts` in pyproject.toml).
-Only jaxtyping's annotations are checked: the types of everything else are mypy's work, and a general checker stops at
-protocols and at what JAX passes under a transformation.
+Only jaxtyping's annotations are checked. The types of everything else are the work of mypy, and a general checker stops
+at protocols and at what JAX passes under a transformation.
 """
 
 import functools
@@ -31,7 +30,7 @@ def check_shapes(function):
                 if name in given:
                     _check(function, name, given[name], allowed)
         result = function(*args, **kwargs)
-        _check(function, "return", result, hints.get("return"))
+        _check(function, "what it returns", result, hints.get("return"))
         return result
 
     return checked
@@ -55,17 +54,25 @@ def _arrays_of(hint) -> tuple:
     """
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     parts = [p for p in typing.get_args(hint) if p is not types.NoneType] if union else [hint]
-    if not parts or not all(isinstance(p, type) and issubclass(p, jaxtyping.AbstractArray) for p in parts):
+    if not parts or not all(_is_array(part) for part in parts):
         return ()
-    return tuple(p.dtype[jax.Array | np.ndarray, p.dim_str] for p in parts)
+    return tuple(part.dtype[kind, part.dim_str] for part in parts for kind in (jax.Array, np.ndarray))
+
+
+def _is_array(hint) -> bool:
+    return isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray) and hasattr(hint, "dim_str")
 
 
 def _check(function, name, value, allowed) -> None:
     # Numbers, lists and what JAX puts in place of arrays (None in a tree of axes) have no shape.
     if not allowed or not isinstance(value, jax.Array | np.ndarray):
         return
-    if not any(isinstance(value, array) for array in allowed):
-        with open("/tmp/sc/violations.txt", "a") as f:
-            f.write(
-                f"{function.__module__}.{function.__qualname__} {name}: {value.dtype}{list(value.shape)} is not {allowed}\n"
-            )
+    try:
+        right = any(isinstance(value, array) for array in allowed)
+    except jaxtyping.AnnotationError:  # an axis such as "j-1", of an argument that was not given
+        return
+    if not right:
+        expected = f"{allowed[0].dtype.__name__} {allowed[0].dim_str!r}"
+        raise TypeError(
+            f"{function.__module__}.{function.__qualname__}, {name}: {value.dtype}{list(value.shape)} is not {expected}"
+        )

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 
 from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
@@ -30,7 +30,7 @@ class Objects(eqx.Module):
         ln of the weight of each redshift node.
     kind : Int[Array, "halo"]
         Noise kind, an index into `catalogue.halo_catalogue.NOISE_KINDS`.
-    id_hash : Int[Array, "halo 2"]
+    id_hash : UInt[Array, "halo 2"]
         Hash of each object's id, which keys its random numbers.
     extra : TabulatedTerm or None
         A further, independent likelihood of ln M for each object.
@@ -41,7 +41,7 @@ class Objects(eqx.Module):
     z: Float[Array, "*halo q"]
     ln_z_weight: Float[Array, "*halo q"]
     kind: Int[Array, "*halo"]
-    id_hash: Int[Array, "*halo 2"]
+    id_hash: UInt[Array, "*halo 2"]
     extra: TabulatedTerm | None = None
 
     @classmethod

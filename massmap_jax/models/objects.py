@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 from numpyro.distributions import constraints
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -71,7 +71,7 @@ class PlacedObjects(eqx.Module):
         return self.objects.z[..., 0]
 
     @property
-    def id_hash(self) -> Int[Array, "*halo 2"]:
+    def id_hash(self) -> UInt[Array, "*halo 2"]:
         """Hash of the id of each object, which keys its random numbers."""
         return self.objects.id_hash
 
