@@ -59,6 +59,7 @@ _HOME = {
     "log_likelihood": "relation.marginal",
     "map_kinds_figure": "figures.map_kinds",
     "map_of_kind": "maps.kinds",
+    "mass_in_circle": "maps.circle",
     "mass_map": "maps.mass_map",
     "mass_posterior": "posterior.mass_posterior",
     "one_slice": "maps.images",
@@ -77,9 +78,13 @@ _HOME = {
     "write_table": "catalogue.write",
 }
 __all__ = ["__version__", *_HOME]
+# Modules of public names that need no import of their own.
+_MODULES = ("plot",)
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -88,4 +93,4 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])

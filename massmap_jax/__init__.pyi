@@ -1,6 +1,7 @@
 # The public names as type checkers and editors see them: at run time `__init__.py` imports each when it is first
 # used, which they cannot follow. tests/test_types.py holds that the two agree.
 
+from massmap_jax import plot as plot
 from massmap_jax.catalogue.flags import Flag as Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue as read_catalogue
@@ -17,6 +18,7 @@ from massmap_jax.likelihood.selection import RedshiftLimit as RedshiftLimit
 from massmap_jax.likelihood.selection import TabulatedSelection as TabulatedSelection
 from massmap_jax.likelihood.terms import GaussianTerm as GaussianTerm
 from massmap_jax.likelihood.terms import TabulatedTerm as TabulatedTerm
+from massmap_jax.maps.circle import mass_in_circle as mass_in_circle
 from massmap_jax.maps.convergence import ConvergenceMap as ConvergenceMap
 from massmap_jax.maps.convergence import convergence_map as convergence_map
 from massmap_jax.maps.convergence_files import read_convergence as read_convergence

@@ -8,20 +8,39 @@ import _thread
 import inspect
 import os
 import re
+import shlex
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from massmap_jax import __version__
 from massmap_jax.errors import MassmapError, MisfitError
-from massmap_jax.run.options import CatalogueOptions, JobOptions, PriorOptions, check_options, edges, pair
+from massmap_jax.run.config import COMMAND_LINE_ONLY, Config, Setting, read_config, template
+from massmap_jax.run.inputs import check_unchanged, inputs_of
+from massmap_jax.run.options import (
+    CATALOGUE,
+    MACHINE,
+    MAP,
+    MASSES,
+    OUTPUT,
+    CatalogueOptions,
+    JobOptions,
+    PriorOptions,
+    check_options,
+    numbers,
+    pair,
+)
+from massmap_jax.run.progress import Progress
 
+PROGRAM = "massmap-jax"
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -40,12 +59,55 @@ Examples:
     --relation identity --prior hmf --hmf-model Tinker08 --mass-definition 500c
 """
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
-Seed = Annotated[int, typer.Option("--seed", help="Random seed, written to every output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No summary on stdout.")]
-Precision = Annotated[str, typer.Option("--precision", help="float32 or float64 on the device.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, gpu, or auto: what JAX finds. All of the kind are used.")]
+
+def _option(*flags: str, help: str, group: str | None = None, **more):
+    """An option of typer under a heading of `--help`."""
+    return typer.Option(*flags, help=help, rich_help_panel=group, **more)
+
+
+Out = Annotated[Path, _option("--out", help="Folder for the results.", group=OUTPUT)]
+Overwrite = Annotated[bool, _option("--overwrite", help="Replace an earlier result.", group=OUTPUT)]
+Seed = Annotated[int, _option("--seed", help="Random seed, written to every output.", group=MACHINE)]
+Quiet = Annotated[bool, _option("--quiet", help="No summary on stdout, and no progress.", group=OUTPUT)]
+Precision = Annotated[str, _option("--precision", help="float32 or float64 on the device.", group=MACHINE)]
+Device = Annotated[
+    str, _option("--device", help="cpu, gpu, or auto: what JAX finds. All of the kind are used.", group=MACHINE)
+]
+
+
+def _read_config(ctx: typer.Context, path: str | None) -> str | None:
+    """Take the options that a file gives as defaults of those that follow; read first of all."""
+    if path is not None and not ctx.resilient_parsing:
+        ctx.obj = read_config(path, ctx.info_name, SETTINGS[ctx.info_name])
+        ctx.default_map = ctx.obj.values
+    return path
+
+
+ConfigFile = Annotated[
+    str | None,
+    _option(
+        "--config",
+        help="File with options: YAML (massmap-jax config writes one), or the run.json of an earlier run, which it "
+        "repeats. The command line goes before it; paths are relative to the folder you are in.",
+        callback=_read_config,
+        is_eager=True,
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, _option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+):
+    """Options before the command's name."""
 
 
 def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
@@ -56,7 +118,8 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
     name : str
         Of the command.
     *kinds : type
-        Dataclasses; the function is called with one instance of each, by the names that `own` and they have.
+        Dataclasses; the function is called with one instance of each, by the names that `own` and they have. Its
+        keyword `record` is what run.json says of the call, and `config` the file of options, if one was given.
     own : tuple of inspect.Parameter
         Options and arguments that this command alone has, passed on as they are given.
     epilog : str, optional
@@ -66,18 +129,22 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
     def decorate(function):
         declared = {shown: (kind, f) for kind in kinds for shown, f in _options_of(kind, name).items()}
 
-        def call(**given):
+        def call(ctx: typer.Context, **given):
+            config = _config_of(ctx, given)
+            record = _record(name) | {"config": _as_given(given)}
             groups: dict = {kind: {} for kind in kinds}
             for shown, (kind, f) in declared.items():
                 value = given.pop(shown)
                 groups[kind][f.name] = not value if shown.startswith("no_") else value
-            return function(*(kind(**values) for kind, values in groups.items()), **given)
+            return function(*(kind(**values) for kind, values in groups.items()), **given, record=record, config=config)
 
         parameters = [*own, *(_parameter(shown, f) for shown, (_, f) in declared.items())]
+        OPTIONS.update(p.name for p in parameters)
+        SETTINGS[name] = [_setting(p) for p in parameters]
+        parameters = [_CONTEXT, *parameters, _CONFIG]
         call.__signature__ = inspect.Signature(parameters)
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         call.__doc__ = function.__doc__
-        OPTIONS.update(call.__annotations__)
         app.command(name=name, epilog=epilog)(call)
         return function
 
@@ -86,6 +153,55 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
 
 OPTIONS: set[str] = set()
 """Every option's name, as a message may write it: `lum_log=` for `--lum-log`."""
+
+SETTINGS: dict[str, list[Setting]] = {}
+"""What a file of options may hold, by command."""
+_CONTEXT = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+_CONFIG = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile)
+
+
+def _setting(parameter: inspect.Parameter) -> Setting:
+    """An option of typer as a file has it."""
+    annotated, told = get_args(parameter.annotation)
+    kind = next(k for k in (get_args(annotated) or (annotated,)) if k is not type(None))
+    default = None if parameter.default is inspect.Parameter.empty else parameter.default
+    group = told.rich_help_panel or CATALOGUE  # the argument `catalogue` has no heading
+    return Setting(parameter.name, str if kind is Path else kind, default, told.help, group)
+
+
+def _config_of(ctx: typer.Context, given: dict) -> Config | None:
+    """The file of options, once its input is known to be what it was; says what the command line replaces."""
+    if given.pop("config") is None:
+        return None
+    config = ctx.obj
+    anew = [name for name in config.values if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+    check_unchanged(config.inputs, given, anew, config.path)
+    notes = list(config.notes)
+    if anew:
+        flags = ", ".join(name if name == "catalogue" else f"--{name.replace('_', '-')}" for name in anew)
+        notes.append(f"{flags}: taken from the command line, not from {config.path}")
+    if not given["quiet"]:
+        typer.echo("".join(f"note: {note}\n" for note in notes), nl=False)
+    inputs = {name: found for name, found in config.inputs.items() if name not in anew}
+    return replace(config, inputs=inputs)
+
+
+def _record(command_name: str) -> dict:
+    """What run.json says of the call itself."""
+    return {
+        "command": command_name,
+        "command_line": shlex.join([PROGRAM, *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _as_given(given: dict) -> dict:
+    """The options of a call, as `--config` reads them again."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if name not in COMMAND_LINE_ONLY
+    }
 
 
 def _options_of(kind, command_name: str) -> dict:
@@ -99,7 +215,7 @@ def _parameter(shown: str, f) -> inspect.Parameter:
     kind = {"str": str, "float": float, "int": int, "bool": bool}.get(f.type.removesuffix(" | None"), str)
     default = False if kind is bool else f.default
     flag = f"--{shown.replace('_', '-')}"
-    told = typer.Option(flag, help=f.metadata["help"], rich_help_panel=f.metadata["group"])
+    told = _option(flag, help=f.metadata["help"], group=f.metadata["group"])
     annotation = Annotated[kind | None if f.default is None else kind, told]  # type: ignore[valid-type]
     return inspect.Parameter(shown, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -124,7 +240,20 @@ def _replaceable(overwrite: Overwrite = False):
 
 
 @command("run", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable), epilog=EXAMPLES_RUN)
-def run(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, precision: str, device: str, quiet: bool):
+def run(
+    columns,
+    prior,
+    job,
+    *,
+    catalogue: str,
+    out: Path,
+    overwrite: bool,
+    precision: str,
+    device: str,
+    quiet: bool,
+    record: dict,
+    config: Config | None,
+):
     """Masses and mass map of a catalogue, into a new folder.
 
     Writes masses.FORMAT, mass_map.fits, figures/, report.html (all of it on one page) and run.json; where it fits the
@@ -135,12 +264,25 @@ def run(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
 
     check_output(out, overwrite, catalogue)
     options = _checked(prior, job, columns)
-    asked = _asked(catalogue, columns, options)
-    _do(_reader(asked, options.make_map), out, overwrite, options, quiet, asked)
+    asked = record | _asked(catalogue, columns, options)
+    _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
 
 
 @command("fit", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable))
-def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, precision: str, device: str, quiet: bool):
+def fit(
+    columns,
+    prior,
+    job,
+    *,
+    catalogue: str,
+    out: Path,
+    overwrite: bool,
+    precision: str,
+    device: str,
+    quiet: bool,
+    record: dict,
+    config: Config | None,
+):
     """The mass-luminosity relation of a catalogue, its masses marginalised, into a new folder.
 
     Writes relation.csv (draws, for `run --relation relation.csv --relation-from this_catalogue`), relation.npz,
@@ -158,8 +300,8 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
 
     check_output(out, overwrite, catalogue)
     options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
-    asked = _asked(catalogue, columns, options)
-    with atomic_directory(out, overwrite) as directory, _progress() as watch:
+    asked = record | _asked(catalogue, columns, options)
+    with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
             objects = _reader(asked, options.make_map)()
@@ -168,21 +310,23 @@ def fit(columns, prior, job, *, catalogue: str, out: Path, overwrite: bool, prec
         result = compute_fit(objects, options, clock)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
-        lines = [f"note: {_as_options(note)}" for note in objects.notes]
+        lines = _warning(record) + [f"note: {_as_options(note)}" for note in objects.notes]
         lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
 
 
 def _own_of_stream(
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    chunk_rows: Annotated[int, typer.Option(help="Rows of a part; memory is in proportion.")] = 1_000_000,
-    columns: Annotated[str | None, typer.Option(help="Columns to write, separated by commas.")] = None,
-    float32: Annotated[bool, typer.Option("--float32", help="Write numbers in single precision.")] = False,
-    method: Annotated[str, typer.Option(help="surface (interpolated, to 1 % of the error), or analytic.")] = "surface",
-    format: Annotated[str, typer.Option(help="Kind of the parts: parquet or fits.")] = "parquet",
-    map_centre: Annotated[str | None, typer.Option(help="RA,DEC in degrees of a mass map's middle.")] = None,
-    map_arcmin: Annotated[float | None, typer.Option(help="Side of that map.")] = None,
+    resume: Annotated[bool, _option("--resume", help="Go on with a run that was stopped.", group=OUTPUT)] = False,
+    chunk_rows: Annotated[int, _option(help="Rows of a part; memory is in proportion.", group=MACHINE)] = 1_000_000,
+    columns: Annotated[str | None, _option(help="Columns to write, separated by commas.", group=OUTPUT)] = None,
+    float32: Annotated[bool, _option("--float32", help="Write numbers in single precision.", group=OUTPUT)] = False,
+    method: Annotated[
+        str, _option(help="surface (interpolated, to 1 % of the error), or analytic.", group=MASSES)
+    ] = "surface",
+    format: Annotated[str, _option(help="Kind of the parts: parquet or fits.", group=OUTPUT)] = "parquet",
+    map_centre: Annotated[str | None, _option(help="RA,DEC in degrees of a mass map's middle.", group=MAP)] = None,
+    map_arcmin: Annotated[float | None, _option(help="Side of that map.", group=MAP)] = None,
 ):
     """Options that only `stream` has."""
 
@@ -206,12 +350,14 @@ def stream(
     precision: str,
     device: str,
     quiet: bool,
+    record: dict,
+    config: Config | None,
 ):
     """Masses of a catalogue larger than memory, a chunk at a time, into a new folder.
 
     Reads a Parquet file or a folder of them, FITS, CSV or text. Writes masses/part-*.parquet, in order,
-    manifest.jsonl and, with --map-centre and --map-arcmin, mass_map.fits. A run that was stopped, however it was, goes
-    on with --resume and ends with the same bytes.
+    manifest.jsonl, run.json and, with --map-centre and --map-arcmin, mass_map.fits. A run that was stopped, however
+    it was, goes on with --resume and ends with the same bytes.
 
     Example:
 
@@ -219,7 +365,7 @@ def stream(
         --relation-from this_catalogue --float32
     """
     start_jax(precision, device)
-    from massmap_jax.scale.stream import DEFAULT_COLUMNS, StreamOptions
+    from massmap_jax.scale.stream import DEFAULT_COLUMNS, StreamOptions, write_record
     from massmap_jax.scale.stream import stream as run_stream
 
     job = _with_columns(prior, job, columns_read)
@@ -236,10 +382,12 @@ def stream(
         precision=precision,
     )
     try:
-        with _progress() as watch:
-            total = run_stream(catalogue, out, options, resume=resume, watch=watch)
+        with Progress(quiet) as watch:
+            before = config.inputs.get("catalogue", {}).get("files") if config else None
+            total = run_stream(catalogue, out, options, resume=resume, before=before, watch=watch)
     except KeyboardInterrupt:
         _stop(f"go on with --resume; what is done is in {out}")
+    write_record(out, record, total)
     if not quiet:
         flags = ", ".join(f"{name} {rows:,}" for name, rows in total["flags"].items()) or "none"
         typer.echo(f"{total['rows']:,} rows in {total['done']} parts; flags: {flags}")
@@ -263,8 +411,10 @@ def _checked(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) ->
     """The options of a run, refused where no catalogue could mend them. A prior of the relation asks for a fit."""
     if job.relation is None and job.relation_prior is not None:
         job = replace(job, relation="fit")
-    slices = edges(job.map_slices) if isinstance(job.map_slices, str) else job.map_slices
-    options = replace(_with_columns(prior, job, columns), map_slices=slices)
+    examples = {"map_slices": "edges in redshift, such as 0.1,0.3,0.5", "circle": "RA,DEC,RADIUS, such as 150.1,2.2,5"}
+    texts = {name: text for name in examples if isinstance(text := getattr(job, name), str)}
+    read = {name: numbers(name, text, examples[name]) for name, text in texts.items()}
+    options = replace(_with_columns(prior, job, columns), **read)
     check_options(options)
     return options
 
@@ -274,11 +424,16 @@ def _asked(catalogue: str, columns: CatalogueOptions, options: JobOptions) -> di
     return {"catalogue": str(catalogue), "columns": _keywords(columns, options)}
 
 
-def _reader(asked: dict, need_positions: bool):
+def _reader(asked: dict, need_positions: bool) -> Callable:
+    """A function that reads the catalogue, and adds to the record which columns and files were read."""
+
     def read():
         from massmap_jax.catalogue.read import read_catalogue
 
-        return read_catalogue(asked["catalogue"], **asked["columns"], need_positions=need_positions)
+        catalogue = read_catalogue(asked["catalogue"], **asked["columns"], need_positions=need_positions)
+        asked["columns_read"] = catalogue.columns_read
+        asked["inputs"] = inputs_of(asked["config"])
+        return catalogue
 
     return read
 
@@ -321,7 +476,7 @@ def demo(
         field["made"] = read()
         return field["made"].catalogue
 
-    record = {"catalogue": f"simulated field of {num_halos} halos"}
+    record = _record("demo") | {"catalogue": f"simulated field of {num_halos} halos"}
     result = _do(simulate_and_keep, out, overwrite, options, quiet, record, lambda: field["made"].relation)
     if not quiet:
         typer.echo(result.fitted.against(field["made"].relation))
@@ -329,7 +484,7 @@ def demo(
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv or .ecsv.")],
+    out: Annotated[Path, typer.Option("--out", help="File: .parquet, .fits, .csv, .ecsv or .vot.")],
     num_halos: Annotated[int, typer.Option(help="Objects drawn, before the luminosity limit.")] = 20_000,
     flux_limit: Annotated[
         float | None,
@@ -355,6 +510,7 @@ def simulate(
     import numpy as np
 
     from massmap_jax.catalogue.write import write_table
+    from massmap_jax.posterior.columns import LOGARITHMS
     from massmap_jax.simulate import simulate_field
 
     check_options(JobOptions(relation="identity", seed=seed))
@@ -379,6 +535,7 @@ def simulate(
     meta = {
         "seed": seed,
         "mass_definition": field.prior.mass_definition,
+        "logarithms": LOGARITHMS,
         "prior": field.prior.description,
         "relation": field.relation.source,
         "flux_limit": flux_limit,
@@ -419,6 +576,21 @@ def columns(name: Annotated[str | None, typer.Argument(help="A layout; without o
     from massmap_jax.catalogue.layouts import list_layouts, show_layout
 
     typer.echo(list_layouts() if name is None else show_layout(name))
+
+
+@app.command()
+def config(
+    command: Annotated[str, typer.Argument(help="The command that it is for: run, fit or stream.")] = "run",
+):
+    """A file with all options of a command at their defaults, for its --config.
+
+    Example:
+
+        massmap-jax config > run.yaml
+    """
+    if command not in SETTINGS:
+        raise MassmapError(f"{command!r} has no file of options: give one of {', '.join(SETTINGS)}")
+    typer.echo(template(command, SETTINGS[command]), nl=False)
 
 
 @app.command()
@@ -475,9 +647,9 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     """Read, compute and write behind a progress line; then a summary."""
     from massmap_jax.catalogue.write import atomic_directory
     from massmap_jax.run.clock import Clock
-    from massmap_jax.run.outputs import map_line, write_outputs
+    from massmap_jax.run.outputs import circle_line, map_line, write_outputs
 
-    with atomic_directory(out, overwrite) as directory, _progress() as watch:
+    with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
             catalogue = read()
@@ -487,7 +659,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
         record = write_outputs(directory, result, options, clock, record, true_relation())
     if quiet:
         return result
-    lines = [f"note: {_as_options(note)}" for note in result.notes]
+    lines = _warning(record) + [f"note: {_as_options(note)}" for note in result.notes]
     lines += [result.posterior.summary()]
     lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
     if result.fitted is not None:
@@ -495,28 +667,17 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))
+    if result.circle is not None:
+        lines.append(circle_line(options.circle, result.circle))
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
     lines += [f"seed {options.seed}; {seconds}", f"results in {out}"]
     typer.echo("\n".join(lines))
     return result
 
 
-class _progress:
-    """A spinner with the stage's name on a terminal; nothing anywhere else."""
-
-    def __enter__(self):
-        self._status = None
-        if not sys.stderr.isatty():
-            return lambda stage: None
-        from rich.console import Console
-
-        self._status = Console(stderr=True).status("starting")
-        self._status.start()
-        return lambda stage: self._status.update(stage)
-
-    def __exit__(self, *_):
-        if self._status is not None:
-            self._status.stop()
+def _warning(record: dict) -> list[str]:
+    """The line on top of a summary where a misfit was accepted."""
+    return [f"warning: {record['warning']}"] if "warning" in record else []
 
 
 def _check_positive(name: str, number: int) -> None:
@@ -530,7 +691,10 @@ def _as_options(sentence: str) -> str:
 
     def option(match):
         name, value = match.group(1), match.group(2) or ""
-        return match.group(0) if name not in known else f"--{name.replace('_', '-')} {value.strip(chr(39))}".rstrip()
+        if name not in known:
+            return match.group(0)
+        # Quoted, so that a line of the shell can hold what the sentence says: --lum-in '1e44 erg/s'.
+        return f"--{name.replace('_', '-')} {shlex.quote(value.strip(chr(39))) if value else ''}".rstrip()
 
     return re.sub(r"\b([a-z_]+)=('[^']*'|[\w.+-]+)?", option, sentence)
 

@@ -27,7 +27,7 @@ def main() -> None:
 
     matplotlib.use("Agg")
     import massmap_jax as mm
-    from massmap_jax.figures import posteriors as plot
+    from massmap_jax import plot
     from massmap_jax.maps.pixels import PixelGrid
 
     rng = np.random.default_rng(7)

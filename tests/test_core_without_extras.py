@@ -32,7 +32,10 @@ def test_the_program_notices_an_environment_that_has_the_packages():
     assert "proves nothing" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["", ".cli", ".io", ".plot", ".simulate", ".map_io", ".prior_hmf", ".lsdb"])
+@pytest.mark.parametrize(
+    "module",
+    ["", ".cli", ".plot", ".simulate", ".lsdb", ".catalogue.read", ".halo.mass_function", ".maps.files", ".run.info"],
+)
 def test_importing_loads_no_heavy_package(module):
     """`import massmap_jax` and each module that has an optional package to call."""
     heavy = ["hmf", "astropy", "pyarrow", "pandas", "camb", "matplotlib.pyplot", "scipy.stats", "numpyro"]

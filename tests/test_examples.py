@@ -34,6 +34,7 @@ FIRST = {
     "field_model",
     "fit_relation",
     "halo_mass_model",
+    "mass_in_circle",
     "mass_map",
     "mass_posterior",
     "prior_check",

@@ -9,7 +9,7 @@ class Flag(enum.IntFlag):
     """Reasons why a catalogue row has no mass, or has a mass to be used with care.
 
     Several reasons may hold at the same time: a flag is their sum, and 0 means that the row is good. All of them but
-    POSITION_BAD and EDGE leave the row without a mass.
+    POSITION_BAD, EDGE, OUTSIDE_RELATION and NOT_CONVERGED leave the row without a mass.
 
     Attributes
     ----------
@@ -43,6 +43,9 @@ class Flag(enum.IntFlag):
         4096: more than 1 % of the posterior lies beyond the prior's mass table. The mass is reported.
     OUTSIDE_RELATION : int
         8192: mass or redshift outside the range that the published relation was measured in. The mass is reported.
+    NOT_CONVERGED : int
+        16384: the Markov chains of the object did not move, or disagree (R-hat above 1.1). What they give is reported,
+        and is not its posterior.
 
     Examples
     --------
@@ -71,6 +74,7 @@ class Flag(enum.IntFlag):
     NO_SUPPORT = 1 << 11
     EDGE = 1 << 12
     OUTSIDE_RELATION = 1 << 13
+    NOT_CONVERGED = 1 << 14
 
 
 REASONS = {
@@ -89,13 +93,15 @@ REASONS = {
     Flag.EDGE: "more than 1 % of the posterior lies beyond the mass table; mass reported",
     Flag.OUTSIDE_RELATION: "mass or redshift outside the range that the published relation was measured in; mass "
     "reported",
+    Flag.NOT_CONVERGED: "the Markov chains did not move, or disagree (R-hat above 1.1); do not use this mass, sample "
+    "again with a longer warm-up",
 }
 
 LUM_BAD = Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.LUM_NOT_POSITIVE
 SIGMA_BAD = Flag.SIGMA_MISSING | Flag.SIGMA_NEGATIVE | Flag.SIGMA_LOW_SNR
 Z_BAD = Flag.Z_MISSING | Flag.Z_SENTINEL | Flag.Z_NEGATIVE
 UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
-"""Bits that make the mass NaN: all but POSITION_BAD, EDGE and OUTSIDE_RELATION."""
+"""Bits that make the mass NaN: all but POSITION_BAD, EDGE, OUTSIDE_RELATION and NOT_CONVERGED."""
 
 
 def describe(flag: int) -> str:

@@ -1,7 +1,7 @@
 """`HaloCatalogue`: ids, luminosities with their errors, redshifts and sky positions, checked on entry."""
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -15,7 +15,8 @@ from massmap_jax.errors import MassmapError
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
-_OF_ALL = ("noise_kind", "frame", "lum_unit", "mass_definition", "notes")  # one value for the whole catalogue
+# One value for the whole catalogue.
+_OF_ALL = ("noise_kind", "frame", "lum_unit", "mass_definition", "notes", "columns_read")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,9 @@ class HaloCatalogue:
         Where the observable is itself a mass, its definition, such as "500c"; empty where it is none or not stated.
     notes : tuple of str
         Guesses and conversions that were made when the catalogue was read, to be shown to the user.
+    columns_read : dict of str to str
+        Where it was read from a table: the column of each of lum, z, sigma (or sigma_plus, sigma_minus), ra, dec, id
+        and truth.
 
     See Also
     --------
@@ -93,6 +97,7 @@ class HaloCatalogue:
     lum_unit: str = ""
     mass_definition: str = ""
     notes: tuple[str, ...] = ()
+    columns_read: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         shapes = {np.shape(column) for column in self._columns().values()}

@@ -141,7 +141,7 @@ def read_luminosity(
     _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log)
     if lum_log is None and log_kind(text):
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'")
-    scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, notes)
+    scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
     if lum_log is None:
         _refuse_hidden_log(where, name, unit, raw, true_scale)
     log = lum_log or "none"
@@ -219,13 +219,13 @@ def _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log):
         )
 
 
-def _scale(where, text, lum_unit, lum_scale, notes) -> tuple[float, str, float]:
+def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str, float]:
     """Give the factor on the numbers, the unit of the result, and the factor that brings them to it without scale."""
     inside = strip_log(text)
     own, unit = split_unit_scale(inside)
     if lum_scale is None:
         if own != 1.0:
-            keep = f"; lum_in={inside!r} keeps the numbers of that unit" if unit else ""
+            keep = f"; lum_in={inside!r} keeps the numbers of that unit" if unit and lum_in is None else ""
             notes.append(f"luminosity: multiplied by {own:g}, the scale in its unit{keep}")
         return own, unit, own
     if own == 1.0:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -178,9 +179,9 @@ def read_catalogue(
     redshift column: guessed 'z'
     ra column: guessed 'ra'
     dec column: guessed 'dec'
+    position unit: not stated, taken as deg
     id column: guessed 'name'
     luminosity: multiplied by 1e+44, the scale in its unit; lum_in='1e44 erg/s' keeps the numbers of that unit
-    position unit: not stated, taken as deg
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
     """
@@ -210,12 +211,16 @@ def read_catalogue(
         hint = f"the columns look like those of {known.catalogue}: columns={known.name!r} reads them"
         notes.append(hint)
 
+    columns_read: dict[str, str] = {}
+
     def choose(role, given, option, **keywords):
         try:
             name, more = choose_column(table, role, given, option, **keywords)
         except MassmapError as error:
             raise MassmapError(f"{error}; {hint}" if hint else str(error)) from None
         notes.extend(more)
+        if name is not None:
+            columns_read[option] = name
         return name
 
     lum_name = choose("luminosity", lum, "lum", required=True)
@@ -231,6 +236,8 @@ def read_catalogue(
             raise
         position = {}
         notes.append(f"no positions, which are not needed here: {error}")
+    if position:
+        columns_read |= {role: choose_column(table, role, given, role)[0] for role, given in (("ra", ra), ("dec", dec))}
     id_name = choose("id", id, "id")
     truth_name = choose("true mass", truth, "truth")
 
@@ -276,6 +283,7 @@ def read_catalogue(
         notes=tuple(notes),
         **position,
     )
+    catalogue = replace(catalogue, columns_read=columns_read)
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""

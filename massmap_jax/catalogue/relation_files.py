@@ -12,6 +12,8 @@ import numpy as np
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.csv_metadata import read_metadata
+from massmap_jax.catalogue.parquet_metadata import own_metadata
 from massmap_jax.catalogue.tables import open_plain, open_table, sniff_format
 from massmap_jax.catalogue.units import has_little_h, is_log_unit, split_unit_scale
 from massmap_jax.errors import MassmapError
@@ -314,11 +316,16 @@ def _open(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
     if names is not None:
         notes.append(f"relation: {path} is a GetDist chain, its columns are named by {_paramnames_file(path).name}")
         notes.append("relation: no burn-in is removed")
-        return open_table(path, names=("weight", "minusloglike", *names)), []
+        table = open_table(path, names=("weight", "minusloglike", *names))
+        header, _ = _comments(path, table.names)
+        # Only this program states labels there; what others write about a run changes no draw.
+        own = any(line.split("=")[0].strip() in _OWN for line in header)
+        return table, header if own else []
     kind = sniff_format(path)
     table = open_table(path)
     if kind == "text":
         header, cosmosis = _comments(path, table.names)
+        header += [f"{key} = {value}" for key, value in read_metadata(path)[0].items()]
         chain = cosmosis or any(name.lower().startswith(("minuslogpost", "chi2")) for name in table.names)
         if chain:
             notes.append(
@@ -334,7 +341,8 @@ def _metadata(path: str, kind: str) -> list[str]:
         from astropy.table import Table
 
         meta = Table.read(path).meta
-        own = re.compile(r"(?:TTYPE|TFORM|TUNIT|TCOMM|TDISP|TNULL)\d+|EXTNAME|COMMENT|HISTORY|CHECKSUM|DATASUM", re.I)
+        of_column = r"(?:TTYPE|TFORM|TUNIT|TCOMM|TUCD|TDISP|TNULL)\d+"
+        own = re.compile(of_column + "|EXTNAME|COMMENT|HISTORY|CHECKSUM|DATASUM", re.I)
         return [f"{key} = {value}" for key, value in meta.items() if not own.fullmatch(key)]
     if kind == "ecsv":
         from astropy.table import Table
@@ -344,9 +352,12 @@ def _metadata(path: str, kind: str) -> list[str]:
     if kind == "parquet":
         import pyarrow.parquet as pq
 
-        meta = pq.read_schema(path).metadata or {}
-        own = (b"pandas", b"ARROW:schema", b"table_meta_yaml")
-        return [f"{k.decode()} = {v.decode('utf-8', 'replace')}" for k, v in meta.items() if k not in own]
+        return [f"{key} = {value}" for key, value in own_metadata(pq.read_schema(path)).items()]
+    if kind == "votable":
+        from astropy.io import votable
+
+        infos = votable.parse(path, verify="ignore").get_first_table().infos
+        return [f"{info.name} = {info.value}" for info in infos if info.name != "QUERY_STATUS"]
     return []
 
 

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from massmap_jax.catalogue.columns import ColumnTable, as_plain
+from massmap_jax.catalogue.csv_metadata import metadata_file, read_metadata
 from massmap_jax.catalogue.hdf5 import read_hdf5
+from massmap_jax.catalogue.text_layout import TextLayout
 from massmap_jax.catalogue.text_table import parse_text
 from massmap_jax.errors import MassmapError, first_line
 
@@ -80,7 +82,7 @@ def open_table(
 
     def read_text() -> ColumnTable:
         table, layout = parse_text(read_bytes(path), path, names, text_columns, delimiter, header)
-        return from_arrow(table, path, layout.units, layout.notes)
+        return from_arrow(table, path, *units_of_text(path, layout))
 
     readers = {
         "fits": lambda: _read_fits(path, extension),
@@ -106,6 +108,14 @@ def open_table(
     if not table.names:
         raise MassmapError(f"{path} has no columns: it needs at least a luminosity and a redshift")
     return replace(table, column=_said_as_sentence(table.column, path, kind))
+
+
+def units_of_text(path, layout: TextLayout) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Give units and notes of a text file: its own, and for columns without one those of the file beside it."""
+    beside = {name: unit for name, unit in read_metadata(path)[1].items() if name in layout.names}
+    beside = {name: unit for name, unit in beside.items() if name not in layout.units}
+    notes = (f"units: of {', '.join(beside)} taken from {metadata_file(path)}",) if beside else ()
+    return layout.units | beside, layout.notes + notes
 
 
 def unreadable(path, kind: str, error: Exception) -> MassmapError:

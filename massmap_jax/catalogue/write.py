@@ -1,18 +1,21 @@
 """Tables out, complete or not at all: `write_table` for one file, `atomic_directory` for a set of files."""
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.csv_metadata import metadata_file, metadata_text
+from massmap_jax.catalogue.described import DescribedTable, as_json, writable
+from massmap_jax.catalogue.parquet_metadata import parquet_metadata
 from massmap_jax.errors import MassmapError
 
-SUFFIXES = (".parquet", ".fits", ".csv", ".ecsv")
+SUFFIXES = (".parquet", ".fits", ".csv", ".ecsv", ".vot")
 
 
 def write_table(
@@ -21,10 +24,11 @@ def write_table(
     meta: Mapping | None = None,
     units: Mapping[str, str] | None = None,
     descriptions: Mapping[str, str] | None = None,
+    ucds: Mapping[str, str] | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write columns to a .parquet, .fits, .csv or .ecsv file.
+    """Write columns to a .parquet, .fits, .csv, .ecsv or .vot (VOTable) file.
 
     The file is written under another name and renamed at the end, so a failure leaves what was there before.
 
@@ -36,12 +40,14 @@ def write_table(
         Columns by name: numbers, booleans or text, all of the same length. FITS is ASCII: other letters are written as
         "\\xf6", and where ids have them a column `row` of row numbers is added.
     meta : dict, optional
-        Metadata, kept in the Parquet schema (as JSON), in FITS header cards, in the ECSV meta, or in "# key: value"
-        lines at the top of a CSV file.
+        Metadata, kept in the Parquet schema (as JSON), in FITS header cards, in the ECSV meta, in INFO elements of a
+        VOTable, or beside a CSV file, which has a header and rows only, in NAME.csv-metadata.json.
     units : dict of str to str, optional
         Units by column. A unit that FITS does not allow goes into the column's comment there.
     descriptions : dict of str to str, optional
         Descriptions by column.
+    ucds : dict of str to str, optional
+        By column, the words of the Virtual Observatory for what it holds, such as "pos.eq.ra;meta.main".
     overwrite : bool
         Replace a file of that name.
 
@@ -66,21 +72,37 @@ def write_table(
     ...     path = Path(folder) / "masses.csv"
     ...     mm.write_table(path, columns, meta={"prior": "default"}, descriptions={"id": "cluster"})
     ...     lines = path.read_text().splitlines()
-    >>> lines[0]
-    '# prior: default'
+    ...     sorted(file.name for file in Path(folder).iterdir())
+    ['masses.csv', 'masses.csv-metadata.json']
     >>> lines[-2:]
     ['7,14.5', '8,13.75']
     """
     path = Path(path)
-    writers = dict(zip(SUFFIXES, (_write_parquet, _write_fits, _write_csv, _write_ecsv), strict=True))
+    writers = dict(zip(SUFFIXES, (_write_parquet, _write_fits, _write_csv, _write_ecsv, _write_votable), strict=True))
     if path.suffix.lower() not in writers:
         raise MassmapError(f"{path} must end in one of {', '.join(SUFFIXES)} to say what kind of table to write")
-    columns = {name: _writable(values) for name, values in columns.items()}
+    columns = {name: writable(values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise MassmapError(f"the columns for {path} differ in length: {lengths}")
-    with atomic_file(path, overwrite=overwrite) as temporary:
-        writers[path.suffix.lower()](temporary, columns, meta or {}, units or {}, descriptions or {})
+    table = DescribedTable(columns, meta or {}, units or {}, descriptions or {}, ucds or {})
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(atomic_file(path, overwrite=overwrite))
+        if path.suffix.lower() == ".csv":
+            _write_beside(stack, path, table, overwrite)
+        writers[path.suffix.lower()](temporary, table)
+
+
+def _write_beside(stack: contextlib.ExitStack, path: Path, table: DescribedTable, overwrite: bool) -> None:
+    """Write the metadata of a CSV file beside it, in place before the file itself; those of an earlier one go."""
+    beside = metadata_file(path)
+    if table.says_something:
+        file = stack.enter_context(atomic_file(beside, overwrite=overwrite))
+        file.write_text(metadata_text(table, path.name), encoding="utf-8")
+    elif overwrite:
+        beside.unlink(missing_ok=True)
+    elif beside.exists():
+        raise MassmapError(f"{beside} exists, and {path.name} would be read with it: remove it, or overwrite")
 
 
 @contextlib.contextmanager
@@ -212,70 +234,46 @@ def _umask() -> int:
     return mask
 
 
-def _writable(values) -> np.ndarray:
-    """Give values in a type that every kind of table can hold, in native byte order."""
-    array = np.asarray(values)
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
-    if array.dtype.kind == "O":
-        return np.array(["" if value is None else str(value) for value in array], dtype=str)
-    return array.astype(array.dtype.newbyteorder("="))
-
-
-def _json(value) -> str:
-    return json.dumps(value, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x))
-
-
 def _arrow_table(columns: Mapping[str, np.ndarray]):
     import pyarrow as pa
 
     return pa.table({name: pa.array(values) for name, values in columns.items()})
 
 
-def _write_parquet(path, columns, meta, units, descriptions):
+def _write_parquet(path, table: DescribedTable):
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = _arrow_table(columns)
-    fields = [
-        field.with_metadata({"unit": units.get(field.name, ""), "description": descriptions.get(field.name, "")})
-        for field in table.schema
-    ]
-    metadata = {key: value if isinstance(value, str) else _json(value) for key, value in meta.items()}
-    parquet.write_table(table.cast(pa.schema(fields, metadata=metadata)), path)
+    arrow = _arrow_table(table.columns)
+    nothing = {"unit": "", "description": "", "ucd": ""}
+    fields = [field.with_metadata(nothing | table.about(field.name)) for field in arrow.schema]
+    parquet.write_table(arrow.cast(pa.schema(fields, metadata=parquet_metadata(table))), path)
 
 
-def _write_csv(path, columns, meta, units, descriptions):
+def _write_csv(path, table: DescribedTable):
     from pyarrow import csv
 
-    lines = [f"{key}: {value if isinstance(value, str) else _json(value)}" for key, value in meta.items()]
-    for name in columns:
-        if units.get(name) or descriptions.get(name):
-            lines.append(f"column {name} [{units.get(name, '')}]: {descriptions.get(name, '')}")
     with open(path, "wb") as file:
-        file.writelines(("# " + line.replace("\n", " ") + "\n").encode() for line in lines)
-        csv.write_csv(_arrow_table(columns), file, csv.WriteOptions(quoting_style="needed"))
+        csv.write_csv(_arrow_table(table.columns), file, csv.WriteOptions(quoting_style="needed"))
 
 
-def _write_ecsv(path, columns, meta, units, descriptions):
-    from astropy.table import Column, Table
+def _write_ecsv(path, table: DescribedTable):
+    table.astropy().write(path, format="ascii.ecsv", overwrite=True)
 
-    table = Table(
-        [Column(v, name=n, unit=units.get(n) or None, description=descriptions.get(n)) for n, v in columns.items()],
-        meta=json.loads(_json(meta)),
-    )
-    table.write(path, format="ascii.ecsv", overwrite=True)
+
+def _write_votable(path, table: DescribedTable):
+    path.write_bytes(table.votable())
 
 
 def ids_change_in_fits(ids) -> bool:
     """Tell whether ids are text that FITS, which is ASCII, cannot hold as it is."""
-    ids = _writable(ids)
+    ids = writable(ids)
     return ids.dtype.kind == "U" and not all(map(str.isascii, ids.tolist()))
 
 
 def ids_in_fits(ids) -> np.ndarray:
     """Give ids as they are read back from a FITS file."""
-    ids = _writable(ids)
+    ids = writable(ids)
     return _ascii(ids).astype(str) if ids.dtype.kind == "U" else ids
 
 
@@ -283,23 +281,22 @@ def _ascii(values: np.ndarray) -> np.ndarray:
     return np.char.encode(values, "ascii", "backslashreplace")
 
 
-def _write_fits(path, columns, meta, units, descriptions):
+def _write_fits(path, table: DescribedTable):
     import warnings
 
     from astropy.io import fits
 
+    columns = dict(table.columns)
     if "id" in columns and "row" not in columns and ids_change_in_fits(columns["id"]):
         rows = {"id": columns["id"], "row": np.arange(len(columns["id"]))}
         columns = rows | columns
-        descriptions = {"row": "row number from 0: ids here are not as in the catalogue, FITS is ASCII"} | descriptions
+        of_row = {"row": "row number from 0: ids here are not as in the catalogue, FITS is ASCII"}
+        table = replace(table, descriptions=of_row | dict(table.descriptions))
     fields, comments = [], []
     for name, values in columns.items():
         if values.dtype.kind == "U":
             values = _ascii(values)
-        unit = _fits_unit(units.get(name, ""))
-        described = descriptions.get(name, "")
-        if units.get(name) and not unit:
-            described = f"{described} [{units[name]}]".strip()
+        unit, described = table.unit_and_description(name, "fits")
         # FITS has signed integers only: larger ones are stored with an offset, which every reader takes off.
         zero = 2**63 if values.dtype == np.uint64 and values.size and values.max() >= 2**63 else None
         fields.append(
@@ -312,7 +309,10 @@ def _write_fits(path, columns, meta, units, descriptions):
         for number, comment in enumerate(comments, start=1):
             if comment:
                 hdu.header[f"TCOMM{number}"] = _fits_value(comment)
-        for key, value in meta.items():
+        for number, name in enumerate(columns, start=1):
+            if table.ucds.get(name):
+                hdu.header[f"TUCD{number}"] = table.ucds[name]
+        for key, value in table.meta.items():
             key = key if len(key) <= 8 and key.isidentifier() else f"HIERARCH {key}"
             hdu.header[key] = _fits_value(value)
         hdu.writeto(path, overwrite=True)
@@ -338,19 +338,9 @@ def _fits_format(dtype: np.dtype) -> str:
     return formats.get(dtype.str[1:], "D")
 
 
-def _fits_unit(unit: str) -> str:
-    """Give a unit as FITS writes it, or an empty text where FITS does not allow it."""
-    from astropy import units as u
-
-    try:
-        return u.Unit(unit).to_string("fits")
-    except (ValueError, TypeError):
-        return ""
-
-
 def _fits_value(value):
     """Give a value that a FITS header card can hold."""
     if isinstance(value, bool | int | np.integer) or (isinstance(value, float | np.floating) and np.isfinite(value)):
         return value.item() if isinstance(value, np.generic) else value
-    text = value if isinstance(value, str) else _json(value)
+    text = value if isinstance(value, str) else as_json(value)
     return text.encode("ascii", "backslashreplace").decode().replace("\n", " ")

@@ -1,8 +1,8 @@
 """The halo mass function in JAX, differentiable in the cosmology: power spectrum, growth, Tinker et al. 2008 and 2010.
 
-hmf (`mass_function.py`) has more fits and transfer functions, and is the reference of this one's tests. Here are the two
-fits that the package uses most, as functions of parameters: for gradients, for fits with a free cosmology, and for many
-cosmologies in one compiled call. Lengths are in Mpc and masses in Msun, without h.
+hmf (`mass_function.py`) has more fits and transfer functions, and is the reference of the tests of this one. Here are
+the two fits that the package uses most, as functions of parameters: for gradients, for fits with a free cosmology, and
+for many cosmologies in one compiled call. Lengths are in Mpc and masses in Msun, without h.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ _OMEGA_PHOTON = 4.481620e-07
 _NEUTRINO_SHARE = 7 / 8 * (4 / 11) ** (4 / 3)
 # Boltzmann's constant [eV/K].
 _BOLTZMANN = 8.617333262e-5
-# Fit of the density of massive neutrinos, Komatsu et al. 2011, eqs. 25 and 26; 0.3173 = 120 zeta(3) / (7 pi^4) ... .
+# Fit of the density of massive neutrinos, Komatsu et al. 2011, eqs. 25 and 26.
 _NEUTRINO_POWER, _NEUTRINO_SLOPE = 1.83, 0.3173
 # Collapse threshold of the fits.
 _DELTA_C = 1.686
@@ -40,8 +40,8 @@ _Z_FROZEN = 3.0
 # Wavenumbers [h/Mpc]. A step of 0.01 in ln k is exact to 1e-5 in ln n; see `mass_function.DLNK`.
 _LN_K = np.arange(np.log(1e-5), np.log(2e4), 0.01)
 
-# Tinker et al. 2008, Table 2, with the digits of the authors' code, and 2010, Table 4: one row per overdensity relative to
-# the mean, and cubic splines between the rows, as hmf has.
+# Tinker et al. 2008, Table 2, with the digits of the authors' code, and 2010, Table 4: a column for each overdensity
+# relative to the mean, and cubic splines between the columns, as hmf has.
 _OVERDENSITY = np.array([200.0, 300, 400, 600, 800, 1200, 1600, 2400, 3200])
 _TABLE_2008 = {
     "A": (0.1858659, 0.1995973, 0.2115659, 0.2184113, 0.2480968, 0.2546053, 0.26, 0.26, 0.26),
@@ -322,7 +322,7 @@ def _at_overdensity(fit: str, overdensity) -> dict:
     cell = jnp.clip(jnp.searchsorted(_OVERDENSITY, overdensity, side="right") - 1, 0, _OVERDENSITY.size - 2)
     step = overdensity - jnp.asarray(_OVERDENSITY)[cell]
     return {
-        name: jnp.polyval(jnp.moveaxis(jnp.asarray(spline.c)[:, cell], 0, 0), step)
+        name: jnp.polyval(jnp.asarray(spline.c)[:, cell], step)
         for name, spline in _SPLINES[fit].items()
     }
 
@@ -396,8 +396,8 @@ def mass_function(
 
     Notes
     -----
-    Tinker et al. 2008, eqs. 2 to 8; Tinker et al. 2010, eqs. 8 to 12, normalised so that all matter is in halos at every
-    redshift, with their evolution frozen above z = 3. The transfer function is that of Eisenstein & Hu 1998.
+    Tinker et al. 2008, eqs. 2 to 8; Tinker et al. 2010, eqs. 8 to 12, normalised so that all matter is in halos at
+    every redshift, with their evolution frozen above z = 3. The transfer function is that of Eisenstein & Hu 1998.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
+from massmap_jax.html_table import html_summary
 from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.units import FITS_UNITS
@@ -201,6 +202,22 @@ class MassMap(eqx.Module):
     n_masked: int = eqx.field(static=True, default=0)
     n_beyond: int = eqx.field(static=True, default=0)
     prior_cosmology: str | None = eqx.field(static=True, default=None)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: total mass, pixels and what shaped the map."""
+        rows = [
+            ("total mass", f"{self.total_mass:.4e} ± {self.total_sd:.2e} Msun"),
+            ("masses", f"{self.mass_definition}, without h"),
+            ("objects", f"{self.n_mapped:,} on the map, {self.n_outside:,} outside, {self.n_flagged:,} without a mass"),
+            ("pixels", self.grid.describe()),
+            ("unit of the images", self.unit),
+            ("map draws", f"{self.num_draws:,}, of {self.ess:.0f} effective relation draws"),
+        ]
+        rows += [("smoothed to", f"{self.fwhm_arcmin:g} arcmin FWHM")] if self.fwhm_arcmin is not None else []
+        rows += [("halos", f"projected {self.halo_profile.upper()} profiles")] if self.halo_profile is not None else []
+        if self.redshift_edges is not None:
+            rows.append(("redshift slices", ", ".join(f"{edge:g}" for edge in self.redshift_edges)))
+        return html_summary("MassMap", None, rows)
 
     @property
     def unit(self) -> str:

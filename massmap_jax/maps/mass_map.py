@@ -6,6 +6,7 @@ would make the error of a sum of N halos too small, by 10 times for 10^5 of them
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -70,6 +71,7 @@ def mass_map(
     halo_profile: Literal["nfw"] | None = None,
     concentration_scatter: float = SCATTER_LN,
     form: MapForm | None = None,
+    watch: Callable[[str], None] = lambda stage: None,
 ) -> MassMap:
     """Sum halo masses per pixel, in coherent draws of the whole field.
 
@@ -123,6 +125,8 @@ def mass_map(
         Scatter of ln c about the mean of Duffy et al. 2008; the same draws as `convergence_map`'s.
     form : MapForm, optional
         The settings from `redshift_edges` on as one object, in place of them.
+    watch : callable, optional
+        Called with a line of text as the objects are added to the map.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def mass_map(
         settings = (prior.mass_definition, form.cosmology, concentration_key(key), form.concentration_scatter)
         layers = HaloProfiles(grid, _largest(posterior, grid, form.cosmology), *settings)
     sums = MapSums(grid, chosen.masses, form, layers)
-    sums.add(catalogue, posterior, chunk_size)
+    sums.add(catalogue, posterior, chunk_size, watch)
     return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
 
 

@@ -70,20 +70,23 @@ class RegionMass(eqx.Module):
         The sum under each map draw [Msun].
     nobj : int
         Objects in it.
-    num_pixels : int
-        Pixels whose centre lies in it.
-    cut : bool
-        Whether the region reaches beyond the map, so that part of it was not counted.
+    num_pixels : int or None
+        Pixels whose centre lies in it; None where the objects themselves were added up (`mass_in_circle`).
+    cut : bool or None
+        Whether the region reaches beyond the map, so that part of it was not counted; None without a map.
     mass_definition : str
         Of the masses.
+    n_without_mass : int or None
+        Objects in it that have no mass, and are not counted; None where a map was added up, which does not know.
     """
 
     mean: float
     draws: Float[np.ndarray, "draw"]
     nobj: int
-    num_pixels: int
-    cut: bool
+    num_pixels: int | None
+    cut: bool | None
     mass_definition: str
+    n_without_mass: int | None = None
 
     @property
     def sd(self) -> float:
@@ -132,7 +135,7 @@ def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
         A mask of another shape, a radius or corners that make no region, a region without a pixel.
     """
     if isinstance(region, Circle):
-        mask = _in_circle(grid, _checked_circle(region))
+        mask = in_circle(*grid.centres(), checked_circle(region), is_flat=grid.projection == "flat")
     elif isinstance(region, Polygon):
         mask = _in_polygon(grid, _corners(grid, region))
     else:
@@ -300,16 +303,17 @@ def _check_one_slice(mass_map: MassMap) -> None:
         )
 
 
-def _checked_circle(circle: Circle) -> Circle:
+def checked_circle(circle: Circle) -> Circle:
+    """Give the circle back; refuse one without a finite centre and a positive radius."""
     values = np.array(circle, dtype=float)
     if not np.isfinite(values).all() or values[2] <= 0:
         raise MassmapError(f"{circle} is no circle: give a finite centre and a radius above 0 in arcmin")
     return circle
 
 
-def _in_circle(grid: SkyPixels, circle: Circle):
-    first, second = grid.centres()
-    if grid.projection == "flat":
+def in_circle(first, second, circle: Circle, *, is_flat: bool) -> Bool[np.ndarray, "..."]:
+    """Tell which places, RA and Dec [deg] or x and y [arcmin], lie in a circle."""
+    if is_flat:
         return np.hypot(first - circle.ra, second - circle.dec) <= circle.radius_arcmin
     # haversine: exact for small and large separations
     ra, dec, ra0, dec0 = map(np.radians, (first, second, circle.ra, circle.dec))

@@ -9,7 +9,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 _NO_ID = ("", "nan", "None", "--")
 
 
-def repeats(catalogue: HaloCatalogue, counted: Bool[np.ndarray, "halo"]) -> str | None:
+def repeats(catalogue: HaloCatalogue, counted: Bool[np.ndarray, "halo"], where: str = "on the map") -> str | None:
     """Say which objects come again: by their id, or by the very same position, redshift and luminosity.
 
     Parameters
@@ -17,7 +17,9 @@ def repeats(catalogue: HaloCatalogue, counted: Bool[np.ndarray, "halo"]) -> str 
     catalogue : HaloCatalogue
         With positions.
     counted : Bool[np.ndarray, "halo"]
-        Rows that a map counts.
+        Rows that are counted.
+    where : str
+        Where these are, for the sentence.
 
     Returns
     -------
@@ -42,8 +44,8 @@ def repeats(catalogue: HaloCatalogue, counted: Bool[np.ndarray, "halo"]) -> str 
         if found.any()
     ]
     return (
-        f"{again.sum()} of {rows.size} objects on the map repeat an earlier one ({'; '.join(kinds)}): the map counts "
-        "each of them; if they are the same objects, take the repeats out of the catalogue"
+        f"{again.sum()} of {rows.size} objects {where} repeat an earlier one ({'; '.join(kinds)}): each of them is "
+        "counted; if they are the same objects, take the repeats out of the catalogue"
     )
 
 

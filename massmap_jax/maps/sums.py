@@ -1,5 +1,6 @@
 """`MapSums`: the sums that a map is made of, part by part of a catalogue."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.smoothing import smoothed
 from massmap_jax.maps.units import MASS
+from massmap_jax.steps import Step
 
 
 class MapSums:
@@ -62,7 +64,13 @@ class MapSums:
         self.total, self.total_mean = np.zeros((slices, samples.num_draws)), np.zeros(slices)
         self.n_outside = self.n_flagged = self.n_masked = self.n_beyond = 0
 
-    def add(self, catalogue: HaloCatalogue, posterior, chunk_size: int | None = None) -> None:
+    def add(
+        self,
+        catalogue: HaloCatalogue,
+        posterior,
+        chunk_size: int | None = None,
+        watch: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         """Add objects.
 
         Parameters
@@ -71,10 +79,17 @@ class MapSums:
         posterior : MassPosterior
             Of the same objects.
         chunk_size : int, optional
+        watch : callable, optional
+            Called with a line of text after each piece.
         """
 
         def draw(rows):
-            return self.samples(Objects.of(catalogue, rows), chunk_size)
+            done = 0
+            watch(Step("mass map", done, rows.size, "objects"))
+            for picked, ln_mass in self.samples(Objects.of(catalogue, rows), chunk_size):
+                yield picked, ln_mass
+                done += picked.size
+                watch(Step("mass map", done, rows.size, "objects"))
 
         self.add_masses(catalogue, posterior.usable, posterior.mean_mass, draw)
 

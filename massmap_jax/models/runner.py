@@ -31,10 +31,13 @@ from massmap_jax.models.coordinates import TruncatedGaussian
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import PlacedObjects
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.steps import Step
 
 # Halos per chunk at most, on a CPU and on a GPU; on a CPU, draws of a chunk.
 _CHUNK, _CHUNK_GPU = 4096, 2**16
 _DRAWS_PER_CHUNK = 2**22
+# Draws of a chain from which R-hat is computed, and the R-hat beyond which an object is flagged.
+_FEWEST, _MAX_R_HAT = 4, 1.1
 
 
 def nuts(potential_fn) -> NUTS:
@@ -133,10 +136,12 @@ class HaloMassSamples(eqx.Module):
         """
         lines = summary_lines(self.flag)
         if self.usable.any():
-            high = 100 * np.mean(self.r_hat[self.usable] > 1.05)
+            # A chain that did not move has no R-hat.
+            high = 100 * np.mean(~(self.r_hat[self.usable] <= 1.05))
             lines.append(
                 f"{self.num_chains} x {self.num_samples} draws a halo: median ESS {np.nanmedian(self.ess):.0f}, split "
-                f"R-hat above 1.05 in {high:.2g} % of halos, {self.divergences.sum()} divergent transitions"
+                f"R-hat above 1.05 or undefined "
+                f"in {high:.3g} % of halos, {self.divergences.sum()} divergent transitions"
             )
         return "\n".join(lines)
 
@@ -184,8 +189,8 @@ def sample_halo_masses(
         Where a batch of draws is from, which sets its weights as in `mass_posterior`; needed for a batch.
     num_warmup, num_samples : int, optional
         Transitions of each chain before the draws are kept, and draws kept. In a test with 20 warm-up transitions
-        nearly all transitions of some halos diverged and their chains did not move; with 50 all was well. Look at
-        `r_hat` and `divergences`.
+        nearly all transitions of some halos diverged and their chains did not move, which NOT_CONVERGED flags; with
+        50 all was well.
     num_chains : int, optional
         Chains of each halo.
     chunk_size : int, optional
@@ -276,11 +281,17 @@ def sample_halo_masses(
         divergences[place] = np.asarray(diverging)[: chosen.size]
         if keep_draws:
             draws[place] = ln_mass.transpose(2, 0, 1)
-        watch(f"NUTS for each object: {np.isfinite(columns['mean']).sum():,} of {len(objects):,}")
+        say(int(np.isfinite(columns["mean"]).sum()))
 
+    def say(done):
+        watch(Step("NUTS for each object", done, len(objects)))
+
+    say(0)
     devices.in_threads(work, range(0, len(objects), chunk_size))
     flag = flag_outside_prior(catalogue, prior)
     flag[((flag & UNUSABLE) == 0) & ~np.isfinite(columns["mean"])] |= Flag.NO_SUPPORT
+    if num_samples >= _FEWEST:
+        flag[((flag & UNUSABLE) == 0) & ~(columns["r_hat"] <= _MAX_R_HAT)] |= Flag.NOT_CONVERGED
     return HaloMassSamples(
         ids=catalogue.ids,
         flag=flag,
@@ -346,7 +357,7 @@ def _chain(key, *, potential_fn, settings: _Settings):
 def _summaries(ln_mass):
     """mean, sd, E[M], split R-hat and effective sample size of draws (chain, sample, halo)."""
     mean = ln_mass.mean(axis=(0, 1))
-    few = ln_mass.shape[1] < 4
+    few = ln_mass.shape[1] < _FEWEST
     with np.errstate(invalid="ignore", divide="ignore"):
         r_hat = np.full_like(mean, np.nan) if few else split_gelman_rubin(ln_mass)
         ess = np.full_like(mean, np.nan) if few else effective_sample_size(ln_mass)

@@ -1,5 +1,7 @@
 """`mass_posterior`: the halo mass posteriors of a catalogue, integrated exactly or read from a `PosteriorSurface`."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Array
 
@@ -33,6 +35,7 @@ def mass_posterior(
     selection=None,
     extra: TabulatedTerm | None = None,
     surface=None,
+    watch: Callable[[str], None] = lambda stage: None,
 ) -> MassPosterior:
     """Compute the posterior of each object's halo mass, marginalised over the draws of the relation.
 
@@ -76,6 +79,8 @@ def mass_posterior(
         A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g).
     surface : PosteriorSurface, optional
         For method "surface": a table that was made earlier with the same arguments. By default one is made.
+    watch : callable, optional
+        Called with a line of text after each chunk of objects.
 
     Returns
     -------
@@ -164,7 +169,7 @@ def mass_posterior(
         halos, rows = halos.take(outside), rows[outside]
     settings = settings_of(method, relation_from, num_lum_draws)
     exact, exact_quantiles = exact_summaries(
-        halos, prior, relation.as_batch(), selection, key, chunk_size, levels, settings
+        halos, prior, relation.as_batch(), selection, key, chunk_size, levels, settings, watch
     )
     for name, values in exact.items():
         columns[name][rows] = values

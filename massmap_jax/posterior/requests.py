@@ -12,6 +12,7 @@ from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, effective_sample_size, log_weights_at, pareto_k
 from massmap_jax.posterior import kernel
 from massmap_jax.prior import panels
+from massmap_jax.steps import Step
 
 SUMMARY_COLUMNS = (
     "mean",
@@ -27,7 +28,7 @@ SUMMARY_COLUMNS = (
 """Numbers that summarise one posterior, by their names in `MassPosterior`."""
 
 
-def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels, settings):
+def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels, settings, watch=lambda stage: None):
     """Integrate the posterior of each object and summarise it.
 
     Parameters
@@ -48,6 +49,8 @@ def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels
         CDF levels of the quantiles.
     settings : dict
         What `settings_of` gives.
+    watch : callable, optional
+        Called with a line of text after each chunk.
 
     Returns
     -------
@@ -70,10 +73,13 @@ def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels
         shared=(levels, 1 - levels),
         **settings,
     )
+    done = 0
     for chosen, outputs in integrated if number else ():
         for name in SUMMARY_COLUMNS:
             columns[name][chosen] = outputs[name]
         quantiles[chosen] = outputs["quantiles"]
+        done += len(chosen)
+        watch(Step("mass posteriors", done, number, "objects"))
     lost = ~np.isfinite(columns["log_evidence"])
     for values in (*columns.values(), quantiles):
         values[lost] = np.nan

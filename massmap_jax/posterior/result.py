@@ -1,25 +1,34 @@
 """`MassPosterior`: the halo mass posteriors of a catalogue, as `mass_posterior` gives them."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.catalogue.described import DescribedTable, writable
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
+from massmap_jax.html_table import html_summary
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.selection import Selection
 from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.posterior.columns import column_info, provenance
 from massmap_jax.posterior.requests import evaluate, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import Relation
 
 # A row is flagged EDGE if more than this fraction of its posterior lies beyond the prior's mass table.
 EDGE_LIMIT = 0.01
+# Fields with one value, or one row, per object.
+_PER_ROW = ("ids", "flag", "mean", "sd", "mode", "mean_mass", "quantiles", "log_evidence", "edge_mass",
+            "information_bits", "ess", "pareto_k")  # fmt: skip
+_ROWS_SHOWN = 5
 
 
 class MassPosterior(eqx.Module):
@@ -137,6 +146,34 @@ class MassPosterior(eqx.Module):
 
     def __len__(self) -> int:
         return self.flag.shape[0]
+
+    def __iter__(self) -> Iterator["MassPosterior"]:
+        return (self[row] for row in range(len(self)))
+
+    def __getitem__(self, rows) -> "MassPosterior":
+        """The posterior of some rows: a row number, a slice, row numbers or a boolean mask.
+
+        Their ids stay the same, and so do samples with the same key.
+        """
+        index = np.atleast_1d(np.arange(len(self))[rows])
+        catalogue, extra, beside = self.catalogue.subset(index), self.extra, self.num_beside_surface
+        if extra is not None:
+            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[index])
+        if self.surface is not None:
+            kept = catalogue.subset(self.usable[index])
+            found, _ = self.surface.summaries(kept.ln_lum_obs, kept.redshift, kept.sigma_ln_lum)
+            beside = int((~np.isfinite(found["mean"])).sum())
+        chosen = {name: getattr(self, name)[index] for name in _PER_ROW}
+        return replace(self, catalogue=catalogue, extra=extra, num_beside_surface=beside, **chosen)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first rows, and the summary."""
+        table = self[:_ROWS_SHOWN].to_table()
+        names = [name for name in ("id", "z", "log10_mass_mean", "log10_mass_sd", "flag_reason") if name in table]
+        cells = [[f"{x:.4g}" if isinstance(x, float) else x for x in table[name].tolist()] for name in names]
+        shown = min(_ROWS_SHOWN, len(self))
+        title = f"MassPosterior, {self.prior.mass_definition} masses in Msun without h: {shown} of {len(self)} rows"
+        return html_summary(title, names, zip(*cells, strict=True), self.summary().splitlines())
 
     @property
     def usable(self) -> np.ndarray:
@@ -339,6 +376,72 @@ class MassPosterior(eqx.Module):
             raise MassmapError(f"there is no column {', '.join(lacking)}: choose among {', '.join(table)}")
         return {name: table[name] for name in columns}
 
+    def _described(self, columns) -> DescribedTable:
+        """Columns of `to_table` with what they mean and how they were made."""
+        table = {name: writable(values) for name, values in self.to_table(columns).items()}
+        describe = getattr(self.selection, "describe", None)  # a user's own selection need not have it
+        meta = provenance(self.prior, self.relation) | {
+            "relation_from": self.relation_from or "one relation",
+            "method": self.method,
+            "selection": describe() if describe else type(self.selection).__name__,
+            "luminosity_unit": self.catalogue.lum_unit or "unknown",
+        }
+        return DescribedTable(table, meta, **column_info(table))
+
+    def to_astropy(self, columns=None) -> Any:
+        """Make an astropy Table of the columns of `to_table`, with units, descriptions, UCDs and metadata.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Names of the columns that are wanted; by default all of them.
+
+        Returns
+        -------
+        astropy.table.Table
+            One row per row of the catalogue. How the masses were made is in its `meta`, the UCD in that of a column.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[2e14, 5e14], redshift=[0.2, 0.4], ids=["A", "B"])
+        >>> relation = mm.MassLuminosityRelation.identity()
+        >>> table = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation).to_astropy()
+        >>> table["id"].tolist(), str(table["mass_mean"].unit), table.meta["mass_definition"]
+        (['A', 'B'], 'solMass', '200m')
+        """
+        return self._described(columns).astropy()
+
+    def to_pandas(self, columns=None) -> Any:
+        """Make a pandas DataFrame of the columns of `to_table`.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Names of the columns that are wanted; by default all of them.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per row of the catalogue. Its `attrs` hold how the masses were made, and units, descriptions and
+            ucds by column.
+
+        Raises
+        ------
+        MassmapError
+            Where pandas is not installed.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[2e14, 5e14], redshift=[0.2, 0.4], ids=["A", "B"])
+        >>> relation = mm.MassLuminosityRelation.identity()
+        >>> frame = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation).to_pandas(["id", "mass_mean"])
+        >>> frame.shape, frame.attrs["units"], frame.attrs["mass_definition"]
+        ((2, 2), {'mass_mean': 'solMass'}, '200m')
+        """
+        return self._described(columns).pandas()
+
     def to_qp(self, num_quantiles: int = 99) -> Any:
         """Make a `qp` ensemble of quantiles of ln M, with one entry per usable row.
 
@@ -350,7 +453,8 @@ class MassPosterior(eqx.Module):
         Returns
         -------
         qp.Ensemble
-            Quantiles of ln M [ln Msun] of the usable rows.
+            Quantiles of ln M [ln Msun] of the usable rows. Its table `ancil` says which rows these are: "id", and
+            "row", the number of the row.
 
         Raises
         ------
@@ -362,8 +466,9 @@ class MassPosterior(eqx.Module):
         except ImportError:
             raise MassmapError("to_qp needs the package qp-prob: pip install qp-prob") from None
         levels = np.concatenate([[1e-3], np.linspace(0.01, 0.99, num_quantiles), [0.999]])
-        quantiles = self.quantile(levels)[self.usable]
-        return qp.Ensemble(qp.quant, data={"quants": levels, "locs": quantiles})
+        rows = np.flatnonzero(self.usable)
+        ancil = {"id": writable(self.ids[rows]), "row": rows}
+        return qp.Ensemble(qp.quant, data={"quants": levels, "locs": self.quantile(levels)[rows]}, ancil=ancil)
 
     def check(self) -> None:
         """Raise an error if any row is flagged.

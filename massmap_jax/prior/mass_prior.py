@@ -21,8 +21,12 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
+<<<<<<< HEAD
 from massmap_jax.halo.abundance import CosmologyParameters, Fit, mass_function
 from massmap_jax.halo.mass_function import log10_mass_nodes, redshift_nodes
+=======
+from massmap_jax.html_table import html_summary
+>>>>>>> main
 from massmap_jax.prior import panels
 
 _BATCH = 1024
@@ -145,6 +149,19 @@ class MassPrior(eqx.Module):
         shape = (self.redshift_nodes.shape[0], self.ln_mass_nodes.shape[0])
         if self.ln_density.shape != shape:
             raise MassmapError(f"ln_density has shape {self.ln_density.shape}; redshift and mass nodes need {shape}")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: where the prior comes from, and its range."""
+        log10_mass, z = np.asarray(self.ln_mass_nodes) / np.log(10), np.asarray(self.redshift_nodes)
+        rows = [
+            ("source", self.description),
+            ("masses", f"{self.mass_definition}, Msun without h"),
+            ("log10(M/Msun)", f"{log10_mass[0]:.2f} to {log10_mass[-1]:.2f} in {log10_mass.size} nodes"),
+            ("redshift", f"{z[0]:g} to {z[-1]:g} in {z.size} nodes"),
+            ("ends of the table", self.support),
+            ("cosmology", self.cosmology),
+        ]
+        return html_summary("MassPrior", None, rows)
 
     # -- construction -------------------------------------------------------------------------------------------
 

@@ -40,6 +40,9 @@ _MAX_STEPS = 100
 _CONVERGED = 1e-7
 # Points are not made for a smaller scatter S, since the number of boxes would grow without bound.
 _LEAST_SCATTER = 1e-3
+# Draws from the prior that a maximum is compared with, and the distance from the prior's middle, in its standard
+# deviations, beyond which a second search starts from the best of them.
+_STARTS, _FAR_SD = 64, 3.0
 # The table of G has to hold this many standard deviations about the maximum, in every direction. Centre and width go
 # as 1 / alpha2, so there is no table where this brings alpha2 near 0.
 _REACH, _LEAST_SLOPE = 6.0, 0.3
@@ -347,23 +350,60 @@ def _at_alpha3(coordinates, chains, best, covariance):
 
 
 def find_maximum(data: RelationData, relation_prior):
-    """Coordinates, likelihood and maximum; the points are made again where the fitted scatter is too small for them."""
+    """Coordinates, likelihood and maximum: the search starts in the prior's middle, and again where it was trapped.
+
+    The density may have several maxima, above all with a selection. The first search is trusted if it ends near the
+    prior's middle and above every one of a few draws from the prior; otherwise another starts from the best of them.
+    """
     central = relation_prior.central()
     start = relation_prior.relation(central)
-    scatter = max(0.5 * central["scatter"], _LEAST_SCATTER)
     coordinates = Coordinates.at(relation_prior, *data.middle(start))
-    x = jax.jit(Coordinates.place)(coordinates, central)
+    place = jax.jit(Coordinates.place)
+    scatter = max(0.5 * central["scatter"], _LEAST_SCATTER)
+    likelihood, best = _search(data, coordinates, place(coordinates, central), scatter)
+    if not np.isfinite(best.negative_log_density):
+        data.refuse(start)
+    draws = relation_prior.sample(jax.random.key(0), (_STARTS,))
+    draws = np.asarray(jax.vmap(place, in_axes=(None, 0))(coordinates, draws))
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    values = np.asarray(_objectives(coordinates, likelihood, draws))
+    if not np.isfinite(values).any():
+        return coordinates, likelihood, best
+    highest = np.nanargmin(values)
+    if values[highest] < best.negative_log_density or _conflict(coordinates, best.x) > _FAR_SD:
+        scatter = max(0.5 * float(_relation_at(coordinates, draws[highest]).scatter), _LEAST_SCATTER)
+        other = _search(data, coordinates, draws[highest], scatter)
+        if other[1].negative_log_density < best.negative_log_density:
+            likelihood, best = other
+    return coordinates, likelihood, best
+
+
+def _search(data: RelationData, coordinates, x, scatter: float):
+    """Likelihood and maximum; the points are made again where the fitted scatter is too small for them."""
     for _ in range(8):
         likelihood = RelationLikelihood.of(data, scatter=scatter)
         best = maximise(coordinates, likelihood, x)
         if not np.isfinite(best.negative_log_density):
-            data.refuse(start)
+            break
         x = best.x
         found = float(_relation_at(coordinates, x).scatter)
         if found > 1.1 * scatter or not likelihood.compressed or scatter <= _LEAST_SCATTER:
             break
         scatter = max(0.5 * found, _LEAST_SCATTER)
-    return coordinates, likelihood, best
+    return likelihood, best
+
+
+@jax.jit
+def _objectives(coordinates, likelihood, x):
+    """-ln density of each point (draw, dim), one after the other."""
+    return jax.lax.map(lambda x: -coordinates.log_density(x, likelihood), x)
+
+
+def _conflict(coordinates, x) -> float:
+    """The largest distance of a parameter from its prior's middle, in standard deviations of the prior."""
+    prior, relation = coordinates.prior, _relation_at(coordinates, x)
+    central, sd = prior.central(), prior.sd()
+    return max(abs(float(getattr(relation, p)) - central[p]) / sd[p] for p in coordinates.free)
 
 
 @jax.jit

@@ -9,11 +9,22 @@ import numpy as np
 from jaxtyping import Float
 
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
-from massmap_jax.errors import MassmapError
+from massmap_jax.html_table import html_summary
+from massmap_jax.relation import exports
 from massmap_jax.relation.beliefs import FITTED, RelationPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
 R_HAT, ESS = 1.01, 400.0
+# For a table of the draws, `to_table`; a relation is one in natural logarithms.
+DESCRIPTIONS = {
+    "alpha1": "mean of ln L at the pivot mass alpha3 and redshift 0; natural logarithm",
+    "alpha2": "slope d ln L / d ln M",
+    "alpha3": "pivot mass, without h",
+    "alpha4": "exponent of (1 + z), or of E(z)",
+    "scatter": "standard deviation of ln L at fixed mass; natural logarithm",
+    "log_weight": "ln of the weight of the draw, up to a constant",
+    "gamma": "exponent of E(z)",
+}
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
@@ -298,26 +309,66 @@ class RelationPosterior(eqx.Module):
         return "\n".join(lines)
 
     def to_arviz(self) -> Any:
-        """Convert the draws to ArviZ, without their weights.
+        """Convert the draws to ArviZ.
+
+        Draws with weights (method "importance") are resampled by them, so that `arviz.summary` and every other function
+        is right at its defaults; their chain then holds draws that occur more than once, next to each other.
 
         Returns
         -------
         InferenceData or DataTree
-            The group `posterior` with the free parameters, (chain, draw) each; a DataTree from ArviZ 1 on.
+            The group `posterior` with the free parameters, (chain, draw) each; a DataTree from ArviZ 1 on. Its
+            attributes say what became of the weights, the pivot alpha3 [Msun] and the mass definition.
 
         Raises
         ------
         MassmapError
             ArviZ is not installed.
         """
-        try:
-            import arviz
-        except ImportError:
-            raise MassmapError("to_arviz needs ArviZ: pip install arviz") from None
-        columns = {p: getattr(self.draws, p).reshape(self.num_chains, -1) for p in self.free}
-        if int(arviz.__version__.split(".")[0]) >= 1:
-            return arviz.from_dict({"posterior": columns})
-        return arviz.from_dict(posterior=columns)
+        return exports.to_arviz(self)
+
+    def to_getdist(self) -> Any:
+        """Convert the draws to GetDist, with their weights and chains.
+
+        Returns
+        -------
+        getdist.MCSamples
+            The free parameters, for its plots and tables. A fit does not keep log likelihoods: they are 0 here.
+
+        Raises
+        ------
+        MassmapError
+            GetDist is not installed.
+        """
+        return exports.to_getdist(self)
+
+    def write_getdist(self, root) -> None:
+        """Write the draws as a text chain that GetDist, and `massmap-jax run --relation ROOT.txt`, read.
+
+        Parameters
+        ----------
+        root : str or Path
+            ROOT of the two files, ROOT.txt and ROOT.paramnames. All parameters are in it, the pivot alpha3 [Msun] and
+            the fixed ones too; chains stand one after the other. The draws' log likelihoods are not kept by a fit, and
+            their column is 0.
+
+        Raises
+        ------
+        MassmapError
+            A file exists already.
+        """
+        exports.write_getdist(self, root)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: each free parameter, the notes, and what `check` finds."""
+        mean, sd = self.mean, self.sd
+        rows = [
+            (p, f"{mean[p]:.5g} ± {sd[p]:.2g}", f"{self.prior_mean[p]:.5g} ± {self.prior_sd[p]:.2g}") for p in self.free
+        ]
+        title = f"RelationPosterior, {self.num_halos} objects ({self.method}; selection: {self.selection}), "
+        title += f"at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}"
+        lines = [*(f"note: {note}" for note in self.notes), *(f"check: {problem}" for problem in self.check())]
+        return html_summary(title, ("parameter", "posterior", "prior"), rows, lines)
 
     def to_table(self) -> dict[str, np.ndarray]:
         """Give the draws as columns.

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import NUTS
 
+from massmap_jax.steps import Step
+
 _BLOCK = 50
 
 
@@ -70,13 +72,15 @@ def run_nuts(
     Chains
         Draws, divergences and steps.
     """
+    what, number = "sampling the relation", num_warmup + num_samples
+    watch(Step(what, 0, number))
     keys = jax.random.split(key, start.shape[0])
     state = _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes)
     draws, divergences, steps = [], 0, 0
-    for done in range(0, num_warmup + num_samples, _BLOCK):
+    for done in range(0, number, _BLOCK):
         state, block = _advance(state, model, potential, num_warmup, max_tree_depth, model_axes)
-        watch(f"sampling the relation: {done + _BLOCK} of {num_warmup + num_samples}")
-        kept = slice(max(num_warmup - done, 0), max(min(_BLOCK, num_warmup + num_samples - done), 0))
+        watch(Step(what, min(done + _BLOCK, number), number))
+        kept = slice(max(num_warmup - done, 0), max(min(_BLOCK, number - done), 0))
         x, diverging, num_steps = (np.asarray(a)[:, kept] for a in block)
         draws.append(x)
         divergences, steps = divergences + diverging.sum(axis=1), steps + num_steps.sum()

@@ -14,8 +14,10 @@ from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
+from massmap_jax.maps.circle import mass_in_circle
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
+from massmap_jax.maps.regions import Circle, RegionMass
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -30,6 +32,7 @@ from massmap_jax.run.options import (
     load_relation,
     selection_of,
 )
+from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
@@ -69,6 +72,8 @@ class JobResult:
         The check of prior and relation against the luminosities.
     misfits : list of str
         Signs of a misfit that was accepted.
+    circle : RegionMass or None
+        The mass in a circle, if one was asked for.
     """
 
     posterior: MassPosterior
@@ -80,6 +85,7 @@ class JobResult:
     convergence: "ConvergenceMap | None" = None
     check: PriorCheck | None = None
     misfits: list[str] = field(default_factory=list)
+    circle: RegionMass | None = None
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -133,18 +139,29 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         from massmap_jax.maps.convergence import check_lensing
 
         check_lensing(catalogue, options.source_redshift)
+    if options.circle is not None and catalogue.ra is None:
+        raise MassmapError("a circle is asked for, and the catalogue has no positions: give ra= and dec=")
     notes = list(catalogue.notes)
     if options.flux_limit is not None:
         notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
     fitted, check, findings, relation_from = None, None, [], options.relation_from
+    if options.relation == "fit" and relation_from not in (None, "this_catalogue"):
+        raise MassmapError(
+            f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
+        )
+    with clock.stage("prior"):
+        prior = load_prior(options.prior)
+    if options.make_map and (options.halo_profile or options.source_redshift):
+        from massmap_jax.halo.cosmology import overdensity
+
+        overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
+    if options.column_names is not None:
+        mass_column(options.column_names, prior.mass_definition)  # refuses a definition without a name
+    # A map that cannot be made is refused before the relation is fitted and the masses are computed.
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
-        if relation_from not in (None, "this_catalogue"):
-            raise MassmapError(
-                f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
-            )
-        with clock.stage("prior"):
-            prior = load_prior(options.prior)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             fitted = fit(catalogue, prior, options, key_relation, clock.say)
@@ -156,8 +173,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         if not options.accept_misfit:
             refuse(findings)
     else:
-        with clock.stage("prior and relation"):
-            prior = load_prior(options.prior)
+        with clock.stage("relation"):
             relation = load_relation(options, key_relation, prior, notes)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
@@ -169,14 +185,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         options, catalogue = _in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
-    if options.make_map and (options.halo_profile or options.source_redshift):
-        from massmap_jax.halo.cosmology import overdensity
-
-        overdensity(prior.mass_definition, options.prior.cosmology, np.zeros(1))  # refuses a mass without a radius
     if fitted is None:
         check = _check_given(catalogue, prior, relation, selection, notes, clock)
-    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
-    grid, of_map = plan_map(catalogue, usable, options)
     with clock.stage("mass posteriors"):
         posterior = mass_posterior(
             catalogue,
@@ -187,6 +197,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
             selection=selection,
+            watch=clock.say,
         )
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
@@ -216,8 +227,18 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         grid, of_map = plan_map(catalogue, posterior.usable, options)
     notes.extend(of_map)
     image, convergence = _maps(key_map, posterior, grid, options, clock, notes)
+    circle = None
+    if options.circle is not None:
+        with clock.stage("mass in the circle"):
+            circle = mass_in_circle(
+                key_map,
+                *(posterior.catalogue, prior, relation, Circle(*options.circle)),
+                relation_from=relation_from,
+                num_draws=options.num_map_draws,
+                selection=selection,
+            )
     return JobResult(
-        posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings]
+        posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings], circle
     )
 
 
@@ -235,7 +256,7 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
     image = convergence = None
     try:
         with clock.stage("mass map"):
-            image = mass_map(key, *of, posterior=reuse, form=options.form, **shared)
+            image = mass_map(key, *of, posterior=reuse, form=options.form, watch=clock.say, **shared)
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
         if options.source_redshift is not None:

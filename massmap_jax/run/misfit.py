@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 
 _OBSERVABLE = (
     "the relation's prior is for another observable or another unit (--relation-prior, --relation, --lum-scale, "
-    "--lum-unit)"
+    "--lum-unit, --lum-in)"
 )
 _SELECTION = "the catalogue was selected and nothing says how (--lum-limit, or a relation known from elsewhere)"
 _MASSES = (

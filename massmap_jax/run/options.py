@@ -32,6 +32,7 @@ from massmap_jax.choices import (
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
+from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
     from massmap_jax.maps.form import MapForm
@@ -264,7 +265,16 @@ class JobOptions:
     source_redshift: float | None = option(
         None, "A map of the convergence and shear of sources there, convergence.fits.", MAP, commands=_RUN
     )
-    format: str = option("parquet", "Table: parquet, fits, csv or ecsv.", OUTPUT, commands=_RUN)
+    circle: tuple[float, ...] | None = option(
+        None, "RA,DEC,RADIUS (deg, deg, arcmin): the summed mass in that circle, with its error.", MAP, commands=_RUN
+    )
+    format: str = option("parquet", "Table: parquet, fits, csv, ecsv or vot (VOTable).", OUTPUT, commands=_RUN)
+    column_names: str | None = option(
+        None,
+        "act, act_dr5, act_dr6 or erass1: name the columns of the table as that catalogue does.",
+        OUTPUT,
+        commands=_RUN,
+    )
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
     apparent_magnitudes: bool = False
     """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
@@ -329,7 +339,10 @@ _ACTS = {
         ),
         "prior='hmf', a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or magnitudes='apparent'",
     ),
-    "num_relation_draws": (lambda o: o.has_draws, "a relation with draws"),
+    "num_relation_draws": (
+        lambda o: o.has_draws and not o.is_file,
+        "a relation that the program draws itself, as it does 'fit' and published ones",
+    ),
     "relation_from": (lambda o: o.has_draws, "a relation with draws"),
     "relation_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
     "ignore_columns": (lambda o: o.is_file, "a relation that is a file of draws"),
@@ -353,11 +366,12 @@ _ACTS = {
     "pivot": (lambda o: o.relation == "identity", "relation='identity'"),
     "num_lum_draws": (lambda o: o.method in ("monte_carlo", "importance"), "method='monte_carlo' or 'importance'"),
     "pixel_arcmin": (lambda o: o.make_map, "a map"),
-    "num_map_draws": (lambda o: o.make_map, "a map"),
+    "num_map_draws": (lambda o: o.make_map or o.circle is not None, "a map or a circle"),
     "map_unit": (lambda o: o.make_map, "a map"),
     "map_slices": (lambda o: o.make_map, "a map"),
     "smooth_arcmin": (lambda o: o.make_map, "a map"),
     "nside": (lambda o: o.make_map, "a map"),
+    "healpix_order": (lambda o: o.make_map, "a map"),
     "halo_profile": (lambda o: o.make_map, "a map"),
     "pdf_figures": (lambda o: o.make_figures, "figures"),
 }
@@ -386,8 +400,15 @@ def check_effects(options: JobOptions) -> None:
             if f.name in _ACTS and value != f.default:
                 acts, needs = _ACTS[f.name]
                 if not acts(options):
-                    shown = f.metadata["name"] or f.name
-                    raise MassmapError(f"{shown}={value!r} has no effect here: it is for {needs}; leave it out")
+                    shown = f"{f.metadata['name'] or f.name}={_shown(value)}"
+                    raise MassmapError(f"{shown} has no effect here: it is for {needs}; leave it out")
+
+
+def _shown(value) -> str:
+    """The value of an option as a user writes it; none for a switch."""
+    if isinstance(value, tuple):
+        return repr(",".join(f"{one:g}" for one in value))
+    return "" if value is True else f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def check_options(options: JobOptions) -> None:
@@ -442,6 +463,8 @@ def check_options(options: JobOptions) -> None:
         (check_flux_min if name == "flux_min" else check_lum_limit)(getattr(options, name))
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
+    if options.column_names is not None:
+        mass_column(options.column_names, "500c")  # refuses a name that is not known
     if not 0 <= options.seed < 2**63:
         raise MassmapError(f"seed is {options.seed}: give an integer from 0 to 2**63 - 1")
     if options.num_map_draws < 2:
@@ -449,7 +472,20 @@ def check_options(options: JobOptions) -> None:
     size = options.pixel_arcmin
     if size is not None and not (np.isfinite(size) and size > 0):
         raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
+    if options.circle is not None:
+        _check_circle(options.circle)
     _check_map(options)
+
+
+def _check_circle(circle: tuple[float, ...]) -> None:
+    """Refuse what is no RA, Dec and radius."""
+    bad = len(circle) != 3 or not np.isfinite(circle).all()
+    if bad or not -90 <= circle[1] <= 90 or circle[2] <= 0:
+        shown = ",".join(f"{value:g}" for value in circle)
+        raise MassmapError(
+            f"circle is {shown}: give RA and Dec of its centre in degrees and a radius above 0 in arcmin, such as "
+            "150.1,2.2,5"
+        )
 
 
 def _check_map(options: JobOptions) -> None:
@@ -768,18 +804,22 @@ def pair(name: str, text: str | None) -> tuple[float, float] | None:
     return first, second
 
 
-def edges(text: str) -> tuple[float, ...]:
-    """Read the edges of redshift slices, "0.1,0.3,0.5".
+def numbers(name: str, text: str, example: str) -> tuple[float, ...]:
+    """Read numbers that are separated by commas, such as the edges of redshift slices, "0.1,0.3,0.5".
 
     Parameters
     ----------
+    name : str
+        Name of the option, for the message.
     text : str
-        The text of the option.
+        Its value.
+    example : str
+        What is to be given, with an example, for the message.
 
     Returns
     -------
     tuple of float
-        The edges.
+        The numbers.
 
     Raises
     ------
@@ -789,4 +829,4 @@ def edges(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise MassmapError(f"map_slices is {text!r}: give edges in redshift, such as 0.1,0.3,0.5") from None
+        raise MassmapError(f"{name} is {text!r}: give {example}") from None

@@ -16,44 +16,22 @@ import massmap_jax
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError
+from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
 from massmap_jax.run.options import JobOptions, selection_of
+from massmap_jax.run.published_names import published_names
 
 if TYPE_CHECKING:
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
+    from massmap_jax.maps.regions import RegionMass
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.fitted import RelationPosterior
     from massmap_jax.relation.law import MassLuminosityRelation
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.job import FitResult, JobResult
 
-PROGRAM = "massmap-jax"
-UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
-DESCRIPTIONS = {
-    "id": "object, as in the catalogue",
-    "ra": "right ascension",
-    "dec": "declination",
-    "x": "offset from the field centre",
-    "y": "offset from the field centre",
-    "z": "redshift",
-    "pareto_k": "shape of the tail of the luminosity weights; above 0.7 they are not to be trusted",
-    "log10_mass_true": "true log10(M/Msun), from the catalogue",
-    "ln_lum_obs": "ln of the observed luminosity",
-    "sigma_ln_lum": "its standard deviation",
-    "log10_mass_mean": "posterior mean of log10(M/Msun), M without h",
-    "log10_mass_sd": "posterior standard deviation of log10(M/Msun)",
-    "log10_mass_mode": "peak of the posterior of log10 M",
-    "mass_mean": "posterior mean of M",
-    "log_evidence": "ln P(L_obs | z, relation), density per unit L_obs",
-    "edge_mass": "posterior fraction beyond the prior's mass table",
-    "information_bits": "divergence of the posterior from the prior",
-    "ess": "effective number of relation draws (luminosity samples with a sampled method, mass draws with nuts)",
-    "r_hat": "split R-hat of the object's chain (nuts)",
-    "divergences": "divergent transitions of the object's chain (nuts)",
-    "flag": "bits; 0 is good",
-    "flag_reason": "names of the bits",
-}
+RECORD = "run.json"
 
 
 def write_outputs(
@@ -95,17 +73,21 @@ def write_outputs(
     if meta["luminosity_unit"] == "unknown" and fitted is None:
         meta["luminosity_unit"] = relation.lum_unit or "unknown"
     with clock.stage("writing tables and map"):
-        quantiles = {
-            name: f"posterior quantile {level:g} of log10(M/Msun)"
-            for name, level in zip(posterior.quantile_columns, posterior.quantile_levels, strict=True)
-        }
         columns = result.table()
         if options.format == "fits" and ids_change_in_fits(columns["id"]):
             result.notes.append(
                 "FITS holds ASCII only: ids with other letters are written as in 'B\\xf6hringer', and the column row, "
                 "the row number from 0, joins masses.fits with the catalogue; format= another kind keeps the ids"
             )
-        write_table(directory / f"masses.{options.format}", columns, meta, UNITS, {**DESCRIPTIONS, **quantiles})
+        info = column_info(columns)
+        if options.column_names is not None:
+            # write_table adds the row number to a column "id" alone.
+            rows = {"row": np.arange(len(posterior))} if ids_change_in_fits(columns["id"]) else {}
+            columns, info = published_names(
+                columns | rows, options.column_names, posterior.prior.mass_definition, posterior.catalogue.lum_unit
+            )
+            info["descriptions"] |= dict.fromkeys(rows, "row number from 0")
+        write_table(directory / f"masses.{options.format}", columns, meta, **info)
         if fitted is not None:
             _write_relation(directory, fitted, meta)
         if image is not None:
@@ -132,6 +114,7 @@ def write_outputs(
         "flags": count(posterior.flag),
         "notes": result.notes,
         "map": None if image is None else _map_record(image),
+        "circle": None if result.circle is None else _circle_record(options.circle, result.circle),
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
         "prior_check": None if result.check is None else _check_record(result.check),
@@ -193,31 +176,6 @@ def write_fit_outputs(
     return _write_record(directory, record | meta | found, options, clock)
 
 
-def provenance(prior: MassPrior, relation: MassLuminosityRelation) -> dict:
-    """Collect the metadata of every written file: how its masses were made.
-
-    Parameters
-    ----------
-    prior : MassPrior
-        The mass prior.
-    relation : MassLuminosityRelation
-        The relation.
-
-    Returns
-    -------
-    dict of str to str
-        The metadata.
-    """
-    return {
-        "program": PROGRAM,
-        "version": massmap_jax.__version__,
-        "mass_definition": prior.mass_definition,
-        "mass_unit": "Msun without h",
-        "prior": prior.description,
-        "relation_source": relation.source,
-    }
-
-
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
     """Collect the metadata of every file of a run."""
     from massmap_jax.likelihood.selection import NoSelection
@@ -247,7 +205,7 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
         "device": devices.describe(),
         "float64": bool(jax.config.jax_enable_x64),
     }
-    (directory / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 
@@ -265,7 +223,9 @@ def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[
 
 def _write_relation(directory: Path, fitted: RelationPosterior, meta: dict) -> None:
     """Write relation.csv, the draws that `run --relation` reads, and relation.npz, the whole posterior."""
-    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"})
+    from massmap_jax.relation.fitted import DESCRIPTIONS
+
+    write_table(directory / "relation.csv", fitted.to_table(), meta, {"alpha3": "solMass"}, DESCRIPTIONS)
     fitted.save(directory / "relation.npz")
 
 
@@ -317,6 +277,20 @@ def _map_record(image: MassMap) -> dict:
     return record
 
 
+def _circle_record(circle: tuple[float, ...], found: RegionMass) -> dict:
+    """Collect what run.json says of the mass in a circle."""
+    low, high = found.quantile([0.16, 0.84])
+    return dict(zip(("ra", "dec", "radius_arcmin"), circle, strict=True)) | {
+        "mass_msun": found.mean,
+        "sd_msun": found.sd,
+        "q16_msun": float(low),
+        "q84_msun": float(high),
+        "draws": int(found.draws.size),
+        "objects": int(found.nobj),
+        "objects_without_mass": found.n_without_mass,
+    }
+
+
 def _convergence_record(kappa: ConvergenceMap) -> dict:
     """Collect what run.json says of the convergence map."""
     names = ("source_redshift", "profile", "truncation", "cosmology", "neglected")
@@ -359,10 +333,11 @@ def is_own_output(directory: Path) -> bool:
     Returns
     -------
     bool
-        True if its run.json names this program.
+        True if its run.json names this program, and a command that replaces folders: `stream` does not.
     """
     try:
-        return json.loads((directory / "run.json").read_text()).get("program") == PROGRAM
+        record = json.loads((directory / RECORD).read_text())
+        return record.get("program") == PROGRAM and record.get("command") != "stream"
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -422,4 +397,26 @@ def map_line(mapped: MassMap) -> str:
     return (
         f"map: {pixels}, {mapped.n_mapped} objects, {mapped.n_outside} outside; "
         f"total mass {mapped.total_mass:.3e} +- {mapped.total_sd:.1e} Msun"
+    )
+
+
+def circle_line(circle: tuple[float, ...], found: RegionMass) -> str:
+    """Describe the mass in a circle in one line.
+
+    Parameters
+    ----------
+    circle : tuple of (float, float, float)
+        RA and Dec [deg] and radius [arcmin].
+    found : RegionMass
+        The mass.
+
+    Returns
+    -------
+    str
+        Circle, number of objects and mass.
+    """
+    lacking = f" ({found.n_without_mass} more without a mass)" if found.n_without_mass else ""
+    return (
+        f"circle: {circle[2]:g} arcmin about {circle[0]:g}, {circle[1]:g}, {found.nobj} objects{lacking}; "
+        f"mass {found.mean:.3e} +- {found.sd:.1e} Msun"
     )

@@ -1,4 +1,4 @@
-"""The report of a run on one HTML page that needs no other file.
+"""The report of a run on one HTML page that needs no other file: the results first, what was asked for last.
 
 It is made of what the run wrote: its record (run.json), the table of masses and the figures. It does not contain times,
 so the same run gives the same bytes; times are in run.json.
@@ -16,7 +16,9 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import REASONS, UNUSABLE, Flag
 from massmap_jax.figures.style import LN10
+from massmap_jax.html_table import html_table
 from massmap_jax.run.citations import citations
+from massmap_jax.run.misfit import CHECK_LEVEL
 from massmap_jax.run.options import JobOptions
 
 if TYPE_CHECKING:
@@ -51,7 +53,6 @@ h2 { font-size: 1.2rem; border-bottom: 1px solid var(--line); padding-bottom: .2
 .key b { display: block; font-size: 1.25rem; }
 .problems { background: var(--warn); border-left: 4px solid #d55e00; padding: .5rem 1rem; }
 .misfit { background: #d0000022; border: 3px solid #d00000; border-radius: .4rem; padding: .7rem 1rem; }
-.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
@@ -83,13 +84,13 @@ def html_report(record: Mapping, result: JobResult, figures: Mapping[str, bytes]
     """
     columns = result.table()
     sections = {
-        "run": ("What was run", _run(record)),
-        "data": ("Data", _data(record)),
-        "relation": ("Relation of mass and luminosity", _relation(record, result)),
-        "masses": ("Masses", _masses(record, columns)),
         "map": ("Mass map", _map(record)),
+        "masses": ("Masses", _masses(record, columns)),
+        "data": ("Rows, flags and notes", _data(record)),
         "truth": ("Against the true masses", _truth(columns, result.posterior.catalogue.truth_ln_mass)),
+        "relation": ("Relation of mass and luminosity", _relation(record, result)),
         "cite": ("How to cite", _cite(record)),
+        "run": ("What was run", _run(record)),
     }
     body = {}
     for name, (title, text) in sections.items():
@@ -122,9 +123,15 @@ def _key_figures(record) -> str:
 
 
 def _problems(record) -> str:
-    """Put a red box at the top if a misfit was accepted, and problems of the sampling below it."""
+    """Put a red box at the top if a misfit was accepted; below it problems of the sampling, or of a given relation."""
     misfits = record.get("misfits") or []
-    problems = record["fit"]["problems"] if record["fit"] else []
+    problems = list(record["fit"]["problems"]) if record["fit"] else []
+    check = record.get("prior_check")
+    if check and not misfits and check["p_value"] < CHECK_LEVEL:
+        problems.append(
+            f"prior and relation do not predict the observed luminosities (p = {check['p_value']:.1e}): the notes say "
+            "what to look at"
+        )
     box = ""
     if misfits:
         box = (
@@ -151,7 +158,10 @@ def _run(record) -> str:
     usual, given = _flat(asdict(JobOptions())), _flat(record["options"])
     rows += [(f"option {name}", value) for name, value in given.items() if value != usual.get(name)]
     rows += [(f"column {name}", value) for name, value in record.get("columns", {}).items() if value is not None]
-    return _table(None, rows)
+    if read := record.get("columns_read"):
+        rows.append(("columns read", ", ".join(f"{name}: {column}" for name, column in read.items())))
+    rows += [(f"sha256 of {name}", found["sha256"]) for name, found in record.get("inputs", {}).items()]
+    return html_table(None, rows)
 
 
 def _data(record) -> str:
@@ -162,7 +172,7 @@ def _data(record) -> str:
     ]
     text = f"<p>{record['rows']:,} rows, {record['rows_with_mass']:,} with a mass; luminosity unit: "
     text += f"{escape(str(record['luminosity_unit']))}.</p>"
-    text += _table(("flag", "rows", "meaning", ""), flags) if flags else "<p>No row is flagged.</p>"
+    text += html_table(("flag", "rows", "meaning", ""), flags) if flags else "<p>No row is flagged.</p>"
     return text + (f'<div class="note">Notes of the run:{_list(record["notes"])}</div>' if record["notes"] else "")
 
 
@@ -176,7 +186,7 @@ def _relation(record, result) -> str:
             rows.append((name, _PARAMETERS.get(name, ""), f"{mean:.5g} ± {fit['sd'][name]:.2g}", prior))
         text = f"<p>Fitted to {fit['objects']:,} objects ({escape(fit['method'])}), every mass marginalised; "
         text += f"pivot mass {fit['alpha3']:.4g} Msun; selection: {escape(fit['selection'])}.</p>"
-        return text + _table(("parameter", "", "posterior", "prior"), rows)
+        return text + html_table(("parameter", "", "posterior", "prior"), rows)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}
     lines = [
@@ -184,7 +194,7 @@ def _relation(record, result) -> str:
         for name, v in held.items()
     ]
     text = f"<p>{escape(str(record['relation_source']))}; draws: {relation.num_draws}.</p>"
-    return text + (_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else "")
+    return text + (html_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else "")
 
 
 def _masses(record, columns) -> str:
@@ -207,7 +217,10 @@ def _masses(record, columns) -> str:
         for row in top
     ]
     head = (*shown, "log10(M/Msun)", "68 % interval")[: len(rows[0])]
-    return text + f"<p>The most massive:</p>{_table(head, rows)}"
+    if circle := record.get("circle"):
+        text += f"<p>In the circle of {circle['radius_arcmin']:g} arcmin about ({circle['ra']:g}, {circle['dec']:g}): "
+        text += f"{circle['objects']:,} objects, {circle['mass_msun']:.4e} ± {circle['sd_msun']:.2e} Msun.</p>"
+    return text + f"<p>The most massive:</p>{html_table(head, rows)}"
 
 
 def _map(record) -> str:
@@ -230,14 +243,14 @@ def _map(record) -> str:
     if lensed := record["convergence"]:
         kappa = f"sources at z = {lensed['source_redshift']:g}, {lensed['n_lenses']:,} lenses, largest mean "
         rows.append(("convergence", f"{kappa}{lensed['largest_mean']:.3g}; {lensed['profile'].upper()} profiles"))
-    text = _table(None, rows)
+    text = html_table(None, rows)
     if "slice_mass_msun" in mapped:
         edges, total = mapped["redshift_edges"], zip(mapped["slice_mass_msun"], mapped["slice_sd_msun"], strict=True)
         slices = [
             (f"{low:g} to {high:g}", f"{mass:.4e} ± {sd:.2e}")
             for low, high, (mass, sd) in zip(edges[:-1], edges[1:], total, strict=True)
         ]
-        text += _table(("redshift", "mass [Msun]"), slices)
+        text += html_table(("redshift", "mass [Msun]"), slices)
     return text
 
 
@@ -259,7 +272,7 @@ def _truth(columns, truth) -> str:
     score = (columns["log10_mass_mean"] - log10_true)[known]
     text = f"<p>{known.sum():,} objects with a true mass: posterior mean less truth {score.mean():+.4f} dex on "
     text += f"average, {score.std():.3f} dex scatter.</p>"
-    return text + _table(("interval", "holds the truth", "expected scatter"), rows)
+    return text + html_table(("interval", "holds the truth", "expected scatter"), rows)
 
 
 def _cite(record) -> str:
@@ -268,16 +281,6 @@ def _cite(record) -> str:
 
 
 # -- pieces --------------------------------------------------------------------------------------------------
-
-
-def _table(head: Iterable | None, rows: Iterable) -> str:
-    """A table of escaped cells; without a head the first column names the row."""
-    first = "th" if head is None else "td"
-    lines = [] if head is None else ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in head) + "</tr>"]
-    for name, *cells in rows:
-        rest = "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
-        lines.append(f"<tr><{first}>{escape(str(name))}</{first}>{rest}</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _list(lines: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from massmap_jax.catalogue.tables import (
     parquet_units,
     sniff_format,
     split_extension,
+    units_of_text,
 )
 from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
 from massmap_jax.errors import MassmapError, first_line
@@ -120,6 +121,29 @@ class Chunks:
             name = path.name if len(self.files) == 1 else str(path.relative_to(self.path))
             found[name] = f"{size}:{path.stat().st_mtime_ns}:{digest.hexdigest()}"
         return found
+
+    def differs_from(self, fingerprint: dict[str, str]) -> str | None:
+        """Find the first file that is not the one of the fingerprint; a copy with another date is the same file.
+
+        Parameters
+        ----------
+        fingerprint : dict of str to str
+            What `fingerprint` returned earlier, perhaps elsewhere.
+
+        Returns
+        -------
+        str or None
+            Name of a file that has another size or other ends, or that is in one of the two only; None if there is
+            none.
+        """
+
+        def without_date(stamps):
+            return {name: (stamp.split(":")[0], stamp.split(":")[-1]) for name, stamp in stamps.items()}
+
+        old, new = without_date(fingerprint), without_date(self.fingerprint())
+        if len(old) == len(new) == 1:  # a single file may have another name
+            return None if [*old.values()] == [*new.values()] else next(iter(new))
+        return next((name for name in {**old, **new} if old.get(name) != new.get(name)), None)
 
     def changed_since(self, fingerprint: dict[str, str]) -> Path | None:
         """Find the first file whose size or time has changed since the fingerprint.
@@ -304,6 +328,7 @@ class Chunks:
             file = io.TextIOWrapper(binary, encoding="latin-1", newline=None)
             for _ in range(layout.first_line):
                 file.readline()
+            units, notes = units_of_text(self.path, layout)
             schema, number = None, 0
             while lines := list(itertools.islice(file, size)):
                 data = "".join(lines).encode("latin-1")
@@ -313,7 +338,7 @@ class Chunks:
                     table = parse_rows(data, self.path, layout, self.text_columns)
                     schema = schema or table.schema
                     if number >= skip:
-                        yield from_arrow(self._texts_as_before(table, schema), self.path, layout.units, layout.notes)
+                        yield from_arrow(self._texts_as_before(table, schema), self.path, units, notes)
                 number += 1
 
     def _texts_as_before(self, table, schema):

@@ -38,6 +38,7 @@ from massmap_jax.scale.parts import (
     meta_of,
 )
 from massmap_jax.scale.tasks import MapPart, MassColumns, WritePart, spread_over_cells
+from massmap_jax.steps import Step
 
 if TYPE_CHECKING:  # importing them imports NumPyro, which workers do not need
     from massmap_jax.relation.beliefs import RelationPrior
@@ -322,7 +323,8 @@ def _write_missing(partitions, part, out, done, watch) -> None:
             )
         manifest.append(out, line)
         done.append(line)
-        watch(f"{len(done)} of {len(sources)} partitions, {sum(line['rows'] for line in done):,} rows")
+        rows = sum(line["rows"] for line in done)
+        watch(Step("masses", len(done), len(sources), f"partitions, {rows:,} rows"))
 
 
 # -- maps ---------------------------------------------------------------------------------------------------------

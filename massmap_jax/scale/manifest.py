@@ -102,6 +102,23 @@ def total_of(lines: list[dict]) -> dict:
     }
 
 
+def header_of(out: Path) -> dict:
+    """Read the first line of the manifest.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+
+    Returns
+    -------
+    dict
+        Program, input and options.
+    """
+    with open(out / MANIFEST) as file:
+        return json.loads(file.readline())
+
+
 def rewrite(out: Path, lines: list[dict]) -> None:
     """Replace the whole manifest.
 

@@ -11,10 +11,10 @@ from massmap_jax.catalogue.flags import UNUSABLE, describe_all
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import flag_of_part
+from massmap_jax.posterior.columns import provenance
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.run.outputs import provenance
 
 MASS_COLUMNS = (
     "log10_mass_mean", "log10_mass_sd", "log10_mass_q025", "log10_mass_q16", "log10_mass_q50", "log10_mass_q84",

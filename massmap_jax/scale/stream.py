@@ -6,6 +6,7 @@ The folder that it writes:
     masses/          part-00000.parquet (or .fits), one for each chunk, with the rows in the catalogue's order
     surface.npz      the table in which the masses were interpolated (method "surface")
     mass_map.fits    the map, if one was asked for: its realisations are summed in the same pass
+    run.json         from the command line: the call and its options, written at the end
 
 A part is renamed into place only when it is complete, and then its line is added to the manifest. The parts that the
 manifest lists are therefore always good, however a run was stopped. `resume` continues after them, and the result has
@@ -27,6 +28,7 @@ import jax
 import numpy as np
 
 import massmap_jax
+from massmap_jax import devices
 from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -40,7 +42,9 @@ from massmap_jax.maps.files import write_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.columns import KNOWN_COLUMNS, PROGRAM, column_info
 from massmap_jax.posterior.surface import PosteriorSurface
+from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -48,10 +52,10 @@ from massmap_jax.run.options import (
     load_relation,
     selection_of,
 )
-from massmap_jax.run.outputs import DESCRIPTIONS, PROGRAM, UNITS
+from massmap_jax.run.outputs import RECORD, versions
 from massmap_jax.scale import manifest
 from massmap_jax.scale.chunks import Chunks
-from massmap_jax.scale.manifest import MANIFEST, PARTS, digest_of
+from massmap_jax.scale.manifest import PARTS, digest_of
 from massmap_jax.scale.parts import (
     MASS_COLUMNS,
     check_columns,
@@ -60,6 +64,7 @@ from massmap_jax.scale.parts import (
     posterior_of_part,
     single_precision,
 )
+from massmap_jax.steps import Step
 
 SURFACE, MAP, MAP_STATE = "surface.npz", "mass_map.fits", "map_state.npz"
 # Chunks between two copies of the map's sums on disk; a resumed run continues from the last copy.
@@ -114,7 +119,13 @@ class StreamOptions:
 
 
 def stream(
-    source, out, options: StreamOptions, *, resume: bool = False, watch: Callable[[str], None] = lambda stage: None
+    source,
+    out,
+    options: StreamOptions,
+    *,
+    resume: bool = False,
+    before: dict[str, str] | None = None,
+    watch: Callable[[str], None] = lambda stage: None,
 ) -> dict:
     """Write the masses of a catalogue into a folder, chunk by chunk in constant memory.
 
@@ -129,8 +140,10 @@ def stream(
         Columns, prior, relation, method and format.
     resume : bool
         Continue the run that was stopped in `out`.
+    before : dict of str to str, optional
+        The input of an earlier run that this one repeats, as its manifest has it. Another input is refused.
     watch : callable
-        Called with a line of text that reports the finished rows, the rate and the time left.
+        Called with a line of text that reports the finished rows.
 
     Returns
     -------
@@ -158,6 +171,11 @@ def stream(
         raise MassmapError(f"{out} is inside the catalogue's folder {source}: choose a folder outside of it")
     of_text = {name: mapping.pop(name, None) for name in ("names", "delimiter", "header")}
     chunks = Chunks(source, text_columns=id_columns(mapping.get("id")), **of_text)
+    if before is not None and (other := chunks.differs_from(before)):
+        raise MassmapError(
+            f"{source} is not what the run that is repeated has read ({other} is another): give the catalogue on the "
+            "command line to use it as it is"
+        )
     header = {
         "program": PROGRAM,
         "version": massmap_jax.__version__,
@@ -194,6 +212,36 @@ def stream(
         manifest.append(out, total)
         (out / MAP_STATE).unlink(missing_ok=True)
     return total
+
+
+def write_record(out: Path, record: dict, total: dict) -> None:
+    """Write run.json of a finished run, with which `massmap-jax stream --config` repeats it.
+
+    Parameters
+    ----------
+    out : Path
+        The folder that `stream` wrote.
+    record : dict
+        What is to be said of the call; its "config" are the options by name.
+    total : dict
+        What `stream` returned.
+    """
+    config = record["config"]
+    header = manifest.header_of(out)
+    files = inputs_of({name: config[name] for name in ("relation", "prior")})
+    record = record | {
+        "program": PROGRAM,
+        "version": header["version"],
+        "catalogue": config["catalogue"],
+        "inputs": {"catalogue": {"path": config["catalogue"], "files": header["input"]}, **files},
+        "parts": total["done"],
+        "rows": total["rows"],
+        "flags": total["flags"],
+        "versions": versions(),
+        "device": devices.describe(),
+    }
+    with atomic_file(out / RECORD, overwrite=True) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 class _Run:
@@ -233,8 +281,7 @@ class _Run:
         del done[int(state["chunks"]) :]
         if done:
             self.sums.restore(state)
-        header = json.loads((self.out / MANIFEST).read_text().splitlines()[0])
-        manifest.rewrite(self.out, [header, *done])
+        manifest.rewrite(self.out, [manifest.header_of(self.out), *done])
 
     def _save_map(self, number: int) -> dict:
         """Copy the sums after `number` chunks, to be written once those chunks are in the manifest."""
@@ -283,11 +330,9 @@ class _Run:
         return line["rows"]
 
     def _say(self, rows, rate):
-        """Report the finished rows, the rate and, where the number of rows is known, the time left."""
-        left = ""
-        if self.num_rows is not None:
-            left = f" of {self.num_rows:,}, {_duration((self.num_rows - rows) / rate)} left"
-        self.watch(f"{rows:,} rows{left} ({rate:,.0f} a second)")
+        """Report the finished rows: of how many, where that is known, or else at which rate."""
+        known = self.num_rows is not None
+        self.watch(Step("masses", rows, self.num_rows, "rows") if known else f"{rows:,} rows ({rate:,.0f} a second)")
 
     def _next(self, tables: Iterator) -> HaloCatalogue | None:
         """Read the next chunk, or None at the end; an error says at which row the chunk begins."""
@@ -301,7 +346,8 @@ class _Run:
 
     def _catalogue(self, table) -> HaloCatalogue:
         """Turn a table into a catalogue; without an id column, ids are the row numbers in the whole catalogue."""
-        catalogue = read_catalogue(table, need_usable=False, **self.mapping)
+        placed = self.sums is not None or not {"ra", "dec"}.isdisjoint(self.options.keep)
+        catalogue = read_catalogue(table, need_usable=False, need_positions=placed, **self.mapping)
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
             # Row numbers in the whole catalogue, not in the chunk.
             catalogue = replace(catalogue, ids=self.rows_read + np.arange(len(catalogue)))
@@ -349,7 +395,9 @@ class _Run:
         if ends is not None:
             unnamed = {name: value for name, value in self.mapping.items() if name not in ("id", "duplicate_ids")}
             with contextlib.suppress(MassmapError):  # the statistics cannot be used: keep the prior's range
-                found = read_catalogue(ends, need_usable=False, duplicate_ids="row_number", **unnamed)
+                found = read_catalogue(
+                    ends, need_usable=False, need_positions=False, duplicate_ids="row_number", **unnamed
+                )
                 ln_lum = [v if np.isfinite(v) else end for v, end in zip(found.ln_lum_obs, ln_lum, strict=True)]
                 z = [v if np.isfinite(v) else end for v, end in zip(found.redshift, z, strict=True)]
                 z = [min(max(v, self.prior.z_min), self.prior.z_max) for v in z]
@@ -380,7 +428,7 @@ class _Run:
             columns = single_precision(columns)
         name = f"part-{number:05d}.{options.format}"
         path = self.out / PARTS / name
-        write_table(path, columns, self.meta, UNITS, DESCRIPTIONS, overwrite=True)
+        write_table(path, columns, self.meta, **column_info(columns), overwrite=True)
         line = {"part": name, "rows": len(catalogue), "size": path.stat().st_size}
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
@@ -414,7 +462,7 @@ def _check(options: StreamOptions) -> None:
             "a catalogue in chunks needs a relation: fit it to a part that fits in memory (massmap-jax fit) and give "
             "the relation.npz that it writes, or name a published relation"
         )
-    check_options(options.job)
+    check_options(replace(options.job, make_map=options.map_centre is not None))
     if options.method not in ("surface", "analytic"):
         raise MassmapError(f"method {options.method!r} is not known here: give surface or analytic")
     if options.format not in FORMATS:
@@ -430,10 +478,4 @@ def _check(options: StreamOptions) -> None:
             "relation_from='other_data' needs the evidence of the whole catalogue before its map is drawn: fit the "
             "relation with these draws as prior and use this_catalogue, or choose fixed_draws"
         )
-    check_columns(options.keep, ("id", *MASS_COLUMNS, *DESCRIPTIONS))
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    check_columns(options.keep, ("id", *MASS_COLUMNS, *KNOWN_COLUMNS))

@@ -18,9 +18,9 @@ from massmap_jax.likelihood.objects import flag_of_part
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.columns import KNOWN_COLUMNS, column_info
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.run.outputs import DESCRIPTIONS, UNITS
 from massmap_jax.scale import manifest
 from massmap_jax.scale.manifest import digest_of
 from massmap_jax.scale.partitions import Held, Reading
@@ -106,7 +106,7 @@ class MassColumns:
             raise MassmapError(f"method {method!r} is not known here: give one of {', '.join(METHODS)}")
         if method == "surface" and surface is None:
             raise MassmapError("method 'surface' needs surface=, which lsdb.posterior_surface makes of a catalogue")
-        check_columns(keep, [name for name in (*MASS_COLUMNS, *DESCRIPTIONS) if name not in _OWN])
+        check_columns(keep, [name for name in (*MASS_COLUMNS, *KNOWN_COLUMNS) if name not in _OWN])
         check_labels(relation=relation, mass_prior=prior)
         taken = [prefix + name for name in keep if prefix + name in meta.columns]
         if taken:
@@ -223,7 +223,7 @@ class WritePart:
         table = open_table(partition[self.carry])
         own |= {name: _plain(table.column(name)) for name in self.carry}
         path = Path(self.folder) / self.name(number)
-        write_table(path, own | columns, self.meta, UNITS, DESCRIPTIONS, overwrite=True)
+        write_table(path, own | columns, self.meta, **column_info(columns), overwrite=True)
         names = digest_of(own.values()) if own else ""
         line = {"part": path.name, "rows": len(partition), "size": path.stat().st_size}
         return line | {"flags": count(flag), "beside_surface": beside, "id_hash": names}

@@ -6,7 +6,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import HMC, MCMC, SA
+from numpyro.infer import HMC, MCMC, NUTS, SA
 from numpyro.infer.util import log_density, potential_energy
 from reference.prior_reference import PriorReference
 from reference.tables import schechter_table
@@ -296,6 +296,20 @@ def simulated_annealing(potential_fn):
 
 
 @pytest.mark.slow
+def stuck_kernel(potential):
+    """A step so long that every transition diverges."""
+    return NUTS(potential_fn=potential, step_size=1e12, adapt_step_size=False, max_tree_depth=1)
+
+
+def test_chains_that_do_not_move_are_flagged_and_counted(run):
+    sample, good = run
+    stuck = sample(kernel=stuck_kernel)
+    usable = stuck.usable
+    assert ((stuck.flag & Flag.NOT_CONVERGED) != 0)[usable].all() and usable.sum() == 19
+    assert "undefined in 100 %" in stuck.summary() and "19" in stuck.summary()
+    assert not (good.flag[good.r_hat < 1.1] & Flag.NOT_CONVERGED).any()
+
+
 def test_the_runner_takes_any_kernel(run):
     samples = run[0](kernel=simulated_annealing, num_chains=2, rows=slice(0, 3))
     assert samples.draws.shape == (3, 2, 60) and np.isfinite(samples.draws).all() and not samples.divergences.any()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
@@ -49,7 +50,18 @@ def test_a_run_with_all_of_them(field):
     pytest.importorskip("astropy_healpix")
     folder, (z, _, ra, dec) = field
     args = ["--map-slices", "0.3,0.6,1.2", "--smooth", "40", "--map-unit", "Msun/Mpc2", "--nside", "256"]
-    own = ["--relation", "bigmali2017", "--num-relation-draws", "10", "--num-map-draws", "20", "--seed", "4"]
+    own = [
+        "--sigma",
+        "0.05",
+        "--relation",
+        "bigmali2017",
+        "--num-relation-draws",
+        "10",
+        "--num-map-draws",
+        "20",
+        "--seed",
+        "4",
+    ]
     ran = execute(folder, "run", "field.csv", "--out", "out", "--healpix-order", "NESTED", "--no-figures", *args, *own)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "HEALPix pixels (nside 256, NESTED" in ran.stdout and "2 redshift slices" in ran.stdout
@@ -146,3 +158,38 @@ def test_a_refusal_is_one_line(field):
 def test_options_that_are_none(options, says):
     with pytest.raises(MassmapError, match=says):
         check_options(JobOptions(relation="bigmali2017", **options))
+
+
+def test_mass_in_a_circle_under_the_names_of_act(field):
+    """`--circle` without a map, in run.json, the report and the summary; beside it `--column-names`."""
+    folder, (_, _, ra, dec) = field
+    own = [
+        "--sigma",
+        "0.05",
+        "--relation",
+        "bigmali2017",
+        "--num-relation-draws",
+        "10",
+        "--num-map-draws",
+        "40",
+        "--no-figures",
+    ]
+    args = ["--no-map", "--circle", "10,0.1,40", "--column-names", "act_dr5", "--format", "csv", "--sigma", "0.05"]
+    ran = execute(folder, "run", "field.csv", "--out", "circle", *args, *own)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    record = json.loads((folder / "circle" / "run.json").read_text())["circle"]
+    inside = np.hypot((ra - 10) * np.cos(np.radians(dec)), dec - 0.1) < 40 / 60
+    assert record["objects"] == inside.sum() > 3 and record["objects_without_mass"] == 0
+    table = Table.read(folder / "circle" / "masses.csv")
+    assert record["mass_msun"] == pytest.approx(table["mass_mean"][inside].sum(), rel=1e-4)
+    assert record["q16_msun"] < record["mass_msun"] < record["q84_msun"] and record["draws"] == 40
+    assert f"circle: 40 arcmin about 10, 0.1, {inside.sum()} objects" in ran.stdout
+    assert "In the circle of 40 arcmin" in (folder / "circle" / "report.html").read_text()
+    np.testing.assert_allclose(table["M200m"], 10 ** table["log10_mass_q50"] / 1e14)
+
+
+@pytest.mark.parametrize("circle", ["10,0.1", "10,0.1,0", "10,95,3", "10,much,3", "nan,0,3"])
+def test_no_circle_is_refused(field, circle):
+    ran = execute(field[0], "run", "field.csv", "--out", "bad", "--relation", "bigmali2017", "--circle", circle)
+    assert ran.returncode == 2 and "circle is" in ran.stderr and "150.1,2.2,5" in ran.stderr
+    assert not (field[0] / "bad").exists()

@@ -209,6 +209,18 @@ def test_positions_that_cannot_be_read_stop_no_masses(tmp_path, ra, dec):
     assert any(note.startswith("no positions, which are not needed here: ") for note in found.notes)
 
 
+def test_a_map_that_cannot_be_made_is_refused_before_the_fit(monkeypatch):
+    from massmap_jax.run import job
+
+    def fit(*_, **__):
+        raise AssertionError("the relation was fitted first")
+
+    monkeypatch.setattr(job, "fit", fit)
+    options = JobOptions(relation="fit", relation_prior="bigmali2017", smooth_arcmin=5000.0)
+    with pytest.raises(MassmapError, match="FWHM to smooth by"):
+        compute(objects(*cap(3.0)), options, Clock(lambda stage: None))
+
+
 def test_the_whole_sky_on_a_plane():
     """Places there and back, areas alike, RA growing to the left."""
     plane = MollweidePlane(rows=200)

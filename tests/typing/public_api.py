@@ -158,6 +158,8 @@ def fits(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, path: Path) -> mm.Rel
     mm.fit_relation(catalogue, prior, beliefs, method="importance", key=key, num_draws=100, selection=mm.FluxLimit(1e4))
     fit = mm.fit_relation(catalogue, prior, "bigmali2017", method="nuts", key=key, num_chains=2, watch=print)
     print(fit.summary(), fit.mean["alpha1"], fit.sd["scatter"], fit.notes, fit.check(), fit.draws.alpha1.mean())
+    print(fit.to_getdist())
+    fit.write_getdist(path)
     print(fit.to_arviz(), fit.to_table()["alpha2"].mean(), fit.against(relations()), fit.weights.sum())
     fit.save(path)
     if mm.RelationPosterior.is_saved(path):
@@ -186,6 +188,8 @@ def posteriors(
         posterior.sample(key, 10).shape, posterior.sample(key, 10, rows=np.arange(3)).mean(), posterior.to_table()["id"]
     )
     print(posterior.log_pdf(0)[1], posterior.log_pdf([0, 1], np.linspace(30.0, 34.0, 5))[0].shape, posterior.to_qp())
+    print(posterior[0].mean, posterior[1:].ids, posterior[posterior.usable].summary(), [row.ids for row in posterior])
+    print(posterior.to_astropy(), posterior.to_pandas(["id"]))
     posterior.check()
     for_table = mm.mass_posterior(catalogue, prior, relation, method="montecarlo", key=key, num_lum_draws=50)
     mm.write_table("masses.fits", for_table.to_table(["id", "mean"]), overwrite=True)
@@ -258,6 +262,8 @@ def maps(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, relation: mm.MassLumi
     for region in (circle, polygon, mm.Polygon(np.ones((4, 2))), np.ones(grid.shape, dtype=bool)):
         inside: mm.RegionMass = mm.region_mass(image, region)
         print(inside.mean, inside.sd, inside.signal_to_noise, inside.quantile([0.16, 0.84]), inside.draws.std())
+    summed: mm.RegionMass = mm.mass_in_circle(key, catalogue, prior, relation, circle, relation_from="fixed_draws")
+    print(summed.mean, summed.nobj, summed.n_without_mass, mm.plot.map_panels(image))
     mm.write_map(path, image, {"OBSERVER": "me"}, overwrite=True)
     print(mm.read_map("map.fits")["mean"])
     kappa: mm.ConvergenceMap = mm.convergence_map(

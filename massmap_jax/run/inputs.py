@@ -1,0 +1,63 @@
+"""The files that a run reads, by their checksums, so that a run that repeats it knows whether they are the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from massmap_jax.catalogue.tables import split_extension
+from massmap_jax.errors import MassmapError
+
+FILES = ("catalogue", "relation", "prior")
+"""The options that may name a file."""
+
+
+def inputs_of(config: Mapping) -> dict[str, dict[str, str]]:
+    """Identify the files among the options of a run.
+
+    Parameters
+    ----------
+    config : Mapping
+        The options by name.
+
+    Returns
+    -------
+    dict of str to dict
+        "path" and "sha256" of each option of `FILES` that names a file.
+    """
+    named = {name: split_extension(str(config[name]))[0] for name in FILES if config.get(name) is not None}
+    return {name: {"path": path, "sha256": _sha256(path)} for name, path in named.items() if Path(path).is_file()}
+
+
+def check_unchanged(recorded: Mapping[str, Mapping], config: Mapping, anew: Collection[str], where: str) -> None:
+    """Refuse files that have changed since the run that is repeated, unless they were given anew.
+
+    Parameters
+    ----------
+    recorded : Mapping
+        What `inputs_of` gave for that run.
+    config : Mapping
+        The options by name, as they are now.
+    anew : collection of str
+        Options that the command line gives.
+    where : str
+        The record, for the message.
+
+    Raises
+    ------
+    MassmapError
+        With the file and both checksums.
+    """
+    for name, found in inputs_of({n: config.get(n) for n in recorded if n not in anew}).items():
+        before, now = recorded[name].get("sha256"), found["sha256"]
+        if before is not None and before != now:
+            raise MassmapError(
+                f"{found['path']} has changed since {where} was written (its sha256 was {before[:12]}..., and is "
+                f"{now[:12]}... now): put the old file back, or give the {name} on the command line to use the new one"
+            )
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

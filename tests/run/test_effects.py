@@ -1,0 +1,137 @@
+"""Options that would have no effect with the others given are refused by the program, pair by pair, before any work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from massmap_jax.run.options import _ACTS
+
+pytestmark = pytest.mark.slow
+PROGRAM = Path(sys.executable).with_name("massmap-jax")
+IDENTITY = ["--relation", "identity"]
+PUBLISHED = ["--relation", "pratt09"]
+PRESET = ["--relation", "bigmali2017"]
+FIT = ["--relation-prior", "bigmali2017"]
+DRAWS = ["--relation", "draws.csv"]
+NPZ_PRIOR = ["--prior", "prior.npz"]
+# (options that are given, the one that has no effect beside them, its field, words of what it is for)
+PAIRS = [
+    (IDENTITY, ["--hmf-model", "Tinker08"], "hmf_model", "--prior hmf"),
+    ([*IDENTITY, *NPZ_PRIOR], ["--hmf-model", "Tinker08"], "hmf_model", "--prior hmf"),
+    (IDENTITY, ["--transfer-model", "CAMB"], "transfer_model", "--prior hmf"),
+    (IDENTITY, ["--prior-per", "ln_mass"], "per", "a text file"),
+    ([*IDENTITY, "--prior", "hmf"], ["--prior-per", "ln_mass"], "per", "a text file"),
+    (IDENTITY, ["--prior-mass-unit", "Msun/h"], "mass_unit", "a text file"),
+    (IDENTITY, ["--prior-snap", "upper"], "snap", "a text file"),
+    ([*IDENTITY, *NPZ_PRIOR], ["--prior-snap", "upper"], "snap", "a text file"),
+    (IDENTITY, ["--h", "0.7"], "h", "Msun/h"),
+    ([*IDENTITY, "--prior", "prior.txt"], ["--h", "0.7"], "h", "Msun/h"),
+    ([*IDENTITY, *NPZ_PRIOR], ["--prior-support", "sharp"], "support", "no .npz"),
+    (IDENTITY, ["--cosmology", "WMAP9"], "cosmology", "--prior hmf"),
+    ([*IDENTITY, "--no-map"], ["--cosmology", "WMAP9"], "cosmology", "--prior hmf"),
+    (IDENTITY, ["--num-relation-draws", "50"], "num_relation_draws", "draws itself"),
+    (DRAWS, ["--num-relation-draws", "50"], "num_relation_draws", "draws itself"),
+    (IDENTITY, ["--relation-from", "other_data"], "relation_from", "a relation with draws"),
+    (IDENTITY, ["--relation-columns", "alpha1=a"], "relation_columns", "a file of draws"),
+    (PUBLISHED, ["--relation-columns", "alpha1=a"], "relation_columns", "a file of draws"),
+    (FIT, ["--relation-columns", "alpha1=a"], "relation_columns", "a file of draws"),
+    (IDENTITY, ["--ignore-columns"], "ignore_columns", "a file of draws"),
+    (PRESET, ["--ignore-columns"], "ignore_columns", "a file of draws"),
+    (FIT, ["--ignore-columns"], "ignore_columns", "a file of draws"),
+    (IDENTITY, FIT, "relation_prior", "--relation fit"),
+    (PUBLISHED, FIT, "relation_prior", "--relation fit"),
+    (DRAWS, FIT, "relation_prior", "--relation fit"),
+    (FIT, ["--relation-scatter", "0.2"], "relation_scatter", "--relation identity"),
+    (PRESET, ["--relation-scatter", "0.2"], "relation_scatter", "--relation identity"),
+    (DRAWS, ["--relation-scatter", "0.2"], "relation_scatter", "--relation identity"),
+    (FIT, ["--mass-bias", "0.8"], "mass_bias", "--relation identity"),
+    (PRESET, ["--mass-bias", "0.8"], "mass_bias", "--relation identity"),
+    (DRAWS, ["--mass-bias", "0.8"], "mass_bias", "--relation identity"),
+    (IDENTITY, ["--fit-method", "nuts"], "fit_method", "--relation fit"),
+    (DRAWS, ["--fit-method", "nuts"], "fit_method", "--relation fit"),
+    (IDENTITY, ["--accept-misfit"], "accept_misfit", "--relation fit"),
+    (PUBLISHED, ["--accept-misfit"], "accept_misfit", "--relation fit"),
+    (IDENTITY, ["--lum-limit", "2"], "lum_limit", "which objects are in the catalogue"),
+    ([*PRESET, "--relation-from", "fixed_draws"], ["--lum-limit", "2"], "lum_limit", "--relation-from other_data"),
+    (IDENTITY, ["--flux-limit", "2"], "flux_limit", "which objects are in the catalogue"),
+    (PUBLISHED, ["--flux-min", "1e-12"], "flux_min", "which objects are in the catalogue"),
+    (IDENTITY, ["--k-correction", "0.5"], "k_correction", "--flux-min"),
+    ([*FIT, "--lum-limit", "2"], ["--k-correction", "0.5"], "k_correction", "--flux-min"),
+    (PRESET, ["--pivot", "1e14"], "pivot", "--relation identity"),
+    (FIT, ["--pivot", "1e14"], "pivot", "--relation identity"),
+    (IDENTITY, ["--num-lum-draws", "50"], "num_lum_draws", "--method monte_carlo"),
+    ([*IDENTITY, "--method", "quadrature"], ["--num-lum-draws", "50"], "num_lum_draws", "--method monte_carlo"),
+    ([*IDENTITY, "--no-map"], ["--pixel-arcmin", "1"], "pixel_arcmin", "a map"),
+    ([*IDENTITY, "--no-map"], ["--num-map-draws", "50"], "num_map_draws", "a map"),
+    ([*IDENTITY, "--no-map"], ["--map-unit", "Msun/Mpc2"], "map_unit", "a map"),
+    ([*IDENTITY, "--no-map"], ["--map-slices", "0.1,0.3"], "map_slices", "a map"),
+    ([*IDENTITY, "--no-map"], ["--smooth", "2"], "smooth_arcmin", "a map"),
+    ([*IDENTITY, "--no-map"], ["--nside", "64"], "nside", "a map"),
+    ([*IDENTITY, "--no-map"], ["--healpix-order", "NESTED"], "healpix_order", "a map"),
+    ([*IDENTITY, "--no-map"], ["--halo-profile", "nfw"], "halo_profile", "a map"),
+    ([*IDENTITY, "--no-figures"], ["--pdf-figures"], "pdf_figures", "figures"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("effects")
+    rng = np.random.default_rng(2)
+    table = {"ra": rng.uniform(10, 11, 9), "dec": rng.uniform(0, 1, 9), "z": 0.3, "M": rng.uniform(1, 5, 9) * 1e14}
+    pd.DataFrame(table).to_csv(path / "in.csv", index=False)
+    (path / "draws.csv").write_text("alpha1,alpha2,alpha4,scatter,alpha3\n1,1,0,0.2,1e14\n1.1,1,0,0.2,1e14\n")
+    return path
+
+
+def refused(folder, *args):
+    before = sorted(folder.iterdir())
+    ran = subprocess.run(
+        [str(PROGRAM), *args], cwd=folder, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert ran.stdout == "" and ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1, ran.stderr
+    assert sorted(folder.iterdir()) == before
+    return ran.stderr
+
+
+def test_every_option_that_acts_with_others_is_here():
+    assert {field for _, _, field, _ in PAIRS} == _ACTS.keys()
+
+
+@pytest.mark.parametrize(("given", "idle", "field", "purpose"), PAIRS)
+def test_refused_beside_the_others(given, idle, field, purpose, folder):
+    """One sentence: the option as it was written, that it has no effect, what it is for, and to leave it out."""
+    error = refused(folder, "run", "in.csv", "--out", "out", "--lum", "M", "--sigma", "0.1", *given, *idle)
+    option, *value = idle
+    assert error.startswith(f"error: {option} "), error
+    shown = error.removeprefix(f"error: {option} ").partition("has no effect here: it is for ")
+    assert shown[0].strip() == "".join(value).replace("1e14", "1e+14") and purpose in shown[2], error
+    assert shown[2].rstrip().endswith("leave it out")
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "words"),
+    [
+        ("fit", ["--pdf-figures", "--no-figures", *FIT], ("--pdf-figures", "it is for figures")),
+        ("fit", ["--hmf-model", "Tinker08", *FIT], ("--hmf-model", "--prior hmf")),
+        ("fit", ["--k-correction", "1", *FIT], ("--k-correction", "--flux-min")),
+        ("stream", [*IDENTITY, "--pixel-arcmin", "1"], ("--pixel-arcmin", "it is for a map")),
+        ("stream", [*IDENTITY, "--num-map-draws", "5"], ("--num-map-draws", "it is for a map")),
+        ("stream", [*IDENTITY, "--pivot", "2", "--prior-snap", "upper"], ("--prior-snap", "a text file")),
+        ("stream", [*IDENTITY, "--map-arcmin", "60"], ("map_centre", "give both or neither")),
+        ("run", [*FIT, "--lum-limit", "2", "--flux-min", "1e-12"], ("--lum-limit and --flux-min are given",)),
+        ("run", [*IDENTITY, "--source-redshift", "1", "--no-map"], ("source_redshift", "no map is asked for")),
+        ("run", [*IDENTITY, "--mag-zero", "4"], ("--mag-zero 4 has no effect",)),
+        ("run", [*IDENTITY, "--sigma-plus", "M", "--sigma-minus", "M"], ("sigma is given together with",)),
+        ("run", [*FIT, "--relation-from", "other_data"], ("other_data", "leave it out")),
+    ],
+)
+def test_other_options_that_do_not_go_together(command, args, words, folder):
+    error = refused(folder, command, "in.csv", "--out", "out", "--lum", "M", "--sigma", "0.1", *args)
+    assert not [word for word in words if word not in error], error
