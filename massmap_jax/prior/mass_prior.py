@@ -21,12 +21,9 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
-<<<<<<< HEAD
 from massmap_jax.halo.abundance import CosmologyParameters, Fit, mass_function
 from massmap_jax.halo.mass_function import log10_mass_nodes, redshift_nodes
-=======
 from massmap_jax.html_table import html_summary
->>>>>>> main
 from massmap_jax.prior import panels
 
 _BATCH = 1024
