@@ -110,8 +110,8 @@ def hmf_table(
             "astropy), or use the shipped table (MassPrior.default) or one of your own (MassPrior.from_table)"
         ) from error
 
-    redshift = _redshift_nodes(redshift)
-    log10_mass = _log10_mass_nodes(log10_mass_range, dlog10_mass)
+    redshift = redshift_nodes(redshift)
+    log10_mass = log10_mass_nodes(log10_mass_range, dlog10_mass)
     flrw, cosmology_name, sigma8, n_s = cosmology_of(cosmology, sigma8, n_s)
     if transfer_model not in TRANSFER_MODELS:
         raise MassmapError(f"transfer_model {transfer_model!r} is unknown; choose from {', '.join(TRANSFER_MODELS)}")
@@ -216,7 +216,7 @@ def number_above(mass: np.ndarray, density: np.ndarray) -> np.ndarray:
     return above[..., ::-1]
 
 
-def _redshift_nodes(redshift: Any) -> np.ndarray:
+def redshift_nodes(redshift: Any) -> np.ndarray:
     """The redshift nodes as a checked array, or the default ones."""
     if redshift is None:
         # a division and not multiples of 0.05, so that the node at 0.3 is the float 0.3
@@ -236,7 +236,7 @@ def _redshift_nodes(redshift: Any) -> np.ndarray:
     return redshift
 
 
-def _log10_mass_nodes(log10_mass_range: tuple[float, float], dlog10_mass: float) -> np.ndarray:
+def log10_mass_nodes(log10_mass_range: tuple[float, float], dlog10_mass: float) -> np.ndarray:
     """Evenly spaced log10 masses over a checked range."""
     low, high = (float(value) for value in log10_mass_range)
     if not (np.isfinite([low, high]).all() and low < high):
