@@ -310,7 +310,8 @@ def fit(
         result = compute_fit(objects, options, clock)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
-        lines = _warning(record) + [f"note: {_as_options(note)}" for note in objects.notes]
+        notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
+        lines = _warning(record) + [f"note: {_as_options(note)}" for note in notes]
         lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -15,12 +16,14 @@ import numpy as np
 import massmap_jax
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.write import ids_change_in_fits, write_table
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
 from massmap_jax.run.options import JobOptions, selection_of
 from massmap_jax.run.published_names import published_names
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
@@ -102,12 +105,12 @@ def write_outputs(
     if options.make_figures:
         with clock.stage("figures"):
             from massmap_jax.figures.relation import relation_corner
-            from massmap_jax.figures.standard import standard_figures
+            from massmap_jax.figures.standard import figure_makers
 
-            figures = standard_figures(posterior, image, convergence=result.convergence)
+            makers = figure_makers(posterior, image, convergence=result.convergence)
             if fitted is not None:
-                figures["relation"] = relation_corner(fitted, true_relation)
-            pictures = _write_figures(directory, figures, options)
+                makers["relation"] = lambda: relation_corner(fitted, true_relation)
+            pictures = _write_figures(directory, makers, options, result.notes)
     found = {
         "rows": len(posterior),
         "rows_with_mass": int(posterior.usable.sum()),
@@ -160,15 +163,16 @@ def write_fit_outputs(
     fitted = result.fitted
     meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
     meta |= {"relation_from": "this_catalogue"}
+    notes = [*catalogue.notes, *fitted.notes]
     with clock.stage("writing tables and figures"):
         _write_relation(directory, fitted, meta)
         if options.make_figures:
-            figures = {"relation": relation_corner(fitted), "prior_check": result.check.figure()}
-            _write_figures(directory, figures, options)
+            makers = {"relation": lambda: relation_corner(fitted), "prior_check": result.check.figure}
+            _write_figures(directory, makers, options, notes)
     found = {
         "rows": len(catalogue),
         "flags": count(catalogue.flag),
-        "notes": [*catalogue.notes, *fitted.notes],
+        "notes": notes,
         "fit": _fit_record(fitted),
         "prior_check": _check_record(result.check),
         "misfits": result.misfits,
@@ -209,15 +213,23 @@ def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clo
     return record
 
 
-def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[Path]:
-    """Write the figures as PNG, and as PDF if asked for; return the paths."""
-    import matplotlib.pyplot as plt
-
+def _write_figures(
+    directory: Path, makers: Mapping[str, Callable[[], Figure]], options: JobOptions, notes: list[str]
+) -> list[Path]:
+    """Write the figures as PNG, and as PDF if asked for; return the paths. One that fails becomes a note."""
     from massmap_jax.figures.standard import save_all
 
-    paths = save_all(figures, directory / "figures", formats=("png", "pdf") if options.pdf_figures else ("png",))
-    for figure in figures.values():
-        plt.close(figure)
+    folder, formats = directory / "figures", ("png", "pdf") if options.pdf_figures else ("png",)
+    paths = []
+    for name, make in makers.items():
+        try:
+            paths += save_all({name: make()}, folder, formats=formats)
+        except OSError:  # a full disk, of which the user is told
+            raise
+        except Exception as error:  # matplotlib's errors have no common type, and the tables are worth more
+            for kind in formats:
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            notes.append(f"the figure {name} could not be drawn: {first_line(error)}")
     return paths
 
 
