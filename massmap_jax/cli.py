@@ -294,7 +294,7 @@ def fit(
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
     start_jax(precision, device)
-    from massmap_jax.catalogue.write import atomic_directory
+    from massmap_jax.catalogue.result_folder import atomic_directory
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
@@ -646,7 +646,7 @@ def _set_jax(name: str, value) -> None:
 
 def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
     """Read, compute and write behind a progress line; then a summary."""
-    from massmap_jax.catalogue.write import atomic_directory
+    from massmap_jax.catalogue.result_folder import atomic_directory
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import circle_line, map_line, write_outputs
 

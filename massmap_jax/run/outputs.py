@@ -15,6 +15,7 @@ import numpy as np
 
 import massmap_jax
 from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.result_folder import RECORD, check_replaceable, record_of
 from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from massmap_jax.relation.law import MassLuminosityRelation
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.job import FitResult, JobResult
-
-RECORD = "run.json"
 
 
 def write_outputs(
@@ -124,13 +123,13 @@ def write_outputs(
         "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
-    record = _write_record(directory, record | meta | found, options, clock)
+    record = _full_record(record | meta | found, options, clock)
     if options.make_report:
         from massmap_jax.run.report import html_report
 
         shown = {path.stem: path.read_bytes() for path in pictures if path.suffix == ".png"}
         (directory / "report.html").write_text(html_report(record, result, shown), encoding="utf-8")
-    return record
+    return _write_record(directory, record)
 
 
 def write_fit_outputs(
@@ -177,7 +176,7 @@ def write_fit_outputs(
         "prior_check": _check_record(result.check),
         "misfits": result.misfits,
     }
-    return _write_record(directory, record | meta | found, options, clock)
+    return _write_record(directory, _full_record(record | meta | found, options, clock))
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
@@ -196,21 +195,27 @@ def _warning(misfits: list[str]) -> dict:
     return {"warning": "MISFIT ACCEPTED BY THE USER: " + "; ".join(misfits)} if misfits else {}
 
 
-def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
-    """Write run.json: the results, and the options and versions that made them."""
+def _write_record(directory: Path, record: dict) -> dict:
+    """Write run.json, last of all: it lists the files of the folder, which alone may be overwritten."""
+    files = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    record = record | {"files": [*files, RECORD]}
+    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def _full_record(record: dict, options: JobOptions, clock: Clock) -> dict:
+    """Add the options and versions that made the results."""
     import jax
 
     from massmap_jax import devices
 
-    record = record | {
+    return record | {
         "options": asdict(options),
         "seconds": clock.seconds,
         "versions": versions(),
         "device": devices.describe(),
         "float64": bool(jax.config.jax_enable_x64),
     }
-    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    return record
 
 
 def _write_figures(
@@ -334,26 +339,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def is_own_output(directory: Path) -> bool:
-    """Whether a folder was written by this program, so that it may be replaced.
-
-    Parameters
-    ----------
-    directory : Path
-        The folder.
-
-    Returns
-    -------
-    bool
-        True if its run.json names this program, and a command that replaces folders: `stream` does not.
-    """
-    try:
-        record = json.loads((directory / RECORD).read_text())
-        return record.get("program") == PROGRAM and record.get("command") != "stream"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def check_output(directory: Path, overwrite: bool, catalogue: str | None = None) -> None:
     """Refuse an output folder before any work is done.
 
@@ -372,7 +357,14 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
         If the folder exists and may not be replaced.
     """
     if directory.is_dir() and overwrite:
-        if not is_own_output(directory):
+        path = directory / RECORD
+        record = (record_of(path.read_bytes()) if path.is_file() else None) or {}
+        if record.get("command") == "stream" or (directory / "manifest.jsonl").exists():
+            raise MassmapError(
+                f"the folder {directory} is the result of a stream, which may have taken days, so overwrite does not "
+                "replace it: remove it yourself, or choose another folder"
+            )
+        if record.get("program") != PROGRAM:
             raise MassmapError(
                 f"the folder {directory} is not an earlier output of {PROGRAM} (no run.json of its own), so overwrite "
                 "does not replace it: choose another folder"
@@ -382,6 +374,7 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
                 f"the catalogue {catalogue} lies inside the output folder {directory}, which overwrite would replace: "
                 "choose another folder"
             )
+        check_replaceable(directory)
     elif directory.exists() or directory.is_symlink():
         raise MassmapError(f"{directory} exists and is left as it was: choose another folder or pass --overwrite")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.lock import locked
 from massmap_jax.catalogue.write import atomic_file, told_as_sentence
 from massmap_jax.errors import MassmapError
 from massmap_jax.steps import Step
@@ -90,7 +91,9 @@ def opened(out: Path, header: dict, *, resume: bool, option: str) -> "Iterator[M
     """
     with told_as_sentence(out, f"what was done stays; {option} continues it"):
         out.mkdir(parents=False, exist_ok=resume)
-        with _locked(out):
+        with locked(out / LOCK, f"another run is writing to {out}: wait for it, or choose another folder") as alone:
+            if not alone:
+                raise OSError("the file system has no locks")
             (out / PARTS).mkdir(exist_ok=True)
             yield Manifest(out, header)
 
@@ -385,29 +388,6 @@ def _differences(before, now) -> str:
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     nested = [_differences(before.get(name), now.get(name)) for name in names]
     return f" ({', '.join(f'{name}{more}' for name, more in zip(names, nested, strict=True))})"
-
-
-@contextlib.contextmanager
-def _locked(out: Path):
-    """Keep a second run out of the folder; the lock ends with the process, however it ends."""
-    from filelock import FileLock, Timeout
-
-    # Not bound to a thread: the block may be left in another thread than it was entered in.
-    lock = FileLock(out / LOCK, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise MassmapError(f"another run is writing to {out}: wait for it, or choose another folder") from None
-    except NotImplementedError as error:  # the file system has no locks
-        raise OSError(str(error)) from error
-    try:
-        yield
-    finally:
-        # Removed while it is held, so that no other run holds it. Windows cannot remove an open file; there
-        # `release` does.
-        with contextlib.suppress(PermissionError):
-            (out / LOCK).unlink(missing_ok=True)
-        lock.release()
 
 
 def digest_of(arrays) -> str:

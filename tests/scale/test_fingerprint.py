@@ -1,11 +1,12 @@
 """Catalogues by their content: every byte of small ones, ends and samples of large ones, and never the date."""
 
+import itertools
 import os
 
 import pytest
 
 from massmap_jax.scale import fingerprint as module
-from massmap_jax.scale.fingerprint import first_difference, fingerprint_of
+from massmap_jax.scale.fingerprint import fingerprint_of, first_difference
 
 SIZE = 1_000_000
 
@@ -40,7 +41,7 @@ def test_of_a_large_one_ends_and_samples_are_read(files, tmp_path, monkeypatch):
     places = module._places(SIZE, whole=False)
     assert [length for _, length in places] == [1000, 100, 100, 100, 100, 1000]
     assert places[0][0] == 0 and sum(places[-1]) == SIZE
-    assert all(sum(one) < other[0] for one, other in zip(places, places[1:], strict=False))
+    assert all(sum(one) < other[0] for one, other in itertools.pairwise(places))
     before = fingerprint_of(files, str(tmp_path))
     changed(files[0], 5000)  # between the samples: the price that docs/scale.md names
     assert first_difference(before, fingerprint_of(files, str(tmp_path))) is None

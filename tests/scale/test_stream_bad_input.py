@@ -269,7 +269,7 @@ def test_a_manifest_without_a_line_in_between(stopped, tmp_path):
         lines = (out / "manifest.jsonl").read_bytes().split(b"\n")
         (out / "manifest.jsonl").write_bytes(b"\n".join([lines[0], *lines[2:]]))
 
-    with pytest.raises(MassmapError, match="line 2 of .* is not as it was written"):
+    with pytest.raises(MassmapError, match=r"line 2 of .* is not as it was written"):
         resumed(stopped, tmp_path, change)
 
 
