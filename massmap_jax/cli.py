@@ -5,10 +5,12 @@ so `--help` and refusals are prompt.
 """
 
 import _thread
+import contextlib
 import inspect
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
 import traceback
@@ -708,11 +710,46 @@ def _value_given(error) -> str:
     return ""
 
 
+class _Interrupt:
+    """Ends a run by an exception where it stands, so that what is half written is removed on the way out.
+
+    The signal is that of Ctrl-C, unless a batch system or a closed terminal has sent another.
+    """
+
+    number = signal.SIGINT
+
+    @classmethod
+    def listen(cls) -> None:
+        """Treat the signals that ask a program to end as Ctrl-C; not those that were ignored already (nohup)."""
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, cls.received)
+
+    @classmethod
+    def received(cls, number, frame) -> None:
+        cls.number = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    @classmethod
+    def again(cls, dropped) -> None:
+        """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: resend it."""
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            resent = threading.Timer(0.05, _thread.interrupt_main, [cls.number])
+            resent.daemon = True
+            resent.start()
+        else:
+            sys.__unraisablehook__(dropped)
+
+
 def _stop(what: str):
     """The end of an interrupted run, at once: to take the interpreter down beside a running compilation may crash."""
-    sys.stdout.flush()
-    print(f"stopped: {what}", file=sys.stderr, flush=True)
-    os._exit(130)
+    number = _Interrupt.number
+    with contextlib.suppress(OSError):  # of a terminal that is gone
+        sys.stdout.flush()
+        by = "" if number == signal.SIGINT else f" by {number.name}"
+        print(f"stopped{by}: {what}", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 def _is_of_platform(error: BaseException) -> bool:
@@ -721,19 +758,10 @@ def _is_of_platform(error: BaseException) -> bool:
     return "JAX_PLATFORMS" in os.environ and any(frame.filename.endswith("xla_bridge.py") for frame in trace)
 
 
-def _interrupt_again(dropped) -> None:
-    """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: send it again."""
-    if issubclass(dropped.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.05, _thread.interrupt_main)
-        again.daemon = True
-        again.start()
-    else:
-        sys.__unraisablehook__(dropped)
-
-
 def main() -> None:
     """Entry point: every bad input is one line on stderr and exit code 2."""
-    sys.unraisablehook = _interrupt_again
+    sys.unraisablehook = _Interrupt.again
+    _Interrupt.listen()
     # typer carries its own copy of click in newer versions: take the class from where typer has it.
     usage_error = typer.BadParameter.__bases__[0]
     try:
