@@ -13,7 +13,6 @@ import shlex
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -752,10 +751,15 @@ def _stop(what: str):
     os._exit(128 + number)
 
 
-def _is_of_platform(error: BaseException) -> bool:
-    """Whether JAX found no device of the platforms that the environment names: it says so in several ways."""
-    trace = traceback.extract_tb(error.__traceback__)
-    return "JAX_PLATFORMS" in os.environ and any(frame.filename.endswith("xla_bridge.py") for frame in trace)
+def _jax_cannot_start() -> bool:
+    """Whether JAX finds no device of the platforms that the environment names; it says so in several ways."""
+    if "JAX_PLATFORMS" not in os.environ or "jax" not in sys.modules:
+        return False
+    try:
+        sys.modules["jax"].devices()
+    except Exception:
+        return True
+    return False
 
 
 def main() -> None:
@@ -780,8 +784,8 @@ def main() -> None:
         _stop("nothing was written")
     except BrokenPipeError:
         sys.exit(1)
-    except (RuntimeError, AssertionError) as error:
-        if not _is_of_platform(error):
+    except (RuntimeError, AssertionError):
+        if not _jax_cannot_start():
             raise
         message = (
             f"JAX cannot start on JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}, as the environment asks: unset it, or "
