@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def figure_makers(
     mass_map: "MassMap | None" = None,
     catalogue: "HaloCatalogue | None" = None,
     convergence: "ConvergenceMap | None" = None,
-) -> "dict[str, Callable[[], Figure]]":
+) -> "dict[str, Callable[[], Any]]":
     """List the functions that draw the figures of `standard_figures`, so that one that fails costs no other.
 
     Parameters
@@ -76,7 +76,7 @@ def figure_makers(
         By name, what draws the figure.
     """
     objects = posterior.catalogue if catalogue is None else catalogue
-    makers: dict[str, Callable[[], Figure]] = {"posterior_panel": lambda: posterior_panel(posterior)}
+    makers: dict[str, Callable[[], Any]] = {"posterior_panel": lambda: posterior_panel(posterior)}
     if objects.ra is not None and np.any(np.isfinite(objects.ra) & np.isfinite(objects.dec)):
         makers["field_of_view"] = lambda: field_of_view(objects, posterior).figure
     if mass_map is not None and mass_map.slice_draws is not None:
