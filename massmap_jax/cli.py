@@ -5,13 +5,14 @@ so `--help` and refusals are prompt.
 """
 
 import _thread
+import contextlib
 import inspect
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -294,7 +295,7 @@ def fit(
         --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
     """
     start_jax(precision, device)
-    from massmap_jax.catalogue.write import atomic_directory
+    from massmap_jax.catalogue.result_folder import atomic_directory
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
@@ -310,7 +311,8 @@ def fit(
         result = compute_fit(objects, options, clock)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
-        lines = _warning(record) + [f"note: {_as_options(note)}" for note in objects.notes]
+        notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
+        lines = _warning(record) + [f"note: {_as_options(note)}" for note in notes]
         lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
@@ -645,7 +647,7 @@ def _set_jax(name: str, value) -> None:
 
 def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
     """Read, compute and write behind a progress line; then a summary."""
-    from massmap_jax.catalogue.write import atomic_directory
+    from massmap_jax.catalogue.result_folder import atomic_directory
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import circle_line, map_line, write_outputs
 
@@ -707,32 +709,63 @@ def _value_given(error) -> str:
     return ""
 
 
+class _Interrupt:
+    """Ends a run by an exception where it stands, so that what is half written is removed on the way out.
+
+    The signal is that of Ctrl-C, unless a batch system or a closed terminal has sent another.
+    """
+
+    number = signal.SIGINT
+
+    @classmethod
+    def listen(cls) -> None:
+        """Treat the signals that ask a program to end as Ctrl-C; not those that were ignored already (nohup)."""
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, cls.received)
+
+    @classmethod
+    def received(cls, number, frame) -> None:
+        cls.number = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    @classmethod
+    def again(cls, dropped) -> None:
+        """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: resend it."""
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            resent = threading.Timer(0.05, _thread.interrupt_main, [cls.number])
+            resent.daemon = True
+            resent.start()
+        else:
+            sys.__unraisablehook__(dropped)
+
+
 def _stop(what: str):
     """The end of an interrupted run, at once: to take the interpreter down beside a running compilation may crash."""
-    sys.stdout.flush()
-    print(f"stopped: {what}", file=sys.stderr, flush=True)
-    os._exit(130)
+    number = _Interrupt.number
+    with contextlib.suppress(OSError):  # of a terminal that is gone
+        sys.stdout.flush()
+        by = "" if number == signal.SIGINT else f" by {number.name}"
+        print(f"stopped{by}: {what}", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
-def _is_of_platform(error: BaseException) -> bool:
-    """Whether JAX found no device of the platforms that the environment names: it says so in several ways."""
-    trace = traceback.extract_tb(error.__traceback__)
-    return "JAX_PLATFORMS" in os.environ and any(frame.filename.endswith("xla_bridge.py") for frame in trace)
-
-
-def _interrupt_again(dropped) -> None:
-    """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: send it again."""
-    if issubclass(dropped.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.05, _thread.interrupt_main)
-        again.daemon = True
-        again.start()
-    else:
-        sys.__unraisablehook__(dropped)
+def _jax_cannot_start() -> bool:
+    """Whether JAX finds no device of the platforms that the environment names; it says so in several ways."""
+    if "JAX_PLATFORMS" not in os.environ or "jax" not in sys.modules:
+        return False
+    try:
+        sys.modules["jax"].devices()
+    except Exception:
+        return True
+    return False
 
 
 def main() -> None:
     """Entry point: every bad input is one line on stderr and exit code 2."""
-    sys.unraisablehook = _interrupt_again
+    sys.unraisablehook = _Interrupt.again
+    _Interrupt.listen()
     # typer carries its own copy of click in newer versions: take the class from where typer has it.
     usage_error = typer.BadParameter.__bases__[0]
     try:
@@ -751,8 +784,8 @@ def main() -> None:
         _stop("nothing was written")
     except BrokenPipeError:
         sys.exit(1)
-    except (RuntimeError, AssertionError) as error:
-        if not _is_of_platform(error):
+    except (RuntimeError, AssertionError):
+        if not _jax_cannot_start():
             raise
         message = (
             f"JAX cannot start on JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}, as the environment asks: unset it, or "

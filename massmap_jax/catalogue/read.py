@@ -27,10 +27,10 @@ from massmap_jax.catalogue.units import (
     split_unit_scale,
     unit_factor,
 )
-from massmap_jax.catalogue.write import atomic_directory, write_table
+from massmap_jax.catalogue.write import write_table
 from massmap_jax.errors import MassmapError
 
-__all__ = ["atomic_directory", "read_catalogue", "read_relation", "write_table"]
+__all__ = ["read_catalogue", "read_relation", "write_table"]
 
 
 def read_catalogue(

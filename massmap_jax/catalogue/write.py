@@ -1,8 +1,7 @@
-"""Tables out, complete or not at all: `write_table` for one file, `atomic_directory` for a set of files."""
+"""Tables out, complete or not at all: `write_table`, and `atomic_file` for a file of another kind."""
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -132,80 +131,17 @@ def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
     if path.exists() and not overwrite:
         raise MassmapError(f"{path} exists and is left as it was: choose another name or overwrite")
     with told_as_sentence(path):
-        _check_parent(path)
+        check_parent(path)
         target = Path(os.path.realpath(path))  # a link stays; the file it points to is replaced
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(0o666 & ~umask())
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
-    """Give a new folder to fill, beside `path`, which becomes `path` if the block ends without an error.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Folder to make; its parent must exist.
-    overwrite : bool
-        Replace an earlier output there, that is a folder that holds a run.json. Any other folder is refused.
-
-    Yields
-    ------
-    Path
-        The temporary folder; it is removed if the block fails.
-
-    Raises
-    ------
-    MassmapError
-        For a folder that exists and is not to be replaced, one that cannot be written, or an OSError (such as a full
-        disk) in the block.
-    """
-    path = Path(path)
-    if path.exists() or path.is_symlink():
-        if not path.is_dir():
-            raise MassmapError(f"{path} exists and is a file, left as it was: choose another output folder")
-        if not overwrite:
-            raise MassmapError(f"{path} exists and is left as it was: choose another output folder or overwrite")
-        if not (path / "run.json").is_file():
-            raise MassmapError(
-                f"{path} is not an earlier output (it has no run.json) and is left as it was: choose another folder"
-            )
-    with told_as_sentence(path):
-        _check_parent(path)
-        target = Path(os.path.realpath(path))
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            yield temporary
-            temporary.chmod(0o777 & ~_umask())
-            _put_in_place(temporary, target, overwrite)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(new: Path, target: Path, overwrite: bool):
-    """Rename the new folder to its final name; an earlier output there is put back if that fails."""
-    if not (overwrite and target.exists()):
-        # rename() replaces an empty folder that was made there in the meantime, but no other.
-        new.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    try:
-        # Into the new folder, not in its place: Windows renames nothing to a name that exists.
-        old = target.rename(aside / target.name)
-        try:
-            new.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -222,13 +158,15 @@ def told_as_sentence(path: Path, left: str = "nothing was left behind"):
         ) from error
 
 
-def _check_parent(path: Path):
+def check_parent(path: Path) -> None:
+    """Refuse a path whose folder does not exist."""
     parent = Path(os.path.realpath(path)).parent
     if not parent.is_dir():
         raise MassmapError(f"the folder {parent} does not exist, so {path.name} cannot be written there: make it first")
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Give the permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -19,6 +19,7 @@ from massmap_jax.figures.style import (
     VERMILLION,
     count_text,
     new_figure,
+    plain_text,
     short_number,
     styled,
 )
@@ -107,7 +108,7 @@ def calibration_check_figure(check: "CalibrationCheck") -> "Figure":
         verdict = "all objects share the relation's error: p values do not hold\n"
     title = _title(verdict, check, 3)
     if side and check.lum_unit:
-        title += rf"; $L_\mathrm{{obs}}$ in {check.lum_unit}"
+        title += rf"; $L_\mathrm{{obs}}$ in {plain_text(check.lum_unit)}"
     figure.suptitle(title)
     return figure
 

@@ -31,6 +31,7 @@ from massmap_jax.figures.style import (
     label_log_axis,
     mass_label,
     new_figure,
+    plain_text,
     settle,
     styled,
 )
@@ -193,9 +194,8 @@ def _log10_text(median, low, high) -> str:
 def _short(name, longest: int = 20) -> str:
     """Shorten an id for a title."""
     text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-    # A dollar sign would start mathtext.
-    text = text.strip().replace("$", r"\$")
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    text = text.strip()
+    return plain_text(text if len(text) <= longest else text[: longest - 1] + "…")
 
 
 # -- sky -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`standard_figures`: the standard figures of a run; and `save_all`, which writes figures to files."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,21 +53,43 @@ def standard_figures(
     --------
     massmap_jax.plot.save_all : Write the figures to files.
     """
-    catalogue = posterior.catalogue if catalogue is None else catalogue
-    figures: dict[str, Any] = {"posterior_panel": posterior_panel(posterior)}
-    if catalogue.ra is not None and np.any(np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec)):
-        figures["field_of_view"] = field_of_view(catalogue, posterior).figure
+    makers = figure_makers(posterior, mass_map, catalogue, convergence)
+    return {name: make() for name, make in makers.items()}
+
+
+def figure_makers(
+    posterior: "MassPosterior",
+    mass_map: "MassMap | None" = None,
+    catalogue: "HaloCatalogue | None" = None,
+    convergence: "ConvergenceMap | None" = None,
+) -> "dict[str, Callable[[], Any]]":
+    """List the functions that draw the figures of `standard_figures`, so that one that fails costs no other.
+
+    Parameters
+    ----------
+    posterior, mass_map, catalogue, convergence
+        As in `standard_figures`.
+
+    Returns
+    -------
+    dict of str to callable
+        By name, what draws the figure.
+    """
+    objects = posterior.catalogue if catalogue is None else catalogue
+    makers: dict[str, Callable[[], Any]] = {"posterior_panel": lambda: posterior_panel(posterior)}
+    if objects.ra is not None and np.any(np.isfinite(objects.ra) & np.isfinite(objects.dec)):
+        makers["field_of_view"] = lambda: field_of_view(objects, posterior).figure
     if mass_map is not None and mass_map.slice_draws is not None:
-        figures["map_slices"] = slice_panels(mass_map)
+        makers["map_slices"] = lambda: slice_panels(mass_map)
     elif mass_map is not None:
-        figures["mass_map"] = mass_map_image(mass_map).figure
-        figures["map_panels"] = map_panels(mass_map)
+        makers["mass_map"] = lambda: mass_map_image(mass_map).figure
+        makers["map_panels"] = lambda: map_panels(mass_map)
     if convergence is not None:
-        figures["convergence"] = convergence_panels(convergence)
+        makers["convergence"] = lambda: convergence_panels(convergence)
     if rows_with_truth(posterior).size:
-        figures["predicted_vs_true"] = predicted_vs_true(posterior).figure
-        figures["pit_histograms"] = pit_histograms(posterior)
-    return figures
+        makers["predicted_vs_true"] = lambda: predicted_vs_true(posterior).figure
+        makers["pit_histograms"] = lambda: pit_histograms(posterior)
+    return makers
 
 
 @styled

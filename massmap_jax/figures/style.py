@@ -4,6 +4,7 @@ matplotlib is imported only when a function is called.
 """
 
 import functools
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -135,9 +136,18 @@ def interval_68(posterior) -> tuple[np.ndarray, np.ndarray]:
     return both[:, 0], both[:, 1]
 
 
+def plain_text(text: object) -> str:
+    """Write a text of the user (a unit, an id) so that matplotlib shows it as it is: dollars would begin mathtext."""
+    return str(text).replace("$", r"\$")
+
+
 def mass_symbol(mass_definition: str) -> str:
     """Write the symbol of the mass in mathtext: M_{200m} for '200m', plain M where the definition is not known."""
-    return "M" if mass_definition in ("", "unknown") else rf"M_{{\mathrm{{{mass_definition}}}}}"
+    if mass_definition in ("", "unknown"):
+        return "M"
+    # Mathtext has no sign for a backslash, ^ or ~ as such.
+    shown = re.sub(r"([$%#&_{}])", r"\\\1", re.sub(r"[\\^~]", " ", mass_definition))
+    return rf"M_{{\mathrm{{{shown}}}}}"
 
 
 def mass_label(mass_definition: str) -> str:

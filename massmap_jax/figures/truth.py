@@ -22,6 +22,7 @@ from massmap_jax.figures.style import (
     interval_68,
     mass_symbol,
     new_figure,
+    plain_text,
     short_number,
     styled,
 )
@@ -177,7 +178,7 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     unit = posterior.catalogue.lum_unit
     figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
     figure.supylabel("objects / expected", fontsize=8)
-    title = r"$L_\mathrm{obs}$" + (f" [{unit}]" if unit else "") + "; band: 95 %"
+    title = r"$L_\mathrm{obs}$" + (f" [{plain_text(unit)}]" if unit else "") + "; band: 95 %"
     if columns > 1:
         title = "in bins of observed luminosity " + title
     if shared:

@@ -7,13 +7,13 @@ would make text of `1e14` and "false" of `no`.
 from __future__ import annotations
 
 import difflib
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from massmap_jax.catalogue.result_folder import record_of
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.run.outputs import PROGRAM, versions
 
@@ -191,11 +191,8 @@ def _text_of(path: str) -> str:
 
 def _record_of(text: str) -> dict | None:
     """The record of a run, None where the text is no JSON of this program."""
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and record.get("program") == PROGRAM else None
+    record = record_of(text)
+    return record if record is not None and record.get("program") == PROGRAM else None
 
 
 def _of_record(path: str, record: dict, command: str):
@@ -206,17 +203,38 @@ def _of_record(path: str, record: dict, command: str):
         raise MassmapError(f"{path} is {made}, which holds no options to run again: give them anew, in a YAML file")
     if of != command:
         raise MassmapError(f"{path} is the record of {PROGRAM} {of}: give it to {PROGRAM} {of}, not to {command}")
-    given = [(name, _as_text(value), path) for name, value in record["config"].items()]
-    before, now = record.get("versions") or {}, versions()
+    given = [(name, _as_text(value, f"{path}: {name}"), path) for name, value in record["config"].items()]
+    before, now, inputs = record.get("versions") or {}, versions(), record.get("inputs") or {}
+    if not (_of_texts(before) and isinstance(inputs, dict) and all(map(_is_input, inputs.values()))):
+        raise MassmapError(
+            f"{path} is not as {PROGRAM} wrote it (its versions or inputs were changed): give the options anew, in a "
+            "YAML file"
+        )
     other = [f"{p} {before[p]} ({now[p]} now)" for p in before if p in now and before[p] != now[p]]
     notes = (f"{path} was made with {', '.join(other)}: the last digits may differ",) if other else ()
-    return given, record.get("inputs") or {}, notes
+    return given, inputs, notes
 
 
-def _as_text(value):
+def _of_texts(value) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _is_input(value) -> bool:
+    """Whether a record of a file is one that `inputs_of` or a stream gives."""
+    if not isinstance(value, dict):
+        return False
+    rest = {name: told for name, told in value.items() if name != "files"}
+    return _of_texts(rest) and _of_texts(value.get("files", {}))
+
+
+def _as_text(value, where: str):
     """A value of JSON as YAML has it: text, a list of texts, or None."""
     if isinstance(value, list):
-        return [_as_text(one) for one in value]
+        if not value or any(one is None or isinstance(one, list | dict) for one in value):
+            raise MassmapError(f"{where} holds a list that is empty or not of plain values: give values, as in [a, b]")
+        return [_as_text(one, where) for one in value]
+    if isinstance(value, dict):
+        raise MassmapError(f"{where} holds options of its own, and one value is needed: write it as on a command line")
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if value is None or isinstance(value, str) else repr(value)

@@ -1,12 +1,13 @@
 """Short descriptions of files and result folders (`massmap-jax info`)."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from massmap_jax.catalogue.result_folder import RECORD, record_of
 from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
+from massmap_jax.posterior.columns import PROGRAM
 
 
 def describe_path(path) -> str:
@@ -31,11 +32,24 @@ def describe_path(path) -> str:
 
 def _describe_run(path: Path) -> str:
     """Describe a result folder by its run.json."""
+    file = path / RECORD
+    record = record_of(file.read_bytes()) if file.is_file() else None
+    if record is None or record.get("program") != PROGRAM:
+        raise MassmapError(f"{path} is not a result folder: it has no run.json of this program")
     try:
-        record = json.loads((path / "run.json").read_text())
-        lines = [f"{path}: result of {record['program']} {record['version']}"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise MassmapError(f"{path} is not a result folder: it has no run.json of this program") from None
+        lines = _lines_of_record(path, record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise MassmapError(
+            f"{file} is not as the program wrote it, it was damaged or edited: read the tables themselves "
+            f"(massmap-jax info FILE), or run again"
+        ) from error
+    lines += sorted(str(inside.relative_to(path)) for inside in path.rglob("*") if inside.is_file())
+    return "\n".join(lines)
+
+
+def _lines_of_record(path: Path, record: dict) -> list[str]:
+    """What a run.json says of its result."""
+    lines = [f"{path}: result of {record['program']} {record['version']}"]
     with_mass = f", {record['rows_with_mass']} with a mass" if "rows_with_mass" in record else ""
     lines.append(f"catalogue: {record.get('catalogue')}, {record['rows']} rows{with_mass}")
     lines += [f"  {number} rows: {name}" for name, number in record["flags"].items()]
@@ -47,8 +61,7 @@ def _describe_run(path: Path) -> str:
         lines += [f"  {p}: {fit['mean'][p]:.5g} +- {fit['sd'][p]:.2g}" for p in fit["mean"]]
     if record.get("map"):
         lines.append(f"map: {record['map']}")
-    lines += sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    return "\n".join(lines)
+    return lines
 
 
 def _describe_npz(path: Path) -> str:

@@ -49,9 +49,10 @@ def check_unchanged(recorded: Mapping[str, Mapping], config: Mapping, anew: Coll
     MassmapError
         With the file and both checksums.
     """
-    for name, found in inputs_of({n: config.get(n) for n in recorded if n not in anew}).items():
-        before, now = recorded[name].get("sha256"), found["sha256"]
-        if before is not None and before != now:
+    hashed = [name for name in recorded if name not in anew and "sha256" in recorded[name]]
+    for name, found in inputs_of({n: config.get(n) for n in hashed}).items():
+        before, now = recorded[name]["sha256"], found["sha256"]
+        if before != now:
             raise MassmapError(
                 f"{found['path']} has changed since {where} was written (its sha256 was {before[:12]}..., and is "
                 f"{now[:12]}... now): put the old file back, or give the {name} on the command line to use the new one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -14,13 +15,16 @@ import numpy as np
 
 import massmap_jax
 from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.result_folder import RECORD, check_replaceable, record_of
 from massmap_jax.catalogue.write import ids_change_in_fits, write_table
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
 from massmap_jax.run.options import JobOptions, selection_of
 from massmap_jax.run.published_names import published_names
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
@@ -30,8 +34,6 @@ if TYPE_CHECKING:
     from massmap_jax.relation.law import MassLuminosityRelation
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.job import FitResult, JobResult
-
-RECORD = "run.json"
 
 
 def write_outputs(
@@ -102,12 +104,12 @@ def write_outputs(
     if options.make_figures:
         with clock.stage("figures"):
             from massmap_jax.figures.relation import relation_corner
-            from massmap_jax.figures.standard import standard_figures
+            from massmap_jax.figures.standard import figure_makers
 
-            figures = standard_figures(posterior, image, convergence=result.convergence)
+            makers = figure_makers(posterior, image, convergence=result.convergence)
             if fitted is not None:
-                figures["relation"] = relation_corner(fitted, true_relation)
-            pictures = _write_figures(directory, figures, options)
+                makers["relation"] = lambda: relation_corner(fitted, true_relation)
+            pictures = _write_figures(directory, makers, options, result.notes)
     found = {
         "rows": len(posterior),
         "rows_with_mass": int(posterior.usable.sum()),
@@ -121,13 +123,13 @@ def write_outputs(
         "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
-    record = _write_record(directory, record | meta | found, options, clock)
+    record = _full_record(record | meta | found, options, clock)
     if options.make_report:
         from massmap_jax.run.report import html_report
 
         shown = {path.stem: path.read_bytes() for path in pictures if path.suffix == ".png"}
         (directory / "report.html").write_text(html_report(record, result, shown), encoding="utf-8")
-    return record
+    return _write_record(directory, record)
 
 
 def write_fit_outputs(
@@ -160,20 +162,21 @@ def write_fit_outputs(
     fitted = result.fitted
     meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
     meta |= {"relation_from": "this_catalogue"}
+    notes = [*catalogue.notes, *fitted.notes]
     with clock.stage("writing tables and figures"):
         _write_relation(directory, fitted, meta)
         if options.make_figures:
-            figures = {"relation": relation_corner(fitted), "prior_check": result.check.figure()}
-            _write_figures(directory, figures, options)
+            makers = {"relation": lambda: relation_corner(fitted), "prior_check": result.check.figure}
+            _write_figures(directory, makers, options, notes)
     found = {
         "rows": len(catalogue),
         "flags": count(catalogue.flag),
-        "notes": [*catalogue.notes, *fitted.notes],
+        "notes": notes,
         "fit": _fit_record(fitted),
         "prior_check": _check_record(result.check),
         "misfits": result.misfits,
     }
-    return _write_record(directory, record | meta | found, options, clock)
+    return _write_record(directory, _full_record(record | meta | found, options, clock))
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
@@ -192,32 +195,46 @@ def _warning(misfits: list[str]) -> dict:
     return {"warning": "MISFIT ACCEPTED BY THE USER: " + "; ".join(misfits)} if misfits else {}
 
 
-def _write_record(directory: Path, record: dict, options: JobOptions, clock: Clock) -> dict:
-    """Write run.json: the results, and the options and versions that made them."""
+def _write_record(directory: Path, record: dict) -> dict:
+    """Write run.json, last of all: it lists the files of the folder, which alone may be overwritten."""
+    files = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    record = record | {"files": [*files, RECORD]}
+    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def _full_record(record: dict, options: JobOptions, clock: Clock) -> dict:
+    """Add the options and versions that made the results."""
     import jax
 
     from massmap_jax import devices
 
-    record = record | {
+    return record | {
         "options": asdict(options),
         "seconds": clock.seconds,
         "versions": versions(),
         "device": devices.describe(),
         "float64": bool(jax.config.jax_enable_x64),
     }
-    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    return record
 
 
-def _write_figures(directory: Path, figures: dict, options: JobOptions) -> list[Path]:
-    """Write the figures as PNG, and as PDF if asked for; return the paths."""
-    import matplotlib.pyplot as plt
-
+def _write_figures(
+    directory: Path, makers: Mapping[str, Callable[[], Figure]], options: JobOptions, notes: list[str]
+) -> list[Path]:
+    """Write the figures as PNG, and as PDF if asked for; return the paths. One that fails becomes a note."""
     from massmap_jax.figures.standard import save_all
 
-    paths = save_all(figures, directory / "figures", formats=("png", "pdf") if options.pdf_figures else ("png",))
-    for figure in figures.values():
-        plt.close(figure)
+    folder, formats = directory / "figures", ("png", "pdf") if options.pdf_figures else ("png",)
+    paths = []
+    for name, make in makers.items():
+        try:
+            paths += save_all({name: make()}, folder, formats=formats)
+        except OSError:  # a full disk, of which the user is told
+            raise
+        except Exception as error:  # matplotlib's errors have no common type, and the tables are worth more
+            for kind in formats:
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            notes.append(f"the figure {name} could not be drawn: {first_line(error)}")
     return paths
 
 
@@ -322,26 +339,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def is_own_output(directory: Path) -> bool:
-    """Whether a folder was written by this program, so that it may be replaced.
-
-    Parameters
-    ----------
-    directory : Path
-        The folder.
-
-    Returns
-    -------
-    bool
-        True if its run.json names this program, and a command that replaces folders: `stream` does not.
-    """
-    try:
-        record = json.loads((directory / RECORD).read_text())
-        return record.get("program") == PROGRAM and record.get("command") != "stream"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def check_output(directory: Path, overwrite: bool, catalogue: str | None = None) -> None:
     """Refuse an output folder before any work is done.
 
@@ -360,7 +357,14 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
         If the folder exists and may not be replaced.
     """
     if directory.is_dir() and overwrite:
-        if not is_own_output(directory):
+        path = directory / RECORD
+        record = (record_of(path.read_bytes()) if path.is_file() else None) or {}
+        if record.get("command") == "stream" or (directory / "manifest.jsonl").exists():
+            raise MassmapError(
+                f"the folder {directory} is the result of a stream, which may have taken days, so overwrite does not "
+                "replace it: remove it yourself, or choose another folder"
+            )
+        if record.get("program") != PROGRAM:
             raise MassmapError(
                 f"the folder {directory} is not an earlier output of {PROGRAM} (no run.json of its own), so overwrite "
                 "does not replace it: choose another folder"
@@ -370,6 +374,7 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
                 f"the catalogue {catalogue} lies inside the output folder {directory}, which overwrite would replace: "
                 "choose another folder"
             )
+        check_replaceable(directory)
     elif directory.exists() or directory.is_symlink():
         raise MassmapError(f"{directory} exists and is left as it was: choose another folder or pass --overwrite")
 

@@ -4,7 +4,6 @@ A chunk is a `ColumnTable`, as `open_table` makes it of a whole file, so the sam
 flagged.
 """
 
-import hashlib
 import io
 import itertools
 import warnings
@@ -28,9 +27,7 @@ from massmap_jax.catalogue.tables import (
 )
 from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
 from massmap_jax.errors import MassmapError, first_line
-
-# Bytes at each end of a file that are hashed to identify it; they contain a Parquet file's footer.
-_ENDS = 1 << 20
+from massmap_jax.scale.fingerprint import fingerprint_of, first_difference
 
 
 class Chunks:
@@ -104,23 +101,14 @@ class Chunks:
             self.num_rows = sum(rows for _, _, rows in self._groups)
 
     def fingerprint(self) -> dict[str, str]:
-        """Identify each file by its size, its time and a hash of both its ends, which change with the input.
+        """Identify the files by their content, as `massmap_jax.scale.fingerprint` does.
 
         Returns
         -------
         dict of str to str
             The identification of each file by its name.
         """
-        found = {}
-        for path in self.files:
-            size = path.stat().st_size
-            with open(path, "rb") as file:
-                digest = hashlib.blake2b(file.read(_ENDS), digest_size=16)
-                file.seek(max(size - _ENDS, 0))
-                digest.update(file.read(_ENDS))
-            name = path.name if len(self.files) == 1 else str(path.relative_to(self.path))
-            found[name] = f"{size}:{path.stat().st_mtime_ns}:{digest.hexdigest()}"
-        return found
+        return fingerprint_of(self.files, self.path)
 
     def differs_from(self, fingerprint: dict[str, str]) -> str | None:
         """Find the first file that is not the one of the fingerprint; a copy with another date is the same file.
@@ -133,36 +121,9 @@ class Chunks:
         Returns
         -------
         str or None
-            Name of a file that has another size or other ends, or that is in one of the two only; None if there is
-            none.
+            Name of a file that has another content, or that is in one of the two only; None if there is none.
         """
-
-        def without_date(stamps):
-            return {name: (stamp.split(":")[0], stamp.split(":")[-1]) for name, stamp in stamps.items()}
-
-        old, new = without_date(fingerprint), without_date(self.fingerprint())
-        if len(old) == len(new) == 1:  # a single file may have another name
-            return None if [*old.values()] == [*new.values()] else next(iter(new))
-        return next((name for name in {**old, **new} if old.get(name) != new.get(name)), None)
-
-    def changed_since(self, fingerprint: dict[str, str]) -> Path | None:
-        """Find the first file whose size or time has changed since the fingerprint.
-
-        Parameters
-        ----------
-        fingerprint : dict of str to str
-            What `fingerprint` returned earlier.
-
-        Returns
-        -------
-        Path or None
-            The file, or None if none has changed.
-        """
-        for path, stamp in zip(self.files, fingerprint.values(), strict=True):
-            found = path.stat()
-            if stamp.rsplit(":", 1)[0] != f"{found.st_size}:{found.st_mtime_ns}":
-                return path
-        return None
+        return first_difference(fingerprint, self.fingerprint())
 
     def read(self, size: int, skip: int = 0, columns: Sequence[str] | None = None) -> Iterator[ColumnTable]:
         """Yield tables of `size` rows, of which the last may be shorter.

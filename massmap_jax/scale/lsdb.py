@@ -287,44 +287,47 @@ def write(
         "prior": digest_of(jax.tree.leaves(prior)),
     }
     header = json.loads(json.dumps(header, default=str))
-    with manifest.opened(out, header, resume=resume, option=_RESUME) as done:
-        if done and "done" in done[-1]:
-            return done[-1]
-        if method == "surface" and (out / SURFACE).exists():
+    with manifest.opened(out, header, resume=resume, option=_RESUME) as book:
+        if method == "surface" and book.holds(SURFACE):
             surface = PosteriorSurface.load(out / SURFACE)
         elif method == "surface":
             surface = surface or posterior_surface(catalogue, prior, relation, watch=watch, **common)
             surface.save(out / SURFACE)
+            book.add_file(SURFACE)
+        damaged = book.damaged(watch)
+        if book.total is not None and not damaged:
+            return book.total
+        if damaged:
+            book.keep([line for number, line in enumerate(book.parts) if number not in damaged], [SURFACE])
         function = made(method=method, surface=surface)
         meta = meta_of(prior, relation, relation_from, method)
         part = WritePart(function, str((out / PARTS).resolve()), meta, carry)
-        _write_missing(partitions, part, out, done, watch)
-        lines = sorted(done, key=lambda line: line["part"])
-        total = manifest.total_of(lines)
+        _write_missing(partitions, part, book, watch)
         # In the order of the partitions, which may have been finished in another order.
-        manifest.rewrite(out, [header, *lines, total])
+        book.keep(sorted(book.parts, key=lambda line: line["part"]), [SURFACE])
+        total = manifest.total_of(book.parts)
+        book.finish(total)
         manifest.remove_litter(out)
     return total
 
 
-def _write_missing(partitions, part, out, done, watch) -> None:
+def _write_missing(partitions, part, book: manifest.Manifest, watch) -> None:
     """Compute the parts that the manifest does not list, and append a line for each as it is finished."""
     from dask import delayed
 
-    have = {line["part"] for line in done}
+    have = {line["part"] for line in book.parts}
     sources = partitions.delayed(list(dict.fromkeys([*part.carry, *part.function.reading.names])))
     write_one = delayed(part, traverse=False)
     tasks = [write_one(source, i) for i, source in enumerate(sources) if part.name(i) not in have]
     for line in finished(tasks):
-        path = out / PARTS / line["part"]
+        path = book.out / PARTS / line["part"]
         if not path.exists():
             raise MassmapError(
                 f"a worker wrote {path}, which this process cannot see: give a folder that all machines share"
             )
-        manifest.append(out, line)
-        done.append(line)
-        rows = sum(line["rows"] for line in done)
-        watch(Step("masses", len(done), len(sources), f"partitions, {rows:,} rows"))
+        book.add_part(line)
+        rows = sum(line["rows"] for line in book.parts)
+        watch(Step("masses", len(book.parts), len(sources), f"partitions, {rows:,} rows"))
 
 
 # -- maps ---------------------------------------------------------------------------------------------------------

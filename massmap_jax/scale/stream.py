@@ -8,9 +8,9 @@ The folder that it writes:
     mass_map.fits    the map, if one was asked for: its realisations are summed in the same pass
     run.json         from the command line: the call and its options, written at the end
 
-A part is renamed into place only when it is complete, and then its line is added to the manifest. The parts that the
-manifest lists are therefore always good, however a run was stopped. `resume` continues after them, and the result has
-the same bytes as that of a run without interruption.
+A part is renamed into place only when it is complete, and then its line is added to the manifest, with its digest.
+`resume` checks what was done by the digests, writes what is missing or was damaged again and continues after it. The
+result has the same bytes as that of a run without interruption.
 
 The manifest does not record the device, so a run may be resumed on another one. The bytes are the same on equal
 devices; on others, masses that are integrated (not interpolated in surface.npz) may differ in the last digit.
@@ -29,6 +29,7 @@ import numpy as np
 
 import massmap_jax
 from massmap_jax import devices
+from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -43,6 +44,7 @@ from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.columns import KNOWN_COLUMNS, PROGRAM, column_info
+from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.options import (
@@ -55,7 +57,7 @@ from massmap_jax.run.options import (
 from massmap_jax.run.outputs import RECORD, versions
 from massmap_jax.scale import manifest
 from massmap_jax.scale.chunks import Chunks
-from massmap_jax.scale.manifest import PARTS, digest_of
+from massmap_jax.scale.manifest import PARTS, Manifest, digest_of
 from massmap_jax.scale.parts import (
     MASS_COLUMNS,
     check_columns,
@@ -190,26 +192,33 @@ def stream(
     header["prior"] = digest_of(jax.tree.leaves(prior))
     check_labels(relation=relation, mass_prior=prior)
 
-    run = _Run(out, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
+    run = _Run(out, header, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
     # Read before the folder is made, so that an unreadable catalogue leaves no folder behind.
     first = None if resume else run.first_usable(chunks)
-    with manifest.opened(out, header, resume=resume, option=_RESUME) as done:
-        if done and "done" in done[-1]:
-            (out / MAP_STATE).unlink(missing_ok=True)
-            return done[-1]
-        run.restore_map(done)
+    with manifest.opened(out, header, resume=resume, option=_RESUME) as book:
         if options.method == "surface":
-            run.load_surface(chunks, first)
-        for line in run.lines(chunks, done):
-            manifest.append(out, line)
-            done.append(line)
-        run.write_map()
-        total = manifest.total_of(done)
+            run.load_surface(chunks, first, book)
+        finished = book.total if run.sums is None or book.holds(MAP) else None
+        if finished is None:
+            run.restore_map(book)
+        damaged = book.damaged(watch)
+        if damaged:
+            run.write_again(chunks, damaged, book)
+        if finished is None:
+            for line in run.lines(chunks, book.parts):
+                book.add_part(line)
+            run.write_map()
+        elif not damaged:
+            (out / MAP_STATE).unlink(missing_ok=True)
+            return finished
+        if run.sums is not None:
+            book.add_file(MAP)
+        total = manifest.total_of(book.parts)
         if chunks.num_rows is not None and total["rows"] != chunks.num_rows:
             raise MassmapError(f"{total['rows']} rows were written of {chunks.num_rows}: the input changed meanwhile")
-        if changed := chunks.changed_since(header["input"]):
+        if changed := chunks.differs_from(header["input"]):
             raise MassmapError(f"{changed} was changed while it was read: begin again, in another folder")
-        manifest.append(out, total)
+        book.finish(total)
         (out / MAP_STATE).unlink(missing_ok=True)
     return total
 
@@ -247,8 +256,8 @@ def write_record(out: Path, record: dict, total: dict) -> None:
 class _Run:
     """A run in progress: one thread reads ahead, one computes and one writes, with the chunks in order."""
 
-    def __init__(self, out, options, mapping, prior, relation, relation_from, watch, num_rows):
-        self.out, self.options, self.mapping, self.num_rows = out, options, mapping, num_rows
+    def __init__(self, out, header, options, mapping, prior, relation, relation_from, watch, num_rows):
+        self.out, self.header, self.options, self.mapping, self.num_rows = out, header, options, mapping, num_rows
         self.prior, self.relation, self.relation_from = prior, relation, relation_from
         self.watch, self.selection = (
             watch,
@@ -271,21 +280,33 @@ class _Run:
         chosen = self.relation.pick(key_relation, job.num_map_draws)
         return MapSums(grid, MassSamples(self.prior, chosen, key_mass, "table"))
 
-    def restore_map(self, done: list) -> None:
-        """Load the map's sums as they were last saved, and drop later chunks from `done` so that they are done
-        again."""
+    def restore_map(self, book: Manifest) -> None:
+        """Load the map's sums as they were last saved, and drop later chunks from the manifest so that they are done
+        again: all of them if there are no sums, or not those of these chunks."""
         if self.sums is None:
             return
-        path = self.out / MAP_STATE
-        state = dict(np.load(path)) if path.exists() else {"chunks": np.array(0)}
-        del done[int(state["chunks"]) :]
-        if done:
-            self.sums.restore(state)
-        manifest.rewrite(self.out, [manifest.header_of(self.out), *done])
+        path, number = self.out / MAP_STATE, 0
+        with contextlib.suppress(MassmapError), told_of_archive(f"{path}", "cannot be read"):
+            state = read_npz(path)
+            saved, digest = int(state["chunks"]), str(state.pop("digest"))
+            if 0 < saved <= len(book.parts) and digest == self._digest_of_map(state, book.parts[:saved]):
+                self.sums.restore(state)
+                number = saved
+        book.keep(book.parts[:number], [SURFACE])
 
-    def _save_map(self, number: int) -> dict:
+    def _copy_of_map(self, number: int) -> dict:
         """Copy the sums after `number` chunks, to be written once those chunks are in the manifest."""
         return {"chunks": np.array(number), **{name: a.copy() for name, a in self.sums.state().items()}}
+
+    def _digest_of_map(self, state: dict, parts: list[dict]) -> str:
+        """Hash the map's sums and what they are sums of."""
+        of = np.array([json.dumps(self.header), *(line["id_hash"] for line in parts)])
+        return digest_of([of, *(state[name] for name in sorted(state))])
+
+    def _save_map(self, state: dict, parts: list[dict]) -> None:
+        """Write the map's sums after these parts."""
+        with atomic_file(self.out / MAP_STATE, overwrite=True) as path, open(path, "wb") as file:
+            np.savez(file, **state, digest=np.array(self._digest_of_map(state, parts)))
 
     def write_map(self) -> None:
         """Write mass_map.fits from the sums, if a map was asked for."""
@@ -293,6 +314,21 @@ class _Run:
             relation = self.relation.as_batch()
             image = self.sums.finish(ess=relation.effective_draws, relation_from=self.relation_from)
             write_map(self.out / MAP, image, self.meta, overwrite=True)
+
+    def write_again(self, chunks: Chunks, damaged: list[int], book: Manifest) -> None:
+        """Write damaged parts again, in one pass over the chunks from the first of them to the last."""
+        first, parts = damaged[0], list(book.parts)
+        self.rows_read = sum(line["rows"] for line in parts[:first])
+        tables = chunks.read(self.options.chunk_rows, first)
+        for number in range(first, damaged[-1] + 1):
+            catalogue = self._next(tables)
+            if catalogue is None:
+                raise MassmapError(f"{chunks.path} ends before part {number}: the input changed meanwhile")
+            if number in damaged:
+                posterior = self._posterior(catalogue)
+                parts[number] = self._write(number, catalogue, *self._columns(catalogue, posterior))
+            self.watch(Step("writing damaged parts again", number - first + 1, damaged[-1] - first + 1, "parts"))
+        book.keep(parts, [SURFACE])
 
     def lines(self, chunks: Chunks, done: list) -> Iterator[dict]:
         """Yield the manifest lines of the chunks that are not done yet, each once its part is in place."""
@@ -306,27 +342,28 @@ class _Run:
                 number, written = len(done), []
                 while (catalogue := ahead.result()) is not None:
                     ahead = reader.submit(self._next, tables)
-                    columns, beside = self._columns(catalogue)
+                    posterior = self._posterior(catalogue)
+                    self._add_to_map(catalogue, posterior)
+                    columns, beside = self._columns(catalogue, posterior)
                     number += 1
-                    state = self._save_map(number) if self.sums is not None and number % _MAP_EVERY == 0 else None
+                    state = self._copy_of_map(number) if self.sums is not None and number % _MAP_EVERY == 0 else None
                     part = writer.submit(self._write, number - 1, catalogue, columns, beside)
                     written.append((part, state))
                     while len(written) > _LINES_AHEAD:
-                        rows += yield from self._finished(*written.pop(0))
+                        rows += yield from self._finished(*written.pop(0), done)
                         self._say(rows, (rows - rows_before) / (time.monotonic() - began))
                 for part, state in written:
-                    yield from self._finished(part, state)
+                    yield from self._finished(part, state, done)
             finally:
                 reader.shutdown(cancel_futures=True)
                 writer.shutdown(cancel_futures=True)
 
-    def _finished(self, part, state):
+    def _finished(self, part, state, done):
         """Yield the line of a part once it is in place, then save the map's sums; return the number of its rows."""
         line = part.result()
         yield line
         if state is not None:
-            with atomic_file(self.out / MAP_STATE, overwrite=True) as path, open(path, "wb") as file:
-                np.savez(file, **state)
+            self._save_map(state, done)  # the caller has added the line
         return line["rows"]
 
     def _say(self, rows, rate):
@@ -367,10 +404,10 @@ class _Run:
             raise MassmapError(f"{chunks.path} has no rows: give a catalogue with at least one object")
         raise MassmapError(f"no row of {chunks.path} can be used: check the columns and their units")
 
-    def load_surface(self, chunks: Chunks, first: HaloCatalogue | None) -> None:
+    def load_surface(self, chunks: Chunks, first: HaloCatalogue | None, book: Manifest) -> None:
         """Load the table of method "surface" from the folder, or make and save it."""
         path = self.out / SURFACE
-        if path.exists():
+        if book.holds(SURFACE):
             self.surface = PosteriorSurface.load(path)
             return
         first = first or self.first_usable(chunks)
@@ -387,6 +424,7 @@ class _Run:
             watch=self.watch,
         )
         self.surface.save(path)
+        book.add_file(SURFACE)
 
     def _range(self, chunks: Chunks, sigma: tuple[float, float]) -> Range:
         """Find the range of the objects from the file's own statistics, or else take the range of the prior."""
@@ -403,9 +441,9 @@ class _Run:
                 z = [min(max(v, self.prior.z_min), self.prior.z_max) for v in z]
         return Range(tuple(ln_lum), tuple(z), sigma)
 
-    def _columns(self, catalogue: HaloCatalogue) -> tuple[dict, int]:
-        """Compute the columns of a chunk, and count its rows outside the table's range; add it to the map."""
-        posterior = posterior_of_part(
+    def _posterior(self, catalogue: HaloCatalogue) -> MassPosterior | None:
+        """Compute the masses of a chunk; None if none of its rows can be used."""
+        return posterior_of_part(
             catalogue,
             self.prior,
             self.relation,
@@ -414,10 +452,16 @@ class _Run:
             method=self.options.method,
             surface=self.surface,
         )
+
+    def _add_to_map(self, catalogue: HaloCatalogue, posterior: MassPosterior | None) -> None:
+        """Add a chunk to the sums of the map, if one was asked for."""
         if self.sums is not None:
             self.sums.n_flagged += len(catalogue) if posterior is None else 0
             if posterior is not None:
                 self.sums.add(catalogue, posterior)
+
+    def _columns(self, catalogue: HaloCatalogue, posterior: MassPosterior | None) -> tuple[dict, int]:
+        """List the columns of a chunk, and count its rows outside the table's range."""
         columns = columns_of_part(catalogue, self.prior, posterior, self.options.keep)
         return columns, 0 if posterior is None else posterior.num_beside_surface
 
@@ -429,7 +473,7 @@ class _Run:
         name = f"part-{number:05d}.{options.format}"
         path = self.out / PARTS / name
         write_table(path, columns, self.meta, **column_info(columns), overwrite=True)
-        line = {"part": name, "rows": len(catalogue), "size": path.stat().st_size}
+        line = manifest.line_of_part(path, len(catalogue))
         line["flags"] = count(columns["flag"]) if "flag" in columns else count(catalogue.flag)
         line["beside_surface"] = beside
         line["id_hash"] = digest_of([catalogue.ids])

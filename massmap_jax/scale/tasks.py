@@ -225,7 +225,7 @@ class WritePart:
         path = Path(self.folder) / self.name(number)
         write_table(path, own | columns, self.meta, **column_info(columns), overwrite=True)
         names = digest_of(own.values()) if own else ""
-        line = {"part": path.name, "rows": len(partition), "size": path.stat().st_size}
+        line = manifest.line_of_part(path, len(partition))
         return line | {"flags": count(flag), "beside_surface": beside, "id_hash": names}
 
 

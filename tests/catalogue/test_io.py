@@ -19,7 +19,7 @@ from astropy.table import Column, MaskedColumn, QTable, Table
 from massmap_jax.catalogue import read
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.relation_files import read_relation
-from massmap_jax.catalogue.write import atomic_directory, write_table
+from massmap_jax.catalogue.write import write_table
 from massmap_jax.errors import MassmapError
 
 Z = np.array([0.1, 0.2, 0.3, 0.4])
@@ -539,7 +539,8 @@ FULL_DISK = """
 import resource, sys
 import numpy as np
 from massmap_jax.errors import MassmapError
-from massmap_jax.catalogue.read import atomic_directory, write_table
+from massmap_jax.catalogue.result_folder import atomic_directory
+from massmap_jax.catalogue.write import write_table
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     if sys.argv[2] == "file":
@@ -572,46 +573,3 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, name):
     assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == ([name] if kind == "file" else [])
     assert kind == "folder" or path.read_text() == "before"
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "out"
-
-    def fail_within(**options):
-        with atomic_directory(path, **options) as folder:
-            (folder / "run.json").write_text("half")
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail_within()
-    assert os.listdir(tmp_path) == []
-    with atomic_directory(path) as folder:
-        (folder / "run.json").write_text("first")
-        assert not path.exists()
-    assert (path / "run.json").read_text() == "first" and path.stat().st_mode & 0o055
-    with pytest.raises(MassmapError, match="exists"), atomic_directory(path):
-        pass
-    with pytest.raises(KeyError):
-        fail_within(overwrite=True)
-    assert (path / "run.json").read_text() == "first"
-    with atomic_directory(path, overwrite=True) as folder:
-        (folder / "run.json").write_text("second")
-    assert (path / "run.json").read_text() == "second" and os.listdir(tmp_path) == ["out"]
-
-
-def test_only_an_earlier_output_is_replaced(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "thesis.tex").write_text("years")
-    with pytest.raises(MassmapError, match=r"run\.json"), atomic_directory(home, overwrite=True):
-        pass
-    with (
-        pytest.raises(MassmapError, match="is a file"),
-        atomic_directory(home / "thesis.tex", overwrite=True),
-    ):
-        pass
-    with pytest.raises(MassmapError, match="does not exist"), atomic_directory(tmp_path / "no" / "out"):
-        pass
-    with pytest.raises(MassmapError, match="could not be written"), atomic_directory("/proc/out"):
-        pass
-    assert (home / "thesis.tex").read_text() == "years" and os.listdir(tmp_path) == ["home"]

@@ -1,5 +1,6 @@
 """Figures: what is drawn for which data, where the ticks are, and that every text can be read."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from massmap_jax import plot
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures import axes as sky_axes
+from massmap_jax.figures import style
 from massmap_jax.figures import truth as truth_plots
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
@@ -205,6 +207,31 @@ def test_given_rows(field):
     titles = [ax.get_title() for ax in figure.axes]
     assert len(titles) == 3 and titles[1].startswith("4,") and titles[2].startswith("2,")
     assert f"z = {catalogue.redshift[2]:.2f}" in titles[2]
+
+
+@pytest.mark.parametrize(
+    "text", [r"$L_{\sun}$", "$a_$", r"$\textrm{erg}$", "US$ 5", "$$", r"a\$b$", "$x$ $y", "\\", "10^{44} erg/s", "_{"]
+)
+def test_units_and_ids_are_shown_as_they_are(text, model):
+    """And not read as formulas, of which many that LaTeX knows would stop a figure."""
+    posterior, _ = results(random_catalogue(None, None, truth_mass=np.full(12, 1e12)), model)
+    names = np.array([text + str(i) for i in range(12)])
+    catalogue = dataclasses.replace(posterior.catalogue, lum_unit=text, ids=names)
+    posterior = dataclasses.replace(posterior, catalogue=catalogue, ids=names)
+    figures = plot.standard_figures(posterior)
+    for figure in figures.values():
+        figure.canvas.draw()
+    shown = text.replace("$", r"\$")
+    titles = figures["posterior_panel"].findobj(matplotlib.text.Text)
+    assert figures["pit_histograms"].get_suptitle().count(f"[{shown}]") == 1
+    assert any(one.get_text().startswith(shown) for one in titles)
+
+
+@pytest.mark.parametrize("definition", ["200m", "unknown", "M$x_", "500_c", "a{b", "\\frac", "50%", "v^2"])
+def test_a_mass_definition_of_any_text_is_drawn(definition):
+    figure = matplotlib.figure.Figure()
+    figure.subplots().set_xlabel(style.mass_label(definition))
+    figure.canvas.draw()
 
 
 def test_save_all(field, tmp_path):

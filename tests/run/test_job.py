@@ -485,11 +485,51 @@ def test_an_interrupted_fit_leaves_nothing(field):
     assert sorted(p.name for p in field.iterdir()) == before
 
 
+TOLD_TO_END = """
+import os, signal, sys
+from massmap_jax import cli
+from massmap_jax.catalogue import read
+from massmap_jax.errors import MassmapError
+
+def told(*args, **options):
+    print(os.listdir())
+    signal.raise_signal(number)
+    raise MassmapError("it went on")
+
+number = int(sys.argv.pop(1))
+read.read_catalogue = told
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "code", "words"),
+    [
+        (signal.SIGTERM, False, 143, "stopped by SIGTERM: nothing was written\n"),
+        (signal.SIGHUP, False, 129, "stopped by SIGHUP: nothing was written\n"),
+        (signal.SIGINT, False, 130, "stopped: nothing was written\n"),
+        (signal.SIGHUP, True, 2, "error: it went on\n"),  # under nohup
+    ],
+    ids=["SIGTERM", "SIGHUP", "SIGINT", "nohup"],
+)
+def test_a_run_that_is_told_to_end_leaves_nothing(number, ignored, code, words, tmp_path):
+    def inherited():
+        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+    args = ["run", "a.csv", "--out", "out", "--relation", "identity", "--no-map", "--device", "cpu"]
+    ran = subprocess.run(
+        [sys.executable, "-c", TOLD_TO_END, str(int(number)), *args],
+        **{"cwd": tmp_path, "capture_output": True, "text": True, "preexec_fn": inherited, "timeout": 600},
+    )
+    assert (ran.returncode, ran.stderr) == (code, words)
+    assert ".out.massmap-" in ran.stdout and not list(tmp_path.iterdir())
+
+
 INTERRUPTED_IN_A_CALLBACK = """
 import gc, signal, sys
 from massmap_jax import cli
 if sys.argv.pop(1) == "twin":
-    cli._interrupt_again = sys.__unraisablehook__
+    cli._Interrupt.again = sys.__unraisablehook__
 
 def collected(phase, info):
     gc.callbacks.remove(collected)

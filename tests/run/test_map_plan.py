@@ -8,6 +8,7 @@ import pytest
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
+from massmap_jax.catalogue.result_folder import files_of_others
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.standard import standard_figures
@@ -191,6 +192,33 @@ def test_a_map_that_fails_late_costs_no_masses(monkeypatch):
     result = compute(objects(*cap(1.0, 20)), JobOptions(relation="identity"), Clock(lambda stage: None))
     assert result.mass_map is None and result.posterior.usable.all()
     assert "no mass map: the relation draws collapse" in result.notes
+
+
+def test_a_figure_that_fails_costs_neither_tables_nor_other_figures(monkeypatch, tmp_path):
+    from massmap_jax.figures import standard
+
+    def fail(*_, **__):
+        raise RuntimeError("no such glyph\nat all")
+
+    def cannot_be_saved(*_):
+        from matplotlib.figure import Figure
+
+        figure = Figure()
+        figure.text(0.5, 0.5, "$a_$")
+        return figure
+
+    monkeypatch.setattr(standard, "field_of_view", fail)
+    monkeypatch.setattr(standard, "map_panels", cannot_be_saved)
+    options, clock = JobOptions(relation="identity", num_map_draws=8), Clock(lambda stage: None)
+    result = compute(objects(*cap(1.0, 20)), options, clock)
+    record = write_outputs(tmp_path, result, options, clock, {"catalogue": "cap", "command": "run", "date": "today"})
+    notes = [note for note in record["notes"] if "could not be drawn" in note]
+    assert notes[0] == "the figure field_of_view could not be drawn: no such glyph"
+    assert len(notes) == 2 and notes[1].startswith("the figure map_panels could not be drawn: ")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"masses.parquet", "mass_map.fits", "report.html", "run.json"} <= names
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"posterior_panel.png", "mass_map.png"}
+    assert files_of_others(tmp_path) == []  # run.json lists them all
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,17 @@ IDENTITY = ["--relation", "identity"]
 BELIEFS = "alpha1=2.3:1,alpha2=1:0.2,alpha4=0:0.3,scatter=0.3:0.15,alpha3=1e14"
 
 
-def program(folder, *args):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
+def program(folder, *args, platforms="cpu"):
+    environment = {**os.environ, "JAX_PLATFORMS": platforms, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
+    environment["MPLBACKEND"] = "no such backend"  # of no use to a program that writes files
     return subprocess.run(
         [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
 
 
-def refused(folder, *args):
+def refused(folder, *args, **more):
     before = sorted(path.name for path in folder.iterdir())
-    ran = program(folder, *args)
+    ran = program(folder, *args, **more)
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1 and "Traceback" not in ran.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -129,3 +130,8 @@ def test_layouts_are_listed_and_shown(tmp_path):
     assert listed.returncode == 0 and all(name in listed.stdout for name in ("act_dr5", "redmapper", "mcxc", "erass1"))
     shown = program(tmp_path, "columns", "act")
     assert "M500cUnc_errPlus" in shown.stdout and "verified on the file" in shown.stdout
+
+
+def test_a_platform_that_jax_does_not_know(tmp_path):
+    error = refused(tmp_path, "simulate", "--out", "f.csv", "--num-halos", "20", platforms="abacus")
+    assert "JAX cannot start on JAX_PLATFORMS=abacus" in error and "--device cpu" in error

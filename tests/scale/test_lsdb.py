@@ -24,6 +24,7 @@ from massmap_jax.relation.compress import Points
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.scale import lsdb, tasks
+from massmap_jax.scale.manifest import Manifest, header_of
 from massmap_jax.scale.partitioned_data import PartitionedData
 from massmap_jax.scale.parts import MASS_COLUMNS
 
@@ -167,10 +168,13 @@ def test_write_and_resume(table, in_memory, tmp_path, monkeypatch):
     # Stopped: two parts in no order, one that its line was not written for, and one half written.
     shutil.copytree(tmp_path / "out", tmp_path / "cut")
     lines = (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()
-    (tmp_path / "cut" / "manifest.jsonl").write_text("\n".join([lines[0], lines[5], lines[2]]) + "\n" + lines[1][:20])
+    book = Manifest(tmp_path / "cut", header_of(tmp_path / "cut"))
+    book.keep([book.parts[4], book.parts[1]])
+    with open(tmp_path / "cut" / "manifest.jsonl", "a") as file:
+        file.write(lines[1][:20])
     for i in (0, 2, 5):
         (tmp_path / "cut" / "masses" / f"part-{i:05d}.parquet").unlink()
-    (tmp_path / "cut" / "masses" / ".part-00002.x.parquet").write_text("half")
+    (tmp_path / "cut" / "masses" / ".part-00002.x1b2c3_4.parquet").write_text("half")
     computed = []
     masses = tasks.MassColumns.masses
     monkeypatch.setattr(tasks.MassColumns, "masses", lambda self, c: computed.append(len(c)) or masses(self, c))
@@ -186,6 +190,11 @@ def test_write_and_resume(table, in_memory, tmp_path, monkeypatch):
     assert write("cut", resume=True) == total
     assert len(computed) == 4 and hashes(tmp_path / "cut") == whole
     assert write("cut", resume=True) == total and len(computed) == 4
+
+    # A part that was changed since, in as many bytes: found, and computed again.
+    part = tmp_path / "cut" / "masses" / "part-00003.parquet"
+    part.write_bytes(part.read_bytes()[::-1])
+    assert write("cut", resume=True) == total and len(computed) == 5 and hashes(tmp_path / "cut") == whole
 
     # A changed input is another one.
     (tmp_path / "cut" / "manifest.jsonl").write_text("\n".join(lines[:3]) + "\n")

@@ -1,7 +1,6 @@
 """`massmap-jax stream`: the same masses as in memory, whatever the file, the chunk or the accident on the way."""
 
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -279,7 +278,7 @@ def stopped_after(folder, parts):
     (folder / "out" / "manifest.jsonl").write_text("\n".join(lines[: 1 + parts]) + "\n")
     for path in sorted((folder / "out" / "masses").iterdir())[parts + 1 :]:
         path.unlink()
-    (folder / "out" / "masses" / ".part-00004.abc.parquet").write_text("half a part")
+    (folder / "out" / "masses" / ".part-00004.abc_1234.parquet").write_text("half a part")
     (folder / "out" / ".lock").write_text("")
     return whole
 
@@ -298,16 +297,7 @@ def test_run_resume_and_refusals(folder):
     table["lum"][17] *= 1.001
     write_parquet(folder / "o.parquet", table)
     refused(run(folder, "o.parquet", "out", "--resume"), "another input", "o.parquet")
-    stamp = json.loads((folder / "out" / "manifest.jsonl").read_text().splitlines()[0])["input"]["o.parquet"].split(
-        ":"
-    )[1]
-    (folder / "o.parquet").write_bytes(saved)
-    os.utime(folder / "o.parquet", ns=(int(stamp), int(stamp)))
-    part = folder / "out" / "masses" / "part-00001.parquet"
-    kept = part.read_bytes()
-    part.write_bytes(kept[:-10])
-    refused(run(folder, "o.parquet", "out", "--resume"), "part-00001.parquet is missing or was changed")
-    part.write_bytes(kept)
+    (folder / "o.parquet").write_bytes(saved)  # the same content, at another time
     with FileLock(folder / "out" / ".lock"):
         refused(run(folder, "o.parquet", "out", "--resume"), "another run is writing to out")
     unlitter = {name for name in before if not Path(name).name.startswith(".")}

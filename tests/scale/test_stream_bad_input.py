@@ -4,6 +4,9 @@ The cases are in hostile/stream_cases.py. All go through `stream` in one process
 have no part in reading; one that warns as well goes through the installed command.
 """
 
+import json
+import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -170,6 +173,212 @@ def test_surface_and_maps_need_what_they_need_before_there_is_a_folder(tmp_path)
     )
     assert "a map needs ra and dec" in said
     assert not (tmp_path / "out").exists()
+
+
+# -- the folder of a stopped run, changed since -------------------------------------------------------------------
+
+MAPPED = replace(
+    OPTIONS,
+    job=replace(OPTIONS.job, num_map_draws=4, pixel_arcmin=3.0),
+    map_centre=(float(np.median(good.RA)), float(np.median(good.DEC))),
+    map_arcmin=12.0,
+)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run with a map, whole, and the same stopped before its last part: two of its folders, and the catalogue."""
+    folder = tmp_path_factory.mktemp("stopped")
+    parquet(folder / "o.parquet")
+    write, every = module._Run._write, module._MAP_EVERY
+
+    def fails(self, number, *args):
+        if number == 2:
+            raise KeyboardInterrupt
+        return write(self, number, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_MAP_EVERY", 2)
+        stream(folder / "o.parquet", folder / "whole", MAPPED)
+        patch.setattr(module._Run, "_write", fails)
+        with pytest.raises(KeyboardInterrupt):
+            stream(folder / "o.parquet", folder / "cut", MAPPED)
+    assert every == module._MAP_EVERY
+    assert {p.name for p in (folder / "cut").iterdir()} == {"manifest.jsonl", "masses", "map_state.npz"}
+    return folder
+
+
+def resumed(folder, tmp_path, change, name="cut"):
+    """What becomes of a copy of a folder that is changed and resumed."""
+    out = tmp_path / name
+    shutil.copytree(folder / name, out)
+    change(out)
+    stream(folder / "o.parquet", out, MAPPED, resume=True)
+    return entries(out)
+
+
+def line_changed(number, text):
+    def change(out):
+        lines = (out / "manifest.jsonl").read_bytes().split(b"\n")
+        lines[number] = text(lines[number]) if callable(text) else text
+        (out / "manifest.jsonl").write_bytes(b"\n".join(lines))
+
+    return change
+
+
+def without_field(name):
+    def text(line):
+        found = json.loads(line)
+        del found[name]
+        return json.dumps(found).encode()
+
+    return text
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"garbage",
+        b"\0\0\0\0\0",
+        "{'H\xf6he': 1}".encode("latin-1"),
+        b"[1, 2]",
+        b"{}",
+        b"null",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 10_000,
+        b"",
+        without_field("check"),
+        lambda line: line.replace(b'"rows": 8', b'"rows": 9').replace(b'"seed": 5', b'"seed": 6'),
+    ],
+    ids=lambda text: "edited" if callable(text) else repr(text[:12]),
+)
+def test_a_manifest_that_was_changed(number, text, stopped, tmp_path):
+    with pytest.raises(MassmapError) as refusal:
+        resumed(stopped, tmp_path, line_changed(number, text))
+    said = str(refusal.value)
+    assert f"line {number + 1} of" in said and "begin in another folder" in said and not re.search(PYTHON_TALK, said)
+    assert ("remove this line" in said) == (number > 0)
+
+
+def test_a_manifest_without_a_line_in_between(stopped, tmp_path):
+    """Each line holds, and they are not those of one run: the parts would be taken for others."""
+
+    def change(out):
+        lines = (out / "manifest.jsonl").read_bytes().split(b"\n")
+        (out / "manifest.jsonl").write_bytes(b"\n".join([lines[0], *lines[2:]]))
+
+    with pytest.raises(MassmapError, match=r"line 2 of .* is not as it was written"):
+        resumed(stopped, tmp_path, change)
+
+
+def cut_at_the_end(out):
+    with open(out / "manifest.jsonl", "ab") as file:
+        file.write(b'{"part": "part-0' + bytes(300))
+
+
+def with_state(**changes):
+    def change(out):
+        state = dict(np.load(out / "map_state.npz"))
+        np.savez(out / "map_state.npz", **state | {name: np.array(value) for name, value in changes.items()})
+
+    return change
+
+
+def flipped(name, place=-300):
+    def change(out):
+        content = bytearray((out / name).read_bytes())
+        content[place] ^= 1
+        (out / name).write_bytes(content)
+
+    return change
+
+
+def zeroed(name):
+    return lambda out: (out / name).write_bytes(bytes((out / name).stat().st_size))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda out: None,
+        cut_at_the_end,
+        lambda out: (out / "manifest.jsonl").write_bytes(b""),
+        lambda out: (out / "map_state.npz").unlink(),
+        lambda out: (out / "map_state.npz").write_bytes(b""),
+        lambda out: (out / "map_state.npz").write_bytes((out / "map_state.npz").read_bytes()[:-40]),
+        lambda out: (out / "map_state.npz").write_bytes(pickle.dumps({"chunks": 1})),
+        with_state(chunks=1),
+        with_state(chunks=-1),
+        with_state(chunks=10**9),
+        with_state(chunks=[1, 2]),
+        with_state(mean=np.zeros(16)),
+        with_state(digest="0"),
+        zeroed("masses/part-00000.parquet"),
+        flipped("masses/part-00001.parquet"),
+        lambda out: (out / "masses" / "part-00001.parquet").unlink(),
+        lambda out: shutil.copy(out / "masses" / "part-00001.parquet", out / "masses" / "part-00000.parquet"),
+    ],
+    ids=[
+        *("as it was", "line cut", "no line", "no state", "empty state", "state cut", "pickle", "fewer chunks"),
+        *("negative", "more chunks", "many chunks", "no mass", "other digest", "zeroed", "byte flipped", "missing"),
+        "another part",
+    ],
+)
+def test_what_was_done_is_checked(change, stopped, tmp_path):
+    """Whatever is not as it was written is made again: the bytes of a run that was left alone."""
+    assert resumed(stopped, tmp_path, change) == entries(stopped / "whole")
+
+
+@pytest.mark.parametrize(
+    "change", [flipped("masses/part-00000.parquet"), zeroed("mass_map.fits"), lambda out: shutil.rmtree(out / "masses")]
+)
+def test_a_finished_run_is_checked_too(change, stopped, tmp_path):
+    assert resumed(stopped, tmp_path, change, name="whole") == entries(stopped / "whole")
+
+
+def test_damaged_parts_alone_are_computed(stopped, tmp_path, monkeypatch):
+    computed, masses = [], module.posterior_of_part
+    monkeypatch.setattr(
+        module, "posterior_of_part", lambda catalogue, *a, **o: computed.append(1) or masses(catalogue, *a, **o)
+    )
+    resumed(stopped, tmp_path, flipped("masses/part-00001.parquet"), name="whole")
+    assert len(computed) == 1
+
+
+def test_a_table_of_posteriors_that_was_changed_is_made_again(tmp_path):
+    parquet(tmp_path / "o.parquet")
+    options = replace(OPTIONS, method="surface")
+    stream(tmp_path / "o.parquet", tmp_path / "out", options)
+    whole = entries(tmp_path / "out")
+    (tmp_path / "out" / "surface.npz").write_bytes(b"")
+    stream(tmp_path / "o.parquet", tmp_path / "out", options, resume=True)
+    assert entries(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("kind", ["touched", "copied"])
+def test_the_same_input_at_another_time(kind, stopped, tmp_path):
+    source = tmp_path / "o.parquet"
+    shutil.copyfile(stopped / "o.parquet", source)
+    shutil.copytree(stopped / "cut", tmp_path / "out")
+    if kind == "touched":
+        os.utime(source, ns=(0, 0))
+    stream(source, tmp_path / "out", MAPPED, resume=True)
+    assert entries(tmp_path / "out") == entries(stopped / "whole")
+
+
+def test_hidden_files_of_others_stay(stopped, tmp_path):
+    theirs = (".notes", ".part-00001.txt", "masses/.gitignore", ".surface.old.npz")
+
+    def change(out):
+        for name in theirs:
+            (out / name).write_text("mine")
+        (out / ".cache").mkdir()
+        (out / "masses" / ".part-00002.abcd_123.parquet").write_text("half a part")
+
+    found = resumed(stopped, tmp_path, change)
+    assert found.keys() - entries(stopped / "whole").keys() == {*theirs, ".cache"}
 
 
 # -- the installed command ----------------------------------------------------------------------------------------
