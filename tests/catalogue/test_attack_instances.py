@@ -3,12 +3,13 @@
 Each test is a table of instances. A refusal is one sentence, and the words that show the way are quoted from it.
 """
 
-
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.table import Table
+from astropy import units as u
+from astropy.table import QTable, Table
 
+from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.read import read_catalogue, read_relation
 from massmap_jax.errors import MassmapError
 
@@ -108,3 +109,180 @@ def test_a_parameter_that_is_there_twice_is_to_be_renamed(tmp_path):
     path = tmp_path / "relation.csv"
     path.write_text("alpha1,alpha2,alpha3,alpha4,scatter,alpha1\n1,.8,3e14,0,.2,5\n")
     refused(["rename"], read_relation, path)
+
+
+# ---- units of the luminosity: the scale as it is meant, or a question
+
+VALUES = [1.5, 2.5, 4.0, 6.0, 3.0]
+Z = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def with_unit(unit, values=VALUES, name="M500", **more):
+    table = Table({"Z": Z, name: values} | more)
+    table[name].unit = u.Unit(unit, parse_strict="silent")
+    return table
+
+
+@pytest.mark.parametrize(
+    "unit, scale",
+    [
+        *((unit, 1e14) for unit in ("10+14Msun", "1E+14 solMass", "10**14 M_sun", "10^14^ M_sun_", "x10^14 Msun")),
+        *((unit, 1e14) for unit in (r"$10^{14} M_\odot$", "10**(14) solMass", "1e14 M☉", "10¹⁴ M⊙", "(1e14 Msun)")),
+        *(("10+37W", 1e37), ("1e-4 arcmin2", 1e-4), ("10+10Lsun", 1e10), ("%", 0.01), ("--", 1.0), ("counts/s", 1.0)),
+    ],
+)
+def test_scales(tmp_path, unit, scale):
+    catalogue = read(tmp_path, with_unit(unit), lum="M500")
+    np.testing.assert_allclose(luminosity(catalogue), scale * np.array(VALUES))
+
+
+@pytest.mark.parametrize(
+    "unit, words",
+    [
+        *((unit, ["in units with h", "lum_scale"]) for unit in ("10^14 h^-1 Msun", "1e14 h-1 Msun", "1e14 Msun/h70")),
+        *((unit, ["in units with h"]) for unit in ("M_sun h_70^-1", "1e14 solMass h70-1", "1e14 Msun/littleh")),
+        *((unit, ["is not clear", "lum_scale="]) for unit in ("Msun*1e14", "Msun 1e14", "e14 Msun", "E14 Msun")),
+        *((unit, ["no longer raised", "lum_scale="]) for unit in ("1014 Msun", "1044 erg/s", "1010 Lsun")),
+        *((unit, ["magnitudes", "mag_zero="]) for unit in ("mag", "AB mag", "Mag", "STmag")),
+        *((unit, ["no halo or galaxy has"]) for unit in ("kg", "Lsun", "Msun", "1e14 g")),
+    ],
+)
+def test_units_that_are_asked_about(tmp_path, unit, words):
+    refused(words, read, tmp_path, with_unit(unit), lum="M500")
+
+
+@pytest.mark.parametrize("unit", ["1000 Lsun", "1e3 Lsun", "100 kLsun"])
+def test_round_numbers_are_scales(tmp_path, unit):
+    catalogue = read(tmp_path, with_unit(unit), lum="M500", lum_in="Lsun")
+    np.testing.assert_allclose(luminosity(catalogue), (1e5 if "k" in unit else 1e3) * np.array(VALUES))
+
+
+LOGS = [14.2, 14.4, 14.6, 14.1, 14.3]
+
+
+@pytest.mark.parametrize(
+    "unit, log",
+    [
+        *((unit, "log10") for unit in ("[solMass]", "dex(solMass)", "log(Msun)", "log M_sun", "dex(erg/s)")),
+        ("ln(Msun)", "ln"),
+    ],
+)
+def test_logarithms_by_unit(tmp_path, unit, log):
+    table = with_unit(unit, LOGS)
+    refused([f"lum_log='{log}'"], read, tmp_path, table, lum="M500")
+    factor = np.log(10.0) if log == "log10" else 1.0
+    np.testing.assert_allclose(read(tmp_path, table, lum="M500", lum_log=log).ln_lum_obs, factor * np.array(LOGS))
+    for other in {"ln", "log10", "none"} - {log}:
+        refused([f"lum_log='{log}'", "lum_unit="], read, tmp_path, table, lum="M500", lum_log=other)
+
+
+def test_a_scale_within_a_logarithm(tmp_path):
+    catalogue = read(tmp_path, with_unit("log(1e14 Msun)", [0.2, 0.4, 0.6, 0.1, 0.3]), lum="M500", lum_log="log10")
+    np.testing.assert_allclose(luminosity(catalogue), 10 ** np.array(LOGS))
+
+
+@pytest.mark.parametrize("placeholder", [0.0, -1.0, -9.0, -99.0, 999.0, -np.inf])
+@pytest.mark.parametrize("log, values", [("log10", LOGS), ("ln", [32.0, 33.0, 34.0, 32.5, 33.5])])
+def test_placeholders_among_logarithms_of_masses(tmp_path, placeholder, log, values):
+    catalogue = read(tmp_path, {"z": Z, "logM": [*values[:4], placeholder]}, lum="logM", lum_log=log)
+    assert (catalogue.flag[:4] == 0).all() and catalogue.flag[4] in (Flag.LUM_SENTINEL, Flag.LUM_NOT_POSITIVE)
+
+
+@pytest.mark.parametrize("values", [[0.3, 0.0, -1.0, 0.5, 0.1], [-4.0, -5.0, -9.0, -4.5, -4.2]])
+def test_small_logarithms_are_no_placeholders(tmp_path, values):
+    catalogue = read(tmp_path, {"z": Z, "logY": values}, lum="logY", lum_log="log10")
+    assert (catalogue.flag == 0).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["Llog", "LOG_LX", "lgLX", "Lx_log", "log(L)", "L_LOG10", "lnY", "LX_LN", "logten_L", "dexL", "log-lambda"]
+)
+def test_logarithms_by_name(tmp_path, name):
+    refused(["lum_log="], read, tmp_path, {"z": Z, name: VALUES}, lum=name)
+
+
+@pytest.mark.parametrize("name", ["M500", "MASS_200", "m2500"])
+def test_a_mass_of_an_unknown_definition_is_told(tmp_path, name):
+    notes = read(tmp_path, with_unit("1e14 Msun", name=name), lum=name).notes
+    assert any("does not say whether" in note for note in notes)
+    notes = read(tmp_path, with_unit("1e14 Msun", name=name + "c"), lum=name + "c").notes
+    assert not any("does not say whether" in note for note in notes)
+
+
+# ---- errors of the luminosity
+
+L = np.array([3.2, 4.1, 3.0, 1.4, 4.3, 2.2, 2.9, 5.1])
+ZS = np.linspace(0.1, 0.5, 8)
+TEN = 0.5 * (np.log1p(0.1) - np.log1p(-0.1))  # a bar of 10 per cent
+
+
+@pytest.mark.parametrize(
+    "columns, options, sigma",
+    [
+        ({"lo": 0.9 * L, "hi": 1.1 * L}, {"sigma_plus": "hi", "sigma_minus": "lo", "sigma_kind": "bounds"}, TEN),
+        ({"up": 0.1 * L, "dn": -0.1 * L}, {"sigma_plus": "up", "sigma_minus": "dn", "sigma_kind": "linear"}, TEN),
+        ({"lum_err_pct": 0 * L + 10}, {"sigma": "lum_err_pct"}, TEN),
+        ({"lum_relerr": 0 * L + 0.1}, {"sigma": "lum_relerr"}, TEN),
+        ({"err_dex": 0 * L + 0.1}, {"sigma": "err_dex"}, 0.1 * np.log(10)),
+        ({"e_logL": 0 * L + 0.1}, {"sigma": "e_logL"}, 0.1 * np.log(10)),
+        ({"sigma_lnL": 0 * L + 0.1}, {"sigma": "sigma_lnL"}, 0.1),
+        ({"e_mag": 0 * L + 0.1}, {"sigma": "e_mag"}, 0.04 * np.log(10)),
+        ({}, {"sigma": 10, "sigma_kind": "percent"}, TEN),
+    ],
+)
+def test_errors_in_their_notations(tmp_path, columns, options, sigma):
+    catalogue = read(tmp_path, {"z": ZS, "lum": L} | columns, **options)
+    np.testing.assert_allclose(catalogue.sigma_ln_lum, sigma, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "columns, options, words",
+    [
+        ({"lo": 0.9 * L, "hi": 1.1 * L}, {"sigma_plus": "hi", "sigma_minus": "lo"}, ["sigma_kind='bounds'"]),
+        ({"lo": 0.9 * L, "hi": 1.1 * L}, {"sigma_plus": "lo", "sigma_minus": "hi", "sigma_kind": "bounds"}, ["inter"]),
+        ({"hi": 1.1 * L}, {"sigma": "hi", "sigma_kind": "linear"}, ["upper bound"]),
+        ({"lum_err_pct": 0 * L + 0.1}, {"sigma": "lum_err_pct"}, ["'fraction'"]),
+        ({"lum_frac": 0 * L + 10}, {"sigma": "lum_frac"}, ["'percent'"]),
+        ({"e_lum": 0.1 * L}, {"sigma": "e_lum"}, ["sigma_kind=", "'linear'"]),
+        ({"lum_ivar": 100 / L**2}, {"sigma": "lum_ivar"}, ["variance"]),
+        ({"e_lum": 1e3 * L}, {"sigma": "e_lum", "sigma_kind": "dex"}, ["impossible factor"]),
+        ({"e_lum": -0.1 * L}, {"sigma": "e_lum", "sigma_kind": "linear"}, ["SIGMA_NEGATIVE 8", "(sigma)"]),
+        ({}, {"sigma": 10}, ["'percent'"]),
+    ],
+)
+def test_errors_that_are_asked_about(tmp_path, columns, options, words):
+    refused(words, read, tmp_path, {"z": ZS, "lum": L} | columns, **options)
+
+
+@pytest.mark.parametrize("kind", ["dex", "ln", "mag"])
+@pytest.mark.parametrize("value", [99.0, 999.0, -99.0, -1.0, 0.0, np.nan])
+def test_placeholders_of_errors_in_logarithms(tmp_path, kind, value):
+    errors = np.where(np.arange(8) < 2, value, 0.1)
+    catalogue = read(tmp_path, {"z": ZS, "lum": L, "e": errors}, sigma="e", sigma_kind=kind)
+    assert (catalogue.flag[:2] != 0).all() and (catalogue.flag[2:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "unit, errors, factor",
+    [("Msun", 1e13, 0.1), ("10+13Msun", 1.0, 0.1), ("1e14 solMass", 0.1, 0.1), ("kg", 1.98840987e43, 0.1)],
+)
+def test_bars_in_another_unit_than_the_luminosity(tmp_path, unit, errors, factor):
+    table = with_unit("1e14 Msun", e_M500=errors * np.array(VALUES))
+    table["e_M500"].unit = u.Unit(unit, parse_strict="silent")
+    sigma = read(tmp_path, table, lum="M500", sigma="e_M500").sigma_ln_lum
+    np.testing.assert_allclose(sigma, 0.5 * (np.log1p(factor) - np.log1p(-factor)), rtol=1e-4)
+
+
+def test_quantities_in_memory(tmp_path):
+    table = QTable({"z": [0.1, 0.2], "lum": [1.2e44, 1.3e44] * u.Unit("erg/s"), "e": [1.2e36, 1.3e36] * u.W})
+    np.testing.assert_allclose(read(tmp_path, table, sigma="e").sigma_ln_lum, TEN)
+    table = QTable({"z": [0.1, 0.2], "lum": [14.2, 14.3] * u.dex(u.Msun)})
+    refused(["lum_log='log10'"], read, tmp_path, table)
+    refused(["mag_zero="], read, tmp_path, QTable({"z": [0.1, 0.2], "lum": [14.2, 14.3] * u.ABmag}))
+
+
+def test_nullable_columns_of_pandas_hold_no_text(tmp_path):
+    z, lum = pd.array([0.1, None, 0.3], dtype="Float64"), pd.array([1, 2, None], dtype="Int64")
+    catalogue = read(tmp_path, pd.DataFrame({"z": z, "lum": lum}))
+    assert catalogue.flag.tolist() == [0, Flag.Z_MISSING, Flag.LUM_MISSING]
+    assert not any("holds text" in note for note in catalogue.notes)
