@@ -324,16 +324,17 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     def hits(cells):
         return sum(normal_name(cell) in _USUAL for cell in cells)
 
-    units_lines = [i for i, cells in fitting.items() if i - 1 in fitting and _is_units_comment(cells)]
+    units_lines = [i for i, c in fitting.items() if (i - 1 in fitting or i + 1 in fitting) and _is_units_comment(c)]
     names_lines = {i: cells for i, cells in fitting.items() if i not in units_lines}
     if not names_lines:
         names_lines, units_lines = fitting, []
     chosen = max(names_lines, key=lambda i: (hits(names_lines[i]), i))
     notes: tuple[str, ...] = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
-    if chosen + 1 not in units_lines:
+    beside = next((i for i in (chosen + 1, chosen - 1) if i in units_lines), None)
+    if beside is None:
         return names_lines[chosen], [""] * width, notes
-    notes += (f"units: taken from the comment line '# {texts[chosen + 1].strip()}'",)
-    return names_lines[chosen], fitting[chosen + 1], notes
+    notes += (f"units: taken from the comment line '# {texts[beside].strip()}'",)
+    return names_lines[chosen], fitting[beside], notes
 
 
 def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str] | None:

@@ -320,7 +320,7 @@ def mass_definition_in(name: str) -> str:
     str
         Such as "500c" or "vir"; "" where the name says none, as "M500" does not say of which density.
     """
-    overdensity = r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass)?_?(\d{3,4})[_,]?(crit|c|m|b)(?=$|[^a-z]|unc|cal|upp)"
+    overdensity = r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(\d{3,4})[_,]?(crit|c|m|b)(?=$|[^a-z]|unc|cal|upp)"
     found = re.search(overdensity, name) or re.search(overdensity, name.lower() if name.isupper() else name)
     if found is not None:
         return found[1] + {"crit": "c", "b": "m"}.get(found[2], found[2])

@@ -3,6 +3,9 @@
 Each test is a table of instances. A refusal is one sentence, and the words that show the way are quoted from it.
 """
 
+import bz2
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -286,3 +289,223 @@ def test_nullable_columns_of_pandas_hold_no_text(tmp_path):
     catalogue = read(tmp_path, pd.DataFrame({"z": z, "lum": lum}))
     assert catalogue.flag.tolist() == [0, Flag.Z_MISSING, Flag.LUM_MISSING]
     assert not any("holds text" in note for note in catalogue.notes)
+
+
+# ---- redshifts
+
+
+@pytest.mark.parametrize(
+    "name, values, unit, words",
+    [
+        ("1+z", [1.1, 1.2], "", ["1 + z", "subtract 1"]),
+        ("zp1", [1.1, 1.2], "", ["subtract 1"]),
+        ("one_plus_z", [1.1, 1.2], "", ["subtract 1"]),
+        ("a", [0.9, 0.8], "", ["scale factor"]),
+        ("scale_factor", [0.9, 0.8], "", ["scale factor"]),
+        ("log_z", [-1.0, -0.7], "", ["logarithm"]),
+        ("z", [-1.0, -0.7], "dex", ["logarithm"]),
+        ("dist", [1.2, 1.8], "Gpc", ["distance"]),
+        ("comoving", [120.0, 180.0], "Mpc / littleh", ["distance"]),
+        ("lookback", [1.2, 1.8], "Gyr", ["time"]),
+        ("dist", [120.0, 180.0], "", ["no redshifts", "z="]),
+        ("cz", [3000.0, 6000.0], "", ["velocity"]),
+        ("cz", [3.0, 6.0], "km/s", ["velocity"]),
+    ],
+)
+def test_columns_that_are_no_redshifts(tmp_path, name, values, unit, words):
+    table = Table({name: values, "lum": [1.5, 2.5]})
+    if unit:
+        table[name].unit = u.Unit(unit, parse_strict="silent")
+    refused(words, read, tmp_path, table, z=name)
+
+
+def test_redshifts_of_zero_among_others_are_told(tmp_path):
+    notes = read(tmp_path, {"z": [0.0, 0.1, 0.2], "lum": [1.0, 2.0, 3.0]}).notes
+    assert any("0 in 1 row, first row 0" in note for note in notes)
+    notes = read(tmp_path, {"z": [0.0, 0.0], "lum": [1.0, 2.0]}).notes  # a snapshot of a simulation
+    assert not any("redshift column 'z' is 0" in note for note in notes)
+
+
+# ---- positions
+
+
+@pytest.mark.parametrize(
+    "header, rows, options, ra, dec",
+    [
+        ("RA_h,RA_m,RA_s,DE_sign,DE_d,DE_m,DE_s", ["10,45,30,-,0,30,0", "10,15,0,-,5,45,0"], {}, 161.375, -0.5),
+        ("RA_hh,RA_mm,RA_ss,Dec_dd,Dec_mm,Dec_ss", ["10,45,30,-00,30,0", "10,15,0,-05,45,0"], {}, 161.375, -0.5),
+        ("RAh,RAm,RAs,DEd,DEm,DEs", ["10,45,30,-0,30,0", "10,15,0,-5,45,0"], {}, 161.375, -0.5),
+        ("RAh,RAm,DE-,DEd,DEm", ["10,45.5,-,0,30", "10,15,+,5,45"], {}, 161.375, -0.5),
+        ("RA,Dec", ["10h45m30s,-00d30m00s", "10h15m00s,-05d45m00s"], {}, 161.375, -0.5),
+        ("RA,Dec", ["10h45m30s,-00°30'00\"", "10h15m00s,-05°45'00\""], {}, 161.375, -0.5),
+        ("RAJ2000,DEJ2000", ["10 45 30,-00 30 00", "10 15 00,-05 45 00"], {}, 161.375, -0.5),
+        ("RAJ2000,DEJ2000", ["10 45.5,-00 30", "10 15.0,-05 45"], {}, 161.375, -0.5),
+        ("RA,Dec", ["161d22m30s,-00d30m00s", "151d15m00s,-05d45m00s"], {}, 161.375, -0.5),
+        ("ra_hours,dec_deg", ["10.758333333333333,-0.5", "2.7,-20"], {}, 161.375, -0.5),
+        (
+            "ra [h],dec [deg]",
+            ["10.758333333333333,-0.5", "2.7,-2"],
+            {"ra": "ra [h]", "dec": "dec [deg]"},
+            161.375,
+            -0.5,
+        ),
+        (
+            "ra [rad],dec [rad]",
+            ["2.8,-0.1", "2.7,-0.2"],
+            {"ra": "ra [rad]", "dec": "dec [rad]"},
+            np.degrees(2.8),
+            np.degrees(-0.1),
+        ),
+        (
+            "ra_rad,dec_rad",
+            ["2.8,-0.1", "2.7,-0.2"],
+            {"ra": "ra_rad", "dec": "dec_rad"},
+            np.degrees(2.8),
+            np.degrees(-0.1),
+        ),
+        ("ra,dec", ["161.375,\u22120.5", "150,\u22125"], {}, 161.375, -0.5),
+        ("ra,dec", ["-198.625,-0.5", "-40,16"], {}, 161.375, -0.5),
+    ],
+)
+def test_angles(tmp_path, header, rows, options, ra, dec):
+    lines = [f"{row},0.{i + 1},{i + 1}.5" for i, row in enumerate(rows)]
+    # Quotation marks of arcseconds are none of CSV.
+    text = "\n".join([f"{header},z,lum", *lines]).replace('"', "''") + "\n"
+    catalogue = read(tmp_path, text, **options)
+    np.testing.assert_allclose([catalogue.ra[0], catalogue.dec[0]], [ra, dec], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ra, dec, words",
+    [
+        ([-30.0, -40.0], [150.0, 160.0], "swapped"),
+        ([3.7e8, 4.0e8], [1.5e7, 1.6e7], "position_unit"),
+        ([60.0, 120.0] * u.arcsec, [0.1, 0.2] * u.arcsec, "arcsec"),
+        ([60.0, 120.0] * u.deg, [0.1, 0.2] * u.rad, "convert both"),
+    ],
+)
+def test_guessed_positions_that_cannot_be_cost_the_map_with_a_word(tmp_path, ra, dec, words):
+    catalogue = read(tmp_path, {"z": [0.1, 0.2], "lum": [1.0, 2.0], "ra": ra, "dec": dec})
+    assert catalogue.ra is None
+    assert any("no positions" in note and words in note for note in catalogue.notes)
+
+
+def test_right_ascensions_beyond_one_turn_are_told(tmp_path):
+    catalogue = read(tmp_path, {"z": [0.1, 0.2], "lum": [1.0, 2.0], "ra": [370.0, 400.0], "dec": [1.0, 2.0]})
+    assert catalogue.ra.tolist() == [10.0, 40.0]
+    assert any("beyond 360 degrees in 2 rows" in note for note in catalogue.notes)
+
+
+# ---- text
+
+TWO = {"z": [0.1, 0.2], "lum": [1.5, 2.5]}
+VIZIER = (
+    "#RESOURCE=yCat\n#Column\tMCXC\t(A12)\tName\n#Column\tz\t(F6.4)\tRedshift\n#Column\tL500\t(F9.6)\tLum\n"
+    "MCXC\tz\tL500\n\t\t10+37W\n------------\t------\t---------\nA\t0.1\t1.5\nB\t0.2\t2.5\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text, options, scale",
+    [
+        (VIZIER, {}, 1e37),
+        ("id,z,L500\n,,10^44 erg/s\nA,0.1,1.5\nB,0.2,2.5\n", {}, 1e44),
+        ("# -  -  1e44erg/s\n# id z  L500\nA 0.1 1.5\nB 0.2 2.5\n", {}, 1e44),
+        ("# id z  L500\n# -  -  1e44erg/s\nA 0.1 1.5\nB 0.2 2.5\n", {}, 1e44),
+        ("# id, z, L500 (1e44 erg/s)\nA, 0.1, 1.5\nB, 0.2, 2.5\n", {"lum": "L500 (1e44 erg/s)"}, 1e44),
+        ("id,z,lum\nA,0.1,1.5\nB,0.2,2.5\n# 2 rows\n# end\n", {}, 1),
+        ("i z lum\n1 0.1 1.5d+14\n2 0.2 2.5D14\n", {}, 1e14),
+        ("0 1 2\n0.1 1.5 3.0\n0.2 2.5 3.1\n", {"names": ["z", "lum", "x"]}, 1),
+        (",0,1\n0,0.1,1.5\n1,0.2,2.5\n", {"names": ["i", "z", "lum"]}, 1),
+        ("z|lum|200|500\n0.1|1.5|2|3\n0.2|2.5|3|4\n", {}, 1),
+        ("id|z|L (0.5,2 keV)\nA|0.1|1.5\nB|0.2|2.5\n", {"lum": "L (0.5,2 keV)"}, 1),
+        ("id z lum\nA,1 0.1 1.5\nB,2 0.2 2.5\n", {}, 1),
+        ('id,z,lum,note\nA,0.1,1.5,"x;y;z"\nB,0.2,2.5,"a;b;c"\n', {}, 1),
+        ("| id | z | lum |\n|----|----|----|\n| A | 0.1 | 1.5 |\n| B | 0.2 | 2.5 |\n", {}, 1),
+        ("id & z & lum \\\\\nA & 0.1 & 1.5 \\\\\nB & 0.2 & 2.5 \\\\\n", {}, 1),
+        ("\ufeffid,z,lum\r\n\r\nA,0.1,1.5\r\nB,0.2,2.5", {}, 1),
+        ("id,z,lum\rA,0.1,1.5\rB,0.2,2.5\r", {}, 1),
+        ("Böhringer,z,lum\nA,0.1,1.5\nB,0.2,2.5\n".encode("latin-1"), {}, 1),
+        (gzip.compress(b"id,z,lum\nA,0.1,1.5\nB,0.2,2.5\n"), {}, 1),
+        (bz2.compress(b"id\tz\tlum\nA\t0.1\t1.5\nB\t0.2\t2.5\n"), {}, 1),
+    ],
+)
+def test_text(tmp_path, text, options, scale):
+    catalogue = read(tmp_path, text, **options)
+    np.testing.assert_allclose(luminosity(catalogue), scale * np.array(TWO["lum"]))
+    np.testing.assert_allclose(catalogue.redshift, TWO["z"])
+
+
+@pytest.mark.parametrize(
+    "cells, ids",
+    [
+        (["  0012 ", "0123"], ["0012", "0123"]),
+        (["  7", " 12"], [7, 12]),
+        (['" A 1 "', '"A 2"'], ["A 1", "A 2"]),
+        (["1E5", "100000"], ["1E5", "100000"]),
+        (["+12", "12"], ["+12", "12"]),
+    ],
+)
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_ids(tmp_path, cells, ids, mark):
+    lines = [("id", "z", "lum"), (cells[0], "0.1", "1.5"), (cells[1], "0.2", "2.5")]
+    catalogue = read(tmp_path, "\n".join(map(mark.join, lines)) + "\n")
+    assert catalogue.ids.tolist() == ids
+
+
+@pytest.mark.parametrize("blank", ["", "-", "--", "---", "...", "nan", "N/A", "NULL", "INDEF", "<NA>"])
+def test_blanks(tmp_path, blank):
+    catalogue = read(tmp_path, f"id,z,lum\nA,0.1,1.5\nB,{blank},2.5\nC,0.3,{blank}\n")
+    assert catalogue.flag.tolist() == [0, Flag.Z_MISSING, Flag.LUM_MISSING]
+
+
+@pytest.mark.parametrize(
+    "cell, words",
+    [
+        ('"1,5"', "point, not a comma"),
+        ('"1,500"', "thousands without commas"),
+        ("15%", "without the sign"),
+        ("<1.5", "limits"),
+        ("1.5±0.2", "columns of their own"),
+        ("1.5(2)", "columns of their own"),
+        ("1.5+14", "as 1.5e14"),
+        ("1.5x10^14", "as 1.5e14"),
+        ("*****", "stars"),
+        ("A", "choose a numeric column"),
+    ],
+)
+def test_cells_that_are_nearly_numbers(tmp_path, cell, words):
+    refused([words, "first row 0"], read, tmp_path, f"id,z,lum\nA,0.1,{cell}\nB,0.2,{cell}\n")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('{"id":"A","z":0.1,"lum":1.5}\n{"id":"B","z":0.2,"lum":2.5}\n', ["is JSON", "convert"]),
+        ('[{"id":"A","z":0.1,"lum":1.5}]', ["is JSON", "convert"]),
+        ("\\begin{table}\n\\begin{tabular}{cc}\nz & lum \\\\\n0.1 & 1 \\\\\n\\end{tabular}\n", ["a LaTeX table"]),
+        ("%paper\n\\begin{deluxetable}{cc}\n0.1 & 1 \\\\\n\\end{deluxetable}\n", ["a LaTeX table"]),
+        ("<html><table><tr><td>z</td></tr></table></html>", ["HTML", "convert"]),
+        ("id,z,lum\nA,0.1,1.5\n".encode("utf-16"), ["UTF-16"]),
+        (" id | z | lum \n----+-----+---\n A | 0.1 | 1.5\n B | 0.2 | 2.5\n(2 rows)\n", ["(2 rows)", "cut short"]),
+        ("id,z,lum\nA,0.1,1.5,\nB,0.2,2.5,\n", ["3 columns", "first row 0 with 4"]),
+        ("id,z,lum\nA,0.1,1.5\nid,z,lum\nB,0.2,2.5\n", ["first row 1 with value 'z'"]),
+        ("id,z,lum\nA,0.1,1.5\n,0.2,2.5\n", ["id is missing", "row_number"]),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, text, words):
+    refused(words, read, tmp_path, text)
+
+
+@pytest.mark.parametrize("kind", ["ascii.ecsv", "votable", "ascii.mrt", "ascii.ipac", "fits", "parquet"])
+def test_formats_of_astropy_keep_scale_bars_and_positions(tmp_path, kind):
+    table = Table({"Name": ["A 1", "B 2"], "RAdeg": [10.0, 20.0] * u.deg, "DEdeg": [-5.0, 5.0] * u.deg} | TWO)
+    table["up"], table["dn"] = [0.15, 0.25], [0.15, 0.25]
+    for name in ("lum", "up", "dn"):
+        table[name].unit = 1e14 * u.Msun
+    path = tmp_path / "table"
+    table.write(path, format=kind)
+    catalogue = read_catalogue(path, sigma_plus="up", sigma_minus="dn")
+    np.testing.assert_allclose(luminosity(catalogue), [1.5e14, 2.5e14])
+    np.testing.assert_allclose(catalogue.sigma_ln_lum, TEN)
+    assert catalogue.ids.tolist() == ["A 1", "B 2"] and catalogue.dec.tolist() == [-5.0, 5.0]
