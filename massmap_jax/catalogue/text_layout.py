@@ -95,7 +95,7 @@ def find_text_layout(
         raise MassmapError(f"header is {header!r}: it must be 'yes' or 'no'")
     lines = [_Line(number, line) for number, line in enumerate(text.split("\n"))]
     comments = _comment_marks(lines)
-    above = [line for line in lines if line.text.lstrip().startswith(comments)]
+    remarks = [line for line in lines if line.text.lstrip().startswith(comments)]
     content = [line for line in lines if line.text.strip() and not line.text.lstrip().startswith(comments)]
     boxed = any("+" in line.text and _RULE.fullmatch(line.text) for line in content)
     content = [line for line in content if not (boxed and _RULE.fullmatch(line.text))][:_LINES]
@@ -107,7 +107,8 @@ def find_text_layout(
     first, width = rows[0], _usual_width(rows)
     body = rows[min(3, max(len(rows) - 1, 1)) :] or rows[1:]
     numeric = [_is_numeric([row.cells[i] for row in body if i < len(row.cells)]) for i in range(width)]
-    above = [line for line in above if line.number < first.number]
+    above = [line for line in remarks if line.number < first.number]
+    notes += _left_out([line for line in remarks if line.number > first.number], mark, width, numeric)
     commented = _names_in_comments(above, width, mark, numeric)
     has_header, more = _has_header(label, rows, numeric, header, commented is not None)
     notes += more
@@ -267,6 +268,24 @@ def _plain_unit(unit: str, units: list[str]) -> str:
     if len(told) > 1 and all(other.startswith("[") and other.endswith("]") for other in told):
         return unit[1:-1].strip()
     return unit
+
+
+def _left_out(below: list[_Line], mark: str, width: int, numeric: list[bool]) -> tuple[str, ...]:
+    """Tell of comments among the rows that look like rows themselves: one may be an object whose id begins so."""
+
+    def is_row(line: _Line) -> bool:
+        cells = split_line(line.text, mark)[1:]
+        numbers = [number_in(cell) is not None for cell, number in zip(cells, numeric[1:], strict=False) if number]
+        return len(cells) == width - 1 and bool(numbers) and all(numbers)
+
+    rows = [line for line in below if is_row(line)]
+    if not rows:
+        return ()
+    return (
+        f"lines that begin with a comment mark are left out, {len(rows)} of them among the rows with the cells of a row"
+        f" (first line {rows[0].number + 1}: {' '.join(rows[0].text.split())[:40]!r}): take the mark away where one is"
+        " an object",
+    )
 
 
 def _has_header(label: str, rows: list[_Line], numeric: list[bool], header: str | None, named: bool):

@@ -453,6 +453,20 @@ def test_ids(tmp_path, cells, ids, mark):
     assert catalogue.ids.tolist() == ids
 
 
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("id,z,lum\nA#1,0.1,1\n#2,0.2,2\n", True),
+        ("id z lum\nA 0.1 1\n#B 0.2 2\nC 0.3 3\n", True),
+        ("id,z,lum\nA,0.1,1\n# 1, 2 and 3\n# the, end, here\n", False),
+        ("# id,z,lum\n# 1,2,3\nA,0.1,1\n", False),
+    ],
+)
+def test_rows_that_are_comments_are_told(tmp_path, text, told):
+    notes = read(tmp_path, text).notes
+    assert told == any("comment mark are left out, 1 of them" in note for note in notes), notes
+
+
 @pytest.mark.parametrize("blank", ["", "-", "--", "---", "...", "nan", "N/A", "NULL", "INDEF", "<NA>"])
 def test_blanks(tmp_path, blank):
     catalogue = read(tmp_path, f"id,z,lum\nA,0.1,1.5\nB,{blank},2.5\nC,0.3,{blank}\n")

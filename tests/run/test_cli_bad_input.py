@@ -681,7 +681,7 @@ def read_masses(directory) -> dict[str, np.ndarray]:
 
 def check_files(directory, *, map_too):
     names = {path.name for path in directory.iterdir()}
-    assert "run.json" in names and sum(n.startswith("masses.") for n in names) == 1
+    assert "run.json" in names and sum(n.startswith("masses.") and not n.endswith("-metadata.json") for n in names) == 1
     assert ("mass_map.fits" in names) == map_too
     json.loads((directory / "run.json").read_text())
 
