@@ -659,7 +659,7 @@ def test_there_are_enough_cases():
 
 def read_masses(directory) -> dict[str, np.ndarray]:
     """The masses table as NumPy columns, through pyarrow or astropy and nothing of ours."""
-    (path,) = directory.glob("masses.*")
+    (path,) = (p for p in directory.glob("masses.*") if not p.name.endswith("-metadata.json"))
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
