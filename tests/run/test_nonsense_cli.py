@@ -129,3 +129,19 @@ def test_layouts_are_listed_and_shown(tmp_path):
     assert listed.returncode == 0 and all(name in listed.stdout for name in ("act_dr5", "redmapper", "mcxc", "erass1"))
     shown = program(tmp_path, "columns", "act")
     assert "M500cUnc_errPlus" in shown.stdout and "verified on the file" in shown.stdout
+
+
+def test_what_a_refused_relation_advises_can_be_followed(folder):
+    draws = {
+        "alpha1": [1.0, 1.1],
+        "alpha2": [0.8, 0.9],
+        "alpha3": [3e14] * 2,
+        "alpha4": [0.0] * 2,
+        "scatter": [0.2] * 2,
+    }
+    pd.DataFrame(draws | {"note": [1, 2]}).to_csv(folder / "draws.csv", index=False)
+    args = ["run", "in.csv", "--out", "o", "--lum", "M", "--sigma", "0.1", "--relation", "draws.csv", *PLAIN]
+    told = refused(folder, *args)
+    assert "or pass --ignore-columns if they" in told
+    # The catalogue and the relation do not belong together, which is refused later and in other words.
+    assert "'note'" not in program(folder, *args, "--ignore-columns").stderr.partition("error: ")[2]
