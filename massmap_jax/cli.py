@@ -695,6 +695,7 @@ def _as_options(sentence: str) -> str:
         name, value = match.group(1), match.group(2) or ""
         if name not in known:
             return match.group(0)
+        value = "" if value == "True" else value  # a switch of the command line has no value
         # Quoted, so that a line of the shell can hold what the sentence says: --lum-in '1e44 erg/s'.
         return f"--{name.replace('_', '-')} {shlex.quote(value.strip(chr(39))) if value else ''}".rstrip()
 

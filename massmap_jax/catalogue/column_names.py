@@ -42,7 +42,7 @@ USUAL_NAMES = {
     ),
     "ra": (
         {"ra", "radeg", "ra_deg", "right_ascension"},
-        {"rah", "ra_h", "ra_hour", "ra_hours", "ra_hr"},
+        {"rah", "ra_h", "ra_hour", "ra_hours", "ra_hr", "ra_hh"},
         {"raj2000", "_raj2000", "ra_j2000", "ra_icrs", "alpha_j2000"},
         {"x_arcmin", "ra_arcmin", "x_offset", "ra_offset"},
     ),
@@ -51,7 +51,7 @@ USUAL_NAMES = {
         {"dej2000", "_dej2000", "decj2000", "_decj2000", "dec_j2000", "de_icrs", "dec_icrs", "delta_j2000"},
         {"y_arcmin", "dec_arcmin", "y_offset", "dec_offset"},
         # Degrees of an angle that is split over several columns.
-        {"ded", "dec_d", "decd"},
+        {"ded", "dec_d", "decd", "de_d", "dec_dd"},
     ),
     "id": (
         {

@@ -13,7 +13,7 @@ from massmap_jax.errors import MassmapError
 NEGATIVE_SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0)
 POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
 
-BLANKS = ("", "-", "--", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
+BLANKS = ("", "-", "--", "---", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
 
 _PADDING = " \t\n\r\x00\xa0"
@@ -52,7 +52,7 @@ def number_in(cell) -> float | None:
             return float(cell)
         except (TypeError, ValueError):
             return None
-    text = cell.strip()
+    text = cell.strip().replace("\u2212", "-")  # the minus sign of typesetting
     if "_" in text:  # Python reads 1_000 as a number, and no catalogue means one by it
         return None
     try:
@@ -231,9 +231,27 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
         value = texts[np.argmax(bad)]
         kind = {"ndarray": "list", "dict": "structure"}.get(type(value).__name__, type(value).__name__)
         held = "text" if isinstance(value, str | bytes) else f"{kind} values"
-        sexagesimal = "; write angles in decimal" if isinstance(value, str) and value.count(":") == 2 else ""
         raise MassmapError(
-            f"{name} holds {held} where numbers are needed: {rows_text(bad, texts)}{sexagesimal}; choose a"
+            f"{name} holds {held} where numbers are needed: {rows_text(bad, texts)}; {_remedy(value)}choose a"
             " numeric column"
         )
     return numbers
+
+
+_REMEDIES = {
+    r"[^:]*:[^:]*:[^:]*": "write angles in decimal",
+    r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?": "write thousands without commas and decimals with a point",
+    r"[+-]?\d*,\d+([eE][+-]?\d+)?": "write decimals with a point, not a comma",
+    r"\d[\d.]*\s*%": "write per cent without the sign, with sigma_kind='percent' for errors",
+    r"[<>≤≥~]+\s*[\d.].*": "leave limits blank, or leave their rows out",
+    r".*\d\s*(±|\+/?-|\\pm).*|.*\d\(\d+\)": "write value and error in columns of their own",
+    r"[+-]?[\d.]+[+-]\d{1,3}|[+-]?[\d.]+\s*[xX×*]\s*10.*|[+-]?[\d.]+[qQ][+-]?\d+": "write powers of ten as 1.5e14",
+    r"\*+": "the stars are numbers too wide for their column, write the table anew",
+}
+
+
+def _remedy(cell) -> str:
+    """Say how to write a cell that is nearly a number; "" for other text."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    remedy = next((said for form, said in _REMEDIES.items() if re.fullmatch(form, text)), "")
+    return f"{remedy}, or " if remedy else ""

@@ -26,6 +26,8 @@ from massmap_jax.errors import MassmapError
 LOGS = ("none", "ln", "log10")
 # Placeholders in a column of logarithms, where -1 and -9 are values like any other.
 LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
+# These are placeholders only where the others are logarithms of large numbers, as those of masses in Msun are.
+SMALL_LOG_SENTINELS = (0.0, -1.0, -9.0)
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -64,7 +66,10 @@ def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.nd
     """Read a column as float64, with a note where it was text."""
     values = table.column(name)
     numbers = as_float64(values, f"{role} column {name!r} of {table.label}")
-    if values.dtype.kind in "OSU" and numbers.size and np.isfinite(numbers).any():
+    # Nullable columns of pandas are objects too, of numbers.
+    kind = values.dtype.kind
+    text = kind in "SU" or (kind == "O" and any(isinstance(value, (str, bytes)) for value in values.tolist()))
+    if text and np.isfinite(numbers).any():
         notes.append(f"{role} column {name!r} holds text: its cells were read as numbers")
     return numbers
 
@@ -139,8 +144,9 @@ def read_luminosity(
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     text = stated if lum_unit is None else lum_unit
     _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log)
-    if lum_log is None and log_kind(text):
-        raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'")
+    if log_kind(text) and log_kind(text) != lum_log:
+        instead = "" if lum_log is None else f" in place of {lum_log!r}, or its true unit as lum_unit="
+        raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
     scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
     if lum_log is None:
         _refuse_hidden_log(where, name, unit, raw, true_scale)
@@ -151,7 +157,7 @@ def read_luminosity(
             ln_lum = np.log(np.where(flag == 0, scale * raw, np.nan))
     else:
         _refuse_linear(where, raw, log)
-        flag = _log_flags(raw)
+        flag = _log_flags(raw, log)
         ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
     return Luminosity(name, raw, log, text, ln_lum, unit, flag)
@@ -249,8 +255,12 @@ def _linear_flags(raw: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
 
 
-def _log_flags(raw: np.ndarray) -> np.ndarray:
-    bits = np.where(np.isin(raw, LOG_SENTINELS), np.int32(Flag.LUM_SENTINEL), np.int32(0))
+def _log_flags(raw: np.ndarray, log: str) -> np.ndarray:
+    sentinel = np.isin(raw, LOG_SENTINELS)
+    others = raw[np.isfinite(raw) & ~np.isin(raw, LOG_SENTINELS + SMALL_LOG_SENTINELS)]
+    if others.size and np.median(others) > (5.0 if log == "log10" else 5.0 * LN10):
+        sentinel |= np.isin(raw, SMALL_LOG_SENTINELS)
+    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), np.int32(0))
     bits = np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
     return np.where(raw == -np.inf, np.int32(Flag.LUM_NOT_POSITIVE), bits)
 

@@ -332,7 +332,8 @@ def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: st
     if kind in _TO_LN:
         if down is not None:
             up = np.where((up >= 0) & (down >= 0), 0.5 * (up + down), np.fmin(up, down))
-        error = up * _TO_LN[kind]
+        placeholder = is_positive_sentinel(up)  # nothing has an error of 99 dex
+        error = np.where(placeholder, np.nan, up * _TO_LN[kind])
         good = error[np.isfinite(error) & (error >= 0)]
         if good.size and np.median(good) > _TOO_WIDE:
             raise MassmapError(

@@ -6,6 +6,7 @@ from massmap_jax.catalogue.angles import combine_parts, is_sexagesimal, sexagesi
 from massmap_jax.catalogue.column_names import choose_column, split_angle_parts
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.positions import check_positions
+from massmap_jax.catalogue.units import unit_in_name
 from massmap_jax.errors import MassmapError
 
 _UNITS = {
@@ -162,11 +163,19 @@ def _from_parts(table, parts, role: str, notes: list[str]) -> np.ndarray:
     return angle * (15.0 if role == "ra" else 1.0)
 
 
+def _unit_in_name(name: str) -> str:
+    """Give the unit of an angle that its name states, as in "ra [rad]" or "dec_rad"; "" where there is none."""
+    unit = unit_in_name(name)
+    if not unit and name.lower().endswith(("_rad", "_radian", "_radians")):
+        unit = "rad"
+    return unit if unit.lower() in _UNITS else ""
+
+
 def _common_unit(table, ra_name, dec_name, given: str | None, field_centre, notes: list[str]) -> str:
     """Give the unit of both coordinates: the one given, the one in the file, or a guess with a note."""
     told = {}
     for role, name in (("ra", ra_name), ("dec", dec_name)):
-        unit = table.units.get(name, "").strip()
+        unit = table.units.get(name, "").strip() or _unit_in_name(name)
         known = _UNITS.get(unit.lower())
         if known is None and unit and given is None:
             raise MassmapError(f"{role} column {name!r} of {table.label} is in {unit!r}: convert positions to degrees")

@@ -128,7 +128,12 @@ def _refuse_impossible(ra, dec, finite, position_unit):
 
 
 def _unit_notes(ra, dec) -> tuple[str, ...]:
-    """Give a note where degrees look like hours, or like radians."""
+    """Give a note where degrees look like hours or radians, or go round more than once."""
+    if np.any(around := np.abs(ra) > 360.0):
+        return (
+            f"ra is beyond 360 degrees in {rows_text(around, ra)}: it was wrapped to 0 to 360; if it is no angle in"
+            " degrees, give position_unit= or choose ra= and dec=",
+        )
     if ra.size > 1 and ra.min() >= 0.0 and ra.max() <= 24.0 and np.ptp(dec) > 30.0:
         return (
             f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g}"

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
-from massmap_jax.catalogue.columns import ColumnTable
-from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
-from massmap_jax.catalogue.luminosity import numbers, read_luminosity
+from massmap_jax.catalogue.luminosity import named_log, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.position_columns import find_positions
@@ -242,7 +242,8 @@ def read_catalogue(
     truth_name = choose("true mass", truth, "truth")
 
     redshift = numbers(table, z_name, "redshift", notes)
-    _refuse_velocity(table, z_name, redshift)
+    _refuse_no_redshift(table, z_name, redshift)
+    _note_redshifts_of_zero(z_name, redshift, notes)
     how = _magnitudes(magnitudes, mag_zero, k_correction, cosmology)
     luminosity = read_luminosity(
         table,
@@ -288,10 +289,10 @@ def read_catalogue(
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
         log = f", with lum_log={lum_log!r}," if lum_log not in (None, "none") else ""
-        raise MassmapError(
-            f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): are{log}"
-            f" {lum_name!r} (luminosity) and {z_name!r} (redshift) the right columns, in the right units?"
-        )
+        ask = f"are{log} {lum_name!r} (luminosity) and {z_name!r} (redshift) the right columns, in the right units?"
+        if not (catalogue.flag & ~int(SIGMA_BAD | Flag.POSITION_BAD)).any():
+            ask = "is the error of the luminosity the right column (sigma), in the right unit (sigma_kind)?"
+        raise MassmapError(f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): {ask}")
     return catalogue
 
 
@@ -326,19 +327,49 @@ def _mass_definition(luminosity, notes: list[str]) -> str:
     """The definition of the mass that the observable is, by its name; "" where it is no mass or says none."""
     is_mass = not luminosity.unit or unit_factor(luminosity.unit, "Msun") is not None
     found = mass_definition_in(luminosity.name) if is_mass and luminosity.log != "mag" else ""
+    density = re.search(r"(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?(180|200|500|2500)(?!\d)", luminosity.name.lower())
     if found:
         notes.append(f"mass definition: {found}, from the name of {luminosity.name!r}")
+    elif is_mass and density and luminosity.log != "mag":
+        notes.append(
+            f"mass definition: {luminosity.name!r} does not say whether {density[1]}c or {density[1]}m is meant, so"
+            " nothing compares it with that of the mass prior: choose the prior's to be the same"
+        )
     return found
 
 
-def _refuse_velocity(table: ColumnTable, name: str, z: np.ndarray):
-    """Refuse a redshift column that holds velocities, by its unit or its values."""
+def _refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray):
+    """Refuse a redshift column that holds another measure of distance, by its unit, its name or its values."""
     unit = table.units.get(name, "")
-    good = z[np.isfinite(z) & (z > 0)]
+    good = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)]
+    shown = f"(unit {unit!r}, first row 0 with value {float(z[0])!r})" if z.size else f"(unit {unit!r})"
+    where = f"redshift column {name!r} of {table.label}"
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
-        raise MassmapError(
-            f"redshift column {name!r} of {table.label} looks like a velocity (unit {unit!r}, first row 0"
-            f" with value {float(z[0])!r}): divide it by the speed of light, 299792.458 km/s"
+        raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
+    plain = re.sub(r"[\s_()]", "", name.lower())
+    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
+        raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
+    if plain in ("a", "aexp", "scalefactor", "scalefac"):
+        raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
+    if named_log(name) or is_log_unit(unit):
+        raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
+    if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):
+        raise MassmapError(f"{where} is a distance or a time by its unit {shown}: give the redshift")
+    if good.size and np.median(good) > _HIGHEST:
+        raise MassmapError(f"{where} holds no redshifts, half of them are above {_HIGHEST:g} {shown}: choose z=")
+
+
+# No halo has been seen beyond, and none is expected: percentages and distances are.
+_HIGHEST = 20.0
+
+
+def _note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
+    """Say that redshifts of exactly 0 stand among others, where a table may write 0 for one that is not known."""
+    zero = z == 0
+    if zero.any() and (z > 0).any():
+        notes.append(
+            f"redshift column {name!r} is 0 in {rows_text(zero, z)}: taken as it is; where 0 means that none is known,"
+            " leave these rows out or blank"
         )
 
 

@@ -13,9 +13,10 @@ from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.csv_metadata import read_metadata
+from massmap_jax.catalogue.luminosity import named_log
 from massmap_jax.catalogue.parquet_metadata import own_metadata
 from massmap_jax.catalogue.tables import open_plain, open_table, sniff_format
-from massmap_jax.catalogue.units import has_little_h, is_log_unit, split_unit_scale
+from massmap_jax.catalogue.units import has_little_h, is_log_unit, log_kind, split_unit_scale
 from massmap_jax.errors import MassmapError
 
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "gamma")
@@ -33,13 +34,18 @@ _LN_WEIGHTS = (
     "lnweight",
 )
 _LN_WEIGHTS += ("lnwt", "lnw", "ln_w", "log_w")
-# Columns that samplers write beside the parameters; they say how good a draw is or where it came from.
+# Columns that samplers write beside the parameters; they say how good a draw is or where it came from. Those with
+# "weight" in their name are none of them; the one without a name is the index that pandas writes.
 _BOOKKEEPING = re.compile(
+    r"(?!.*(?:weight|wt))(?:"
     r"(?:minus_?)?(?:log|ln)_?(?:post(?:erior)?|prior|like(?:lihood)?|prob(?:ability)?|p|l|evidence)(?:__\w+)?|lp(?:__)?"
     r"|(?:minuslogpost|minuslogprior|minusloglike|chi2|like|prior|post(?:erior)?)(?:__?.*|\*)?|(?:chain|iteration|iter|step"
-    r"|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|unnamed: 0|rank|nlive"
-    r"|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?"
+    r"|draw|walker|sample|index|accept|accepted|acceptance)(?:_?(?:id|no|num(?:ber)?|index))?|(?:unnamed: 0)?|rank"
+    r"|(?:m2|minus2)_?log_?like"
+    r"|(?:accept_stat|stepsize|treedepth|n_leapfrog|divergent|energy)__?)"
 )
+# Those of nested samplers, whose draws mean nothing without their weights.
+_NESTED = re.compile(r"nlive|(?:log|ln)_?l(?:ike)?_birth|(?:log|ln)_?(?:z|vol)(?:_?(?:err|var))?")
 _LABELS = {
     "mass_definition": ("mass_definition", "massdef", "mass_def", "mdef"),
     "lum_unit": ("lum_unit", "luminosity_unit", "observable_unit"),
@@ -118,7 +124,8 @@ def read_relation(
             f" {listed}"
         )
     used = {c for c in found.values() if isinstance(c, str)} | ({weight[0]} if weight else set())
-    _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, notes)
+    _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, weight is not None, notes)
+    _refuse_dex(table, found)
     draws = {name: _values(table, name, column, path) for name, column in found.items()}
     if "alpha3" in draws and isinstance(found["alpha3"], str):
         draws["alpha3"] = _pivot(draws["alpha3"], table.units.get(found["alpha3"], ""), path)
@@ -149,14 +156,25 @@ def _column_of(table: ColumnTable, name: str, mapping) -> str | float | None:
     for usual in (name, *_ALSO.get(name, ())):
         # CosmoSIS writes section--name.
         same = [c for c in table.names if c.strip().lower().rpartition("--")[2] == usual]
-        if len(same) > 1:
+        if len(set(same)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, same))} of {table.label} could each be {name}: choose one with"
                 f" relation_columns='{name}={same[0]}'"
             )
         if same:
-            return same[0]
+            return named_column(table, same[0], "relation_columns")
     return None
+
+
+def _refuse_dex(table: ColumnTable, found: Mapping[str, str | float]) -> None:
+    """Refuse a zero point or a scatter in dex, by its unit or name: a relation has natural logarithms."""
+    for name in ("alpha1", "scatter"):
+        column = found.get(name)
+        if isinstance(column, str) and "log10" in (log_kind(table.units.get(column, "")), named_log(column)):
+            raise MassmapError(
+                f"{name} of {table.label} is in dex or log10 by the unit or name of its column {column!r}: a relation"
+                " has natural logarithms, so multiply it by ln(10) = 2.302585 and write no dex"
+            )
 
 
 def _weight_column(table: ColumnTable, mapping, path: str) -> tuple[str, str] | None:
@@ -176,13 +194,15 @@ def _weight_column(table: ColumnTable, mapping, path: str) -> tuple[str, str] | 
     return found[0] if found else None
 
 
-def _refuse_unknown(table, used, lines, ignore, notes) -> None:
+def _refuse_unknown(table, used, lines, ignore, weighted, notes) -> None:
     """Refuse columns and header lines that are not understood, or say that they were left out."""
     rest = [c for c in table.names if c not in used]
-    known = [c for c in rest if _BOOKKEEPING.fullmatch(c.strip().lower())]
+    own = (_BOOKKEEPING, _NESTED) if weighted else (_BOOKKEEPING,)
+    known = [c for c in rest if any(form.fullmatch(c.strip().lower()) for form in own)]
     strange = [c for c in rest if c not in known]
     if known:
-        notes.append(f"relation: {', '.join(known)} of {table.label} are a sampler's own columns and not used")
+        listed = ", ".join(c or "the unnamed index" for c in known)
+        notes.append(f"relation: {listed} of {table.label} are a sampler's own columns and not used")
     what = [f"columns {', '.join(map(repr, strange[:10]))}"] if strange else []
     what += [f"header lines {' | '.join(repr(line[:60]) for line in lines[:5])}"] if lines else []
     if not what:

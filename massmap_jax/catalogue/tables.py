@@ -188,8 +188,12 @@ def sniff_format(path: str) -> str:
         b"\x93NUMPY": "a .npy array",
         b"\x1f\x9d": "compressed by compress (.Z)",
         b"<": "XML or HTML",
+        b"{": "JSON",
+        b"[{": "JSON",
     }
     other = next((name for first, name in others.items() if start.startswith(first)), None)
+    if re.search(rb"^\s*\\begin\{(?:table|tabular|deluxetable|longtable)", head, re.MULTILINE):
+        other = "a LaTeX table"
     if other or b"\x00" in head[:4096]:
         raise MassmapError(
             f"{path} is {other or 'binary (or UTF-16 text)'}: convert it to FITS, Parquet, VOTable, ECSV, CSV or plain"

@@ -95,7 +95,7 @@ def find_text_layout(
         raise MassmapError(f"header is {header!r}: it must be 'yes' or 'no'")
     lines = [_Line(number, line) for number, line in enumerate(text.split("\n"))]
     comments = _comment_marks(lines)
-    above = [line for line in lines if line.text.lstrip().startswith(comments)]
+    remarks = [line for line in lines if line.text.lstrip().startswith(comments)]
     content = [line for line in lines if line.text.strip() and not line.text.lstrip().startswith(comments)]
     boxed = any("+" in line.text and _RULE.fullmatch(line.text) for line in content)
     content = [line for line in content if not (boxed and _RULE.fullmatch(line.text))][:_LINES]
@@ -107,7 +107,8 @@ def find_text_layout(
     first, width = rows[0], _usual_width(rows)
     body = rows[min(3, max(len(rows) - 1, 1)) :] or rows[1:]
     numeric = [_is_numeric([row.cells[i] for row in body if i < len(row.cells)]) for i in range(width)]
-    above = [line for line in above if line.number < first.number]
+    above = [line for line in remarks if line.number < first.number]
+    notes += _left_out([line for line in remarks if line.number > first.number], mark, width, numeric)
     commented = _names_in_comments(above, width, mark, numeric)
     has_header, more = _has_header(label, rows, numeric, header, commented is not None)
     notes += more
@@ -269,6 +270,24 @@ def _plain_unit(unit: str, units: list[str]) -> str:
     return unit
 
 
+def _left_out(below: list[_Line], mark: str, width: int, numeric: list[bool]) -> tuple[str, ...]:
+    """Tell of comments among the rows that look like rows themselves: one may be an object whose id begins so."""
+
+    def is_row(line: _Line) -> bool:
+        cells = split_line(line.text, mark)[1:]
+        numbers = [number_in(cell) is not None for cell, number in zip(cells, numeric[1:], strict=False) if number]
+        return len(cells) == width - 1 and bool(numbers) and all(numbers)
+
+    rows = [line for line in below if is_row(line)]
+    if not rows:
+        return ()
+    return (
+        f"lines that begin with a comment mark are left out, {len(rows)} of them among the rows with the cells of a row"
+        f" (first line {rows[0].number + 1}: {' '.join(rows[0].text.split())[:40]!r}): take the mark away where one is"
+        " an object",
+    )
+
+
 def _has_header(label: str, rows: list[_Line], numeric: list[bool], header: str | None, named: bool):
     """Tell whether the first line names the columns, with a note where that is a guess."""
     first = rows[0].cells
@@ -324,16 +343,17 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     def hits(cells):
         return sum(normal_name(cell) in _USUAL for cell in cells)
 
-    units_lines = [i for i, cells in fitting.items() if i - 1 in fitting and _is_units_comment(cells)]
+    units_lines = [i for i, c in fitting.items() if (i - 1 in fitting or i + 1 in fitting) and _is_units_comment(c)]
     names_lines = {i: cells for i, cells in fitting.items() if i not in units_lines}
     if not names_lines:
         names_lines, units_lines = fitting, []
     chosen = max(names_lines, key=lambda i: (hits(names_lines[i]), i))
     notes: tuple[str, ...] = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
-    if chosen + 1 not in units_lines:
+    beside = next((i for i in (chosen + 1, chosen - 1) if i in units_lines), None)
+    if beside is None:
         return names_lines[chosen], [""] * width, notes
-    notes += (f"units: taken from the comment line '# {texts[chosen + 1].strip()}'",)
-    return names_lines[chosen], fitting[chosen + 1], notes
+    notes += (f"units: taken from the comment line '# {texts[beside].strip()}'",)
+    return names_lines[chosen], fitting[beside], notes
 
 
 def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str] | None:

@@ -135,10 +135,16 @@ def split_unit_scale(unit: str) -> tuple[float, str]:
             scale = np.inf
         rest = re.sub(r"^(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])
     elsewhere = re.sub(r"(?:\^|\*\*)\s*\(?\s*[+-]?[\d./]+\)?", "", rest)
-    lost = re.match(r"[+\-^*\d.]", rest) or re.search(r"(?:^|[\s/*(\[])\d", elsewhere)
-    ten_e = found is not None and re.match(r"10(?:\.0*)?[eEdD][+-]?\d", found[4] or "")
-    if lost or ten_e or not (np.isfinite(scale) and scale > 0):
-        reason = "'10e' can mean 1e or 10 times as much" if ten_e else "the number in it cannot be read as a scale"
+    lost = re.match(r"[+\-^*\d.]|[eEdD][+-]?\d", rest) or re.search(r"(?:^|[\s/*(\[])\d", elsewhere)
+    alone = found[4] or "" if found is not None else ""
+    reason = ""
+    if re.match(r"10(?:\.0*)?[eEdD][+-]?\d", alone):
+        reason = "'10e' can mean 1e or 10 times as much"
+    elif rest and re.fullmatch(r"10(?!00)\d\d", alone):
+        reason = f"{alone} can be 10^{alone[2:]} whose exponent is no longer raised"
+    elif lost or not (np.isfinite(scale) and scale > 0):
+        reason = "the number in it cannot be read as a scale"
+    if reason:
         raise MassmapError(
             f"the unit {unit!r} is not clear, {reason}: give the unit without it as lum_unit= and the factor as"
             " lum_scale="
@@ -314,7 +320,7 @@ def mass_definition_in(name: str) -> str:
     str
         Such as "500c" or "vir"; "" where the name says none, as "M500" does not say of which density.
     """
-    overdensity = r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass)?_?(\d{3,4})[_,]?(crit|c|m|b)(?=$|[^a-z]|unc|cal|upp)"
+    overdensity = r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(\d{3,4})[_,]?(crit|c|m|b)(?=$|[^a-z]|unc|cal|upp)"
     found = re.search(overdensity, name) or re.search(overdensity, name.lower() if name.isupper() else name)
     if found is not None:
         return found[1] + {"crit": "c", "b": "m"}.get(found[2], found[2])

@@ -321,10 +321,7 @@ def _at_overdensity(fit: str, overdensity) -> dict:
     """The parameters of a fit at overdensities relative to the mean."""
     cell = jnp.clip(jnp.searchsorted(_OVERDENSITY, overdensity, side="right") - 1, 0, _OVERDENSITY.size - 2)
     step = overdensity - jnp.asarray(_OVERDENSITY)[cell]
-    return {
-        name: jnp.polyval(jnp.asarray(spline.c)[:, cell], step)
-        for name, spline in _SPLINES[fit].items()
-    }
+    return {name: jnp.polyval(jnp.asarray(spline.c)[:, cell], step) for name, spline in _SPLINES[fit].items()}
 
 
 def overdensity_to_mean(cosmology: CosmologyParameters, definition: str, z) -> Float[Array, "*z"]:

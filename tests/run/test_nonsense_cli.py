@@ -135,3 +135,19 @@ def test_layouts_are_listed_and_shown(tmp_path):
 def test_a_platform_that_jax_does_not_know(tmp_path):
     error = refused(tmp_path, "simulate", "--out", "f.csv", "--num-halos", "20", platforms="abacus")
     assert "JAX cannot start on JAX_PLATFORMS=abacus" in error and "--device cpu" in error
+
+
+def test_what_a_refused_relation_advises_can_be_followed(folder):
+    draws = {
+        "alpha1": [1.0, 1.1],
+        "alpha2": [0.8, 0.9],
+        "alpha3": [3e14] * 2,
+        "alpha4": [0.0] * 2,
+        "scatter": [0.2] * 2,
+    }
+    pd.DataFrame(draws | {"note": [1, 2]}).to_csv(folder / "draws.csv", index=False)
+    args = ["run", "in.csv", "--out", "o", "--lum", "M", "--sigma", "0.1", "--relation", "draws.csv", *PLAIN]
+    told = refused(folder, *args)
+    assert "or pass --ignore-columns if they" in told
+    # The catalogue and the relation do not belong together, which is refused later and in other words.
+    assert "'note'" not in program(folder, *args, "--ignore-columns").stderr.partition("error: ")[2]
