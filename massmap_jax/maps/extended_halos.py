@@ -279,8 +279,8 @@ def _reached_from_all(kernel, shape, size) -> Float[np.ndarray, "ny nx"]:
     return up[:, None] * along
 
 
-def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> float:
-    """Compute the radius of the largest of some halos.
+def halo_radii(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> Float[np.ndarray, "halo"]:
+    """Compute the radii of some halos.
 
     Parameters
     ----------
@@ -293,13 +293,12 @@ def largest_radius(ln_mass, redshift, grid, mass_definition: str, cosmology: Any
 
     Returns
     -------
-    float
-        In pixels; 0 for no halo.
+    Float[np.ndarray, "halo"]
+        In pixels.
     """
     if ln_mass.size == 0:
-        return 0.0
-    ln_volume = ln_mass - _ln_mass_of_pixel(redshift, grid.pixel_arcmin, mass_definition, cosmology)
-    return float(np.exp(ln_volume.max() / 3))
+        return np.zeros(0)
+    return np.exp((ln_mass - _ln_mass_of_pixel(redshift, grid.pixel_arcmin, mass_definition, cosmology)) / 3)
 
 
 def _ln_mass_of_pixel(redshift, pixel_arcmin, mass_definition, cosmology) -> np.ndarray:

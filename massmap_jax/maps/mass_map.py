@@ -29,7 +29,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
-from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
+from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
 from massmap_jax.maps.form import MapCells, MapForm
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import SkyPixels
@@ -193,7 +193,10 @@ def mass_map(
     layers = None
     if form.halo_profile is not None:
         settings = (prior.mass_definition, form.cosmology, concentration_key(key), form.concentration_scatter)
-        layers = HaloProfiles(grid, _largest(posterior, grid, form.cosmology), *settings)
+        largest, wide = _sizes(posterior, grid, form.cosmology)
+        if wide is not None:
+            warnings.warn(wide, stacklevel=2)
+        layers = HaloProfiles(grid, largest, *settings)
     sums = MapSums(grid, chosen.masses, form, layers)
     sums.add(catalogue, posterior, chunk_size, watch)
     return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
@@ -314,12 +317,24 @@ def chosen_samples(
     return ChosenSamples(masses, relation, relation_from, relation.effective_draws)
 
 
-def _largest(posterior, grid, cosmology) -> float:
-    """Radius [pixels] that hardly a draw exceeds."""
+def _sizes(posterior, grid, cosmology) -> tuple[float, str | None]:
+    """Radius [pixels] that hardly a draw exceeds; and a sentence on halos that are wider than the map, if there are."""
     rows = np.flatnonzero(posterior.usable & (posterior.catalogue.redshift > 0))
-    ln_mass = np.minimum(posterior.mean[rows] + 4 * posterior.sd[rows], posterior.prior.ln_mass_max)
-    redshift = posterior.catalogue.redshift[rows]
-    return largest_radius(ln_mass, redshift, grid, posterior.prior.mass_definition, cosmology)
+    if rows.size == 0:
+        return 0.0, None
+    high = np.minimum(posterior.mean[rows] + 4 * posterior.sd[rows], posterior.prior.ln_mass_max)
+    at = posterior.catalogue.redshift[rows], grid, posterior.prior.mass_definition, cosmology
+    radius = halo_radii(posterior.mean[rows], *at)
+    wide = np.zeros(len(posterior.catalogue), dtype=bool)
+    wide[rows] = 2 * radius > np.hypot(*grid.shape)
+    told = None
+    if wide.any():
+        told = (
+            f"halos are wider than the map ({rows_text(wide, posterior.catalogue.ids)}; the widest has a radius of "
+            f"{radius.max() * grid.pixel_arcmin / 60:.3g} degrees): all of their mass is on the map, although most of "
+            "it lies beyond; leave them out, or make a larger map"
+        )
+    return float(halo_radii(high, *at).max()), told
 
 
 def _updated_by_all(catalogue, prior, relation, selection, chunk_size):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from massmap_jax.halo import concentration
 from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.maps.extended_halos import HaloProfiles, largest_radius
+from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
 from massmap_jax.maps.mass_map import chosen_samples, mass_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.prior.mass_prior import MassPrior
@@ -165,9 +166,19 @@ def test_what_cannot_be_drawn_is_refused():
         made(grid=HealpixGrid.fit(OBJECTS.ra, OBJECTS.dec, 64))
 
 
-def test_largest_radius_is_in_pixels():
+def test_a_halo_wider_than_the_map_is_told():
+    """All of its mass is on the map, and most of it belongs beyond."""
+    near = catalogue(redshift=np.r_[np.full(3, 0.001), np.geomspace(0.03, 1.0, NUMBER - 3)])
+    with pytest.warns(UserWarning, match="halos are wider than the map \\(3 rows, first row 0 .* larger map"):
+        made(near)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made()
+
+
+def test_radii_are_in_pixels():
     """Of 1e15 Msun at z = 0.1, 200 times the mean density."""
-    theta = largest_radius(np.log([1e13, 1e15]), np.array([0.1, 0.1]), GRID, "200m", "Planck18")
+    theta = halo_radii(np.log([1e13, 1e15]), np.array([0.1, 0.1]), GRID, "200m", "Planck18")[1]
     r_s, _ = halo_profile_loop.scales(1e15, 5.0, 0.1, 1.0)
     assert theta == pytest.approx(5 * r_s / np.radians(1 / 60), rel=1e-6)
 
