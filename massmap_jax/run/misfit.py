@@ -83,6 +83,19 @@ def misfits(
     """
     found = []
     mean, sd = fitted.mean, fitted.sd
+    # First, since a missing selection brings the contradictions below with it.
+    shift = fitted.shift_if_lowest_mass_doubles
+    if shift is not None and prior.support != "sharp":
+        moves = {p: value / sd[p] for p, value in shift.items()}
+        worst = max(moves, key=lambda p: abs(moves[p]))
+        if not abs(moves[worst]) <= SHIFT_SD:
+            found.append(
+                Finding(
+                    f"no selection was given, and {worst} moves by {moves[worst]:+.1f} of its errors when the mass "
+                    "prior's lowest mass doubles: the answer rests on that mass and not on the data",
+                    (_SELECTION, _MASSES),
+                )
+            )
     for name, value in mean.items():
         away = abs(value - fitted.prior_mean[name]) / fitted.prior_sd[name]
         if away > CONFLICT_SD:
@@ -101,18 +114,6 @@ def misfits(
                 (_OBSERVABLE, _SELECTION, _MASSES),
             )
         )
-    shift = fitted.shift_if_lowest_mass_doubles
-    if shift is not None and prior.support != "sharp":
-        moves = {p: value / sd[p] for p, value in shift.items()}
-        worst = max(moves, key=lambda p: abs(moves[p]))
-        if not abs(moves[worst]) <= SHIFT_SD:
-            found.append(
-                Finding(
-                    f"no selection was given, and {worst} moves by {moves[worst]:+.1f} of its errors when the mass "
-                    "prior's lowest mass doubles: the answer rests on that mass and not on the data",
-                    (_SELECTION, _MASSES),
-                )
-            )
     if check is not None and check.p_value < CHECK_LEVEL:
         found.append(
             Finding(
