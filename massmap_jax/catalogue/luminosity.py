@@ -28,6 +28,8 @@ LOGS = ("none", "ln", "log10")
 LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
 # These are placeholders only where the others are logarithms of large numbers, as those of masses in Msun are.
 SMALL_LOG_SENTINELS = (0.0, -1.0, -9.0)
+# What netCDF and other programs write where there is no value; the like of them may be a luminosity in erg/s.
+FILL_VALUES = (1e20, 1e30, 1e36, 9.969209968386869e36, 1e37, 1e38, float(np.finfo(np.float32).max), 1e99)
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -250,6 +252,12 @@ def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str,
 
 def _linear_flags(raw: np.ndarray) -> np.ndarray:
     sentinel = is_negative_sentinel(raw)
+    high = np.flatnonzero(raw > 0.99 * min(FILL_VALUES))
+    filled = high[np.isclose(raw[high, None], FILL_VALUES, rtol=1e-6, atol=0).any(axis=1)]
+    if filled.size:  # a luminosity may be 1e36 where its like are
+        others = np.delete(raw, filled)
+        others = others[np.isfinite(others) & (others > 0)]
+        sentinel[filled] |= raw[filled] > 1e5 * (np.median(others) if others.size else np.inf)
     bits = np.where(np.isfinite(raw) & (raw <= 0), np.int32(Flag.LUM_NOT_POSITIVE), np.int32(0))
     bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), bits)
     return np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))

@@ -552,6 +552,15 @@ def test_other_columns_are_no_redshift_errors():
     assert not any("redshift errors" in note for note in notes)
 
 
+@pytest.mark.parametrize("fill", [1e20, 9.969209968386869e36, np.float32(9.96921e36), np.finfo(np.float32).max])
+def test_fill_values_of_other_programs_are_flagged(fill):
+    lum = np.array([1.0, 2.0, 3.0, 4.0, 5.0, float(fill)])
+    catalogue = read_catalogue(Table({"lum": lum, "z": Z}), lum="lum", sigma=0.1)
+    assert catalogue.usable.tolist() == [True] * 5 + [False] and catalogue.flag[5] == Flag.LUM_SENTINEL
+    among_its_like = read_catalogue(Table({"lum": lum * 1e35 / lum.max() + fill, "z": Z}), lum="lum", sigma=0.1)
+    assert among_its_like.usable.all()
+
+
 # ---- layouts
 
 
