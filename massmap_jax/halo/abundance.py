@@ -191,7 +191,8 @@ class CosmologyParameters(eqx.Module):
         Lukic et al. 2007, eq. 8: D is E(z) times the integral of da / (a E)^3 from 0 to a. With a = a_z x^2, the
         integrand is smooth in x, and 96 Gauss-Legendre nodes are exact to 1e-9.
         """
-        x, weight = _GROWTH_NODES
+        # As arrays of the precision at hand: JAX mixes up constants of NumPy where a program uses both precisions.
+        x, weight = (jnp.asarray(a, dtype=float) for a in _GROWTH_NODES)
 
         def integral(z):
             end = 1 / (1 + jnp.asarray(z, dtype=float))
@@ -265,7 +266,7 @@ class CosmologyParameters(eqx.Module):
         slope : Float[Array, "mass"]
             d ln sigma / d ln M, negative.
         """
-        ln_k = jnp.asarray(_LN_K)
+        ln_k = jnp.asarray(_LN_K, dtype=float)
         # Against underflow in single precision, relative to the largest value.
         ln_power = (self.n_s + 3) * ln_k + 2 * self.ln_transfer(jnp.exp(ln_k) * self.h)
         power = jnp.exp(ln_power - jax.lax.stop_gradient(ln_power.max()))
@@ -319,9 +320,11 @@ _SPLINES = {"Tinker08": _splines(_TABLE_2008), "Tinker10": _splines(_TABLE_2010)
 
 def _at_overdensity(fit: str, overdensity) -> dict:
     """The parameters of a fit at overdensities relative to the mean."""
-    cell = jnp.clip(jnp.searchsorted(_OVERDENSITY, overdensity, side="right") - 1, 0, _OVERDENSITY.size - 2)
-    step = overdensity - jnp.asarray(_OVERDENSITY)[cell]
-    return {name: jnp.polyval(jnp.asarray(spline.c)[:, cell], step) for name, spline in _SPLINES[fit].items()}
+    nodes = jnp.asarray(_OVERDENSITY, dtype=float)
+    cell = jnp.clip(jnp.searchsorted(nodes, overdensity, side="right") - 1, 0, _OVERDENSITY.size - 2)
+    step = overdensity - nodes[cell]
+    splines = _SPLINES[fit].items()
+    return {name: jnp.polyval(jnp.asarray(spline.c, dtype=float)[:, cell], step) for name, spline in splines}
 
 
 def overdensity_to_mean(cosmology: CosmologyParameters, definition: str, z) -> Float[Array, "*z"]:

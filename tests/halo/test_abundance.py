@@ -127,3 +127,19 @@ def test_many_cosmologies_in_one_call():
 def test_refusals(make, words):
     with pytest.raises(MassmapError, match=words):
         make()
+
+
+def test_gradients_in_both_precisions_in_one_program():
+    """JAX kept constants of NumPy in the precision of the first call, and refused the second."""
+
+    def clusters(sigma8):
+        cosmology = CosmologyParameters.of("Planck18", sigma8=sigma8)
+        return mass_function(cosmology, np.array([0.3]), np.log([1e15]), fit="Tinker08")[0, 0]
+
+    with jax.enable_x64(False):
+        single = jax.grad(clusters)(0.8)
+    double = jax.grad(clusters)(0.8)
+    with jax.enable_x64(False):
+        again = jax.grad(clusters)(0.8)
+    assert single.dtype == np.float32 and double.dtype == np.float64
+    np.testing.assert_allclose([single, again], double, rtol=1e-4)

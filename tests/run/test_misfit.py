@@ -203,7 +203,7 @@ def test_an_accepted_misfit_is_written_on_top_of_everything(folder):
         with fits.open(out / name) as file:
             cards = "".join(str(value) for hdu in file for value in hdu.header.values())
             assert WARNING in cards, name
-    assert f"# warning: {WARNING}" in (out / "relation.csv").read_text()
+    assert WARNING in (out / "relation.csv-metadata.json").read_text()
     again = program(folder, *arguments("fit", "accepted_fit", "--accept-misfit"))
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "accepted_fit" / "run.json").read_text())["warning"].startswith(WARNING)
