@@ -14,8 +14,7 @@ with install_import_hook("massmap_jax", "shape_checker.check_shapes"):
     import massmap_jax as mm
     from massmap_jax.keys import base_normals
     from massmap_jax.likelihood.selection import FluxLimit
-    from massmap_jax.relation.fit import fit_relation
-    from massmap_jax.relation.marginal import log_likelihood
+    from massmap_jax.relation.marginal import RelationLikelihood, log_likelihood
 
 rng, halos = np.random.default_rng(0), 12
 catalogue = mm.HaloCatalogue.from_arrays(
@@ -33,7 +32,7 @@ posterior.cdf(posterior.mean)
 posterior.quantile((0.3,))
 grid = mm.PixelGrid.fit(catalogue.ra, catalogue.dec, pixel_arcmin=4.0)
 mm.mass_map(key, catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=3)
-fit_relation(catalogue, prior, "bigmali2017", num_draws=25, key=key)
+with jax.enable_x64(True):
+    RelationLikelihood.build(catalogue, prior, FluxLimit(10.0))(relation.draw(0))
 log_likelihood(relation.draw(0), catalogue, prior, FluxLimit(10.0))
-mm.sample_halo_masses(key, catalogue, prior, relation.draw(0), num_warmup=5, num_samples=5)
 print("all shapes are as annotated")

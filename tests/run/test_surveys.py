@@ -146,7 +146,19 @@ def masses(folder, source, layout, *options):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     prior = ("--prior", "hmf", "--hmf-model", "Tinker08", "--cosmology", COSMOLOGY)
     ran = subprocess.run(
-        [str(PROGRAM), "run", str(source), "--columns", layout, "--out", "out", "--no-figures", *prior, *options],
+        [
+            str(PROGRAM),
+            "run",
+            str(source),
+            "--columns",
+            layout,
+            "--out",
+            "out",
+            "--no-figures",
+            "--no-report",
+            *prior,
+            *options,
+        ],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
