@@ -64,7 +64,7 @@ def sky(rng, number):
 
 
 def mcxc(rng):
-    z, ln_mass = halos(rng, 400_000, (0.06, 0.18), "500c", 5e13)
+    z, ln_mass = halos(rng, 100_000, (0.06, 0.18), "500c", 5e13)
     ln_lum = (7 / 3) * np.log(big_e(z)) + 0.274 * LN10 + 1.64 * (ln_mass - np.log(3e14))
     observed = ln_lum + np.hypot(0.39, 0.1) * rng.standard_normal(z.size)
     keep = observed > np.log(0.6) + 2 * np.log(z / 0.1)
@@ -86,7 +86,7 @@ def mcxc(rng):
 
 
 def psz2(rng):
-    z, ln_mass = halos(rng, 400_000, (0.02, 0.5), "500c", 1e14)
+    z, ln_mass = halos(rng, 100_000, (0.02, 0.5), "500c", 1e14)
     observed = np.log(0.8) + ln_mass + np.hypot(0.12, 0.15) * rng.standard_normal(z.size)
     keep = observed > np.log(2e14) + 1.2 * z
     z, ln_mass, mass = z[keep], ln_mass[keep], np.exp(observed[keep]) / 1e14
