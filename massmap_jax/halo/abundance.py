@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.cosmology import cosmology_of
+from massmap_jax.halo.cosmology import cosmology_of, virial_overdensity
 
 Fit = Literal["Tinker08", "Tinker10"]
 FITS = ("Tinker08", "Tinker10")
@@ -351,7 +351,7 @@ def overdensity_to_mean(cosmology: CosmologyParameters, definition: str, z) -> F
 
     Notes
     -----
-    "vir" is that of Bryan & Norman 1998, eq. 6.
+    "vir" is that of `massmap_jax.halo.cosmology.virial_overdensity`.
     """
     z = jnp.asarray(z, dtype=float)
     if definition not in DEFINITIONS:
@@ -361,7 +361,7 @@ def overdensity_to_mean(cosmology: CosmologyParameters, definition: str, z) -> F
         )
     share = cosmology.omega_m * (1 + z) ** 3 / cosmology.efunc(z) ** 2
     if definition == "vir":
-        return (18 * jnp.pi**2 + 82 * (share - 1) - 39 * (share - 1) ** 2) / share
+        return virial_overdensity(share) / share
     number = float(definition[:-1])
     return number + 0 * z if definition.endswith("m") else number / share
 

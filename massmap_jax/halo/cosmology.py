@@ -171,6 +171,23 @@ def _cosmology_from_text(text: str) -> tuple[Any, dict[str, float]]:
     return flrw, given
 
 
+def virial_overdensity(omega_m):
+    """Evaluate the virial overdensity of a flat universe, relative to the critical density.
+
+    Parameters
+    ----------
+    omega_m : float or array
+        Omega_m at the halo's redshift, of NumPy or JAX.
+
+    Returns
+    -------
+    float or array
+        Bryan & Norman (1998, ApJ 495, 80), eq. 6: with x = Omega_m - 1, 18 pi^2 + 82 x - 39 x^2.
+    """
+    x = omega_m - 1
+    return 18 * np.pi**2 + 82 * x - 39 * x**2
+
+
 def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Compute the mean density inside the radius that a mass definition gives a halo.
 
@@ -195,14 +212,12 @@ def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"])
 
     Notes
     -----
-    "vir" is Bryan & Norman (1998, ApJ 495, 80), eq. 6, for a flat universe: with x = Omega_m(z) - 1 the mean density
-    is 18 pi^2 + 82 x - 39 x^2 times the critical one.
+    "vir" is that of `virial_overdensity`.
     """
     flrw = flrw_of(cosmology)
     critical = flrw.critical_density(z).to_value("Msun / Mpc3")
     if mass_definition == "vir":
-        x = flrw.Om(z) - 1
-        return (18 * np.pi**2 + 82 * x - 39 * x**2) * critical
+        return virial_overdensity(flrw.Om(z)) * critical
     number, kind = mass_definition[:-1], mass_definition[-1:]
     try:
         times = float(number)

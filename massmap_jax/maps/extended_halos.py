@@ -279,13 +279,13 @@ def _reached_from_all(kernel, shape, size) -> Float[np.ndarray, "ny nx"]:
     return up[:, None] * along
 
 
-def halo_radii(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> Float[np.ndarray, "halo"]:
+def halo_radii(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) -> Float[np.ndarray, "*more halo"]:
     """Compute the radii of some halos.
 
     Parameters
     ----------
-    ln_mass : Float[np.ndarray, "halo"]
-        ln of the mass [ln Msun].
+    ln_mass : Float[np.ndarray, "*more halo"]
+        ln of the mass [ln Msun], or of several masses of each halo.
     redshift : Float[np.ndarray, "halo"]
     grid : PixelGrid
     mass_definition : str
@@ -293,11 +293,9 @@ def halo_radii(ln_mass, redshift, grid, mass_definition: str, cosmology: Any) ->
 
     Returns
     -------
-    Float[np.ndarray, "halo"]
+    Float[np.ndarray, "*more halo"]
         In pixels.
     """
-    if ln_mass.size == 0:
-        return np.zeros(0)
     return np.exp((ln_mass - _ln_mass_of_pixel(redshift, grid.pixel_arcmin, mass_definition, cosmology)) / 3)
 
 

@@ -324,7 +324,7 @@ def _sizes(posterior, grid, cosmology) -> tuple[float, str | None]:
         return 0.0, None
     high = np.minimum(posterior.mean[rows] + 4 * posterior.sd[rows], posterior.prior.ln_mass_max)
     at = posterior.catalogue.redshift[rows], grid, posterior.prior.mass_definition, cosmology
-    radius = halo_radii(posterior.mean[rows], *at)
+    radius, largest = halo_radii(np.stack([posterior.mean[rows], high]), *at)
     wide = np.zeros(len(posterior.catalogue), dtype=bool)
     wide[rows] = 2 * radius > np.hypot(*grid.shape)
     told = None
@@ -334,7 +334,7 @@ def _sizes(posterior, grid, cosmology) -> tuple[float, str | None]:
             f"{radius.max() * grid.pixel_arcmin / 60:.3g} degrees): all of their mass is on the map, although most of "
             "it lies beyond; leave them out, or make a larger map"
         )
-    return float(halo_radii(high, *at).max()), told
+    return float(largest.max()), told
 
 
 def _updated_by_all(catalogue, prior, relation, selection, chunk_size):

@@ -140,8 +140,8 @@ class HaloMassSamples(eqx.Module):
             high = 100 * np.mean(~(self.r_hat[self.usable] <= 1.05))
             lines.append(
                 f"{self.num_chains} x {self.num_samples} draws a halo: median ESS {np.nanmedian(self.ess):.0f}, split "
-                f"R-hat above 1.05 or undefined "
-                f"in {high:.3g} % of halos, {self.divergences.sum()} divergent transitions"
+                "R-hat above 1.05 or undefined in "
+                f"{high:.3g} % of halos, {self.divergences.sum()} divergent transitions"
             )
         return "\n".join(lines)
 

@@ -359,28 +359,28 @@ def find_maximum(data: RelationData, relation_prior):
     start = relation_prior.relation(central)
     coordinates = Coordinates.at(relation_prior, *data.middle(start))
     place = jax.jit(Coordinates.place)
-    scatter = max(0.5 * central["scatter"], _LEAST_SCATTER)
-    likelihood, best = _search(data, coordinates, place(coordinates, central), scatter)
+    likelihood, best = _search(data, coordinates, place(coordinates, central), central["scatter"])
     if not np.isfinite(best.negative_log_density):
         data.refuse(start)
     draws = relation_prior.sample(jax.random.key(0), (_STARTS,))
     draws = np.asarray(jax.vmap(place, in_axes=(None, 0))(coordinates, draws))
     draws = draws[np.isfinite(draws).all(axis=1)]
-    values = np.asarray(_objectives(coordinates, likelihood, draws))
+    dim = len(coordinates.free)
+    values = np.asarray(_potentials(draws, (coordinates, likelihood, np.zeros(dim), np.eye(dim))))
     if not np.isfinite(values).any():
         return coordinates, likelihood, best
-    highest = np.nanargmin(values)
+    highest = np.argmin(values)
     if values[highest] < best.negative_log_density or _conflict(coordinates, best.x) > _FAR_SD:
-        scatter = max(0.5 * float(_relation_at(coordinates, draws[highest]).scatter), _LEAST_SCATTER)
-        other = _search(data, coordinates, draws[highest], scatter)
+        other = _search(data, coordinates, draws[highest], float(_relation_at(coordinates, draws[highest]).scatter))
         if other[1].negative_log_density < best.negative_log_density:
             likelihood, best = other
     return coordinates, likelihood, best
 
 
-def _search(data: RelationData, coordinates, x, scatter: float):
-    """Likelihood and maximum; the points are made again where the fitted scatter is too small for them."""
+def _search(data: RelationData, coordinates, x, found: float):
+    """Likelihood and maximum from x, of scatter `found`; points are made again for a much smaller fitted scatter."""
     for _ in range(8):
+        scatter = max(0.5 * found, _LEAST_SCATTER)
         likelihood = RelationLikelihood.of(data, scatter=scatter)
         best = maximise(coordinates, likelihood, x)
         if not np.isfinite(best.negative_log_density):
@@ -389,14 +389,7 @@ def _search(data: RelationData, coordinates, x, scatter: float):
         found = float(_relation_at(coordinates, x).scatter)
         if found > 1.1 * scatter or not likelihood.compressed or scatter <= _LEAST_SCATTER:
             break
-        scatter = max(0.5 * found, _LEAST_SCATTER)
     return likelihood, best
-
-
-@jax.jit
-def _objectives(coordinates, likelihood, x):
-    """-ln density of each point (draw, dim), one after the other."""
-    return jax.lax.map(lambda x: -coordinates.log_density(x, likelihood), x)
 
 
 def _conflict(coordinates, x) -> float:
