@@ -21,7 +21,8 @@ from provenance import RESULTS
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.data import CatalogueData
-from massmap_jax.relation.fit import _at_alpha3, covariance_of, find_maximum, fit_relation, prepare
+from massmap_jax.relation.fit import find_maximum, fit_relation, prepare
+from massmap_jax.relation.search import at_alpha3, covariance_of
 from massmap_jax.relation.marginal import log_likelihood
 from massmap_jax.run.outputs import versions
 
@@ -58,7 +59,7 @@ def likelihood_rows(field):
         slow_s = seconds(lambda: direct(centre)[1].alpha2, 3)
         fast_s = seconds(lambda: quick(fast, centre)[1].alpha2, 50)
         off, slopes = [], []
-        sd = np.sqrt(np.diag(_at_alpha3(coordinates, places, best.x, covariance)[2]))
+        sd = np.sqrt(np.diag(at_alpha3(coordinates, places, best.x, covariance)[2]))
         for x in [np.asarray(best.x), *places]:
             (slow_value, slow_gradient), (value, gradient) = direct(at(x)), quick(fast, at(x))
             off.append(float(value - slow_value))

@@ -104,10 +104,12 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
 
     def one(ln_lum, z, sigma):
         ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
-        probability = weight * jnp.exp(ln_prior)
-        probability = probability / probability.sum()
 
         def of_draw(draw):
+            population = getattr(draw, "population", None)
+            own = ln_prior if population is None else population.ln_density(ln_prior, ln_mass, z)
+            probability = weight * jnp.exp(own)
+            probability = probability / probability.sum()
             mean = draw.mean_ln_lum(ln_mass, z)
             spread = jnp.sqrt(draw.scatter_ln_lum(ln_mass, z) ** 2 + sigma**2 + 0 * mean)
             spread = jnp.maximum(spread, spacing)

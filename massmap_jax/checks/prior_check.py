@@ -198,6 +198,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     """
     check_level(level)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
+    check_base(relation, prior)
     flag = flag_outside_prior(catalogue, prior)
     rows = np.flatnonzero(((flag & UNUSABLE) == 0) & (catalogue.noise_codes == NOISE_KINDS.index("lognormal")))
     if rows.size == 0:

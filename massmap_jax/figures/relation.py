@@ -45,7 +45,7 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
     side = max(PAGE * number / 4, 3.5)
     figure = new_figure(side, side)
     axes = figure.subplots(number, number, squeeze=False)
-    columns = {p: np.asarray(getattr(fitted.draws, p)) for p in names}
+    columns = {p: np.asarray(fitted.draws.parameter(p)) for p in names}
     mean, sd = fitted.mean, fitted.sd
     for i, row in enumerate(names):
         for j, column in enumerate(names):

@@ -218,7 +218,7 @@ class FluxLimit(eqx.Module):
         Float[Array, ""]
             ln A, finite also where the probability underflows.
         """
-        ln_mass, ln_prior = _mass_nodes(prior, z)
+        ln_mass, ln_prior = _mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min) / spread))
 
@@ -431,7 +431,7 @@ class RedshiftLimit(eqx.Module):
         Float[Array, ""]
             ln A, finite also where the probability underflows.
         """
-        ln_mass, ln_prior = _mass_nodes(prior, z)
+        ln_mass, ln_prior = _mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min(z)) / spread))
 
@@ -548,7 +548,7 @@ class TabulatedSelection(eqx.Module):
         Float[Array, ""]
             ln A, finite also where the probability underflows.
         """
-        ln_mass, ln_prior = _mass_nodes(prior, z)
+        ln_mass, ln_prior = _mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         # p_det = p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
         row, nodes = self._row(z), jnp.asarray(self.ln_lum_nodes)
@@ -577,8 +577,11 @@ class TabulatedSelection(eqx.Module):
         return f"table of {self.prob.shape[0]} redshifts x {self.prob.shape[1]} luminosities"
 
 
-def _mass_nodes(prior, z):
-    """Nodes in ln M, and ln of the prior density at z times the quadrature weight."""
+def _mass_nodes(prior, z, relation):
+    """Nodes in ln M, and ln of the prior density at z times the quadrature weight.
+
+    A draw of the relation that was fitted jointly with a population brings its own prior density.
+    """
     nodes = jnp.asarray(prior.ln_mass_nodes, dtype=float)
     # Panel edges are nodes of the table, where ln p has kinks; a coarse table gets more nodes per panel.
     cells = nodes.shape[0] - 1
@@ -587,7 +590,9 @@ def _mass_nodes(prior, z):
     half = 0.5 * jnp.diff(edges)[:, None]
     ln_mass = (edges[:-1, None] + half * (1 + jnp.asarray(x, dtype=float))).ravel()
     ln_weight = (jnp.log(half) + jnp.asarray(np.log(w), dtype=float)).ravel()
-    return ln_mass, prior.interpolate(prior.ln_density_at(z), ln_mass) + ln_weight
+    ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
+    population = getattr(relation, "population", None)
+    return ln_mass, (ln_prior if population is None else population.ln_density(ln_prior, ln_mass, z)) + ln_weight
 
 
 def _ln_mean(ln_weight, prob):

@@ -37,7 +37,7 @@ class MassSamples:
     ----------
     relations : the relation of each map draw (a batch). key : for the normal scores.
     method : "exact"; or "table", for every object whose likelihood is Gaussian in ln M and inside the table, under a
-        prior that is continuous in redshift: the others are integrated.
+        prior that is continuous in redshift and the same for all draws: the others are integrated.
     """
 
     def __init__(self, prior: MassPrior, relations, key: Array, method: Literal["exact", "table"]):
@@ -52,7 +52,8 @@ class MassSamples:
         """(rows, ln M (row, draw)), chunk by chunk, until every object of `halos` has come."""
         number = halos.sigma.shape[0]
         rest = np.ones(number, dtype=bool)
-        if self.method == "table" and self.prior.snap is None and halos.z.shape[1] == 1:
+        one_prior = self.prior.snap is None and kernel.population_of(self.relations) is None
+        if self.method == "table" and one_prior and halos.z.shape[1] == 1:
             rows = np.flatnonzero(kernel.is_gaussian(halos, self.relations))
             table = self._table_for(halos.take(rows)) if rows.size else None
             if table is not None:

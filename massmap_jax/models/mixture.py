@@ -63,7 +63,12 @@ def mixture_log_likelihood(terms: GaussianTerm, ln_mass):
 
 
 def check_relation(relation) -> None:
-    """Refuse a relation whose likelihood is not Gaussian in ln M."""
+    """Refuse a relation whose likelihood is not Gaussian in ln M, or whose draws bring priors of their own."""
+    if getattr(relation, "population", None) is not None:
+        raise MassmapError(
+            "the models have one mass prior for all draws, and this relation was fitted jointly with a population: use"
+            " mass_posterior"
+        )
     if not hasattr(relation, "data_term"):
         raise MassmapError(
             f"the models need a relation with a data_term (Gaussian in ln M), and {type(relation).__name__} has none: "

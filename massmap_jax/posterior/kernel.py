@@ -20,6 +20,7 @@ from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, ov
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import check_base
 
 DRAW_BLOCK = 16
 # Least number of panels over the whole support, for a likelihood that is not Gaussian: the range of the posterior is
@@ -101,6 +102,10 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         )
 
         def node(z, centre, width):
+            if population_of(relation) is not None:
+                # Each draw has its own prior: the extreme Gaussians alone do not bound its posterior.
+                each = jax.vmap(lambda r, c, w: r.population.posterior_range(prior, z, c, w))(relation, centre, width)
+                return each[0].min(), each[1].max(), each[2].min()
             narrow, wide = width.min(), width.max()
             corners = jnp.stack([centre.min(), centre.min(), centre.max(), centre.max()])
             widths = jnp.stack([narrow, wide, narrow, wide])
@@ -110,6 +115,40 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         return low.min(), high.max(), narrowest.min()
 
     return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z)
+
+
+def population_of(relation):
+    """Give the population that draws of a relation bring along, or None."""
+    return getattr(relation, "population", None)
+
+
+def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array, "q draw node"]:
+    """Give the ln prior density of one halo under each draw of a block, at each of its redshift nodes.
+
+    Parameters
+    ----------
+    halo : Objects
+        One object.
+    relation : Relation
+        A block of draws.
+    ln_prior : Float[Array, "q node"]
+        The mass prior there, times the weight of the redshift node, from `ln_prior_at`.
+    ln_mass : Float[Array, "node"]
+        The nodes [ln Msun].
+
+    Returns
+    -------
+    Float[Array, "q draw node"]
+        The mass prior itself (with an axis of one draw), or what the population of each draw makes of it.
+    """
+    if population_of(relation) is None:
+        return ln_prior[:, None, :]
+
+    def one(ln_prior, z, ln_weight):
+        own = jax.vmap(lambda r: r.population.ln_density(ln_prior - ln_weight, ln_mass, z))(relation)
+        return own + ln_weight
+
+    return jax.vmap(one)(ln_prior, halo.z, halo.ln_z_weight)
 
 
 def number_of_panels(low, high, narrowest) -> np.ndarray:
@@ -157,7 +196,7 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
         args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
-    joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
+    joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior_of_draws(halo, relation, ln_prior, ln_mass))
     joint = joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
     return joint if halo.extra is None else joint + halo.extra(ln_mass)
 
@@ -268,15 +307,34 @@ def mixture_panel(
     start = (jnp.zeros_like(ln_mass[:inside]), jnp.full_like(low, -1e30))
     firsts = jnp.arange(blocks)
     (density, _), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
+    if population_of(relation) is not None:
+        ln_prior = _mean_ln_prior(halo, relations, log_weight, ln_prior, ln_mass)
     ln_prior = ln_prior[:, :inside]
     ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
     return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws])
 
 
+def _mean_ln_prior(halo: Objects, relations, log_weight, ln_prior, ln_mass):
+    """Give the ln of the prior density averaged over the populations of all draws, (q, node), block by block."""
+
+    def add(total, block):
+        relation, log_weight = block
+        own = ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
+        return jnp.logaddexp(total, jax.nn.logsumexp(own + log_weight[:, None], axis=1)), None
+
+    total, _ = jax.lax.scan(add, jnp.full_like(ln_prior, -jnp.inf), (relations, log_weight))
+    return total
+
+
 def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
     """Give the ln evidence outside the mass nodes, in closed form for a Gaussian likelihood; (draw,)."""
+    nodes = jnp.asarray(prior.ln_mass_nodes)
 
     def one(relation, ln_lum_obs, z, ln_z_weight, row):
+        if population_of(relation) is not None:
+            # Only the end cells matter: ln p is continued from them.
+            ends = np.array([0, 1, -2, -1])
+            row = row.at[ends].set(relation.population.ln_density(row[ends], nodes[ends], z))
         term = relation.data_term(ln_lum_obs, halo.sigma, z)
         # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
         ln_scale = term.log_norm + jnp.log(term.width) + 0.5 * np.log(2 * np.pi)
@@ -479,9 +537,10 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
     Raises
     ------
     MassmapError
-        For noise that is not lognormal with another method than "quadrature", or noise (or scatter) of 0 where the
-        method needs more.
+        For noise that is not lognormal with another method than "quadrature", noise (or scatter) of 0 where the method
+        needs more, or a population that was fitted under another mass prior.
     """
+    check_base(relation, prior)
     lognormal = halos.kind == _LOGNORMAL
     if method != "quadrature" and not lognormal.all():
         first = int(np.argmax(~lognormal))

@@ -310,6 +310,11 @@ class PosteriorSurface(eqx.Module):
         tolerance = TOLERANCE | (tolerance or {})
         if prior.snap is not None:
             raise MassmapError("a posterior surface needs a prior that is continuous in redshift: make it without snap")
+        if kernel.population_of(relation) is not None:
+            raise MassmapError(
+                "a posterior surface is not made for a relation that was fitted jointly with a population: use"
+                " method='analytic', which integrates each object"
+            )
         levels = tuple(float(v) for v in quantile_levels)
         steps = np.array(_FIRST_STEPS)
         for _ in range(_ROUNDS):

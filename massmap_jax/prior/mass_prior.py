@@ -628,10 +628,24 @@ class MassPrior(eqx.Module):
         Bounds of ln p over blocks of mass cells are interpolated in z: a bound that holds at both redshift nodes holds
         between them.
         """
-        nodes = jnp.asarray(self.ln_mass_nodes)
-        blocks = panels.Blocks.of(jnp.asarray(self.ln_density), nodes)
+        return panels.posterior_range(self.blocks_at(z), centre, width)
+
+    def blocks_at(self, z) -> panels.Blocks:
+        """Bound ln p at one redshift over blocks of neighbouring mass cells.
+
+        Parameters
+        ----------
+        z : Float[Array, ""]
+            One redshift.
+
+        Returns
+        -------
+        massmap_jax.prior.panels.Blocks
+            The bounds, of a density whose normalisation is that of the redshift nodes.
+        """
+        blocks = panels.Blocks.of(jnp.asarray(self.ln_density), jnp.asarray(self.ln_mass_nodes))
         lowest, highest = self._interpolate_in_z(blocks.lowest, z), self._interpolate_in_z(blocks.highest, z)
-        return panels.posterior_range(panels.Blocks(lowest, highest, blocks.left, blocks.right), centre, width)
+        return panels.Blocks(lowest, highest, blocks.left, blocks.right)
 
     def interpolate(self, row: Float[Array | np.ndarray, "k"], ln_mass: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         """Interpolate values at the mass nodes linearly in ln M.

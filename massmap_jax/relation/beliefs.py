@@ -1,5 +1,6 @@
 """Priors of a relation's parameters: a distribution, or a fixed number, for each of them."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
@@ -51,7 +52,123 @@ class _Stored(eqx.Module):
         return self.kind.tree_unflatten(ordered, tuple(data[name] for name in fields))
 
 
-class RelationPrior(eqx.Module):
+class Beliefs(eqx.Module):
+    """Independent beliefs about named numbers: a distribution for a free one, a number for a fixed one.
+
+    Attributes
+    ----------
+    stored : dict of str to object
+        The beliefs with their arrays by name; `beliefs` gives the distributions back.
+    """
+
+    stored: eqx.AbstractVar[dict[str, Any]]
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of all numbers, in order."""
+
+    @property
+    def beliefs(self) -> dict[str, dist.Distribution | float]:
+        """The distribution, or the fixed number, of each parameter by name."""
+        return {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.stored.items()}
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the numbers that have a distribution, in the order of `names`."""
+        return tuple(p for p in self.names if isinstance(self.stored[p], _Stored))
+
+    def central(self) -> dict[str, float]:
+        """Give a value in the middle of the prior for every parameter.
+
+        Returns
+        -------
+        dict of str to float
+            The prior mean of each free parameter (the median, where the distribution has no mean), and the number of
+            each fixed one.
+        """
+        found = self._moments()
+        return {p: float(found[p][0]) if p in found else float(self.beliefs[p]) for p in self.names}
+
+    def sd(self) -> dict[str, float]:
+        """Give the prior standard deviation of each free parameter.
+
+        Returns
+        -------
+        dict of str to float
+            Standard deviations by name; inf for a distribution that has none.
+        """
+        return {p: float(np.sqrt(variance)) for p, (_, variance) in self._moments().items()}
+
+    def _moments(self):
+        """Mean (or median) and variance of each free parameter, in float64."""
+        with jax.enable_x64(True):
+            found = _mean_and_variance({p: self.stored[p] for p in self.free})
+            for p, (mean, variance) in found.items():
+                if not np.isfinite(mean):  # a distribution without a mean (Cauchy) has a median
+                    found[p] = self.beliefs[p].icdf(jnp.asarray(0.5)), jnp.nan_to_num(variance, nan=jnp.inf)
+            return found
+
+    def log_prob(self, values: Mapping) -> Float[Array, "*draw"]:
+        """Evaluate the ln prior density of the free parameters.
+
+        Parameters
+        ----------
+        values : dict of str to Float[Array, "*draw"]
+            Free parameters by name.
+
+        Returns
+        -------
+        Float[Array, "*draw"]
+            Sum of the ln densities; -inf outside the support of a distribution, with a gradient that is not NaN.
+        """
+        total: Any = 0.0
+        beliefs = self.beliefs
+        for name in self.free:
+            belief, value = beliefs[name], values[name]
+            inside = belief.support(value)
+            # Outside the support a value inside stands in, so that the gradient there is not NaN.
+            safe = jnp.where(inside, value, jax.lax.stop_gradient(belief.mean))
+            total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
+        return total
+
+    def density(self, values: Mapping) -> dict[str, np.ndarray]:
+        """Evaluate the prior density of each free parameter on its own.
+
+        Parameters
+        ----------
+        values : dict of str to Float[np.ndarray, "point"]
+            For each free parameter, the values at which its density is wanted.
+
+        Returns
+        -------
+        dict of str to Float[np.ndarray, "point"]
+            Densities by name; 0 outside the support.
+        """
+        with jax.enable_x64(True):
+            found = _densities({p: self.stored[p] for p in self.free}, {p: values[p] for p in self.free})
+            return {p: np.asarray(v) for p, v in found.items()}
+
+    def sample(self, key, shape=()) -> dict:
+        """Draw the free parameters from the prior.
+
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        shape : tuple of int, optional
+            Shape of the arrays of draws.
+
+        Returns
+        -------
+        dict of str to Float[Array, "*draw"]
+            Draws by name.
+        """
+        keys = jax.random.split(key, len(self.names))
+        return {p: self.beliefs[p].sample(k, shape) for p, k in zip(self.names, keys, strict=True) if p in self.free}
+
+
+class RelationPrior(Beliefs):
     """Independent priors of the parameters alpha1, alpha2, alpha4 and scatter of a power-law relation.
 
     A parameter with a distribution is free, and a fit infers it; a parameter with a number is fixed.
@@ -123,7 +240,7 @@ class RelationPrior(eqx.Module):
                 f"a relation prior is given for {', '.join(sorted(beliefs))}: it needs {', '.join(FITTED)}, each a "
                 "numpyro distribution or a number that fixes it"
             )
-        self.stored = {name: _Stored.pack(_checked(name, beliefs[name])) for name in FITTED}
+        self.stored = {name: _Stored.pack(checked(name, beliefs[name])) for name in FITTED}
         self.alpha3 = alpha3
         self.labels = tuple(sorted((labels or {}).items()))
         self.gamma = None if gamma is None else float(gamma)
@@ -265,45 +382,9 @@ class RelationPrior(eqx.Module):
         return cls.preset(names[0], **given)
 
     @property
-    def beliefs(self) -> dict[str, dist.Distribution | float]:
-        """The distribution, or the fixed number, of each parameter by name."""
-        return {name: v.distribution if isinstance(v, _Stored) else v for name, v in self.stored.items()}
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        """Names of the parameters that have a distribution, in the order alpha1, alpha2, alpha4, scatter."""
-        return tuple(p for p in FITTED if isinstance(self.stored[p], _Stored))
-
-    def central(self) -> dict[str, float]:
-        """Give a value in the middle of the prior for every parameter.
-
-        Returns
-        -------
-        dict of str to float
-            The prior mean of each free parameter (the median, where the distribution has no mean), and the number of
-            each fixed one.
-        """
-        found = self._moments()
-        return {p: float(found[p][0]) if p in found else float(self.beliefs[p]) for p in FITTED}
-
-    def sd(self) -> dict[str, float]:
-        """Give the prior standard deviation of each free parameter.
-
-        Returns
-        -------
-        dict of str to float
-            Standard deviations by name; inf for a distribution that has none.
-        """
-        return {p: float(np.sqrt(variance)) for p, (_, variance) in self._moments().items()}
-
-    def _moments(self):
-        """Mean (or median) and variance of each free parameter, in float64."""
-        with jax.enable_x64(True):
-            found = _mean_and_variance({p: self.stored[p] for p in self.free})
-            for p, (mean, variance) in found.items():
-                if not np.isfinite(mean):  # a distribution without a mean (Cauchy) has a median
-                    found[p] = self.beliefs[p].icdf(jnp.asarray(0.5)), jnp.nan_to_num(variance, nan=jnp.inf)
-            return found
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters that a fit can infer."""
+        return FITTED
 
     def relation(self, values: Mapping, log_weight=0.0) -> MassLuminosityRelation:
         """Make the relation, or a batch of relations, with given parameters, without a check of the values.
@@ -327,66 +408,13 @@ class RelationPrior(eqx.Module):
         full = {p: jnp.broadcast_to(v, shape) for p, v in full.items()}
         return MassLuminosityRelation._unchecked(full, dict(self.labels))
 
-    def log_prob(self, values: Mapping) -> Float[Array, "*draw"]:
-        """Evaluate the ln prior density of the free parameters.
 
-        Parameters
-        ----------
-        values : dict of str to Float[Array, "*draw"]
-            Free parameters by name.
-
-        Returns
-        -------
-        Float[Array, "*draw"]
-            Sum of the ln densities; -inf outside the support of a distribution, with a gradient that is not NaN.
-        """
-        total: Any = 0.0
-        beliefs = self.beliefs
-        for name in self.free:
-            belief, value = beliefs[name], values[name]
-            inside = belief.support(value)
-            # Outside the support a value inside stands in, so that the gradient there is not NaN.
-            safe = jnp.where(inside, value, jax.lax.stop_gradient(belief.mean))
-            total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
-        return total
-
-    def density(self, values: Mapping) -> dict[str, np.ndarray]:
-        """Evaluate the prior density of each free parameter on its own.
-
-        Parameters
-        ----------
-        values : dict of str to Float[np.ndarray, "point"]
-            For each free parameter, the values at which its density is wanted.
-
-        Returns
-        -------
-        dict of str to Float[np.ndarray, "point"]
-            Densities by name; 0 outside the support.
-        """
-        with jax.enable_x64(True):
-            found = _densities({p: self.stored[p] for p in self.free}, {p: values[p] for p in self.free})
-            return {p: np.asarray(v) for p, v in found.items()}
-
-    def sample(self, key, shape=()) -> dict:
-        """Draw the free parameters from the prior.
-
-        Parameters
-        ----------
-        key : Key[Array, ""]
-            Random key.
-        shape : tuple of int, optional
-            Shape of the arrays of draws.
-
-        Returns
-        -------
-        dict of str to Float[Array, "*draw"]
-            Draws by name.
-        """
-        keys = jax.random.split(key, len(FITTED))
-        return {p: self.beliefs[p].sample(k, shape) for p, k in zip(FITTED, keys, strict=True) if p in self.free}
+def pack(belief):
+    """Store a belief so that compiled functions of it are found again: a distribution by its arrays, or a number."""
+    return _Stored.pack(belief)
 
 
-def _checked(name: str, belief):
+def checked(name: str, belief):
     """A belief that can be used: a scalar distribution as it is, or a finite number as a float."""
     if isinstance(belief, dist.Distribution):
         if belief.batch_shape or belief.event_shape:

@@ -24,7 +24,7 @@ def to_arviz(fitted: RelationPosterior) -> Any:
         import arviz
     except ImportError:
         raise MassmapError("to_arviz needs ArviZ: pip install arviz") from None
-    draws = {p: np.asarray(getattr(fitted.draws, p)) for p in fitted.free}
+    draws = {p: np.asarray(fitted.draws.parameter(p)) for p in fitted.free}
     if equal_weights(fitted.weights):
         chains, told = fitted.num_chains, "equal"
     else:
@@ -67,7 +67,7 @@ def to_getdist(fitted: RelationPosterior) -> Any:
         from getdist import MCSamples
     except ImportError:
         raise MassmapError("to_getdist needs GetDist: pip install getdist") from None
-    draws = np.stack([np.asarray(getattr(fitted.draws, p)) for p in fitted.free], axis=1)
+    draws = np.stack([np.asarray(fitted.draws.parameter(p)) for p in fitted.free], axis=1)
     weights = np.split(_multiplicities(fitted), fitted.num_chains)
     return MCSamples(
         samples=np.split(draws, fitted.num_chains),

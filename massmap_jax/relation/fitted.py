@@ -153,7 +153,7 @@ class RelationPosterior(eqx.Module):
         labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
         common = {**fixed, "alpha3": float(relation_prior.alpha3), "gamma": relation_prior.gamma, **labels}
         draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)
-        places = {p: _around(getattr(draws, p), _weights(draws)) for p in relation_prior.free}
+        places = {p: around(draws.parameter(p), _weights(draws)) for p in relation_prior.free}
         densities = relation_prior.density(places)
         return cls(
             draws=draws,
@@ -174,12 +174,12 @@ class RelationPosterior(eqx.Module):
     @property
     def mean(self) -> dict[str, float]:
         """Posterior mean of each free parameter, by name."""
-        return {p: float(self.weights @ getattr(self.draws, p)) for p in self.free}
+        return {p: float(self.weights @ self.draws.parameter(p)) for p in self.free}
 
     @property
     def sd(self) -> dict[str, float]:
         """Posterior standard deviation of each free parameter, by name."""
-        return {p: float(np.sqrt(self.weights @ (getattr(self.draws, p) - self.mean[p]) ** 2)) for p in self.free}
+        return {p: float(np.sqrt(self.weights @ (self.draws.parameter(p) - self.mean[p]) ** 2)) for p in self.free}
 
     @property
     def unconstrained(self) -> tuple[str, ...]:
@@ -284,7 +284,7 @@ class RelationPosterior(eqx.Module):
                 lines.append(f"  {p:8} {mean[p]:.5g} +- {sd[p]:.2g}   prior {self.prior_mean[p]:.5g} +- "
                              f"{self.prior_sd[p]:.2g}")  # fmt: skip
             else:
-                lines.append(f"  {p:8} {float(getattr(self.maximum, p)):.5g} (fixed)")
+                lines.append(f"  {p:8} {float(self.maximum.parameter(p)):.5g} (fixed)")
         lines.append(f"  at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}")
         return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
 
@@ -304,7 +304,7 @@ class RelationPosterior(eqx.Module):
         mean, sd = self.mean, self.sd
         lines = ["parameter   truth      posterior           off by"]
         for p in self.free:
-            value = float(getattr(truth, p))
+            value = float(truth.parameter(p))
             lines.append(f"{p:9} {value:9.5g}   {mean[p]:9.5g} +- {sd[p]:.2g}   {(mean[p] - value) / sd[p]:+.1f} sd")
         return "\n".join(lines)
 
@@ -381,7 +381,7 @@ class RelationPosterior(eqx.Module):
         """
         names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
         names += () if self.draws.gamma is None else ("gamma",)
-        return {p: getattr(self.draws, p) for p in names}
+        return {p: self.draws.parameter(p) for p in names}
 
     def save(self, path) -> None:
         """Write the posterior to a .npz file that `load` reads back unchanged.
@@ -399,7 +399,7 @@ class RelationPosterior(eqx.Module):
         labels = {name: getattr(self.draws, name) for name in _LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
         names = (*FITTED, "alpha3") if self.maximum.gamma is None else (*FITTED, "alpha3", "gamma")
-        maximum = {f"maximum_{p}": getattr(self.maximum, p) for p in names}
+        maximum = {f"maximum_{p}": self.maximum.parameter(p) for p in names}
         curves = {f"prior_curve_{p}": curve for p, curve in self.prior_curve.items()}
         from massmap_jax.catalogue.write import atomic_file
 
@@ -467,7 +467,7 @@ def _weights(draws) -> Float[np.ndarray, "draw"]:
     return weights / weights.sum()
 
 
-def _around(values, weights, number: int = 200) -> np.ndarray:
+def around(values, weights, number: int = 200) -> np.ndarray:
     """`number` values within 4 standard deviations of the mean."""
     mean = weights @ values
     sd = np.sqrt(weights @ (values - mean) ** 2)

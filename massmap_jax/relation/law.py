@@ -557,6 +557,21 @@ class MassLuminosityRelation(Relation):
             source="identity: the observable is a mass",
         )
 
+    def parameter(self, name: str) -> Float[Array | np.ndarray, "*draw"]:
+        """Give a parameter by its name.
+
+        Parameters
+        ----------
+        name : str
+            "alpha1", "alpha2", "alpha3", "alpha4", "scatter", "gamma" or "log_weight".
+
+        Returns
+        -------
+        Float[Array, "*draw"]
+            Its values.
+        """
+        return getattr(self, name)
+
     def ln_redshift_variable(self, z) -> Float[Array, "..."]:
         """Evaluate what alpha4 multiplies.
 

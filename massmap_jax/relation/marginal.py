@@ -220,20 +220,20 @@ class RelationLikelihood(eqx.Module):
         redshift, row = np.unique(points.z, return_inverse=True)
         cells, cell = np.unique(np.stack([whole.z, whole.sigma], axis=1), axis=0, return_inverse=True)
         # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
-        redshift = _filled(redshift)
-        cells = np.stack([_filled(column, least=4) for column in cells.T], axis=1)
+        redshift = filled(redshift)
+        cells = np.stack([filled(column, least=4) for column in cells.T], axis=1)
         return cls(
-            ln_lum_obs=_filled(points.ln_lum_obs),
-            z=_filled(points.z),
-            weight=_filled(points.weight, 0.0),
-            sigma=_filled(sigma) if sigma.size > 1 else sigma,
-            group=_filled(group.ravel()),
+            ln_lum_obs=filled(points.ln_lum_obs),
+            z=filled(points.z),
+            weight=filled(points.weight, 0.0),
+            sigma=filled(sigma) if sigma.size > 1 else sigma,
+            group=filled(group.ravel()),
             redshift=redshift,
-            row=_filled(row.ravel()),
+            row=filled(row.ravel()),
             ln_prior=_rows(data.prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
-            cell_weight=_filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4),
+            cell_weight=filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4),
             constant=np.float64(data.constant),
             least_scatter=np.float64(scatter),
             prior=data.prior,
@@ -312,7 +312,7 @@ class RelationLikelihood(eqx.Module):
         return eqx.tree_at(lambda s: (s.prior, s.ln_prior, s.table), self, changed, is_leaf=lambda x: x is None)
 
 
-def _filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
+def filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
     """Pad with the last value, or the one given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
     size = least
     while size < values.size:

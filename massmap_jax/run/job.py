@@ -193,7 +193,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
             prior,
             relation,
             relation_from=relation_from,
-            method=_method(options, catalogue, prior, notes),
+            method=_method(options, catalogue, prior, relation, notes),
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
             selection=selection,
@@ -369,7 +369,7 @@ def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, wa
         )
 
 
-def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> str:
+def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, relation, notes: list[str]) -> str:
     """Choose the method of the masses; "auto" takes the surface for large catalogues, and a note says so."""
     if options.method == "nuts":
         return "analytic"  # it still serves the map, the flags and the comparison
@@ -378,7 +378,7 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, not
     rows = np.flatnonzero(catalogue.usable)
     plain = prior.snap is None and catalogue.redshift_nodes.shape[1] == 1
     plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
-    if rows.size < SURFACE_PAYS or not plain:
+    if rows.size < SURFACE_PAYS or not plain or getattr(relation, "population", None) is not None:
         return "analytic"
     notes.append(
         f"masses of {rows.size:,} objects are read off a posterior surface, to 1 % of their error bars: method "

@@ -20,7 +20,8 @@ from scipy.stats import kstest
 
 from massmap_jax.likelihood.selection import FluxLimit
 from massmap_jax.relation.beliefs import RelationPrior
-from massmap_jax.relation.fit import Coordinates, _negative_log_density, fit_relation, maximise
+from massmap_jax.relation.fit import fit_relation
+from massmap_jax.relation.search import Coordinates, maximise, negative_log_density
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.nuts import run_nuts
 
@@ -199,7 +200,7 @@ def p_of_nuts(key, limit, distinct, number):
         chain_key = jax.random.key(int(rng.integers(2**31)))
         # Fields advance in step: short trees, so that none keeps the others waiting.
         settings = {"num_warmup": 100, "num_samples": 3 * NUTS_DRAWS, "max_tree_depth": 3, "model_axes": axes}
-        chains = run_nuts(chain_key, _negative_log_density, model, start, **settings)
+        chains = run_nuts(chain_key, negative_log_density, model, start, **settings)
         x = model[2][:, None] + np.einsum("fij,fdj->fdi", model[3], chains.draws[:, ::3])
         ranks = ranks_of(at_alpha3(coordinates, x), truths)
     print(f"\ndivergences {chains.divergences.sum()}, {chains.steps_per_draw:.1f} steps a draw")

@@ -1,0 +1,356 @@
+"""ln P(luminosities, measured masses | relation, calibration, population), with the true masses marginalised.
+
+    ln L | M ~ N(alpha1 + alpha2 ln(M / alpha3) + evolution(z), S^2 + sigma^2)
+    ln M_obs | M ~ N(ln M + bias, S_m^2 + sigma_m^2),   covariance of the two: R S S_m + rho sigma sigma_m
+
+A measured mass is one more observable, of slope 1, so every object is still a Gaussian in ln M times a constant
+(`likelihood.observables`), and its evidence is the integral of that with the population (`prior.population`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
+from jaxtyping import Array, Float, Int
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.observables import gaussian_term
+from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import Lattice, Population, PopulationDraws
+from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
+from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
+from massmap_jax.relation.data import HALF_LN_2PI
+
+# Objects that are integrated at the same time, where there are many.
+_BLOCK = 1024
+
+
+class SelectedOnMass(eqx.Module):
+    """A catalogue that holds the objects with a measured mass above a threshold, whether or not that mass is given.
+
+    An object is in the catalogue with probability Phi[(ln M_obs - ln threshold) / width]. Clusters selected by their SZ
+    signal, with SZ masses as calibration masses, are of this kind.
+
+    Parameters
+    ----------
+    threshold : float
+        The measured mass at which half of the objects are in the catalogue [Msun].
+    width : float, optional
+        Width of the threshold in ln M.
+
+    Attributes
+    ----------
+    ln_threshold : float
+        ln of the threshold [ln Msun].
+    width : float
+        As above.
+
+    Raises
+    ------
+    MassmapError
+        For a threshold or width that is not a positive number, or a threshold that is no mass in Msun.
+    """
+
+    ln_threshold: float
+    width: float
+
+    def __init__(self, threshold: float, width: float = 1e-3):
+        if not (np.isfinite(threshold) and threshold > 1e5):
+            raise MassmapError(f"the mass threshold of the selection is {threshold:g}: give it in Msun")
+        if not (np.isfinite(width) and width > 0):
+            raise MassmapError(f"the width of the mass threshold is {width:g}: give one in ln M, above 0")
+        self.ln_threshold, self.width = float(np.log(threshold)), float(width)
+
+    def describe(self) -> str:
+        """Describe the selection in a few words.
+
+        Returns
+        -------
+        str
+            The description.
+        """
+        return f"measured mass above {np.exp(self.ln_threshold):.3g} Msun, width {self.width:g} in ln M"
+
+
+class JointPrior(Beliefs):
+    """Beliefs about the relation, the calibration of measured masses and the population, in one.
+
+    Attributes
+    ----------
+    stored : dict of str to object
+        The beliefs by name; those about the population have the prefix "population_".
+    relation_prior : RelationPrior
+        Beliefs about the relation alone, with its pivot and labels.
+    population : Population
+        The form of the population.
+    pivot_z : float
+        Redshift that the population's centre belongs to.
+    base : Lattice
+        The mass prior.
+    order : tuple of str
+        All names, in order.
+    """
+
+    stored: dict
+    relation_prior: RelationPrior
+    pivot_z: float
+    base: Lattice
+    population: Population = eqx.field(static=True)
+    order: tuple[str, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(
+        cls,
+        relation_prior: RelationPrior,
+        measured: Mapping,
+        population: Population,
+        pivot: tuple[float, float],
+        prior: MassPrior,
+    ) -> "JointPrior":
+        """Join beliefs.
+
+        Parameters
+        ----------
+        relation_prior : RelationPrior
+            Beliefs about the relation.
+        measured : dict of str to object
+            Beliefs about bias, scatter and correlation of measured masses.
+        population : Population
+            The form of the population, with beliefs.
+        pivot : tuple of (float, float)
+            Where the masses are, roughly [ln Msun], and the redshift that the population's centre belongs to.
+        prior : MassPrior
+            The mass prior.
+
+        Returns
+        -------
+        JointPrior
+            The beliefs.
+        """
+        of_population = {f"population_{p}": b for p, b in population.beliefs(pivot[0]).items()}
+        others = {p: measured[p] for p in MEASURED} | of_population
+        stored = dict(relation_prior.stored) | {p: pack(checked(p, b)) for p, b in others.items()}
+        order = (*relation_prior.names, *others)
+        # Beliefs are arrays of `stored`: the static form has none, so that they do not ask for another compilation.
+        plain = replace(population, given=())
+        return cls(stored, relation_prior, float(pivot[1]), Lattice.of(prior), plain, order)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all parameters."""
+        return self.order
+
+    @property
+    def alpha3(self) -> float:
+        """Pivot mass of the relation [Msun]."""
+        return self.relation_prior.alpha3
+
+    def middle(self) -> dict[str, float]:
+        """Give the middle of the belief about every parameter.
+
+        Returns
+        -------
+        dict of str to float
+            Values by name.
+        """
+        return super().central()
+
+    def central(self) -> dict[str, float]:
+        """Give a value in the middle of the belief about every parameter, where a search can start.
+
+        Returns
+        -------
+        dict of str to float
+            Values by name.
+        """
+        found = super().central()
+        start = self.population.start(found.get("population_centre", 0.0))
+        begun = {f"population_{p}": v for p, v in start.items() if f"population_{p}" in self.free}
+        # In the middle of a belief about widths and skewness a search may stay where it is.
+        return found | {p: v for p, v in begun.items() if p not in ("population_centre",)}
+
+    def relation(self, values: Mapping, log_weight=0.0) -> CalibratedRelation:
+        """Make the relation with its calibration and population, without a check of the values.
+
+        Parameters
+        ----------
+        values : dict of str to Float[Array, "*draw"]
+            All free parameters by name.
+        log_weight : float or Float[Array, "*draw"], optional
+            ln weight of each draw.
+
+        Returns
+        -------
+        CalibratedRelation
+            One relation, or a batch where the values are arrays.
+        """
+        relation = self.relation_prior.relation(values, log_weight)
+        shape = jnp.shape(relation.alpha1)
+        beliefs = self.beliefs
+        full = {
+            p: jnp.broadcast_to(jnp.asarray(values[p] if p in values else beliefs[p], dtype=float), shape)
+            for p in self.names
+            if p not in self.relation_prior.names
+        }
+        measured = {p: full[p] for p in MEASURED}
+        of_population = {p: full[f"population_{p}"] for p in self.population.parameters}
+
+        def one(of_population, pivot_z):
+            return PopulationDraws.of(self.population, of_population, pivot_z, self.base)
+
+        pivot_z = jnp.broadcast_to(jnp.asarray(self.pivot_z, dtype=float), shape)
+        population = jax.vmap(one)(of_population, pivot_z) if shape else one(of_population, pivot_z)
+        return CalibratedRelation.joined(relation, measured, population)
+
+
+class JointLikelihood(eqx.Module):
+    """ln P(data | relation, calibration, population) of objects with a luminosity, a measured mass, or both.
+
+    Attributes
+    ----------
+    ln_lum_obs, sigma : Float[Array, "point"]
+        ln of the observed luminosity and its error.
+    ln_mass_obs, sigma_mass : Float[Array, "point"]
+        ln of the measured mass [ln Msun] and its error; any numbers where there is none.
+    error_correlation : Float[Array, "point"]
+        Correlation of the two errors.
+    has_mass : Bool[Array, "point"]
+        Whether there is a measured mass.
+    z : Float[Array, "point"]
+        Redshift.
+    weight : Float[Array, "point"]
+        How many objects a point stands for.
+    row : Int[Array, "point"]
+        Which entry of `ln_prior` a point has.
+    ln_prior : Float[Array, "row mass"]
+        ln of the mass prior's density at the mass nodes, for each distinct redshift.
+    prior : MassPrior
+        The mass prior.
+    selection : Selection or SelectedOnMass
+        Which objects can be in the catalogue.
+    constant : Float[Array, ""]
+        Sum of ln p_det over the objects.
+    """
+
+    ln_lum_obs: Float[Array, "point"]
+    sigma: Float[Array, "point"]
+    ln_mass_obs: Float[Array, "point"]
+    sigma_mass: Float[Array, "point"]
+    error_correlation: Float[Array, "point"]
+    has_mass: Array
+    z: Float[Array, "point"]
+    weight: Float[Array, "point"]
+    row: Int[Array, "point"]
+    ln_prior: Float[Array, "row mass"]
+    prior: MassPrior
+    selection: Selection | SelectedOnMass
+    constant: Float[Array, ""]
+
+    def ln_z(self, relation: CalibratedRelation) -> Float[Array, "point"]:
+        """Evaluate ln (Z / A) of each point, per unit ln L_obs and ln M_obs.
+
+        Parameters
+        ----------
+        relation : CalibratedRelation
+            One relation with its population.
+
+        Returns
+        -------
+        Float[Array, "point"]
+            ln of evidence over the probability to be in the catalogue.
+        """
+        points = (
+            self.ln_lum_obs,
+            self.sigma,
+            self.ln_mass_obs,
+            self.sigma_mass,
+            self.error_correlation,
+            self.has_mass,
+            self.z,
+            self.row,
+        )
+
+        def one(*point):
+            return self._one(relation, *point)
+
+        number = self.z.shape[0]
+        if number <= 2 * _BLOCK:
+            return jax.vmap(one)(*points)
+        size = -(-number // _BLOCK) * _BLOCK
+        index = np.minimum(np.arange(size), number - 1).reshape(-1, _BLOCK)
+        blocks = [jnp.asarray(a)[index] for a in points]
+        # Checkpointed: the gradient does not keep the panels of every block in memory.
+        return jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(*block)), tuple(blocks)).ravel()[:number]
+
+    def _one(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, z, row):
+        """ln (Z / A) of one point."""
+        c11, c12, c22 = covariance(relation, sigma, sigma_mass, rho)
+        intercept = relation.mean_ln_lum(jnp.log(relation.alpha3), z)
+        bias = relation.measured["bias"]
+        pivot = jnp.log(relation.alpha3)
+        term = gaussian_term(
+            [ln_lum - intercept, ln_mass_obs - bias - pivot],
+            [relation.alpha2, jnp.ones_like(relation.alpha2)],
+            [[c11], [c12, c22]],
+            [jnp.ones_like(has_mass), has_mass],
+            pivot,
+        )
+        ln_prior = jnp.asarray(self.ln_prior)[row]
+        evidence = relation.population.log_evidence_of_row(self.prior, ln_prior, term.centre, z, term.width)
+        ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
+        if isinstance(self.selection, NoSelection):
+            return ln_z
+        if isinstance(self.selection, SelectedOnMass):
+            return ln_z - self._ln_selected(relation, ln_prior, z, c22)
+        return ln_z - self.selection.log_norm(relation, self.prior, z, sigma)
+
+    def _ln_selected(self, relation, ln_prior, z, c22):
+        """ln of the probability that the measured mass of an object at z is above the threshold."""
+        nodes = jnp.asarray(self.prior.ln_mass_nodes)
+        density = relation.population.ln_density(ln_prior, nodes, z) + jnp.log(jnp.gradient(nodes))
+        spread = jnp.sqrt(self.selection.width**2 + c22)
+        return jax.nn.logsumexp(
+            density + log_ndtr((nodes + relation.measured["bias"] - self.selection.ln_threshold) / spread)
+        )
+
+    def __call__(self, relation: CalibratedRelation) -> Float[Array, ""]:
+        """Evaluate the ln likelihood of one relation with its calibration and population.
+
+        Parameters
+        ----------
+        relation : CalibratedRelation
+            One relation.
+
+        Returns
+        -------
+        Float[Array, ""]
+            Sum over the points.
+        """
+        return (self.weight * self.ln_z(relation)).sum() + self.constant
+
+
+def covariance(relation: CalibratedRelation, sigma, sigma_mass, error_correlation):
+    """Give the covariance of ln L_obs and ln M_obs at fixed mass.
+
+    Parameters
+    ----------
+    relation : CalibratedRelation
+        One relation with the calibration.
+    sigma, sigma_mass : Float[Array, "..."]
+        Errors of ln L_obs and ln M_obs.
+    error_correlation : Float[Array, "..."]
+        Their correlation.
+
+    Returns
+    -------
+    tuple of Float[Array, "..."]
+        Variance of ln L_obs, covariance, variance of ln M_obs.
+    """
+    scatter, mass_scatter = relation.scatter, relation.measured["mass_scatter"]
+    c12 = relation.measured["correlation"] * scatter * mass_scatter + error_correlation * sigma * sigma_mass
+    return scatter**2 + sigma**2, c12, mass_scatter**2 + sigma_mass**2

@@ -1,0 +1,279 @@
+"""P(relation, calibration, population | luminosities, measured masses): the fit where some masses were measured.
+
+The same search, samplers and coordinates as in `relation.fit`, with the likelihood of `relation.joint`. What cannot be
+known is refused: a free population without measured masses, or with too few of them to say what it is.
+"""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import Population
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.calibration import CalibrationMasses, beliefs_of
+from massmap_jax.relation.compress import Points, compress
+from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise
+from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
+from massmap_jax.relation.marginal import filled
+from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
+
+# Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
+# because the posterior is far from normal.
+LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
+# Beliefs about the relation carry the masses where they fix ln M at given L better than this.
+_CARRIED = 0.3
+# Above this many objects without a measured mass, points stand for them.
+_MANY = 3000
+
+
+def fit_joint(
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    relation_prior: RelationPrior,
+    calibration: CalibrationMasses | None,
+    population: Population,
+    selection,
+    method,
+    key,
+    num_draws,
+    num_chains,
+    num_warmup,
+    watch,
+) -> JointPosterior:
+    """Fit relation, calibration and population; arguments as in `fit_relation`, after `check_fit`.
+
+    Returns
+    -------
+    JointPosterior
+        Draws of all parameters, paired, with maximum, covariance, diagnostics and notes.
+
+    Raises
+    ------
+    MassmapError
+        What `fit_relation` refuses; a free population without measured masses or with fewer than 10; measured masses
+        chosen by mass without their selection; another definition of mass.
+    """
+    key = jax.random.key(0) if key is None else key
+    on_mass = isinstance(selection, SelectedOnMass)
+    with jax.enable_x64(True):
+        data = CatalogueData(catalogue, prior, None if on_mass else selection)
+        has_mass = _measured(calibration, data)
+        _check(calibration, population, relation_prior, has_mass, selection, method, data)
+        chosen = np.ones_like(has_mass)
+        if calibration is not None and (calibration.chosen_by != "luminosity" or on_mass):
+            # Random calibrators say all that there is to know without the others: these add hardly more than the risk
+            # of a wrong form of the population.
+            chosen = has_mass
+        source = f"fitted to {chosen.sum()} objects, {has_mass.sum()} with measured masses, {method}"
+        relation_prior = _labelled(relation_prior, prior, data.lum_unit, source)
+        ln_mass = float(np.median(calibration.ln_mass[data.rows][has_mass])) if has_mass.any() else 32.0
+        z = float(np.median(catalogue.redshift[data.rows][chosen]))
+        joint_prior = JointPrior.of(relation_prior, beliefs_of(calibration), population, (ln_mass, z), data.prior)
+        coordinates = Coordinates.at(joint_prior, ln_mass, z)
+        watch("finding the best relation and population")
+        likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
+        covariance = covariance_of(best, coordinates)
+        chains, log_weight, found = draw_by(
+            method, key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch
+        )
+        values, maximum, at_pivot = at_alpha3(coordinates, chains, best.x, covariance)
+        result = JointPosterior.assemble_joint(
+            joint_prior,
+            values={p: np.asarray(v).ravel() for p, v in values.items()},
+            log_weight=log_weight,
+            maximum=maximum,
+            covariance=np.asarray(at_pivot),
+            num_chains=chains.shape[0],
+            method=method,
+            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
+            num_halos=int(chosen.sum()),
+            num_calibrators=int(has_mass.sum()),
+            chosen_by="" if calibration is None else calibration.chosen_by,
+            selection="none" if selection is None or isinstance(selection, NoSelection) else selection.describe(),
+            mass_prior=prior.description,
+            range_of_calibrators=_range(data, has_mass if has_mass.any() else chosen),
+            shared_error=0.0,
+        )
+        result = result.with_shared_error(shared_error(result.draws, data))
+    for note in result.notes:
+        warnings.warn(note, stacklevel=3)
+    return result
+
+
+def _measured(calibration, data: CatalogueData) -> np.ndarray:
+    """Which of the usable rows have a measured mass."""
+    if calibration is None:
+        return np.zeros(data.rows.size, dtype=bool)
+    if calibration.ln_mass.shape[0] != len(data.catalogue):
+        raise MassmapError(
+            f"calibration masses are given for {calibration.ln_mass.shape[0]} objects, and the catalogue has"
+            f" {len(data.catalogue)}: give one for each row, NaN where there is none"
+        )
+    found = np.isfinite(calibration.ln_mass[data.rows])
+    if not found.any():
+        raise MassmapError(
+            f"none of the {calibration.number} objects with a calibration mass can be used: their luminosity or"
+            " redshift is flagged, or lies outside the mass prior"
+        )
+    ln_mass = calibration.ln_mass[data.rows]
+    low, high = data.prior.ln_mass_min, data.prior.ln_mass_max
+    outside = found & ((ln_mass < low) | (ln_mass > high))
+    if outside.any():
+        first = int(data.rows[np.argmax(outside)])
+        raise MassmapError(
+            f"calibration masses of {outside.sum()} objects lie outside the mass prior's {np.exp(low):.3g} to"
+            f" {np.exp(high):.3g} Msun, first row {first}: {np.exp(calibration.ln_mass[first]):.3g} Msun; check their"
+            " unit, or give a prior that covers them"
+        )
+    return found
+
+
+def _check(calibration, population, relation_prior, has_mass, selection, method, data) -> None:
+    """Refuse what cannot be known from these data."""
+    number, free = int(has_mass.sum()), population.kind != "fixed"
+    if calibration is not None:
+        check_labels(calibration=calibration, mass_prior=data.prior)
+    if calibration is None and free:
+        raise MassmapError(
+            "a population is fitted only where some masses were measured: with luminosities and redshifts alone, the"
+            " error that all masses share would be about 1 in ln M; give calibration masses, or leave population out"
+        )
+    if calibration is not None and calibration.chosen_by == "mass" and not isinstance(selection, SelectedOnMass):
+        raise MassmapError(
+            "the calibration masses are of objects that were chosen by their measured mass: give that selection,"
+            " selection=SelectedOnMass(threshold, width), or the relation comes out wrong"
+        )
+    if isinstance(selection, SelectedOnMass) and calibration is None:
+        raise MassmapError("a selection on the measured mass needs calibration masses")
+    if calibration is not None and number < FEW_CALIBRATORS:
+        slope = abs(relation_prior.central()["alpha2"])
+        carried = relation_prior.sd().get("alpha1", 0.0) / max(slope, 1e-9)
+        if number < LEAST_CALIBRATORS and free and carried > _CARRIED:
+            raise MassmapError(
+                f"{number} objects have a calibration mass, and a population needs at least {LEAST_CALIBRATORS} of"
+                " them: give more, give a relation prior that knows the normalisation"
+                f" (sd of alpha1 below {_CARRIED * slope:.2g}), or keep the mass prior (population fixed)"
+            )
+        if method != "nuts":
+            raise MassmapError(
+                f"{number} objects have a calibration mass: with fewer than {FEW_CALIBRATORS} the posterior is far from"
+                " normal; use method='nuts'"
+            )
+
+
+def _labelled(relation_prior: RelationPrior, prior: MassPrior, lum_unit: str, source: str) -> RelationPrior:
+    """The prior of the relation, with the labels that its draws will carry."""
+    labels = dict(relation_prior.labels) | {"mass_definition": prior.mass_definition, "source": source}
+    if lum_unit and not labels.get("lum_unit"):
+        labels["lum_unit"] = lum_unit
+    return RelationPrior(relation_prior.beliefs, relation_prior.alpha3, labels, relation_prior.gamma)
+
+
+def _range(data: CatalogueData, chosen) -> dict[str, tuple[float, float]]:
+    """Luminosities and redshifts of the chosen objects, lowest and highest."""
+    rows = data.rows[chosen]
+    pairs = {"ln_lum_obs": data.catalogue.ln_lum_obs[rows], "redshift": data.catalogue.redshift[rows]}
+    return {name: (float(values.min()), float(values.max())) for name, values in pairs.items()}
+
+
+def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float) -> JointLikelihood:
+    """Prepare the likelihood of the chosen objects.
+
+    Parameters
+    ----------
+    data : CatalogueData
+        The objects.
+    calibration : CalibrationMasses or None
+        Measured masses, one for each row of the catalogue.
+    has_mass, chosen : Bool[np.ndarray, "used"]
+        Which of the usable rows have a measured mass, and which of them are fitted.
+    selection : Selection, SelectedOnMass or None
+        Which objects can be in the catalogue.
+    scatter : float
+        Least scatter of the relations to be evaluated, for points that stand for many objects.
+
+    Returns
+    -------
+    JointLikelihood
+        The likelihood.
+    """
+    objects, rows = data.halos(), data.rows
+    with_mass, without = np.flatnonzero(has_mass & chosen), np.flatnonzero(~has_mass & chosen)
+    alone = Points(*(a[without] for a in objects))
+    if without.size > _MANY:
+        nodes = data.prior.redshift_nodes
+        alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
+    points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))
+    own, rest = rows[with_mass], np.zeros(alone.z.size)
+    masses = np.zeros((3, 0))
+    if calibration is not None:
+        masses = np.stack([calibration.ln_mass[own], calibration.sigma[own], calibration.correlation[own]])
+    # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
+    redshift, row = np.unique(points.z, return_inverse=True)
+    selection = NoSelection() if selection is None else selection
+    return JointLikelihood(
+        ln_lum_obs=filled(points.ln_lum_obs),
+        sigma=filled(points.sigma),
+        ln_mass_obs=filled(np.concatenate([masses[0], rest + 30.0])),
+        sigma_mass=filled(np.concatenate([masses[1], rest + 1.0])),
+        error_correlation=filled(np.concatenate([masses[2], rest])),
+        has_mass=filled(np.concatenate([np.ones(own.size, dtype=bool), rest.astype(bool)])),
+        z=filled(points.z),
+        weight=filled(points.weight, 0.0),
+        row=filled(row.ravel()),
+        ln_prior=_rows(data.prior, filled(redshift)),
+        prior=data.prior,
+        selection=selection,
+        constant=np.float64(data.constant),
+    )
+
+
+@jax.jit
+def _rows(prior, redshift):
+    """ln p(ln M | z) at the mass nodes, one row for each redshift."""
+    return jax.lax.map(prior.ln_density_at, jnp.asarray(redshift), batch_size=256)
+
+
+def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates):
+    """Likelihood and maximum: from the middle of the beliefs and from a regression of L on the measured masses."""
+    central = joint_prior.central()
+    likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, 0.5 * central["scatter"])
+    starts = [np.asarray(coordinates.place(central))]
+    if has_mass.sum() > 4:
+        guess = central | _regression(data, calibration, has_mass, joint_prior, central)
+        place = np.asarray(coordinates.place(guess))
+        if np.isfinite(float(joint_prior.log_prob({p: guess[p] for p in joint_prior.free}))):
+            starts.insert(0, place)
+    best = None
+    for start in starts:
+        found = maximise(coordinates, likelihood, start)
+        if np.isfinite(found.negative_log_density) and (
+            best is None or found.negative_log_density < best.negative_log_density - 1e-6
+        ):
+            best = found
+    if best is None:
+        data.refuse(joint_prior.relation_prior.relation(central))
+    return likelihood, best
+
+
+def _regression(data, calibration, has_mass, joint_prior, central) -> dict[str, float]:
+    """Values to start from: ln L of the calibrators regressed on their ln M_obs, freed of the errors of the masses."""
+    rows = data.rows[has_mass]
+    relation = joint_prior.relation_prior.relation(central)
+    x = calibration.ln_mass[rows] - np.log(float(relation.alpha3))
+    y = data.catalogue.ln_lum_obs[rows] - np.asarray(relation.ln_evolution(data.catalogue.redshift[rows]))
+    noise = float(np.mean(calibration.sigma[rows] ** 2))
+    slope = np.cov(x, y)[0, 1] / max(np.var(x) - noise, 0.3 * np.var(x))
+    rest = np.var(y - slope * x) - slope**2 * noise - np.mean(data.catalogue.sigma_ln_lum[rows] ** 2)
+    found = {"alpha2": slope, "alpha1": float(np.mean(y - slope * x)), "scatter": np.sqrt(max(rest, 0.1**2))}
+    width = np.sqrt(max(np.var(x) - noise, 0.05))
+    found |= {"population_width": float(width), "population_centre": float(np.mean(calibration.ln_mass[rows]))}
+    return {p: float(v) for p, v in found.items() if p in joint_prior.free}

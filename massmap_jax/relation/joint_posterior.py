@@ -1,0 +1,319 @@
+"""The result of a fit with measured masses: relation, calibration and population, draw by draw."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.prior import panels
+from massmap_jax.prior.population import PopulationDraws
+from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
+from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.fitted import RelationPosterior, around
+from massmap_jax.relation.joint import JointPrior
+from massmap_jax.relation.law import MassLuminosityRelation
+
+# Above this standard deviation in ln M, that all masses share, a note says so.
+_MUCH_SHARED = 0.1
+# Objects and draws that the shared error is computed from.
+_OBJECTS, _DRAWS = 128, 100
+_PANELS = 12
+
+
+class JointPosterior(RelationPosterior):
+    """The posterior of a relation together with the population and the calibration of measured masses.
+
+    It has everything that a `RelationPosterior` has; `free`, `mean`, `sd` and the other columns by name also hold
+    "bias", "mass_scatter", "correlation" and the population's parameters, with the prefix "population_".
+
+    Attributes
+    ----------
+    num_calibrators : int
+        Number of objects with a measured mass.
+    chosen_by : str
+        How these were chosen.
+    range_of_calibrators : dict of str to (float, float)
+        Lowest and highest "ln_lum_obs" and "redshift" of the objects that inform the fit.
+    shared_error : float
+        Standard deviation in ln M of the error that all masses share, from the uncertainty of the fit.
+
+    See Also
+    --------
+    fit_relation : The fit.
+    """
+
+    draws: CalibratedRelation
+    maximum: CalibratedRelation
+    range_of_calibrators: dict[str, tuple[float, float]]
+    shared_error: float
+    num_calibrators: int = eqx.field(static=True)
+    chosen_by: str = eqx.field(static=True)
+
+    @classmethod
+    def assemble_joint(cls, joint_prior: JointPrior, *, values, log_weight, maximum, **made) -> "JointPosterior":
+        """Make the posterior from draws of the free parameters, under `jax.enable_x64(True)`.
+
+        Parameters
+        ----------
+        joint_prior : JointPrior
+            The beliefs.
+        values : dict of str to Float[np.ndarray, "draw"]
+            Draws of each free parameter.
+        log_weight : Float[np.ndarray, "draw"]
+            ln weight of each draw.
+        maximum : dict of str to float
+            Free parameters at the maximum.
+        **made : object
+            The other attributes.
+
+        Returns
+        -------
+        JointPosterior
+            The posterior.
+        """
+        weights = np.exp(log_weight - np.max(log_weight))
+        places = {p: around(np.asarray(values[p]), weights / weights.sum()) for p in joint_prior.free}
+        densities = joint_prior.density(places)
+        return cls(
+            draws=_relations(joint_prior, values, np.asarray(log_weight)),
+            maximum=_relations(joint_prior, {p: np.asarray(v) for p, v in maximum.items()}, np.zeros(())),
+            prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
+            prior_mean={p: joint_prior.middle()[p] for p in joint_prior.free},
+            prior_sd=joint_prior.sd(),
+            free=joint_prior.free,
+            shift_if_lowest_mass_doubles=None,
+            **made,
+        )
+
+    def with_shared_error(self, value: float) -> "JointPosterior":
+        """Give the same posterior with another `shared_error`."""
+        return eqx.tree_at(lambda s: s.shared_error, self, float(value))
+
+    @property
+    def informed(self) -> dict[str, float]:
+        """By how much the data reduced the variance of each free parameter: 1 is all by data, 0 all by belief."""
+        sd = self.sd
+        return {p: float(1 - (sd[p] / self.prior_sd[p]) ** 2) for p in self.free}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know, one sentence each."""
+        found = list(super().notes)
+        if self.shared_error > _MUCH_SHARED:
+            found.append(
+                f"all masses share an error of {self.shared_error:.2f} in ln M, which no number of objects averages"
+                " out: more calibration masses, or narrower beliefs about their bias, would reduce it"
+            )
+        if 0 < self.num_calibrators < 30:
+            found.append(f"only {self.num_calibrators} objects have a calibration mass: the beliefs weigh heavily")
+        return tuple(found)
+
+    def outside_calibrators(self, ln_lum_obs, redshift) -> np.ndarray:
+        """Tell which objects lie outside the luminosities or redshifts that inform the fit.
+
+        Parameters
+        ----------
+        ln_lum_obs, redshift : array_like, (halo,)
+            ln of the observed luminosities, and redshifts.
+
+        Returns
+        -------
+        Bool[np.ndarray, "halo"]
+            True outside: their masses rest on the form of the relation and of the population.
+        """
+        (low, high), (near, far) = self.range_of_calibrators["ln_lum_obs"], self.range_of_calibrators["redshift"]
+        ln_lum_obs, redshift = np.asarray(ln_lum_obs), np.asarray(redshift)
+        with np.errstate(invalid="ignore"):
+            return (ln_lum_obs < low) | (ln_lum_obs > high) | (redshift < near) | (redshift > far)
+
+    def summary(self) -> str:
+        """Describe the posterior in a few lines of text.
+
+        Returns
+        -------
+        str
+            Each parameter with its error and its prior, the population, the error that all masses share, the notes,
+            and what `check` finds.
+        """
+        mean, sd, informed = self.mean, self.sd, self.informed
+        width = max(len(p) for p in self.free)
+        lines = [
+            f"relation fitted to {self.num_halos} objects, {self.num_calibrators} with measured masses"
+            f" ({self.method}; selection: {self.selection}; population: {self.draws.population.kind})"
+        ]
+        lines += [
+            f"  {p:{width}} {mean[p]:.5g} +- {sd[p]:.2g}   prior {self.prior_mean[p]:.5g} +- {self.prior_sd[p]:.2g},"
+            f" variance reduced by {informed[p]:.0%}"
+            for p in self.free
+        ]
+        lines.append(f"  at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}")
+        lines.append(f"  error that all masses share: {self.shared_error:.3f} in ln M")
+        return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
+
+    def to_table(self) -> dict[str, np.ndarray]:
+        """Give the draws as columns.
+
+        Returns
+        -------
+        dict of str to Float[np.ndarray, "draw"]
+            The columns of `RelationPosterior.to_table`, the calibration, and the population with the prefix
+            "population_".
+        """
+        table = super().to_table() | {p: np.asarray(self.draws.measured[p]) for p in MEASURED}
+        return table | {f"population_{p}": np.asarray(v) for p, v in self.draws.population.values.items()}
+
+    def save(self, path) -> None:
+        """Write the posterior to a .npz file that `load` reads back unchanged.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Raises
+        ------
+        MassmapError
+            The file exists already.
+        """
+        arrays, static = {}, {}
+        for name, relation in (("draws", self.draws), ("maximum", self.maximum)):
+            arrays |= {f"{name}.{p}": v for p, v in _arrays_of(relation).items()}
+        population = self.draws.population
+        static = {p: getattr(self.draws, p) for p in _LABELS}
+        meta = {"labels": static, "kind": population.kind, "components": population.components, "base": population.base}
+        own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
+        meta["own"] = {name: getattr(self, name) for name in own}
+        curves = {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
+        from massmap_jax.catalogue.write import atomic_file
+
+        with atomic_file(Path(path)) as part, open(part, "wb") as file:
+            np.savez_compressed(file, **arrays, **curves, covariance=self.covariance, joint=json.dumps(meta))
+
+    @staticmethod
+    def is_saved(path) -> bool:
+        """Tell whether a file looks like one that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        bool
+            True for a file of `save`; False for one of `RelationPosterior.save`.
+        """
+        return "joint.npy" in members(path)
+
+    @classmethod
+    def load(cls, path) -> "JointPosterior":
+        """Read a posterior that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        JointPosterior
+            The posterior as it was.
+
+        Raises
+        ------
+        MassmapError
+            The file does not exist, or `save` did not write it.
+        """
+        with told_of_archive(f"joint posterior {path}", "is not a file that JointPosterior.save() wrote"):
+            columns = read_npz(path)
+            meta = json.loads(str(columns["joint"]))
+            own = meta["own"] | {"free": tuple(meta["own"]["free"])}
+            own["range_of_calibrators"] = {p: tuple(v) for p, v in own["range_of_calibrators"].items()}
+            relations = {name: _relation_of(columns, f"{name}.", meta) for name in ("draws", "maximum")}
+            curves = {p: columns[f"prior_curve.{p}"] for p in own["free"]}
+            return cls(**relations, covariance=columns["covariance"], prior_curve=curves, **own)
+
+
+def _relations(joint_prior, values, log_weight) -> CalibratedRelation:
+    """Relations with their populations, as host arrays."""
+    return jax.tree.map(np.asarray, _made(joint_prior, values, log_weight))
+
+
+@jax.jit
+def _made(joint_prior, values, log_weight):
+    return joint_prior.relation(values, log_weight)
+
+
+_LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
+
+
+def _arrays_of(relation: CalibratedRelation) -> dict[str, np.ndarray]:
+    """Every array of a relation, by name."""
+    names = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
+    names += () if relation.gamma is None else ("gamma",)
+    arrays = {p: np.asarray(getattr(relation, p)) for p in names}
+    arrays |= {f"measured.{p}": np.asarray(v) for p, v in relation.measured.items()}
+    population = relation.population
+    arrays |= {f"population.{p}": np.asarray(v) for p, v in population.values.items()}
+    arrays["lattice"] = np.asarray(population.lattice)
+    return arrays if population.ln_norm is None else arrays | {"ln_norm": np.asarray(population.ln_norm)}
+
+
+def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
+    """A relation from the arrays of `_arrays_of`."""
+    own = {p.removeprefix(prefix): v for p, v in columns.items() if p.startswith(prefix)}
+
+    def part(name):
+        return {p.removeprefix(name): v for p, v in own.items() if p.startswith(name)}
+
+    population = PopulationDraws(
+        part("population."), own.get("ln_norm"), own["lattice"], meta["kind"], meta["components"], meta["base"]
+    )
+    plain = {p: v for p, v in own.items() if "." not in p and p not in ("lattice", "ln_norm")}
+    relation = MassLuminosityRelation(**plain, **meta["labels"])
+    return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, part("measured."), population))
+
+
+def shared_error(draws: CalibratedRelation, data: CatalogueData) -> float:
+    """Estimate the standard deviation in ln M of the error that all masses of a catalogue share.
+
+    Parameters
+    ----------
+    draws : CalibratedRelation
+        A batch of draws.
+    data : CatalogueData
+        The objects, and the mass prior.
+
+    Returns
+    -------
+    float
+        Standard deviation, over the draws, of the mean over objects of their mean ln M under one draw. Up to 128
+        objects and 100 draws are used.
+    """
+    ln_lum, sigma, z, _ = (a[np.linspace(0, a.size - 1, min(a.size, _OBJECTS)).astype(int)] for a in data.halos())
+    thin = draws.thinned(_DRAWS)
+    means = np.asarray(_mean_ln_mass(thin, data.prior, ln_lum, sigma, z)).mean(axis=1)
+    shares = thin.shares
+    return float(np.sqrt(shares @ (means - shares @ means) ** 2))
+
+
+@jax.jit
+def _mean_ln_mass(relations, prior, ln_lum, sigma, z):
+    """Mean ln M of each object under each draw; (draw, object)."""
+    rows = jax.vmap(prior.ln_density_at)(jnp.asarray(z))
+
+    def one(relation, ln_lum, sigma, z, row):
+        term = relation.data_term(ln_lum, sigma, z)
+        low, high, _ = relation.population.posterior_range(prior, z, term.centre, term.width)
+        ln_mass = panels.panel_nodes(low, high, _PANELS)
+        ln_post = relation.population.ln_density(prior.interpolate(row, ln_mass), ln_mass, z) + term(ln_mass)
+        weight = jax.nn.softmax(ln_post + jnp.log(panels.panel_weights(low, high, _PANELS)))
+        return (weight * ln_mass).sum()
+
+    over_objects = jax.vmap(one, (None, 0, 0, 0, 0))
+    return jax.lax.map(lambda r: over_objects(r, ln_lum, sigma, z, rows), jax.tree.map(jnp.asarray, relations))

@@ -1,0 +1,277 @@
+"""The search for the maximum of a posterior over a few numbers, and draws about it: what every fit of a relation uses.
+
+Masses are marginalised, so few numbers are left. They are sampled at the catalogue's own pivot, where ln L is known
+best and hardly correlated with slope and evolution, and reported at alpha3:
+
+    a = alpha1 + alpha2 ln(M_pivot / alpha3) + alpha4 ln(1 + z_pivot),   alpha2,   alpha4,   ln S
+
+Newton's method finds the maximum; the inverse Hessian there is the Laplace approximation, the proposal of the
+importance sampler and the mass matrix of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.marginal import RelationLikelihood
+from massmap_jax.relation.nuts import diagnostics, run_nuts
+
+MAX_PARETO_K = 0.7
+_MAX_STEPS = 100
+# Half of g H^-1 g: the ln density still to be gained.
+_CONVERGED = 1e-7
+
+
+class Coordinates(eqx.Module):
+    """The free parameters at the catalogue's pivot, and the ln posterior density in them.
+
+    Attributes
+    ----------
+    prior : RelationPrior
+        Prior of the relation's parameters.
+    pivot_ln_mass : Float[Array, ""]
+        ln(M_pivot / alpha3).
+    pivot_evolution : Float[Array, ""]
+        ln(1 + z_pivot), or ln E(z_pivot).
+    """
+
+    prior: RelationPrior
+    pivot_ln_mass: Float[Array, ""]  # ln(M_pivot / alpha3)
+    pivot_evolution: Float[Array, ""]  # ln(1 + z_pivot), or ln E
+
+    @classmethod
+    def at(cls, prior: RelationPrior, centre: float, z: float) -> "Coordinates":
+        """Put the pivot at a ln M and a redshift; where these are arrays, at their medians."""
+        evolution = np.median(np.asarray(prior.relation(prior.central()).ln_redshift_variable(z)))
+        return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the free parameters."""
+        return self.prior.free
+
+    def values(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
+        """Give the free parameters, at alpha3, of points in the sampling coordinates."""
+        values = {
+            p: jnp.exp(v) if is_width(p) else jnp.tanh(v) if p == "correlation" else v
+            for p, v in zip(self.free, jnp.moveaxis(jnp.asarray(x), -1, 0), strict=True)
+        }
+        if "alpha1" in values:
+            values["alpha1"] = values["alpha1"] - self._shift(values)
+        return values
+
+    def place(self, values: dict) -> Float[Array, " dim"]:
+        """Give the sampling coordinates of given parameters."""
+        x = {p: jnp.asarray(values[p], dtype=float) for p in self.free}
+        x = {p: jnp.log(v) if is_width(p) else jnp.arctanh(v) if p == "correlation" else v for p, v in x.items()}
+        if "alpha1" in x:
+            x["alpha1"] = x["alpha1"] + self._shift(values)
+        return jnp.stack([x[p] for p in self.free])
+
+    def _shift(self, values):
+        """Change of the normalisation from alpha3 to the pivot."""
+        alpha2, alpha4 = (values[p] if p in values else self.prior.beliefs[p] for p in ("alpha2", "alpha4"))
+        return alpha2 * self.pivot_ln_mass + alpha4 * self.pivot_evolution
+
+    def log_density(self, x: Float[Array, " dim"], likelihood) -> Float[Array, ""]:
+        """Evaluate ln of likelihood x prior density in these coordinates.
+
+        The shift has Jacobian 1, the ln of a width has the width, artanh of a correlation R has 1 - R^2.
+        """
+        values = self.values(x)
+        jacobian = sum((x[i] for i, p in enumerate(self.free) if is_width(p)), start=0.0)
+        if "correlation" in self.free:
+            jacobian = jacobian + jnp.log1p(-(values["correlation"] ** 2))
+        return likelihood(self.prior.relation(values)) + self.prior.log_prob(values) + jacobian
+
+
+def is_width(name: str) -> bool:
+    """Tell whether a parameter is a width, which is sampled by its ln."""
+    return "scatter" in name or "width" in name
+
+
+class Maximum(NamedTuple):
+    """The maximum of a posterior in its unconstrained coordinates, and the Hessian there.
+
+    Attributes
+    ----------
+    x : Float[Array, "dim"]
+        Coordinates of the maximum.
+    negative_log_density : Float[Array, ""]
+        -ln density there.
+    hessian : Float[Array, "dim dim"]
+        Second derivatives of -ln density there.
+    decrement : Float[Array, ""]
+        Half of g H^-1 g: the ln density still to be gained.
+    steps : Array, ()
+        Newton steps taken.
+    ended : Array, ()
+        Whether the search ended before the limit of steps.
+    """
+
+    x: Float[Array, " dim"]
+    negative_log_density: Float[Array, ""]
+    hessian: Float[Array, "dim dim"]
+    decrement: Float[Array, ""]
+    steps: Array
+    ended: Array
+
+
+@jax.jit
+def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Float[Array, " dim"]) -> Maximum:
+    """Find the maximum of the ln density by Newton's method.
+
+    The curvature is made positive, and steps are halved until the density rises. It is pure JAX and works under vmap.
+    """
+
+    def objective(x):
+        return -coordinates.log_density(x, likelihood)
+
+    def expand(x):
+        def gradient(x):
+            value, gradient = jax.value_and_grad(objective)(x)
+            return gradient, (value, gradient)
+
+        hessian, (value, gradient) = jax.jacfwd(gradient, has_aux=True)(x)
+        curvature, vectors = jnp.linalg.eigh(hessian)
+        curvature = jnp.maximum(jnp.abs(curvature), 1e-10 * jnp.abs(curvature).max())
+        step = -vectors @ ((vectors.T @ gradient) / curvature)
+        step = step / jnp.maximum(1.0, jnp.abs(step).max())
+        return value, hessian, step, -0.5 * gradient @ step
+
+    def halve(carry):
+        x, step, value, decrement, size, _ = carry
+        return x, step, value, decrement, 0.5 * size, objective(x + 0.5 * size * step)
+
+    def worse(carry):
+        _, _, value, decrement, size, new = carry
+        # 1e-13: the rounding of a ln likelihood of 1e6.
+        return ~(new <= value - 2e-4 * size * decrement + 1e-13 * jnp.abs(value)) & (size > 1e-8)
+
+    def body(state):
+        value, hessian, step, decrement = expand(state.x)
+        converged = decrement < _CONVERGED
+        first = (state.x, step, value, decrement, jnp.where(converged, 0.0, 2.0), jnp.asarray(jnp.nan))
+        *_, size, new = jax.lax.while_loop(worse, halve, first)
+        # Where no step raises the density any more, the search ends, converged or not.
+        ended = converged | ~(new <= value)
+        x = jnp.where(ended, state.x, state.x + size * step)
+        return Maximum(x, value, hessian, decrement, state.steps + 1, ended)
+
+    unknown = jnp.asarray(jnp.nan)
+    first = Maximum(
+        start, unknown, jnp.full((start.size, start.size), jnp.nan), unknown, jnp.asarray(0), start[0] > jnp.inf
+    )
+    return jax.lax.while_loop(lambda state: ~state.ended & (state.steps < _MAX_STEPS), body, first)
+
+
+@jax.jit
+def at_alpha3(coordinates, chains, best, covariance):
+    """Draws, maximum and covariance of the free parameters at alpha3, from the sampling coordinates."""
+    jacobian = jax.jacobian(lambda x: jnp.stack([coordinates.values(x)[p] for p in coordinates.free]))(best)
+    return coordinates.values(chains), coordinates.values(best), jacobian @ covariance @ jacobian.T
+
+
+@jax.jit
+def relation_at(coordinates, x):
+    return coordinates.prior.relation(coordinates.values(x))
+
+
+def covariance_of(best: Maximum, coordinates: Coordinates) -> np.ndarray:
+    """Inverse Hessian at the maximum; an error that says why, where there is no maximum inside the prior."""
+    x, hessian = np.asarray(best.x), np.asarray(best.hessian)
+    values = {p: float(relation_at(coordinates, x).parameter(p)) for p in coordinates.free}
+    at = ", ".join(f"{p} = {v:.4g}" for p, v in values.items())
+    for name, value in values.items():
+        support = coordinates.prior.beliefs[name].support
+        ends = [float(getattr(support, end)) for end in ("lower_bound", "upper_bound") if hasattr(support, end)]
+        near = [e for e in ends if abs(value - e) < 1e-4 * max(coordinates.prior.sd()[name], 1e-12)]
+        if near:
+            raise MassmapError(
+                f"the prior of {name} excludes the data: the posterior is highest at its bound {near[0]:g} ({at}); "
+                "widen it, or look for objects that the relation or the mass prior does not describe"
+            )
+    good = np.isfinite(x).all() and np.isfinite(hessian).all() and float(best.decrement) < 1e-2
+    curvature, vectors = np.linalg.eigh(hessian) if np.isfinite(hessian).all() else (np.array([-1.0]), np.eye(1))
+    if not good or curvature.min() <= 0:
+        direction = coordinates.free[int(np.argmax(np.abs(vectors[:, 0])))] if vectors.shape[0] > 1 else "the relation"
+        raise MassmapError(
+            f"the relation has no maximum inside its prior after {int(best.steps)} steps ({at}): the data do not bound "
+            f"{direction}; give it a normal prior or fix it, and check the unit of the luminosity and the mass prior"
+        )
+    return np.linalg.inv(hessian)
+
+
+def negative_log_density(x, model):
+    """Potential in whitened coordinates: x = centre + root u."""
+    coordinates, likelihood, centre, root = model
+    value = -coordinates.log_density(centre + root @ x, likelihood)
+    # Outside the table of G, or outside the prior's support, the potential is infinite.
+    return jnp.where(jnp.isfinite(value), value, jnp.inf)
+
+
+def draw_by(method, key, coordinates, prepared, best, covariance, num_draws, num_chains, num_warmup, watch):
+    """Draw by the method that was chosen: coordinates (chain, draw, dim), log weights, diagnostics."""
+    root = np.linalg.cholesky(covariance)
+    centre = np.asarray(best.x)
+    key_start, key_draw = jax.random.split(key)
+    if method == "nuts":
+        start = np.asarray(jax.random.normal(key_start, (num_chains, centre.size))) * 0.5
+        model = (coordinates, prepared, centre, root)
+        each = -(-num_draws // num_chains)
+        chains = run_nuts(
+            key_draw, negative_log_density, model, start, num_warmup=num_warmup, num_samples=each, watch=watch
+        )
+        x = centre + chains.draws @ root.T
+        values = {p: np.asarray(v) for p, v in coordinates.values(x).items()}
+        found = {
+            name: {p: diagnostics(v)[name] for p, v in values.items()} for name in ("r_hat", "ess_bulk", "ess_tail")
+        }
+        found |= {"divergences": int(chains.divergences.sum()), "steps_per_draw": round(chains.steps_per_draw, 2)}
+        return x, np.zeros(x.shape[0] * x.shape[1]), found
+    normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
+    x = centre + normals @ root.T
+    if method == "laplace":
+        x, inside = _within_prior(key_start, coordinates, x, centre, root)
+        return x[None], np.zeros(num_draws), {"inside_prior": inside}
+    watch("weighing the draws")
+    log_density = -np.asarray(potentials(normals, (coordinates, prepared, centre, root)))
+    log_weight = log_density + 0.5 * (normals**2).sum(axis=1) + float(best.negative_log_density)
+    k = float(pareto_k(jnp.asarray(log_weight)))
+    if not k < MAX_PARETO_K:
+        raise MassmapError(
+            f"the normal approximation is too far from the posterior to be reweighted (Pareto k = {k:.2f}, at most "
+            f"{MAX_PARETO_K}): use method='nuts'"
+        )
+    return x[None], log_weight, {"pareto_k": k, "ess": float(effective_sample_size(jnp.asarray(log_weight)))}
+
+
+def _within_prior(key, coordinates, x, centre, root):
+    """Draw again what lies outside the prior's support; give the draws, and the share that was inside at first."""
+    outside = ~np.asarray(_supported(coordinates, x))
+    inside = 1 - float(outside.mean())
+    while outside.any():
+        # No endless loop: the maximum lies inside, and the normal has its highest density there.
+        key, own = jax.random.split(key)
+        x = np.where(outside[:, None], centre + np.asarray(jax.random.normal(own, x.shape)) @ root.T, x)
+        outside = ~np.asarray(_supported(coordinates, x))
+    return x, inside
+
+
+@jax.jit
+def _supported(coordinates, x):
+    """Whether each point (draw, dim) is inside the prior's support."""
+    return jax.vmap(lambda x: coordinates.prior.log_prob(coordinates.values(x)) > -jnp.inf)(x)
+
+
+@jax.jit
+def potentials(normals, model):
+    """Potential of each point (draw, dim) in whitened coordinates, one after the other."""
+    return jax.lax.map(lambda u: negative_log_density(u, model), normals)

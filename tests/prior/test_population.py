@@ -1,0 +1,132 @@
+"""Populations: their normalisation and evidence against SciPy's integrals, and the bounds that panels rest on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import log_ndtr, logsumexp
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import Lattice, Population, PopulationDraws, check_base
+
+VALUES = {
+    "centre": 32.4,
+    "drift_ln_z": 0.6,
+    "drift_ln_1z": -0.8,
+    "width": 0.35,
+    "skewness": 2.5,
+    "offset_2": 0.7,
+    "width_2": 0.2,
+    "logit_2": -0.4,
+}
+FORMS = [
+    Population.hmf_completeness(),
+    Population.gaussian(),
+    Population.skew_normal(drift=False),
+    Population.mixture(2),
+    Population.fixed(),
+]
+PIVOT_Z = 0.4
+
+
+@pytest.fixture(scope="module")
+def prior():
+    with jax.enable_x64(True):
+        return jax.tree.map(np.array, MassPrior.default())
+
+
+def made(population, prior, **changes):
+    return PopulationDraws.of(population, VALUES | changes, PIVOT_Z, Lattice.of(prior))
+
+
+def centre_at(population, z, values=VALUES):
+    drift = values["drift_ln_z"] * np.log(z / PIVOT_Z) + values["drift_ln_1z"] * np.log((1 + z) / (1 + PIVOT_Z))
+    return values["centre"] + (drift if population.drift else 0.0)
+
+
+def density(population, prior, ln_mass, z, values=VALUES):
+    """p(ln M | z) by NumPy alone, from the prior's table at one redshift."""
+    row = np.asarray(prior.ln_density_at(z))
+    base = np.exp(np.interp(ln_mass, np.asarray(prior.ln_mass_nodes), row))
+    middle, w = centre_at(population, z, values), values["width"]
+    if population.kind == "fixed":
+        return base
+    if population.kind == "gaussian":
+        return stats.norm(middle, w).pdf(ln_mass)
+    if population.kind == "skew_normal":
+        return stats.skewnorm(values["skewness"], middle, w).pdf(ln_mass)
+    if population.kind == "mixture":
+        share = np.exp(np.array([0.0, values["logit_2"]]) - logsumexp([0.0, values["logit_2"]]))
+        second = stats.norm(middle + values["offset_2"], values["width_2"]).pdf(ln_mass)
+        return share[0] * stats.norm(middle, w).pdf(ln_mass) + share[1] * second
+    value = base * np.exp(log_ndtr((ln_mass - middle) / w))
+    fine = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 60_001)
+    whole = np.exp(np.interp(fine, np.asarray(prior.ln_mass_nodes), row) + log_ndtr((fine - middle) / w))
+    return value / np.trapezoid(whole, fine)
+
+
+@pytest.mark.parametrize("population", FORMS, ids=lambda p: p.kind)
+def test_density_evidence_and_bounds(population, prior):
+    with jax.enable_x64(True):
+        draws = made(population, prior)
+        for z in (0.05, 0.4, 1.3):
+            row = prior.ln_density_at(z)
+            ln_mass = np.linspace(31.0, 34.5, 40)
+            base = np.interp(ln_mass, np.asarray(prior.ln_mass_nodes), np.asarray(row))
+            found = np.asarray(draws.ln_density(base, ln_mass, z))
+            np.testing.assert_allclose(found, np.log(density(population, prior, ln_mass, z)), atol=1e-3)
+            for centre, width in ((32.0, 0.15), (33.2, 0.5), (33.0, 1.0)):
+                fine = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 40_001)
+                product = density(population, prior, fine, z) * stats.norm(centre, width).pdf(fine)
+                expected = np.log(np.trapezoid(product, fine))
+                where = (jnp.asarray(centre), jnp.asarray(z), jnp.asarray(width))
+                assert float(draws.log_evidence_of_row(prior, row, *where)) == pytest.approx(expected, abs=1.5e-3)
+                low, high, narrowest = draws.posterior_range(prior, where[1], where[0], where[2])
+                inside = (fine >= float(low)) & (fine <= float(high))
+                # Nothing that counts lies outside of the range.
+                assert np.trapezoid(np.where(inside, 0.0, product), fine) < 1e-8 * np.trapezoid(product, fine)
+                assert 0 < float(narrowest) <= float(high - low)
+
+
+def test_a_batch_is_its_draws(prior):
+    population = Population.hmf_completeness()
+    with jax.enable_x64(True):
+        base = Lattice.of(prior)
+        values = {p: np.array([VALUES[p], VALUES[p] + 0.1]) for p in population.parameters}
+        batch = jax.vmap(lambda v: PopulationDraws.of(population, v, PIVOT_Z, base))(values)
+        one = made(population, prior, **{p: v[1] for p, v in values.items()})
+        np.testing.assert_allclose(batch.ln_norm[1], one.ln_norm, rtol=1e-12)
+
+
+def test_another_mass_prior_is_refused(prior):
+    class Relation:
+        population = made(Population.hmf_completeness(), prior)
+
+    check_base(Relation, prior)
+    check_base(object(), prior)
+    check_base(Relation, MassPrior.default())  # the same table in float32
+    other = MassPrior.from_table([0.0, 1.0], np.geomspace(1e12, 1e15, 31), np.ones((2, 31)), per="ln_mass")
+    with pytest.raises(MassmapError, match="another mass prior"):
+        check_base(Relation, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "parameters"),
+    [("gaussian", "gaussian", 4), ("mixture:3", "mixture", 10), ("hmf_completeness,drift=no", "hmf_completeness", 2)],
+)
+def test_parse(text, kind, parameters):
+    population = Population.parse(text)
+    assert population.kind == kind and len(population.parameters) == parameters
+
+
+@pytest.mark.parametrize("text", ["gauss", "mixture:x", "gaussian,drift=maybe", "gaussian:3", ""])
+def test_parse_refuses(text):
+    with pytest.raises(MassmapError):
+        Population.parse(text)
+
+
+def test_unknown_parameters_are_refused():
+    with pytest.raises(MassmapError, match="no parameter 'middle'"):
+        Population.gaussian(beliefs={"middle": 3.0})
