@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that `massmap-jax --help` does not wait for JAX.
 _HOME = {
     "CalibrationCheck": "checks.calibration",
+    "CalibrationMasses": "relation.calibration",
     "Circle": "maps.regions",
     "ConvergenceMap": "maps.convergence",
     "Flag": "catalogue.flags",
@@ -29,6 +30,7 @@ _HOME = {
     "HaloCatalogue": "catalogue.halo_catalogue",
     "HaloMassSamples": "models.runner",
     "HealpixGrid": "maps.healpix",
+    "JointPosterior": "relation.joint_posterior",
     "MapContrast": "maps.kinds",
     "MapForm": "maps.form",
     "MassLuminosityRelation": "relation.law",
@@ -39,6 +41,7 @@ _HOME = {
     "NoSelection": "likelihood.selection",
     "PixelGrid": "maps.pixels",
     "Polygon": "maps.regions",
+    "Population": "prior.population",
     "PosteriorSurface": "posterior.surface",
     "PriorCheck": "checks.prior_check",
     "RedshiftLimit": "likelihood.selection",
@@ -47,6 +50,7 @@ _HOME = {
     "RelationLikelihood": "relation.marginal",
     "RelationPosterior": "relation.fitted",
     "RelationPrior": "relation.beliefs",
+    "SelectedOnMass": "relation.joint",
     "SimulatedField": "simulate",
     "TabulatedSelection": "likelihood.selection",
     "TabulatedTerm": "likelihood.terms",

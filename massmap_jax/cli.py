@@ -305,10 +305,10 @@ def fit(
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            objects = _reader(asked, options.make_map)()
+            objects, calibration = _calibrated(asked, options, _reader(asked, options.make_map)())
         from massmap_jax.run.job import compute_fit
 
-        result = compute_fit(objects, options, clock)
+        result = compute_fit(objects, options, clock, calibration)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
         notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
@@ -438,6 +438,17 @@ def _reader(asked: dict, need_positions: bool) -> Callable:
         return catalogue
 
     return read
+
+
+def _calibrated(asked: dict, options: JobOptions, catalogue):
+    """The catalogue with the notes on its measured masses, and these masses; None where the options name none."""
+    if options.calib_mass is None:
+        return catalogue, None
+    from massmap_jax.run.calibration_columns import read_calibration
+
+    notes: list[str] = []
+    calibration = read_calibration(asked["catalogue"], asked["columns"], options, catalogue, notes)
+    return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration
 
 
 @app.command()
@@ -654,10 +665,10 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            catalogue = read()
+            catalogue, calibration = _calibrated(record, options, read())
         from massmap_jax.run.job import compute
 
-        result = compute(catalogue, options, clock)
+        result = compute(catalogue, options, clock, calibration)
         record = write_outputs(directory, result, options, clock, record, true_relation())
     if quiet:
         return result

@@ -22,8 +22,8 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fit import find_maximum, fit_relation, prepare
-from massmap_jax.relation.search import at_alpha3, covariance_of
 from massmap_jax.relation.marginal import log_likelihood
+from massmap_jax.relation.search import at_alpha3, covariance_of
 from massmap_jax.run.outputs import versions
 
 PARAMETERS = ("alpha1", "alpha2", "alpha4", "scatter")

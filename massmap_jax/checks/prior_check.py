@@ -20,6 +20,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.prior.population import check_base
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

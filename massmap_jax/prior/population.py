@@ -70,7 +70,7 @@ class Population(eqx.Module):
     kind: Kind = eqx.field(static=True)
     components: int = eqx.field(static=True, default=1)
     drift: bool = eqx.field(static=True, default=True)
-    given: tuple[tuple[str, object], ...] = eqx.field(static=True, default=())
+    given: tuple[tuple[str, object], ...] = ()
 
     def __check_init__(self):
         if self.kind not in get_args(Kind):

@@ -24,6 +24,15 @@ DESCRIPTIONS = {
     "scatter": "standard deviation of ln L at fixed mass; natural logarithm",
     "log_weight": "ln of the weight of the draw, up to a constant",
     "gamma": "exponent of E(z)",
+    "bias": "mean of ln M_obs - ln M of the measured masses",
+    "mass_scatter": "intrinsic scatter of the measured masses; natural logarithm",
+    "correlation": "correlation of that scatter with the scatter of ln L",
+    "population_centre": "ln M/Msun of the population's centre at the redshift population_pivot_z",
+    "population_drift_ln_z": "drift of that centre with ln z",
+    "population_drift_ln_1z": "drift of that centre with ln (1 + z)",
+    "population_width": "width of the population in ln M",
+    "population_skewness": "skewness of the population",
+    "population_pivot_z": "redshift that population_centre belongs to",
 }
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9

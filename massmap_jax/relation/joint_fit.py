@@ -20,10 +20,10 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import CatalogueData
-from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
-from massmap_jax.relation.marginal import filled
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
+from massmap_jax.relation.marginal import filled
+from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise
 
 # Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
 # because the posterior is far from normal.

@@ -181,6 +181,7 @@ def at_alpha3(coordinates, chains, best, covariance):
 
 @jax.jit
 def relation_at(coordinates, x):
+    """Make the relation at a point, or a batch at several points, in the sampling coordinates."""
     return coordinates.prior.relation(coordinates.values(x))
 
 

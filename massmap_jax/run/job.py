@@ -37,6 +37,7 @@ from massmap_jax.run.published_names import mass_column
 if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.models.runner import HaloMassSamples
+    from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.relation.fitted import RelationPosterior
 
 _FIT_DRAWS = 1000
@@ -111,7 +112,9 @@ class JobResult:
         return columns | after | last
 
 
-def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobResult:
+def compute(
+    catalogue: HaloCatalogue, options: JobOptions, clock: Clock, calibration: "CalibrationMasses | None" = None
+) -> JobResult:
     """Compute the prior, relation, mass posteriors and map of a catalogue.
 
     Parameters
@@ -122,6 +125,8 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
         The options of the run.
     clock : Clock
         Times the stages and reports them.
+    calibration : CalibrationMasses, optional
+        Measured masses, for the fit of the relation.
 
     Returns
     -------
@@ -164,7 +169,7 @@ def compute(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> JobR
     if options.relation == "fit":
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
-            fitted = fit(catalogue, prior, options, key_relation, clock.say)
+            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
@@ -293,7 +298,9 @@ class FitResult:
     misfits: list[str] = field(default_factory=list)
 
 
-def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> FitResult:
+def compute_fit(
+    catalogue: HaloCatalogue, options: JobOptions, clock: Clock, calibration: "CalibrationMasses | None" = None
+) -> FitResult:
     """Fit the relation, and check whether prior and relation describe the catalogue.
 
     Parameters
@@ -304,6 +311,8 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
         The options of the run.
     clock : Clock
         Times the stages and reports them.
+    calibration : CalibrationMasses, optional
+        Measured masses.
 
     Returns
     -------
@@ -321,7 +330,7 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
         prior = load_prior(options.prior)
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
-        fitted = fit(catalogue, prior, options, key, clock.say)
+        fitted = fit(catalogue, prior, options, key, clock.say, calibration)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = prior_check(catalogue, prior, draws, selection=selection_of(options, catalogue.lum_unit))
@@ -331,7 +340,9 @@ def compute_fit(catalogue: HaloCatalogue, options: JobOptions, clock: Clock) -> 
     return FitResult(prior, fitted, check, [f.what for f in findings])
 
 
-def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None):
+def fit(
+    catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None, calibration=None
+):
     """Fit the relation as the options ask for it; the notes come with the result.
 
     Parameters
@@ -346,12 +357,15 @@ def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, wa
         Random key.
     watch : callable
         Called with a line of text at every stage.
+    calibration : CalibrationMasses, optional
+        Measured masses.
 
     Returns
     -------
     RelationPosterior
         The fit.
     """
+    from massmap_jax.prior.population import Population
     from massmap_jax.relation.beliefs import RelationPrior
     from massmap_jax.relation.fit import fit_relation
 
@@ -361,6 +375,8 @@ def fit(catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, wa
             catalogue,
             prior,
             RelationPrior.parse(options.relation_prior),
+            calibration=calibration,
+            population=None if options.population is None else Population.parse(options.population),
             method=options.fit_method,
             selection=selection_of(options, catalogue.lum_unit),
             key=key,

@@ -67,6 +67,7 @@ def option(default, help: str, group: str, *, name: str | None = None, commands=
 
 
 CATALOGUE, OBSERVABLE, PRIOR, RELATION = "Catalogue", "Observable", "Mass prior", "Relation"
+CALIBRATION = "Calibration by measured masses"
 MASSES, MAP, OUTPUT, MACHINE = "Masses", "Map", "Output", "Machine"
 _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
 
@@ -238,6 +239,45 @@ class JobOptions:
         0.0, "Slope s of L = 4 pi D_L^2 flux (1 + z)^s, of --flux-min and apparent magnitudes.", RELATION
     )
     pivot: float = option(1.0, "identity: Msun per unit of the observable.", RELATION, commands=_RUN_STREAM)
+    calib_mass: str | None = option(
+        None,
+        "Column of measured masses, blank where an object has none: the relation is calibrated on them.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
+    calib_sigma: str | None = option(
+        None, "Column of their error, or one number in ln M.", CALIBRATION, commands=_RUN_FIT
+    )
+    calib_sigma_kind: str | None = option(
+        None, "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.", CALIBRATION,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    calib_unit: str | None = option(
+        None, "Unit of the measured masses, in place of the file's, such as '1e14 Msun'.", CALIBRATION,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    calib_correlation: str | None = option(
+        None, "Correlation of the errors of mass and luminosity: a column, or one number.", CALIBRATION,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    calib_bias: str = option(
+        "0", "Bias of the measured masses in ln M, MEAN or MEAN:SD.", CALIBRATION, commands=_RUN_FIT
+    )
+    calib_scatter: str = option(
+        "0", "Their intrinsic scatter in ln M, MEAN or MEAN:SD.", CALIBRATION, commands=_RUN_FIT
+    )
+    calib_scatter_correlation: str = option(
+        "0", "Correlation of that scatter with the luminosity's, MEAN or MEAN:SD.", CALIBRATION, commands=_RUN_FIT
+    )
+    calib_chosen_by: str = option(
+        "random", "How the objects with a mass were chosen: random, or luminosity.", CALIBRATION, commands=_RUN_FIT
+    )
+    population: str | None = option(
+        None,
+        "Distribution of the masses, fitted too: hmf_completeness (default), gaussian, skew_normal, mixture:K or fixed.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
     method: str = option(
         "auto",
         "auto (analytic, or surface where there are many), analytic, surface (interpolated, to 1 % of the error), "
@@ -353,6 +393,14 @@ _ACTS = {
     ),
     "mass_bias": (lambda o: o.relation == "identity" or o.is_published, "relation='identity' or a published one"),
     "fit_method": (lambda o: o.relation == "fit", "relation='fit'"),
+    "calib_mass": (lambda o: o.relation == "fit", "a relation that is fitted, with relation_prior="),
+    **dict.fromkeys(
+        (
+            *("calib_sigma", "calib_sigma_kind", "calib_unit", "calib_correlation", "calib_bias", "calib_scatter"),
+            *("calib_scatter_correlation", "calib_chosen_by", "population"),
+        ),
+        (lambda o: o.calib_mass is not None, "calib_mass=, the column of measured masses"),
+    ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
         ("lum_limit", "flux_limit", "flux_min"),
@@ -444,6 +492,7 @@ def check_options(options: JobOptions) -> None:
             from massmap_jax.relation.beliefs import RelationPrior
 
             RelationPrior.parse(options.relation_prior)
+        _check_calibration(options)
     elif options.relation == "identity":
         _check_pivot(options.pivot)
     elif options.is_published:
@@ -475,6 +524,32 @@ def check_options(options: JobOptions) -> None:
     if options.circle is not None:
         _check_circle(options.circle)
     _check_map(options)
+
+
+def _check_calibration(options: JobOptions) -> None:
+    """Refuse beliefs about measured masses, or a population, that cannot be read."""
+    if options.calib_mass is None:
+        return
+    if options.calib_sigma is None:
+        raise MassmapError("the calibration masses need an error: give calib_sigma, a column or one number in ln M")
+    if options.calib_chosen_by not in ("random", "luminosity"):
+        raise MassmapError(
+            f"calib_chosen_by is {options.calib_chosen_by!r}: give random or luminosity; masses of objects that were"
+            " chosen by mass need their selection, SelectedOnMass of the Python package"
+        )
+    if options.method not in ("auto", *METHODS):
+        raise MassmapError(
+            f"method {options.method!r} knows one mass prior, and a relation calibrated on measured masses brings its"
+            " own population: give method 'analytic', or leave it out"
+        )
+    from massmap_jax.prior.population import Population
+    from massmap_jax.relation.calibration import belief
+
+    belief("bias", options.calib_bias)
+    belief("scatter", options.calib_scatter)
+    belief("correlation", options.calib_scatter_correlation)
+    if options.population is not None:
+        Population.parse(options.population)
 
 
 def _check_circle(circle: tuple[float, ...]) -> None:
@@ -691,7 +766,10 @@ def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] |
     if options.is_published:
         return published_relation(name, key, options.num_relation_draws, **uncertain)
     from massmap_jax.relation.fitted import RelationPosterior
+    from massmap_jax.relation.joint_posterior import JointPosterior
 
+    if JointPosterior.is_saved(name):
+        return JointPosterior.load(name).draws
     if RelationPosterior.is_saved(name):
         return RelationPosterior.load(name).draws
     from massmap_jax.catalogue.relation_files import read_relation

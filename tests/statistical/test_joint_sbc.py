@@ -1,0 +1,150 @@
+"""Simulation-based calibration of the joint fit of relation, calibration and population, with twins that must fail.
+
+Universes are drawn from the beliefs, catalogues from the universes by NumPy alone, and the rank of each true parameter
+among posterior draws must be uniform. MASSMAP_TEST_SBC=400 runs more simulations.
+"""
+
+import os
+
+import equinox as eqx
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy.special import log_ndtr, ndtr
+from scipy.stats import kstest
+
+from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import Population
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.joint import JointLikelihood, JointPrior
+from massmap_jax.relation.search import Coordinates, covariance_of, maximise, potentials
+from statistical.two_keys import smallest
+
+SIMULATIONS = int(os.environ.get("MASSMAP_TEST_SBC", "60"))
+OBJECTS, DRAWS = 150, 99
+PIVOT_Z, ALPHA3, ERROR_CORRELATION = 0.4, 3e14, 0.4
+RELATION = {
+    "alpha1": dist.Normal(1.0, 0.4),
+    "alpha2": dist.Normal(0.8, 0.1),
+    "alpha4": dist.Normal(1.0, 0.5),
+    "scatter": dist.LogNormal(np.log(0.3), 0.2),
+}
+MEASURED = {
+    "bias": dist.Normal(0.1, 0.05),
+    "mass_scatter": dist.LogNormal(np.log(0.15), 0.2),
+    "correlation": dist.TruncatedNormal(0.3, 0.2, low=-1.0, high=1.0),
+}
+POPULATION = Population.hmf_completeness(
+    beliefs={
+        "centre": dist.Normal(32.6, 0.3),
+        "drift_ln_z": dist.Normal(0.4, 0.3),
+        "drift_ln_1z": dist.Normal(0.0, 0.5),
+        "width": dist.LogNormal(np.log(0.35), 0.2),
+    }
+)
+
+
+class Model:
+    """The prior, the beliefs and the compiled search, made once."""
+
+    def __init__(self):
+        with jax.enable_x64(True):
+            self.prior = jax.tree.map(np.array, MassPrior.default())
+            relation_prior = RelationPrior(RELATION, ALPHA3)
+            self.joint = JointPrior.of(relation_prior, MEASURED, POPULATION, (32.9, PIVOT_Z), self.prior)
+            self.coordinates = Coordinates.at(self.joint, 32.9, PIVOT_Z)
+            self.start = np.asarray(self.coordinates.place(self.joint.central()))
+            self.rows = jax.jit(jax.vmap(self.prior.ln_density_at))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model()
+
+
+def universe(model, rng, key):
+    """One set of parameters from the beliefs."""
+    with jax.enable_x64(True):
+        return {p: float(v) for p, v in model.joint.sample(key).items()}
+
+
+def catalogue(model, rng, truth, number, threshold=None):
+    """ln L_obs, ln M_obs, sigma, sigma_mass and z of objects from one universe, by NumPy."""
+    prior = model.prior
+    nodes, z_nodes = np.asarray(prior.ln_mass_nodes), np.asarray(prior.redshift_nodes)
+    t = np.linspace(31.0, 35.5, 2001)
+    # The prior's table is linear in z and in ln M.
+    table = np.stack([np.interp(t, nodes, row) for row in np.asarray(prior.ln_density)])
+    found = []
+    while sum(f.shape[1] for f in found) < number:
+        z = rng.uniform(0.1, 0.9, number)
+        upper = np.clip(np.searchsorted(z_nodes, z), 1, z_nodes.size - 1)
+        share = (z - z_nodes[upper - 1]) / (z_nodes[upper] - z_nodes[upper - 1])
+        ln_base = (1 - share)[:, None] * table[upper - 1] + share[:, None] * table[upper]
+        centre = truth["population_centre"] + truth["population_drift_ln_z"] * np.log(z / PIVOT_Z)
+        centre += truth["population_drift_ln_1z"] * np.log((1 + z) / (1 + PIVOT_Z))
+        ln_p = ln_base + log_ndtr((t - centre[:, None]) / truth["population_width"])
+        cdf = np.cumsum(np.exp(ln_p - ln_p.max(axis=1, keepdims=True)), axis=1)
+        u = rng.random(number) * cdf[:, -1]
+        ln_mass = np.array([np.interp(x, c, t) for x, c in zip(u, cdf, strict=True)])
+        sigma, sigma_mass = rng.uniform(0.05, 0.2, number), rng.uniform(0.15, 0.35, number)
+        first, second = rng.normal(size=(2, 2, number))
+        second[0] = truth["correlation"] * first[0] + np.sqrt(1 - truth["correlation"] ** 2) * second[0]
+        second[1] = ERROR_CORRELATION * first[1] + np.sqrt(1 - ERROR_CORRELATION**2) * second[1]
+        y = truth["alpha1"] + truth["alpha2"] * (ln_mass - np.log(ALPHA3)) + truth["alpha4"] * np.log1p(z)
+        y += truth["scatter"] * first[0] + sigma * first[1]
+        m = ln_mass + truth["bias"] + truth["mass_scatter"] * second[0] + sigma_mass * second[1]
+        keep = np.ones(number, bool)
+        if threshold is not None:
+            keep = rng.random(number) < ndtr((m - threshold[0]) / threshold[1])
+        found.append(np.stack([y, m, sigma, sigma_mass, z, ln_mass])[:, keep])
+    return np.concatenate(found, axis=1)[:, :number]
+
+
+def likelihood_of(model, columns, *, rho=ERROR_CORRELATION, selection=None, has_mass=None):
+    y, m, sigma, sigma_mass, z, _ = columns
+    number = y.size
+    return JointLikelihood(
+        ln_lum_obs=y, sigma=sigma, ln_mass_obs=m, sigma_mass=sigma_mass, error_correlation=np.full(number, rho),
+        has_mass=np.ones(number, bool) if has_mass is None else has_mass, z=z, weight=np.ones(number),
+        row=np.arange(number), ln_prior=np.asarray(model.rows(z)), prior=model.prior,
+        selection=NoSelection() if selection is None else selection, constant=np.float64(0),
+    )  # fmt: skip
+
+
+def ranks(model, key, number=SIMULATIONS, *, change=lambda columns: columns, joint=None, select=None, **options):
+    """Rank of each true parameter among weighted posterior draws, in [0, 1]; (simulation, parameter).
+
+    The draws are those of the normal approximation, weighted to the exact posterior.
+    """
+    rng = np.random.default_rng(key)
+    coordinates = model.coordinates if joint is None else eqx.tree_at(lambda c: c.prior, model.coordinates, joint)
+    out = []
+    for i in range(number):
+        truth = universe(model, rng, jax.random.fold_in(jax.random.key(key), i))
+        columns = change(catalogue(model, rng, truth, OBJECTS, **(select or {})))
+        with jax.enable_x64(True):
+            likelihood = likelihood_of(model, columns, **options)
+            best = maximise(coordinates, likelihood, model.start)
+            root = np.linalg.cholesky(covariance_of(best, coordinates))
+            normals = rng.normal(size=(DRAWS, model.start.size))
+            centre = np.asarray(best.x)
+            ln_density = -np.asarray(potentials(normals, (coordinates, likelihood, centre, root)))
+            values = coordinates.values(centre + normals @ root.T)
+        ln_weight = ln_density + 0.5 * (normals**2).sum(axis=1)
+        weight = np.exp(ln_weight - ln_weight.max())
+        weight = np.minimum(weight, weight.sum() / np.sqrt(DRAWS))  # truncated importance sampling
+        weight /= weight.sum()
+        out.append([weight @ (np.asarray(values[p]) < truth[p]) for p in coordinates.free])
+    return np.array(out)
+
+
+def p_of(found):
+    """P value of the ranks of all parameters."""
+    return smallest([kstest(column, "uniform").pvalue for column in found.T])
+
+
+def p_of_right_model(key, model=None):
+    return p_of(ranks(Model() if model is None else model, key))
