@@ -55,6 +55,7 @@ _HOME = {
     "TabulatedSelection": "likelihood.selection",
     "TabulatedTerm": "likelihood.terms",
     "calibration_check": "checks.calibration",
+    "calibrators_check": "checks.calibrators",
     "contrast": "maps.kinds",
     "convergence_map": "maps.convergence",
     "field_model": "models.field",

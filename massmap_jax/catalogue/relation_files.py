@@ -200,6 +200,11 @@ def _refuse_unknown(table, used, lines, ignore, weighted, notes) -> None:
     own = (_BOOKKEEPING, _NESTED) if weighted else (_BOOKKEEPING,)
     known = [c for c in rest if any(form.fullmatch(c.strip().lower()) for form in own)]
     strange = [c for c in rest if c not in known]
+    if any(c.startswith("population_") for c in strange):
+        raise MassmapError(
+            f"{table.label} holds draws of a relation that was fitted jointly with a population, and they belong"
+            " together: give relation.npz of the same fit, which keeps them paired, and not this table"
+        )
     if known:
         listed = ", ".join(c or "the unnamed index" for c in known)
         notes.append(f"relation: {listed} of {table.label} are a sampler's own columns and not used")

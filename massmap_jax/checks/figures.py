@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from massmap_jax.checks.calibration import CalibrationCheck
+    from massmap_jax.checks.calibrators import CalibratorsCheck
     from massmap_jax.checks.prior_check import PriorCheck
 
 _FINE = np.linspace(0, 1, 401)
@@ -66,6 +67,32 @@ def prior_check_figure(check: "PriorCheck") -> "Figure":
     figure.supxlabel(r"PIT: predicted probability of a luminosity below $L_\mathrm{obs}$", fontsize=8)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     figure.suptitle(_title("the model fits" if check.fits else "the model does not fit", check, columns))
+    return figure
+
+
+@styled
+def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
+    """Draw the result of `calibrators_check`: one panel for each kind of prediction.
+
+    Parameters
+    ----------
+    check : CalibratorsCheck
+        The result.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        ECDF of the PITs minus the diagonal: a curve that leaves its band is the alarm.
+    """
+    titles = (r"$M_\mathrm{obs}$ given $L_\mathrm{obs}$, $z$", r"$L_\mathrm{obs}$ given $z$", r"$M_\mathrm{obs}$ given $z$")
+    figure = new_figure(PAGE, 2.6)
+    for ax, title, pit, p in zip(figure.subplots(1, 3), titles, check.pit, check.p_values, strict=True):
+        ecdf_axes(ax, pit, check.level / len(titles))
+        ax.set_title(f"{title}\n{count_text(pit.size)}, {p_text(p)}")
+    figure.supxlabel("PIT: probability of a lower value, as the other objects predict it", fontsize=8)
+    figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
+    verdict = "the fit predicts the measured masses" if check.fits else "the fit does not predict the measured masses"
+    figure.suptitle(f"{verdict} ({p_text(check.p_value)})")
     return figure
 
 

@@ -17,6 +17,10 @@ LABELS = {
     "alpha2": r"$\alpha_2$ (slope)",
     "alpha4": r"$\alpha_4$ (evolution)",
     "scatter": r"$S$ (scatter in $\ln L$)",
+    "bias": r"$B_0$ (bias of $\ln M_\mathrm{obs}$)",
+    "mass_scatter": r"$S_m$ (scatter of $\ln M_\mathrm{obs}$)",
+    "population_centre": "population: centre",
+    "population_width": "population: width",
 }
 _LEVELS = (0.95, 0.68)
 _BINS = 40
@@ -26,7 +30,8 @@ _BINS = 40
 def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation | None" = None) -> "Figure":
     """Draw the marginals of the fitted parameters, and their 68 and 95 % regions in pairs.
 
-    The prior is dashed where it is not much wider than the posterior; elsewhere the panel's title says how wide it is.
+    Of a fit with measured masses it shows the relation, bias and scatter of the masses, and the population's centre and
+    width. The prior is dashed where it is not much wider than the posterior; elsewhere the panel's title says how wide it is.
 
     Parameters
     ----------
@@ -40,7 +45,7 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
     matplotlib.figure.Figure
         The figure.
     """
-    names = fitted.free
+    names = tuple(p for p in fitted.free if p in LABELS)
     number = len(names)
     side = max(PAGE * number / 4, 3.5)
     figure = new_figure(side, side)
@@ -60,9 +65,9 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
                 ax.set_ylim(mean[row] - 4 * sd[row], mean[row] + 4 * sd[row])
             ax.set_xlim(mean[column] - 4 * sd[column], mean[column] + 4 * sd[column])
             if truth is not None:
-                ax.axvline(float(getattr(truth, column)), color=BLACK, linewidth=0.8)
+                ax.axvline(float(truth.parameter(column)), color=BLACK, linewidth=0.8)
                 if i != j:
-                    ax.axhline(float(getattr(truth, row)), color=BLACK, linewidth=0.8)
+                    ax.axhline(float(truth.parameter(row)), color=BLACK, linewidth=0.8)
             ax.locator_params(nbins=3)
             ax.tick_params(axis="x", rotation=30)
             ax.set_xlabel(LABELS[column] if i == number - 1 else "")

@@ -218,7 +218,7 @@ class FluxLimit(eqx.Module):
         Float[Array, ""]
             ln A, finite also where the probability underflows.
         """
-        ln_mass, ln_prior = _mass_nodes(prior, z, relation)
+        ln_mass, ln_prior = mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min) / spread))
 
@@ -431,7 +431,7 @@ class RedshiftLimit(eqx.Module):
         Float[Array, ""]
             ln A, finite also where the probability underflows.
         """
-        ln_mass, ln_prior = _mass_nodes(prior, z, relation)
+        ln_mass, ln_prior = mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min(z)) / spread))
 
@@ -548,7 +548,7 @@ class TabulatedSelection(eqx.Module):
         Float[Array, ""]
             ln A, finite also where the probability underflows.
         """
-        ln_mass, ln_prior = _mass_nodes(prior, z, relation)
+        ln_mass, ln_prior = mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         # p_det = p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
         row, nodes = self._row(z), jnp.asarray(self.ln_lum_nodes)
@@ -577,7 +577,7 @@ class TabulatedSelection(eqx.Module):
         return f"table of {self.prob.shape[0]} redshifts x {self.prob.shape[1]} luminosities"
 
 
-def _mass_nodes(prior, z, relation):
+def mass_nodes(prior, z, relation):
     """Nodes in ln M, and ln of the prior density at z times the quadrature weight.
 
     A draw of the relation that was fitted jointly with a population brings its own prior density.

@@ -1,0 +1,239 @@
+"""Whether a joint fit predicts the measured masses: each object's mass as the others would predict it."""
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+from jaxtyping import Float, Int
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.integrals import ln_normal, pareto_k
+from massmap_jax.likelihood.selection import mass_nodes
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import check_base
+from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.joint import covariance
+from massmap_jax.relation.joint_posterior import JointPosterior
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = ("mass given luminosity", "luminosity", "mass")
+# Draws of the fit that are used, at most, and the k above which leaving one object out by weights is not to be trusted.
+_DRAWS, MAX_K = 200, 0.7
+_REDSHIFT_BINS = 4
+
+
+class CalibratorsCheck(eqx.Module):
+    """Result of `calibrators_check`: whether the fit predicts the measured masses.
+
+    Attributes
+    ----------
+    rows : Int[np.ndarray, "calibrator"]
+        Rows of the catalogue that have a measured mass.
+    pit : Float[np.ndarray, "3 calibrator"]
+        PITs of ln M_obs given ln L_obs and z, of ln L_obs given z, and of ln M_obs given z; each predicted by the other
+        objects.
+    p_values : Float[np.ndarray, "3"]
+        p value of the uniformity of each, over all objects and in bins of redshift.
+    log_density : Float[np.ndarray, "calibrator"]
+        ln p(ln M_obs | ln L_obs, z), predicted by the other objects.
+    pareto_k : Float[np.ndarray, "calibrator"]
+        Reliability of leaving the object out by weights; above 0.7 its row is not to be trusted.
+    p_value : float
+        p value of the whole check.
+    level : float
+        False-alarm probability that it is compared with.
+    """
+
+    rows: Int[np.ndarray, "calibrator"]
+    pit: Float[np.ndarray, "3 calibrator"]
+    p_values: Float[np.ndarray, "3"]
+    log_density: Float[np.ndarray, "calibrator"]
+    pareto_k: Float[np.ndarray, "calibrator"]
+    p_value: float
+    level: float = eqx.field(static=True)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the p value is at least the level."""
+        return self.p_value >= self.level
+
+    @property
+    def score(self) -> float:
+        """Mean of `log_density`: the larger, the better the masses are predicted."""
+        return float(self.log_density.mean())
+
+    def summary(self) -> str:
+        """Describe the result in plain sentences.
+
+        Returns
+        -------
+        str
+            The verdict, and how each kind of prediction does.
+        """
+        means = self.pit.mean(axis=1)
+        verdict = "predicts" if self.fits else "does not predict"
+        lines = [
+            f"calibrators check: the fit {verdict} the {self.rows.size} measured masses and their luminosities"
+            f" ({p_text(self.p_value)}); mean ln p(M_obs | L, z) = {self.score:.3f}"
+        ]
+        if not self.fits:
+            worst = int(np.argmin(self.p_values))
+            side = "above" if means[worst] > 0.5 else "below"
+            what = ("the measured masses at given luminosity", "the luminosities", "the measured masses")[worst]
+            lines.append(
+                f"  worst: {what} lie {side} what is predicted (mean PIT {means[worst]:.3f} where 0.5 is right)"
+            )
+        bad = int((self.pareto_k > MAX_K).sum())
+        if bad:
+            lines.append(
+                f"  {bad} objects weigh so much in the fit that leaving them out by weights is unreliable (Pareto k >"
+                f" {MAX_K}), first row {int(self.rows[np.argmax(self.pareto_k > MAX_K)])}"
+            )
+        return "\n".join(lines)
+
+    def figure(self) -> "Figure":
+        """Draw the distribution of the three kinds of PIT.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            ECDF of each minus the diagonal, with simultaneous bands: a curve that leaves its band is the alarm.
+        """
+        from massmap_jax.checks.figures import calibrators_check_figure
+
+        return calibrators_check_figure(self)
+
+
+def calibrators_check(
+    fit: JointPosterior,
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    calibration: CalibrationMasses,
+    *,
+    level: float = 0.01,
+) -> CalibratorsCheck:
+    """Check whether a joint fit predicts each measured mass and its luminosity from the other objects.
+
+    Parameters
+    ----------
+    fit : JointPosterior
+        The fit, to these objects.
+    catalogue : HaloCatalogue
+        The objects.
+    prior : MassPrior
+        The mass prior of the fit.
+    calibration : CalibrationMasses
+        The measured masses of the fit.
+    level : float, optional
+        False-alarm probability of the whole check.
+
+    Returns
+    -------
+    CalibratorsCheck
+        PITs, predictive densities, p values, a summary and a figure.
+
+    Raises
+    ------
+    MassmapError
+        If the fit is of another mass prior, was not made with calibration masses, or `level` is not valid.
+
+    See Also
+    --------
+    massmap_jax.prior_check : The check of luminosities alone, which a fitted relation absorbs misfit from.
+
+    Notes
+    -----
+    A fit follows its own data, so each object is predicted by draws with the weights 1 / p(object | draw), which leave
+    it out (Gelfand, Dey & Chang 1992; Vehtari, Gelman & Gabry 2017, truncated as in Ionides 2008). The mass given the
+    luminosity is what masses of other objects rest on. With L and z alone, a wrong population cannot be seen; with
+    measured masses it can.
+
+    Examples
+    --------
+    >>> import jax, warnings
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> rng = np.random.default_rng(1)
+    >>> ln_mass = rng.normal(32.5, 0.4, 60)
+    >>> ln_lum = 1 + 0.8 * (ln_mass - np.log(3e14)) + 0.2 * rng.normal(size=60)
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=np.exp(ln_lum), redshift=rng.uniform(0.1, 0.5, 60), sigma_ln_luminosity=0.05
+    ... )
+    >>> masses = mm.CalibrationMasses.from_arrays(
+    ...     mass=np.exp(ln_mass + 0.2 * rng.normal(size=60)), sigma_ln_mass=0.2
+    ... )
+    >>> beliefs = mm.RelationPrior.parse("alpha1=0:3,alpha2=1:0.5,alpha4=0,scatter=0.3:0.3,alpha3=3e14")
+    >>> prior = mm.MassPrior.default()
+    >>> fit = mm.fit_relation(
+    ...     catalogue, prior, beliefs, calibration=masses, population=mm.Population.gaussian(drift=False)
+    ... )
+    >>> check = mm.calibrators_check(fit, catalogue, prior, masses)
+    >>> check.fits
+    True
+    """
+    check_level(level)
+    check_base(fit.draws, prior)
+    if fit.num_calibrators == 0:
+        raise MassmapError("the fit was made without calibration masses: use prior_check")
+    rows = np.flatnonzero(np.isfinite(calibration.ln_mass) & catalogue.usable)
+    rows = rows[(catalogue.redshift[rows] >= prior.z_min) & (catalogue.redshift[rows] <= prior.z_max)]
+    columns = (catalogue.ln_lum_obs, catalogue.sigma_ln_lum, calibration.ln_mass, calibration.sigma)
+    data = [a[rows] for a in (*columns, calibration.correlation, catalogue.redshift)]
+    draws = fit.draws.thinned(_DRAWS)
+    with jax.enable_x64(True):
+        pit, ln_density, k = (np.asarray(a) for a in _predicted(data, prior, draws))
+    number = int(np.clip(rows.size // LEAST_IN_BIN, 1, _REDSHIFT_BINS))
+    which = equal_parts(catalogue.redshift[rows], number)
+    each = np.array([p_values(values, which, number)[2] for values in np.clip(pit.T, 0.0, 1.0)])
+    return CalibratorsCheck(rows, pit.T, each, ln_density, k, float(min(1.0, each.size * each.min())), level)
+
+
+@jax.jit
+def _predicted(data, prior, draws):
+    """PITs (object, 3), ln density of the mass given the luminosity, and Pareto k, with each object left out."""
+
+    def one(point):
+        def of_draw(draw):
+            return _under(draw, prior, *point)
+
+        pit, ln_of_lum, ln_of_both = jax.vmap(of_draw)(draws)
+        ln_left_out = draws.log_weight - ln_of_both
+        k = pareto_k(ln_left_out)
+        number = ln_left_out.shape[0]
+        # Truncated importance sampling: no weight above the mean times the root of their number.
+        ln_left_out = jnp.minimum(ln_left_out, jax.nn.logsumexp(ln_left_out) - 0.5 * jnp.log(number))
+        with_lum = jax.nn.log_softmax(ln_left_out + ln_of_lum)
+        ln_weight = jax.nn.log_softmax(ln_left_out)
+        ln_density = jax.nn.logsumexp(ln_weight + ln_of_both) - jax.nn.logsumexp(ln_weight + ln_of_lum)
+        given_lum, alone = jnp.exp(with_lum) @ pit[:, 0], jnp.exp(ln_weight) @ pit[:, 1:]
+        return jnp.concatenate([given_lum[None], alone]), ln_density, k
+
+    return jax.lax.map(one, tuple(jnp.asarray(a, dtype=float) for a in data))
+
+
+def _under(draw, prior, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, z) -> Any:
+    """The three PITs of one object under one draw, ln p(ln L | z) and ln p(ln L, ln M_obs | z)."""
+    ln_mass, ln_p = mass_nodes(prior, z, draw)
+    c11, c12, c22 = covariance(draw, sigma, sigma_mass, rho)
+    mean = draw.mean_ln_lum(ln_mass, z)
+    middle = ln_mass + draw.measured["bias"]
+    given = middle + c12 / c11 * (ln_lum - mean)
+    spread = jnp.sqrt(c22 - c12**2 / c11)
+    ln_lum_density = ln_p + ln_normal(ln_lum, mean, jnp.sqrt(c11))
+    of_lum, plain = jax.nn.softmax(ln_lum_density), jax.nn.softmax(ln_p)
+    pit = jnp.stack(
+        [
+            of_lum @ ndtr((ln_mass_obs - given) / spread),
+            plain @ ndtr((ln_lum - mean) / jnp.sqrt(c11)),
+            plain @ ndtr((ln_mass_obs - middle) / jnp.sqrt(c22)),
+        ]
+    )
+    both = jax.nn.logsumexp(ln_lum_density + ln_normal(ln_mass_obs, given, spread))
+    return pit, jax.nn.logsumexp(ln_lum_density), both
