@@ -84,7 +84,8 @@ def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
     matplotlib.figure.Figure
         ECDF of the PITs minus the diagonal: a curve that leaves its band is the alarm.
     """
-    titles = (r"$M_\mathrm{obs}$ given $L_\mathrm{obs}$, $z$", r"$L_\mathrm{obs}$ given $z$", r"$M_\mathrm{obs}$ given $z$")
+    mass, lum = r"$M_\mathrm{obs}$", r"$L_\mathrm{obs}$"
+    titles = (f"{mass} given {lum}, $z$", f"{lum} given $z$", f"{mass} given $z$")
     figure = new_figure(PAGE, 2.6)
     for ax, title, pit, p in zip(figure.subplots(1, 3), titles, check.pit, check.p_values, strict=True):
         ecdf_axes(ax, pit, check.level / len(titles))

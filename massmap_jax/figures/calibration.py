@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from massmap_jax.figures.style import BLACK, BLUE, GREY, MSUN, PAGE, SKY_BLUE, VERMILLION, new_figure, plain_text, styled
+from massmap_jax.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    MSUN,
+    PAGE,
+    SKY_BLUE,
+    VERMILLION,
+    new_figure,
+    plain_text,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -31,7 +31,8 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
     """Draw the marginals of the fitted parameters, and their 68 and 95 % regions in pairs.
 
     Of a fit with measured masses it shows the relation, bias and scatter of the masses, and the population's centre and
-    width. The prior is dashed where it is not much wider than the posterior; elsewhere the panel's title says how wide it is.
+    width. The prior is dashed where it is not much wider than the posterior; elsewhere the panel's title says how wide
+    it is.
 
     Parameters
     ----------

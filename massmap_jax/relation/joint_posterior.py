@@ -276,7 +276,8 @@ def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
     )
     plain = {p: v for p, v in own.items() if "." not in p and p not in ("lattice", "ln_norm")}
     relation = MassLuminosityRelation(**plain, **meta["labels"])
-    return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, part("measured."), population))
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, part("measured."), population))
 
 
 def shared_error(draws: CalibratedRelation, data: CatalogueData) -> float:

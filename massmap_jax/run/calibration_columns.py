@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, named_column
-from massmap_jax.catalogue.luminosity import numbers
-from massmap_jax.catalogue.luminosity import read_luminosity
+from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import mass_definition_in
@@ -78,8 +77,8 @@ def read_calibration(
     notes.extend(_of_masses(note) for note in found)
     left_out = int((np.isfinite(mass.ln_lum_obs) & ~usable).sum())
     notes.append(
-        f"{int(usable.sum()):,} of {len(catalogue):,} objects have a calibration mass ({name!r}), taken as a measurement"
-        " into which no prior went" + (f"; {left_out:,} more cannot be used" if left_out else "")
+        f"{int(usable.sum()):,} of {len(catalogue):,} objects have a calibration mass ({name!r}), taken as a"
+        " measurement into which no prior went" + (f"; {left_out:,} more cannot be used" if left_out else "")
     )
     return CalibrationMasses.from_arrays(
         mass=np.exp(ln_mass),

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,6 +35,7 @@ from massmap_jax.run.options import (
 from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
+    from massmap_jax.checks.calibrators import CalibratorsCheck
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.models.runner import HaloMassSamples
     from massmap_jax.relation.calibration import CalibrationMasses
@@ -47,6 +48,21 @@ SURFACE_PAYS = 400_000
 _EDGE_TOO_FAR = 0.5
 # An object is far outside a published relation if its mass is beyond the range by this factor.
 _FAR_OUTSIDE = 3.0
+
+
+class Calibrated(NamedTuple):
+    """Measured masses that a relation was calibrated on, and whether the fit predicts them.
+
+    Attributes
+    ----------
+    masses : CalibrationMasses
+        The measured masses.
+    check : CalibratorsCheck
+        The check of the fit against them.
+    """
+
+    masses: "CalibrationMasses"
+    check: "CalibratorsCheck"
 
 
 @dataclass
@@ -75,6 +91,8 @@ class JobResult:
         Signs of a misfit that was accepted.
     circle : RegionMass or None
         The mass in a circle, if one was asked for.
+    calibrated : Calibrated or None
+        Measured masses, if the relation was calibrated on some.
     """
 
     posterior: MassPosterior
@@ -87,6 +105,7 @@ class JobResult:
     check: PriorCheck | None = None
     misfits: list[str] = field(default_factory=list)
     circle: RegionMass | None = None
+    calibrated: Calibrated | None = None
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -151,6 +170,7 @@ def compute(
         notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
     fitted, check, findings, relation_from = None, None, [], options.relation_from
+    calibrated, of_masses = None, None
     if options.relation == "fit" and relation_from not in (None, "this_catalogue"):
         raise MassmapError(
             f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
@@ -174,7 +194,9 @@ def compute(
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
             check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
-        findings = misfits(prior, fitted, check)
+            calibrated = _check_calibrators(fitted, catalogue, prior, calibration, notes)
+        of_masses = None if calibrated is None else calibrated.check
+        findings = misfits(prior, fitted, check, calibrators=of_masses)
         if not options.accept_misfit:
             refuse(findings)
     else:
@@ -209,7 +231,7 @@ def compute(
     if fitted is None:
         _refuse_wrong_masses(posterior)
     else:
-        findings = misfits(prior, fitted, check, posterior)
+        findings = misfits(prior, fitted, check, posterior, of_masses)
         if not options.accept_misfit:
             refuse(findings)
     samples = None
@@ -242,8 +264,9 @@ def compute(
                 num_draws=options.num_map_draws,
                 selection=selection,
             )
+    accepted = [f.what for f in findings]
     return JobResult(
-        posterior, image, relation_from, notes, fitted, samples, convergence, check, [f.what for f in findings], circle
+        posterior, image, relation_from, notes, fitted, samples, convergence, check, accepted, circle, calibrated
     )
 
 
@@ -290,12 +313,15 @@ class FitResult:
         The check of prior and relation against the luminosities.
     misfits : list of str
         Signs of a misfit that was accepted.
+    calibrated : Calibrated or None
+        Measured masses, if the relation was calibrated on some.
     """
 
     prior: MassPrior
     fitted: "RelationPosterior"
     check: PriorCheck
     misfits: list[str] = field(default_factory=list)
+    calibrated: Calibrated | None = None
 
 
 def compute_fit(
@@ -334,10 +360,28 @@ def compute_fit(
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = prior_check(catalogue, prior, draws, selection=selection_of(options, catalogue.lum_unit))
-    findings = misfits(prior, fitted, check)
+        calibrated = _check_calibrators(fitted, catalogue, prior, calibration, [])
+    findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
         refuse(findings)
-    return FitResult(prior, fitted, check, [f.what for f in findings])
+    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated)
+
+
+def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:
+    """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
+    if calibration is None:
+        return None
+    from massmap_jax.checks.calibrators import calibrators_check
+
+    check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
+    notes.extend(check.summary().splitlines()[:1])
+    outside = fitted.outside_calibrators(catalogue.ln_lum_obs, catalogue.redshift) & catalogue.usable
+    if outside.any():
+        notes.append(
+            f"{outside.sum():,} objects, first row {int(np.argmax(outside))}, lie outside the luminosities or redshifts"
+            " of those with a measured mass: their masses rest on the form of the relation and of the population"
+        )
+    return Calibrated(calibration, check)
 
 
 def fit(

@@ -15,6 +15,7 @@ from massmap_jax.catalogue.flags import Flag
 from massmap_jax.errors import MisfitError
 
 if TYPE_CHECKING:
+    from massmap_jax.checks.calibrators import CalibratorsCheck
     from massmap_jax.checks.prior_check import PriorCheck
     from massmap_jax.posterior.result import MassPosterior
     from massmap_jax.prior.mass_prior import MassPrior
@@ -54,6 +55,10 @@ _MASSES = (
     "the objects are not a fair sample of all halos above the prior's lowest mass (--prior hmf with another range, "
     "--prior-support sharp where the table's ends are physical)"
 )
+_MEASURED = (
+    "the measured masses are not what is said of them: their errors, bias and scatter (--calib-sigma, --calib-bias, "
+    "--calib-scatter), or another form of the population would describe them (--population)"
+)
 _ERRORS = "the errors of the luminosity are of another kind than was said (--sigma-kind)"
 
 
@@ -62,6 +67,7 @@ def misfits(
     fitted: RelationPosterior,
     check: PriorCheck | None = None,
     posterior: MassPosterior | None = None,
+    calibrators: CalibratorsCheck | None = None,
 ) -> list[Finding]:
     """Look for signs that a fitted relation does not describe the catalogue.
 
@@ -75,6 +81,8 @@ def misfits(
         The check of this fit against the luminosities.
     posterior : MassPosterior, optional
         The masses under this fit.
+    calibrators : CalibratorsCheck, optional
+        The check of this fit against measured masses.
 
     Returns
     -------
@@ -122,6 +130,8 @@ def misfits(
                 (_SELECTION, _OBSERVABLE, _ERRORS, _MASSES),
             )
         )
+    if calibrators is not None and not calibrators.fits:
+        found.append(Finding("; ".join(calibrators.summary().splitlines()).replace(";   ", "; "), (_MEASURED, _ERRORS)))
     if posterior is not None:
         usable = posterior.usable
         edge = ((posterior.flag & int(Flag.EDGE)) != 0) & usable

@@ -249,9 +249,11 @@ class JobOptions:
         None, "Column of their error, or one number in ln M.", CALIBRATION, commands=_RUN_FIT
     )
     calib_sigma_kind: str | None = option(
-        None, "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.", CALIBRATION,
+        None,
+        "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.",
+        CALIBRATION,
         commands=_RUN_FIT,
-    )  # fmt: skip
+    )
     calib_unit: str | None = option(
         None, "Unit of the measured masses, in place of the file's, such as '1e14 Msun'.", CALIBRATION,
         commands=_RUN_FIT,
@@ -274,7 +276,7 @@ class JobOptions:
     )
     population: str | None = option(
         None,
-        "Distribution of the masses, fitted too: hmf_completeness (default), gaussian, skew_normal, mixture:K or fixed.",
+        "Distribution of the masses, fitted too: hmf_completeness (default), gaussian, skew_normal, mixture:K, fixed.",
         CALIBRATION,
         commands=_RUN_FIT,
     )

@@ -109,6 +109,7 @@ def write_outputs(
             makers = figure_makers(posterior, image, convergence=result.convergence)
             if fitted is not None:
                 makers["relation"] = lambda: relation_corner(fitted, true_relation)
+            makers |= _of_calibration(result, posterior.catalogue, posterior.prior)
             pictures = _write_figures(directory, makers, options, result.notes)
     found = {
         "rows": len(posterior),
@@ -120,6 +121,7 @@ def write_outputs(
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
         "prior_check": None if result.check is None else _check_record(result.check),
+        "calibrators_check": _calibrators_record(result),
         "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
@@ -167,6 +169,7 @@ def write_fit_outputs(
         _write_relation(directory, fitted, meta)
         if options.make_figures:
             makers = {"relation": lambda: relation_corner(fitted), "prior_check": result.check.figure}
+            makers |= _of_calibration(result, catalogue, result.prior)
             _write_figures(directory, makers, options, notes)
     found = {
         "rows": len(catalogue),
@@ -174,9 +177,38 @@ def write_fit_outputs(
         "notes": notes,
         "fit": _fit_record(fitted),
         "prior_check": _check_record(result.check),
+        "calibrators_check": _calibrators_record(result),
         "misfits": result.misfits,
     }
     return _write_record(directory, _full_record(record | meta | found, options, clock))
+
+
+def _of_calibration(result, catalogue: HaloCatalogue, prior: MassPrior) -> dict[str, Callable[[], Figure]]:
+    """List the figures of a relation that was calibrated on measured masses, by name."""
+    if result.calibrated is None:
+        return {}
+    from massmap_jax.figures.calibration import calibration_figure
+
+    masses, check = result.calibrated
+    return {
+        "calibration": lambda: calibration_figure(result.fitted, catalogue, prior, masses),
+        "calibrators_check": check.figure,
+    }
+
+
+def _calibrators_record(result) -> dict | None:
+    """Collect what run.json says of the check against measured masses."""
+    if result.calibrated is None:
+        return None
+    check = result.calibrated.check
+    return {
+        "p_value": check.p_value,
+        "mean_pit": [float(v) for v in check.pit.mean(axis=1)],
+        "mean_ln_density": check.score,
+        "calibrators": int(check.rows.size),
+        "shared_error_ln_mass": result.fitted.shared_error,
+        "chosen_by": result.fitted.chosen_by,
+    }
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:

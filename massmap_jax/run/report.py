@@ -17,6 +17,7 @@ import numpy as np
 from massmap_jax.catalogue.flags import REASONS, UNUSABLE, Flag
 from massmap_jax.figures.style import LN10
 from massmap_jax.html_table import html_table
+from massmap_jax.relation.fitted import DESCRIPTIONS
 from massmap_jax.run.citations import citations
 from massmap_jax.run.misfit import CHECK_LEVEL
 from massmap_jax.run.options import JobOptions
@@ -34,6 +35,14 @@ _PARAMETERS = {
 # Figure -> the section it stands in, and what it shows.
 _FIGURES = {
     "relation": ("relation", "Posterior of the relation: 68 and 95 % regions; prior dashed where it is narrow enough."),
+    "calibration": (
+        "relation",
+        "Measured masses and the relation with its 68 % band and scatter; residuals; the fitted population.",
+    ),
+    "calibrators_check": (
+        "relation",
+        "Each measured mass as the others predict it: a curve outside of its band is a misfit.",
+    ),
     "posterior_panel": ("masses", "The prior, and posteriors of objects from faint to bright; 68 % intervals shaded."),
     "field_of_view": ("masses", "The field: radius as the cube root of the posterior mass, colour the redshift."),
     "mass_map": ("map", "Mean of the map's coherent draws, each pixel's mass with what all objects share."),
@@ -183,9 +192,15 @@ def _relation(record, result) -> str:
         for name, mean in fit["mean"].items():
             prior_sd = fit["prior_sd"][name]
             prior = f"{fit['prior_mean'][name]:.4g}" + ("" if prior_sd is None else f" ± {prior_sd:.2g}")
-            rows.append((name, _PARAMETERS.get(name, ""), f"{mean:.5g} ± {fit['sd'][name]:.2g}", prior))
+            what = _PARAMETERS.get(name) or DESCRIPTIONS.get(name, "")
+            rows.append((name, what, f"{mean:.5g} ± {fit['sd'][name]:.2g}", prior))
         text = f"<p>Fitted to {fit['objects']:,} objects ({escape(fit['method'])}), every mass marginalised; "
         text += f"pivot mass {fit['alpha3']:.4g} Msun; selection: {escape(fit['selection'])}.</p>"
+        if calibrated := record.get("calibrators_check"):
+            text += f"<p>Calibrated on {calibrated['calibrators']:,} measured masses, chosen by "
+            text += f"{escape(calibrated['chosen_by'])}; all masses share an error of "
+            text += f"{calibrated['shared_error_ln_mass']:.3f} in ln M. Check of the calibrators: p = "
+            text += f"{calibrated['p_value']:.2g}.</p>"
         return text + html_table(("parameter", "", "posterior", "prior"), rows)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}

@@ -1,0 +1,253 @@
+"""The fit with measured masses: it finds the truth, its likelihood is that of NumPy, and it refuses what it cannot know.
+
+Its calibration is tested in tests/statistical/test_joint_sbc.py.
+"""
+
+import warnings
+
+import jax
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import multivariate_normal, norm
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.checks.calibrators import calibrators_check
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.selection import FluxLimit
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import Population
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.fit import fit_relation
+from massmap_jax.relation.joint import SelectedOnMass
+from massmap_jax.relation.joint_posterior import JointPosterior
+
+TRUTH = {"alpha1": 1.0, "alpha2": 0.8, "alpha4": 1.0, "scatter": 0.3, "bias": 0.1, "population_width": 0.4}
+ALPHA3, NUMBER, CALIBRATORS = 3e14, 600, 120
+BELIEFS = RelationPrior.parse("alpha1=0:3,alpha2=1:0.5,alpha4=0:2,scatter=0.3:0.3,alpha3=3e14")
+POPULATION = Population.gaussian()
+
+
+def simulated(seed=0):
+    """A catalogue with a normal population that drifts with redshift, and measured masses of some objects."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0.1, 0.8, NUMBER)
+    ln_mass = 32.8 + 0.4 * np.log(z / 0.4) + TRUTH["population_width"] * rng.normal(size=NUMBER)
+    ln_lum = TRUTH["alpha1"] + TRUTH["alpha2"] * (ln_mass - np.log(ALPHA3)) + np.log1p(z)
+    ln_lum += np.hypot(TRUTH["scatter"], 0.1) * rng.normal(size=NUMBER)
+    ln_obs = ln_mass + TRUTH["bias"] + np.hypot(0.1, 0.2) * rng.normal(size=NUMBER)
+    ln_obs[rng.permutation(NUMBER)[CALIBRATORS:]] = np.nan
+    catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=0.1)
+    return catalogue, np.exp(ln_obs), ln_mass
+
+
+def masses_of(mass, **changes):
+    given = {"sigma_ln_mass": 0.2, "bias": "0.1:0.05", "scatter": "0.1:0.03"} | changes
+    return CalibrationMasses.from_arrays(mass=mass, **given)
+
+
+def fitted(catalogue, masses, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prior = options.pop("prior", None) or MassPrior.default()
+        options = {"population": POPULATION, "num_draws": 400} | options
+        return fit_relation(catalogue, prior, BELIEFS, calibration=masses, **options)
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulated()
+
+
+@pytest.fixture(scope="module")
+def fit(field):
+    return fitted(field[0], masses_of(field[1]))
+
+
+def test_finds_the_truth(fit):
+    mean, sd = fit.mean, fit.sd
+    off = {p: (mean[p] - value) / sd[p] for p, value in TRUTH.items()}
+    assert max(map(abs, off.values())) < 4.5, off
+    assert fit.num_calibrators == CALIBRATORS == fit.num_halos  # random calibrators are fitted alone
+    assert fit.informed["alpha2"] > 0.9 and abs(fit.informed["bias"]) < 0.3
+    # The bias is known to 0.05, and the normalisation no better than that.
+    assert 0.045 < fit.shared_error < 0.1
+
+
+def test_check_of_the_calibrators(field, fit):
+    catalogue, mass, _ = field
+    check = calibrators_check(fit, catalogue, MassPrior.default(), masses_of(mass))
+    assert check.p_value > 1e-4 and check.rows.size == CALIBRATORS
+    assert check.pit.shape == (3, CALIBRATORS) and (check.pareto_k < 0.7).mean() > 0.95
+    wrong = fitted(catalogue, masses_of(mass), population=Population.fixed())
+    other = calibrators_check(wrong, catalogue, MassPrior.default(), masses_of(mass))
+    assert other.p_value < 1e-6 and other.score < check.score and "does not predict" in other.summary()
+
+
+def test_saved_and_loaded(fit, tmp_path):
+    path = tmp_path / "fit.npz"
+    fit.save(path)
+    back = JointPosterior.load(path)
+    assert back.summary() == fit.summary()
+    for one, two in zip(jax.tree.leaves(fit.draws), jax.tree.leaves(back.draws), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert JointPosterior.is_saved(path) and back.draws.population.base == fit.draws.population.base
+
+
+def test_columns_and_pairs(fit):
+    table = fit.to_table()
+    assert {"bias", "mass_scatter", "correlation", "population_centre", "population_width"} <= set(table)
+    one = fit.draws.draw(7)
+    assert float(one.population.values["centre"]) == table["population_centre"][7]
+    assert float(one.alpha1) == table["alpha1"][7]
+
+
+@pytest.mark.slow
+def test_nuts_agrees_with_laplace(field, fit):
+    found = fitted(field[0], masses_of(field[1]), method="nuts", num_draws=1600, num_warmup=200)
+    for p in fit.free:
+        assert abs(found.mean[p] - fit.mean[p]) < 0.4 * fit.sd[p], p
+        assert 0.7 < found.sd[p] / fit.sd[p] < 1.45, p
+    assert max(found.diagnostics["r_hat"].values()) < 1.05
+
+
+def test_likelihood_is_that_of_an_integral(field):
+    """One object under one relation, against SciPy's quadrature of normal densities."""
+    from massmap_jax.relation.data import CatalogueData
+    from massmap_jax.relation.joint import JointPrior
+    from massmap_jax.relation.joint_fit import likelihood_of
+
+    catalogue, mass, _ = field
+    calibration = masses_of(mass, correlation=0.4, scatter_correlation=0.3)
+    values = TRUTH | {"mass_scatter": 0.12, "population_centre": 32.7, "population_drift_ln_z": 0.4,
+                      "population_drift_ln_1z": -0.2}  # fmt: skip
+    with jax.enable_x64(True):
+        data = CatalogueData(catalogue, MassPrior.default())
+        has_mass = np.isfinite(calibration.ln_mass[data.rows])
+        chosen = np.ones_like(has_mass)
+        likelihood = likelihood_of(data, calibration, has_mass, chosen, None, 0.1)
+        joint = JointPrior.of(BELIEFS, calibration.beliefs, POPULATION, (32.7, 0.4), data.prior)
+        relation = joint.relation(values)
+        found = np.asarray(likelihood.ln_z(relation))[: chosen.sum()]
+    first = [int(np.argmax(has_mass)), int(np.argmax(~has_mass))]
+    for row, place in zip(first, [0, int(has_mass.sum())], strict=True):
+        z, y, m = catalogue.redshift[row], catalogue.ln_lum_obs[row], calibration.ln_mass[row]
+        centre = 32.7 + 0.4 * np.log(z / 0.4) - 0.2 * np.log((1 + z) / 1.4)
+        c12 = 0.3 * 0.3 * 0.12 + 0.4 * 0.1 * 0.2
+        cov = [[0.3**2 + 0.1**2, c12], [c12, 0.12**2 + 0.2**2]]
+
+        def density(t, z=z, y=y, m=m, centre=centre, cov=cov, row=row):
+            mean_y = 1.0 + 0.8 * (t - np.log(ALPHA3)) + np.log1p(z)
+            both = multivariate_normal([mean_y, t + 0.1], cov).pdf([y, m]) if has_mass[row] else norm(
+                mean_y, np.sqrt(cov[0][0])).pdf(y)  # fmt: skip
+            return norm(centre, 0.4).pdf(t) * both
+
+        expected = np.log(quad(density, centre - 4, centre + 4, points=[centre], limit=200)[0])
+        assert found[place] == pytest.approx(expected, abs=1e-3)
+
+
+def test_with_luminosity_chosen_calibrators_all_objects_are_fitted(field):
+    catalogue, mass, _ = field
+    bright = np.where(catalogue.ln_lum_obs > np.median(catalogue.ln_lum_obs), mass, np.nan)
+    found = fitted(catalogue, masses_of(bright, chosen_by="luminosity"))
+    assert found.num_halos == NUMBER and found.num_calibrators < CALIBRATORS
+    assert abs(found.mean["alpha1"] - 1.0) < 4.5 * found.sd["alpha1"]
+    assert abs(found.mean["alpha2"] - 0.8) < 4.5 * found.sd["alpha2"]
+
+
+def test_a_luminosity_limit_goes_with_a_population(field):
+    catalogue, mass, _ = field
+    limit = float(np.exp(np.quantile(catalogue.ln_lum_obs, 0.4)))
+    kept = np.exp(catalogue.ln_lum_obs) > limit
+    part = HaloCatalogue.from_arrays(
+        luminosity=np.exp(catalogue.ln_lum_obs[kept]), redshift=catalogue.redshift[kept], sigma_ln_luminosity=0.1
+    )
+    found = fitted(part, masses_of(mass[kept], chosen_by="luminosity"), selection=FluxLimit(limit))
+    for p in ("alpha1", "alpha2", "scatter"):
+        assert abs(found.mean[p] - TRUTH[p]) < 4.5 * found.sd[p], p
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_a_free_population_needs_masses(field):
+    with pytest.raises(MassmapError, match="only where some masses were measured"):
+        fitted(field[0], None)
+
+
+@pytest.mark.parametrize(("number", "match"), [(5, "needs at least 10"), (20, "use method='nuts'"), (0, "all of them")])
+def test_too_few_calibrators(field, number, match):
+    mass = np.array(field[1])
+    mass[np.flatnonzero(np.isfinite(mass))[number:]] = np.nan
+    with pytest.raises(MassmapError, match=match):
+        fitted(field[0], masses_of(mass))
+
+
+def test_chosen_by_mass_needs_its_selection(field):
+    with pytest.raises(MassmapError, match="SelectedOnMass"):
+        fitted(field[0], masses_of(field[1], chosen_by="mass"))
+
+
+def test_another_definition_of_mass(field):
+    with pytest.raises(MassmapError, match="500c"):
+        fitted(field[0], masses_of(field[1], mass_definition="500c"))
+
+
+def test_masses_outside_the_prior(field):
+    with pytest.raises(MassmapError, match="outside the mass prior"):
+        fitted(field[0], masses_of(field[1] * 1e6))
+
+
+def test_a_column_of_another_length(field):
+    with pytest.raises(MassmapError, match="given for 10 objects"):
+        fitted(field[0], masses_of(field[1][np.isfinite(field[1])][:10]))
+
+
+def test_calibrators_that_cannot_be_used(field):
+    catalogue, mass, _ = field
+    lum = np.where(np.isfinite(mass), np.nan, np.exp(catalogue.ln_lum_obs))
+    blank = HaloCatalogue.from_arrays(luminosity=lum, redshift=catalogue.redshift, sigma_ln_luminosity=0.1)
+    with pytest.raises(MassmapError, match="none of the 120 objects"):
+        fitted(blank, masses_of(mass))
+
+
+GOOD = np.full(30, 3e14)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"are": "posteriors"}, "a prior is already in them"),
+        ({"are": "guesses"}, "not known"),
+        ({"chosen_by": "hand"}, "chosen by 'hand'"),
+        ({"mass": np.full(30, np.nan)}, "all of them are missing"),
+        ({"mass": np.r_[GOOD[:29], -1.0]}, "of 1 objects cannot be used, first row 29"),
+        ({"mass": np.full(30, 14.5)}, "they have to be in Msun"),
+        ({"mass": ["a"] * 30}, "not a column of numbers"),
+        ({"mass": 3e14}, "one number for each object"),
+        ({"sigma_ln_mass": 0.0}, "error of the calibration mass of 30 objects"),
+        ({"sigma_ln_mass": np.ones(7)}, "have shapes"),
+        ({"sigma_ln_mass": 40.0}, "it is in ln M"),
+        ({"correlation": 1.0}, "between -1 and 1"),
+        ({"scatter": -0.1}, "at least 0"),
+        ({"scatter": "0.1:0"}, "no width"),
+        ({"scatter_correlation": 1.0}, "both excluded"),
+        ({"bias": "about 0"}, "cannot be read"),
+        ({"bias": "0:1:2"}, "cannot be read"),
+    ],
+)
+def test_bad_calibration_masses(change, match):
+    with pytest.raises(MassmapError, match=match):
+        CalibrationMasses.from_arrays(**({"mass": GOOD, "sigma_ln_mass": 0.2} | change))
+
+
+def test_masked_masses_are_missing():
+    mass = np.ma.masked_array(GOOD, mask=np.arange(30) > 3)
+    assert CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2).number == 4
+
+
+@pytest.mark.parametrize(("threshold", "width"), [(14.5, 0.1), (3e14, 0.0), (np.nan, 0.1)])
+def test_bad_selection_on_mass(threshold, width):
+    with pytest.raises(MassmapError):
+        SelectedOnMass(threshold, width)
