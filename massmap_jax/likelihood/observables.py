@@ -22,11 +22,11 @@ def gaussian_term(residual: Sequence, slope: Sequence, covariance: Sequence[Sequ
 
     Parameters
     ----------
-    residual : sequence of array_like, (...), one for each observable
-        y_i - intercept_i: what is left of the observable at ln M = pivot.
+    residual : sequence of array_like, (...)
+        y_i - intercept_i, what is left of each observable at ln M = pivot.
     slope : sequence of array_like, (...)
         d y_i / d ln M.
-    covariance : sequence of sequences of array_like, (...)
+    covariance : sequence of sequence of array_like, (...)
         C, scatter and measurement error together. Only the lower triangle, covariance[i][j] with j <= i, is read.
     observed : sequence of array_like, (...)
         Whether the entry is there. What is missing counts for nothing; at least one has to be observed.

@@ -156,6 +156,11 @@ class Population(eqx.Module):
         -------
         Population
             The form.
+
+        Raises
+        ------
+        MassmapError
+            For fewer than 2 components.
         """
         if components < 2:
             raise MassmapError(f"a mixture of {components} components: give 2 to 9, or Population.gaussian()")
@@ -248,7 +253,7 @@ class Population(eqx.Module):
         Parameters
         ----------
         ln_mass : float
-            As in `beliefs`.
+            As in `beliefs` [ln Msun].
 
         Returns
         -------
@@ -402,7 +407,18 @@ class PopulationDraws(eqx.Module):
         return normal + np.log(2.0) + log_ndtr(self.values["skewness"] * d)
 
     def ln_norm_at(self, z) -> Float[Array, ""]:
-        """Interpolate the ln of the integral of mass function x completeness to one redshift, for one set of values."""
+        """Interpolate the ln of the integral of mass function x completeness, for one set of values.
+
+        Parameters
+        ----------
+        z : Float[Array, ""]
+            One redshift.
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln of the integral; 0 for a form that is normalised by itself.
+        """
         if self.ln_norm is None:
             return jnp.zeros_like(z)
         start, step = self.lattice[0], self.lattice[1]

@@ -48,7 +48,7 @@ class SelectedOnMass(eqx.Module):
     ln_threshold : float
         ln of the threshold [ln Msun].
     width : float
-        As above.
+        Width of the threshold, in ln M.
 
     Raises
     ------

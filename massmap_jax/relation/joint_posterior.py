@@ -33,6 +33,10 @@ class JointPosterior(RelationPosterior):
 
     Attributes
     ----------
+    draws : CalibratedRelation
+        A batch of draws of relation, calibration and population.
+    maximum : CalibratedRelation
+        Those of highest density.
     num_calibrators : int
         Number of objects with a measured mass.
     chosen_by : str
@@ -91,7 +95,18 @@ class JointPosterior(RelationPosterior):
         )
 
     def with_shared_error(self, value: float) -> "JointPosterior":
-        """Give the same posterior with another `shared_error`."""
+        """Give the same posterior with another `shared_error`.
+
+        Parameters
+        ----------
+        value : float
+            The error, in ln M.
+
+        Returns
+        -------
+        JointPosterior
+            The posterior.
+        """
         return eqx.tree_at(lambda s: s.shared_error, self, float(value))
 
     @property

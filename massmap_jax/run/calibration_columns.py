@@ -58,8 +58,8 @@ def read_calibration(
     unit = options.calib_unit or table.units.get(name, "")
     if not unit:
         raise MassmapError(
-            f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit, such as 'Msun' or"
-            " '1e14 Msun'"
+            f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or whatever it"
+            " is"
         )
     mass = read_luminosity(
         table, name, found, lum_log=None, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun", magnitudes=None,
@@ -95,7 +95,7 @@ def read_calibration(
 def _chosen(table, role, given):
     """The column of the error, which has to be named: that of the luminosity would be guessed else."""
     if given is None:
-        raise MassmapError("the calibration masses need an error: give calib_sigma, a column or one number in ln M")
+        raise MassmapError("the calibration masses need an error: give calib_sigma=, a column or one number in ln M")
     return choose_column(table, role, given, "calib_sigma")[0]
 
 

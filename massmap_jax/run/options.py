@@ -533,7 +533,7 @@ def _check_calibration(options: JobOptions) -> None:
     if options.calib_mass is None:
         return
     if options.calib_sigma is None:
-        raise MassmapError("the calibration masses need an error: give calib_sigma, a column or one number in ln M")
+        raise MassmapError("the calibration masses need an error: give calib_sigma=, a column or one number in ln M")
     if options.calib_chosen_by not in ("random", "luminosity"):
         raise MassmapError(
             f"calib_chosen_by is {options.calib_chosen_by!r}: give random or luminosity; masses of objects that were"

@@ -18,9 +18,9 @@ from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
-from massmap_jax.relation.joint import JointLikelihood, JointPrior
+from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
 from massmap_jax.relation.search import Coordinates, covariance_of, maximise, potentials
-from statistical.two_keys import smallest
+from statistical.two_keys import check_with_two_keys, smallest
 
 SIMULATIONS = int(os.environ.get("MASSMAP_TEST_SBC", "60"))
 OBJECTS, DRAWS = 150, 99
@@ -146,5 +146,35 @@ def p_of(found):
     return smallest([kstest(column, "uniform").pvalue for column in found.T])
 
 
-def p_of_right_model(key, model=None):
-    return p_of(ranks(Model() if model is None else model, key))
+def understated(columns):
+    """Errors of the masses 30 % too small."""
+    return np.concatenate([columns[:3], 0.7 * columns[3:4], columns[4:]])
+
+
+def p_of_right_model(key, model, **options):
+    return p_of(ranks(model, key, **options))
+
+
+def test_right_model(model):
+    check_with_two_keys(lambda key: p_of_right_model(key, model))
+
+
+def test_selection_on_the_measured_mass(model):
+    """Told of the selection, ranks are uniform; without it they are not."""
+    threshold = {"threshold": (32.9, 0.1)}
+    selection = SelectedOnMass(float(np.exp(32.9)), 0.1)
+    number = min(SIMULATIONS, 30)
+    check_with_two_keys(lambda key: p_of_right_model(key, model, number=number, select=threshold, selection=selection))
+    assert p_of(ranks(model, 2, number, select=threshold)) < 1e-6
+
+
+def test_wrong_models_are_found(model):
+    """Each of these has a p value below 1e-3 in 20 of 20 repetitions with 60 universes."""
+    number = max(SIMULATIONS, 60)
+    assert p_of(ranks(model, 4, number, change=understated)) < 1e-3
+    with jax.enable_x64(True):
+        without = JointPrior.of(
+            RelationPrior(RELATION, ALPHA3), MEASURED | {"bias": dist.Normal(0.0, 0.05)}, POPULATION, (32.9, PIVOT_Z),
+            model.prior,
+        )  # fmt: skip
+    assert p_of(ranks(model, 5, 20, joint=without)) < 1e-3
