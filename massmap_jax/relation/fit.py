@@ -26,7 +26,7 @@ from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.data import CatalogueData, RelationData
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.marginal import RelationLikelihood
@@ -395,8 +395,8 @@ def _search(data: RelationData, coordinates, x, found: float):
 def _conflict(coordinates, x) -> float:
     """The largest distance of a parameter from its prior's middle, in standard deviations of the prior."""
     prior, relation = coordinates.prior, _relation_at(coordinates, x)
-    central, sd = prior.central(), prior.sd()
-    return max(abs(float(getattr(relation, p)) - central[p]) / sd[p] for p in coordinates.free)
+    values = {p: getattr(relation, p) for p in coordinates.free}
+    return max(prior_deviations(values, prior.central(), prior.sd()).values())
 
 
 @jax.jit
