@@ -145,7 +145,7 @@ def read_luminosity(
         )
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     text = stated if lum_unit is None else lum_unit
-    _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log)
+    _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
         instead = "" if lum_log is None else f" in place of {lum_log!r}, or its true unit as lum_unit="
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
@@ -215,7 +215,7 @@ def _refuse_another_unit(where, stated, lum_unit, lum_scale, notes):
     notes.append(f"luminosity unit: {lum_unit!r} as given, in place of {stated!r} in the file")
 
 
-def _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log):
+def _refuse_magnitudes(where, name, raw, text, lum_log):
     """Refuse magnitudes, by unit or by name, unless a unit or lum_log says that they are none."""
     by_unit = log_kind(text) == "mag"
     by_name = not text and lum_log is None and looks_like_magnitudes(name, raw)

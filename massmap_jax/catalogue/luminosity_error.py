@@ -229,7 +229,7 @@ def _decide(table, lum, names, units, columns, kind) -> tuple[str, str]:
         return kind, ""
     if by_unit:
         return by_unit, "as their unit says"
-    by_name = {_kind_of_name(name, table, columns[0]) for name in names}
+    by_name = {_kind_of_name(name, table) for name in names}
     by_name = by_name.pop() if len(by_name) == 1 else ""
     of_log = _OF_LOG.get(lum.log, "")
     if of_log and by_name in ("", of_log):
@@ -261,7 +261,7 @@ def _kind_of_unit(unit: str, lum: Luminosity) -> str:
     return "linear" if lum.column_unit and unit_factor(unit, lum.column_unit) is not None else "other"
 
 
-def _kind_of_name(name: str, table: ColumnTable, values: np.ndarray) -> str:
+def _kind_of_name(name: str, table: ColumnTable) -> str:
     """What an error's name says it is; refused where it is no error at all."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     if re.search(
