@@ -25,7 +25,7 @@ from massmap_jax.catalogue.tables import (
     split_extension,
     units_of_text,
 )
-from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
+from massmap_jax.catalogue.text_table import SAMPLE, footer_notes, layout_of, parse_rows, split_footer
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.scale.fingerprint import fingerprint_of, first_difference
 
@@ -57,6 +57,8 @@ class Chunks:
         The files in reading order.
     num_rows : int or None
         Number of rows, None where it is not known beforehand (text, and FITS before it is read).
+    footer : tuple of str
+        What stands below the last row of a text file and is left out, as a note, once that was read.
 
     Raises
     ------
@@ -95,7 +97,7 @@ class Chunks:
                 )
             self.kind, self.files = kind, [folder]
         check_text_options(self.path, self.kind, names=names, delimiter=delimiter, header=header)
-        self.num_rows = None
+        self.num_rows, self.footer = None, ()
         if self.kind == "parquet":
             self._groups = self._row_groups()
             self.num_rows = sum(rows for _, _, rows in self._groups)
@@ -290,8 +292,13 @@ class Chunks:
             for _ in range(layout.first_line):
                 file.readline()
             units, notes = units_of_text(self.path, layout)
-            schema, number = None, 0
-            while lines := list(itertools.islice(file, size)):
+            schema, number, held, ahead = None, 0, [], file.readline()
+            while ahead:
+                lines = [*held, ahead, *itertools.islice(file, size - 1)]
+                # A footer has no rows below it.
+                lines, held = split_footer(lines, layout)
+                if not (ahead := file.readline()):
+                    self.footer = footer_notes(held)
                 data = "".join(lines).encode("latin-1")
                 if all(_is_no_row(line, layout.comments) for line in lines):
                     continue
