@@ -6,7 +6,6 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_float64
-from massmap_jax.errors import first_line
 
 # Longitude and latitude, by `normal_name`; l and b alone mean many things, and count where their unit is an angle's.
 GALACTIC = (
@@ -138,12 +137,13 @@ def sky_columns(name: str, column: Any) -> tuple[dict[str, np.ndarray], str]:
     note : str
         What was done.
     """
-    from astropy.coordinates import ConvertError
-
     try:
         icrs = column.icrs
-    except (ConvertError, ValueError) as error:
-        return {}, f"column {name!r} is a SkyCoord ({column.frame.name}) and not used: {first_line(error)}"
+    except Exception:  # of many types, where a frame lacks a time or a place
+        return (
+            {},
+            f"column {name!r} is a SkyCoord ({column.frame.name}) and not used: astropy cannot convert it to ICRS",
+        )
     frame = "" if column.frame.name == "icrs" else ", converted to ICRS"
     return (
         {f"{name}.ra": np.asarray(icrs.ra.deg), f"{name}.dec": np.asarray(icrs.dec.deg)},
