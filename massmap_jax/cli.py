@@ -402,6 +402,7 @@ def stream(
         _stop(f"go on with --resume; what is done is in {out}")
     write_record(out, record, total)
     if not quiet:
+        typer.echo("".join(f"note: {_as_options(note)}\n" for note in total["notes"]), nl=False)
         flags = ", ".join(f"{name} {rows:,}" for name, rows in total["flags"].items()) or "none"
         typer.echo(f"{total['rows']:,} rows in {total['done']} parts; flags: {flags}")
         if options.method == "surface":

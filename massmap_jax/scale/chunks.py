@@ -4,6 +4,7 @@ A chunk is a `ColumnTable`, as `open_table` makes it of a whole file, so the sam
 flagged.
 """
 
+import contextlib
 import io
 import itertools
 import warnings
@@ -28,6 +29,9 @@ from massmap_jax.catalogue.tables import (
 from massmap_jax.catalogue.text_table import SAMPLE, footer_notes, layout_of, parse_rows, split_footer
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.scale.fingerprint import fingerprint_of, first_difference
+
+SAMPLE_ROWS = 10_000
+"""Rows at the beginning that tell what a column's values are like: whatever is decided by them is so in all chunks."""
 
 
 class Chunks:
@@ -161,6 +165,18 @@ class Chunks:
             if table is None:
                 return
             yield table
+
+    def sample(self) -> ColumnTable | None:
+        """Read the first rows, by which placeholders are told from values in every chunk alike, whatever its size.
+
+        Returns
+        -------
+        ColumnTable or None
+            At most `SAMPLE_ROWS` rows; None where they cannot be read, which their own chunk will say.
+        """
+        with contextlib.suppress(MassmapError):
+            return next(self.read(SAMPLE_ROWS), None)
+        return None
 
     def extremes(self) -> ColumnTable | None:
         """Read the smallest and the largest number of every column from a Parquet file's statistics.

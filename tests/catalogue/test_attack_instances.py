@@ -597,3 +597,51 @@ def test_formats_of_astropy_keep_scale_bars_and_positions(tmp_path, kind):
     np.testing.assert_allclose(luminosity(catalogue), [1.5e14, 2.5e14])
     np.testing.assert_allclose(catalogue.sigma_ln_lum, TEN)
     assert catalogue.ids.tolist() == ["A 1", "B 2"] and catalogue.dec.tolist() == [-5.0, 5.0]
+
+
+LUMS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+@pytest.mark.parametrize("tiny", [1e-30, 1e-9, 1e-6])
+@pytest.mark.parametrize(
+    "ordinary, options",
+    [
+        (np.full(5, 0.1), {"sigma": "e", "sigma_kind": "ln"}),
+        (np.full(5, 0.1), {"sigma": "e", "sigma_kind": "dex"}),
+        (np.full(5, 0.1), {"sigma": "e", "sigma_kind": "fraction"}),
+        (np.full(5, 10.0), {"sigma": "e", "sigma_kind": "percent"}),
+        (0.1 * LUMS, {"sigma": "e", "sigma_kind": "linear"}),
+        (0.1 * LUMS, {"sigma_plus": "up", "sigma_minus": "e", "sigma_kind": "linear"}),
+    ],
+)
+def test_an_error_as_a_placeholder_is_flagged_and_told(ordinary, options, tiny):
+    """1e-30 keeps a division from failing; as an error it would make a mass exact."""
+    error = ordinary.copy()
+    error[[1, 3]] = tiny
+    catalogue = read_catalogue({"z": 0.1 * LUMS, "lum": LUMS, "e": error, "up": ordinary}, **options)
+    assert (catalogue.flag == int(Flag.SIGMA_MISSING)).tolist() == [False, True, False, True, False]
+    assert f"more than 1,000 times shorter than the others in 2 rows, first row 1 with value {tiny!r}" in " ".join(
+        catalogue.notes
+    )
+
+
+def test_bounds_as_close_as_a_placeholder():
+    upper = 1.1 * LUMS
+    upper[2] = LUMS[2] * (1 + 1e-9)
+    lower = np.where(np.arange(5) == 2, LUMS, 0.9 * LUMS)
+    table = {"z": 0.1 * LUMS, "lum": LUMS, "up": upper, "down": lower}
+    catalogue = read_catalogue(table, sigma_plus="up", sigma_minus="down", sigma_kind="bounds")
+    assert catalogue.flag.tolist() == [0, 0, int(Flag.SIGMA_MISSING), 0, 0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        np.full(5, 1e-6),  # a simulation, all alike
+        np.array([0.3, 0.3, 0.3, 0.01, 2e-4]),  # the brightest is well measured
+        np.array([0.01, 5e-5, 0.01, 0.02, 0.01]),
+    ],
+)
+def test_small_errors_that_are_no_placeholders(error):
+    catalogue = read_catalogue({"z": 0.1 * LUMS, "lum": LUMS, "e": error}, sigma="e", sigma_kind="ln")
+    assert not catalogue.flag.any() and "shorter" not in " ".join(catalogue.notes)
