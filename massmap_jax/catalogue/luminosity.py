@@ -3,6 +3,7 @@
 A luminosity is a column here, and `ln_lum_obs` from here on: nothing else is called a luminosity in between.
 """
 
+import contextlib
 import re
 from typing import NamedTuple
 
@@ -93,7 +94,10 @@ def typical(table: ColumnTable, name: str, values: np.ndarray) -> np.ndarray:
     Float[np.ndarray, "row"]
         The values.
     """
-    return values if table.sample is None else numbers(table.sample, name, "sampled", [])
+    if table.sample is not None:
+        with contextlib.suppress(MassmapError):  # cells that are no numbers: the part that holds them says so
+            return numbers(table.sample, name, "sampled", [])
+    return values
 
 
 def read_luminosity(
