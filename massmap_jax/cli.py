@@ -69,7 +69,7 @@ def _option(*flags: str, help: str, group: str | None = None, **more):
 Out = Annotated[Path, _option("--out", help="Folder for the results.", group=OUTPUT)]
 Overwrite = Annotated[bool, _option("--overwrite", help="Replace an earlier result.", group=OUTPUT)]
 Seed = Annotated[int, _option("--seed", help="Random seed, written to every output.", group=MACHINE)]
-Quiet = Annotated[bool, _option("--quiet", help="No summary on stdout, and no progress.", group=OUTPUT)]
+Quiet = Annotated[bool, _option("--quiet/--no-quiet", help="No summary on stdout, and no progress.", group=OUTPUT)]
 Precision = Annotated[str, _option("--precision", help="float32 or float64 on the device.", group=MACHINE)]
 Device = Annotated[
     str, _option("--device", help="cpu, gpu, or auto: what JAX finds. All of the kind are used.", group=MACHINE)
@@ -120,7 +120,8 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
         Of the command.
     *kinds : type
         Dataclasses; the function is called with one instance of each, by the names that `own` and they have. Its
-        keyword `record` is what run.json says of the call, and `config` the file of options, if one was given.
+        keyword `record` is what run.json says of the call; `config`, where it has that one, is the file of options, if
+        one was given.
     own : tuple of inspect.Parameter
         Options and arguments that this command alone has, passed on as they are given.
     epilog : str, optional
@@ -129,6 +130,7 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
 
     def decorate(function):
         declared = {shown: (kind, f) for kind in kinds for shown, f in _options_of(kind, name).items()}
+        wants_config = "config" in inspect.signature(function).parameters
 
         def call(ctx: typer.Context, **given):
             config = _config_of(ctx, given)
@@ -137,7 +139,8 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
             for shown, (kind, f) in declared.items():
                 value = given.pop(shown)
                 groups[kind][f.name] = not value if shown.startswith("no_") else value
-            return function(*(kind(**values) for kind, values in groups.items()), **given, record=record, config=config)
+            given |= {"record": record} | ({"config": config} if wants_config else {})
+            return function(*(kind(**values) for kind, values in groups.items()), **given)
 
         parameters = [*own, *(_parameter(shown, f) for shown, (_, f) in declared.items())]
         OPTIONS.update(p.name for p in parameters)
@@ -179,12 +182,18 @@ def _config_of(ctx: typer.Context, given: dict) -> Config | None:
     check_unchanged(config.inputs, given, anew, config.path)
     notes = list(config.notes)
     if anew:
-        flags = ", ".join(name if name == "catalogue" else f"--{name.replace('_', '-')}" for name in anew)
+        flags = ", ".join(_flag(parameter, given) for parameter in ctx.command.params if parameter.name in anew)
         notes.append(f"{flags}: taken from the command line, not from {config.path}")
     if not given["quiet"]:
         typer.echo("".join(f"note: {note}\n" for note in notes), nl=False)
     inputs = {name: found for name, found in config.inputs.items() if name not in anew}
     return replace(config, inputs=inputs)
+
+
+def _flag(parameter, given: dict) -> str:
+    """What the command line has for a parameter of click: `--no-x` where a switch is turned off."""
+    off = given[parameter.name] is False and parameter.secondary_opts
+    return (parameter.secondary_opts if off else parameter.opts)[0]
 
 
 def _record(command_name: str) -> dict:
@@ -216,6 +225,8 @@ def _parameter(shown: str, f) -> inspect.Parameter:
     kind = {"str": str, "float": float, "int": int, "bool": bool}.get(f.type.removesuffix(" | None"), str)
     default = False if kind is bool else f.default
     flag = f"--{shown.replace('_', '-')}"
+    if kind is bool:  # both ways, so that the command line can take back what a file of options says
+        flag += f"/--no{flag[1:]}" if not flag.startswith("--no-") else f"/--{flag.removeprefix('--no-')}"
     told = _option(flag, help=f.metadata["help"], group=f.metadata["group"])
     annotation = Annotated[kind | None if f.default is None else kind, told]  # type: ignore[valid-type]
     return inspect.Parameter(shown, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -253,7 +264,6 @@ def run(
     device: str,
     quiet: bool,
     record: dict,
-    config: Config | None,
 ):
     """Masses and mass map of a catalogue, into a new folder.
 
@@ -282,7 +292,6 @@ def fit(
     device: str,
     quiet: bool,
     record: dict,
-    config: Config | None,
 ):
     """The mass-luminosity relation of a catalogue, its masses marginalised, into a new folder.
 
@@ -322,7 +331,9 @@ def _own_of_stream(
     resume: Annotated[bool, _option("--resume", help="Go on with a run that was stopped.", group=OUTPUT)] = False,
     chunk_rows: Annotated[int, _option(help="Rows of a part; memory is in proportion.", group=MACHINE)] = 1_000_000,
     columns: Annotated[str | None, _option(help="Columns to write, separated by commas.", group=OUTPUT)] = None,
-    float32: Annotated[bool, _option("--float32", help="Write numbers in single precision.", group=OUTPUT)] = False,
+    float32: Annotated[
+        bool, _option("--float32/--no-float32", help="Write numbers in single precision.", group=OUTPUT)
+    ] = False,
     method: Annotated[
         str, _option(help="surface (interpolated, to 1 % of the error), or analytic.", group=MASSES)
     ] = "surface",
@@ -391,6 +402,7 @@ def stream(
         _stop(f"go on with --resume; what is done is in {out}")
     write_record(out, record, total)
     if not quiet:
+        typer.echo("".join(f"note: {_as_options(note)}\n" for note in total["notes"]), nl=False)
         flags = ", ".join(f"{name} {rows:,}" for name, rows in total["flags"].items()) or "none"
         typer.echo(f"{total['rows']:,} rows in {total['done']} parts; flags: {flags}")
         if options.method == "surface":

@@ -36,6 +36,9 @@ class ColumnTable:
         Units by column, as the table's metadata writes them; columns without a unit are left out.
     notes : tuple of str
         What was guessed in reading the table.
+    sample : ColumnTable or None
+        Where the table is one part of a catalogue, rows of that catalogue which tell what its values are like, so that
+        a placeholder is known for one in every part alike.
     """
 
     label: str
@@ -43,6 +46,7 @@ class ColumnTable:
     column: Callable[[str], np.ndarray]
     units: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sample: "ColumnTable | None" = None
 
 
 def number_in(cell) -> float | None:

@@ -3,6 +3,7 @@
 A luminosity is a column here, and `ln_lum_obs` from here on: nothing else is called a luminosity in between.
 """
 
+import contextlib
 import re
 from typing import NamedTuple
 
@@ -76,6 +77,29 @@ def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.nd
     return numbers
 
 
+def typical(table: ColumnTable, name: str, values: np.ndarray) -> np.ndarray:
+    """Give the values of a column that tell what it is like: those of the table's sample, or else all.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        Name of the column.
+    values : Float[np.ndarray, "row"]
+        Its values in the table.
+
+    Returns
+    -------
+    Float[np.ndarray, "row"]
+        The values.
+    """
+    if table.sample is not None:
+        with contextlib.suppress(MassmapError):  # cells that are no numbers: the part that holds them says so
+            return numbers(table.sample, name, "sampled", [])
+    return values
+
+
 def read_luminosity(
     table: ColumnTable,
     name: str,
@@ -145,7 +169,7 @@ def read_luminosity(
         )
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     text = stated if lum_unit is None else lum_unit
-    _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log)
+    _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
         instead = "" if lum_log is None else f" in place of {lum_log!r}, or its true unit as lum_unit="
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
@@ -154,12 +178,12 @@ def read_luminosity(
         _refuse_hidden_log(where, name, unit, raw, true_scale)
     log = lum_log or "none"
     if log == "none":
-        flag = _linear_flags(raw)
+        flag = _linear_flags(raw, typical(table, name, raw))
         with np.errstate(all="ignore"):
             ln_lum = np.log(np.where(flag == 0, scale * raw, np.nan))
     else:
         _refuse_linear(where, raw, log)
-        flag = _log_flags(raw, log)
+        flag = _log_flags(raw, log, typical(table, name, raw))
         ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
     return Luminosity(name, raw, log, text, ln_lum, unit, flag)
@@ -215,7 +239,7 @@ def _refuse_another_unit(where, stated, lum_unit, lum_scale, notes):
     notes.append(f"luminosity unit: {lum_unit!r} as given, in place of {stated!r} in the file")
 
 
-def _refuse_magnitudes(where, name, raw, text, lum_unit, lum_log):
+def _refuse_magnitudes(where, name, raw, text, lum_log):
     """Refuse magnitudes, by unit or by name, unless a unit or lum_log says that they are none."""
     by_unit = log_kind(text) == "mag"
     by_name = not text and lum_log is None and looks_like_magnitudes(name, raw)
@@ -250,22 +274,29 @@ def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str,
     )
 
 
-def _linear_flags(raw: np.ndarray) -> np.ndarray:
+def _linear_flags(raw: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Flags of luminosities; `like` tells which values are ordinary in this column."""
     sentinel = is_negative_sentinel(raw)
-    high = np.flatnonzero(raw > 0.99 * min(FILL_VALUES))
-    filled = high[np.isclose(raw[high, None], FILL_VALUES, rtol=1e-6, atol=0).any(axis=1)]
-    if filled.size:  # a luminosity may be 1e36 where its like are
-        others = np.delete(raw, filled)
-        others = others[np.isfinite(others) & (others > 0)]
-        sentinel[filled] |= raw[filled] > 1e5 * (np.median(others) if others.size else np.inf)
+    filled = _is_fill_value(raw)
+    if filled.any():  # a luminosity may be 1e36 where its like are
+        others = like[np.isfinite(like) & (like > 0) & ~_is_fill_value(like)]
+        sentinel |= filled & (raw > 1e5 * (np.median(others) if others.size else np.inf))
     bits = np.where(np.isfinite(raw) & (raw <= 0), np.int32(Flag.LUM_NOT_POSITIVE), np.int32(0))
     bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), bits)
     return np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
 
 
-def _log_flags(raw: np.ndarray, log: str) -> np.ndarray:
+def _is_fill_value(values: np.ndarray) -> np.ndarray:
+    high = np.flatnonzero(values > 0.99 * min(FILL_VALUES))
+    found = np.zeros(values.shape, dtype=bool)
+    found[high] = np.isclose(values[high, None], FILL_VALUES, rtol=1e-6, atol=0).any(axis=1)
+    return found
+
+
+def _log_flags(raw: np.ndarray, log: str, like: np.ndarray) -> np.ndarray:
+    """Flags of logarithms; `like` tells which values are ordinary in this column."""
     sentinel = np.isin(raw, LOG_SENTINELS)
-    others = raw[np.isfinite(raw) & ~np.isin(raw, LOG_SENTINELS + SMALL_LOG_SENTINELS)]
+    others = like[np.isfinite(like) & ~np.isin(like, LOG_SENTINELS + SMALL_LOG_SENTINELS)]
     if others.size and np.median(others) > (5.0 if log == "log10" else 5.0 * LN10):
         sentinel |= np.isin(raw, SMALL_LOG_SENTINELS)
     bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), np.int32(0))

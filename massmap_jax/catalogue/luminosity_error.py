@@ -11,7 +11,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import USUAL_NAMES
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import Flag
-from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers
+from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers, typical
 from massmap_jax.catalogue.magnitudes import LN_PER_MAG, looks_like_magnitudes
 from massmap_jax.catalogue.units import LN10, log_kind, sigma_ln_from_bars, strip_log, unit_factor
 from massmap_jax.errors import MassmapError
@@ -24,6 +24,8 @@ _OF_LOG = {"ln": "ln", "log10": "dex", "mag": "mag"}
 _TOO_WIDE = 2.0
 # Bars shorter than this part of the luminosity are no bars: nothing is measured that well.
 _TOO_SHORT = 1e-4
+# Such an error is a placeholder where it is less than this part of the others.
+_FAR_SHORTER = 1e-3
 
 
 def read_sigma(
@@ -143,6 +145,7 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
     """Read one error column, or the upper and the lower one."""
     units = [table.units.get(name, "") for name in names]
     columns = [numbers(table, name, "error", notes) for name in names]
+    like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
     pair = len(names) == 2
     if pair:
         if kind in (None, "linear") and _are_bounds(lum, *columns):
@@ -150,17 +153,24 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
                 f"{names[1]!r} < {lum.name!r} < {names[0]!r} in every row of {table.label}: they are bounds and not"
                 " lengths of bars, so pass sigma_kind='bounds'"
             )
-        down = columns[1]
+        down = like[1]
         if kind != "bounds" and np.any(down < 0) and not np.any(down > 0):
-            columns[1] = np.abs(down)
+            columns[1], like[1] = np.abs(columns[1]), np.abs(down)
             notes.append(f"lower bars in {names[1]!r} are written as negative numbers: their size was taken")
     kind, said = _decide(table, lum, names, units, columns, kind)
     if said:
         notes.append(f"luminosity error: {' and '.join(map(repr, names))} taken to be {_WORDS[kind]}, {said}")
     if kind in ("linear", "bounds"):
         columns = [_in_unit_of(table, lum, *one, notes) for one in zip(names, units, columns, strict=True)]
+        like = [_in_unit_of(table, lum, *one, []) for one in zip(names, units, like, strict=True)]
     if kind == "bounds":
-        return _from_bounds(table, lum, names, *columns, min_snr)
+        result, bits = _from_bounds(table, lum, names, *columns, min_snr)
+        half = "linear" if lum.log == "none" else _OF_LOG[lum.log]
+        short = _placeholders(
+            lum, half, [0.5 * np.abs(np.subtract(*columns))], [0.5 * np.abs(np.subtract(*like))], notes
+        )
+        bits = np.where(short & (bits == 0), np.int32(Flag.SIGMA_MISSING), bits)
+        return np.where(bits == 0, result, np.nan), bits
     none = _none_known(columns)
     if none.any():
         if whole and not any((c[np.isfinite(c)] != 0).any() for c in columns):
@@ -172,6 +182,7 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
             f"luminosity error: 0 in {rows_text(none, columns[0])}, where others are positive: taken as not known"
             " (SIGMA_MISSING)"
         )
+    none |= _placeholders(lum, kind, columns, like, notes)
     up, *lower = columns
     result, bits = _sigma_ln(lum, up, lower[0] if lower else None, kind, min_snr, f"error column {names[0]!r}")
     bits = np.where(none, np.int32(Flag.SIGMA_MISSING), bits)
@@ -195,6 +206,30 @@ def _none_known(columns) -> np.ndarray:
     for column in columns[1:]:
         zero |= column == 0
     return zero
+
+
+def _placeholders(lum: Luminosity, kind: str, columns, like, notes: list[str]) -> np.ndarray:
+    """Rows with an error that nobody measures, and others far longer: 1e-30 is how programs avoid a zero.
+
+    `like` are values of each column that tell which errors are ordinary.
+    """
+    found = np.zeros(columns[0].size, dtype=bool)
+    if kind == "linear" and lum.log != "none":
+        return found  # of which `_sigma_ln` says that it cannot be
+    for column, ordinary in zip(columns, like, strict=True):
+        middle = np.median(ordinary[ordinary > 0]) if (ordinary > 0).any() else 0.0
+        with np.errstate(all="ignore"):
+            size = (
+                column / lum.raw if kind == "linear" else column * _TO_LN.get(kind, 0.01 if kind == "percent" else 1.0)
+            )
+            found |= (column > 0) & (size > 0) & (size < _TOO_SHORT) & (column < _FAR_SHORTER * middle)
+    if found.any():
+        shown = np.min([np.where(column > 0, column, np.inf) for column in columns], axis=0)
+        notes.append(
+            f"luminosity error: more than {1 / _FAR_SHORTER:,.0f} times shorter than the others in"
+            f" {rows_text(found, shown)}: taken as not known (SIGMA_MISSING)"
+        )
+    return found
 
 
 def _are_bounds(lum: Luminosity, upper: np.ndarray, lower: np.ndarray) -> bool:
@@ -229,7 +264,7 @@ def _decide(table, lum, names, units, columns, kind) -> tuple[str, str]:
         return kind, ""
     if by_unit:
         return by_unit, "as their unit says"
-    by_name = {_kind_of_name(name, table, columns[0]) for name in names}
+    by_name = {_kind_of_name(name, table) for name in names}
     by_name = by_name.pop() if len(by_name) == 1 else ""
     of_log = _OF_LOG.get(lum.log, "")
     if of_log and by_name in ("", of_log):
@@ -261,7 +296,7 @@ def _kind_of_unit(unit: str, lum: Luminosity) -> str:
     return "linear" if lum.column_unit and unit_factor(unit, lum.column_unit) is not None else "other"
 
 
-def _kind_of_name(name: str, table: ColumnTable, values: np.ndarray) -> str:
+def _kind_of_name(name: str, table: ColumnTable) -> str:
     """What an error's name says it is; refused where it is no error at all."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     if re.search(

@@ -6,6 +6,7 @@ from massmap_jax.catalogue.angles import combine_parts, is_sexagesimal, sexagesi
 from massmap_jax.catalogue.column_names import choose_column, split_angle_parts
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.positions import check_positions
+from massmap_jax.catalogue.sky_frames import dotted_pair, from_galactic, galactic_role
 from massmap_jax.catalogue.units import unit_in_name
 from massmap_jax.errors import MassmapError
 
@@ -21,7 +22,7 @@ _SEXAGESIMAL_UNITS = ("h:m:s", "d:m:s", "hms", "dms", "hh:mm:ss", "dd:mm:ss", '"
 
 def find_positions(
     table: ColumnTable, ra: str | None, dec: str | None, unit: str | None, field_centre, notes: list[str]
-) -> dict:
+) -> tuple[dict, dict[str, str]]:
     """Find and read the position columns.
 
     Columns that the user named must be usable. Guessed ones that are not cost the map, not the masses: a note says so.
@@ -41,9 +42,11 @@ def find_positions(
 
     Returns
     -------
-    dict
+    position : dict
         `ra`, `dec`, `position_unit` and `field_centre` as `HaloCatalogue.from_arrays` takes them; empty where there is
         no position.
+    names : dict of str to str
+        The columns "ra" and "dec" that they are from.
 
     Raises
     ------
@@ -54,17 +57,23 @@ def find_positions(
         return _read_positions(table, ra, dec, unit, field_centre, notes)
     more: list[str] = []
     try:
-        found = _read_positions(table, ra, dec, unit, field_centre, more)
+        found, names = _read_positions(table, ra, dec, unit, field_centre, more)
         if found:
             check_positions(**found)
     except MassmapError as error:
         notes.append(f"no positions, and so no map: {error} (ra= and dec= choose columns)")
-        return {}
+        return {}, {}
     notes.extend(more)
-    return found
+    return found, names
 
 
-def _read_positions(table, ra, dec, unit, field_centre, notes) -> dict:
+def _read_positions(table, ra, dec, unit, field_centre, notes) -> tuple[dict, dict[str, str]]:
+    for option, name in (("ra", ra), ("dec", dec)):
+        if name is not None and galactic_role(name):
+            raise MassmapError(
+                f"{option} is {name!r} of {table.label}, by its name a galactic {galactic_role(name)}: leave ra and dec"
+                " out, and galactic coordinates are converted where there are no others"
+            )
     parts = split_angle_parts(table.names)
     ra_name, ra_notes = choose_column(table, "ra", ra, "ra")
     dec_name, dec_notes = choose_column(table, "dec", dec, "dec")
@@ -76,9 +85,18 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> dict:
             )
         notes.extend(ra_notes + dec_notes)
         notes.append(f"no positions: a column for {found} was found, but none for {lacking}")
-        return {}
+        return {}, {}
     if ra_name is None:
-        return {}
+        pair = dotted_pair(table, notes)
+        converted = from_galactic(table, unit, notes) if pair is None else None
+        if converted is not None:
+            position = {"ra": converted[0], "dec": converted[1], "position_unit": "deg", "field_centre": field_centre}
+            return position, dict(zip(("ra", "dec"), converted[2], strict=True))
+        if pair is None:
+            return {}, {}
+        ra_name, dec_name = pair
+        notes.append(f"positions: columns {ra_name!r} and {dec_name!r}")
+    names = {"ra": ra_name, "dec": dec_name}
     notes.extend(ra_notes + dec_notes)
     angles, units = [], []
     for role, name in (("ra", ra_name), ("dec", dec_name)):
@@ -86,7 +104,7 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> dict:
         angles.append(values)
         units.append(found)
     if None not in units:  # both are degrees by now
-        return {"ra": angles[0], "dec": angles[1], "position_unit": "deg", "field_centre": field_centre}
+        return {"ra": angles[0], "dec": angles[1], "position_unit": "deg", "field_centre": field_centre}, names
     if units == [None, None]:
         unit = _common_unit(table, ra_name, dec_name, unit, field_centre, notes)
     else:
@@ -99,7 +117,7 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> dict:
                 f"{plain!r} of {table.label} is in {told} and the other coordinate is sexagesimal: write both alike"
             )
         unit = "deg"
-    return {"ra": angles[0], "dec": angles[1], "position_unit": unit, "field_centre": field_centre}
+    return {"ra": angles[0], "dec": angles[1], "position_unit": unit, "field_centre": field_centre}, names
 
 
 def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str]):

@@ -95,7 +95,8 @@ def read_catalogue(
         Linear bars are refused, and the row flagged SIGMA_LOW_SNR, where L over the mean of its bars is below this
         number or the lower bar reaches zero: lognormal noise cannot describe such bars.
     ra, dec : str, optional
-        Columns of the position, in the unit that `position_unit` says.
+        Columns of the position, in the unit that `position_unit` says. Where there are none, galactic coordinates (GLON
+        and GLAT, or l and b with the unit deg) and a SkyCoord column of astropy are converted.
     id : str, optional
         Column of the ids.
     truth : str, optional
@@ -228,16 +229,15 @@ def read_catalogue(
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
     try:
-        position = find_positions(table, ra, dec, position_unit, field_centre, notes)
+        position, placed = find_positions(table, ra, dec, position_unit, field_centre, notes)
         if position:
             check_positions(**position)
     except MassmapError as error:
         if need_positions:
             raise
-        position = {}
+        position, placed = {}, {}
         notes.append(f"no positions, which are not needed here: {error}")
-    if position:
-        columns_read |= {role: choose_column(table, role, given, role)[0] for role, given in (("ra", ra), ("dec", dec))}
+    columns_read |= placed
     id_name = choose("id", id, "id")
     truth_name = choose("true mass", truth, "truth")
 

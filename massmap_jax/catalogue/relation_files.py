@@ -5,6 +5,7 @@ A column that would change the answer is never dropped: it is understood, or nam
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,8 @@ def read_relation(
     ----------
     path : str or os.PathLike
         An .npz archive; a table of any kind that `open_table` reads, one row per draw; a text chain of GetDist (with
-        its .paramnames beside it), Cobaya or CosmoSIS; or an HDF5 file of emcee or ArviZ (NetCDF, its posterior).
+        its .paramnames beside it), Cobaya or CosmoSIS; the ROOT of such files, ROOT.txt or ROOT_1.txt and so on (see
+        `chain_files`); or an HDF5 file of emcee or ArviZ (NetCDF, its posterior).
     columns : mapping of str to (str or float), optional
         Which column is which parameter, as {"alpha1": "a", "scatter": "sig"}; a number instead of a column is the value
         of alpha3, alpha4, gamma or scatter in all draws.
@@ -95,7 +97,7 @@ def read_relation(
         weight, or columns and header lines that are not understood.
     """
     path, notes = str(path), [] if notes is None else notes
-    table, header = _open(path, notes)
+    table, header = _open_chains(path, notes)
     mapping = {str(key): value for key, value in (columns or {}).items()}
     unknown = sorted(mapping.keys() - {*PARAMETERS, "weight", "log_weight"})
     if unknown:
@@ -327,6 +329,52 @@ def _comments(path: str, names) -> tuple[list[str], bool]:
 
 
 # -- kinds of files --------------------------------------------------------------------------------------------
+
+
+def chain_files(path) -> list[Path]:
+    """Find the files of draws that a path names: itself, or the chains of which it is the root.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file, or the ROOT of chains as GetDist has them (ROOT.paramnames beside ROOT.txt or ROOT_1.txt, ROOT_2.txt,
+        ...) or Cobaya (ROOT.updated.yaml beside ROOT.1.txt, ...).
+
+    Returns
+    -------
+    list of Path
+        The files in order; empty where there is none.
+    """
+    root = Path(path)
+    if root.is_file():
+        return [root]
+    if not any(root.with_name(f"{root.name}.{beside}").is_file() for beside in ("paramnames", "updated.yaml")):
+        return []
+    number = re.compile(re.escape(root.name) + r"(?:[._](\d+))?\.txt")
+    found = [(int(match[1] or 0), file) for file in root.parent.iterdir() if (match := number.fullmatch(file.name))]
+    return [file for _, file in sorted(found)]
+
+
+def _open_chains(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
+    """Open a file of draws, or all chains of a root, one after the other."""
+    files = chain_files(path)
+    if files in ([], [Path(path)]):
+        return _open(path, notes)
+    if len(files) > 1 and Path(f"{path}.txt") in files:
+        raise MassmapError(
+            f"{path} is the root of {' and '.join(file.name for file in files[:3])}, which may hold the same draws: "
+            "give the file, or move one of them"
+        )
+    opened = [_open(str(file), notes) for file in files]
+    if len({table.names for table, _ in opened}) > 1:
+        raise MassmapError(f"the chains {path}_1.txt and so on have other columns than each other: give one of them")
+    notes[:] = dict.fromkeys(notes)
+    if len(files) > 1:
+        notes.append(f"relation: {len(files)} chains of {path}, one after the other")
+    first, tables = opened[0][0], [table for table, _ in opened]
+    lines = dict.fromkeys(line for _, header in opened for line in header)
+    columns = {name: np.concatenate([np.atleast_1d(t.column(name)) for t in tables]) for name in first.names}
+    return replace(first, label=path, column=columns.__getitem__), list(lines)
 
 
 def _open(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:

@@ -20,6 +20,7 @@ import numpy as np
 from massmap_jax.catalogue.columns import ColumnTable, as_plain
 from massmap_jax.catalogue.csv_metadata import metadata_file, read_metadata
 from massmap_jax.catalogue.hdf5 import read_hdf5
+from massmap_jax.catalogue.sky_frames import sky_columns
 from massmap_jax.catalogue.text_layout import TextLayout
 from massmap_jax.catalogue.text_table import parse_text
 from massmap_jax.errors import MassmapError, first_line
@@ -278,7 +279,18 @@ def _array_from_pandas(series) -> np.ndarray:
 
 def _from_astropy(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable:
     units = {name: str(table[name].unit) for name in table.colnames if getattr(table[name], "unit", None) is not None}
-    return ColumnTable(label, tuple(table.colnames), lambda name: as_plain(table[name]), units, notes)
+    sky: dict[str, np.ndarray] = {}
+    names: list[str] = []
+    for name in table.colnames:
+        if not hasattr(table[name], "transform_to"):  # a SkyCoord has it, and no other column
+            names.append(name)
+            continue
+        columns, note = sky_columns(name, table[name])
+        sky, units, notes = sky | columns, units | dict.fromkeys(columns, "deg"), (*notes, note)
+        names += columns
+    return ColumnTable(
+        label, tuple(names), lambda name: sky[name] if name in sky else as_plain(table[name]), units, notes
+    )
 
 
 def _read_fits(path: str, extension: str | None) -> ColumnTable:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import BLANKS, number_in
+from massmap_jax.catalogue.fixed_width import Span, column_spans
 from massmap_jax.catalogue.units import is_unit
 from massmap_jax.errors import MassmapError
 
@@ -22,6 +23,16 @@ _LINES = 1000
 _COMMENTS = ("#", "%", "!", "//")
 # "---- ----", "|----|----|", "+----+----+", "=====": no data, whatever the delimiter.
 _RULE = re.compile(r"[-=+|:;,_\s]*(?:---|===)[-=+|:;,_\s]*")
+# Rules, and what databases and programs write below a table: "(2 rows)", "2 rows in set (0.00 sec)", "END", "-- end of
+# file --".
+FOOTERS = re.compile(
+    r"[-=+|*_#\s]*(?:---|===)[-=+|*_#\s]*"
+    r"|[\[(]?\d+ (?:rows?|records?|objects?|lines?|entries)(?: (?:in set|selected|affected|returned|retrieved|found))?"
+    r"(?: x \d+ columns)?[\])]?[.;]?(?: \([^()]*\))?"
+    r"|time: [\d.,]+ ?m?s\b.*"
+    r"|[-=*\s]*(?:end|eof|(?:end|bottom)[ _-]of[ _-](?:the[ _-])?(?:file|table|data|catalogu?e?))[-=*.\s]*",
+    re.IGNORECASE,
+)
 _NUMBERED = re.compile(r"(?:col(?:umn)?\.?\s*)?[\[(]?(\d+)[\])]?\s*[:.=)-]?\s+(\S+)(.*)", re.IGNORECASE)
 _USUAL = set().union(*(tier for tiers in USUAL_NAMES.values() for tier in tiers))
 
@@ -44,6 +55,10 @@ class TextLayout:
         What a line that is a comment begins with.
     boxed : bool
         Whether lines such as "+----+----+" stand between rows.
+    first_is_number : bool
+        Whether the first column holds numbers.
+    spans : tuple of (int, int)
+        Positions of the columns, where the lines of a table with spaces between its cells tell them.
     notes : tuple of str
         What was guessed.
     """
@@ -54,6 +69,8 @@ class TextLayout:
     units: dict[str, str] = field(default_factory=dict)
     comments: tuple[str, ...] = ("#",)
     boxed: bool = False
+    first_is_number: bool = False
+    spans: tuple[Span, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -99,13 +116,16 @@ def find_text_layout(
     content = [line for line in lines if line.text.strip() and not line.text.lstrip().startswith(comments)]
     boxed = any("+" in line.text and _RULE.fullmatch(line.text) for line in content)
     content = [line for line in content if not (boxed and _RULE.fullmatch(line.text))][:_LINES]
+    while len(content) > 1 and FOOTERS.fullmatch(content[-1].text.strip()):
+        content.pop()
     if not content:
         raise MassmapError(f"{label} holds no rows, only comments or blank lines")
     mark = _find_delimiter(content) if delimiter is None else _given_delimiter(delimiter)
     rows = [_Line(line.number, line.text, split_line(line.text, mark)) for line in content]
     rows, notes = _without_title([row for row in rows if any(row.cells)] or rows[:1])
     first, width = rows[0], _usual_width(rows)
-    body = rows[min(3, max(len(rows) - 1, 1)) :] or rows[1:]
+    body = [row for row in rows[1:] if len(row.cells) == width] or rows[1:]
+    body = body[min(2, max(len(body) - 1, 0)) :]
     numeric = [_is_numeric([row.cells[i] for row in body if i < len(row.cells)]) for i in range(width)]
     above = [line for line in remarks if line.number < first.number]
     notes += _left_out([line for line in remarks if line.number > first.number], mark, width, numeric)
@@ -151,7 +171,15 @@ def find_text_layout(
     told = {name: unit for name, unit in told.items() if not _is_blank(unit)}
     # All lines before this are no rows, comments and blank lines among them.
     first_line = rows[start].number if start < len(rows) else len(lines)
-    return TextLayout(mark, tuple(found), first_line, told, comments, boxed, notes)
+    spans: tuple[Span, ...] = ()
+    if mark == " " and (has_header or commented is not None):
+        rules = [row.text for row in rows[1:start] if _is_rule(row.cells)]
+        spans = column_spans(
+            first.text if has_header else _line_of_names(above, found),
+            [row.text for row in rows[start:]],
+            rules[0] if rules else None,
+        )
+    return TextLayout(mark, tuple(found), first_line, told, comments, boxed, numeric[0], spans, notes)
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -211,7 +239,8 @@ def _is_decimal_comma(cell: str) -> bool:
 
 
 def _usual_width(rows: list[_Line]) -> int:
-    return Counter(len(row.cells) for row in rows[1:] or rows).most_common(1)[0][0]
+    counts = Counter(len(row.cells) for row in rows[1:] or rows)
+    return max(counts, key=lambda width: (counts[width], width))  # where cells are blank, the rows are too narrow
 
 
 def _without_title(rows: list[_Line]) -> tuple[list[_Line], tuple[str, ...]]:
@@ -354,6 +383,12 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
         return names_lines[chosen], [""] * width, notes
     notes += (f"units: taken from the comment line '# {texts[beside].strip()}'",)
     return names_lines[chosen], fitting[beside], notes
+
+
+def _line_of_names(above: list[_Line], names: list[str]) -> str:
+    """Give the comment that holds these names alone, its mark blank so that all stand where they stood."""
+    texts = (re.sub(r"^\s*(?:#+|%+|!+|//+)", lambda mark: " " * len(mark[0]), line.text) for line in above)
+    return next((text for text in texts if text.split() == names), "")
 
 
 def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str] | None:

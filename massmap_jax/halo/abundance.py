@@ -18,6 +18,7 @@ from scipy.interpolate import CubicSpline
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.cosmology import cosmology_of, virial_overdensity
+from massmap_jax.halo.mass_function import check_calibrated
 
 Fit = Literal["Tinker08", "Tinker10"]
 FITS = ("Tinker08", "Tinker10")
@@ -382,7 +383,8 @@ def mass_function(
     fit : {"Tinker08", "Tinker10"}
         Tinker et al. 2008 or 2010.
     mass_definition : str
-        "200m", "200c", "500c" or "vir". Both fits hold for overdensities of 200 to 3,200 times the mean.
+        "200m", "200c", "500c" or "vir". Both fits hold for overdensities of 200 to 3,200 times the mean; others are
+        refused, unless they are traced by JAX.
 
     Returns
     -------
@@ -392,7 +394,7 @@ def mass_function(
     Raises
     ------
     MassmapError
-        For another fit or definition.
+        For another fit or definition, or an overdensity that the fits were not made for.
 
     Notes
     -----
@@ -419,6 +421,9 @@ def mass_function(
     if fit not in FITS:
         raise MassmapError(f"mass function {fit!r} is not here: give one of {', '.join(FITS)}, or use from_hmf")
     z, ln_mass = (jnp.atleast_1d(jnp.asarray(a, dtype=float)) for a in (z, ln_mass))
+    overdensity = overdensity_to_mean(cosmology, mass_definition, z)
+    if not isinstance(overdensity, jax.core.Tracer):  # what JAX traces has no value yet to check
+        check_calibrated(fit, mass_definition, overdensity, z)
     return _mass_function(cosmology, z, ln_mass, fit, mass_definition)
 
 

@@ -294,17 +294,45 @@ def _native_definition(
             "200c, 500c, vir) or another definition"
         )
     if hmf_model in ("Tinker08", "Tinker10"):
-        overdensity = np.array([requested.halo_overdensity_mean(z, flrw) for z in redshift])
-        low, high = TINKER_OVERDENSITY
-        # hmf's splines in overdensity extrapolate without limit; "vir" tends to 178 at high z: close enough
-        bad = np.flatnonzero((overdensity < 0.85 * low) | (overdensity > high))
-        if len(bad):
-            raise MassmapError(
-                f"{hmf_model} is tabulated for {low:g} to {high:g} times the mean density, and "
-                f"{mass_definition!r} is {overdensity[bad[0]]:.0f} times at z = "
-                f"{redshift[bad[0]]:g} ({len(bad)} of {len(redshift)} redshifts): choose another definition"
-            )
+        check_calibrated(
+            hmf_model, mass_definition, [requested.halo_overdensity_mean(z, flrw) for z in redshift], redshift
+        )
     return mdef_model, mdef_params
+
+
+def check_calibrated(fit: str, mass_definition: str, overdensity: Any, redshift: Any) -> None:
+    """Refuse a mass definition outside the overdensities that Tinker et al. list parameters for.
+
+    Parameters
+    ----------
+    fit : str
+        Name of the fit, for the message.
+    mass_definition : str
+        The mass definition, for the message.
+    overdensity : array_like, (j,)
+        Overdensity of the definition relative to the mean density at each redshift.
+    redshift : array_like, (j,)
+        Redshifts.
+
+    Raises
+    ------
+    MassmapError
+        If an overdensity is outside `TINKER_OVERDENSITY`.
+
+    Notes
+    -----
+    "vir" tends to 178 times the mean at high redshift, which is close enough to 200. Beyond the table the splines in
+    overdensity would extrapolate without limit.
+    """
+    overdensity, redshift = np.asarray(overdensity, dtype=float), np.asarray(redshift, dtype=float)
+    low, high = TINKER_OVERDENSITY
+    bad = np.flatnonzero(~((overdensity >= 0.85 * low) & (overdensity <= high)))
+    if len(bad):
+        raise MassmapError(
+            f"{fit} is tabulated for {low:g} to {high:g} times the mean density, and {mass_definition!r} is "
+            f"{overdensity[bad[0]]:.0f} times at z = {redshift[bad[0]]:g} ({len(bad)} of {len(redshift)} redshifts): "
+            "choose another definition"
+        )
 
 
 def _camb_version() -> str:

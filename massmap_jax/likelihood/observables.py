@@ -8,6 +8,7 @@ Their product over i is a Gaussian in ln M times a constant. A measured mass is 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +68,9 @@ def gaussian_term(residual: Sequence, slope: Sequence, covariance: Sequence[Sequ
     number = len(residual)
     there = [jnp.asarray(o) for o in observed]
     factor: list[list] = []
-    ln_determinant, by_residual, by_slope = 0.0, [], []
+    by_residual: list = []
+    by_slope: list = []
+    ln_determinant: Any = 0.0
     for i in range(number):
         row: list = []
         for j in range(i):

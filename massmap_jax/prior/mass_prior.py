@@ -365,7 +365,8 @@ class MassPrior(eqx.Module):
         Raises
         ------
         MassmapError
-            For an unknown name, an incomplete cosmology, or nodes that are not valid.
+            For an unknown name, an incomplete cosmology, nodes that are not valid, or a mass definition that the fit
+            was not made for at one of the redshifts (unless JAX traces the cosmology).
 
         See Also
         --------

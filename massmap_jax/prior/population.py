@@ -11,7 +11,7 @@ Every form depends on d = (ln M - centre(z)) / width, where the centre drifts wi
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import equinox as eqx
 import jax
@@ -209,7 +209,7 @@ class Population(eqx.Module):
         if name == "fixed":
             return cls.fixed()
         components = int(number or 2) if name == "mixture" else 1
-        return cls(name, components, known[options[-1]] if options else True)
+        return cls(cast(Kind, name), components, known[options[-1]] if options else True)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -359,7 +359,8 @@ class PopulationDraws(eqx.Module):
         Float[Array, "..."]
             ln M of the centre [ln Msun], for one set of values.
         """
-        v, centre = self.values, self.values["centre"]
+        v: dict[str, Any] = self.values
+        centre = v["centre"]
         if "drift_ln_z" not in v:
             return centre
         z = jnp.maximum(z, _LEAST_Z)

@@ -414,6 +414,24 @@ def pack(belief):
     return _Stored.pack(belief)
 
 
+def prior_deviations(values: Mapping, mean: Mapping, sd: Mapping) -> dict[str, float]:
+    """Tell how far parameters are from the middle of their prior, in standard deviations of the prior.
+
+    Parameters
+    ----------
+    values : dict of str to float
+        Parameters by name, all free ones.
+    mean, sd : dict of str to float
+        Middle (`RelationPrior.central`) and standard deviation (`RelationPrior.sd`) of the prior.
+
+    Returns
+    -------
+    dict of str to float
+        |value - mean| / sd of each free parameter.
+    """
+    return {p: abs(float(values[p]) - mean[p]) / width for p, width in sd.items()}
+
+
 def checked(name: str, belief):
     """A belief that can be used: a scalar distribution as it is, or a finite number as a float."""
     if isinstance(belief, dist.Distribution):

@@ -72,7 +72,7 @@ class CalibratedRelation(MassLuminosityRelation):
             The three in one.
         """
         labels = {p: getattr(relation, p) for p in ("evolution", "omega_m", "lum_unit", "mass_definition", "source")}
-        names = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
+        names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
         names += () if relation.gamma is None else ("gamma",)
         shape = jnp.shape(relation.alpha1)
         measured = {p: jnp.broadcast_to(jnp.asarray(v, dtype=float), shape) for p, v in measured.items()}

@@ -20,7 +20,7 @@ from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
-from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.data import CatalogueData, RelationData
 from massmap_jax.relation.fitted import RelationPosterior
@@ -276,8 +276,8 @@ def _search(data: RelationData, coordinates, x, found: float):
 def _conflict(coordinates, x) -> float:
     """The largest distance of a parameter from its prior's middle, in standard deviations of the prior."""
     prior, relation = coordinates.prior, relation_at(coordinates, x)
-    central, sd = prior.central(), prior.sd()
-    return max(abs(float(relation.parameter(p)) - central[p]) / sd[p] for p in coordinates.free)
+    values = {p: relation.parameter(p) for p in coordinates.free}
+    return max(prior_deviations(values, prior.central(), prior.sd()).values())
 
 
 def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> RelationLikelihood:

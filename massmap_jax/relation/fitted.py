@@ -11,7 +11,7 @@ from jaxtyping import Float
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.html_table import html_summary
 from massmap_jax.relation import exports
-from massmap_jax.relation.beliefs import FITTED, RelationPrior
+from massmap_jax.relation.beliefs import FITTED, RelationPrior, prior_deviations
 from massmap_jax.relation.law import MassLuminosityRelation
 
 R_HAT, ESS = 1.01, 400.0
@@ -37,7 +37,7 @@ DESCRIPTIONS = {
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
-_CONFLICT = 5.0
+CONFLICT_SD = 5.0
 # Below this share inside the prior's support, the normal approximation is not to be trusted.
 _INSIDE = 0.98
 
@@ -217,12 +217,12 @@ class RelationPosterior(eqx.Module):
             found.append(
                 f"the catalogue does not constrain {', '.join(self.unconstrained)}: the posterior is the prior"
             )
-        for p, value in self.mean.items():
-            away = abs(value - self.prior_mean[p]) / self.prior_sd[p]
-            if away > _CONFLICT:
+        mean = self.mean
+        for p, away in prior_deviations(mean, self.prior_mean, self.prior_sd).items():
+            if away > CONFLICT_SD:
                 found.append(
-                    f"{p} = {value:.4g} is {away:.0f} standard deviations of its prior from {self.prior_mean[p]:.4g}: "
-                    "prior and data contradict each other; look at prior_check"
+                    f"{p} = {mean[p]:.4g} is {away:.0f} standard deviations of its prior from "
+                    f"{self.prior_mean[p]:.4g}: prior and data contradict each other; look at prior_check"
                 )
         return tuple(found)
 
@@ -390,7 +390,7 @@ class RelationPosterior(eqx.Module):
         """
         names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
         names += () if self.draws.gamma is None else ("gamma",)
-        return {p: self.draws.parameter(p) for p in names}
+        return {p: np.asarray(self.draws.parameter(p)) for p in names}
 
     def save(self, path) -> None:
         """Write the posterior to a .npz file that `load` reads back unchanged.

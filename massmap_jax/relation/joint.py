@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.observables import gaussian_term
@@ -237,19 +237,19 @@ class JointLikelihood(eqx.Module):
         Sum of ln p_det over the objects.
     """
 
-    ln_lum_obs: Float[Array, "point"]
-    sigma: Float[Array, "point"]
-    ln_mass_obs: Float[Array, "point"]
-    sigma_mass: Float[Array, "point"]
-    error_correlation: Float[Array, "point"]
-    has_mass: Array
-    z: Float[Array, "point"]
-    weight: Float[Array, "point"]
-    row: Int[Array, "point"]
-    ln_prior: Float[Array, "row mass"]
+    ln_lum_obs: Float[Array | np.ndarray, "point"]
+    sigma: Float[Array | np.ndarray, "point"]
+    ln_mass_obs: Float[Array | np.ndarray, "point"]
+    sigma_mass: Float[Array | np.ndarray, "point"]
+    error_correlation: Float[Array | np.ndarray, "point"]
+    has_mass: Bool[Array | np.ndarray, "point"]
+    z: Float[Array | np.ndarray, "point"]
+    weight: Float[Array | np.ndarray, "point"]
+    row: Int[Array | np.ndarray, "point"]
+    ln_prior: Float[Array | np.ndarray, "row mass"]
     prior: MassPrior
     selection: Selection | SelectedOnMass
-    constant: Float[Array, ""]
+    constant: Float[Array | np.ndarray | np.float64, ""]
 
     def ln_z(self, relation: CalibratedRelation) -> Float[Array, "point"]:
         """Evaluate ln (Z / A) of each point, per unit ln L_obs and ln M_obs.

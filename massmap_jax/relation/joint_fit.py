@@ -74,7 +74,8 @@ def fit_joint(
             chosen = has_mass
         source = f"fitted to {chosen.sum()} objects, {has_mass.sum()} with measured masses, {method}"
         relation_prior = _labelled(relation_prior, prior, data.lum_unit, source)
-        ln_mass = float(np.median(calibration.ln_mass[data.rows][has_mass])) if has_mass.any() else 32.0
+        masses = np.zeros(0) if calibration is None else calibration.ln_mass[data.rows][has_mass]
+        ln_mass = float(np.median(masses)) if masses.size else 32.0
         z = float(np.median(catalogue.redshift[data.rows][chosen]))
         joint_prior = JointPrior.of(relation_prior, beliefs_of(calibration), population, (ln_mass, z), data.prior)
         coordinates = Coordinates.at(joint_prior, ln_mass, z)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -195,19 +196,19 @@ class JointPosterior(RelationPosterior):
         MassmapError
             The file exists already.
         """
-        arrays, static = {}, {}
+        arrays: dict[str, Any] = {"covariance": self.covariance}
         for name, relation in (("draws", self.draws), ("maximum", self.maximum)):
             arrays |= {f"{name}.{p}": v for p, v in _arrays_of(relation).items()}
         population = self.draws.population
-        static = {p: getattr(self.draws, p) for p in _LABELS}
-        meta = {"labels": static, "kind": population.kind, "components": population.components, "base": population.base}
+        labels = {p: getattr(self.draws, p) for p in _LABELS}
+        meta = {"labels": labels, "kind": population.kind, "components": population.components, "base": population.base}
         own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
         meta["own"] = {name: getattr(self, name) for name in own}
-        curves = {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
+        arrays |= {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
         from massmap_jax.catalogue.write import atomic_file
 
         with atomic_file(Path(path)) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **arrays, **curves, covariance=self.covariance, joint=json.dumps(meta))
+            np.savez_compressed(file, **arrays, joint=json.dumps(meta))
 
     @staticmethod
     def is_saved(path) -> bool:
@@ -249,9 +250,9 @@ class JointPosterior(RelationPosterior):
             meta = json.loads(str(columns["joint"]))
             own = meta["own"] | {"free": tuple(meta["own"]["free"])}
             own["range_of_calibrators"] = {p: tuple(v) for p, v in own["range_of_calibrators"].items()}
-            relations = {name: _relation_of(columns, f"{name}.", meta) for name in ("draws", "maximum")}
-            curves = {p: columns[f"prior_curve.{p}"] for p in own["free"]}
-            return cls(**relations, covariance=columns["covariance"], prior_curve=curves, **own)
+            own["draws"], own["maximum"] = (_relation_of(columns, f"{name}.", meta) for name in ("draws", "maximum"))
+            own["prior_curve"] = {p: columns[f"prior_curve.{p}"] for p in own["free"]}
+            return cls(covariance=columns["covariance"], **own)
 
 
 def _relations(joint_prior, values, log_weight) -> CalibratedRelation:
@@ -269,7 +270,7 @@ _LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
 
 def _arrays_of(relation: CalibratedRelation) -> dict[str, np.ndarray]:
     """Every array of a relation, by name."""
-    names = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
+    names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
     names += () if relation.gamma is None else ("gamma",)
     arrays = {p: np.asarray(getattr(relation, p)) for p in names}
     arrays |= {f"measured.{p}": np.asarray(v) for p, v in relation.measured.items()}

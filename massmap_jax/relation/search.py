@@ -9,7 +9,7 @@ Newton's method finds the maximum; the inverse Hessian there is the Laplace appr
 importance sampler and the mass matrix of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,7 +19,6 @@ from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
-from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.nuts import diagnostics, run_nuts
 
@@ -34,20 +33,20 @@ class Coordinates(eqx.Module):
 
     Attributes
     ----------
-    prior : RelationPrior
-        Prior of the relation's parameters.
+    prior : RelationPrior or JointPrior
+        Prior of the parameters.
     pivot_ln_mass : Float[Array, ""]
         ln(M_pivot / alpha3).
     pivot_evolution : Float[Array, ""]
         ln(1 + z_pivot), or ln E(z_pivot).
     """
 
-    prior: RelationPrior
+    prior: Any
     pivot_ln_mass: Float[Array, ""]  # ln(M_pivot / alpha3)
     pivot_evolution: Float[Array, ""]  # ln(1 + z_pivot), or ln E
 
     @classmethod
-    def at(cls, prior: RelationPrior, centre: float, z: float) -> "Coordinates":
+    def at(cls, prior, centre: float, z: float) -> "Coordinates":
         """Put the pivot at a ln M and a redshift; where these are arrays, at their medians."""
         evolution = np.median(np.asarray(prior.relation(prior.central()).ln_redshift_variable(z)))
         return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)

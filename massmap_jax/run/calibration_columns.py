@@ -51,15 +51,16 @@ def read_calibration(
         return None
     from massmap_jax.relation.calibration import CalibrationMasses
 
-    layout = {name: columns.get(name) for name in ("names", "delimiter", "header")}
-    table = open_table(source, **layout)
+    table = open_table(
+        source, names=columns.get("names"), delimiter=columns.get("delimiter"), header=columns.get("header")
+    )
     name = named_column(table, options.calib_mass, "calib_mass")
     found: list[str] = []
     unit = options.calib_unit or table.units.get(name, "")
     if not unit:
         raise MassmapError(
-            f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or whatever it"
-            " is"
+            f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
+            " whatever it is"
         )
     mass = read_luminosity(
         table, name, found, lum_log=None, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun", magnitudes=None,
@@ -71,7 +72,7 @@ def read_calibration(
     )  # fmt: skip
     usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs)
     ln_mass = np.where(usable, mass.ln_lum_obs, np.nan)
-    correlation = _number_or_name(options.calib_correlation)
+    correlation: str | float | np.ndarray | None = _number_or_name(options.calib_correlation)
     if isinstance(correlation, str):
         correlation = numbers(table, named_column(table, correlation, "calib_correlation"), "correlation", found)
     notes.extend(_of_masses(note) for note in found)

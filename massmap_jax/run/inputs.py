@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
 
@@ -24,10 +25,12 @@ def inputs_of(config: Mapping) -> dict[str, dict[str, str]]:
     Returns
     -------
     dict of str to dict
-        "path" and "sha256" of each option of `FILES` that names a file.
+        "path" and "sha256" of each option of `FILES` that names a file, or the root of chains.
     """
     named = {name: split_extension(str(config[name]))[0] for name in FILES if config.get(name) is not None}
-    return {name: {"path": path, "sha256": _sha256(path)} for name, path in named.items() if Path(path).is_file()}
+    files = {name: chain_files(path) if name == "relation" else [Path(path)] for name, path in named.items()}
+    files = {name: [file for file in found if file.is_file()] for name, found in files.items()}
+    return {name: {"path": named[name], "sha256": _sha256(found)} for name, found in files.items() if found}
 
 
 def check_unchanged(recorded: Mapping[str, Mapping], config: Mapping, anew: Collection[str], where: str) -> None:
@@ -59,6 +62,10 @@ def check_unchanged(recorded: Mapping[str, Mapping], config: Mapping, anew: Coll
             )
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(files: list[Path]) -> str:
+    """Hash of a file; of several, the hash of their hashes."""
+    hashes = []
+    for path in files:
+        with open(path, "rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -13,6 +13,8 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.errors import MisfitError
+from massmap_jax.relation.beliefs import prior_deviations
+from massmap_jax.relation.fitted import CONFLICT_SD
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.fitted import RelationPosterior
 
-CONFLICT_SD = 5.0
-"""Prior standard deviations between prior and posterior, beyond which they contradict each other."""
 SHIFT_SD = 3.0
 """Move of the maximum, in its own errors, when the prior's lowest mass doubles, beyond which the fit rests on it."""
 EDGE_SHARE = 0.10
@@ -104,12 +104,11 @@ def misfits(
                     (_SELECTION, _MASSES),
                 )
             )
-    for name, value in mean.items():
-        away = abs(value - fitted.prior_mean[name]) / fitted.prior_sd[name]
+    for name, away in prior_deviations(mean, fitted.prior_mean, fitted.prior_sd).items():
         if away > CONFLICT_SD:
             found.append(
                 Finding(
-                    f"{name} = {value:.4g} is {away:.0f} standard deviations of its prior from "
+                    f"{name} = {mean[name]:.4g} is {away:.0f} standard deviations of its prior from "
                     f"{fitted.prior_mean[name]:.4g}",
                     (_OBSERVABLE, _SELECTION, _MASSES),
                 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.write import SUFFIXES
 from massmap_jax.choices import (
     FIT_METHODS,
@@ -330,12 +331,14 @@ class JobOptions:
     @property
     def is_published(self) -> bool:
         """Whether the relation is named like a published one: neither a file nor one of the program's own words."""
-        return self.relation not in (None, "fit", "identity", *PRESETS) and not Path(self.relation).exists()
+        return self.relation not in (None, "fit", "identity", *PRESETS) and not self.is_file
 
     @property
     def is_file(self) -> bool:
-        """Whether the relation is a file of draws."""
-        return self.relation not in (None, "fit", "identity", *PRESETS) and Path(self.relation).exists()
+        """Whether the relation is a file of draws, or the root of chains."""
+        if self.relation in (None, "fit", "identity", *PRESETS):
+            return False
+        return Path(self.relation).exists() or bool(chain_files(self.relation))
 
     @property
     def needs_distances(self) -> bool:

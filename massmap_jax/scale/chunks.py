@@ -4,6 +4,7 @@ A chunk is a `ColumnTable`, as `open_table` makes it of a whole file, so the sam
 flagged.
 """
 
+import contextlib
 import io
 import itertools
 import warnings
@@ -25,9 +26,12 @@ from massmap_jax.catalogue.tables import (
     split_extension,
     units_of_text,
 )
-from massmap_jax.catalogue.text_table import SAMPLE, layout_of, parse_rows
+from massmap_jax.catalogue.text_table import SAMPLE, footer_notes, layout_of, parse_rows, split_footer
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.scale.fingerprint import fingerprint_of, first_difference
+
+SAMPLE_ROWS = 10_000
+"""Rows at the beginning that tell what a column's values are like: whatever is decided by them is so in all chunks."""
 
 
 class Chunks:
@@ -57,6 +61,8 @@ class Chunks:
         The files in reading order.
     num_rows : int or None
         Number of rows, None where it is not known beforehand (text, and FITS before it is read).
+    footer : tuple of str
+        What stands below the last row of a text file and is left out, as a note, once that was read.
 
     Raises
     ------
@@ -95,7 +101,7 @@ class Chunks:
                 )
             self.kind, self.files = kind, [folder]
         check_text_options(self.path, self.kind, names=names, delimiter=delimiter, header=header)
-        self.num_rows = None
+        self.num_rows, self.footer = None, ()
         if self.kind == "parquet":
             self._groups = self._row_groups()
             self.num_rows = sum(rows for _, _, rows in self._groups)
@@ -159,6 +165,18 @@ class Chunks:
             if table is None:
                 return
             yield table
+
+    def sample(self) -> ColumnTable | None:
+        """Read the first rows, by which placeholders are told from values in every chunk alike, whatever its size.
+
+        Returns
+        -------
+        ColumnTable or None
+            At most `SAMPLE_ROWS` rows; None where they cannot be read, which their own chunk will say.
+        """
+        with contextlib.suppress(MassmapError):
+            return next(self.read(SAMPLE_ROWS), None)
+        return None
 
     def extremes(self) -> ColumnTable | None:
         """Read the smallest and the largest number of every column from a Parquet file's statistics.
@@ -290,8 +308,13 @@ class Chunks:
             for _ in range(layout.first_line):
                 file.readline()
             units, notes = units_of_text(self.path, layout)
-            schema, number = None, 0
-            while lines := list(itertools.islice(file, size)):
+            schema, number, held, ahead = None, 0, [], file.readline()
+            while ahead:
+                lines = [*held, ahead, *itertools.islice(file, size - 1)]
+                # A footer has no rows below it.
+                lines, held = split_footer(lines, layout)
+                if not (ahead := file.readline()):
+                    self.footer = footer_notes(held)
                 data = "".join(lines).encode("latin-1")
                 if all(_is_no_row(line, layout.comments) for line in lines):
                     continue

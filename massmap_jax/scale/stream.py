@@ -56,7 +56,7 @@ from massmap_jax.run.options import (
 )
 from massmap_jax.run.outputs import RECORD, versions
 from massmap_jax.scale import manifest
-from massmap_jax.scale.chunks import Chunks
+from massmap_jax.scale.chunks import SAMPLE_ROWS, Chunks
 from massmap_jax.scale.manifest import PARTS, Manifest, digest_of
 from massmap_jax.scale.parts import (
     MASS_COLUMNS,
@@ -151,7 +151,8 @@ def stream(
     -------
     dict
         The last line of the manifest: the number of parts ("done"), of rows ("rows") and of rows by flag ("flags"), and
-        the number of rows outside the table's range ("beside_surface").
+        the number of rows outside the table's range ("beside_surface"); and "notes": what was guessed and converted in
+        the first rows, and what was left out below the last.
 
     Raises
     ------
@@ -192,7 +193,7 @@ def stream(
     header["prior"] = digest_of(jax.tree.leaves(prior))
     check_labels(relation=relation, mass_prior=prior)
 
-    run = _Run(out, header, options, mapping, prior, relation, relation_from, watch, chunks.num_rows)
+    run = _Run(out, header, options, mapping, prior, relation, relation_from, watch, chunks)
     # Read before the folder is made, so that an unreadable catalogue leaves no folder behind.
     first = None if resume else run.first_usable(chunks)
     with manifest.opened(out, header, resume=resume, option=_RESUME) as book:
@@ -210,7 +211,7 @@ def stream(
             run.write_map()
         elif not damaged:
             (out / MAP_STATE).unlink(missing_ok=True)
-            return finished
+            return finished | {"notes": run.notes(chunks, finished["rows"])}
         if run.sums is not None:
             book.add_file(MAP)
         total = manifest.total_of(book.parts)
@@ -220,7 +221,7 @@ def stream(
             raise MassmapError(f"{changed} was changed while it was read: begin again, in another folder")
         book.finish(total)
         (out / MAP_STATE).unlink(missing_ok=True)
-    return total
+    return total | {"notes": run.notes(chunks, total["rows"])}
 
 
 def write_record(out: Path, record: dict, total: dict) -> None:
@@ -246,6 +247,7 @@ def write_record(out: Path, record: dict, total: dict) -> None:
         "parts": total["done"],
         "rows": total["rows"],
         "flags": total["flags"],
+        "notes": total["notes"],
         "versions": versions(),
         "device": devices.describe(),
     }
@@ -256,8 +258,9 @@ def write_record(out: Path, record: dict, total: dict) -> None:
 class _Run:
     """A run in progress: one thread reads ahead, one computes and one writes, with the chunks in order."""
 
-    def __init__(self, out, header, options, mapping, prior, relation, relation_from, watch, num_rows):
-        self.out, self.header, self.options, self.mapping, self.num_rows = out, header, options, mapping, num_rows
+    def __init__(self, out, header, options, mapping, prior, relation, relation_from, watch, chunks):
+        self.out, self.header, self.options, self.mapping = out, header, options, mapping
+        self.num_rows, self.sample = chunks.num_rows, chunks.sample()
         self.prior, self.relation, self.relation_from = prior, relation, relation_from
         self.watch, self.selection = (
             watch,
@@ -384,12 +387,22 @@ class _Run:
     def _catalogue(self, table) -> HaloCatalogue:
         """Turn a table into a catalogue; without an id column, ids are the row numbers in the whole catalogue."""
         placed = self.sums is not None or not {"ra", "dec"}.isdisjoint(self.options.keep)
+        table = replace(table, sample=self.sample)
         catalogue = read_catalogue(table, need_usable=False, need_positions=placed, **self.mapping)
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
             # Row numbers in the whole catalogue, not in the chunk.
             catalogue = replace(catalogue, ids=self.rows_read + np.arange(len(catalogue)))
         self.rows_read += len(catalogue)
         return catalogue
+
+    def notes(self, chunks: Chunks, rows: int) -> list[str]:
+        """What was guessed and converted in reading the first of `rows`, and what was left out below the last."""
+        notes: tuple[str, ...] = ()
+        if self.sample is not None:
+            with contextlib.suppress(MassmapError):  # its own chunk says so
+                notes = read_catalogue(self.sample, need_usable=False, need_positions=False, **self.mapping).notes
+        where = f"in the first {SAMPLE_ROWS:,} rows: " if rows > SAMPLE_ROWS else ""
+        return [*(f"{where}{note}" for note in notes), *chunks.footer]
 
     def first_usable(self, chunks: Chunks) -> HaloCatalogue:
         """Return the first chunk with a usable row; refuse a catalogue without one."""

@@ -14,7 +14,9 @@ from astropy.table import QTable, Table
 
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.read import read_catalogue, read_relation
+from massmap_jax.catalogue.tables import open_table
 from massmap_jax.errors import MassmapError
+from massmap_jax.scale.chunks import Chunks
 
 
 def read(tmp_path, source, **options):
@@ -501,7 +503,9 @@ def test_cells_that_are_nearly_numbers(tmp_path, cell, words):
         ("%paper\n\\begin{deluxetable}{cc}\n0.1 & 1 \\\\\n\\end{deluxetable}\n", ["a LaTeX table"]),
         ("<html><table><tr><td>z</td></tr></table></html>", ["HTML", "convert"]),
         ("id,z,lum\nA,0.1,1.5\n".encode("utf-16"), ["UTF-16"]),
-        (" id | z | lum \n----+-----+---\n A | 0.1 | 1.5\n B | 0.2 | 2.5\n(2 rows)\n", ["(2 rows)", "cut short"]),
+        ("id,z,lum\nA,0.1,1.5\n(2 rows)\nB,0.2,2.5\n", ["(2 rows)", "cut short", "# before a line"]),
+        ("id,z,lum\nA,0.1,1.5\nB,0.2,2.5\nC\n", ["first row 2 with 1: 'C'", "cut short"]),
+        ("id,z,lum\n1,0.1,1.5\n2,0.2,2.5\n3\n", ["first row 2 with 1: '3'", "cut short"]),
         ("id,z,lum\nA,0.1,1.5,\nB,0.2,2.5,\n", ["3 columns", "first row 0 with 4"]),
         ("id,z,lum\nA,0.1,1.5\nid,z,lum\nB,0.2,2.5\n", ["first row 1 with value 'z'"]),
         ("id,z,lum\nA,0.1,1.5\n,0.2,2.5\n", ["id is missing", "row_number"]),
@@ -509,6 +513,76 @@ def test_cells_that_are_nearly_numbers(tmp_path, cell, words):
 )
 def test_files_that_cannot_be_read(tmp_path, text, words):
     refused(words, read, tmp_path, text)
+
+
+PSQL = " id | z | lum \n----+-----+---\n A | 0.1 | 1.5\n B | 0.2 | 2.5\n"
+
+
+@pytest.mark.parametrize(
+    "text, footer",
+    [
+        (f"{PSQL}(2 rows)\n", "(2 rows)"),
+        (f"{PSQL}(2 rows)\n\nTime: 0.612 ms\n\n", "(2 rows)', 'Time: 0.612 ms"),
+        ("id,z,lum\nA,0.1,1.5\nB,0.2,2.5\n\nEND\n", "END"),
+        ("id,z,lum\nA,0.1,1.5\nB,0.2,2.5\n2 rows in set (0.00 sec)", "2 rows in set (0.00 sec)"),
+        ("id,z,lum\n1,0.1,1.5\n2,0.2,2.5\nexported on Monday\n", "exported on Monday"),
+        ("z lum\n0.1 1.5\n0.2 2.5\n(2 rows)\n", "(2 rows)"),  # as many words as columns
+        ("id z lum x y\n1 0.1 1.5 3 3\n2 0.2 2.5 3 3\n-- end of file --\n", "-- end of file --"),
+        ("id\tz\tlum\nA\t0.1\t1.5\nB\t0.2\t2.5\n----------\n", "----------"),
+    ],
+)
+@pytest.mark.parametrize("size", [None, 1, 2, 3])
+def test_a_footer_is_left_out_and_told(tmp_path, text, footer, size):
+    """Of a whole file, and in chunks that end before it, at it, or hold it alone."""
+    (tmp_path / "t.txt").write_text(text)
+    chunks = Chunks(tmp_path / "t.txt")
+    tables = [open_table(tmp_path / "t.txt")] if size is None else list(chunks.read(size))
+    assert np.concatenate([table.column("lum") for table in tables]).tolist() == [1.5, 2.5]
+    assert f"below the last row, left out: '{footer}'" in (tables[-1].notes if size is None else chunks.footer)
+
+
+@pytest.mark.parametrize("last", [",,A", "-,,A", "-9,,", "nan,,"])
+def test_a_last_row_with_one_cell_is_no_footer(tmp_path, last):
+    (tmp_path / "t.txt").write_text(f"z,lum,id\n0.1,1.5,B\n0.2,2.5,C\n0.3,2.5,D\n{last}\n")
+    assert len(open_table(tmp_path / "t.txt").column("z")) == 4
+
+
+FIXED = """id     z    lum   err
+ 1   0.1   1.50   0.1
+ 2   0.2          0.2
+ 3         3.50   0.3
+ 4   0.4   4.50   0.4
+ 5   0.5   5.50   0.5
+"""
+RULED = "id  z    lum  err\n--- ---- ---- ---\n1   0.1  1.50 0.1\n2   0.2       0.2\n3        3.50 0.3\n"
+RULED += "4   0.4  4.50 0.4\n5   0.5  5.50 0.5\n"
+
+
+@pytest.mark.parametrize("text", [FIXED, f"# {FIXED}".replace("\n", "\n  "), RULED])
+@pytest.mark.parametrize("size", [None, 1, 2])
+def test_blanks_of_a_table_with_fixed_columns(tmp_path, text, size):
+    (tmp_path / "t.txt").write_text(text)
+    tables = [open_table(tmp_path / "t.txt")] if size is None else Chunks(tmp_path / "t.txt").read(size)
+    rows = [np.transpose([t.column(name).astype(float) for name in ("z", "lum", "err")]) for t in tables]
+    expected = [(0.1, 1.5, 0.1), (0.2, np.nan, 0.2), (np.nan, 3.5, 0.3), (0.4, 4.5, 0.4), (0.5, 5.5, 0.5)]
+    np.testing.assert_array_equal(np.concatenate(rows), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id z lum err\n1 0.1 1.5 0.1\n2 0.2 0.2\n",  # the columns stand nowhere in particular
+        FIXED.replace("2   0.2          0.2", "2   0.234567890  0.2"),  # over two columns
+        FIXED.replace("2   0.2          0.2", "2   0.2        55   "),  # between two
+        # Two words and a blank: as many words as columns, but not below their names.
+        "name      z    lum\nAbell 22      1.50\nA2744   0.3   2.00\nB1            1.00\n",
+        FIXED.replace("2   0.2", "2\t0.2"),
+    ],
+)
+def test_blanks_that_may_be_of_two_columns_are_refused(tmp_path, text):
+    (tmp_path / "t.txt").write_text(text)
+    with pytest.raises(MassmapError, match="write nan where a cell is blank"):
+        open_table(tmp_path / "t.txt")
 
 
 @pytest.mark.parametrize("kind", ["ascii.ecsv", "votable", "ascii.mrt", "ascii.ipac", "fits", "parquet"])
@@ -523,3 +597,51 @@ def test_formats_of_astropy_keep_scale_bars_and_positions(tmp_path, kind):
     np.testing.assert_allclose(luminosity(catalogue), [1.5e14, 2.5e14])
     np.testing.assert_allclose(catalogue.sigma_ln_lum, TEN)
     assert catalogue.ids.tolist() == ["A 1", "B 2"] and catalogue.dec.tolist() == [-5.0, 5.0]
+
+
+LUMS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+@pytest.mark.parametrize("tiny", [1e-30, 1e-9, 1e-6])
+@pytest.mark.parametrize(
+    "ordinary, options",
+    [
+        (np.full(5, 0.1), {"sigma": "e", "sigma_kind": "ln"}),
+        (np.full(5, 0.1), {"sigma": "e", "sigma_kind": "dex"}),
+        (np.full(5, 0.1), {"sigma": "e", "sigma_kind": "fraction"}),
+        (np.full(5, 10.0), {"sigma": "e", "sigma_kind": "percent"}),
+        (0.1 * LUMS, {"sigma": "e", "sigma_kind": "linear"}),
+        (0.1 * LUMS, {"sigma_plus": "up", "sigma_minus": "e", "sigma_kind": "linear"}),
+    ],
+)
+def test_an_error_as_a_placeholder_is_flagged_and_told(ordinary, options, tiny):
+    """1e-30 keeps a division from failing; as an error it would make a mass exact."""
+    error = ordinary.copy()
+    error[[1, 3]] = tiny
+    catalogue = read_catalogue({"z": 0.1 * LUMS, "lum": LUMS, "e": error, "up": ordinary}, **options)
+    assert (catalogue.flag == int(Flag.SIGMA_MISSING)).tolist() == [False, True, False, True, False]
+    assert f"more than 1,000 times shorter than the others in 2 rows, first row 1 with value {tiny!r}" in " ".join(
+        catalogue.notes
+    )
+
+
+def test_bounds_as_close_as_a_placeholder():
+    upper = 1.1 * LUMS
+    upper[2] = LUMS[2] * (1 + 1e-9)
+    lower = np.where(np.arange(5) == 2, LUMS, 0.9 * LUMS)
+    table = {"z": 0.1 * LUMS, "lum": LUMS, "up": upper, "down": lower}
+    catalogue = read_catalogue(table, sigma_plus="up", sigma_minus="down", sigma_kind="bounds")
+    assert catalogue.flag.tolist() == [0, 0, int(Flag.SIGMA_MISSING), 0, 0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        np.full(5, 1e-6),  # a simulation, all alike
+        np.array([0.3, 0.3, 0.3, 0.01, 2e-4]),  # the brightest is well measured
+        np.array([0.01, 5e-5, 0.01, 0.02, 0.01]),
+    ],
+)
+def test_small_errors_that_are_no_placeholders(error):
+    catalogue = read_catalogue({"z": 0.1 * LUMS, "lum": LUMS, "e": error}, sigma="e", sigma_kind="ln")
+    assert not catalogue.flag.any() and "shorter" not in " ".join(catalogue.notes)

@@ -5,8 +5,11 @@ import pytest
 from astropy.table import Table
 
 from massmap_jax.catalogue.read import read_relation
+from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.write import write_table
 from massmap_jax.errors import MassmapError
+from massmap_jax.run.inputs import inputs_of
+from massmap_jax.run.options import JobOptions
 
 NUM = 6
 RNG = np.random.default_rng(4)
@@ -201,6 +204,58 @@ def test_getdist(tmp_path):
     with np.errstate(divide="ignore"):
         same(read_relation(tmp_path / "root_1.txt", notes=notes), log_weight=np.log(WEIGHT))
     assert any("GetDist" in note for note in notes)
+
+
+def getdist_files(tmp_path, root, *names):
+    """The draws as chains of GetDist, split evenly over files of these names."""
+    rows = np.column_stack([WEIGHT, 0 * WEIGHT, *DRAWS.values()])
+    for name, part in zip(names, np.split(rows, len(names)), strict=True):
+        np.savetxt(tmp_path / name, part, fmt="%.17g")
+    (tmp_path / f"{root}.paramnames").write_text("".join(f"{name}\t\\{name}\n" for name in DRAWS))
+    return tmp_path / root
+
+
+@pytest.mark.parametrize(
+    ("root", "names"),
+    [
+        ("root", ["root.txt"]),
+        ("root", ["root_1.txt", "root_2.txt"]),
+        ("fit.v2", ["fit.v2.1.txt", "fit.v2.2.txt", "fit.v2.10.txt"]),
+    ],
+)
+def test_root_of_getdist(tmp_path, root, names):
+    path, notes = getdist_files(tmp_path, root, *names), []
+    (tmp_path / "root_other_1.txt").write_text("of another root\n")
+    with np.errstate(divide="ignore"):
+        same(read_relation(path, notes=notes), log_weight=np.log(WEIGHT))
+    assert len(names) == 1 or f"relation: {len(names)} chains of {path}, one after the other" in notes
+    options = JobOptions(relation=str(path))
+    assert options.is_file and not options.is_published
+    before = inputs_of({"relation": str(path)})["relation"]
+    assert before["path"] == str(path)
+    with (tmp_path / names[-1]).open("a") as file:
+        file.write("\n")
+    assert inputs_of({"relation": str(path)})["relation"]["sha256"] != before["sha256"]
+
+
+def test_root_that_is_not_clear(tmp_path):
+    path = getdist_files(tmp_path, "root", "root.txt", "root_1.txt")
+    with pytest.raises(MassmapError, match=r"root of root\.txt and root_1\.txt, which may hold the same draws"):
+        read_relation(path)
+    (tmp_path / "root.paramnames").unlink()
+    assert not chain_files(path)  # files of no chains
+    with pytest.raises(MassmapError, match="there is no file"):
+        read_relation(path)
+
+
+def test_root_of_cobaya(tmp_path):
+    rows = np.column_stack([WEIGHT, 0 * WEIGHT, *DRAWS.values()])
+    for i, part in enumerate(np.split(rows, 2), 1):
+        header = " ".join(["weight", "minuslogpost", *DRAWS])
+        np.savetxt(tmp_path / f"run.{i}.txt", part, header=header, fmt="%.17g")
+    (tmp_path / "run.updated.yaml").write_text("output: run\n")
+    with np.errstate(divide="ignore"):
+        same(read_relation(tmp_path / "run"), log_weight=np.log(WEIGHT))
 
 
 def test_cosmosis(tmp_path):

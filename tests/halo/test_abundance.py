@@ -116,6 +116,17 @@ def test_many_cosmologies_in_one_call():
         np.testing.assert_allclose(row, ln_density(value), rtol=1e-12, atol=1e-12)
 
 
+# 500 times the critical density are 5,000 times the mean.
+THIN = "H0=70,Om0=0.1,Ob0=0.05,sigma8=0.8,n_s=0.95"
+
+
+def test_overdensities_that_are_traced_or_calibrated_pass():
+    """Under `jit` a value is not known; "vir" at high redshift is 178 times the mean, which counts as 200."""
+    thin = CosmologyParameters.of(THIN)
+    assert jax.jit(lambda c: mass_function(c, 0.0, np.log([1e14]), mass_definition="500c"))(thin).shape == (1, 1)
+    MassPrior.from_cosmology("Planck18", mass_definition="vir", redshift=[0.0, 4.0])
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -124,6 +135,14 @@ def test_many_cosmologies_in_one_call():
         (lambda: MassPrior.from_cosmology("Planck18", redshift=[0.3, 0.1]), "increase"),
         (lambda: MassPrior.from_cosmology("Plank18"), "Planck18"),
         (lambda: CosmologyParameters.of("Planck18", Om0=0.3), "omega_m"),
+        (
+            lambda: MassPrior.from_cosmology(THIN, mass_definition="500c"),
+            "Tinker10 is tabulated for 200 to 3200 times the mean density, and '500c' is 5000 times at z = 0 ",
+        ),
+        (
+            lambda: mass_function(CosmologyParameters.of(THIN), 0.0, np.log([1e14]), mass_definition="500c"),
+            "'500c' is 5000 times at z = 0 ",
+        ),
     ],
 )
 def test_refusals(make, words):

@@ -17,6 +17,7 @@ from massmap_jax.choices import PRESETS
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.beliefs import prior_deviations
 from massmap_jax.relation.law import PARAMETERS, MassLuminosityRelation
 
 REDSHIFT, MASS, DENSITY = schechter_table()
@@ -194,6 +195,12 @@ def test_constructor_and_its_names_say_what_each_is_for():
     documents = [f.__doc__ for f in (MassLuminosityRelation, MassLuminosityRelation.create.__func__)]
     documents.append(MassLuminosityRelation.from_draws.__func__.__doc__)
     assert len(set(documents)) == 3 and "batch" in documents[2].splitlines()[0]
+
+
+def test_how_far_parameters_are_from_their_prior():
+    prior = mm.RelationPrior.parse("alpha1=1:2,alpha2=1:0.5,alpha4=0,scatter=0.2,alpha3=1e14")
+    away = prior_deviations({"alpha1": -4.0, "alpha2": 1.25, "alpha4": 7.0}, prior.central(), prior.sd())
+    assert away == pytest.approx({"alpha1": 2.5, "alpha2": 0.5})  # alpha4 is fixed
 
 
 def test_a_sampler_may_propose_what_the_constructor_refuses():

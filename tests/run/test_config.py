@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
-from massmap_jax.cli import SETTINGS
+from massmap_jax.cli import SETTINGS, app
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.config import COMMAND_LINE_ONLY, read_config, template
 from massmap_jax.run.inputs import check_unchanged, inputs_of
@@ -274,12 +275,34 @@ def test_a_run_from_a_file_and_again_from_its_record(folder):
 
 @pytest.mark.slow
 def test_the_command_line_goes_before_the_file(folder):
-    args = ("--config", "run.yaml", "--out", "seed", "--seed", "4", "--lum-scale", "2e14", "--no-report")
+    (folder / "more.yaml").write_text((folder / "run.yaml").read_text() + "no_report: true\n")
+    args = ("--config", "more.yaml", "--out", "seed", "--seed", "4", "--lum-scale", "2e14", "--report")
     ran = program(folder, "run", *args)
     assert ran.returncode == 0, ran.stderr
-    assert "note: --out, --lum-scale: taken from the command line, not from run.yaml" in ran.stdout.splitlines()
+    note = "note: --out, --lum-scale, --report: taken from the command line, not from more.yaml"
+    assert note in ran.stdout.splitlines()
     options = json.loads((folder / "seed" / "run.json").read_text())["config"]
-    assert (options["seed"], options["lum_scale"], options["no_report"], options["sigma"]) == (4, 2e14, True, "0.1")
+    assert (options["seed"], options["lum_scale"], options["no_report"], options["sigma"]) == (4, 2e14, False, "0.1")
+    assert (folder / "seed" / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "fit", "stream"])
+def test_every_switch_of_a_file_can_be_turned_off_and_on(command, tmp_path):
+    switches = [s.name for s in SETTINGS[command] if s.kind is bool and s.name not in COMMAND_LINE_ONLY]
+    assert "quiet" in switches
+    parser = typer.main.get_command(app).commands[command]
+
+    def values(in_file, *args):
+        text = "".join(f"{name}: {in_file}\n" for name in switches)
+        (tmp_path / "on.yaml").write_text(f"catalogue: in.csv\nout: out\n{text}")
+        context = parser.make_context(command, ["--config", str(tmp_path / "on.yaml"), *args])
+        return {name: context.params[name] for name in switches}
+
+    on = [f"--{name.replace('_', '-')}" for name in switches]
+    off = [f"--{flag.removeprefix('--no-')}" if flag.startswith("--no-") else f"--no-{flag[2:]}" for flag in on]
+    assert values("true") == dict.fromkeys(switches, True)
+    assert values("true", *off) == dict.fromkeys(switches, False)
+    assert values("false", *on) == dict.fromkeys(switches, True)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,11 +19,13 @@ import pytest
 from astropy.table import Table
 from filelock import FileLock
 
+from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.run.options import JobOptions, load_prior, load_relation
-from massmap_jax.scale.stream import StreamOptions, stream
+from massmap_jax.scale.chunks import Chunks
+from massmap_jax.scale.stream import StreamOptions, _Run, stream
 
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 ROWS, CHUNK = 5000, 800
@@ -83,8 +86,6 @@ def catalogue_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def in_memory(catalogue_file):
-    import jax
-
     catalogue = read_catalogue(catalogue_file)
     prior = load_prior(JOB.prior)
     relation = load_relation(JOB, jax.random.split(jax.random.key(JOB.seed), 3)[0], prior)
@@ -95,6 +96,49 @@ def in_memory(catalogue_file):
 def streamed(catalogue_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "masses"
     return out, stream(catalogue_file, out, options())
+
+
+def placeholders(kind, number=60):
+    """Columns whose first rows, a whole small chunk of them, are placeholders by their neighbours alone."""
+    rng = np.random.default_rng(3)
+    table = {"z": rng.uniform(0.1, 1.0, number), "lum": np.exp(rng.normal(9.0, 0.5, number))}
+    table["sigma_ln_lum"] = rng.uniform(0.05, 0.2, number)
+    if kind == "log":
+        table["lum"] = np.log10(table["lum"]) + 6.0
+        table["lum"][:7], table["lum"][20], table["lum"][31:38] = 0.0, -9.0, -1.0
+    elif kind == "fill":
+        table["lum"][:7], table["lum"][30:36] = 1e30, 1e20
+    elif kind == "sigma":
+        table["sigma_ln_lum"][:7], table["sigma_ln_lum"][31] = 1e-30, 1e-9
+    elif kind == "bars":
+        table["up"], table["down"] = 0.1 * table["lum"], -0.1 * table["lum"]
+        table["down"][:7] *= -1.0  # so that the lower bars of the rest are negative and no convention
+    return table
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "mapping"),
+    [
+        ("log", {"LUM_SENTINEL": 15}, {"lum_log": "log10", "sigma_kind": "ln"}),
+        ("fill", {"LUM_SENTINEL": 13}, {}),
+        ("sigma", {"SIGMA_MISSING": 8}, {}),
+        ("bars", {"SIGMA_NEGATIVE": 53}, {"sigma_plus": "up", "sigma_minus": "down", "sigma_kind": "linear"}),
+    ],
+)
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_placeholders_do_not_depend_on_the_chunk(tmp_path, kind, flags, mapping, form):
+    path = tmp_path / f"objects.{form}"
+    Table(placeholders(kind)).write(path, format="parquet" if form == "parquet" else "ascii.csv")
+    expected = read_catalogue(path, **mapping)
+    assert count(expected.flag) == flags
+    prior, relation = load_prior(JOB.prior), load_relation(JOB, jax.random.key(0), load_prior(JOB.prior))
+    for rows in (5, 7, 13, 60):
+        chunks = Chunks(path)
+        run = _Run(tmp_path, {}, options(columns=mapping), dict(mapping), prior, relation, "fixed_draws", print, chunks)
+        found = list(map(run._catalogue, chunks.read(rows)))
+        np.testing.assert_array_equal(np.concatenate([part.flag for part in found]), expected.flag, err_msg=f"{rows}")
+        np.testing.assert_array_equal(np.concatenate([part.sigma_ln_lum for part in found]), expected.sigma_ln_lum)
+        assert run.notes(chunks, 60)[: len(expected.notes)] == [n for n in expected.notes if "position" not in n]
 
 
 def test_same_as_in_memory(streamed, in_memory):
