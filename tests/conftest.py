@@ -65,7 +65,6 @@ QUICK = {
 # Files whose tests compute so little that code which is not optimised at all saves more in compiling than it costs.
 BARELY_OPTIMISED = {
     "test_abundance.py",
-    "test_circle.py",
     "test_data_term.py",
     "test_examples.py",
     "test_halo_profiles.py",
