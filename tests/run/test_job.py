@@ -80,11 +80,10 @@ class Table:
 
 def execute(folder, *args, quick=False, warm=False):
     """quick : compiled as the other tests' code is (conftest.py), not as users'. warm : started as theirs is, too."""
-    own = {"MPLCONFIGDIR": str(folder.parent / "matplotlib")}
     if warm:
-        ran = warm_start.run(args, folder, **own)
+        ran = warm_start.run(args, folder)
     else:
-        environment = (warm_start.environment_of_runs() if quick else {**os.environ, "JAX_PLATFORMS": "cpu"}) | own
+        environment = warm_start.environment_of_runs() if quick else {**os.environ, "JAX_PLATFORMS": "cpu"}
         ran = subprocess.run(
             [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
@@ -543,7 +542,8 @@ cli.main()
 @pytest.mark.parametrize(("kind", "code"), [("as it is", 130), ("twin", 0)])
 def test_an_interrupt_that_falls_into_a_callback_is_not_lost(tmp_path, kind, code):
     args = [sys.executable, "-c", INTERRUPTED_IN_A_CALLBACK, kind, "simulate", "--out", "f.csv", "--num-halos", "50"]
-    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, preexec_fn=listens)
+    how = {"cwd": tmp_path, "env": warm_start.environment_of_runs(), "preexec_fn": listens}
+    ran = subprocess.run(args, capture_output=True, text=True, **how)
     assert ran.returncode == code, ran.stderr
     assert "KeyboardInterrupt" in ran.stderr if code == 0 else "nothing was written" in ran.stderr
     written = [] if code else ["f.csv", "f.csv-metadata.json"]

@@ -22,7 +22,7 @@ from massmap_jax.run.outputs import map_line, write_outputs
 
 
 def execute(folder, *args):
-    return warm_start.run(args, folder, MPLCONFIGDIR=str(folder / "matplotlib"))
+    return warm_start.run(args, folder)
 
 
 @pytest.fixture(scope="module")
