@@ -857,11 +857,12 @@ def test_overwrite_never_deletes_its_own_catalogue(folder, good_run, matplotlib_
 
 
 @pytest.mark.parametrize(
-    ("limit", "overwrite"),
-    [(1024, False), (1024, True), (40_000, False)],
+    ("limit", "overwrite", "pixel"),
+    # The pixels of the good run, whose map is compiled; smaller ones where the map is to be the file that is too large.
+    [(1024, False, "2"), (1024, True, "2"), (40_000, False, "1")],
     ids=["first file", "first file, over an earlier output", "at the map"],
 )
-def test_full_disk(limit, overwrite, folder, good_run, tmp_path, matplotlib_cache):
+def test_full_disk(limit, overwrite, pixel, folder, good_run, tmp_path, matplotlib_cache):
     """No file may grow beyond a limit: nothing half-written stays, and an earlier output is as it was."""
     if overwrite:
         shutil.copytree(good_run.folder / "out", folder / "out")
@@ -869,6 +870,6 @@ def test_full_disk(limit, overwrite, folder, good_run, tmp_path, matplotlib_cach
     shutil.copytree(matplotlib_cache, cache)  # a cache cut by the limit would spoil later runs
     before = snapshot(folder)
     more = ["--no-figures", *(["--overwrite"] if overwrite else [])]
-    args = run_args("good.csv", *more, map_too=True, pixel_arcmin="1")
+    args = run_args("good.csv", *more, map_too=True, pixel_arcmin=pixel)
     outcome = execute(folder, args, cache, warm=False, file_limit=limit)
     check_refused(outcome, before, (r"\bout\b", "writ|space|too large|disk"))
