@@ -19,23 +19,29 @@ SLOWEST = (
     "test_job.py",
     "test_relation_sbc.py",
     "test_mcmc.py",
-    "test_cli_bad_input.py",
     "test_notebooks.py",
     "test_relation_fit.py",
+    "test_joint_sbc.py",
+    "test_joint_fit.py",
+    "test_calibrated_runs.py",
+    "test_surface.py",
+    "test_stream.py",
     "test_models.py",
     "test_types.py",
-    "test_stream.py",
+    "test_cli_bad_input.py",
+    "test_plot.py",
+    "test_surveys.py",
+    "test_abundance.py",
     "test_devices.py",
     "test_lsdb.py",
     "test_stream_bad_input.py",
-    "test_plot.py",
+    "test_misfit.py",
     "test_map_kinds.py",
     "test_lensing.py",
     "test_prior.py",
     "test_transforms.py",
     "test_relation_likelihood.py",
     "test_posterior.py",
-    "test_surface.py",
     "test_mass_map.py",
     "test_mixtures.py",
     "test_core_without_extras.py",
@@ -53,10 +59,29 @@ EXPECTED_SKIPS = (
     r"permissions do not hold back root",
 )
 
-# Compiling is most of the suite's work, and XLA's older CPU kernels, optimised less, compile in half of the time. The
-# tests run on them, but for the catalogues of test_job.py, whose programs run as users' do. XLA_FLAGS in the environment, even empty, replaces
-# this.
-QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+# Compiling is most of the suite's work, and XLA's older CPU kernels, optimised less and compiled in one piece, take half
+# of the time. The tests run on them, but for a catalogue of test_job.py, whose program runs as users' do. XLA_FLAGS in
+# the environment, even empty, replaces this.
+QUICK = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_backend_optimization_level": 1,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+# Files whose tests compute so little that code which is not optimised at all saves more in compiling than it costs.
+BARELY_OPTIMISED = {
+    "test_abundance.py",
+    "test_data_term.py",
+    "test_map_kinds.py",
+    "test_map_options.py",
+    "test_mass_map.py",
+    "test_models.py",
+    "test_panels.py",
+    "test_posterior.py",
+    "test_quantile_table.py",
+    "test_result.py",
+    "test_transforms.py",
+}
 
 
 def pytest_configure(config):
@@ -130,6 +155,15 @@ def pytest_unconfigure(config):
 def pytest_collection_modifyitems(items):
     place = {name: i for i, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures: most of what a file compiles may be for one of them."""
+    import jax
+
+    barely = "MASSMAP_TEST_XLA" in os.environ and item.path.name in BARELY_OPTIMISED
+    jax.config.update("jax_disable_most_optimizations", barely)
 
 
 @pytest.fixture(scope="session")

@@ -8,20 +8,20 @@ do not divide the number of objects, so that every device gets several, and padd
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 NUMBER = int(sys.argv[1])
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
 quick = os.environ.get("MASSMAP_TEST_XLA", "")
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={NUMBER} {quick}"
+if quick:  # compiling is most of the work
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from astropy.io import fits  # noqa: E402
 from astropy.table import Table, vstack  # noqa: E402
+from models.walk import Walk  # noqa: E402
 
 import massmap_jax as mm  # noqa: E402
 from massmap_jax import devices  # noqa: E402
@@ -36,27 +36,6 @@ from massmap_jax.scale.stream import StreamOptions, stream  # noqa: E402
 
 HALOS, CHUNK = 91, 4
 FIXED = {"relation_from": "fixed_draws", "chunk_size": CHUNK}
-
-
-class Walk(NamedTuple):
-    """A Metropolis kernel with NumPyro's methods, and little to compile."""
-
-    potential_fn: Callable
-    sample_field = "place"
-
-    class State(NamedTuple):
-        place: jax.Array
-        key: jax.Array
-
-    def init(self, key, num_warmup, place, args, kwargs):
-        return self.State(place, key)
-
-    def sample(self, state, args, kwargs):
-        key, key_step, key_accept = jax.random.split(state.key, 3)
-        new = state.place + 1.5 * jax.random.normal(key_step)
-        better = self.potential_fn(state.place) - self.potential_fn(new)
-        accepted = jnp.log(jax.random.uniform(key_accept)) < better
-        return self.State(jnp.where(accepted, new, state.place), key)
 
 
 def table_of_noise(prior, relation, catalogue) -> PosteriorSurface:

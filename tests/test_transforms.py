@@ -1,7 +1,5 @@
 """Every public kernel under jit, vmap and grad, in both precisions (G: tests/prior/test_prior.py)."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,12 +115,10 @@ OPTIMISED = ("panel_quantile",)
 
 @pytest.fixture(autouse=True)
 def optimisations(request):
-    """Compiling is nearly all that these tests do: as little optimised as it can be, unless XLA_FLAGS says otherwise."""
+    """The other tests of this file are compiled as conftest.py says."""
     name = getattr(request.node, "callspec", None) and request.node.callspec.params.get("name")
-    barely = "MASSMAP_TEST_XLA" in os.environ and name not in OPTIMISED
-    jax.config.update("jax_disable_most_optimizations", barely)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    if name in OPTIMISED:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", KERNELS)

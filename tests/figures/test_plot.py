@@ -18,6 +18,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.figures import axes as sky_axes
 from massmap_jax.figures import style
 from massmap_jax.figures import truth as truth_plots
+from massmap_jax.figures.standard import figure_makers
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.posterior.mass_posterior import mass_posterior
@@ -120,25 +121,27 @@ def all_but_one_nan():
     return random_catalogue(*box((10, 11), (5, 6)), luminosity=lum, truth_mass=np.full(300, 1e13))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: random_catalogue([10.0], [20.0], ids=["a $ id, and a long one"], truth_mass=[1e12]),
-        all_but_one_nan,
-        lambda: random_catalogue(*box((359.6, 360.4), (-0.4, 0.4)), ids=[f"obj {i}" for i in range(300)]),
-        lambda: random_catalogue(*box((-60, 60), (-9, 5))),
-        lambda: random_catalogue(*box((180, 181), (58, 64))),
-        lambda: random_catalogue(*box((0, 360), (84, 90))),
-        lambda: random_catalogue(*box((0, 360), (-90, -80))),
-        lambda: random_catalogue(*(np.array(v) - 200 for v in box((0, 50), (0, 15))), position_unit="arcmin"),
-    ],
-    ids=["one", "all but one NaN", "RA 0", "wide", "tall", "north pole", "south pole", "flat"],
-)
-def test_odd_fields(make, model):
-    catalogue = make()
+ODD_FIELDS = {
+    "one": lambda: random_catalogue([10.0], [20.0], ids=["a $ id, and a long one"], truth_mass=[1e12]),
+    "all but one NaN": all_but_one_nan,
+    "RA 0": lambda: random_catalogue(*box((359.6, 360.4), (-0.4, 0.4)), ids=[f"obj {i}" for i in range(300)]),
+    "wide": lambda: random_catalogue(*box((-60, 60), (-9, 5))),
+    "tall": lambda: random_catalogue(*box((180, 181), (58, 64))),
+    "north pole": lambda: random_catalogue(*box((0, 360), (84, 90))),
+    "south pole": lambda: random_catalogue(*box((0, 360), (-90, -80))),
+    "flat": lambda: random_catalogue(*(np.array(v) - 200 for v in box((0, 50), (0, 15))), position_unit="arcmin"),
+}
+# The same luminosities and redshifts elsewhere on the sky: what shows no position is the figure of "wide" again.
+ELSEWHERE = ("tall", "north pole", "south pole", "flat")
+
+
+@pytest.mark.parametrize("name", ODD_FIELDS)
+def test_odd_fields(name, model):
+    catalogue = ODD_FIELDS[name]()
     posterior, fieldmap = results(catalogue, model)
-    for figure in plot.standard_figures(posterior, fieldmap, catalogue).values():
-        check_legible(figure)
+    makers = figure_makers(posterior, fieldmap, catalogue)
+    for make in (make for kind, make in makers.items() if not (name in ELSEWHERE and kind == "posterior_panel")):
+        check_legible(make())
 
 
 def test_whole_sky(model):

@@ -94,15 +94,15 @@ def test_log_norm_against_a_slow_integral(z):
 
 
 def test_the_fast_likelihood_follows_the_direct_sum():
-    catalogue = catalogue_of(20_000, 3, (0.003, 1.2))
+    catalogue = catalogue_of(8000, 3, (0.003, 1.2))
     with jax.enable_x64(True):
         direct = float(log_likelihood(RELATION, catalogue, PRIOR, flux_limit()))
         plain = float(log_likelihood(RELATION, catalogue, PRIOR))
         points = RelationLikelihood.build(catalogue, PRIOR, flux_limit(), scatter=0.12)
         fast = float(jax.jit(lambda p, r: p(r))(points, RELATION))
     print(len(catalogue), "objects; A matters by", plain - direct, "fast off by", fast - direct)
-    assert plain - direct < -100
-    assert abs(fast - direct) < 1e-2
+    assert plain - direct < -40
+    assert abs(fast - direct) < 4e-3
 
 
 def test_a_fit_with_the_limit_finds_the_truth_and_one_without_does_not():

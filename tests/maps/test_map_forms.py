@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from reference.map_loops import smoothed_image, tangent_pixel, tangent_pixel_area
 
+from massmap_jax import memory
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.maps import map_panels, mass_map_image, slice_panels
@@ -403,13 +404,18 @@ def test_figures_say_unit_slice_and_footprint():
         (dict(footprint=np.zeros(SHAPE, dtype=bool)), "none of the 414 pixels"),
         (dict(unit="kg"), "map unit 'kg' is not known: give one of Msun, Msun/arcmin2, Msun/Mpc2"),
         (dict(unit="Msun/Mpc2", cosmology="Planck99"), "Planck99"),
-        (dict(redshift_edges=np.linspace(0, 2, 2 * 10**7)), "8,279,999,586 pixels needs about .* GB and this"),
     ],
 )
 def test_forms_that_are_none(form, says):
     with pytest.raises(MassmapError, match=says) as caught:
         of_objects(**form)
     assert "\n" not in str(caught.value)
+
+
+def test_a_map_beyond_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 2e7)
+    with pytest.raises(MassmapError, match=r"8,279,586 pixels needs about .* GB and this"):
+        of_objects(redshift_edges=np.linspace(0, 2, 2 * 10**4))
 
 
 def test_other_refusals():

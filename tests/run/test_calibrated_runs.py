@@ -1,15 +1,12 @@
 """`run` and `fit` with measured masses, through the program: numbers, files, and what is refused."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import warm_start
 
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 PRIOR = "alpha1=0:3,alpha2=1:0.5,alpha4=0:2,scatter=0.3:0.3,alpha3=3e14"
 NUMBER, CALIBRATORS = 400, 100
 COMMON = ["--lum", "L500", "--sigma", "e_L500", "--sigma-kind", "linear", "--lum-unit", "1e44 erg/s", "--lum-in",
@@ -42,8 +39,8 @@ def table(**changes):
 
 
 def program(command, source, out, *options, prior=PRIOR):
-    asked = [str(PROGRAM), command, str(source), "--out", str(out), "--relation-prior", prior, *COMMON, *options]
-    return subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
+    asked = [command, str(source), "--out", str(out), "--relation-prior", prior, *COMMON, *options]
+    return warm_start.run(asked, source.parent)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +86,9 @@ def test_draws_of_a_run_serve_another(done, source, tmp_path):
     out, _ = done
 
     def again(folder, relation):
-        asked = [str(PROGRAM), "run", str(source), "--out", str(tmp_path / folder), *COMMON[:-2], "--no-map",
+        asked = ["run", str(source), "--out", str(tmp_path / folder), *COMMON[:-2], "--no-map",
                  "--no-figures", "--relation-from", "this_catalogue", "--relation", str(out / relation)]  # fmt: skip
-        return subprocess.run(asked, capture_output=True, text=True, check=False)
+        return warm_start.run(asked, tmp_path)
 
     ended = again("again", "relation.npz")
     assert ended.returncode == 0, ended.stderr

@@ -14,12 +14,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_start
 from hostile import field as good
 from hostile.make_files import BAD_ROWS, FILES
 
@@ -56,19 +56,19 @@ def matplotlib_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("matplotlib")
 
 
-def execute(folder, args, cache, *, file_limit=None) -> Outcome:
-    """Run the program in `folder`, output not to a terminal, temporary files in a folder beside it."""
+def execute(folder, args, cache, *, warm=True, file_limit=None) -> Outcome:
+    """Run the program in `folder`, output not to a terminal, temporary files in a folder beside it.
+
+    warm : from a process that has imported what it needs (warm_start.py), without a limit.
+    """
     scratch = folder.parent / f"{folder.name}_tmp"
     scratch.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        "TMPDIR": str(scratch),
-        "MPLCONFIGDIR": str(cache),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", ""),
-        "COLUMNS": "60",  # a message must not be wrapped where nobody reads it on a terminal
-    }
-
+    own = {"TMPDIR": str(scratch), "MPLCONFIGDIR": str(cache)}
+    own["COLUMNS"] = "60"  # a message must not be wrapped where nobody reads it on a terminal
+    if warm:
+        ran = warm_start.run(args, folder, **own)
+        return Outcome(folder, ran.returncode, ran.stdout, ran.stderr)
+    environment = warm_start.environment_of_runs() | own
     if file_limit is not None:
         # Under a file size limit Python 3.11 leaves cut .pyc files in the installation (gh-126606).
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -572,63 +572,31 @@ OUTPUT_CASES = [
     ),
 ]
 
-REFUSED = [
-    *FILE_CASES,
-    *COLUMN_CASES,
-    *ROW_CASES,
-    *UNIT_CASES,
-    *POSITION_CASES,
-    *RELATION_CASES,
-    *PRIOR_CASES,
-    *OPTION_CASES,
-    *OUTPUT_CASES,
-]
+KINDS = (
+    *(FILE_CASES, COLUMN_CASES, ROW_CASES, UNIT_CASES, POSITION_CASES, RELATION_CASES, PRIOR_CASES, OPTION_CASES),
+    OUTPUT_CASES,
+)
+REFUSED = [case for cases in KINDS for case in cases]
 
 
-def new_folder(parent) -> Path:
-    place = parent / "work"
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "work"
     place.mkdir()
     (place / "good.csv").write_text(good.csv_text())
     return place
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return new_folder(tmp_path)
-
-
-def attempt(case, parent, cache):
-    """A case's outcome and its folder before the run."""
-    place = new_folder(parent)
-    for put in case.prepare:
-        put(place)
-    before = snapshot(place)
-    return execute(place, case.args, cache), before
-
-
-@pytest.fixture(scope="session")
-def attempts(request, tmp_path_factory, matplotlib_cache):
-    """The selected refusals, running ahead of the tests that look at them: most of a refusal is imports."""
-    selected = {item.callspec.params["case"].name for item in request.session.items if is_refusal(item)}
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as pool:
-        yield {
-            case.name: pool.submit(attempt, case, tmp_path_factory.mktemp("refused"), matplotlib_cache)
-            for case in REFUSED
-            if case.name in selected and not (case.not_root and ROOT)
-        }
-        pool.shutdown(cancel_futures=True)
-
-
-def is_refusal(item) -> bool:
-    return getattr(item, "originalname", None) == "test_refused"
-
-
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
-def test_refused(case, attempts):
+def test_refused(case, folder, matplotlib_cache):
     if case.not_root and ROOT:
         pytest.skip("permissions do not hold back root")
-    outcome, before = attempts[case.name].result()
-    check_refused(outcome, before, case.words)
+    for put in case.prepare:
+        put(folder)
+    before = snapshot(folder)
+    # The first of each kind starts from nothing.
+    warm = all(case is not cases[0] for cases in KINDS)
+    check_refused(execute(folder, case.args, matplotlib_cache, warm=warm), before, case.words)
 
 
 QUICK = ("unknown method", "wrong column", "every redshift -99", "output exists", "unknown relation", "unknown prior")
@@ -699,7 +667,7 @@ def good_run(tmp_path_factory, matplotlib_cache):
     """The good field with a map; --relation-from is left to the program, which must say what it took."""
     place = tmp_path_factory.mktemp("good")
     (place / "good.csv").write_text(good.csv_text())
-    outcome = execute(place, run_args(map_too=True, pixel_arcmin="2"), matplotlib_cache)
+    outcome = execute(place, run_args(map_too=True, pixel_arcmin="2"), matplotlib_cache, warm=False)
     assert outcome.returncode == 0, outcome.stderr
     check_files(place / "out", map_too=True)
     return GoodRun(place, outcome, read_masses(place / "out"))
@@ -889,11 +857,12 @@ def test_overwrite_never_deletes_its_own_catalogue(folder, good_run, matplotlib_
 
 
 @pytest.mark.parametrize(
-    ("limit", "overwrite"),
-    [(1024, False), (1024, True), (40_000, False)],
+    ("limit", "overwrite", "pixel"),
+    # The pixels of the good run, whose map is compiled; smaller ones where the map is to be the file that is too large.
+    [(1024, False, "2"), (1024, True, "2"), (40_000, False, "1")],
     ids=["first file", "first file, over an earlier output", "at the map"],
 )
-def test_full_disk(limit, overwrite, folder, good_run, tmp_path, matplotlib_cache):
+def test_full_disk(limit, overwrite, pixel, folder, good_run, tmp_path, matplotlib_cache):
     """No file may grow beyond a limit: nothing half-written stays, and an earlier output is as it was."""
     if overwrite:
         shutil.copytree(good_run.folder / "out", folder / "out")
@@ -901,6 +870,6 @@ def test_full_disk(limit, overwrite, folder, good_run, tmp_path, matplotlib_cach
     shutil.copytree(matplotlib_cache, cache)  # a cache cut by the limit would spoil later runs
     before = snapshot(folder)
     more = ["--no-figures", *(["--overwrite"] if overwrite else [])]
-    args = run_args("good.csv", *more, map_too=True, pixel_arcmin="1")
-    outcome = execute(folder, args, cache, file_limit=limit)
+    args = run_args("good.csv", *more, map_too=True, pixel_arcmin=pixel)
+    outcome = execute(folder, args, cache, warm=False, file_limit=limit)
     check_refused(outcome, before, (r"\bout\b", "writ|space|too large|disk"))

@@ -1,22 +1,17 @@
 """Options in a file: what is read as what, what is refused, and a run that its own run.json repeats."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import typer
+import warm_start
 
 from massmap_jax.cli import SETTINGS, app
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.config import COMMAND_LINE_ONLY, read_config, template
 from massmap_jax.run.inputs import check_unchanged, inputs_of
-
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 
 
 def read(tmp_path, text, command="run", name="run.yaml"):
@@ -204,11 +199,7 @@ def test_a_changed_file_is_refused_unless_given_anew(tmp_path):
 
 
 def program(folder, *args, **more):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
-    return subprocess.run(
-        [str(PROGRAM), *args],
-        **{"cwd": folder, "env": environment | more, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True},
-    )
+    return warm_start.run(args, folder, **more)
 
 
 def refused_by_program(folder, *args):

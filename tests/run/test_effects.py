@@ -1,18 +1,13 @@
 """Options that would have no effect with the others given are refused by the program, pair by pair, before any work."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+import warm_start
 
 from massmap_jax.run.options import _ACTS
 
 pytestmark = pytest.mark.slow
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 IDENTITY = ["--relation", "identity"]
 PUBLISHED = ["--relation", "pratt09"]
 PRESET = ["--relation", "bigmali2017"]
@@ -90,10 +85,7 @@ def folder(tmp_path_factory):
 
 def refused(folder, *args):
     before = sorted(folder.iterdir())
-    ran = subprocess.run(
-        [str(PROGRAM), *args], cwd=folder, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    ran = warm_start.run(args, folder)
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert ran.stdout == "" and ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1, ran.stderr
     assert sorted(folder.iterdir()) == before

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_start
 
 import massmap_jax
 from massmap_jax.run.info import describe_path
@@ -77,14 +78,15 @@ class Table:
     meta: dict
 
 
-def execute(folder, *args, quick=False):
-    """quick : compiled as the other tests' code is (conftest.py), not as users'."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLCONFIGDIR": str(folder.parent / "matplotlib")}
-    if quick:
-        environment["XLA_FLAGS"] = os.environ.get("MASSMAP_TEST_XLA", "")
-    ran = subprocess.run(
-        [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+def execute(folder, *args, quick=False, warm=False):
+    """quick : compiled as the other tests' code is (conftest.py), not as users'. warm : started as theirs is, too."""
+    if warm:
+        ran = warm_start.run(args, folder)
+    else:
+        environment = warm_start.environment_of_runs() if quick else {**os.environ, "JAX_PLATFORMS": "cpu"}
+        ran = subprocess.run(
+            [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran
 
@@ -105,8 +107,9 @@ def field(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(field):
-    # One after the other: what the first compiles the others find in the cache.
-    return {name: result(field, name, args, quick=True) for name, args in RUNS.items()}
+    # One after the other: what the first compiles the others find in the cache. Two runs that must give the same bytes
+    # have not the same start.
+    return {n: result(field, n, args, quick=True, warm=n not in ("demo", "again")) for n, args in RUNS.items()}
 
 
 def command_of_readme(catalogue) -> list[str]:
@@ -132,7 +135,7 @@ def light_cone(public_data, tmp_path_factory):
     with open(public_data / "bigmali" / "mock_data.txt") as lines, open(folder / "mock_data.txt", "w") as copy:
         copy.writelines(line for line, _ in zip(lines, range(2000), strict=False))
     shutil.copy(public_data / "bigmali" / "massprior.txt", folder)
-    return result(folder, "bigmali", command_of_readme("mock_data.txt"))
+    return result(folder, "bigmali", command_of_readme("mock_data.txt"), quick=True)
 
 
 # -- reading back --------------------------------------------------------------------------------------------
@@ -416,7 +419,7 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
             "--no-map",
             "--no-figures",
         ]
-        used = result(field, f"used_{name[-3:]}", args, quick=True)
+        used = result(field, f"used_{name[-3:]}", args, warm=True)
         mean = read(used.table).columns["log10_mass_mean"]
         np.testing.assert_allclose(mean, read(results["fits"].table).columns["log10_mass_mean"], atol=5e-3)
     assert used.record["relation_source"] == fit.record["relation_source"]  # the archive knows where it is from
@@ -446,13 +449,9 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
 )
 def test_fit_refuses_in_one_sentence(field, options, words):
     before = sorted(p.name for p in field.iterdir())
-    ran = subprocess.run(
-        # An option that comes twice counts as it came last.
-        [str(PROGRAM), "fit", "field.fits", "--out", "no", "--relation-prior", "bigmali2017", *options],
-        cwd=field,
-        capture_output=True,
-        text=True,
-    )
+    # An option that comes twice counts as it came last.
+    args = ["fit", "field.fits", "--out", "no", "--relation-prior", "bigmali2017", *options]
+    ran = warm_start.run(args, field)
     print(ran.stdout)
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1, ran.stderr
@@ -543,7 +542,8 @@ cli.main()
 @pytest.mark.parametrize(("kind", "code"), [("as it is", 130), ("twin", 0)])
 def test_an_interrupt_that_falls_into_a_callback_is_not_lost(tmp_path, kind, code):
     args = [sys.executable, "-c", INTERRUPTED_IN_A_CALLBACK, kind, "simulate", "--out", "f.csv", "--num-halos", "50"]
-    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, preexec_fn=listens)
+    how = {"cwd": tmp_path, "env": warm_start.environment_of_runs(), "preexec_fn": listens}
+    ran = subprocess.run(args, capture_output=True, text=True, **how)
     assert ran.returncode == code, ran.stderr
     assert "KeyboardInterrupt" in ran.stderr if code == 0 else "nothing was written" in ran.stderr
     written = [] if code else ["f.csv", "f.csv-metadata.json"]
@@ -600,7 +600,7 @@ def test_demo_makes_the_same_field_each_time(results, field):
 
 def test_info_on_every_output(results, field):
     check_info(field / "field.fits", "lum_obs", "mass_true", f"{NUM_HALOS} values")
-    said = execute(field, "info", "field.fits").stdout
+    said = execute(field, "info", "field.fits", warm=True).stdout
     path = field / "field.fits"
     assert said == describe_path(path).replace(str(path), "field.fits") + "\n"
     for name in ("demo", "fits", "csv", "ecsv"):  # one of each format

@@ -1,14 +1,11 @@
 """The program's options for the form of its map: one run with all of them, and what is refused."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_start
 from astropy.table import Table
 
 from massmap_jax.catalogue.read import read_catalogue
@@ -23,15 +20,9 @@ from massmap_jax.run.job import compute
 from massmap_jax.run.options import JobOptions, check_options
 from massmap_jax.run.outputs import map_line, write_outputs
 
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
-
 
 def execute(folder, *args):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLCONFIGDIR": str(folder / "matplotlib")}
-    environment["XLA_FLAGS"] = os.environ.get("MASSMAP_TEST_XLA", "")
-    return subprocess.run(
-        [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    return warm_start.run(args, folder)
 
 
 @pytest.fixture(scope="module")

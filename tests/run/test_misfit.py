@@ -1,16 +1,13 @@
 """A fit that does not describe its catalogue: exit code 3 and nothing written, or a warning on top of every file."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import warm_start
 from astropy.io import fits
 from astropy.table import Table
 
@@ -18,7 +15,6 @@ from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MisfitError
 from massmap_jax.run.misfit import CHECK_LEVEL, CONFLICT_SD, EDGE_SHARE, SHIFT_SD, misfits, paragraph, refuse
 
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 WARNING = "MISFIT ACCEPTED BY THE USER"
 
 
@@ -126,10 +122,7 @@ SMALL = ["--prior-support", "sharp", "--num-map-draws", "4", "--format", "fits",
 
 
 def program(folder, *args):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
-    return subprocess.run(
-        [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    return warm_start.run(args, folder)
 
 
 @pytest.fixture(scope="module")

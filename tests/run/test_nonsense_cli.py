@@ -1,15 +1,10 @@
 """The program on input that can be read in two ways: one sentence and exit code 2, or the right answer and a note."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+import warm_start
 
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 NUM = 40
 PLAIN = ["--no-map", "--no-figures", "--no-report", "--quiet"]
 IDENTITY = ["--relation", "identity"]
@@ -17,11 +12,8 @@ BELIEFS = "alpha1=2.3:1,alpha2=1:0.2,alpha4=0:0.3,scatter=0.3:0.15,alpha3=1e14"
 
 
 def program(folder, *args, platforms="cpu"):
-    environment = {**os.environ, "JAX_PLATFORMS": platforms, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
-    environment["MPLBACKEND"] = "no such backend"  # of no use to a program that writes files
-    return subprocess.run(
-        [str(PROGRAM), *args], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    # The backend is of no use to a program that writes files.
+    return warm_start.run(args, folder, JAX_PLATFORMS=platforms, MPLBACKEND="no such backend")
 
 
 def refused(folder, *args, **more):

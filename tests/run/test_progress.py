@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import warm_start
 
 import massmap_jax as mm
 from massmap_jax.relation.nuts import run_nuts
@@ -139,7 +140,7 @@ def test_the_program_on_a_terminal(tmp_path):
 
     def on_terminal(*more):
         master, slave = pty.openpty()
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "TERM": "xterm", "COLUMNS": "120"}
+        environment = warm_start.environment_of_runs() | {"TERM": "xterm", "COLUMNS": "120"}
         running = subprocess.Popen(
             [str(PROGRAM), *common, *more], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=slave,

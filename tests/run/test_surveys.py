@@ -6,21 +6,17 @@ true masses are known. Each selected catalogue lies above the relation, so masse
 are too heavy (the Eddington shift); the posterior means must not be.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import warm_start
 from astropy.table import Column, MaskedColumn, Table
 
 from massmap_jax.prior.mass_prior import MassPrior
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 COSMOLOGY = "H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95"
 LN10 = np.log(10)
 
@@ -143,28 +139,9 @@ def redmapper(rng):
 
 def masses(folder, source, layout, *options):
     """Mean and sd of ln M of each row, and what the program said."""
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     prior = ("--prior", "hmf", "--hmf-model", "Tinker08", "--cosmology", COSMOLOGY)
-    ran = subprocess.run(
-        [
-            str(PROGRAM),
-            "run",
-            str(source),
-            "--columns",
-            layout,
-            "--out",
-            "out",
-            "--no-figures",
-            "--no-report",
-            *prior,
-            *options,
-        ],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    args = ["run", source, "--columns", layout, "--out", "out", "--no-figures", "--no-report", *prior, *options]
+    ran = warm_start.run(args, folder)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     table = Table.read(folder / "out" / "masses.parquet")
     return LN10 * np.asarray(table["log10_mass_mean"]), LN10 * np.asarray(table["log10_mass_sd"]), table, ran.stdout

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm_start
 from astropy.table import Table
 from filelock import FileLock
 
@@ -31,7 +32,9 @@ PROGRAM = Path(sys.executable).with_name("massmap-jax")
 ROWS, CHUNK = 5000, 800
 # Each costs the start of a program; MASSMAP_TEST_KILLS=20 for the whole proof, in two minutes.
 KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "2"))
-ROWS_KILLED = 12_000 * (KILLS + 1)  # so many that none of the runs ends before its kill
+# So many that none of the runs ends before its kill: 30 chunks for each.
+CHUNK_KILLED = 200
+ROWS_KILLED = 30 * CHUNK_KILLED * (KILLS + 1)
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
 COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
@@ -290,6 +293,9 @@ def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatc
 
 
 def run(folder, *args, chunk=CHUNK, **more):
+    """more : options of a start of its own, from nothing."""
+    if not more:
+        return warm_start.run(command(*args, chunk=chunk)[1:], folder)
     given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 600, "env": ENVIRONMENT} | more
     return subprocess.run(command(*args, chunk=chunk), **given)
 
@@ -357,8 +363,8 @@ def test_run_resume_and_refusals(folder):
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     """kill -9 again and again on the way through one catalogue, resumed each time: the bytes of a run left alone."""
-    write_parquet(tmp_path / "o.parquet", columns(ROWS_KILLED), 5000)
-    assert run(tmp_path, "o.parquet", "whole", chunk=400).returncode == 0
+    write_parquet(tmp_path / "o.parquet", columns(ROWS_KILLED), 2500)
+    assert run(tmp_path, "o.parquet", "whole", chunk=CHUNK_KILLED).returncode == 0
     rng = np.random.default_rng(9)
     manifest = tmp_path / "out" / "manifest.jsonl"
     lines, litter, begun = [0], 0, 0
@@ -369,7 +375,7 @@ def test_killed_at_random_moments(tmp_path):
         if not resume and (tmp_path / "out").exists():
             shutil.rmtree(tmp_path / "out")  # killed before the first line: nothing to go on with
         running = subprocess.Popen(
-            command("o.parquet", "out", *resume, chunk=400),
+            command("o.parquet", "out", *resume, chunk=CHUNK_KILLED),
             cwd=tmp_path,
             env=ENVIRONMENT,
             stdout=subprocess.DEVNULL,
@@ -392,7 +398,7 @@ def test_killed_at_random_moments(tmp_path):
         litter += sum(1 for path in (tmp_path / "out" / "masses").glob(".*"))
     print(f"lines in the manifest after each kill: {lines[1:]}; parts half written: {litter}")
     assert len(set(lines)) > KILLS / 2
-    final = run(tmp_path, "o.parquet", "out", "--resume", chunk=400)
+    final = run(tmp_path, "o.parquet", "out", "--resume", chunk=CHUNK_KILLED)
     assert final.returncode == 0, final.stderr
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
 
@@ -407,7 +413,9 @@ def test_a_full_disk_stops_it_and_a_resume_finishes(folder):
 
     environment = {**ENVIRONMENT, "PYTHONDONTWRITEBYTECODE": "1"}
     assert run(folder, "o.parquet", "whole").returncode == 0
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
+    # A copy: what cannot be written whole must not stay in the cache of the other tests.
+    cache = shutil.copytree(ENVIRONMENT["JAX_COMPILATION_CACHE_DIR"], folder / "cache")
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     ran = run(folder, "o.parquet", preexec_fn=limit, env=environment)
     refused(ran, "could not be written", "File too large")
     assert not [p for p in (folder / "out" / "masses").iterdir() if p.name.startswith(".")]

@@ -9,15 +9,13 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import warm_start
 from hostile import field as good
 from hostile.stream_cases import CASES, LINES, fits_cut_short, halves, parquet
 
@@ -26,7 +24,6 @@ from massmap_jax.run.options import JobOptions
 from massmap_jax.scale import stream as module
 from massmap_jax.scale.stream import StreamOptions, stream
 
-PROGRAM = Path(sys.executable).with_name("massmap-jax")
 COLUMNS = {"lum": "lum", "z": "z", "sigma": "sigma", "sigma_kind": "ln", "ra": "ra", "dec": "dec", "id": "name"}
 KEEP = ("id", "ra", "dec", "z", "ln_lum_obs", "sigma_ln_lum", "log10_mass_mean", "flag")
 # Read and integrated; of each kind of file one.
@@ -390,12 +387,11 @@ def test_refused_by_the_program(tmp_path):
     before = entries(tmp_path)
     options = {**COLUMNS, "out": "out", "relation": "bigmali2017", "num-relation-draws": "8", "method": "analytic"}
     args = [
-        str(PROGRAM),
         "stream",
         "o.fits",
         *(v for name, value in options.items() for v in (f"--{name.replace('_', '-')}", value)),
     ]
-    ran = subprocess.run(args, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    ran = warm_start.run(args, tmp_path)
     assert ran.returncode == 2 and ran.stdout == "", ran.stdout + ran.stderr
     assert ran.stderr.startswith("error: o.fits is cut short") and not re.search(PYTHON_TALK, ran.stderr[:-1])
     assert entries(tmp_path) == before
