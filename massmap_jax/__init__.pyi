@@ -8,6 +8,7 @@ from massmap_jax.catalogue.read import read_catalogue as read_catalogue
 from massmap_jax.catalogue.write import write_table as write_table
 from massmap_jax.checks.calibration import CalibrationCheck as CalibrationCheck
 from massmap_jax.checks.calibration import calibration_check as calibration_check
+from massmap_jax.checks.calibrators import calibrators_check as calibrators_check
 from massmap_jax.checks.prior_check import PriorCheck as PriorCheck
 from massmap_jax.checks.prior_check import prior_check as prior_check
 from massmap_jax.errors import MassmapError as MassmapError
@@ -49,9 +50,13 @@ from massmap_jax.posterior.mass_posterior import mass_posterior as mass_posterio
 from massmap_jax.posterior.result import MassPosterior as MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface as PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior as MassPrior
+from massmap_jax.prior.population import Population as Population
 from massmap_jax.relation.beliefs import RelationPrior as RelationPrior
+from massmap_jax.relation.calibration import CalibrationMasses as CalibrationMasses
 from massmap_jax.relation.fit import fit_relation as fit_relation
 from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior
+from massmap_jax.relation.joint import SelectedOnMass as SelectedOnMass
+from massmap_jax.relation.joint_posterior import JointPosterior as JointPosterior
 from massmap_jax.relation.law import MassLuminosityRelation as MassLuminosityRelation
 from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood

@@ -15,9 +15,9 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import ln_normal, pareto_k
 from massmap_jax.likelihood.selection import mass_nodes
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.prior.population import check_base
+from massmap_jax.prior.population import check_base, refuse_selected
+from massmap_jax.relation.calibrated import covariance
 from massmap_jax.relation.calibration import CalibrationMasses
-from massmap_jax.relation.joint import covariance
 from massmap_jax.relation.joint_posterior import JointPosterior
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def calibrators_check(
     Raises
     ------
     MassmapError
-        If the fit is of another mass prior, was not made with calibration masses, or `level` is not valid.
+        If the fit is of another mass prior, was not made with calibration masses or with a selection on the measured
+        mass, or `level` is not valid.
 
     See Also
     --------
@@ -180,6 +181,7 @@ def calibrators_check(
     """
     check_level(level)
     check_base(fit.draws, prior)
+    refuse_selected(fit.draws, "calibrators_check")
     if fit.num_calibrators == 0:
         raise MassmapError("the fit was made without calibration masses: use prior_check")
     rows = np.flatnonzero(np.isfinite(calibration.ln_mass) & catalogue.usable)

@@ -20,7 +20,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
-from massmap_jax.prior.population import check_base
+from massmap_jax.prior.population import check_base, refuse_selected
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -200,6 +200,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     check_level(level)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     check_base(relation, prior)
+    refuse_selected(relation, "prior_check")
     flag = flag_outside_prior(catalogue, prior)
     rows = np.flatnonzero(((flag & UNUSABLE) == 0) & (catalogue.noise_codes == NOISE_KINDS.index("lognormal")))
     if rows.size == 0:

@@ -65,10 +65,10 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
                 _pair(ax, columns[column], columns[row], fitted.weights)
                 ax.set_ylim(mean[row] - 4 * sd[row], mean[row] + 4 * sd[row])
             ax.set_xlim(mean[column] - 4 * sd[column], mean[column] + 4 * sd[column])
-            if truth is not None:
-                ax.axvline(float(truth.parameter(column)), color=BLACK, linewidth=0.8)
-                if i != j:
-                    ax.axhline(float(truth.parameter(row)), color=BLACK, linewidth=0.8)
+            if hasattr(truth, column):
+                ax.axvline(float(getattr(truth, column)), color=BLACK, linewidth=0.8)
+            if hasattr(truth, row) and i != j:
+                ax.axhline(float(getattr(truth, row)), color=BLACK, linewidth=0.8)
             ax.locator_params(nbins=3)
             ax.tick_params(axis="x", rotation=30)
             ax.set_xlabel(LABELS[column] if i == number - 1 else "")

@@ -139,16 +139,20 @@ def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array
     Returns
     -------
     Float[Array, "q draw node"]
-        The mass prior itself (with an axis of one draw), or what the population of each draw makes of it.
+        The mass prior itself (with an axis of one draw), or what the population of each draw makes of it, times the
+        probability that the object was selected on its measured mass.
     """
     if population_of(relation) is None:
         return ln_prior[:, None, :]
 
-    def one(ln_prior, z, ln_weight):
-        own = jax.vmap(lambda r: r.population.ln_density(ln_prior - ln_weight, ln_mass, z))(relation)
-        return own + ln_weight
+    def one(ln_prior, z, ln_weight, ln_lum_obs):
+        def of_draw(r):
+            own = r.population.ln_density(ln_prior - ln_weight, ln_mass, z)
+            return own + r.ln_selected(ln_mass, z, ln_lum_obs, halo.sigma) if r.selected else own
 
-    return jax.vmap(one)(ln_prior, halo.z, halo.ln_z_weight)
+        return jax.vmap(of_draw)(relation) + ln_weight
+
+    return jax.vmap(one)(ln_prior, halo.z, halo.ln_z_weight, halo.ln_lum_obs)
 
 
 def number_of_panels(low, high, narrowest) -> np.ndarray:

@@ -17,7 +17,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
@@ -235,6 +234,9 @@ class Population(eqx.Module):
         dict of str to object
             A numpyro distribution or a number by name, weakly informative by default.
         """
+        # NumPyro is slow to import, and masses under a fit that is at hand do not need it.
+        import numpyro.distributions as dist
+
         default = {
             "centre": dist.Normal(ln_mass, 2.0),
             "drift_ln_z": dist.Normal(0.0, 2.0),
@@ -608,6 +610,28 @@ def fingerprint(prior: MassPrior) -> str:
         # Rounded: to float32 first, then to three decimals, which tells apart what matters; + 0 makes -0 to 0.
         digest.update((np.round(np.asarray(table, dtype=np.float32), 3) + np.float32(0)).tobytes())
     return digest.hexdigest()[:12]
+
+
+def refuse_selected(relation, what: str) -> None:
+    """Refuse a relation of a catalogue that was selected on a measured mass, where that selection is not known.
+
+    Parameters
+    ----------
+    relation : Relation
+        Any relation.
+    what : str
+        Who refuses, for the message.
+
+    Raises
+    ------
+    MassmapError
+        If the relation holds such a selection.
+    """
+    if getattr(relation, "selected", None):
+        raise MassmapError(
+            f"{what} does not know the selection on the measured mass that this relation was fitted with, and what it"
+            " would predict is for objects that were not selected: check the masses against a simulation instead"
+        )
 
 
 def check_base(relation, prior: MassPrior) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jax import numpy as jnp
+from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax.prior.population import PopulationDraws
@@ -16,6 +17,7 @@ from massmap_jax.relation.law import MassLuminosityRelation
 
 # Names of the numbers that describe measured masses: ln M_obs = ln M + bias, with a scatter, correlated with that of L.
 MEASURED = ("bias", "mass_scatter", "correlation")
+LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
 
 
 class CalibratedRelation(MassLuminosityRelation):
@@ -30,6 +32,9 @@ class CalibratedRelation(MassLuminosityRelation):
         "bias", "mass_scatter" and "correlation" of the measured masses.
     population : PopulationDraws
         The population, draw by draw.
+    selected : dict of str to Float[Array, "*draw"], optional
+        Of objects that were selected on a measured mass: "ln_threshold" [ln Msun], "width" of the threshold in ln M,
+        and "sigma_mass", the typical error of the measured masses in ln M. Empty for no such selection.
     **relation : object
         Arguments of `MassLuminosityRelation`.
 
@@ -39,6 +44,8 @@ class CalibratedRelation(MassLuminosityRelation):
         As above.
     population : PopulationDraws
         As above.
+    selected : dict of str to Float[Array, "*draw"]
+        As above.
 
     See Also
     --------
@@ -47,14 +54,24 @@ class CalibratedRelation(MassLuminosityRelation):
 
     measured: dict[str, Float[Array | np.ndarray, "*draw"]]
     population: PopulationDraws
+    selected: dict[str, Float[Array | np.ndarray, "*draw"]]
 
-    def __init__(self, *, measured: Mapping, population: PopulationDraws, **relation: Any):
+    def __init__(
+        self, *, measured: Mapping, population: PopulationDraws, selected: Mapping | None = None, **relation: Any
+    ):
         super().__init__(**relation)
         self.measured = dict(measured)
         self.population = population
+        self.selected = dict(selected or {})
 
     @classmethod
-    def joined(cls, relation: MassLuminosityRelation, measured: Mapping, population: PopulationDraws):
+    def joined(
+        cls,
+        relation: MassLuminosityRelation,
+        measured: Mapping,
+        population: PopulationDraws,
+        selected: Mapping | None = None,
+    ):
         """Put a relation, the calibration and the population together, draw by draw and without a check.
 
         Parameters
@@ -65,18 +82,23 @@ class CalibratedRelation(MassLuminosityRelation):
             Calibration of the measured masses.
         population : PopulationDraws
             The population.
+        selected : dict of str to Float[Array, "*draw"], optional
+            Selection on a measured mass.
 
         Returns
         -------
         CalibratedRelation
             The three in one.
         """
-        labels = {p: getattr(relation, p) for p in ("evolution", "omega_m", "lum_unit", "mass_definition", "source")}
+        labels = {p: getattr(relation, p) for p in LABELS}
         names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
         names += () if relation.gamma is None else ("gamma",)
         shape = jnp.shape(relation.alpha1)
-        measured = {p: jnp.broadcast_to(jnp.asarray(v, dtype=float), shape) for p, v in measured.items()}
-        labels |= {"measured": measured, "population": population}
+        own = (
+            {p: jnp.broadcast_to(jnp.asarray(v, dtype=float), shape) for p, v in values.items()}
+            for values in (measured, selected or {})
+        )
+        labels |= {"measured": next(own), "selected": next(own), "population": population}
         return cls._unchecked({p: getattr(relation, p) for p in names}, labels)
 
     def parameter(self, name: str) -> Float[Array | np.ndarray, "*draw"]:
@@ -97,3 +119,76 @@ class CalibratedRelation(MassLuminosityRelation):
         if name.startswith("population_"):
             return self.population.values[name.removeprefix("population_")]
         return super().parameter(name)
+
+    def with_source(self, source: str) -> "CalibratedRelation":
+        """Give the same relation with another label that says where it is from.
+
+        Parameters
+        ----------
+        source : str
+            The label.
+
+        Returns
+        -------
+        CalibratedRelation
+            The relation, with host arrays.
+        """
+        names = ["alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight"]
+        plain = {p: getattr(self, p) for p in names + ([] if self.gamma is None else ["gamma"])}
+        labels = {p: getattr(self, p) for p in LABELS} | {"source": source}
+        return CalibratedRelation(
+            measured=self.measured, population=self.population, selected=self.selected, **plain, **labels
+        )
+
+    def ln_selected(self, ln_mass, z, ln_lum_obs, sigma) -> Float[Array, "..."]:
+        """Evaluate the ln of the probability that an object was selected on its measured mass, for one draw.
+
+        Parameters
+        ----------
+        ln_mass : Float[Array, "..."]
+            ln of the true mass [ln Msun].
+        z : Float[Array, ""]
+            Redshift.
+        ln_lum_obs : Float[Array, ""]
+            ln of the observed luminosity, whose scatter is correlated with that of the measured mass.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the probability, given the true mass and the observed luminosity; 0 without such a selection.
+
+        Notes
+        -----
+        Phi[(ln M + B0 + c12 / c11 (y - mean y) - ln threshold) / sqrt(width^2 + c22 - c12^2 / c11)], with c11, c12 and
+        c22 of `covariance`. The measured mass itself is not known here: its error is the typical one.
+        """
+        if not self.selected:
+            return jnp.zeros_like(ln_mass)
+        c11, c12, c22 = covariance(self, sigma, self.selected["sigma_mass"], 0.0)
+        mean = ln_mass + self.measured["bias"] + c12 / c11 * (ln_lum_obs - self.mean_ln_lum(ln_mass, z))
+        spread = jnp.sqrt(self.selected["width"] ** 2 + c22 - c12**2 / c11)
+        return log_ndtr((mean - self.selected["ln_threshold"]) / spread)
+
+
+def covariance(relation: CalibratedRelation, sigma, sigma_mass, error_correlation):
+    """Give the covariance of ln L_obs and ln M_obs at fixed mass.
+
+    Parameters
+    ----------
+    relation : CalibratedRelation
+        One relation with the calibration.
+    sigma, sigma_mass : Float[Array, "..."]
+        Errors of ln L_obs and ln M_obs.
+    error_correlation : Float[Array, "..."]
+        Their correlation.
+
+    Returns
+    -------
+    tuple of Float[Array, "..."]
+        Variance of ln L_obs, covariance, variance of ln M_obs.
+    """
+    scatter, mass_scatter = relation.scatter, relation.measured["mass_scatter"]
+    c12 = relation.measured["correlation"] * scatter * mass_scatter + error_correlation * sigma * sigma_mass
+    return scatter**2 + sigma**2, c12, mass_scatter**2 + sigma_mass**2

@@ -312,7 +312,7 @@ class RelationPosterior(eqx.Module):
         """
         mean, sd = self.mean, self.sd
         lines = ["parameter   truth      posterior           off by"]
-        for p in self.free:
+        for p in (p for p in self.free if p in FITTED):
             value = float(truth.parameter(p))
             lines.append(f"{p:9} {value:9.5g}   {mean[p]:9.5g} +- {sd[p]:.2g}   {(mean[p] - value) / sd[p]:+.1f} sd")
         return "\n".join(lines)

@@ -23,7 +23,7 @@ from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
-from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
+from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance
 from massmap_jax.relation.data import HALF_LN_2PI
 
 # Objects that are integrated at the same time, where there are many.
@@ -92,6 +92,8 @@ class JointPrior(Beliefs):
         Redshift that the population's centre belongs to.
     base : Lattice
         The mass prior.
+    selected : dict of str to float
+        Selection on a measured mass, as `CalibratedRelation` holds it; empty for none.
     order : tuple of str
         All names, in order.
     """
@@ -100,6 +102,7 @@ class JointPrior(Beliefs):
     relation_prior: RelationPrior
     pivot_z: float
     base: Lattice
+    selected: dict[str, float]
     population: Population = eqx.field(static=True)
     order: tuple[str, ...] = eqx.field(static=True)
 
@@ -111,6 +114,7 @@ class JointPrior(Beliefs):
         population: Population,
         pivot: tuple[float, float],
         prior: MassPrior,
+        selected: Mapping[str, float] | None = None,
     ) -> "JointPrior":
         """Join beliefs.
 
@@ -126,6 +130,8 @@ class JointPrior(Beliefs):
             Where the masses are, roughly [ln Msun], and the redshift that the population's centre belongs to.
         prior : MassPrior
             The mass prior.
+        selected : dict of str to float, optional
+            Selection on a measured mass.
 
         Returns
         -------
@@ -138,7 +144,8 @@ class JointPrior(Beliefs):
         order = (*relation_prior.names, *others)
         # Beliefs are arrays of `stored`: the static form has none, so that they do not ask for another compilation.
         plain = replace(population, given=())
-        return cls(stored, relation_prior, float(pivot[1]), Lattice.of(prior), plain, order)
+        selected = dict(selected or {})
+        return cls(stored, relation_prior, float(pivot[1]), Lattice.of(prior), selected, plain, order)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -205,7 +212,7 @@ class JointPrior(Beliefs):
 
         pivot_z = jnp.broadcast_to(jnp.asarray(self.pivot_z, dtype=float), shape)
         population = jax.vmap(one)(of_population, pivot_z) if shape else one(of_population, pivot_z)
-        return CalibratedRelation.joined(relation, measured, population)
+        return CalibratedRelation.joined(relation, measured, population, self.selected)
 
 
 class JointLikelihood(eqx.Module):
@@ -332,25 +339,3 @@ class JointLikelihood(eqx.Module):
             Sum over the points.
         """
         return (self.weight * self.ln_z(relation)).sum() + self.constant
-
-
-def covariance(relation: CalibratedRelation, sigma, sigma_mass, error_correlation):
-    """Give the covariance of ln L_obs and ln M_obs at fixed mass.
-
-    Parameters
-    ----------
-    relation : CalibratedRelation
-        One relation with the calibration.
-    sigma, sigma_mass : Float[Array, "..."]
-        Errors of ln L_obs and ln M_obs.
-    error_correlation : Float[Array, "..."]
-        Their correlation.
-
-    Returns
-    -------
-    tuple of Float[Array, "..."]
-        Variance of ln L_obs, covariance, variance of ln M_obs.
-    """
-    scatter, mass_scatter = relation.scatter, relation.measured["mass_scatter"]
-    c12 = relation.measured["correlation"] * scatter * mass_scatter + error_correlation * sigma * sigma_mass
-    return scatter**2 + sigma**2, c12, mass_scatter**2 + sigma_mass**2

@@ -23,7 +23,7 @@ from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
 from massmap_jax.relation.marginal import filled
-from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise
+from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise, relation_at
 
 # Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
 # because the posterior is far from normal.
@@ -32,6 +32,8 @@ LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
 _CARRIED = 0.3
 # Above this many objects without a measured mass, points stand for them.
 _MANY = 3000
+# Points are not made for a smaller scatter S: their number would grow without bound.
+_LEAST_SCATTER = 1e-3
 
 
 def fit_joint(
@@ -72,12 +74,16 @@ def fit_joint(
             # Random calibrators say all that there is to know without the others: these add hardly more than the risk
             # of a wrong form of the population.
             chosen = has_mass
-        source = f"fitted to {chosen.sum()} objects, {has_mass.sum()} with measured masses, {method}"
-        relation_prior = _labelled(relation_prior, prior, data.lum_unit, source)
+        relation_prior = _labelled(relation_prior, prior, data.lum_unit)
         masses = np.zeros(0) if calibration is None else calibration.ln_mass[data.rows][has_mass]
         ln_mass = float(np.median(masses)) if masses.size else 32.0
         z = float(np.median(catalogue.redshift[data.rows][chosen]))
-        joint_prior = JointPrior.of(relation_prior, beliefs_of(calibration), population, (ln_mass, z), data.prior)
+        selected = {}
+        if isinstance(selection, SelectedOnMass) and calibration is not None:
+            typical = float(np.median(calibration.sigma[data.rows][has_mass]))
+            selected = {"ln_threshold": selection.ln_threshold, "width": selection.width, "sigma_mass": typical}
+        measured = beliefs_of(calibration)
+        joint_prior = JointPrior.of(relation_prior, measured, population, (ln_mass, z), data.prior, selected)
         coordinates = Coordinates.at(joint_prior, ln_mass, z)
         watch("finding the best relation and population")
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
@@ -170,9 +176,9 @@ def _check(calibration, population, relation_prior, has_mass, selection, method,
             )
 
 
-def _labelled(relation_prior: RelationPrior, prior: MassPrior, lum_unit: str, source: str) -> RelationPrior:
+def _labelled(relation_prior: RelationPrior, prior: MassPrior, lum_unit: str) -> RelationPrior:
     """The prior of the relation, with the labels that its draws will carry."""
-    labels = dict(relation_prior.labels) | {"mass_definition": prior.mass_definition, "source": source}
+    labels = dict(relation_prior.labels) | {"mass_definition": prior.mass_definition}
     if lum_unit and not labels.get("lum_unit"):
         labels["lum_unit"] = lum_unit
     return RelationPrior(relation_prior.beliefs, relation_prior.alpha3, labels, relation_prior.gamma)
@@ -262,6 +268,15 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
             best = found
     if best is None:
         data.refuse(joint_prior.relation_prior.relation(central))
+    scatter = 0.5 * central["scatter"]
+    while likelihood.weight.size < chosen.sum() and scatter > _LEAST_SCATTER:
+        found = float(relation_at(coordinates, best.x).scatter)
+        if found > 1.1 * scatter:
+            break
+        # Points that stand for many objects are good for scatters from a least one on.
+        scatter = max(0.5 * found, _LEAST_SCATTER)
+        likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter)
+        best = maximise(coordinates, likelihood, best.x)
     return likelihood, best
 
 

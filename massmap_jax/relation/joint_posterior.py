@@ -13,7 +13,7 @@ import numpy as np
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.prior import panels
 from massmap_jax.prior.population import PopulationDraws
-from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
+from massmap_jax.relation.calibrated import LABELS, MEASURED, CalibratedRelation
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
@@ -84,9 +84,13 @@ class JointPosterior(RelationPosterior):
         weights = np.exp(log_weight - np.max(log_weight))
         places = {p: around(np.asarray(values[p]), weights / weights.sum()) for p in joint_prior.free}
         densities = joint_prior.density(places)
+        # The label is given last: in the beliefs it would ask for another compilation for every catalogue.
+        source = f"fitted to {made['num_halos']} objects, {made['num_calibrators']} with measured masses"
+        source += f", {made['method']}"
+        best = {p: np.asarray(v) for p, v in maximum.items()}
         return cls(
-            draws=_relations(joint_prior, values, np.asarray(log_weight)),
-            maximum=_relations(joint_prior, {p: np.asarray(v) for p, v in maximum.items()}, np.zeros(())),
+            draws=_relations(joint_prior, values, np.asarray(log_weight)).with_source(source),
+            maximum=_relations(joint_prior, best, np.zeros(())).with_source(source),
             prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
             prior_mean={p: joint_prior.middle()[p] for p in joint_prior.free},
             prior_sd=joint_prior.sd(),
@@ -200,7 +204,7 @@ class JointPosterior(RelationPosterior):
         for name, relation in (("draws", self.draws), ("maximum", self.maximum)):
             arrays |= {f"{name}.{p}": v for p, v in _arrays_of(relation).items()}
         population = self.draws.population
-        labels = {p: getattr(self.draws, p) for p in _LABELS}
+        labels = {p: getattr(self.draws, p) for p in LABELS}
         meta = {"labels": labels, "kind": population.kind, "components": population.components, "base": population.base}
         own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
         meta["own"] = {name: getattr(self, name) for name in own}
@@ -265,15 +269,13 @@ def _made(joint_prior, values, log_weight):
     return joint_prior.relation(values, log_weight)
 
 
-_LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
-
-
 def _arrays_of(relation: CalibratedRelation) -> dict[str, np.ndarray]:
     """Every array of a relation, by name."""
     names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
     names += () if relation.gamma is None else ("gamma",)
     arrays = {p: np.asarray(getattr(relation, p)) for p in names}
     arrays |= {f"measured.{p}": np.asarray(v) for p, v in relation.measured.items()}
+    arrays |= {f"selected.{p}": np.asarray(v) for p, v in relation.selected.items()}
     population = relation.population
     arrays |= {f"population.{p}": np.asarray(v) for p, v in population.values.items()}
     arrays["lattice"] = np.asarray(population.lattice)
@@ -293,7 +295,8 @@ def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
     plain = {p: v for p, v in own.items() if "." not in p and p not in ("lattice", "ln_norm")}
     relation = MassLuminosityRelation(**plain, **meta["labels"])
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, part("measured."), population))
+        own_parts = part("measured."), population, part("selected.")
+        return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, *own_parts))
 
 
 def shared_error(draws: CalibratedRelation, data: CatalogueData) -> float:

@@ -20,14 +20,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binom, gumbel_l, gumbel_r, kstest, kstwobign, norm
 
-from statistical import test_mcmc, test_relation_sbc
+from statistical import test_joint_sbc, test_mcmc, test_relation_sbc
 from statistical.two_keys import LEVEL
 
 HERE = Path(__file__).resolve().parent
@@ -88,6 +88,7 @@ def scatter_mistakes(p_value, factors=(0.9, 1.1)):
 FIELD = partial(test_mcmc.p_of_the_field, keys_at_once=20)
 FIELD_AND_MARGINAL = partial(test_mcmc.p_of_field_and_marginal, keys_at_once=20)
 MIXED = {"r_hat": (1.01, "above"), "ess": (400, "below"), "tail ess": (400, "below")}
+joint_model = cache(test_joint_sbc.Model)
 CHECKS = {
     "each halo": Check(
         "test_mcmc.py::test_nuts_of_each_halo_agrees_with_the_grid",
@@ -129,6 +130,18 @@ CHECKS = {
         {"worst score": (8.0, "above"), "median ess": (150, "below"), "r_hat of 98 %": (1.05, "above")},
         200,
         two_keys=False,
+    ),
+    "joint SBC": Check(
+        "test_joint_sbc.py::test_right_model",
+        "KS of ranks of 11 parameters, 60 universes",
+        lambda key, found: test_joint_sbc.p_of_right_model(key, joint_model(), number=60),
+        {
+            "errors of the masses x 0.6": lambda key: test_joint_sbc.p_of_right_model(
+                key, joint_model(), number=60, change=test_joint_sbc.understated
+            ),
+        },
+        {},
+        20,
     ),
     "SBC by NUTS": Check(
         "test_relation_sbc.py::test_nuts_at_50_halos[None]",
@@ -233,6 +246,12 @@ MARKS = re.compile(
 )
 
 
+def file_of(name):
+    """The path of a file of tests, which may be in any folder of the tests."""
+    path = HERE.parent / name
+    return path if path.exists() else next(HERE.parent.rglob(name))
+
+
 def assertions_of(files, folder):
     """Run the tests and return {test, line: (assertion, values)} of the statistical ones; and pytest's last line."""
     out = Path(folder) / "assertions.jsonl"
@@ -240,7 +259,7 @@ def assertions_of(files, folder):
     environment = os.environ | {"MASSMAP_TEST_ASSERTIONS": str(out)}
     plugin = ["-p", "statistical.assertions", "-o", "enable_assertion_pass_hook=true", "-p", "no:cacheprovider"]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugin, *(str(HERE.parent / f) for f in files)],
+        [sys.executable, "-m", "pytest", "-q", *plugin, *(str(file_of(f)) for f in files)],
         cwd=HERE.parent.parent,
         env=environment,
         capture_output=True,
@@ -402,7 +421,7 @@ def assertions_in(files):
     """{(file::test, line): text} of the statistical assertions, from the source."""
     found = {}
     for name in files:
-        source = (HERE.parent / name).read_text()
+        source = file_of(name).read_text()
         for function in ast.walk(ast.parse(source)):
             if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
                 for node in ast.walk(function):

@@ -215,6 +215,22 @@ def posteriors(
     print(calibration.calibrated, calibration.summary(), calibration.table()["number"], calibration.figure())
 
 
+def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.RelationPrior, path: Path) -> None:
+    """Calibrate a relation on measured masses, check it, and use its draws."""
+    masses = mm.CalibrationMasses.from_arrays(
+        mass=np.full(3, 1e14), sigma_ln_mass=0.2, bias="0:0.05", scatter=dist.HalfNormal(0.1), chosen_by="luminosity"
+    )
+    population = mm.Population.hmf_completeness(drift=False, beliefs={"width": 0.3})
+    fit = mm.fit_relation(catalogue, prior, beliefs, calibration=masses, population=population, method="nuts")
+    if isinstance(fit, mm.JointPosterior):
+        check = mm.calibrators_check(fit, catalogue, prior, masses)
+        print(check.fits, check.score, check.summary(), check.figure(), fit.shared_error, fit.informed["alpha2"])
+        fit.save(path)
+        print(mm.JointPosterior.load(path).summary())
+    mm.fit_relation(catalogue, prior, beliefs, calibration=masses, selection=mm.SelectedOnMass(3e14, 0.1))
+    mm.mass_posterior(catalogue, prior, fit.draws, relation_from="this_catalogue")
+
+
 def maps(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, relation: mm.MassLuminosityRelation, path: Path) -> None:
     """Make, compare, cut, read and write maps."""
     key = jax.random.key(5)
