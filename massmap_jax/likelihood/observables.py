@@ -44,7 +44,7 @@ def gaussian_term(residual: Sequence, slope: Sequence, covariance: Sequence[Sequ
     With r the residuals and b the slopes,
 
         width^-2 = b' C^-1 b,   centre = pivot + width^2 b' C^-1 r,
-        log_norm = -[p ln 2 pi + ln |C| + r' C^-1 r - (b' C^-1 r)^2 width^2] / 2.
+        log_norm = -[p ln 2 pi + ln det C + r' C^-1 r - (b' C^-1 r)^2 width^2] / 2.
 
     The Cholesky factor of C is written out entry by entry: for a few observables this is many times faster than a call
     of LAPACK for each object. For a missing entry, b and r are set to 0 and its rows of C to those of the unit matrix,

@@ -107,7 +107,7 @@ class CalibratedRelation(MassLuminosityRelation):
         Parameters
         ----------
         name : str
-            A parameter of the relation, of the calibration, or "population_" and one of the population.
+            A parameter of the relation, of the calibration, or ``population_`` and one of the population.
 
         Returns
         -------

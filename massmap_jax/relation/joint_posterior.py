@@ -30,7 +30,7 @@ class JointPosterior(RelationPosterior):
     """The posterior of a relation together with the population and the calibration of measured masses.
 
     It has everything that a `RelationPosterior` has; `free`, `mean`, `sd` and the other columns by name also hold
-    "bias", "mass_scatter", "correlation" and the population's parameters, with the prefix "population_".
+    "bias", "mass_scatter", "correlation" and the population's parameters, with the prefix ``population_``.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class JointPosterior(RelationPosterior):
         -------
         dict of str to Float[np.ndarray, "draw"]
             The columns of `RelationPosterior.to_table`, the calibration, and the population with the prefix
-            "population_".
+            ``population_``.
         """
         table = super().to_table() | {p: np.asarray(self.draws.measured[p]) for p in MEASURED}
         return table | {f"population_{p}": np.asarray(v) for p, v in self.draws.population.values.items()}
