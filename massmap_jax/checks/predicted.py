@@ -12,6 +12,7 @@ from jax.scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.prior.population import population_of
 
 _CHUNK = 2048
 # Gauss-Legendre nodes per panel in ln M, and least and largest number of panels (the latter for tiny scatter).
@@ -106,7 +107,7 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
         ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
 
         def of_draw(draw):
-            population = getattr(draw, "population", None)
+            population = population_of(draw)
             own = ln_prior if population is None else population.ln_density(ln_prior, ln_mass, z)
             probability = weight * jnp.exp(own)
             probability = probability / probability.sum()

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from massmap_jax.choices import check_flux_min, check_lum_limit
 from massmap_jax.errors import MassmapError
+from massmap_jax.prior.population import population_of
 
 # Largest number of panels over the prior's masses in the integral of A.
 _PANELS = 64
@@ -591,7 +592,7 @@ def mass_nodes(prior, z, relation):
     ln_mass = (edges[:-1, None] + half * (1 + jnp.asarray(x, dtype=float))).ravel()
     ln_weight = (jnp.log(half) + jnp.asarray(np.log(w), dtype=float)).ravel()
     ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
-    population = getattr(relation, "population", None)
+    population = population_of(relation)
     return ln_mass, (ln_prior if population is None else population.ln_density(ln_prior, ln_mass, z)) + ln_weight
 
 

@@ -25,6 +25,7 @@ from massmap_jax.maps.quantile_table import QuantileTable, width_range
 from massmap_jax.posterior import kernel
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import population_of
 
 # Masses in a chunk of the lookup.
 _LOOKUPS = 2**19
@@ -52,7 +53,7 @@ class MassSamples:
         """(rows, ln M (row, draw)), chunk by chunk, until every object of `halos` has come."""
         number = halos.sigma.shape[0]
         rest = np.ones(number, dtype=bool)
-        one_prior = self.prior.snap is None and kernel.population_of(self.relations) is None
+        one_prior = self.prior.snap is None and population_of(self.relations) is None
         if self.method == "table" and one_prior and halos.z.shape[1] == 1:
             rows = np.flatnonzero(kernel.is_gaussian(halos, self.relations))
             table = self._table_for(halos.take(rows)) if rows.size else None

@@ -6,6 +6,7 @@ import numpy as np
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.terms import GaussianTerm
+from massmap_jax.prior.population import population_of
 
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -64,7 +65,7 @@ def mixture_log_likelihood(terms: GaussianTerm, ln_mass):
 
 def check_relation(relation) -> None:
     """Refuse a relation whose likelihood is not Gaussian in ln M, or whose draws bring priors of their own."""
-    if getattr(relation, "population", None) is not None:
+    if population_of(relation) is not None:
         raise MassmapError(
             "the models have one mass prior for all draws, and this relation was fitted jointly with a population: use"
             " mass_posterior"

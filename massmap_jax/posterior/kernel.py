@@ -20,7 +20,7 @@ from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, ov
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.prior.population import check_base
+from massmap_jax.prior.population import check_base, population_of
 
 DRAW_BLOCK = 16
 # Least number of panels over the whole support, for a likelihood that is not Gaussian: the range of the posterior is
@@ -117,11 +117,6 @@ def ranges(halos: Objects, prior: MassPrior, relation):
     return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z)
 
 
-def population_of(relation):
-    """Give the population that draws of a relation bring along, or None."""
-    return getattr(relation, "population", None)
-
-
 def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array, "q draw node"]:
     """Give the ln prior density of one halo under each draw of a block, at each of its redshift nodes.
 
@@ -148,7 +143,7 @@ def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array
     def one(ln_prior, z, ln_weight, ln_lum_obs):
         def of_draw(r):
             own = r.population.ln_density(ln_prior - ln_weight, ln_mass, z)
-            return own + r.ln_selected(ln_mass, z, ln_lum_obs, halo.sigma) if r.selected else own
+            return own + r.ln_selected(ln_mass, z, ln_lum_obs, halo.sigma)
 
         return jax.vmap(of_draw)(relation) + ln_weight
 

@@ -45,6 +45,7 @@ from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLim
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import population_of
 from massmap_jax.relation.law import MassLuminosityRelation, Relation
 
 # Allowed errors; see `PosteriorSurface.tolerance` for the units. The mode jumps between kinks of the prior's table: its
@@ -310,7 +311,7 @@ class PosteriorSurface(eqx.Module):
         tolerance = TOLERANCE | (tolerance or {})
         if prior.snap is not None:
             raise MassmapError("a posterior surface needs a prior that is continuous in redshift: make it without snap")
-        if kernel.population_of(relation) is not None:
+        if population_of(relation) is not None:
             raise MassmapError(
                 "a posterior surface is not made for a relation that was fitted jointly with a population: use"
                 " method='analytic', which integrates each object"

@@ -612,6 +612,22 @@ def fingerprint(prior: MassPrior) -> str:
     return digest.hexdigest()[:12]
 
 
+def population_of(relation) -> PopulationDraws | None:
+    """Give the population that the draws of a relation bring along.
+
+    Parameters
+    ----------
+    relation : Relation
+        Any relation.
+
+    Returns
+    -------
+    PopulationDraws or None
+        None for a relation that was not fitted with one.
+    """
+    return getattr(relation, "population", None)
+
+
 def refuse_selected(relation, what: str) -> None:
     """Refuse a relation of a catalogue that was selected on a measured mass, where that selection is not known.
 
@@ -649,7 +665,7 @@ def check_base(relation, prior: MassPrior) -> None:
     MassmapError
         If the relation has a population that belongs to another mass prior.
     """
-    population = getattr(relation, "population", None)
+    population = population_of(relation)
     if population is not None and population.base != fingerprint(prior):
         raise MassmapError(
             "the relation was fitted jointly with a population, under another mass prior than the one given here:"

@@ -13,11 +13,10 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax.prior.population import PopulationDraws
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
 # Names of the numbers that describe measured masses: ln M_obs = ln M + bias, with a scatter, correlated with that of L.
 MEASURED = ("bias", "mass_scatter", "correlation")
-LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
 
 
 class CalibratedRelation(MassLuminosityRelation):
@@ -91,15 +90,13 @@ class CalibratedRelation(MassLuminosityRelation):
             The three in one.
         """
         labels = {p: getattr(relation, p) for p in LABELS}
-        names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
-        names += () if relation.gamma is None else ("gamma",)
         shape = jnp.shape(relation.alpha1)
         own = (
             {p: jnp.broadcast_to(jnp.asarray(v, dtype=float), shape) for p, v in values.items()}
             for values in (measured, selected or {})
         )
         labels |= {"measured": next(own), "selected": next(own), "population": population}
-        return cls._unchecked({p: getattr(relation, p) for p in names}, labels)
+        return cls._unchecked(relation.columns(), labels)
 
     def parameter(self, name: str) -> Float[Array | np.ndarray, "*draw"]:
         """Give a parameter by its name.
@@ -133,11 +130,9 @@ class CalibratedRelation(MassLuminosityRelation):
         CalibratedRelation
             The relation, with host arrays.
         """
-        names = ["alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight"]
-        plain = {p: getattr(self, p) for p in names + ([] if self.gamma is None else ["gamma"])}
         labels = {p: getattr(self, p) for p in LABELS} | {"source": source}
         return CalibratedRelation(
-            measured=self.measured, population=self.population, selected=self.selected, **plain, **labels
+            measured=self.measured, population=self.population, selected=self.selected, **self.columns(), **labels
         )
 
     def ln_selected(self, ln_mass, z, ln_lum_obs, sigma) -> Float[Array, "..."]:

@@ -11,6 +11,9 @@ from jaxtyping import Float
 
 from massmap_jax.errors import MassmapError
 
+# Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
+# because the posterior is far from normal.
+LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
 ChosenBy = Literal["random", "luminosity", "mass"]
 _NAMES = {"bias": "calibration bias", "scatter": "calibration scatter", "correlation": "correlation of the scatters"}
 

@@ -12,7 +12,7 @@ from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.html_table import html_summary
 from massmap_jax.relation import exports
 from massmap_jax.relation.beliefs import FITTED, RelationPrior, prior_deviations
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
 R_HAT, ESS = 1.01, 400.0
 # For a table of the draws, `to_table`; a relation is one in natural logarithms.
@@ -163,13 +163,13 @@ class RelationPosterior(eqx.Module):
         common = {**fixed, "alpha3": float(relation_prior.alpha3), "gamma": relation_prior.gamma, **labels}
         draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)
         places = {p: around(draws.parameter(p), _weights(draws)) for p in relation_prior.free}
-        densities = relation_prior.density(places)
+        densities, middle = relation_prior.density(places), relation_prior.central()
         return cls(
             draws=draws,
             maximum=MassLuminosityRelation.create(**maximum, **common),
             covariance=np.asarray(covariance),
             prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
-            prior_mean={p: relation_prior.central()[p] for p in relation_prior.free},
+            prior_mean={p: middle[p] for p in relation_prior.free},
             prior_sd=relation_prior.sd(),
             free=relation_prior.free,
             **made,
@@ -388,9 +388,7 @@ class RelationPosterior(eqx.Module):
             alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, and gamma where it is not 0, in the form that
             `read_relation` reads.
         """
-        names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
-        names += () if self.draws.gamma is None else ("gamma",)
-        return {p: np.asarray(self.draws.parameter(p)) for p in names}
+        return {p: np.asarray(v) for p, v in self.draws.columns().items()}
 
     def save(self, path) -> None:
         """Write the posterior to a .npz file that `load` reads back unchanged.
@@ -405,7 +403,7 @@ class RelationPosterior(eqx.Module):
         MassmapError
             The file exists already.
         """
-        labels = {name: getattr(self.draws, name) for name in _LABELS}
+        labels = {name: getattr(self.draws, name) for name in LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
         names = (*FITTED, "alpha3") if self.maximum.gamma is None else (*FITTED, "alpha3", "gamma")
         maximum = {f"maximum_{p}": self.maximum.parameter(p) for p in names}
@@ -483,7 +481,6 @@ def around(values, weights, number: int = 200) -> np.ndarray:
     return np.linspace(mean - 4 * sd, mean + 4 * sd, number)
 
 
-_LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
 _META = (
     "prior_mean",
     "prior_sd",

@@ -7,7 +7,6 @@ known is refused: a free population without measured masses, or with too few of 
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -17,17 +16,14 @@ from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
-from massmap_jax.relation.calibration import CalibrationMasses, beliefs_of
+from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
-from massmap_jax.relation.marginal import filled
+from massmap_jax.relation.marginal import filled, prior_rows
 from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise, relation_at
 
-# Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
-# because the posterior is far from normal.
-LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
 # Beliefs about the relation carry the masses where they fix ln M at given L better than this.
 _CARRIED = 0.3
 # Above this many objects without a measured mass, points stand for them.
@@ -236,17 +232,11 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
         z=filled(points.z),
         weight=filled(points.weight, 0.0),
         row=filled(row.ravel()),
-        ln_prior=_rows(data.prior, filled(redshift)),
+        ln_prior=prior_rows(data.prior, filled(redshift)),
         prior=data.prior,
         selection=selection,
         constant=np.float64(data.constant),
     )
-
-
-@jax.jit
-def _rows(prior, redshift):
-    """ln p(ln M | z) at the mass nodes, one row for each redshift."""
-    return jax.lax.map(prior.ln_density_at, jnp.asarray(redshift), batch_size=256)
 
 
 def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates):

@@ -13,11 +13,12 @@ import numpy as np
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.prior import panels
 from massmap_jax.prior.population import PopulationDraws
-from massmap_jax.relation.calibrated import LABELS, MEASURED, CalibratedRelation
+from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
+from massmap_jax.relation.calibration import FEW_CALIBRATORS
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
 # Above this standard deviation in ln M, that all masses share, a note says so.
 _MUCH_SHARED = 0.1
@@ -81,18 +82,18 @@ class JointPosterior(RelationPosterior):
         JointPosterior
             The posterior.
         """
-        weights = np.exp(log_weight - np.max(log_weight))
-        places = {p: around(np.asarray(values[p]), weights / weights.sum()) for p in joint_prior.free}
+        draws = _relations(joint_prior, values, np.asarray(log_weight))
+        places = {p: around(np.asarray(values[p]), draws.shares) for p in joint_prior.free}
         densities = joint_prior.density(places)
         # The label is given last: in the beliefs it would ask for another compilation for every catalogue.
         source = f"fitted to {made['num_halos']} objects, {made['num_calibrators']} with measured masses"
         source += f", {made['method']}"
-        best = {p: np.asarray(v) for p, v in maximum.items()}
+        best, middle = {p: np.asarray(v) for p, v in maximum.items()}, joint_prior.middle()
         return cls(
-            draws=_relations(joint_prior, values, np.asarray(log_weight)).with_source(source),
+            draws=draws.with_source(source),
             maximum=_relations(joint_prior, best, np.zeros(())).with_source(source),
             prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
-            prior_mean={p: joint_prior.middle()[p] for p in joint_prior.free},
+            prior_mean={p: middle[p] for p in joint_prior.free},
             prior_sd=joint_prior.sd(),
             free=joint_prior.free,
             shift_if_lowest_mass_doubles=None,
@@ -129,7 +130,7 @@ class JointPosterior(RelationPosterior):
                 f"all masses share an error of {self.shared_error:.2f} in ln M, which no number of objects averages"
                 " out: more calibration masses, or narrower beliefs about their bias, would reduce it"
             )
-        if 0 < self.num_calibrators < 30:
+        if 0 < self.num_calibrators < FEW_CALIBRATORS:
             found.append(f"only {self.num_calibrators} objects have a calibration mass: the beliefs weigh heavily")
         return tuple(found)
 
@@ -271,9 +272,7 @@ def _made(joint_prior, values, log_weight):
 
 def _arrays_of(relation: CalibratedRelation) -> dict[str, np.ndarray]:
     """Every array of a relation, by name."""
-    names: tuple[str, ...] = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "log_weight")
-    names += () if relation.gamma is None else ("gamma",)
-    arrays = {p: np.asarray(getattr(relation, p)) for p in names}
+    arrays = {p: np.asarray(v) for p, v in relation.columns().items()}
     arrays |= {f"measured.{p}": np.asarray(v) for p, v in relation.measured.items()}
     arrays |= {f"selected.{p}": np.asarray(v) for p, v in relation.selected.items()}
     population = relation.population

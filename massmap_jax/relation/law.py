@@ -20,6 +20,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.terms import GaussianTerm
 
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
+# Labels of a relation; nothing is converted by them.
+LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
 
 
 class Relation(eqx.Module):
@@ -440,7 +442,7 @@ class MassLuminosityRelation(Relation):
         )
 
     @classmethod
-    def _unchecked(cls, parameters: dict[str, Array], labels: dict) -> Self:
+    def _unchecked(cls, parameters: dict[str, Array | np.ndarray], labels: dict) -> Self:
         """Make a relation that holds these arrays as they are: a sampler may propose values that the checks refuse."""
         stand_in = cls(alpha1=0.0, alpha2=1.0, scatter=0.0, gamma=0.0 if "gamma" in parameters else None, **labels)
         return eqx.tree_at(lambda r: [getattr(r, p) for p in parameters], stand_in, list(parameters.values()))
@@ -556,6 +558,17 @@ class MassLuminosityRelation(Relation):
             mass_definition=mass_definition,
             source="identity: the observable is a mass",
         )
+
+    def columns(self) -> dict[str, Float[Array | np.ndarray, "*draw"]]:
+        """Give the parameters and the ln weights by name.
+
+        Returns
+        -------
+        dict of str to Float[Array, "*draw"]
+            alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, and gamma where there is one.
+        """
+        names = (*PARAMETERS, "log_weight", *(() if self.gamma is None else ("gamma",)))
+        return {name: getattr(self, name) for name in names}
 
     def parameter(self, name: str) -> Float[Array | np.ndarray, "*draw"]:
         """Give a parameter by its name.

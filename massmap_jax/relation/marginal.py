@@ -230,7 +230,7 @@ class RelationLikelihood(eqx.Module):
             group=filled(group.ravel()),
             redshift=redshift,
             row=filled(row.ravel()),
-            ln_prior=_rows(data.prior, redshift),
+            ln_prior=prior_rows(data.prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
             cell_weight=filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4),
@@ -308,7 +308,7 @@ class RelationLikelihood(eqx.Module):
         RelationLikelihood
             The same objects under that prior, without a table.
         """
-        changed = (prior, _rows(prior, self.redshift), None)
+        changed = (prior, prior_rows(prior, self.redshift), None)
         return eqx.tree_at(lambda s: (s.prior, s.ln_prior, s.table), self, changed, is_leaf=lambda x: x is None)
 
 
@@ -322,7 +322,7 @@ def filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
 
 
 @jax.jit
-def _rows(prior, redshift):
+def prior_rows(prior, redshift):
     """ln p(ln M | z) at the mass nodes, one row for each redshift."""
     return jax.lax.map(prior.ln_density_at, jnp.asarray(redshift), batch_size=256)
 

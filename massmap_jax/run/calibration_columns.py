@@ -12,6 +12,7 @@ from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import mass_definition_in
 from massmap_jax.errors import MassmapError
+from massmap_jax.run.options import number_or_name
 
 if TYPE_CHECKING:
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -67,12 +68,12 @@ def read_calibration(
         redshift=catalogue.redshift,
     )  # fmt: skip
     sigma, bad = read_sigma(
-        table, mass, found, sigma=_number_or_name(options.calib_sigma), kind=options.calib_sigma_kind, plus=None,
+        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind, plus=None,
         minus=None, min_snr=1.0001, choose=lambda role, given, option, **more: _chosen(table, role, given), whole=True,
     )  # fmt: skip
     usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs)
     ln_mass = np.where(usable, mass.ln_lum_obs, np.nan)
-    correlation: str | float | np.ndarray | None = _number_or_name(options.calib_correlation)
+    correlation: str | float | np.ndarray | None = number_or_name(options.calib_correlation)
     if isinstance(correlation, str):
         correlation = numbers(table, named_column(table, correlation, "calib_correlation"), "correlation", found)
     notes.extend(_of_masses(note) for note in found)
@@ -98,13 +99,6 @@ def _chosen(table, role, given):
     if given is None:
         raise MassmapError("the calibration masses need an error: give calib_sigma=, a column or one number in ln M")
     return choose_column(table, role, given, "calib_sigma")[0]
-
-
-def _number_or_name(text: str | None) -> str | float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
 
 
 def _of_masses(note: str) -> str:

@@ -21,6 +21,7 @@ from massmap_jax.maps.regions import Circle, RegionMass
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.map_plan import plan_map
@@ -442,7 +443,7 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, rel
     rows = np.flatnonzero(catalogue.usable)
     plain = prior.snap is None and catalogue.redshift_nodes.shape[1] == 1
     plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
-    if rows.size < SURFACE_PAYS or not plain or getattr(relation, "population", None) is not None:
+    if rows.size < SURFACE_PAYS or not plain or population_of(relation) is not None:
         return "analytic"
     notes.append(
         f"masses of {rows.size:,} objects are read off a posterior surface, to 1 % of their error bars: method "
