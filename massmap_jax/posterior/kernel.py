@@ -147,7 +147,9 @@ def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array
 
         return jax.vmap(of_draw)(relation) + ln_weight
 
-    return jax.vmap(one)(ln_prior, halo.z, halo.ln_z_weight, halo.ln_lum_obs)
+    own = jax.vmap(one)(ln_prior, halo.z, halo.ln_z_weight, halo.ln_lum_obs)
+    # The barrier keeps XLA from evaluating the population again for every use.
+    return jax.lax.optimization_barrier(own)
 
 
 def number_of_panels(low, high, narrowest) -> np.ndarray:
@@ -189,13 +191,36 @@ def ln_prior_at(halo: Objects, prior: MassPrior, rows, ln_mass) -> Float[Array, 
 
 
 def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: str, kind: str):
-    """Compute ln(prior x likelihood) of one halo for a block of draws, summed over its redshift nodes; (draw, node)."""
+    """Compute ln(prior x likelihood) of one halo for a block of draws, summed over its redshift nodes.
+
+    Parameters
+    ----------
+    halo : Objects
+        One object.
+    relation : Relation
+        A block of draws.
+    normals : Float[Array, "draw sample"]
+        Standard normals of the sampled methods.
+    ln_prior : Float[Array, "q draw node"]
+        What `ln_prior_of_draws` gives.
+    ln_mass : Float[Array, "node"]
+        The nodes [ln Msun].
+    method : str
+        Integral over the luminosity.
+    kind : str
+        Noise kind of the object.
+
+    Returns
+    -------
+    Float[Array, "draw node"]
+        ln of prior times likelihood.
+    """
 
     def at_node(ln_lum_obs, z, ln_prior):
         args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
-    joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior_of_draws(halo, relation, ln_prior, ln_mass))
+    joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
     joint = joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
     return joint if halo.extra is None else joint + halo.extra(ln_mass)
 
@@ -273,6 +298,7 @@ def mixture_panel(
             ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(start, start + _PAD, _PAD_PANELS)])
             weights = jnp.concatenate([weights, panels.panel_weights(start, start + _PAD, _PAD_PANELS)])
     ln_prior = ln_prior_at(halo, prior, prior_rows, ln_mass)
+    has_population = population_of(relation) is not None
 
     def draw_normals(first):
         if method not in SAMPLED_METHODS:
@@ -280,9 +306,12 @@ def mixture_panel(
         return base_normals(jax.random.fold_in(key, first), halo.id_hash, (block, num_lum))
 
     def step(carry, inputs):
-        density, reference = carry
+        density, reference, mean_prior = carry
         relation, log_weight, first = inputs
-        joint = joint_of_draws(halo, relation, draw_normals(first), ln_prior, ln_mass, method, kind)
+        own = ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
+        if has_population:
+            mean_prior = jnp.logaddexp(mean_prior, jax.nn.logsumexp(own + log_weight[:, None], axis=1))
+        joint = joint_of_draws(halo, relation, draw_normals(first), own, ln_mass, method, kind)
         peak = joint[:, :inside].max(axis=1)
         peak = jnp.where(jnp.isfinite(peak), peak, -1e30)  # no support at all: evidence 0 and no NaN
         shape = jnp.exp(joint - peak[:, None])
@@ -301,28 +330,16 @@ def mixture_panel(
             density, reference = density * jnp.exp(reference - new), new
             scale = jnp.exp(ln_scale - new)
         density = density + scale @ shape[:, :inside]
-        return (density, reference), (ln_evidence, ln_beyond)
+        return (density, reference, mean_prior), (ln_evidence, ln_beyond)
 
-    start = (jnp.zeros_like(ln_mass[:inside]), jnp.full_like(low, -1e30))
+    no_prior_yet = jnp.full_like(ln_prior, -jnp.inf) if has_population else None
+    start = (jnp.zeros_like(ln_mass[:inside]), jnp.full_like(low, -1e30), no_prior_yet)
     firsts = jnp.arange(blocks)
-    (density, _), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
-    if population_of(relation) is not None:
-        ln_prior = _mean_ln_prior(halo, relations, log_weight, ln_prior, ln_mass)
+    (density, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
+    ln_prior = mean_prior if has_population else ln_prior
     ln_prior = ln_prior[:, :inside]
     ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
     return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws])
-
-
-def _mean_ln_prior(halo: Objects, relations, log_weight, ln_prior, ln_mass):
-    """Give the ln of the prior density averaged over the populations of all draws, (q, node), block by block."""
-
-    def add(total, block):
-        relation, log_weight = block
-        own = ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
-        return jnp.logaddexp(total, jax.nn.logsumexp(own + log_weight[:, None], axis=1)), None
-
-    total, _ = jax.lax.scan(add, jnp.full_like(ln_prior, -jnp.inf), (relations, log_weight))
-    return total
 
 
 def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):

@@ -17,12 +17,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.normal_cdf import log_ndtr
 
 Kind = Literal["fixed", "hmf_completeness", "gaussian", "skew_normal", "mixture"]
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
@@ -34,6 +34,8 @@ _LEAST_Z, _MOST_Z = 1e-3, 10.0
 _NORM_STEP = 0.1
 # Panels of the evidence of one object: errors of ln Z below 2e-4, for widths from 0.05 on (tests measure it).
 _PANELS = 8
+# Newton steps to the peak of such an integrand, and from outside to the two ends of its range.
+_PEAK_STEPS, _END_STEPS = 6, 4
 
 
 class Population(eqx.Module):
@@ -198,8 +200,10 @@ class Population(eqx.Module):
         name, *options = [part.strip() for part in text.split(",")]
         name, _, number = name.partition(":")
         known = {"drift=no": False, "drift=yes": True}
-        if name not in get_args(Kind) or any(o not in known for o in options) or (
-            number and not (name == "mixture" and number.isdigit())
+        if (
+            name not in get_args(Kind)
+            or any(o not in known for o in options)
+            or (number and not (name == "mixture" and number.isdigit()))
         ):
             raise MassmapError(
                 f"population {text!r} is not known: give one of {', '.join(get_args(Kind))}, mixture:K for K"
@@ -366,8 +370,10 @@ class PopulationDraws(eqx.Module):
         if "drift_ln_z" not in v:
             return centre
         z = jnp.maximum(z, _LEAST_Z)
-        return centre + v["drift_ln_z"] * jnp.log(z / v["pivot_z"]) + v["drift_ln_1z"] * (
-            jnp.log1p(z) - jnp.log1p(v["pivot_z"])
+        return (
+            centre
+            + v["drift_ln_z"] * jnp.log(z / v["pivot_z"])
+            + v["drift_ln_1z"] * (jnp.log1p(z) - jnp.log1p(v["pivot_z"]))
         )
 
     def _components(self):
@@ -399,12 +405,9 @@ class PopulationDraws(eqx.Module):
         if self.kind == "hmf_completeness":
             return log_ndtr(d)
         if self.kind == "mixture":
-            parts = [
-                share - 0.5 * ((ln_mass - centre - offset) / w) ** 2 - jnp.log(w) - _HALF_LN_2PI
-                for offset, w, share in self._components()
-            ]
+            parts = [share + _ln_normal(ln_mass - centre - offset, w**2) for offset, w, share in self._components()]
             return jax.nn.logsumexp(jnp.stack(parts), axis=0)
-        normal = -0.5 * d**2 - jnp.log(width) - _HALF_LN_2PI
+        normal = _ln_normal(ln_mass - centre, width**2)
         if self.kind == "gaussian":
             return normal
         return normal + np.log(2.0) + log_ndtr(self.values["skewness"] * d)
@@ -462,9 +465,11 @@ class PopulationDraws(eqx.Module):
         return ln_base + factor - self.ln_norm_at(z) if self.kind == "hmf_completeness" else factor
 
     def _bounds(self, left, right, z):
-        """Lower and upper bound of `ln_factor` between two masses."""
+        """Lower and upper bound of `ln_factor` in blocks of masses that follow one another."""
         if self.kind in ("fixed", "hmf_completeness"):
-            return self.ln_factor(left, z), self.ln_factor(right, z)
+            # It rises with mass, and a block begins where the one before it ends.
+            ends = self.ln_factor(jnp.append(left, right[-1]), z)
+            return ends[:-1], ends[1:]
         centre, width = self.centre_at(z), self.values["width"]
 
         def normal(middle, w):
@@ -532,15 +537,83 @@ class PopulationDraws(eqx.Module):
         Float[Array, ""]
             ln of the integral of p(ln M|z) N(ln M; centre, width^2) d ln M.
         """
+        if self.kind == "fixed":
+            return prior.log_evidence_of_row(row, centre, z, width)
+        if self.kind != "hmf_completeness":
+            return self._log_evidence_of_normals(centre, z, width)
+
         # Nothing of the range is differentiated: its gradient would be traced and thrown away.
-        still = jax.lax.stop_gradient((self, centre, width))
-        low, high, _ = still[0].posterior_range(prior, z, *still[1:])
+        still = jax.lax.stop_gradient((self, centre, z, width))
+        low, high = still[0]._range_of_completeness(prior, row, *still[1:])
         ln_mass = panels.panel_nodes(low, high, _PANELS)
         density = self.ln_density(prior.interpolate(row, ln_mass), ln_mass, z)
         density = density - 0.5 * ((ln_mass - centre) / width) ** 2
         peak = jax.lax.stop_gradient(density.max())
         total = (panels.panel_weights(low, high, _PANELS) * jnp.exp(density - peak)).sum()
         return peak + jnp.log(total) - jnp.log(width) - _HALF_LN_2PI
+
+    def _log_evidence_of_normals(self, centre, z, width):
+        """G of a population made of normals, in closed form."""
+        middle, own = self.centre_at(z), self.values["width"]
+        if self.kind == "mixture":
+            parts = [
+                share + _ln_normal(centre - middle - offset, w**2 + width**2) for offset, w, share in self._components()
+            ]
+            return jax.nn.logsumexp(jnp.stack(parts))
+        variance = own**2 + width**2
+        normal = _ln_normal(centre - middle, variance)
+        if self.kind == "gaussian":
+            return normal
+        # 2 N Phi(a d / w) times a Gaussian: Phi of a normal's mean over its spread (Azzalini 1985, eq. 7).
+        skewness = self.values["skewness"]
+        spread = jnp.sqrt(1 + (skewness * width) ** 2 / variance)
+        return normal + np.log(2.0) + log_ndtr(skewness * own * (centre - middle) / variance / spread)
+
+    def _range_of_completeness(self, prior: MassPrior, row, centre, z, width):
+        """Ends of the interval that holds mass function x completeness x Gaussian.
+
+        They follow the parameters smoothly, unlike those of `posterior_range`: what is summed over many objects must
+        not jump while a fit searches.
+        """
+        middle, own = self.centre_at(z), self.values["width"]
+        # The mass function over a part of the Gaussian's width, so that no single cell of its table decides.
+        part = 0.25 * width
+
+        def expand(ln_mass):
+            """Value of ln(mass function x completeness x Gaussian), slope, and curvature downwards."""
+            below, here, above = prior.interpolate(row, ln_mass + part * np.array([-1.0, 0.0, 1.0]))
+            d, x = (ln_mass - middle) / own, (ln_mass - centre) / width
+            ln_ndtr = log_ndtr(d)
+            ratio = jnp.exp(-0.5 * d**2 - _HALF_LN_2PI - ln_ndtr)
+            slope = (above - below) / (2 * part) + ratio / own - x / width
+            bend = jnp.maximum((2 * here - above - below) / part**2, 0.0)
+            return here + ln_ndtr - 0.5 * x**2, slope, bend + ratio * (ratio + d) / own**2 + 1 / width**2
+
+        def up(_, peak):
+            _, slope, curvature = expand(peak)
+            return peak + slope / curvature
+
+        left, right = prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1]
+        # Where the logarithm is concave, Newton's steps find the peak, and from outside the two ends.
+        peak = jnp.clip(jax.lax.fori_loop(0, _PEAK_STEPS, up, jnp.minimum(centre, middle)), left, right)
+        depth = expand(peak)[0] - panels.DEPTH
+
+        def inwards(_, ends):
+            value, slope, _ = jax.vmap(expand)(ends)
+            side = np.array([1.0, -1.0])
+            inner = ends + (depth - value) / slope
+            # A slope towards the wrong side, beyond another peak: stay outside.
+            return jnp.where(slope * side > 0, jnp.clip(inner, left, right), ends)
+
+        reach = np.sqrt(2 * panels.DEPTH) * width
+        ends = jnp.clip(jnp.stack([peak - reach, peak + reach]), left, right)
+        low, high = jax.lax.fori_loop(0, _END_STEPS, inwards, ends)
+        return low, high
+
+
+def _ln_normal(distance, variance):
+    """ln of a normal density."""
+    return -0.5 * distance**2 / variance - 0.5 * jnp.log(variance) - _HALF_LN_2PI
 
 
 class Lattice(eqx.Module):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from jax import numpy as jnp
-from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
+from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import PopulationDraws
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 

@@ -150,9 +150,7 @@ class CalibrationMasses(eqx.Module):
                 f"calibration masses have a median of {np.median(mass[there]):g}: they have to be in Msun, not in logs"
                 " and not in units of 1e14 Msun"
             )
-        _refuse(
-            there & ~((sigma > 0) & (sigma < 5)), sigma, "error of the calibration mass", "it is in ln M, above 0"
-        )
+        _refuse(there & ~((sigma > 0) & (sigma < 5)), sigma, "error of the calibration mass", "it is in ln M, above 0")
         _refuse(there & ~(np.abs(correlation) < 1), correlation, "correlation of the errors", "it is between -1 and 1")
         beliefs = {
             "bias": belief("bias", bias),

@@ -14,13 +14,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Bool, Float, Int
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.observables import gaussian_term
 from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance

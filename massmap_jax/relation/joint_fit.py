@@ -242,23 +242,24 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
 def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates):
     """Likelihood and maximum: from the middle of the beliefs and from a regression of L on the measured masses."""
     central = joint_prior.central()
-    likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, 0.5 * central["scatter"])
     starts = [np.asarray(coordinates.place(central))]
     if has_mass.sum() > 4:
         guess = central | _regression(data, calibration, has_mass, joint_prior, central)
         place = np.asarray(coordinates.place(guess))
         if np.isfinite(float(joint_prior.log_prob({p: guess[p] for p in joint_prior.free}))):
             starts.insert(0, place)
-    best = None
-    for start in starts:
-        found = maximise(coordinates, likelihood, start)
-        if np.isfinite(found.negative_log_density) and (
-            best is None or found.negative_log_density < best.negative_log_density - 1e-6
-        ):
-            best = found
+    scatter = 0.5 * central["scatter"]
+    if (chosen & ~has_mass).sum() > _MANY and has_mass.sum() >= FEW_CALIBRATORS:
+        # The few with a measured mass find the way at little cost.
+        few = likelihood_of(data, calibration, has_mass, has_mass, selection, scatter)
+        found = _best_from(starts, coordinates, few)
+        if found is not None:
+            starts = [np.asarray(found.x)]
+            scatter = max(0.5 * float(relation_at(coordinates, found.x).scatter), _LEAST_SCATTER)
+    likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter)
+    best = _best_from(starts, coordinates, likelihood)
     if best is None:
         data.refuse(joint_prior.relation_prior.relation(central))
-    scatter = 0.5 * central["scatter"]
     while likelihood.weight.size < chosen.sum() and scatter > _LEAST_SCATTER:
         found = float(relation_at(coordinates, best.x).scatter)
         if found > 1.1 * scatter:
@@ -268,6 +269,18 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
         likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter)
         best = maximise(coordinates, likelihood, best.x)
     return likelihood, best
+
+
+def _best_from(starts, coordinates, likelihood):
+    """The highest maximum found from some starts; None where there is none."""
+    best = None
+    for start in starts:
+        found = maximise(coordinates, likelihood, start)
+        if np.isfinite(found.negative_log_density) and (
+            best is None or found.negative_log_density < best.negative_log_density - 1e-6
+        ):
+            best = found
+    return best
 
 
 def _regression(data, calibration, has_mass, joint_prior, central) -> dict[str, float]:

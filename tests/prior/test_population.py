@@ -90,6 +90,32 @@ def test_density_evidence_and_bounds(population, prior):
                 assert 0 < float(narrowest) <= float(high - low)
 
 
+@pytest.mark.parametrize("own_width", [0.05, 0.2, 1.0])
+def test_evidence_is_accurate_and_does_not_jump(own_width, prior):
+    """A search over the sum of many objects fails where a single one jumps by as little as 1e-5."""
+    with jax.enable_x64(True):
+        draws = made(Population.hmf_completeness(), prior, width=own_width)
+        nodes = np.asarray(prior.ln_mass_nodes)
+        fine = np.linspace(nodes[0], nodes[-1], 200_001)
+        z = jnp.asarray(0.4)
+        row = prior.ln_density_at(z)
+        middle = float(draws.centre_at(z))
+        ln_base = np.interp(fine, nodes, np.asarray(row)) + log_ndtr((fine - middle) / own_width)
+        evidence = jax.jit(
+            lambda centre, width: jax.vmap(lambda c: draws.log_evidence_of_row(prior, row, c, z, width))(centre)
+        )
+        for width in (0.05, 0.3, 1.0):
+            centres = np.linspace(middle - 4.0, middle + 3.0, 8)
+            expected = [
+                logsumexp(ln_base - 0.5 * ((fine - c) / width) ** 2) + np.log((fine[1] - fine[0]) / width)
+                for c in centres
+            ]
+            expected = np.array(expected) - 0.5 * np.log(2 * np.pi) - float(draws.ln_norm_at(z))
+            np.testing.assert_allclose(evidence(centres, width), expected, atol=1e-3 if own_width < width / 4 else 3e-4)
+            steps = np.asarray(evidence(middle - 1.0 + 1e-4 * np.arange(1000), width))
+            assert np.abs(np.diff(steps, 2)).max() < 1e-6 + 3 * (1e-4 / min(width, own_width)) ** 2
+
+
 def test_a_batch_is_its_draws(prior):
     population = Population.hmf_completeness()
     with jax.enable_x64(True):

@@ -1,0 +1,56 @@
+"""ln of the normal CDF, for inner loops that need it at every mass node of every draw."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# ln Phi(-a) = -a^2/2 + ln u + P(2u - 1) with u = 1 / (1 + 0.3 a) in (0, 1]: a polynomial serves all a >= 0, since
+# erfcx falls like 1/a. Coefficients, lowest power first, interpolate mpmath's erfc at 17 Chebyshev nodes: errors up to
+# 1.2e-11 (tests/prior/test_normal_cdf.py).
+_SCALE = 0.3
+_P = (
+    -1.505210275986722,
+    0.7414471727525582,
+    0.11504288946668605,
+    -0.02816931862579054,
+    -0.021759476412696495,
+    0.001608005242795169,
+    0.004866179076193117,
+    2.5280100122222198e-05,
+    -0.0012282448401853508,
+    -3.259733553618784e-05,
+    0.0003297865485713582,
+    1.9055799284830087e-06,
+    -8.666504819994636e-05,
+    2.225622123478626e-06,
+    1.892282484941356e-05,
+    -5.948552419722501e-07,
+    -2.3746809939617194e-06,
+)
+
+
+def log_ndtr(d: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Compute ln Phi(d), the ln of the normal cumulative distribution.
+
+    Parameters
+    ----------
+    d : Float[Array, "..."]
+        Standard scores.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        ln Phi(d), off by at most 2e-11 in float64, differentiable everywhere.
+
+    Notes
+    -----
+    `jax.scipy.special.log_ndtr` evaluates three forms for each number; here one exp, one log and one polynomial do.
+    """
+    low = d < 0
+    a = jnp.where(low, -d, d)
+    u = 1 / (1 + _SCALE * a)
+    x = 2 * u - 1
+    tail = jnp.full_like(x, _P[-1])
+    for coefficient in _P[-2::-1]:
+        tail = tail * x + coefficient
+    tail = tail - 0.5 * a * a  # ln Phi(-a) - ln u
+    return jnp.log(jnp.where(low, u, 1 - u * jnp.exp(tail))) + jnp.where(low, tail, 0.0)
