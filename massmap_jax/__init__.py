@@ -28,6 +28,7 @@ _HOME = {
     "FluxLimit": "likelihood.selection",
     "GaussianTerm": "likelihood.terms",
     "HaloCatalogue": "catalogue.halo_catalogue",
+    "RedshiftDistributions": "catalogue.photo_z",
     "HaloMassSamples": "models.runner",
     "HealpixGrid": "maps.healpix",
     "JointPosterior": "relation.joint_posterior",

@@ -46,6 +46,8 @@ class Flag(enum.IntFlag):
     NOT_CONVERGED : int
         16384: the Markov chains of the object did not move, or disagree (R-hat above 1.1). What they give is reported,
         and is not its posterior.
+    Z_ERROR_BAD : int
+        32768: the error of the redshift, or its p(z), is missing or impossible.
 
     Examples
     --------
@@ -75,6 +77,7 @@ class Flag(enum.IntFlag):
     EDGE = 1 << 12
     OUTSIDE_RELATION = 1 << 13
     NOT_CONVERGED = 1 << 14
+    Z_ERROR_BAD = 1 << 15
 
 
 REASONS = {
@@ -95,12 +98,13 @@ REASONS = {
     "reported",
     Flag.NOT_CONVERGED: "the Markov chains did not move, or disagree (R-hat above 1.1); do not use this mass, sample "
     "again with a longer warm-up",
+    Flag.Z_ERROR_BAD: "redshift error, or p(z), missing or impossible",
 }
 
 LUM_BAD = Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.LUM_NOT_POSITIVE
 SIGMA_BAD = Flag.SIGMA_MISSING | Flag.SIGMA_NEGATIVE | Flag.SIGMA_LOW_SNR
 Z_BAD = Flag.Z_MISSING | Flag.Z_SENTINEL | Flag.Z_NEGATIVE
-UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
+UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_ERROR_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
 """Bits that make the mass NaN: all but POSITION_BAD, EDGE, OUTSIDE_RELATION and NOT_CONVERGED."""
 
 

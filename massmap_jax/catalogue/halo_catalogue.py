@@ -3,20 +3,21 @@
 import hashlib
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
 from massmap_jax.catalogue.columns import as_float64, as_ids, is_negative_sentinel, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import LUM_BAD, SIGMA_BAD, UNUSABLE, Z_BAD, Flag
+from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.errors import MassmapError
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
 # One value for the whole catalogue.
-_OF_ALL = ("noise_kind", "frame", "lum_unit", "mass_definition", "notes", "columns_read")
+_OF_ALL = ("noise_kind", "frame", "lum_unit", "mass_definition", "notes", "columns_read", "redshift_distributions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,8 @@ class HaloCatalogue:
     columns_read : dict of str to str
         Where it was read from a table: the column of each of lum, z, sigma (or sigma_plus, sigma_minus), ra, dec, id
         and truth.
+    redshift_distributions : RedshiftDistributions or None
+        What is known of redshifts that are not exact; `redshift` is then that of the catalogue, z_phot.
 
     See Also
     --------
@@ -98,6 +101,7 @@ class HaloCatalogue:
     mass_definition: str = ""
     notes: tuple[str, ...] = ()
     columns_read: dict[str, str] = field(default_factory=dict)
+    redshift_distributions: RedshiftDistributions | None = None
 
     def __post_init__(self):
         shapes = {np.shape(column) for column in self._columns().values()}
@@ -251,27 +255,30 @@ class HaloCatalogue:
         """
         return (self.flag & int(UNUSABLE)) == 0
 
-    @property
-    def redshift_nodes(self) -> Float[np.ndarray, "halo node"]:
-        """Redshifts at which each object's likelihood is evaluated: one, the measured redshift.
+    def with_redshifts(self, distributions: RedshiftDistributions) -> "HaloCatalogue":
+        """Give the objects redshifts that are not exact.
+
+        Parameters
+        ----------
+        distributions : RedshiftDistributions
+            One for each row.
 
         Returns
         -------
-        Float[np.ndarray, "halo node"]
-            Redshift nodes.
-        """
-        return self.redshift[:, None]
+        HaloCatalogue
+            The same objects; those whose distribution cannot be used are flagged Z_ERROR_BAD.
 
-    @property
-    def redshift_weights(self) -> Float[np.ndarray, "halo node"]:
-        """Weight of each redshift node.
-
-        Returns
-        -------
-        Float[np.ndarray, "halo node"]
-            Weights; they sum to one over the nodes of an object.
+        Raises
+        ------
+        MassmapError
+            For another number of rows.
         """
-        return np.ones_like(self.redshift)[:, None]
+        if len(distributions) != len(self):
+            raise MassmapError(
+                f"redshift distributions are given for {len(distributions)} objects, and the catalogue has {len(self)}"
+            )
+        flag = self.flag | _bit(~distributions.usable & ((self.flag & int(Z_BAD)) == 0), Flag.Z_ERROR_BAD)
+        return replace(self, flag=flag, redshift_distributions=distributions)
 
     @property
     def noise_codes(self) -> Int[np.ndarray, " halo"]:
@@ -311,7 +318,10 @@ class HaloCatalogue:
             The chosen rows.
         """
         rows = np.atleast_1d(np.arange(len(self))[index])
-        return replace(self, **{name: column[rows] for name, column in self._columns().items()})
+        own: dict[str, Any] = {name: column[rows] for name, column in self._columns().items()}
+        if self.redshift_distributions is not None:
+            own["redshift_distributions"] = self.redshift_distributions.take(rows)
+        return replace(self, **own)
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Give the arrays with one value per object that are there, by name."""

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, UInt
 from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.redshifts import place
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 
@@ -34,6 +35,12 @@ class Objects(eqx.Module):
         Hash of each object's id, which keys its random numbers.
     extra : TabulatedTerm or None
         A further, independent likelihood of ln M for each object.
+    ln_moved : Float[Array, "halo q"] or None
+        ln of the luminosity at each redshift node over that of the catalogue: the density per ln flux over that per
+        luminosity. None where all redshifts are exact.
+    conditional : bool
+        Whether the weights of the nodes are what is known of z, with the flux, so that this object's luminosity does
+        not change them.
     """
 
     ln_lum_obs: Float[Array, "*halo q"]
@@ -43,9 +50,13 @@ class Objects(eqx.Module):
     kind: Int[Array, "*halo"]
     id_hash: UInt[Array, "*halo 2"]
     extra: TabulatedTerm | None = None
+    ln_moved: Float[Array, "*halo q"] | None = None
+    conditional: bool = eqx.field(static=True, default=False)
 
     @classmethod
-    def of(cls, catalogue: HaloCatalogue, rows, extra: TabulatedTerm | None = None, *, need_keys=True) -> "Objects":
+    def of(
+        cls, catalogue: HaloCatalogue, rows, prior: MassPrior, extra: TabulatedTerm | None = None, *, need_keys=True
+    ) -> "Objects":
         """Collect some usable rows of a catalogue as host arrays, in the layout that the kernels expect.
 
         Parameters
@@ -54,6 +65,8 @@ class Objects(eqx.Module):
             The catalogue.
         rows : Int[np.ndarray, "m"]
             Row numbers.
+        prior : MassPrior
+            The mass prior, which redshifts that are not exact need.
         extra : TabulatedTerm, optional
             A further likelihood of ln M, for every row of the catalogue.
         need_keys : bool, optional
@@ -64,14 +77,23 @@ class Objects(eqx.Module):
         Objects
             The rows, in the order given.
         """
-        z = catalogue.redshift_nodes[rows]
-        with np.errstate(divide="ignore"):
-            ln_z_weight = np.log(catalogue.redshift_weights[rows])
+        nodes = place(catalogue, rows, prior)
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
-        ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
+        ln_lum = catalogue.ln_lum_obs[rows, None] + nodes.ln_moved
+        known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
-        return cls(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
+        return cls(
+            ln_lum,
+            catalogue.sigma_ln_lum[rows],
+            nodes.z,
+            nodes.ln_weight,
+            kind,
+            hashes,
+            extra=table,
+            ln_moved=None if known is None else nodes.ln_moved,
+            conditional=known is not None and known.contains == "posterior_with_flux",
+        )
 
     def take(self, rows) -> "Objects":
         """Select some of these objects, as host arrays.
@@ -90,7 +112,8 @@ class Objects(eqx.Module):
         if extra is not None:
             extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
         fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
-        return Objects(*(a[rows] for a in fields), extra=extra)
+        moved = None if self.ln_moved is None else self.ln_moved[rows]
+        return Objects(*(a[rows] for a in fields), extra=extra, ln_moved=moved, conditional=self.conditional)
 
     def axes(self) -> "Objects":
         """Return the `jax.vmap` axes that map over objects.
@@ -101,7 +124,8 @@ class Objects(eqx.Module):
             The same structure with 0 where an array has a halo axis and None where it has not.
         """
         extra = None if self.extra is None else TabulatedTerm(None, 0)
-        return Objects(0, 0, 0, 0, 0, 0, extra=extra)
+        moved = None if self.ln_moved is None else 0
+        return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, conditional=self.conditional)
 
 
 class Range(NamedTuple):

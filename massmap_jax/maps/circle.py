@@ -103,7 +103,7 @@ def mass_in_circle(
     rows = np.flatnonzero(usable & inside)
     draws, mean = np.zeros(num_draws), 0.0
     if rows.size:
-        for _, ln_mass in chosen.masses(Objects.of(catalogue, rows), chunk_size):
+        for _, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior), chunk_size):
             draws += np.exp(ln_mass, dtype=np.float64).sum(axis=0)
         # The draws' weights are settled, so each draw's posterior is normalised.
         settled = {"relation_from": "fixed_draws", "selection": selection, "chunk_size": chunk_size}

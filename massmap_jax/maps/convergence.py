@@ -223,7 +223,7 @@ def convergence_map(
     key_concentration = concentration_key(key)
     images = np.zeros((num_draws, parts, *grid.shape))
     neglected, touching = np.zeros(num_draws), np.zeros(rows.size, dtype=bool)
-    for picked, ln_mass in chosen.masses(Objects.of(catalogue, rows), chunk_size):
+    for picked, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior), chunk_size):
         part, ln_mass = lenses.take(picked), np.asarray(ln_mass, dtype=np.float64)
         hashes = catalogue.hashes[rows[picked]]
         ln_c = drawn_ln_concentration(

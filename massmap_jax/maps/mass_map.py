@@ -340,7 +340,7 @@ def _sizes(posterior, grid, cosmology) -> tuple[float, str | None]:
 def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
     """The draws with weights W_j proportional to the product over objects of Z_k(j) / A; refused when they collapse."""
     rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-    halos = Objects.of(catalogue, rows, need_keys=False)
+    halos = Objects.of(catalogue, rows, prior, need_keys=False)
     total = np.zeros(relation.num_draws)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
 
@@ -369,6 +369,6 @@ def _evidence_chunk(halos, low, high, prior, relation, selection, **group):
 
     def one(halo, low, high):
         panel = kernel.mixture_panel(halo, low, high, prior, norm, relation, selection, key, **settings)
-        return panel.ln_evidence - jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
+        return panel.ln_evidence - kernel.ln_chance(halo, relation, prior, selection)
 
     return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))

@@ -148,6 +148,7 @@ def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kin
             relation, score = inputs
             own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
             joint = kernel.joint_of_draws(halo, relation, jnp.zeros((block, 1)), own, ln_mass, "analytic", kind)
+            joint = kernel.over_redshifts(joint)
             density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
             quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))
             return quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))

@@ -86,7 +86,7 @@ class MapSums:
         def draw(rows):
             done = 0
             watch(Step("mass map", done, rows.size, "objects"))
-            for picked, ln_mass in self.samples(Objects.of(catalogue, rows), chunk_size):
+            for picked, ln_mass in self.samples(Objects.of(catalogue, rows, posterior.prior), chunk_size):
                 yield picked, ln_mass
                 done += picked.size
                 watch(Step("mass map", done, rows.size, "objects"))

@@ -10,6 +10,7 @@ from numpyro.distributions import constraints
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.likelihood.objects import Objects, lognormal_rows
+from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.prior.mass_prior import MassPrior
 
 
@@ -49,7 +50,8 @@ class PlacedObjects(eqx.Module):
         PlacedObjects
             The usable rows, arrays (halo,) on the host.
         """
-        objects = Objects.of(catalogue, lognormal_rows(catalogue, prior))
+        refuse_uncertain(catalogue, "a NumPyro model")
+        objects = Objects.of(catalogue, lognormal_rows(catalogue, prior), prior)
         node, place, ln_norm = jax.jit(jax.vmap(_place_in_redshift, (None, None, 0)))(
             prior, prior.norm_coefficients(), jnp.asarray(objects.z[:, 0], dtype=float)
         )

@@ -57,6 +57,8 @@ class Panel(NamedTuple):
         ln evidence of the object under each draw.
     ln_beyond : Float[Array, "draw"]
         ln of the evidence that lies outside the mass nodes, under each draw.
+    of_node : Float[Array, "q"] or None
+        Integral of the density over ln M at each redshift node, up to a factor; None where the redshift is exact.
     """
 
     low: Float[Array, ""]
@@ -65,6 +67,7 @@ class Panel(NamedTuple):
     ln_prior: Float[Array, "node"]  # normalised, averaged over the redshift nodes
     ln_evidence: Float[Array, "draw"]
     ln_beyond: Float[Array, "draw"]  # ln of the evidence that lies outside the mass nodes
+    of_node: Float[Array, "q"] | None
 
 
 def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
@@ -191,7 +194,7 @@ def ln_prior_at(halo: Objects, prior: MassPrior, rows, ln_mass) -> Float[Array, 
 
 
 def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: str, kind: str):
-    """Compute ln(prior x likelihood) of one halo for a block of draws, summed over its redshift nodes.
+    """Compute ln(prior x likelihood) of one halo for a block of draws, at each of its redshift nodes.
 
     Parameters
     ----------
@@ -212,8 +215,8 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
 
     Returns
     -------
-    Float[Array, "draw node"]
-        ln of prior times likelihood.
+    Float[Array, "q draw node"]
+        ln of prior times likelihood, times the weight of the redshift node.
     """
 
     def at_node(ln_lum_obs, z, ln_prior):
@@ -221,8 +224,23 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
     joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
-    joint = joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
+    if halo.ln_moved is not None:
+        # The likelihood is a density per luminosity; what was measured is a flux.
+        joint = joint + halo.ln_moved[:, None, None]
     return joint if halo.extra is None else joint + halo.extra(ln_mass)
+
+
+def over_redshifts(joint: Float[Array, "q draw node"]) -> Float[Array, "draw node"]:
+    """Sum what `joint_of_draws` gives over the redshift nodes."""
+    return joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
+
+
+def ln_chance(halo: Objects, relation, prior: MassPrior, selection) -> Float[Array, "draw"]:
+    """Give ln of the probability that an object with this redshift, or p(z), is in the catalogue, for each draw."""
+    at_nodes = jax.vmap(
+        lambda z: jax.vmap(lambda r: selection.log_norm(r, prior, z, halo.sigma))(relation)
+    )(halo.z)
+    return at_nodes[0] if halo.ln_moved is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight[:, None], axis=0)
 
 
 def mixture_panel(
@@ -306,15 +324,16 @@ def mixture_panel(
         return base_normals(jax.random.fold_in(key, first), halo.id_hash, (block, num_lum))
 
     def step(carry, inputs):
-        density, reference, mean_prior = carry
+        density, of_node, reference, mean_prior = carry
         relation, log_weight, first = inputs
         own = ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
         if has_population:
             mean_prior = jnp.logaddexp(mean_prior, jax.nn.logsumexp(own + log_weight[:, None], axis=1))
         joint = joint_of_draws(halo, relation, draw_normals(first), own, ln_mass, method, kind)
-        peak = joint[:, :inside].max(axis=1)
+        peak = joint[:, :, :inside].max(axis=(0, 2))
         peak = jnp.where(jnp.isfinite(peak), peak, -1e30)  # no support at all: evidence 0 and no NaN
-        shape = jnp.exp(joint - peak[:, None])
+        at_nodes = jnp.exp(joint - peak[:, None])
+        shape = at_nodes[0] if at_nodes.shape[0] == 1 else at_nodes.sum(axis=0)
         mass = shape[:, :inside] @ weights[:inside]
         ln_evidence = peak + jnp.log(mass)
         if wide:
@@ -324,22 +343,24 @@ def mixture_panel(
         if normalise:
             scale = jnp.exp(log_weight) / jnp.where(mass > 0, mass, jnp.inf)
         else:
-            ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
-            ln_scale = log_weight + peak - ln_norm
+            ln_scale = log_weight + peak - ln_chance(halo, relation, prior, selection)
             new = jnp.maximum(reference, ln_scale.max())
-            density, reference = density * jnp.exp(reference - new), new
-            scale = jnp.exp(ln_scale - new)
+            density, of_node = (None if a is None else a * jnp.exp(reference - new) for a in (density, of_node))
+            reference, scale = new, jnp.exp(ln_scale - new)
         density = density + scale @ shape[:, :inside]
-        return (density, reference, mean_prior), (ln_evidence, ln_beyond)
+        if of_node is not None:
+            of_node = of_node + (at_nodes[:, :, :inside] @ weights[:inside]) @ scale
+        return (density, of_node, reference, mean_prior), (ln_evidence, ln_beyond)
 
     no_prior_yet = jnp.full_like(ln_prior, -jnp.inf) if has_population else None
-    start = (jnp.zeros_like(ln_mass[:inside]), jnp.full_like(low, -1e30), no_prior_yet)
+    no_nodes_yet = None if halo.ln_moved is None else jnp.zeros_like(halo.z)
+    start = (jnp.zeros_like(ln_mass[:inside]), no_nodes_yet, jnp.full_like(low, -1e30), no_prior_yet)
     firsts = jnp.arange(blocks)
-    (density, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
+    (density, of_node, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
     ln_prior = mean_prior if has_population else ln_prior
     ln_prior = ln_prior[:, :inside]
     ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
-    return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws])
+    return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws], of_node)
 
 
 def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
@@ -357,8 +378,9 @@ def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
         return ln_scale + ln_z_weight + prior.ln_beyond_edges(row, term.centre, term.width)
 
     over_nodes = jax.vmap(one, (None, 0, 0, 0, 0))
+    ln_weight = halo.ln_z_weight if halo.ln_moved is None else halo.ln_z_weight + halo.ln_moved
     beyond = jax.vmap(over_nodes, (0, None, None, None, None))(
-        relation, halo.ln_lum_obs, halo.z, halo.ln_z_weight, prior_rows
+        relation, halo.ln_lum_obs, halo.z, ln_weight, prior_rows
     )
     return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
 

@@ -12,13 +12,14 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
-from massmap_jax.posterior.requests import SUMMARY_COLUMNS, exact_summaries, settings_of
+from massmap_jax.posterior.requests import REDSHIFT_COLUMNS, SUMMARY_COLUMNS, exact_summaries, settings_of
 from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
 from massmap_jax.posterior.surface import for_posterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import population_of
 
 
 def mass_posterior(
@@ -149,13 +150,15 @@ def mass_posterior(
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
-    halos = Objects.of(catalogue, rows, extra, need_keys=method in SAMPLED_METHODS)
+    halos = Objects.of(catalogue, rows, prior, extra, need_keys=method in SAMPLED_METHODS)
+    _check_redshifts(catalogue, relation, method, selection)
     kernel.check_noise(halos, relation, "analytic" if method == "surface" else method, prior)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
     selection = NoSelection() if selection is None else selection
 
     number = len(catalogue)
-    columns = {name: np.full(number, np.nan) for name in SUMMARY_COLUMNS}
+    names = SUMMARY_COLUMNS if halos.ln_moved is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
+    columns = {name: np.full(number, np.nan) for name in names}
     quantiles = np.full((number, levels.size), np.nan)
     beside = 0
     if method == "surface":
@@ -196,3 +199,22 @@ def mass_posterior(
         num_beside_surface=beside,
         **columns,
     )
+
+
+def _check_redshifts(catalogue, relation, method, selection) -> None:
+    """Refuse what has no answer for redshifts that are not exact."""
+    known = catalogue.redshift_distributions
+    if known is None:
+        return
+    if method in SAMPLED_METHODS:
+        raise MassmapError(f"method {method!r} takes redshifts as exact, and these are distributions: use 'analytic'")
+    if population_of(relation) is not None:
+        raise MassmapError(
+            "a relation that was fitted with a population of its own says nothing of how many of its objects there are"
+            " at each redshift, which redshifts that are not exact need: use a relation alone, or exact redshifts"
+        )
+    if isinstance(selection, FluxLimit) and known.lum_moves:
+        raise MassmapError(
+            "with redshifts that are not exact, luminosities are not known either: a limit has to be one of flux"
+            " (RedshiftLimit.from_flux, --flux-limit), which was measured"
+        )

@@ -26,6 +26,8 @@ SUMMARY_COLUMNS = (
     "pareto_k",
 )
 """Numbers that summarise one posterior, by their names in `MassPosterior`."""
+REDSHIFT_COLUMNS = ("redshift_mean", "redshift_sd")
+"""Those of a redshift that is not exact."""
 
 
 def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels, settings, watch=lambda stage: None):
@@ -55,12 +57,14 @@ def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels
     Returns
     -------
     columns : dict of str to Float[np.ndarray, "halo"]
-        The `SUMMARY_COLUMNS`; NaN where the prior has no mass under the likelihood.
+        The `SUMMARY_COLUMNS`, and the `REDSHIFT_COLUMNS` where redshifts are not exact; NaN where the prior has no
+        mass under the likelihood.
     quantiles : Float[np.ndarray, "halo level"]
         Quantiles of ln M [ln Msun].
     """
     number = objects.sigma.shape[0]
-    columns = {name: np.full(number, np.nan) for name in SUMMARY_COLUMNS}
+    names = SUMMARY_COLUMNS if objects.ln_moved is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
+    columns = {name: np.full(number, np.nan) for name in names}
     quantiles = np.full((number, levels.size), np.nan)
     integrated = evaluate(
         objects,
@@ -75,7 +79,7 @@ def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels
     )
     done = 0
     for chosen, outputs in integrated if number else ():
-        for name in SUMMARY_COLUMNS:
+        for name in names:
             columns[name][chosen] = outputs[name]
         quantiles[chosen] = outputs["quantiles"]
         done += len(chosen)
@@ -159,8 +163,7 @@ def _draw_weights(halo, panel, prior, relation, selection, normalise):
     log_weight = jax.nn.log_softmax(relation.log_weight)
     if normalise:
         return log_weight
-    ln_norm = jax.vmap(lambda r: selection.log_norm(r, prior, halo.z[0], halo.sigma))(relation)
-    shares = log_weight + panel.ln_evidence - ln_norm
+    shares = log_weight + panel.ln_evidence - kernel.ln_chance(halo, relation, prior, selection)
     return shares - jnp.maximum(jax.nn.logsumexp(jnp.maximum(shares, -1e30)), -1e30)
 
 
@@ -185,7 +188,7 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
         edge_mass = (shares * jax.nn.sigmoid(ln_odds)).sum()
     else:  # the weight of a draw is then its evidence with the part beyond the table
         edge_mass = jax.nn.sigmoid(jax.nn.logsumexp(ln_shares + ln_odds))
-    log_evidence = jax.nn.logsumexp(ln_evidence) + selection.log_prob(halo.ln_lum_obs[0], halo.z[0])
+    log_evidence = jax.nn.logsumexp(ln_evidence) + _ln_detected(halo, selection)
     mean = panel.low + mean
     if settings["method"] in SAMPLED_METHODS:
         normals = _all_normals(halo, relation, key, settings["num_lum"])
@@ -207,7 +210,22 @@ def _summaries(halo, panel, quantiles, prior, relation, selection, key, settings
         "ess": ess,
         "pareto_k": k,
         "quantiles": quantiles,
-    }
+    } | _redshift(halo, panel)
+
+
+def _redshift(halo, panel):
+    """Mean and standard deviation of the redshift, given the luminosity too."""
+    if panel.of_node is None:
+        return {}
+    share = panel.of_node / jnp.where(panel.of_node.sum() > 0, panel.of_node.sum(), 1.0)
+    mean = (share * halo.z).sum()
+    return {"redshift_mean": mean, "redshift_sd": jnp.sqrt((share * (halo.z - mean) ** 2).sum())}
+
+
+def _ln_detected(halo, selection):
+    """ln of the probability that an object of this flux, or luminosity, is in the catalogue."""
+    at_nodes = jax.vmap(selection.log_prob)(halo.ln_lum_obs, halo.z)
+    return at_nodes[0] if halo.ln_moved is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight)
 
 
 def _mode(ln_mass, density, low, high):
@@ -251,6 +269,6 @@ def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
     own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
     joint = kernel.joint_of_draws(halo, relation, normals, own, ln_mass, settings["method"], settings["kind"])
     shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
-    values = jax.nn.logsumexp(joint + (shares - panel.ln_evidence)[:, None], axis=0)
+    values = jax.nn.logsumexp(kernel.over_redshifts(joint) + (shares - panel.ln_evidence)[:, None], axis=0)
     inside = (ln_mass >= prior.ln_mass_nodes[0]) & (ln_mass <= prior.ln_mass_nodes[-1])
     return jnp.where(inside, values, -jnp.inf)

@@ -19,7 +19,7 @@ from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.selection import Selection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior.columns import column_info, provenance
-from massmap_jax.posterior.requests import evaluate, settings_of
+from massmap_jax.posterior.requests import REDSHIFT_COLUMNS, evaluate, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import Relation
 
@@ -64,6 +64,8 @@ class MassPosterior(eqx.Module):
         Effective number of relation draws; for a sampled method, of luminosity samples at the mean mass.
     pareto_k : Float[np.ndarray, "halo"]
         Pareto shape of the weights of those luminosity samples; NaN for methods without weights.
+    redshift_mean, redshift_sd : Float[np.ndarray, "halo"] or None
+        Posterior mean and standard deviation of a redshift that is not exact, given the luminosity too.
     catalogue : HaloCatalogue
         The catalogue that was passed to `mass_posterior`.
     prior : MassPrior
@@ -143,6 +145,8 @@ class MassPosterior(eqx.Module):
     chunk_size: int = eqx.field(static=True)
     surface: Any = None
     num_beside_surface: int = eqx.field(static=True, default=0)
+    redshift_mean: np.ndarray | None = None
+    redshift_sd: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.flag.shape[0]
@@ -163,7 +167,8 @@ class MassPosterior(eqx.Module):
             kept = catalogue.subset(self.usable[index])
             found, _ = self.surface.summaries(kept.ln_lum_obs, kept.redshift, kept.sigma_ln_lum)
             beside = int((~np.isfinite(found["mean"])).sum())
-        chosen = {name: getattr(self, name)[index] for name in _PER_ROW}
+        names = _PER_ROW if self.redshift_mean is None else (*_PER_ROW, *REDSHIFT_COLUMNS)
+        chosen = {name: getattr(self, name)[index] for name in names}
         return replace(self, catalogue=catalogue, extra=extra, num_beside_surface=beside, **chosen)
 
     def _repr_html_(self) -> str:
@@ -306,7 +311,7 @@ class MassPosterior(eqx.Module):
         result = np.full((asked.size, size), np.nan)
         places = np.flatnonzero(self.usable[asked])
         need_keys = request == "sample" or self.method in SAMPLED_METHODS
-        halos = Objects.of(self.catalogue, asked[places], self.extra, need_keys=need_keys)
+        halos = Objects.of(self.catalogue, asked[places], self.prior, self.extra, need_keys=need_keys)
         chunk_size = chunk_size or self.chunk_size
         if request == "sample":  # about a dozen numbers per sample are in memory at the same time
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
@@ -353,6 +358,8 @@ class MassPosterior(eqx.Module):
             names = ("ra", "dec") if cat.frame == "sky" else ("x", "y")
             table |= dict(zip(names, (cat.ra, cat.dec), strict=True))
         table |= {"z": cat.redshift, "ln_lum_obs": cat.ln_lum_obs, "sigma_ln_lum": cat.sigma_ln_lum}
+        if self.redshift_mean is not None:
+            table |= {"z_mean": self.redshift_mean, "z_sd": self.redshift_sd}
         table |= {f"log10_mass_{name}": getattr(self, name) / ln10 for name in ("mean", "sd", "mode")}
         table |= {name: self.quantiles[:, i] / ln10 for i, name in enumerate(self.quantile_columns)}
         table |= {

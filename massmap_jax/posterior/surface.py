@@ -381,7 +381,7 @@ class PosteriorSurface(eqx.Module):
         """
         objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
         rows = usable_rows(objects, self.prior)
-        halos = Objects.of(objects, rows, need_keys=False)
+        halos = Objects.of(objects, rows, self.prior, need_keys=False)
         kernel.check_noise(halos, self.relation, "analytic", self.prior)
         levels = np.array(self.quantile_levels)
         settings = settings_of("analytic", self.relation_from, 1)
@@ -637,10 +637,10 @@ class PosteriorSurface(eqx.Module):
 
 def for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface):
     """Give the surface that `mass_posterior` reads for these rows: the given one (checked) or a new one."""
-    if extra is not None or catalogue.redshift_nodes.shape[1] > 1:
+    if extra is not None or catalogue.redshift_distributions is not None:
         raise MassmapError(
             "a posterior surface depends on luminosity, redshift and sigma only, and these objects have an extra "
-            "likelihood or several redshift nodes: use method='analytic'"
+            "likelihood or redshifts that are not exact: use method='analytic'"
         )
     levels = tuple(float(v) for v in levels)
     if surface is None:

@@ -103,6 +103,9 @@ class MassPrior(eqx.Module):
         Whether the masses are in equal steps of ln M.
     cosmology : str
         Cosmology of the mass function, a name or parameters as text, compared with that of maps (`labels`).
+    ln_number : Float[Array, "j"] or None
+        ln of the comoving number density of all halos of the table at each redshift node, up to a constant; None where
+        the table does not say it. Redshifts that are not exact need it.
 
     Raises
     ------
@@ -141,6 +144,7 @@ class MassPrior(eqx.Module):
     description: str = eqx.field(static=True, default="table")
     uniform: bool = eqx.field(static=True, default=False)
     cosmology: str = eqx.field(static=True, default="unknown")
+    ln_number: Float[Array, "j"] | None = None
 
     def __check_init__(self):
         shape = (self.redshift_nodes.shape[0], self.ln_mass_nodes.shape[0])
@@ -177,6 +181,7 @@ class MassPrior(eqx.Module):
         mass_definition: str = "unknown",
         description: str = "table",
         cosmology: str = "unknown",
+        number_density: bool = False,
     ) -> "MassPrior":
         """Make a prior from a table of densities.
 
@@ -207,6 +212,9 @@ class MassPrior(eqx.Module):
             Where the table comes from, for outputs.
         cosmology : str
             Cosmology of the mass function, a label that is compared with that of maps.
+        number_density : bool
+            Whether `density` is a comoving number density, so that its integral says how many halos there are at each
+            redshift; False for a table that is normalised at each redshift.
 
         Returns
         -------
@@ -269,12 +277,14 @@ class MassPrior(eqx.Module):
         ln_mass = np.log(mass)
         ln_density = _ln_positive(density, redshift, mass)
         ln_density += {"mass": ln_mass, "ln_mass": 0.0, "log10_mass": 0.0}[per]
-        ln_density -= _ln_norm_float64(ln_density, ln_mass)[:, None]
+        ln_number = _ln_norm_float64(ln_density, ln_mass)
+        ln_density -= ln_number[:, None]
         steps = np.diff(ln_mass)
         return cls(
             redshift_nodes=redshift,
             ln_mass_nodes=ln_mass,
             ln_density=ln_density,
+            ln_number=ln_number if number_density else None,
             support=support,
             snap=snap,
             mass_definition=mass_definition,
@@ -324,6 +334,7 @@ class MassPrior(eqx.Module):
             mass_definition=meta["mass_definition"],
             description=meta["description"],
             cosmology=str(options.get("cosmology", "Planck18")),
+            number_density=True,
         )
 
     @classmethod
@@ -401,6 +412,7 @@ class MassPrior(eqx.Module):
             redshift_nodes=redshift,
             ln_mass_nodes=ln_mass,
             ln_density=_normalised(ln_n, ln_mass),
+            ln_number=jax.nn.logsumexp(ln_n + jnp.log(jnp.gradient(ln_mass)), axis=1),
             support=support,
             mass_definition=mass_definition,
             description=f"{fit} dn/dlnM, {mass_definition}, {name}, EH transfer, massmap_jax",
@@ -452,6 +464,7 @@ class MassPrior(eqx.Module):
             mass=np.exp(np.asarray(self.ln_mass_nodes, dtype=np.float64)),
             ln_mass=np.asarray(self.ln_mass_nodes),
             ln_density=np.asarray(self.ln_density),
+            **({} if self.ln_number is None else {"ln_number": np.asarray(self.ln_number)}),
             meta=json.dumps(meta),
         )
 
@@ -493,9 +506,13 @@ class MassPrior(eqx.Module):
             mass_definition=meta.get("mass_definition", "unknown"),
             description=meta.get("description", Path(path).name),
             cosmology=meta.get("cosmology", "unknown"),
+            # A table of the mass function itself, as hmf gives it, and not its saved form, which is normalised.
+            number_density=ln_density is None and "Mpc^-3" in meta.get("quantity", ""),
         )
         if ln_density is None:
             return prior
+        if "ln_number" in table:
+            prior = replace(prior, ln_number=table["ln_number"])
         # exp() above underflows where ln p is 700 below the peak; the saved logarithms do not.
         if "ln_mass" in table:  # written by `save`: restored to the last bit
             return eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, (table["ln_mass"], ln_density))

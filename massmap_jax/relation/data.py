@@ -94,11 +94,7 @@ class CatalogueData:
         self.catalogue, self.prior, self.selection = catalogue, prior, selection
         self.rows = lognormal_rows(catalogue, prior)
         self.lum_unit = catalogue.lum_unit
-        if catalogue.redshift_nodes.shape[1] > 1:
-            raise MassmapError(
-                "the relation is fitted to objects with one redshift each, and these have "
-                f"{catalogue.redshift_nodes.shape[1]} redshift nodes: fit a subset with known redshifts"
-            )
+        refuse_uncertain(catalogue, "a fit of the relation")
         self.num_halos = self.rows.size
         refuse_selection_by_noise(catalogue, self.selection, self.rows)
         self.constant = float(detection(catalogue, self.selection, self.rows).sum())
@@ -227,7 +223,7 @@ def _centres(relation, ln_lum_obs, z):
 
 def ln_z_per_halo(relation, catalogue, prior, selection, rows):
     """Yield ln (Z / A) of some rows, in parts of up to 131,072 rows."""
-    halos = Objects.of(catalogue, rows, need_keys=False)
+    halos = Objects.of(catalogue, rows, prior, need_keys=False)
     for start in range(0, rows.size, 64 * _BLOCK):
         part = np.arange(start, min(start + 64 * _BLOCK, rows.size))
         padded = np.concatenate([part, np.repeat(part[-1:], -part.size % _BLOCK)])

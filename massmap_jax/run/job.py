@@ -441,7 +441,7 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, rel
     if options.method != "auto":
         return options.method
     rows = np.flatnonzero(catalogue.usable)
-    plain = prior.snap is None and catalogue.redshift_nodes.shape[1] == 1
+    plain = prior.snap is None and catalogue.redshift_distributions is None
     plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
     if rows.size < SURFACE_PAYS or not plain or population_of(relation) is not None:
         return "analytic"
