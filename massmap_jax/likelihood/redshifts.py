@@ -81,7 +81,8 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
         top = ln_weight.max(axis=1, keepdims=True)
         total = np.exp(ln_weight - np.where(np.isfinite(top), top, 0.0)).sum(axis=1, keepdims=True)
         ln_weight = np.where(total > 0, ln_weight - top - np.log(total), -np.inf)
-    return RedshiftNodes(z, ln_weight, _moved(given, prior, z) - _moved(given, prior, np.maximum(known, _LEAST_Z)))
+    at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
+    return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
 
 
 def _cosmology(given: RedshiftDistributions, prior: MassPrior) -> str:
@@ -116,8 +117,23 @@ def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
     return smooth + 2 * np.log(z) + (np.interp(z, redshift, number) if redshift.size > 1 else number[0])
 
 
-def _moved(given: RedshiftDistributions, prior: MassPrior, z):
-    """ln of the luminosity of an object of given flux at each redshift, up to a constant."""
+def flux_of_luminosity(given: RedshiftDistributions, prior: MassPrior, z) -> np.ndarray:
+    """Give ln of the luminosity of an object of given flux at each redshift, up to a constant.
+
+    Parameters
+    ----------
+    given : RedshiftDistributions
+        It says whether and how luminosities move with redshift.
+    prior : MassPrior
+        The mass prior, for its cosmology.
+    z : Float[np.ndarray, "..."]
+        Redshifts.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        2 ln D_L + k ln(1 + z); 0 for luminosities that do not move.
+    """
     if not given.lum_moves:
         return np.zeros_like(z)
     from massmap_jax.halo.cosmology import luminosity_distance

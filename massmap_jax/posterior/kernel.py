@@ -237,9 +237,7 @@ def over_redshifts(joint: Float[Array, "q draw node"]) -> Float[Array, "draw nod
 
 def ln_chance(halo: Objects, relation, prior: MassPrior, selection) -> Float[Array, "draw"]:
     """Give ln of the probability that an object with this redshift, or p(z), is in the catalogue, for each draw."""
-    at_nodes = jax.vmap(
-        lambda z: jax.vmap(lambda r: selection.log_norm(r, prior, z, halo.sigma))(relation)
-    )(halo.z)
+    at_nodes = jax.vmap(lambda z: jax.vmap(lambda r: selection.log_norm(r, prior, z, halo.sigma))(relation))(halo.z)
     return at_nodes[0] if halo.ln_moved is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight[:, None], axis=0)
 
 
@@ -356,7 +354,9 @@ def mixture_panel(
     no_nodes_yet = None if halo.ln_moved is None else jnp.zeros_like(halo.z)
     start = (jnp.zeros_like(ln_mass[:inside]), no_nodes_yet, jnp.full_like(low, -1e30), no_prior_yet)
     firsts = jnp.arange(blocks)
-    (density, of_node, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(step, start, (relations, log_weight, firsts))
+    (density, of_node, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(
+        step, start, (relations, log_weight, firsts)
+    )
     ln_prior = mean_prior if has_population else ln_prior
     ln_prior = ln_prior[:, :inside]
     ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
@@ -379,9 +379,7 @@ def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
 
     over_nodes = jax.vmap(one, (None, 0, 0, 0, 0))
     ln_weight = halo.ln_z_weight if halo.ln_moved is None else halo.ln_z_weight + halo.ln_moved
-    beyond = jax.vmap(over_nodes, (0, None, None, None, None))(
-        relation, halo.ln_lum_obs, halo.z, ln_weight, prior_rows
-    )
+    beyond = jax.vmap(over_nodes, (0, None, None, None, None))(relation, halo.ln_lum_obs, halo.z, ln_weight, prior_rows)
     return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
 
 

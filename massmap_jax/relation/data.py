@@ -15,6 +15,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects, Range, lognormal_rows
+from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, TabulatedSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
@@ -78,15 +79,17 @@ class CatalogueData:
         Prior density of the masses.
     selection : Selection, optional
         Which objects can be in the catalogue; None for every object.
+    exact : bool, optional
+        Whether redshifts that are not exact are refused.
 
     Raises
     ------
     MassmapError
-        No usable row, noise that is not lognormal, several redshift nodes, an object that the selection excludes, or
+        No usable row, noise that is not lognormal, redshifts that are not exact, an object that the selection excludes, or
         faint objects left out on signal to noise.
     """
 
-    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
+    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None, *, exact: bool = True):
         # Copies: a NumPy array that a float32 function was traced with as a constant comes back in float32 from JAX
         # 0.10 wherever the same array is used in float64, as here, after a NumPyro model of the same prior has run.
         both = prior, NoSelection() if selection is None else selection
@@ -94,7 +97,8 @@ class CatalogueData:
         self.catalogue, self.prior, self.selection = catalogue, prior, selection
         self.rows = lognormal_rows(catalogue, prior)
         self.lum_unit = catalogue.lum_unit
-        refuse_uncertain(catalogue, "a fit of the relation")
+        if exact:
+            refuse_uncertain(catalogue, "this likelihood")
         self.num_halos = self.rows.size
         refuse_selection_by_noise(catalogue, self.selection, self.rows)
         self.constant = float(detection(catalogue, self.selection, self.rows).sum())
@@ -233,15 +237,17 @@ def ln_z_per_halo(relation, catalogue, prior, selection, rows):
 @jax.jit
 def _ln_z_of_halos(relation, halos, prior, selection):
     def one(halo):
-        def node(ln_lum, z, ln_weight):
+        def node(ln_lum, z, ln_weight, ln_moved):
             term = relation.data_term(ln_lum, halo.sigma, z)
             ln_norm = term.log_norm + jnp.log(term.width) + HALF_LN_2PI
             ln_a = selection.log_norm(relation, prior, z, halo.sigma)
+            ln_weight = ln_weight + ln_moved
             return ln_weight + ln_norm + prior.log_evidence_of_row(
                 prior.ln_density_at(z), term.centre, z, term.width
             ), ln_a
 
-        ln_z, ln_a = jax.vmap(node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight)
+        ln_moved = jnp.zeros_like(halo.z) if halo.ln_moved is None else halo.ln_moved
+        ln_z, ln_a = jax.vmap(node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight, ln_moved)
         if ln_z.shape[0] == 1:
             return ln_z[0] - ln_a[0]
         return jax.nn.logsumexp(ln_z) - jax.nn.logsumexp(ln_a + halo.ln_z_weight)

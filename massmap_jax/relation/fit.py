@@ -36,6 +36,7 @@ from massmap_jax.relation.search import (
     potentials,
     relation_at,
 )
+from massmap_jax.relation.uncertain import UncertainData
 
 Method = Literal["laplace", "nuts", "importance"]
 METHODS = ("laplace", "nuts", "importance")
@@ -71,7 +72,7 @@ def fit_relation(
     Parameters
     ----------
     catalogue : HaloCatalogue
-        The objects, with one redshift each and lognormal noise; unusable rows are left out.
+        The objects, with lognormal noise and redshifts that may be distributions; unusable rows are left out.
     prior : MassPrior
         Prior density p(ln M | z) of the masses. The fit rests on it, above all on its lowest mass.
     relation_prior : RelationPrior, str or dict, optional
@@ -165,7 +166,8 @@ def fit_relation(
             num_warmup, watch,
         )  # fmt: skip
     with jax.enable_x64(True):
-        data = CatalogueData(catalogue, prior, selection)
+        uncertain = catalogue.redshift_distributions is not None
+        data = UncertainData(catalogue, prior, selection) if uncertain else CatalogueData(catalogue, prior, selection)
     return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
 
 
@@ -262,13 +264,14 @@ def _search(data: RelationData, coordinates, x, found: float):
     """Likelihood and maximum from x, of scatter `found`; points are made again for a much smaller fitted scatter."""
     for _ in range(8):
         scatter = max(0.5 * found, _LEAST_SCATTER)
-        likelihood = RelationLikelihood.of(data, scatter=scatter)
+        uncertain = isinstance(data, UncertainData)
+        likelihood = data.likelihood(scatter) if uncertain else RelationLikelihood.of(data, scatter=scatter)
         best = maximise(coordinates, likelihood, x)
         if not np.isfinite(best.negative_log_density):
             break
         x = best.x
         found = float(relation_at(coordinates, x).scatter)
-        if found > 1.1 * scatter or not likelihood.compressed or scatter <= _LEAST_SCATTER:
+        if found > 1.1 * scatter or not (likelihood.compressed or uncertain) or scatter <= _LEAST_SCATTER:
             break
     return likelihood, best
 
@@ -282,7 +285,7 @@ def _conflict(coordinates, x) -> float:
 
 def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> RelationLikelihood:
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
-    if likelihood.weight.size < _FEW:
+    if isinstance(data, UncertainData) or likelihood.weight.size < _FEW:
         return likelihood
     centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
     if likelihood.compressed and "scatter" in coordinates.free:

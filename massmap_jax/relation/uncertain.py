@@ -1,0 +1,244 @@
+"""ln P(fluxes, measured redshifts | relation) of objects whose redshifts are distributions, masses marginalised.
+
+    ln Z_k = ln sum_q w_q n(z_q) p(d_k | z_q) Z(L_k(z_q), z_q, sigma_k),   L_k(z) the luminosity of its flux at z
+
+Z is smooth in ln F, z and sigma, whatever the relation: it is evaluated on a lattice of a few thousand points that all
+objects share, and their nodes read it off by polynomials whose weights do not change with the relation.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Objects
+from massmap_jax.likelihood.redshifts import flux_of_luminosity
+from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData
+from massmap_jax.relation.marginal import prior_rows
+
+# Step of the lattice in ln(1 + z), in ln F over sqrt(S^2 + sigma^2), and the number of nodes in ln sigma.
+_STEP_U, _STEP_FLUX, _NUM_SIGMA = 0.01, 0.4, 6
+_BLOCK = 2048
+
+
+class UncertainData(CatalogueData):
+    """The objects of a catalogue whose redshifts are distributions, for a fit of the relation.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    prior : MassPrior
+        Prior density of the masses, with the number of halos at each redshift.
+    selection : Selection, optional
+        Which objects can be in the catalogue; for each object its probability is averaged over its own p(z).
+
+    Raises
+    ------
+    MassmapError
+        As `CatalogueData`; and where p(z) has seen the flux, which a fit would use twice.
+    """
+
+    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
+        known = catalogue.redshift_distributions
+        if known is not None and known.contains == "posterior_with_flux":
+            raise MassmapError(
+                "p(z) that has seen the flux cannot enter a fit of the relation, which would use the flux twice: give"
+                " the likelihood of the colours alone, or fit the objects with spectroscopic redshifts"
+            )
+        super().__init__(catalogue, prior, selection, exact=False)
+
+    def likelihood(self, scatter: float) -> "UncertainLikelihood":
+        """Prepare the likelihood.
+
+        Parameters
+        ----------
+        scatter : float
+            Least scatter S of the relations to be evaluated [ln L].
+
+        Returns
+        -------
+        UncertainLikelihood
+            The likelihood.
+        """
+        halos = Objects.of(self.catalogue, self.rows, self.prior, need_keys=False)
+        given = self.catalogue.redshift_distributions
+        assert given is not None
+        least, most = float(np.log1p(halos.z.min())), float(np.log1p(halos.z.max()))
+        steps = max(8, int(np.ceil((most - least) / _STEP_U)))
+        u = np.linspace(least, most, steps + 1)
+        redshift = np.clip(np.expm1(u), halos.z.min(), halos.z.max())
+        moved = flux_of_luminosity(given, self.prior, redshift)
+        # ln F of an object is the same at all of its nodes.
+        ln_flux = halos.ln_lum_obs[:, 0] - flux_of_luminosity(given, self.prior, halos.z[:, 0])
+        step = _STEP_FLUX * np.sqrt(scatter**2 + halos.sigma.min() ** 2)
+        first = ln_flux.min() - 2 * step
+        ln_f = first + step * np.arange(int(np.ceil((ln_flux.max() - first) / step)) + 3)
+        sigma, of_sigma = _sigma_nodes(halos.sigma, scatter)
+        flux_cell, of_flux = _cubic((ln_flux - first) / step, ln_f.size)
+        z_cell, of_z = _cubic((np.log1p(halos.z) - least) / (u[1] - u[0]), u.size)
+        return UncertainLikelihood(
+            ln_lum=ln_f[None, :] + moved[:, None],
+            redshift=redshift,
+            sigma=sigma,
+            ln_prior=np.asarray(prior_rows(self.prior, redshift)),
+            flux_cell=flux_cell,
+            of_flux=of_flux,
+            z_cell=z_cell,
+            of_z=of_z,
+            of_sigma=of_sigma,
+            ln_weight=halos.ln_z_weight + halos.ln_moved,
+            ln_z_weight=halos.ln_z_weight,
+            constant=np.float64(self.constant),
+            prior=self.prior,
+            selection=self.selection,
+        )
+
+
+class UncertainLikelihood(eqx.Module):
+    """The sum over objects of ln (Z_k / A_k), prepared for many relations.
+
+    Attributes
+    ----------
+    ln_lum : Float[Array, "row flux"]
+        ln of the luminosity at each point of the lattice.
+    redshift : Float[Array, "row"]
+        Redshifts of the lattice.
+    sigma : Float[Array, "noise"]
+        Errors of the lattice [ln L].
+    ln_prior : Float[Array, "row mass"]
+        ln of the mass prior at these redshifts.
+    flux_cell : Int[Array, "halo"]
+        First of the four lattice fluxes that an object reads.
+    of_flux : Float[Array, "halo 4"]
+        Weights of these.
+    z_cell : Int[Array, "halo q"]
+        First of the four lattice redshifts that each node of an object reads.
+    of_z : Float[Array, "halo q 4"]
+        Weights of these.
+    of_sigma : Float[Array, "halo noise"]
+        Weights of the errors of the lattice.
+    ln_weight, ln_z_weight : Float[Array, "halo q"]
+        ln of the weights of the nodes, per flux and per luminosity.
+    constant : Float[Array, ""]
+        Sum of ln p_det over the objects.
+    prior : MassPrior
+        The mass prior.
+    selection : Selection
+        Which objects can be in the catalogue.
+    """
+
+    ln_lum: Float[Array, "row flux"]
+    redshift: Float[Array, "row"]
+    sigma: Float[Array, " noise"]
+    ln_prior: Float[Array, "row mass"]
+    flux_cell: Int[Array, " halo"]
+    of_flux: Float[Array, "halo 4"]
+    z_cell: Int[Array, "halo q"]
+    of_z: Float[Array, "halo q 4"]
+    of_sigma: Float[Array, "halo noise"]
+    ln_weight: Float[Array, "halo q"]
+    ln_z_weight: Float[Array, "halo q"]
+    constant: Float[Array, ""]
+    prior: MassPrior
+    selection: Selection
+    # What a search asks of any likelihood: these are the objects themselves.
+    compressed: bool = eqx.field(static=True, default=False)
+
+    def with_prior(self, prior: MassPrior) -> "UncertainLikelihood":
+        """Replace the mass prior, and keep the number of halos at each redshift.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            Another prior with as many mass nodes.
+
+        Returns
+        -------
+        UncertainLikelihood
+            The same objects under that prior.
+        """
+        changed = (prior, prior_rows(prior, self.redshift))
+        return eqx.tree_at(lambda s: (s.prior, s.ln_prior), self, changed)
+
+    def __call__(self, relation) -> Float[Array, ""]:
+        """Evaluate the ln likelihood of one relation.
+
+        Parameters
+        ----------
+        relation : MassLuminosityRelation
+            One relation.
+
+        Returns
+        -------
+        Float[Array, ""]
+            Sum over the objects.
+        """
+
+        def at(ln_lum, sigma, z, row):
+            term = relation.data_term(ln_lum, sigma, z)
+            evidence = self.prior.log_evidence_of_row(row, term.centre, z, term.width)
+            return term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
+
+        over_flux = jax.vmap(at, (0, None, None, None))
+        over_noise = jax.vmap(over_flux, (None, 0, None, None))
+        ln_z = jax.lax.map(lambda x: over_noise(x[0], jnp.asarray(self.sigma), x[1], x[2]), self._rows())
+        ln_a = None
+        if not isinstance(self.selection, NoSelection):
+            chance = jax.vmap(lambda z, s: self.selection.log_norm(relation, self.prior, z, s), (None, 0))
+            ln_a = jax.lax.map(lambda z: chance(z, jnp.asarray(self.sigma)), jnp.asarray(self.redshift))
+
+        def one(halo):
+            flux_cell, of_flux, z_cell, of_z, of_sigma, ln_weight, ln_z_weight = halo
+            # (row, noise, 4 fluxes) -> (row,): the object has one flux and one error.
+            near = jax.lax.dynamic_slice_in_dim(ln_z, flux_cell, 4, axis=2)
+            of_row = jnp.einsum("rnf,n,f->r", near, of_sigma, of_flux)
+            found = jax.nn.logsumexp(ln_weight + _read(of_row, z_cell, of_z))
+            if ln_a is None:
+                return found
+            return found - jax.nn.logsumexp(ln_z_weight + _read(ln_a @ of_sigma, z_cell, of_z))
+
+        halos = (self.flux_cell, self.of_flux, self.z_cell, self.of_z, self.of_sigma, self.ln_weight, self.ln_z_weight)
+        number = self.flux_cell.shape[0]
+        size = min(_BLOCK, number)
+        padded = np.minimum(np.arange(-(-number // size) * size), number - 1).reshape(-1, size)
+        blocks = tuple(jnp.asarray(a)[padded] for a in halos)
+        # Checkpointed: the gradient does not keep what each block read.
+        values = jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(block)), blocks)
+        return values.ravel()[:number].sum() + self.constant
+
+    def _rows(self):
+        """Luminosities, redshift and prior of each row of the lattice."""
+        return jnp.asarray(self.ln_lum), jnp.asarray(self.redshift), jnp.asarray(self.ln_prior)
+
+
+def _read(values, cell, weight):
+    """Interpolate values on the redshifts of the lattice at the nodes of one object."""
+    return (values[cell[:, None] + np.arange(4)] * weight).sum(axis=1)
+
+
+def _cubic(place, size: int):
+    """First of four neighbours on a lattice of so many points, and the weights of a cubic through them."""
+    cell = np.clip(np.floor(place).astype(np.int32) - 1, 0, size - 4)
+    t = place - cell
+    weights = [-(t - 1) * (t - 2) * (t - 3) / 6, t * (t - 2) * (t - 3) / 2, -t * (t - 1) * (t - 3) / 2,
+               t * (t - 1) * (t - 2) / 6]  # fmt: skip
+    return cell, np.stack(weights, axis=-1)
+
+
+def _sigma_nodes(sigma, scatter: float):
+    """Errors of the lattice, and the weights with which each object reads them: one polynomial over the whole range."""
+    if sigma.min() == sigma.max():
+        return sigma[:1], np.ones((sigma.size, 1))
+    # S^2 + sigma^2 is what Z depends on.
+    x = 0.5 * np.log1p((sigma / scatter) ** 2)
+    middle, half = 0.5 * (x.min() + x.max()), 0.5 * (x.max() - x.min())
+    t = np.cos(np.pi * (np.arange(_NUM_SIGMA) + 0.5) / _NUM_SIGMA)
+    to_weights = np.linalg.inv(np.polynomial.chebyshev.chebvander(t, _NUM_SIGMA - 1))
+    weights = np.polynomial.chebyshev.chebvander((x - middle) / half, _NUM_SIGMA - 1) @ to_weights
+    return scatter * np.sqrt(np.expm1(2 * (middle + half * t))), weights
