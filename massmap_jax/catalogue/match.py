@@ -227,8 +227,8 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
     if not found.any():
         raise MassmapError(
             f"no id of {table.told} is in the catalogue: they are like {_listed(table.named[table.use])}, and like"
-            f" {_listed([repr(str(one)) for one in own[: _SHOWN + 1]])} in the catalogue; name the columns that hold the"
-            " same ids (ids=, and id= of the catalogue), or match by position"
+            f" {_listed([repr(str(one)) for one in own[: _SHOWN + 1]])} there; name the columns that hold the same ids"
+            " (ids=, and id= of the catalogue), or match by position"
         )
     notes = [_summary(rows, table, "by id")]
     other = sum(exact[0][row] != exact[1][i] for i, row in enumerate(rows) if row >= 0)

@@ -196,7 +196,12 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind, plus=None,
         minus=None, min_snr=1.0001, choose=lambda role, given, option, **more: _chosen(table, role, given), whole=True,
     )  # fmt: skip
-    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs)
+    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma)
+    if not usable.any():
+        raise MassmapError(
+            f"none of the {usable.size} rows of {table.label} has a calibration mass that can be used: is {name!r} the"
+            f" right column, and {options.calib_sigma!r} its error?"
+        )
     if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
@@ -235,11 +240,6 @@ def _match(
     source: str, columns: dict, table: ColumnTable, options: JobOptions, catalogue, use, found: list[str]
 ) -> Matches:
     """Find the rows of the catalogue that those of the second file are."""
-    if not use.any():
-        raise MassmapError(
-            f"none of the {use.size} rows of {table.label} has a calibration mass that can be used: is"
-            f" {options.calib_mass!r} the right column, and {options.calib_sigma!r} its error?"
-        )
     found.extend(table.notes)
     redshift = _redshift(table, options, found)
     more: list[str] = []
@@ -318,4 +318,4 @@ def _of_calibration(text: str) -> str:
     # A catalogue has an option for this, and the second file has a first line.
     text = text.replace("so name its columns with names=", "so write their names into its first line")
     names = "|".join(_OPTIONS)
-    return re.sub(rf"\b({names})=", lambda found: f"{_OPTIONS[found[1]]}=", text)
+    return re.sub(rf"\b(?:(?:{names})(?==)|sigma_kind\b)", lambda found: _OPTIONS[found[0]], text)
