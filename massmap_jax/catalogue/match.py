@@ -76,7 +76,7 @@ def match_to_catalogue(
     names=None,
     use=None,
 ) -> Matches:
-    """Find the rows of a catalogue that the rows of a second table are, such as clusters with a measured mass.
+    r"""Find the rows of a catalogue that the rows of a second table are, such as clusters with a measured mass.
 
     Parameters
     ----------
