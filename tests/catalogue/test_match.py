@@ -84,6 +84,8 @@ def test_rows_without_a_mass_take_no_part():
     found = mm.match_to_catalogue(on_sky(), **apart, use=[True, False, True])
     assert found.rows.tolist() == [0, -1, -1]
     assert "1 of 2 measured objects" in found.notes[0] and "row 2" in found.notes[0]
+    again = mm.match_to_catalogue(on_sky(), ids=["a", "A", "b"], use=[True, False, True])
+    assert again.rows.tolist() == [0, -1, 1]
 
 
 @pytest.mark.parametrize(
