@@ -5,6 +5,8 @@ from massmap_jax import plot as plot
 from massmap_jax.catalogue.flags import Flag as Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions as RedshiftDistributions
+from massmap_jax.catalogue.match import Matches as Matches
+from massmap_jax.catalogue.match import match_to_catalogue as match_to_catalogue
 from massmap_jax.catalogue.read import read_catalogue as read_catalogue
 from massmap_jax.catalogue.write import write_table as write_table
 from massmap_jax.checks.calibration import CalibrationCheck as CalibrationCheck

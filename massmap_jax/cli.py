@@ -273,7 +273,7 @@ def run(
     start_jax(precision, device)
     from massmap_jax.run.outputs import check_output
 
-    check_output(out, overwrite, catalogue)
+    check_output(out, overwrite, catalogue, job.calib_file)
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
     _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
@@ -308,7 +308,7 @@ def fit(
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
-    check_output(out, overwrite, catalogue)
+    check_output(out, overwrite, catalogue, job.calib_file)
     options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
     asked = record | _asked(catalogue, columns, options)
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:

@@ -1,8 +1,8 @@
 """Comparison of labels: mass definition, luminosity unit, cosmology.
 
-A catalogue, a relation, a relation's prior, a mass prior, a fit and a map carry labels. Nothing is ever converted, so
-wherever two of them are combined, labels that contradict each other are refused. A label that is not stated contradicts
-nothing.
+A catalogue, a relation, a relation's prior, a mass prior, a fit and a map carry labels. Nothing is converted unasked,
+so wherever two of them are combined, labels that contradict each other are refused. A label that is not stated
+contradicts nothing.
 """
 
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ def _compare(first: Labels, second: Labels) -> None:
     if None not in masses and masses[0] != masses[1]:
         raise MassmapError(
             f"{first.what} is for {masses[0]} masses and {second.what} for {masses[1]}: masses of one definition are "
-            "never converted to another, so choose both for the same definition (or correct the label)"
+            "never converted to another unasked, so choose both for the same definition (or correct the label)"
         )
     units = first.lum_unit, second.lum_unit
     if None not in units and not same_unit(*units):

@@ -155,6 +155,57 @@ def _converted(mass_definition, flrw):
     return RegularGridInterpolator(nodes, np.array(rows).T, bounds_error=False, fill_value=None)
 
 
+def ln_mass_in(
+    ln_mass: Float[np.ndarray, "halo"],
+    z: Float[np.ndarray, "halo"],
+    given: str,
+    wanted: str,
+    cosmology: Any = "Planck18",
+) -> tuple[Float[np.ndarray, "halo"], Float[np.ndarray, "halo"]]:
+    """Convert masses of NFW halos to another mass definition, with the scatter that unknown concentrations add.
+
+    Parameters
+    ----------
+    ln_mass : Float[np.ndarray, "halo"]
+        ln of the masses [ln Msun].
+    z : Float[np.ndarray, "halo"]
+        Redshifts.
+    given, wanted : str
+        Definitions of the masses, before and after, as in `mean_ln_concentration`.
+    cosmology : str or astropy.cosmology.FLRW, optional
+        As in `mean_ln_concentration`.
+
+    Returns
+    -------
+    ln_mass : Float[np.ndarray, "halo"]
+        ln of the mass within the wanted radius, at the mean concentration.
+    scatter : Float[np.ndarray, "halo"]
+        Standard deviation of that ln mass at fixed mass, for the scatter of ln c at fixed mass (`SCATTER_LN`).
+
+    Raises
+    ------
+    MassmapError
+        For a mass definition without a radius.
+
+    Examples
+    --------
+    A cluster of 5e14 Msun within the radius of 500 times the critical density:
+
+    >>> import numpy as np
+    >>> from massmap_jax.halo.concentration import ln_mass_in
+    >>> ln_mass, scatter = ln_mass_in(np.log([5e14]), np.array([0.3]), "500c", "200m")
+    >>> print(np.exp(ln_mass[0]).round(-13), scatter[0].round(3))
+    990000000000000.0 0.121
+    """
+    ln_c = mean_ln_concentration(ln_mass, z, given, cosmology)
+    ratio = overdensity(wanted, cosmology, z) / overdensity(given, cosmology, z)
+
+    def change(ln_c):
+        return _ln_nfw_mass(ln_concentration_at(ln_c, ratio)) - _ln_nfw_mass(ln_c)
+
+    return ln_mass + change(ln_c), np.abs(change(ln_c + SCATTER_LN) - change(ln_c - SCATTER_LN)) / 2
+
+
 def ln_concentration_at(ln_c: Float[np.ndarray, "..."], ratio: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Convert the concentration of an NFW halo to another mass definition.
 

@@ -67,7 +67,7 @@ class Panel(NamedTuple):
     ln_prior: Float[Array, "node"]  # normalised, averaged over the redshift nodes
     ln_evidence: Float[Array, "draw"]
     ln_beyond: Float[Array, "draw"]  # ln of the evidence that lies outside the mass nodes
-    of_node: Float[Array, "q"] | None
+    of_node: Float[Array, " q"] | None
 
 
 def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal, get_args
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import numpyro.distributions as dist
 from jaxtyping import Float
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.halo.concentration import ln_mass_in
 
 # Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
 # because the posterior is far from normal.
@@ -164,6 +166,57 @@ class CalibrationMasses(eqx.Module):
     def number(self) -> int:
         """Number of objects with a measured mass."""
         return int(np.isfinite(self.ln_mass).sum())
+
+    def in_definition(self, mass_definition: str, redshift, cosmology="Planck18") -> "CalibrationMasses":
+        """Convert the masses to another definition, as those of NFW halos.
+
+        Parameters
+        ----------
+        mass_definition : str
+            The definition wanted, such as "200m".
+        redshift : array_like, (halo,)
+            Redshifts of the catalogue.
+        cosmology : str or astropy.cosmology.FLRW, optional
+            Cosmology of the densities.
+
+        Returns
+        -------
+        CalibrationMasses
+            The masses in that definition. The scatter of concentrations at fixed mass is added to each error.
+
+        Raises
+        ------
+        MassmapError
+            If the definition of these masses is not known, or one has no radius.
+
+        Notes
+        -----
+        Concentrations are those of Duffy et al. (2008), with a scatter of 0.15 dex. The mass of each halo gets its own
+        scatter, by its mass and redshift, and nothing has to be learned about it: so it belongs to the errors, and not
+        to the belief about the scatter, one number that the fit infers. It is independent of the luminosity's error, so
+        that the correlation of the errors falls as the error grows.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> masses = mm.CalibrationMasses.from_arrays(mass=[5e14], sigma_ln_mass=0.1, mass_definition="500c")
+        >>> masses = masses.in_definition("200m", [0.3])
+        >>> print(masses.mass_definition, masses.ln_mass.round(2), masses.sigma.round(3))
+        200m [34.53] [0.157]
+        """
+        if self.mass_definition == "unknown":
+            raise MassmapError("the definition of the calibration masses is not known: give mass_definition=")
+        ln_mass, scatter = ln_mass_in(
+            self.ln_mass, np.asarray(redshift, np.float64), self.mass_definition, mass_definition, cosmology
+        )
+        sigma = np.hypot(self.sigma, scatter)
+        return replace(
+            self,
+            ln_mass=ln_mass,
+            sigma=sigma,
+            correlation=self.correlation * self.sigma / sigma,
+            mass_definition=mass_definition,
+        )
 
 
 def belief(name: Literal["bias", "scatter", "correlation"], given):

@@ -85,8 +85,8 @@ class CatalogueData:
     Raises
     ------
     MassmapError
-        No usable row, noise that is not lognormal, redshifts that are not exact, an object that the selection excludes, or
-        faint objects left out on signal to noise.
+        No usable row, noise that is not lognormal, redshifts that are not exact, an object that the
+        selection excludes, or faint objects left out on signal to noise.
     """
 
     def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None, *, exact: bool = True):

@@ -1,23 +1,41 @@
-"""Measured masses of a run: columns of the catalogue, read by the same rules as its luminosity and error."""
+"""Measured masses of a run: columns of the catalogue or of a second file, by the rules of a catalogue's columns."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import choose_column, named_column
+from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
+from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
+from massmap_jax.catalogue.match import Matches, match_to_catalogue
+from massmap_jax.catalogue.position_columns import find_positions
+from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import mass_definition_in
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import UNSTATED
 from massmap_jax.run.options import number_or_name
 
 if TYPE_CHECKING:
     from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+    from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.run.options import JobOptions
+
+# What the readers of a catalogue call an argument, and the option that it is of the measured masses.
+_OPTIONS = {
+    "ids": "calib_id",
+    "redshift": "calib_z",
+    "separation_arcmin": "calib_separation",
+    "redshift_window": "calib_dz",
+    "lum_unit": "calib_unit",
+    **{name: f"calib_{name}" for name in ("ra", "dec", "position_unit", "z", "sigma", "sigma_kind")},
+}
 
 
 def read_calibration(
@@ -46,17 +64,124 @@ def read_calibration(
     Raises
     ------
     MassmapError
-        For columns that do not exist, masses that are not in a unit of mass, or an error whose kind is not clear.
+        For columns that do not exist, masses that are not in a unit of mass, an error whose kind is not clear, or
+        objects of a second file that cannot be told to be those of the catalogue.
     """
     if options.calib_mass is None:
         return None
     from massmap_jax.relation.calibration import CalibrationMasses
 
-    table = open_table(
-        source, names=columns.get("names"), delimiter=columns.get("delimiter"), header=columns.get("header")
-    )
-    name = named_column(table, options.calib_mass, "calib_mass")
     found: list[str] = []
+    try:
+        table = _open_catalogue(source, columns) if options.calib_file is None else _open_second(options)
+        ln_mass, sigma = _masses(table, options, found)
+        correlation = _correlation(table, options, found)
+        if options.calib_file is not None:
+            matches = _match(source, columns, table, options, catalogue, np.isfinite(ln_mass), found)
+            ln_mass, sigma, correlation = map(matches.spread, (ln_mass, sigma, correlation), (np.nan, np.nan, 0.0))
+    except MassmapError as error:
+        raise MassmapError(_of_calibration(str(error))) from None
+    notes.extend(f"calibration masses: {_of_calibration(note.replace('luminosity', 'mass'))}" for note in found)
+    there = np.isfinite(ln_mass)
+    notes.append(
+        f"{there.sum():,} of {len(catalogue):,} objects have a calibration mass ({options.calib_mass!r}), taken as a"
+        " measurement into which no prior went"
+    )
+    if out := int((there & ~catalogue.usable).sum()):
+        notes.append(f"{out:,} of these are rows of the catalogue that cannot be used, and inform nothing")
+    return CalibrationMasses.from_arrays(
+        mass=np.exp(ln_mass),
+        sigma_ln_mass=sigma,
+        correlation=correlation,
+        bias=options.calib_bias,
+        scatter=options.calib_scatter,
+        scatter_correlation=options.calib_scatter_correlation,
+        chosen_by=options.calib_chosen_by,  # type: ignore[arg-type]
+        mass_definition=_definition(table, options),
+    )
+
+
+def in_definition_of(
+    prior: MassPrior,
+    calibration: CalibrationMasses | None,
+    options: JobOptions,
+    catalogue: HaloCatalogue,
+    notes: list[str],
+) -> CalibrationMasses | None:
+    """Bring measured masses to the mass prior's definition where that is asked for, and refuse another one.
+
+    Parameters
+    ----------
+    prior : MassPrior
+        The mass prior.
+    calibration : CalibrationMasses or None
+        The masses.
+    options : JobOptions
+        The options of the run.
+    catalogue : HaloCatalogue
+        The catalogue, for its redshifts.
+    notes : list of str
+        What was converted, or cannot be compared, is added.
+
+    Returns
+    -------
+    CalibrationMasses or None
+        The masses, None if there are none.
+
+    Raises
+    ------
+    MassmapError
+        For definitions that differ, or cannot be converted.
+    """
+    if calibration is None:
+        return None
+    given, wanted = calibration.mass_definition, prior.mass_definition
+    if given in UNSTATED or wanted in UNSTATED:
+        told, option = ("mass prior", "mass") if wanted in UNSTATED else ("calibration masses", "calib")
+        if options.calib_convert:
+            raise MassmapError(f"calib_convert= needs the definition of the {told}: give {option}_definition=")
+        notes.append(
+            f"the definition of the {told} is not stated, so that calibration and mass prior are not compared:"
+            f" {option}_definition= states it"
+        )
+        return calibration
+    if given == wanted:
+        return calibration
+    if not options.calib_convert:
+        raise MassmapError(
+            f"the calibration masses are {given} and those of the mass prior {wanted}: give a prior of their definition"
+            f" (prior='hmf' with mass_definition={given!r}), or calib_convert= to convert them as NFW halos"
+        )
+    converted = calibration.in_definition(wanted, catalogue.redshift, options.prior.cosmology)
+    with np.errstate(invalid="ignore"):
+        added = np.sqrt(converted.sigma**2 - calibration.sigma**2)
+    notes.append(
+        f"calibration masses: converted from {given} to {wanted} as NFW halos of the concentrations of Duffy et al."
+        f" 2008, by factors of {np.exp(np.nanmedian(converted.ln_mass - calibration.ln_mass)):.3g} (the median); their"
+        f" scatter adds {np.nanmedian(added):.2g} in ln M to each error"
+    )
+    return converted
+
+
+def _open_catalogue(source: str, columns: dict, ids: str | None = None) -> ColumnTable:
+    """The catalogue's table, opened as it was read; `ids` is one more column of ids."""
+    return open_table(
+        source, names=columns.get("names"), delimiter=columns.get("delimiter"), header=columns.get("header"),
+        text_columns=id_columns(ids),
+    )  # fmt: skip
+
+
+def _open_second(options: JobOptions) -> ColumnTable:
+    """The table of the second file."""
+    table = open_table(options.calib_file, text_columns=id_columns(options.calib_id))
+    if table.column(table.names[0]).size == 0:
+        raise MassmapError(f"{table.label} has no rows, and calibration masses are needed")
+    return table
+
+
+def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """ln of the masses and their errors in ln M, both NaN where one cannot be used."""
+    name = named_column(table, str(options.calib_mass), "calib_mass")
     unit = options.calib_unit or table.units.get(name, "")
     if not unit:
         raise MassmapError(
@@ -65,33 +190,29 @@ def read_calibration(
         )
     mass = read_luminosity(
         table, name, found, lum_log=None, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun", magnitudes=None,
-        redshift=catalogue.redshift,
+        redshift=np.zeros(0),
     )  # fmt: skip
     sigma, bad = read_sigma(
         table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind, plus=None,
         minus=None, min_snr=1.0001, choose=lambda role, given, option, **more: _chosen(table, role, given), whole=True,
     )  # fmt: skip
-    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs)
-    ln_mass = np.where(usable, mass.ln_lum_obs, np.nan)
-    correlation: str | float | np.ndarray | None = number_or_name(options.calib_correlation)
+    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma)
+    if not usable.any():
+        raise MassmapError(
+            f"none of the {usable.size} rows of {table.label} has a calibration mass that can be used: is {name!r} the"
+            f" right column, and {options.calib_sigma!r} its error?"
+        )
+    if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
+        found.append(f"{left_out:,} are left out, because their errors cannot be used")
+    return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
+
+
+def _correlation(table: ColumnTable, options: JobOptions, found: list[str]) -> float | np.ndarray:
+    """Correlation of the errors of mass and luminosity, a column or one number."""
+    correlation = number_or_name(options.calib_correlation)
     if isinstance(correlation, str):
-        correlation = numbers(table, named_column(table, correlation, "calib_correlation"), "correlation", found)
-    notes.extend(_of_masses(note) for note in found)
-    left_out = int((np.isfinite(mass.ln_lum_obs) & ~usable).sum())
-    notes.append(
-        f"{int(usable.sum()):,} of {len(catalogue):,} objects have a calibration mass ({name!r}), taken as a"
-        " measurement into which no prior went" + (f"; {left_out:,} more cannot be used" if left_out else "")
-    )
-    return CalibrationMasses.from_arrays(
-        mass=np.exp(ln_mass),
-        sigma_ln_mass=np.where(usable, sigma, np.nan),
-        correlation=0.0 if correlation is None else correlation,
-        bias=options.calib_bias,
-        scatter=options.calib_scatter,
-        scatter_correlation=options.calib_scatter_correlation,
-        chosen_by=options.calib_chosen_by,  # type: ignore[arg-type]
-        mass_definition=mass_definition_in(name) or "unknown",
-    )
+        return numbers(table, named_column(table, correlation, "calib_correlation"), "correlation", found)
+    return 0.0 if correlation is None else correlation
 
 
 def _chosen(table, role, given):
@@ -101,6 +222,100 @@ def _chosen(table, role, given):
     return choose_column(table, role, given, "calib_sigma")[0]
 
 
-def _of_masses(note: str) -> str:
-    """A note of the reader of luminosities, said of the calibration masses."""
-    return "calibration masses: " + note.replace("luminosity", "mass")
+def _definition(table: ColumnTable, options: JobOptions) -> str:
+    """The definition of the masses, by the option or the column's name, which may not contradict each other."""
+    named = mass_definition_in(named_column(table, str(options.calib_mass), "calib_mass"))
+    if named and options.calib_definition not in (None, named):
+        raise MassmapError(
+            f"the column {options.calib_mass!r} holds {named} masses by its name, and calib_definition is"
+            f" {options.calib_definition!r}: leave calib_definition= out, or rename the column"
+        )
+    return options.calib_definition or named or "unknown"
+
+
+# -- rows of a second file --
+
+
+def _match(
+    source: str, columns: dict, table: ColumnTable, options: JobOptions, catalogue, use, found: list[str]
+) -> Matches:
+    """Find the rows of the catalogue that those of the second file are."""
+    found.extend(table.notes)
+    redshift = _redshift(table, options, found)
+    more: list[str] = []
+    position, _ = find_positions(table, options.calib_ra, options.calib_dec, options.calib_position_unit, None, more)
+    ra = dec = None
+    hints: tuple[str, ...] = ()
+    if position:
+        ra, dec, _, frame, hints = check_positions(**position)
+        if frame != "sky":
+            ra = dec = None
+            more = [f"no positions: those of {table.label} are offsets from a centre that is not known"]
+    more = [note.replace("no positions, and so no map", "no positions") for note in more]
+    found.extend((*more, *hints))
+    given = {"ra": ra, "dec": dec, "redshift": redshift, "use": use}
+    given |= {"separation_arcmin": options.calib_separation, "redshift_window": options.calib_dz}
+    if options.calib_id is not None:
+        ids = table.column(named_column(table, options.calib_id, "calib_id"))
+        catalogue = _with_ids(source, columns, options.calib_id, catalogue, found)
+        matches = match_to_catalogue(catalogue, ids=ids, **given)
+    else:
+        if ra is None:
+            raise MassmapError(
+                f"the rows of {table.label} have to be matched with those of the catalogue: name the column of their"
+                " ids with calib_id=, or of their positions with calib_ra= and calib_dec="
+                + "".join(f" ({note})" for note in more)
+            )
+        try:
+            matches = match_to_catalogue(catalogue, **given, names=_names(table))
+        except MassmapError as error:
+            raise MassmapError("; ".join([str(error), *hints])) from None
+    found.extend(matches.notes)
+    return matches
+
+
+def _redshift(table: ColumnTable, options: JobOptions, found: list[str]) -> np.ndarray | None:
+    """Redshifts of the second file, None where it has none."""
+    try:
+        name, more = choose_column(table, "redshift", options.calib_z, "calib_z")
+    except MassmapError as error:
+        if options.calib_id is None or options.calib_z is not None or options.calib_dz is not None:
+            raise
+        name, more = None, (f"redshifts are not compared: {error}",)  # ids do without
+    found.extend(more)
+    if name is None:
+        if options.calib_dz is not None:
+            raise MassmapError(f"calib_dz needs redshifts, and {table.label} has none: name their column with calib_z=")
+        return None
+    return numbers(table, name, "redshift", found)
+
+
+def _with_ids(source: str, columns: dict, name: str, catalogue: HaloCatalogue, found: list[str]) -> HaloCatalogue:
+    """The catalogue with the ids to match: those that were chosen, else its column of the name that the file has."""
+    own, read = _open_catalogue(source, columns, name), catalogue.columns_read.get("id")
+    same = [other for other in own.names if other.lower() == name.lower()]
+    if columns.get("id") is None and same:
+        column = named_column(own, name, "id")
+        found.append(f"matched with column {column!r} of the catalogue, which has that name, too")
+        return catalogue if column == read else replace(catalogue, ids=own.column(column))
+    if read is None:
+        raise MassmapError(f"the catalogue {own.label} has no column of ids to match {name!r} with: choose it with id=")
+    found.append(f"{name!r} is matched with the catalogue's ids, column {read!r}")
+    return catalogue
+
+
+def _names(table: ColumnTable) -> np.ndarray | None:
+    """What messages call the rows of the second file; None for their numbers."""
+    try:
+        name, _ = choose_column(table, "id", None, "calib_id")
+    except MassmapError:
+        return None
+    return None if name is None else table.column(name)
+
+
+def _of_calibration(text: str) -> str:
+    """A sentence of the readers of a catalogue, with the options of the measured masses in place of a catalogue's."""
+    # A catalogue has an option for this, and the second file has a first line.
+    text = text.replace("so name its columns with names=", "so write their names into its first line")
+    names = "|".join(_OPTIONS)
+    return re.sub(rf"\b(?:(?:{names})(?==)|sigma_kind\b)", lambda found: _OPTIONS[found[0]], text)

@@ -23,6 +23,7 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
+from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
@@ -178,6 +179,7 @@ def compute(
         )
     with clock.stage("prior"):
         prior = load_prior(options.prior)
+    calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.cosmology import overdensity
 
@@ -316,6 +318,8 @@ class FitResult:
         Signs of a misfit that was accepted.
     calibrated : Calibrated or None
         Measured masses, if the relation was calibrated on some.
+    notes : list of str
+        Notes on the measured masses.
     """
 
     prior: MassPrior
@@ -323,6 +327,7 @@ class FitResult:
     check: PriorCheck
     misfits: list[str] = field(default_factory=list)
     calibrated: Calibrated | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def compute_fit(
@@ -353,8 +358,10 @@ def compute_fit(
         catalogue.
     """
     key, _, _ = jax.random.split(jax.random.key(options.seed), 3)
+    notes: list[str] = []
     with clock.stage("prior"):
         prior = load_prior(options.prior)
+    calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say, calibration)
@@ -365,7 +372,7 @@ def compute_fit(
     findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
         refuse(findings)
-    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated)
+    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated, notes)
 
 
 def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:

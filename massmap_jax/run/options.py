@@ -6,6 +6,7 @@ needed, so that bad options are refused at once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -275,6 +276,46 @@ class JobOptions:
     calib_chosen_by: str = option(
         "random", "How the objects with a mass were chosen: random, or luminosity.", CALIBRATION, commands=_RUN_FIT
     )
+    calib_definition: str | None = option(
+        None, "Their definition, 500c, 200m or vir; by default what the column's name says.", CALIBRATION,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    calib_convert: bool = option(
+        False,
+        "Convert them to the mass prior's definition, as NFW halos of mean concentration, with the scatter that adds.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
+    calib_file: str | None = option(
+        None,
+        "Another file that the --calib columns are in, matched with the catalogue by --calib-id, or else by position.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
+    calib_id: str | None = option(
+        None,
+        "Id column of that file; the catalogue's is --id, or its column of the same name.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
+    calib_ra: str | None = option(
+        None, "Right ascension of that file; found where not given, as in a catalogue.", CALIBRATION,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    calib_dec: str | None = option(None, "Declination of that file.", CALIBRATION, commands=_RUN_FIT)
+    calib_position_unit: str | None = option(None, "deg, hourangle or rad.", CALIBRATION, commands=_RUN_FIT)
+    calib_z: str | None = option(
+        None, "Redshift of that file; found where not given.", CALIBRATION, commands=_RUN_FIT
+    )
+    calib_separation: float | None = option(
+        None,
+        "Largest separation in arcmin: 1 for a match by position, 10 for objects of one id, where not given.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
+    calib_dz: float | None = option(
+        None, "Largest |dz|/(1+z), 0.05 where not given.", CALIBRATION, commands=_RUN_FIT
+    )
     population: str | None = option(
         None,
         "Distribution of the masses, fitted too: hmf_completeness (default), gaussian, skew_normal, mixture:K, fixed.",
@@ -381,8 +422,10 @@ _ACTS = {
             or (o.make_map and o.needs_distances)
             or o.flux_min is not None
             or o.apparent_magnitudes
+            or o.calib_convert
         ),
-        "prior='hmf', a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or magnitudes='apparent'",
+        "prior='hmf', calib_convert=, a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or"
+        " magnitudes='apparent'",
     ),
     "num_relation_draws": (
         lambda o: o.has_draws and not o.is_file,
@@ -402,9 +445,14 @@ _ACTS = {
     **dict.fromkeys(
         (
             *("calib_sigma", "calib_sigma_kind", "calib_unit", "calib_correlation", "calib_bias", "calib_scatter"),
-            *("calib_scatter_correlation", "calib_chosen_by", "population"),
+            *("calib_scatter_correlation", "calib_chosen_by", "calib_definition", "calib_convert", "calib_file"),
+            "population",
         ),
         (lambda o: o.calib_mass is not None, "calib_mass=, the column of measured masses"),
+    ),
+    **dict.fromkeys(
+        ("calib_id", "calib_ra", "calib_dec", "calib_position_unit", "calib_z", "calib_separation", "calib_dz"),
+        (lambda o: o.calib_file is not None, "calib_file=, a file of measured masses"),
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
@@ -547,6 +595,13 @@ def _check_calibration(options: JobOptions) -> None:
             f"method {options.method!r} knows one mass prior, and a relation calibrated on measured masses brings its"
             " own population: give method 'analytic', or leave it out"
         )
+    for name in ("calib_separation", "calib_dz"):
+        value = getattr(options, name)
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise MassmapError(f"{name} is {value:g}: give a number above 0")
+    definition = options.calib_definition
+    if definition is not None and not re.fullmatch(r"[1-9]\d*[cm]|vir", definition):
+        raise MassmapError(f"calib_definition is {definition!r}: give one like 500c, 200m or vir")
     from massmap_jax.prior.population import Population
     from massmap_jax.relation.calibration import belief
 

@@ -164,7 +164,7 @@ def write_fit_outputs(
     fitted = result.fitted
     meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
     meta |= {"relation_from": "this_catalogue"}
-    notes = [*catalogue.notes, *fitted.notes]
+    notes = [*catalogue.notes, *result.notes, *fitted.notes]
     with clock.stage("writing tables and figures"):
         _write_relation(directory, fitted, meta)
         if options.make_figures:
@@ -208,6 +208,7 @@ def _calibrators_record(result) -> dict | None:
         "calibrators": int(check.rows.size),
         "shared_error_ln_mass": result.fitted.shared_error,
         "chosen_by": result.fitted.chosen_by,
+        "mass_definition": result.calibrated.masses.mass_definition,
     }
 
 
@@ -371,7 +372,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_output(directory: Path, overwrite: bool, catalogue: str | None = None) -> None:
+def check_output(directory: Path, overwrite: bool, *inputs: str | None) -> None:
     """Refuse an output folder before any work is done.
 
     Parameters
@@ -380,8 +381,8 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
         The folder.
     overwrite : bool
         Whether an earlier result may be replaced.
-    catalogue : str, optional
-        Path of the catalogue, which must not be inside a folder that is replaced.
+    *inputs : str or None
+        Paths of files that are read, which must not be inside a folder that is replaced.
 
     Raises
     ------
@@ -401,9 +402,10 @@ def check_output(directory: Path, overwrite: bool, catalogue: str | None = None)
                 f"the folder {directory} is not an earlier output of {PROGRAM} (no run.json of its own), so overwrite "
                 "does not replace it: choose another folder"
             )
-        if catalogue and Path(os.path.realpath(catalogue)).is_relative_to(os.path.realpath(directory)):
+        inside = [one for one in inputs if one and Path(os.path.realpath(one)).is_relative_to(directory.resolve())]
+        if inside:
             raise MassmapError(
-                f"the catalogue {catalogue} lies inside the output folder {directory}, which overwrite would replace: "
+                f"the input {inside[0]} lies inside the output folder {directory}, which overwrite would replace: "
                 "choose another folder"
             )
         check_replaceable(directory)

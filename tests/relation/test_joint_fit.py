@@ -251,3 +251,19 @@ def test_masked_masses_are_missing():
 def test_bad_selection_on_mass(threshold, width):
     with pytest.raises(MassmapError):
         SelectedOnMass(threshold, width)
+
+
+def test_masses_brought_to_another_definition():
+    """Objects without a mass stay without one, and each error grows by the scatter of its own concentration."""
+    masses = CalibrationMasses.from_arrays(
+        mass=[5e14, np.nan, 1e14], sigma_ln_mass=0.1, correlation=0.5, mass_definition="500c", bias="0:0.1"
+    )
+    done = masses.in_definition("200m", [0.3, 0.3, 0.05])
+    assert done.mass_definition == "200m" and done.number == 2 and done.beliefs is masses.beliefs
+    assert (np.exp(done.ln_mass - masses.ln_mass)[[0, 2]] > 1.7).all() and np.isnan(done.ln_mass[1])
+    assert (done.sigma[[0, 2]] > 0.14).all() and done.sigma[0] != done.sigma[2]
+    np.testing.assert_allclose((done.correlation * done.sigma)[[0, 2]], 0.05)
+    with pytest.raises(MassmapError, match="mass_definition="):
+        CalibrationMasses.from_arrays(mass=[5e14], sigma_ln_mass=0.1).in_definition("200m", [0.3])
+    with pytest.raises(MassmapError, match="'fof'"):
+        masses.in_definition("fof", [0.3, 0.3, 0.3])

@@ -14,6 +14,7 @@ PRESET = ["--relation", "bigmali2017"]
 FIT = ["--relation-prior", "bigmali2017"]
 DRAWS = ["--relation", "draws.csv"]
 NPZ_PRIOR = ["--prior", "prior.npz"]
+MEASURED = ["--calib-mass", "M", "--calib-sigma", "0.2"]
 # (options that are given, the one that has no effect beside them, its field, words of what it is for)
 PAIRS = [
     (IDENTITY, ["--hmf-model", "Tinker08"], "hmf_model", "--prior hmf"),
@@ -58,6 +59,16 @@ PAIRS = [
     (FIT, ["--calib-scatter", "0.1"], "calib_scatter", "--calib-mass"),
     (FIT, ["--calib-scatter-correlation", "0.1"], "calib_scatter_correlation", "--calib-mass"),
     (FIT, ["--calib-chosen-by", "luminosity"], "calib_chosen_by", "--calib-mass"),
+    (FIT, ["--calib-definition", "500c"], "calib_definition", "--calib-mass"),
+    (FIT, ["--calib-convert"], "calib_convert", "--calib-mass"),
+    (FIT, ["--calib-file", "lens.csv"], "calib_file", "--calib-mass"),
+    ([*FIT, *MEASURED], ["--calib-id", "name"], "calib_id", "--calib-file"),
+    ([*FIT, *MEASURED], ["--calib-ra", "ra"], "calib_ra", "--calib-file"),
+    ([*FIT, *MEASURED], ["--calib-dec", "dec"], "calib_dec", "--calib-file"),
+    ([*FIT, *MEASURED], ["--calib-position-unit", "rad"], "calib_position_unit", "--calib-file"),
+    ([*FIT, *MEASURED], ["--calib-z", "z"], "calib_z", "--calib-file"),
+    ([*FIT, *MEASURED], ["--calib-separation", "2"], "calib_separation", "--calib-file"),
+    ([*FIT, *MEASURED], ["--calib-dz", "0.1"], "calib_dz", "--calib-file"),
     (FIT, ["--population", "gaussian"], "population", "--calib-mass"),
     (IDENTITY, ["--accept-misfit"], "accept_misfit", "--relation fit"),
     (PUBLISHED, ["--accept-misfit"], "accept_misfit", "--relation fit"),

@@ -65,6 +65,17 @@ def test_coverage_is_of_known_truths():
     assert "Against the true masses" not in html_report(record(), result(truth=np.full(3, np.nan)), {})
 
 
+def test_measured_masses_and_where_they_are_from():
+    fit = {"mean": {"alpha1": 1.0}, "sd": {"alpha1": 0.1}, "prior_sd": {"alpha1": 3.0}, "prior_mean": {"alpha1": 0.0}}
+    fit |= {"objects": 40, "method": "laplace", "alpha3": 3e14, "selection": "none", "problems": []}
+    check = {"calibrators": 40, "chosen_by": "random", "shared_error_ln_mass": 0.05, "p_value": 0.3}
+    told = {"fit": fit, "calibrators_check": check | {"mass_definition": "200m"}}
+    for path, shown in ((HOSTILE, "&lt;script&gt;"), (None, "from the catalogue")):
+        page = html_report(record(**told, options=asdict(JobOptions(calib_file=path))), result(), {})
+        assert "Calibrated on 40 measured masses" in page and "The masses (200m) are from" in page
+        assert shown in page and "<script" not in page
+
+
 def test_no_object_with_a_mass():
     empty = result()
     empty.table()["log10_mass_mean"][:] = np.nan

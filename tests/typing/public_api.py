@@ -220,6 +220,13 @@ def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Rel
     masses = mm.CalibrationMasses.from_arrays(
         mass=np.full(3, 1e14), sigma_ln_mass=0.2, bias="0:0.05", scatter=dist.HalfNormal(0.1), chosen_by="luminosity"
     )
+    matches: mm.Matches = mm.match_to_catalogue(
+        catalogue, ids=["a", "b"], ra=[1.0, 2.0], dec=[0.0, 1.0], redshift=[0.1, 0.2]
+    )
+    print(matches.rows, matches.separation, *matches.notes)
+    mm.CalibrationMasses.from_arrays(
+        mass=matches.spread([1e14, 2e14]), sigma_ln_mass=0.2, mass_definition="500c"
+    ).in_definition("200m", catalogue.redshift, cosmology="Planck18")
     population = mm.Population.hmf_completeness(drift=False, beliefs={"width": 0.3})
     fit = mm.fit_relation(catalogue, prior, beliefs, calibration=masses, population=population, method="nuts")
     if isinstance(fit, mm.JointPosterior):

@@ -1,0 +1,262 @@
+"""Measured masses in a second file: what is matched and read, and what the program refuses, file by file."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import warm_start
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+import massmap_jax as mm
+from massmap_jax.errors import MassmapError
+from massmap_jax.halo.concentration import ln_mass_in
+from massmap_jax.run.calibration_columns import in_definition_of, read_calibration
+from massmap_jax.run.options import JobOptions, PriorOptions
+
+CATALOGUE = """name,number,ra,dec,z,L500
+ACT-CL J0001,1,15.0,-10.0,0.30,1.0
+ACT-CL J0002,2,30.0,-10.5,0.35,1.5
+ACT-CL J0003,3,45.0,5.0,0.40,2.0
+ACT-CL J0004,4,45.01,5.0,0.60,2.5
+ACT-CL J0005,5,60.0,40.0,0.50,3.0
+"""
+BY_ID = "name,M,e_M\nact-cl  j0003 ,4,1\nACT-CL J0001,2,0.5\n"
+# The third is near two objects, of which one has its redshift; the last is nowhere.
+BY_PLACE = """cluster,RAh,Dec,zcl,M,e_M
+one,1.0002,-10.002,0.30,2,0.5
+two,1.9998,-10.498,0.36,,
+three,3.0001,5.0,0.40,4,1
+nowhere,20,70,0.4,5,1
+"""
+FIT = ["--lum", "L500", "--sigma", "0.1", "--relation-prior", "alpha1=0:3,alpha2=1:0.5,alpha4=0:2,scatter=0.3:0.3,"
+       "alpha3=3e14"]  # fmt: skip
+MASSES = ["--calib-mass", "M", "--calib-sigma", "e_M", "--calib-sigma-kind", "linear", "--calib-unit", "1e14 Msun"]
+
+
+def options(**given):
+    given = {"calib_mass": "M", "calib_sigma": "e_M", "calib_sigma_kind": "linear", "calib_unit": "1e14 Msun"} | given
+    return JobOptions(relation="fit", **given)
+
+
+def read(tmp_path, second, catalogue=CATALOGUE, columns=None, **given):
+    """Masses [1e14 Msun] by row of the catalogue, and the notes."""
+    (tmp_path / "clusters.csv").write_text(catalogue)
+    path = tmp_path / "lens.csv"
+    if isinstance(second, str):
+        path.write_text(second)
+    else:
+        path = tmp_path / "lens.fits"
+        Table(second).write(path)
+    columns = {} if columns is None else columns
+    objects = mm.read_catalogue(tmp_path / "clusters.csv", lum="L500", sigma=0.1, **columns)
+    notes: list[str] = []
+    asked = options(calib_file=str(path), **given)
+    masses = read_calibration(str(tmp_path / "clusters.csv"), columns, asked, objects, notes)
+    return np.round(np.exp(masses.ln_mass) / 1e14, 6).tolist(), masses, "\n".join(notes)
+
+
+def same(values, wanted):
+    return np.array_equal(values, wanted, equal_nan=True)
+
+
+NO = np.nan
+
+
+def test_ids_in_another_case_and_order(tmp_path):
+    values, masses, notes = read(tmp_path, BY_ID, calib_id="name", calib_correlation="0.3")
+    assert same(values, [2, NO, 4, NO, NO])
+    assert masses.sigma[[0, 2]] == pytest.approx(0.25, rel=0.05) and masses.correlation[[0, 2]].tolist() == [0.3, 0.3]
+    assert "2 of 2 measured objects are in the catalogue, by id" in notes and "1 id agrees but for letter case" in notes
+    assert "2 of 5 objects have a calibration mass ('M')" in notes
+
+
+@pytest.mark.parametrize(
+    ("second", "given", "columns"),
+    [
+        ("Number,M,e_M\n3.0,4,1\n1,2,0.5\n", {"calib_id": "number"}, {}),  # the column of that name, not `name`
+        ("nr,M,e_M\n03,4,1\n 1,2,0.5\n,9,1\n", {"calib_id": "nr"}, {"id": "number"}),
+        ({"nr": [3, 1], "M": [4.0, 2.0], "e_M": [1.0, 0.5]}, {"calib_id": "nr"}, {"id": "number"}),
+        ({"nr": [3.0, 1.0], "M": [4.0, 2.0], "e_M": [1.0, 0.5]}, {"calib_id": "nr"}, {"id": "number"}),
+        (
+            {"who": np.array([b"ACT-CL J0003", b"ACT-CL J0001 "]), "M": [4.0, 2.0], "e_M": [1.0, 0.5]},
+            {"calib_id": "who"},
+            {},
+        ),
+    ],
+)
+def test_ids_as_text_and_as_numbers(tmp_path, second, given, columns):
+    if isinstance(second, str) and "03" in second:  # text has its zeros, and numbers have none
+        catalogue = CATALOGUE.replace(",3,", ",03,")
+        values, *_ = read(tmp_path, second, catalogue, columns, **given)
+    else:
+        values, *_ = read(tmp_path, second, columns=columns, **given)
+    assert same(values, [2, NO, 4, NO, NO])
+
+
+def test_positions_in_hours_with_redshifts(tmp_path):
+    """A row without a mass takes no part; a redshift decides between two objects, not the distance."""
+    values, _, notes = read(tmp_path, BY_PLACE)
+    assert same(values, [2, NO, 4, NO, NO])
+    assert "position unit: not stated, taken as hourangle" in notes
+    assert "2 of 3 measured objects are in the catalogue, by position, within 1 arcmin (median" in notes
+    assert "|dz| / (1 + z) of 0.05; 1 matches nothing: 'nowhere'" in notes
+
+
+def test_sexagesimal_positions_and_a_frame(tmp_path):
+    values, *_ = read(tmp_path, "ra;dec;M;e_M\n01:00:01.0;-10:00:05;2;0.5\n04:00:00;+40:00:00;3;1\n")
+    assert same(values, [2, NO, NO, NO, 3])
+    there = SkyCoord(15.001, -10.0, unit="deg").galactic
+    values, *_ = read(tmp_path, f"GLON,GLAT,M,e_M\n{there.l.deg},{there.b.deg},2,0.5\n")
+    assert same(values, [2, NO, NO, NO, NO])
+
+
+def test_few_matches_are_said_loudly(tmp_path):
+    *_, notes = read(tmp_path, BY_ID + "X1,3,1\nX2,3,1\nX3,3,1\n", calib_id="name")
+    assert "WARNING, few matches: only 2 of 5 measured objects" in notes and "'X1', 'X2', 'X3'" in notes
+
+
+def test_a_match_that_cannot_be_used_is_counted(tmp_path):
+    *_, notes = read(tmp_path, BY_ID, CATALOGUE.replace("0.40,2.0", "0.40,-1"), calib_id="name")
+    assert "1 of these are rows of the catalogue that cannot be used" in notes
+
+
+@pytest.mark.parametrize(
+    ("second", "options", "words"),
+    [
+        (None, [], ["there is no file lens.csv"]),
+        ("", [], ["lens.csv is empty"]),
+        ("name,M,e_M\n", ["--calib-id", "name"], ["no rows"]),
+        ("name,M,e_M\nACT-CL J0001,,1\nACT-CL J0003,,1\n", ["--calib-id", "name"], ["M", "lens.csv"]),
+        ("name,M,e_M\nACT-CL J0001,3,\nACT-CL J0003,3,\n", ["--calib-id", "name"], ["e_M", "lens.csv"]),
+        (BY_ID, [*MASSES, "--calib-mass", "M_len", "--calib-id", "name"], ["no column 'M_len' in lens.csv"]),
+        (BY_ID, ["--calib-id", "names"], ["no column 'names' in lens.csv", "did you mean 'name'"]),
+        (BY_ID, [], ["name the column of their ids with --calib-id", "--calib-ra"]),
+        (BY_ID, ["--calib-id", "name", "--id", "number"], ["no id of 2 measured objects", "'act-cl j0003'", "'1'"]),
+        (
+            BY_ID + "ACT-CL J0001,3,1\n",
+            ["--calib-id", "name"],
+            ["'ACT-CL J0001' is in rows 1, 2 of the measured objects", "leave one row of each"],
+        ),
+        (
+            BY_PLACE.replace("zcl", "other"),
+            [],
+            ["ambiguous", "'three' could be row 2", "or row 3", "--calib-separation", "--calib-z", "--calib-id"],
+        ),
+        (
+            "ra,dec,M,e_M\n15.0001,-10,2,1\n14.9999,-10,3,1\n",
+            [],
+            ["row 0 of the catalogue could be measured object row", "--calib-z"],
+        ),
+        ("ra,dec,M,e_M\n1.0,-10,2,1\n4.0,40,3,1\n", [], ["within 1 arcmin", "the nearest pair, row 0", "--calib-ra"]),
+        (
+            "ra,dec,M,e_M\n1.0,-10,2,1\n4.0,40,3,1\n",
+            [],
+            ["if ra is in hours, give --calib-position-unit hourangle"],
+        ),
+        (BY_PLACE, ["--calib-separation", "0.05"], ["within 0.05 arcmin", "'three' and row 2, is 0.0897 arcmin apart"]),
+        ("ra,dec,z,M,e_M\n15,-10,0.6,2,1\n", [], ["in position and redshift", "the least 0.231", "--calib-dz"]),
+        ("ra,dec,M,e_M\n15,-10,2,1\n", ["--calib-dz", "0.1"], ["--calib-z"]),
+        (
+            "number,ra,dec,M,e_M\n1,60,40,2,1\n2,15,-10,2,1\n",
+            ["--calib-id", "number"],
+            ["objects of the same id are more than 10 arcmin apart on the sky in 2 of 2 cases", "match by position"],
+        ),
+        ("name;M;e_M\nACT-CL J0001;1,5;1\n", ["--calib-id", "name"], ["1,5", "point"]),
+        (BY_ID, ["--calib-id", "name", "--calib-sigma-kind", "exact"], ["calib_sigma_kind is 'exact'"]),
+        (BY_ID, ["--calib-id", "name", "--calib-separation", "-1"], ["calib_separation is -1", "above 0"]),
+        (BY_ID, ["--calib-id", "name", "--calib-definition", "500"], ["calib_definition is", "500c, 200m or vir"]),
+        (BY_ID, ["--calib-id", "name", "--calib-definition", "500c"], ["are 500c", "200m", "--calib-convert"]),
+        (BY_ID, ["--calib-id", "name", "--calib-convert"], ["needs the definition", "--calib-definition"]),
+        (
+            BY_ID.replace("M", "M500c").replace("e_M500c", "e_M"),
+            [*MASSES, "--calib-mass", "M500c", "--calib-id", "name", "--calib-definition", "200c"],
+            ["500c masses by its name", "leave --calib-definition out"],
+        ),
+    ],
+)
+def test_refused(tmp_path, second, options, words):
+    """One sentence, exit code 2, and no folder."""
+    (tmp_path / "clusters.csv").write_text(CATALOGUE)
+    if second is not None:
+        (tmp_path / "lens.csv").write_text(second)
+    ended = warm_start.run(
+        ["fit", "clusters.csv", "--out", "out", *FIT, *MASSES, "--calib-file", "lens.csv", *options], tmp_path
+    )
+    assert ended.returncode == 2 and not [word for word in words if word not in ended.stderr], ended.stderr
+    assert ended.stderr.count("\n") == 1 and ended.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_duplicates_of_the_catalogue(tmp_path):
+    (tmp_path / "clusters.csv").write_text(CATALOGUE.replace("J0002", "J0001"))
+    (tmp_path / "lens.csv").write_text(BY_ID)
+    asked = ["fit", "clusters.csv", "--out", "out", "--duplicate-ids", "row_number", *FIT, *MASSES]
+    ended = warm_start.run([*asked, "--calib-file", "lens.csv", "--calib-id", "name"], tmp_path)
+    assert ended.returncode == 2 and "rows 0, 1 of the catalogue" in ended.stderr, ended.stderr
+
+
+def test_an_input_is_not_overwritten(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"program": "massmap-jax", "files": ["run.json", "lens.csv"]}')
+    (folder / "lens.csv").write_text(BY_ID)
+    (tmp_path / "clusters.csv").write_text(CATALOGUE)
+    asked = ["fit", "clusters.csv", "--out", "out", "--overwrite", *FIT, *MASSES, "--calib-file", "out/lens.csv"]
+    ended = warm_start.run(asked, tmp_path)
+    assert ended.returncode == 2 and "out/lens.csv lies inside the output folder" in ended.stderr, ended.stderr
+    assert (folder / "lens.csv").read_text() == BY_ID
+
+
+def test_conversion_of_the_definition(tmp_path):
+    second = BY_ID.replace("M", "M500c").replace("e_M500c", "e_M")
+    given = {"calib_id": "name", "calib_mass": "M500c", "calib_convert": True, "calib_correlation": "0.4"}
+    _, masses, _ = read(tmp_path, second, **given)
+    assert masses.mass_definition == "500c"
+    catalogue = mm.read_catalogue(tmp_path / "clusters.csv", lum="L500", sigma=0.1)
+    prior, asked, notes = mm.MassPrior.default(), options(**given), []
+    done = in_definition_of(prior, masses, asked, catalogue, notes)
+    ln_mass, scatter = ln_mass_in(masses.ln_mass, catalogue.redshift, "500c", "200m")
+    there = np.isfinite(masses.ln_mass)
+    np.testing.assert_allclose(done.ln_mass[there], ln_mass[there])
+    np.testing.assert_allclose(done.sigma[there] ** 2, (masses.sigma**2 + scatter**2)[there])
+    # The covariance with the error of the luminosity is what it was.
+    np.testing.assert_allclose((done.correlation * done.sigma)[there], (masses.correlation * masses.sigma)[there])
+    assert done.mass_definition == "200m" and "converted from 500c to 200m" in notes[0]
+    with pytest.raises(MassmapError, match="calib_convert="):
+        in_definition_of(prior, masses, replace(asked, calib_convert=False), catalogue, notes)
+    same = in_definition_of(prior, done, asked, catalogue, more := [])
+    assert same is done and not more
+    unknown = replace(masses, mass_definition="unknown")
+    assert in_definition_of(prior, unknown, replace(asked, calib_convert=False), catalogue, more) is unknown
+    assert "calib_definition=" in more[0]
+    assert PriorOptions().cosmology == "Planck18"  # the default of in_definition
+
+
+def test_a_fit_by_a_file_of_options(tmp_path):
+    """Options in YAML; run.json names the second file, and refuses another one of the same name."""
+    rng = np.random.default_rng(7)
+    n = 60
+    ln_mass, z = 33.2 + 0.4 * rng.normal(size=n), rng.uniform(0.1, 0.6, n)
+    ln_lum = 1.0 + 0.8 * (ln_mass - np.log(3e14)) + np.log1p(z) + 0.3 * rng.normal(size=n)
+    ra, dec = rng.uniform(10, 80, n), rng.uniform(-30, 30, n)
+    name = [f"C{i}" for i in range(n)]
+    columns = {"name": name, "ra": ra, "dec": dec, "z": z, "L500": np.exp(ln_lum)}
+    Table(columns).write(tmp_path / "clusters.csv")
+    pick = rng.permutation(n)[:40]
+    mass = np.exp(ln_mass + 0.25 * rng.normal(size=n))[pick] / 1e14
+    Table({"ra": ra[pick] + 0.001, "dec": dec[pick], "M200m": mass}).write(tmp_path / "lens.csv")
+    (tmp_path / "fit.yaml").write_text(
+        "catalogue: clusters.csv\nout: out\nlum: L500\nsigma: 0.1\npopulation: gaussian\ncalib_mass: M200m\n"
+        "calib_sigma: 0.25\ncalib_unit: 1e14 Msun\ncalib_file: lens.csv\ncalib_separation: 0.5\n"
+        "relation_prior: alpha1=0:3,alpha2=1:0.5,alpha4=0:2,scatter=0.3:0.3,alpha3=3e14\naccept_misfit: true\n"
+    )
+    ended = warm_start.run(["fit", "--config", "fit.yaml", "--no-figures"], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "40 of 40 measured objects are in the catalogue, by position, within 0.5 arcmin" in ended.stdout
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["calibrators_check"]["calibrators"] == 40 and record["calibrators_check"]["mass_definition"] == "200m"
+    assert record["inputs"]["calib_file"]["path"] == "lens.csv" and record["config"]["calib_separation"] == 0.5
+    (tmp_path / "lens.csv").write_text("ra,dec,M200m\n1,2,3\n")
+    again = warm_start.run(["fit", "--config", "out/run.json", "--out", "other"], tmp_path)
+    assert again.returncode == 2 and "lens.csv has changed since" in again.stderr, again.stderr
