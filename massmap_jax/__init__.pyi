@@ -9,6 +9,8 @@ from massmap_jax.catalogue.write import write_table as write_table
 from massmap_jax.checks.calibration import CalibrationCheck as CalibrationCheck
 from massmap_jax.checks.calibration import calibration_check as calibration_check
 from massmap_jax.checks.calibrators import calibrators_check as calibrators_check
+from massmap_jax.checks.populations import PopulationComparison as PopulationComparison
+from massmap_jax.checks.populations import compare_populations as compare_populations
 from massmap_jax.checks.prior_check import PriorCheck as PriorCheck
 from massmap_jax.checks.prior_check import prior_check as prior_check
 from massmap_jax.errors import MassmapError as MassmapError

@@ -146,3 +146,20 @@ def test_bad_columns(tmp_path, changes, match):
     ended = program("fit", path, tmp_path / "out", *MASSES, *LINEAR)
     assert ended.returncode == 2 and match in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_populations_are_compared(source, tmp_path):
+    """These masses have a normal distribution; the mass prior as it is does not describe them."""
+    out = tmp_path / "out"
+    ended = program("fit", source, out, *MASSES, *LINEAR, *BELIEFS, "--compare-populations", "--no-figures")
+    assert ended.returncode == 0, ended.stderr
+    found = pd.read_csv(out / "populations.csv").set_index("population")
+    assert set(found.index) == {"gaussian", "hmf_completeness", "skew_normal", "mixture:2", "fixed"}
+    assert found["difference"].iloc[0] == 0 and -found["difference"]["fixed"] > 3 * found["error"]["fixed"]
+    assert "populations compared by 100 measured masses" in ended.stdout
+
+
+def test_comparing_populations_needs_masses(source, tmp_path):
+    ended = warm_start.run(["fit", str(source), "--out", str(tmp_path / "out"), "--relation-prior", PRIOR, *COMMON[:-2],
+                            "--compare-populations"], tmp_path)  # fmt: skip
+    assert ended.returncode == 2 and "--compare-populations" in ended.stderr and "--calib-mass" in ended.stderr

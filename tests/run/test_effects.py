@@ -59,6 +59,7 @@ PAIRS = [
     (FIT, ["--calib-scatter-correlation", "0.1"], "calib_scatter_correlation", "--calib-mass"),
     (FIT, ["--calib-chosen-by", "luminosity"], "calib_chosen_by", "--calib-mass"),
     (FIT, ["--population", "gaussian"], "population", "--calib-mass"),
+    (FIT, ["--compare-populations"], "compare_populations", "--calib-mass"),
     (IDENTITY, ["--accept-misfit"], "accept_misfit", "--relation fit"),
     (PUBLISHED, ["--accept-misfit"], "accept_misfit", "--relation fit"),
     (IDENTITY, ["--lum-limit", "2"], "lum_limit", "which objects are in the catalogue"),
