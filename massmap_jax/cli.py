@@ -692,6 +692,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
     if result.fitted is not None:
         lines += [line for line in result.fitted.summary().splitlines() if not line.startswith("note")]
+        lines += [result.check.summary()]
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))

@@ -302,7 +302,12 @@ def _fit_record(fitted: RelationPosterior) -> dict:
 
 def _check_record(check) -> dict:
     """Collect what run.json says of the check."""
-    return {"p_value": float(check.p_value), "mean_pit": float(check.mean_pit), "fits": bool(check.fits)}
+    return {
+        "p_value": float(check.p_value),
+        "mean_pit": float(check.mean_pit),
+        "fits": bool(check.fits),
+        "summary": check.summary(),
+    }
 
 
 def _map_record(image: MassMap) -> dict:

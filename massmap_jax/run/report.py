@@ -201,6 +201,7 @@ def _relation(record, result) -> str:
             text += f"{escape(calibrated['chosen_by'])}; all masses share an error of "
             text += f"{calibrated['shared_error_ln_mass']:.3f} in ln M. Check of the calibrators: p = "
             text += f"{calibrated['p_value']:.2g}.</p>"
+        text += f"<p>{escape(record['prior_check']['summary'])}</p>"
         return text + html_table(("parameter", "", "posterior", "prior"), rows)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}

@@ -65,6 +65,7 @@ def test_masses_are_those_of_the_truth(done, source):
     # All masses share an error of 0.05 in ln M: a quarter of the error of one.
     assert abs(off.mean()) < 1.0 and 0.8 < off.std() < 1.25
     assert "100 of 400 objects have a calibration mass ('M_lens')" in told
+    assert "The model fits the observed luminosities" in told and "cannot see" not in told
     assert "calibrators check: the fit predicts" in told and "error that all masses share" in told
 
 
@@ -79,6 +80,7 @@ def test_files_of_the_run(done):
     assert not [note for note in record["notes"] if "could not be drawn" in note]
     report = (out / "report.html").read_text()
     assert "Calibrated on 100 measured masses" in report
+    assert "The model fits the observed luminosities" in report and "cannot see" not in report
 
 
 def test_draws_of_a_run_serve_another(done, source, tmp_path):
