@@ -4,14 +4,16 @@
 from massmap_jax import plot as plot
 from massmap_jax.catalogue.flags import Flag as Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue
-from massmap_jax.catalogue.photo_z import RedshiftDistributions as RedshiftDistributions
 from massmap_jax.catalogue.match import Matches as Matches
 from massmap_jax.catalogue.match import match_to_catalogue as match_to_catalogue
+from massmap_jax.catalogue.photo_z import RedshiftDistributions as RedshiftDistributions
 from massmap_jax.catalogue.read import read_catalogue as read_catalogue
 from massmap_jax.catalogue.write import write_table as write_table
 from massmap_jax.checks.calibration import CalibrationCheck as CalibrationCheck
 from massmap_jax.checks.calibration import calibration_check as calibration_check
 from massmap_jax.checks.calibrators import calibrators_check as calibrators_check
+from massmap_jax.checks.populations import PopulationComparison as PopulationComparison
+from massmap_jax.checks.populations import compare_populations as compare_populations
 from massmap_jax.checks.prior_check import PriorCheck as PriorCheck
 from massmap_jax.checks.prior_check import prior_check as prior_check
 from massmap_jax.errors import MassmapError as MassmapError

@@ -296,7 +296,8 @@ def fit(
     """The mass-luminosity relation of a catalogue, its masses marginalised, into a new folder.
 
     Writes relation.csv (draws, for `run --relation relation.csv --relation-from this_catalogue`), relation.npz,
-    figures/ and run.json. `run --relation-prior ...` fits and goes on to the masses.
+    figures/ and run.json; with --compare-populations, populations.csv. `run --relation-prior ...` fits and goes on to
+    the masses.
 
     Example:
 
@@ -322,7 +323,9 @@ def fit(
     if not quiet:
         notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
         lines = _warning(record) + [f"note: {_as_options(note)}" for note in notes]
-        lines += [_as_options(result.fitted.summary()), result.check.summary(), f"prior: {record['prior']}"]
+        lines += [_as_options(result.fitted.summary()), result.check.summary()]
+        lines += [] if result.compared is None else [_as_options(result.compared.summary())]
+        lines += [f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
 
@@ -689,6 +692,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
     if result.fitted is not None:
         lines += [line for line in result.fitted.summary().splitlines() if not line.startswith("note")]
+        lines += [result.check.summary()]
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))

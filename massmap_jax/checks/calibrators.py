@@ -1,6 +1,7 @@
 """Whether a joint fit predicts the measured masses: each object's mass as the others would predict it."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -184,21 +185,79 @@ def calibrators_check(
     refuse_selected(fit.draws, "calibrators_check")
     if fit.num_calibrators == 0:
         raise MassmapError("the fit was made without calibration masses: use prior_check")
-    rows = np.flatnonzero(np.isfinite(calibration.ln_mass) & catalogue.usable)
-    rows = rows[(catalogue.redshift[rows] >= prior.z_min) & (catalogue.redshift[rows] <= prior.z_max)]
-    columns = (catalogue.ln_lum_obs, catalogue.sigma_ln_lum, calibration.ln_mass, calibration.sigma)
-    data = [a[rows] for a in (*columns, calibration.correlation, catalogue.redshift)]
-    draws = fit.draws.thinned(_DRAWS)
-    with jax.enable_x64(True):
-        pit, ln_density, k = (np.asarray(a) for a in _predicted(data, prior, draws))
+    rows = calibrator_rows(catalogue, prior, calibration)
+    pit, ln_density, k = predicted_masses(fit, catalogue, prior, calibration, rows)
     number = int(np.clip(rows.size // LEAST_IN_BIN, 1, _REDSHIFT_BINS))
     which = equal_parts(catalogue.redshift[rows], number)
     each = np.array([p_values(values, which, number)[2] for values in np.clip(pit.T, 0.0, 1.0)])
     return CalibratorsCheck(rows, pit.T, each, ln_density, k, float(min(1.0, each.size * each.min())), level)
 
 
-@jax.jit
-def _predicted(data, prior, draws):
+def calibrator_rows(catalogue: HaloCatalogue, prior: MassPrior, calibration: CalibrationMasses) -> np.ndarray:
+    """Give the rows of the catalogue that have a measured mass and can be used.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    prior : MassPrior
+        The mass prior, whose redshifts they have to be in.
+    calibration : CalibrationMasses
+        The measured masses.
+
+    Returns
+    -------
+    Int[np.ndarray, "calibrator"]
+        The rows.
+    """
+    rows = np.flatnonzero(np.isfinite(calibration.ln_mass) & catalogue.usable)
+    return rows[(catalogue.redshift[rows] >= prior.z_min) & (catalogue.redshift[rows] <= prior.z_max)]
+
+
+def predicted_masses(
+    fit: JointPosterior,
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    calibration: CalibrationMasses,
+    rows,
+    fitted: Literal["both", "luminosity", "nothing"] = "both",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare measured masses, and luminosities, with what a fit to the other objects predicts.
+
+    Parameters
+    ----------
+    fit : JointPosterior
+        The fit.
+    catalogue : HaloCatalogue
+        The objects.
+    prior : MassPrior
+        The mass prior of the fit.
+    calibration : CalibrationMasses
+        The measured masses.
+    rows : Int[np.ndarray, "calibrator"]
+        Rows to predict.
+    fitted : {"both", "luminosity", "nothing"}, optional
+        What of each of these rows is in the fit, and is left out by weights.
+
+    Returns
+    -------
+    pit : Float[np.ndarray, "calibrator 3"]
+        The PITs of `CalibratorsCheck`.
+    log_density : Float[np.ndarray, "calibrator"]
+        ln p(ln M_obs | ln L_obs, z).
+    pareto_k : Float[np.ndarray, "calibrator"]
+        Reliability of leaving the object out.
+    """
+    columns = (catalogue.ln_lum_obs, catalogue.sigma_ln_lum, calibration.ln_mass, calibration.sigma)
+    data = [a[rows] for a in (*columns, calibration.correlation, catalogue.redshift)]
+    draws = fit.draws.thinned(_DRAWS)
+    with jax.enable_x64(True):
+        pit, ln_density, k = (np.asarray(a) for a in _predicted(data, prior, draws, fitted))
+    return pit, ln_density, k
+
+
+@partial(jax.jit, static_argnames="fitted")
+def _predicted(data, prior, draws, fitted):
     """PITs (object, 3), ln density of the mass given the luminosity, and Pareto k, with each object left out."""
 
     def one(point):
@@ -206,7 +265,7 @@ def _predicted(data, prior, draws):
             return _under(draw, prior, *point)
 
         pit, ln_of_lum, ln_of_both = jax.vmap(of_draw)(draws)
-        ln_left_out = draws.log_weight - ln_of_both
+        ln_left_out = draws.log_weight - {"both": ln_of_both, "luminosity": ln_of_lum, "nothing": 0.0}[fitted]
         k = pareto_k(ln_left_out)
         number = ln_left_out.shape[0]
         # Truncated importance sampling: no weight above the mean times the root of their number.

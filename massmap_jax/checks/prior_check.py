@@ -21,11 +21,17 @@ from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.population import check_base, refuse_selected
+from massmap_jax.relation.fitted import fitted_without_masses
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _REDSHIFT_BINS = 4
+_CANNOT_SEE = (
+    "The relation was fitted to luminosities and redshifts alone, so this check cannot see a wrong population or"
+    " selection that the fit absorbed, and with it wrong masses: measured masses of some objects can (calibration= of"
+    " fit_relation, or --calib-mass)."
+)
 
 
 class PriorCheck(eqx.Module):
@@ -61,6 +67,8 @@ class PriorCheck(eqx.Module):
         False-alarm probability of the whole check.
     selection_given : bool
         Whether a selection was given.
+    without_masses : bool
+        Whether the relation was fitted to luminosities and redshifts alone: then `fits` is no proof of right masses.
 
     See Also
     --------
@@ -81,6 +89,7 @@ class PriorCheck(eqx.Module):
     draws_used: int
     level: float = eqx.field(static=True)
     selection_given: bool = eqx.field(static=True)
+    without_masses: bool = eqx.field(static=True)
 
     @property
     def fits(self) -> bool:
@@ -98,7 +107,8 @@ class PriorCheck(eqx.Module):
         number = int(np.isfinite(self.pit).sum())
         head = f"{p_text(self.p_value)} over {number:,} objects, mean PIT {self.mean_pit:.3f}"
         if self.fits:
-            return f"The model fits the observed luminosities at level {self.level:g}: {head}."
+            text = f"The model fits the observed luminosities at level {self.level:g}: {head}."
+            return f"{text} {_CANNOT_SEE}" if self.without_masses else text
         causes = [
             "a prior density of the wrong kind (p(M) against p(M)/M: see `per` in MassPrior.from_table)",
             "a wrong range of masses",
@@ -171,6 +181,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     See Also
     --------
     calibration_check : A check of the posteriors where true masses are known.
+    calibrators_check : A check against measured masses of some objects.
     massmap_jax.prior.mass_prior.MassPrior.from_table : The `per` of a table, the most frequent cause of a misfit.
 
     Notes
@@ -178,6 +189,9 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     The PIT is P(ln L <= ln L_obs | z), the integral of p(ln M|z) Phi[(ln L_obs - mean ln L(M, z)) / sqrt(S^2 +
     sigma^2)] d ln M; with a selection, that of the detected objects alone. Relation draws that are wide compared with
     what the catalogue itself can tell give all objects a common error, and alarms are then to be expected.
+
+    A relation that was fitted to luminosities and redshifts alone follows them even where the population or the
+    selection is wrong, and its masses with them: the summary then says that a pass is no proof.
 
     Examples
     --------
@@ -242,4 +256,5 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         draws_used=draws.num_draws,
         level=level,
         selection_given=given,
+        without_masses=fitted_without_masses(relation),
     )

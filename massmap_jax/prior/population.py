@@ -215,6 +215,12 @@ class Population(eqx.Module):
         return cls(cast(Kind, name), components, known[options[-1]] if options else True)
 
     @property
+    def name(self) -> str:
+        """The form as `parse` reads it; beliefs are not in it."""
+        number = f":{self.components}" if self.kind == "mixture" else ""
+        return self.kind + number + ("" if self.drift or self.kind == "fixed" else ",drift=no")
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters, in order."""
         if self.kind == "fixed":

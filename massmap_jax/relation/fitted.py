@@ -1,6 +1,7 @@
 """The result of a fit of the relation: draws, maximum, covariance, diagnostics, and notes to be read with them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ DESCRIPTIONS = {
     "population_skewness": "skewness of the population",
     "population_pivot_z": "redshift that population_centre belongs to",
 }
+# Label of the draws of a fit without measured masses, here or in `JointPosterior`.
+_ALONE = re.compile(r"fitted to \d+ objects,( 0 with measured masses,)? \w+")
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
@@ -493,3 +496,20 @@ _META = (
     "selection",
     "mass_prior",
 )
+
+
+def fitted_without_masses(relation) -> bool:
+    """Tell whether a relation was fitted to luminosities and redshifts alone.
+
+    Parameters
+    ----------
+    relation : Relation
+        Any relation.
+
+    Returns
+    -------
+    bool
+        True for the draws and the maximum of such a fit; False for a relation that was given, or that was calibrated on
+        measured masses.
+    """
+    return _ALONE.fullmatch(getattr(relation, "source", "")) is not None

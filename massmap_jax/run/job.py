@@ -38,6 +38,7 @@ from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
+    from massmap_jax.checks.populations import PopulationComparison
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.models.runner import HaloMassSamples
     from massmap_jax.relation.calibration import CalibrationMasses
@@ -320,6 +321,8 @@ class FitResult:
         Measured masses, if the relation was calibrated on some.
     notes : list of str
         Notes on the measured masses.
+    compared : PopulationComparison or None
+        Several populations, if that was asked for.
     """
 
     prior: MassPrior
@@ -328,6 +331,7 @@ class FitResult:
     misfits: list[str] = field(default_factory=list)
     calibrated: Calibrated | None = None
     notes: list[str] = field(default_factory=list)
+    compared: "PopulationComparison | None" = None
 
 
 def compute_fit(
@@ -372,7 +376,32 @@ def compute_fit(
     findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
         refuse(findings)
-    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated, notes)
+    compared = None
+    if options.compare_populations and calibration is not None:
+        with clock.stage("comparing populations"):
+            compared = _compare(catalogue, prior, options, key, clock.say, calibration)
+    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated, notes, compared)
+
+
+def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> "PopulationComparison":
+    """Compare every form of the population, and the one that was asked for, under the options of the fit."""
+    from massmap_jax.checks.populations import FORMS, compare_populations
+    from massmap_jax.prior.population import Population
+    from massmap_jax.relation.beliefs import RelationPrior
+
+    own = () if options.population is None else (Population.parse(options.population).name,)
+    return compare_populations(
+        catalogue,
+        prior,
+        RelationPrior.parse(options.relation_prior),
+        calibration,
+        list(dict.fromkeys([*FORMS, *own])),
+        selection=selection_of(options, catalogue.lum_unit),
+        method=options.fit_method,
+        num_draws=max(_FIT_DRAWS, options.num_relation_draws),
+        key=key,
+        watch=watch,
+    )
 
 
 def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:

@@ -322,6 +322,12 @@ class JobOptions:
         CALIBRATION,
         commands=_RUN_FIT,
     )
+    compare_populations: bool = option(
+        False,
+        "Fit every form of the population, and write populations.csv: how well each predicts the measured masses.",
+        CALIBRATION,
+        commands=("fit",),
+    )
     method: str = option(
         "auto",
         "auto (analytic, or surface where there are many), analytic, surface (interpolated, to 1 % of the error), "
@@ -446,7 +452,7 @@ _ACTS = {
         (
             *("calib_sigma", "calib_sigma_kind", "calib_unit", "calib_correlation", "calib_bias", "calib_scatter"),
             *("calib_scatter_correlation", "calib_chosen_by", "calib_definition", "calib_convert", "calib_file"),
-            "population",
+            *("population", "compare_populations"),
         ),
         (lambda o: o.calib_mass is not None, "calib_mass=, the column of measured masses"),
     ),

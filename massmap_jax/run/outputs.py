@@ -137,7 +137,7 @@ def write_outputs(
 def write_fit_outputs(
     directory: Path, catalogue: HaloCatalogue, result: FitResult, options: JobOptions, clock: Clock, record: dict
 ) -> dict:
-    """Write the results of a fit: relation.csv, relation.npz, figures/ and run.json.
+    """Write the results of a fit: relation.csv, relation.npz, populations.csv, figures/ and run.json.
 
     Parameters
     ----------
@@ -167,6 +167,10 @@ def write_fit_outputs(
     notes = [*catalogue.notes, *result.notes, *fitted.notes]
     with clock.stage("writing tables and figures"):
         _write_relation(directory, fitted, meta)
+        if result.compared is not None:
+            from massmap_jax.checks.populations import DESCRIPTIONS
+
+            write_table(directory / "populations.csv", result.compared.to_table(), meta, {}, DESCRIPTIONS)
         if options.make_figures:
             makers = {"relation": lambda: relation_corner(fitted), "prior_check": result.check.figure}
             makers |= _of_calibration(result, catalogue, result.prior)
@@ -299,7 +303,12 @@ def _fit_record(fitted: RelationPosterior) -> dict:
 
 def _check_record(check) -> dict:
     """Collect what run.json says of the check."""
-    return {"p_value": float(check.p_value), "mean_pit": float(check.mean_pit), "fits": bool(check.fits)}
+    return {
+        "p_value": float(check.p_value),
+        "mean_pit": float(check.mean_pit),
+        "fits": bool(check.fits),
+        "summary": check.summary(),
+    }
 
 
 def _map_record(image: MassMap) -> dict:

@@ -202,6 +202,7 @@ def _relation(record, result) -> str:
             text += f"{calibrated['shared_error_ln_mass']:.3f} in ln M. Check of the calibrators: p = "
             text += f"{calibrated['p_value']:.2g}. The masses ({escape(calibrated['mass_definition'])}) are from "
             text += f"{escape(record['options']['calib_file'] or 'the catalogue')}.</p>"
+        text += f"<p>{escape(record['prior_check']['summary'])}</p>"
         return text + html_table(("parameter", "", "posterior", "prior"), rows)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}

@@ -1,5 +1,6 @@
 """prior_check and calibration_check: the PIT against adaptive quadrature from the raw table, and twins that must fail."""
 
+import warnings
 from itertools import pairwise
 
 import equinox as eqx
@@ -32,6 +33,10 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import Population
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.law import MassLuminosityRelation
 
 LEVEL = 0.01
@@ -162,6 +167,34 @@ def test_no_selection_is_none():
 
 
 # -- what it says ------------------------------------------------------------------------------------------------
+
+
+CANNOT_SEE = "cannot see a wrong population or selection that the fit absorbed"
+
+
+def test_a_fit_to_luminosities_alone_is_told_that_its_pass_is_no_proof():
+    """Only there: not of a given relation, and not of one that was calibrated on measured masses."""
+    rng = np.random.default_rng(4)
+    ln_mass, z = rng.normal(32.5, 0.4, 60), rng.uniform(0.1, 0.5, 60)
+    ln_lum = 1 + 0.8 * (ln_mass - np.log(3e14)) + 0.2 * rng.normal(size=60)
+    objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=0.05)
+    masses = CalibrationMasses.from_arrays(mass=np.exp(ln_mass + 0.2 * rng.normal(size=60)), sigma_ln_mass=0.2)
+    beliefs = RelationPrior.parse("alpha1=0:3,alpha2=1:0.5,alpha4=0,scatter=0.3:0.3,alpha3=3e14")
+    prior, normal = MassPrior.default(), Population.gaussian(drift=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = fit_relation(objects, prior, beliefs, num_draws=50)
+        with_masses = fit_relation(objects, prior, beliefs, calibration=masses, population=normal, num_draws=50)
+    for relation in (alone.draws, alone.maximum, alone.draws.draw(3)):
+        check = prior_check(objects, prior, relation, level=1e-9)
+        assert check.without_masses and check.fits and CANNOT_SEE in check.summary()
+    given = MassLuminosityRelation.create(
+        **{p: float(getattr(alone.maximum, p)) for p in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")},
+        source="fitted to 60 lenses, by somebody",
+    )
+    for relation in (given, with_masses.draws, with_masses.maximum):
+        check = prior_check(objects, prior, relation, level=1e-9)
+        assert not check.without_masses and check.fits and "cannot see" not in check.summary()
 
 
 def test_right_model_and_its_words():

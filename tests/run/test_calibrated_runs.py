@@ -65,6 +65,7 @@ def test_masses_are_those_of_the_truth(done, source):
     # All masses share an error of 0.05 in ln M: a quarter of the error of one.
     assert abs(off.mean()) < 1.0 and 0.8 < off.std() < 1.25
     assert "100 of 400 objects have a calibration mass ('M_lens')" in told
+    assert "The model fits the observed luminosities" in told and "cannot see" not in told
     assert "calibrators check: the fit predicts" in told and "error that all masses share" in told
 
 
@@ -79,6 +80,7 @@ def test_files_of_the_run(done):
     assert not [note for note in record["notes"] if "could not be drawn" in note]
     report = (out / "report.html").read_text()
     assert "Calibrated on 100 measured masses" in report
+    assert "The model fits the observed luminosities" in report and "cannot see" not in report
 
 
 def test_draws_of_a_run_serve_another(done, source, tmp_path):
@@ -146,3 +148,20 @@ def test_bad_columns(tmp_path, changes, match):
     ended = program("fit", path, tmp_path / "out", *MASSES, *LINEAR)
     assert ended.returncode == 2 and match in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_populations_are_compared(source, tmp_path):
+    """These masses have a normal distribution; the mass prior as it is does not describe them."""
+    out = tmp_path / "out"
+    ended = program("fit", source, out, *MASSES, *LINEAR, *BELIEFS, "--compare-populations", "--no-figures")
+    assert ended.returncode == 0, ended.stderr
+    found = pd.read_csv(out / "populations.csv").set_index("population")
+    assert set(found.index) == {"gaussian", "hmf_completeness", "skew_normal", "mixture:2", "fixed"}
+    assert found["difference"].iloc[0] == 0 and -found["difference"]["fixed"] > 3 * found["error"]["fixed"]
+    assert "populations compared by 100 measured masses" in ended.stdout
+
+
+def test_comparing_populations_needs_masses(source, tmp_path):
+    ended = warm_start.run(["fit", str(source), "--out", str(tmp_path / "out"), "--relation-prior", PRIOR, *COMMON[:-2],
+                            "--compare-populations"], tmp_path)  # fmt: skip
+    assert ended.returncode == 2 and "--compare-populations" in ended.stderr and "--calib-mass" in ended.stderr

@@ -70,6 +70,7 @@ PAIRS = [
     ([*FIT, *MEASURED], ["--calib-separation", "2"], "calib_separation", "--calib-file"),
     ([*FIT, *MEASURED], ["--calib-dz", "0.1"], "calib_dz", "--calib-file"),
     (FIT, ["--population", "gaussian"], "population", "--calib-mass"),
+    (FIT, ["--compare-populations"], "compare_populations", "--calib-mass"),
     (IDENTITY, ["--accept-misfit"], "accept_misfit", "--relation fit"),
     (PUBLISHED, ["--accept-misfit"], "accept_misfit", "--relation fit"),
     (IDENTITY, ["--lum-limit", "2"], "lum_limit", "which objects are in the catalogue"),

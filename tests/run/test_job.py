@@ -406,7 +406,8 @@ def test_fit_alone_and_its_draws_in_a_run(field, results):
     one, two = (given.record["fit"] for given in (fit, results["fits"]))
     assert {k: v for k, v in one.items() if k != "seconds"} == two
     assert fit.record["prior_check"]["fits"]
-    for word in ("alpha1", "no selection", "lowest mass", "results in fit"):
+    assert "cannot see a wrong population" in (results["fits"].folder / "report.html").read_text()
+    for word in ("alpha1", "no selection", "lowest mass", "cannot see a wrong population", "results in fit"):
         assert word in fit.stdout
     check_info(fit.folder, "alpha2", "this_catalogue")
     for name in ("relation.csv", "relation.npz"):

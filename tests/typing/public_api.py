@@ -234,6 +234,11 @@ def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Rel
         print(check.fits, check.score, check.summary(), check.figure(), fit.shared_error, fit.informed["alpha2"])
         fit.save(path)
         print(mm.JointPosterior.load(path).summary())
+    compared: mm.PopulationComparison = mm.compare_populations(
+        catalogue, prior, beliefs, masses, ["gaussian", population], splits=2, key=jax.random.key(1)
+    )
+    print(compared, compared.difference[1] / compared.error[1], compared.worse, compared.fits[0].mean)
+    print(mm.compare_populations(catalogue, prior, beliefs, masses, {"own": population, "flat": "fixed"}).to_table())
     mm.fit_relation(catalogue, prior, beliefs, calibration=masses, selection=mm.SelectedOnMass(3e14, 0.1))
     mm.mass_posterior(catalogue, prior, fit.draws, relation_from="this_catalogue")
 
