@@ -415,13 +415,15 @@ def stream(
 
 def _with_columns(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) -> JobOptions:
     """The options of a job, with what they need to know of the catalogue's."""
-    return replace(job, prior=prior, apparent_magnitudes=columns.magnitudes == "apparent")
+    apparent, moving = columns.magnitudes == "apparent", columns.lum_moves == "yes"
+    return replace(job, prior=prior, apparent_magnitudes=apparent, moving_luminosity=moving)
 
 
 def _keywords(columns: CatalogueOptions, options: JobOptions) -> dict:
     """The keywords of `read_catalogue`; apparent magnitudes need the job's cosmology and K-correction."""
     distances = {"cosmology": options.prior.cosmology, "k_correction": options.k_correction}
-    return columns.keywords | (distances if options.apparent_magnitudes else {})
+    moving = {"z_k_slope": options.k_correction} if options.moving_luminosity else {}
+    return columns.keywords | (distances if options.apparent_magnitudes else {}) | moving
 
 
 def _checked(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) -> JobOptions:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
+from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -15,6 +15,7 @@ from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
 from massmap_jax.catalogue.luminosity import named_log, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
+from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions, Variable
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.relation_files import read_relation
@@ -62,6 +63,12 @@ def read_catalogue(
     position_unit: Literal["deg", "hourangle", "arcmin", "rad"] | None = None,
     field_centre: tuple[float, float] | None = None,
     duplicate_ids: Literal["error", "row_number"] = "error",
+    z_err: str | float | None = None,
+    z_err_kind: Literal["z", "relative"] | None = None,
+    z_err_zero: Literal["refuse", "exact"] = "refuse",
+    z_contains: Contains | None = None,
+    lum_moves: Literal["yes", "no"] | None = None,
+    z_k_slope: float = 0.0,
     format: str | None = None,
     need_usable: bool = True,
     need_positions: bool = True,
@@ -121,6 +128,21 @@ def read_catalogue(
         Of apparent magnitudes: slope s of the K-correction (1 + z)^s of the luminosity.
     cosmology : str or astropy.cosmology.FLRW
         Of apparent magnitudes: where distances come from.
+    z_err : str or float, optional
+        Column of the error of the redshift, or one number for all rows: redshifts are then distributions
+        (`RedshiftDistributions`). Without it each redshift is taken as exact.
+    z_err_kind : {"z", "relative"}, optional
+        Whether that error is one of z, or is over 1 + z. A column is one of z by default; for a number it is asked.
+    z_err_zero : {"refuse", "exact"}
+        What an error of 0 means: it is refused, or the redshift is exact.
+    z_contains : {"likelihood", "posterior_with_flux"}, optional
+        What went into the redshifts; it has to be said with `z_err`. "likelihood": they scatter about the true ones by
+        the error. "posterior_with_flux": they are the middle of a p(z) that has seen the flux of the object.
+    lum_moves : {"yes", "no"}, optional
+        Whether the luminosity was computed from a flux with this redshift, so that it changes with z; it has to be
+        said with `z_err`.
+    z_k_slope : float
+        Slope s of the K-correction (1 + z)^s of such a luminosity.
     delimiter : str, optional
         What stands between the cells of a text file: "comma", "semicolon", "tab", "pipe", "space" or the character
         itself; by default what gives every line the same number of cells.
@@ -268,7 +290,9 @@ def read_catalogue(
         choose=choose,
         whole=need_usable,
     )
-    _note_redshift_errors(table, z_name, notes)
+    uncertain = _redshift_errors(
+        table, z_name, redshift, notes, z_err, z_err_kind, z_err_zero, z_contains, lum_moves, z_k_slope
+    )
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
     catalogue = HaloCatalogue.from_arrays(
@@ -285,6 +309,8 @@ def read_catalogue(
         **position,
     )
     catalogue = replace(catalogue, columns_read=columns_read)
+    if uncertain is not None:
+        catalogue = catalogue.with_redshifts(uncertain)
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
@@ -312,6 +338,55 @@ def _magnitudes(mode, zero, k_slope, cosmology) -> Magnitudes | None:
     return Magnitudes(mode, zero, distance, cosmology, k_slope)
 
 
+def _redshift_errors(
+    table: ColumnTable, z_name: str, redshift, notes: list[str], error, kind, zero, contains, lum_moves, k_slope
+) -> RedshiftDistributions | None:
+    """Read the errors of the redshifts; None, and a note, where they are not asked for."""
+    if error is None:
+        given = {"z_err_kind": kind, "z_contains": contains, "lum_moves": lum_moves, "z_k_slope": k_slope or None}
+        if zero != "refuse":
+            given["z_err_zero"] = zero
+        for name, value in given.items():
+            if value is not None:
+                raise MassmapError(f"{name}={value!r} has no effect without z_err=, the error of the redshift")
+        _note_redshift_errors(table, z_name, notes)
+        return None
+    if contains not in ("likelihood", "posterior_with_flux"):
+        raise MassmapError(
+            "say what went into the redshifts whose errors are given, z_contains='likelihood' (they scatter about the"
+            " true ones by the error) or 'posterior_with_flux' (they are the middle of a p(z) that has seen the flux,"
+            " as with a prior in magnitudes)"
+        )
+    if lum_moves not in ("yes", "no"):
+        raise MassmapError(
+            "say whether the luminosity changes with the redshift whose error is given: lum_moves='yes' for one that"
+            " was computed from a flux with this redshift, 'no' for one that was not, such as a richness"
+        )
+    if isinstance(error, str):
+        values = numbers(table, named_column(table, error, "z_err"), "redshift error", notes)
+        kind = kind or "z"
+    else:
+        values = np.full(redshift.size, float(error))
+        if kind is None:
+            raise MassmapError(
+                f"z_err={error:g} is one number: say z_err_kind='relative' for an error over 1 + z, or 'z' for one of z"
+            )
+    if kind not in ("z", "relative"):
+        raise MassmapError(f"z_err_kind is {kind!r}: give 'z', or 'relative' for an error over 1 + z")
+    variable: Variable = "z" if kind == "z" else "ln_1z"
+    found = RedshiftDistributions.gaussian(
+        redshift, values, variable=variable, zero=zero, contains=contains, lum_moves=lum_moves == "yes", k_slope=k_slope
+    )
+    with np.errstate(invalid="ignore"):
+        typical = np.nanmedian(found.sd / (1 + redshift) if kind == "z" else found.sd)
+    moves = "moves with the redshift" if lum_moves == "yes" else "does not change with the redshift"
+    notes.append(
+        f"redshifts have errors ({error!r}, an error {'of z' if kind == 'z' else 'over 1 + z'}; median {typical:.2g}"
+        f" (1 + z)); p(z) contains: {contains}; the luminosity {moves}"
+    )
+    return found
+
+
 def _note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:
     """Say that errors of the redshift, which a catalogue may have, are not used."""
     roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
@@ -319,7 +394,8 @@ def _note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> 
     found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
     if found:
         notes.append(
-            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact"
+            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact;"
+            " z_err= takes them into account"
         )
 
 

@@ -12,6 +12,7 @@ from jax.scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.redshifts import place
 from massmap_jax.prior.population import population_of
 
 _CHUNK = 2048
@@ -54,15 +55,21 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
     """
     sigma = catalogue.sigma_ln_lum[rows]
     mass_nodes = _mass_nodes(prior, relation, sigma, catalogue.redshift[rows])
-    pit, detected = np.empty(rows.size), np.ones(rows.size)
-    possible = np.ones(rows.size, dtype=bool)
-    for start in range(0, rows.size, _CHUNK):
-        part = rows[start : start + _CHUNK]
-        padded = np.pad(part, (0, _CHUNK - part.size), mode="edge")
-        data = (catalogue.ln_lum_obs[padded], catalogue.redshift[padded], catalogue.sigma_ln_lum[padded])
-        outputs = _pit_chunk(data, mass_nodes, prior, relation, selection)
-        for array, output in zip((pit, detected, possible), outputs, strict=True):
-            array[start : start + part.size] = np.asarray(output)[: part.size]
+    placed = place(catalogue, rows, prior)
+    q = placed.z.shape[1]
+    of_nodes = (catalogue.ln_lum_obs[rows, None] + placed.ln_moved, placed.z, np.repeat(sigma[:, None], q, axis=1))
+    data = np.stack([a.ravel() for a in of_nodes])
+    found = np.ones((4, data.shape[1]))
+    for start in range(0, data.shape[1], _CHUNK):
+        part = data[:, start : start + _CHUNK]
+        padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
+        outputs = _pit_chunk(tuple(padded), mass_nodes, prior, relation, selection)
+        found[:, start : start + part.shape[1]] = np.stack([np.asarray(a)[: part.shape[1]] for a in outputs])
+    pit, detected, possible, chance = found.reshape(4, rows.size, q)
+    # The flux of an object whose redshift is a distribution: the nodes count by their weight among detected objects.
+    share = np.exp(placed.ln_weight) * chance
+    pit, detected = (share * pit).sum(axis=1) / share.sum(axis=1), detected.max(axis=1)
+    possible = (possible > 0).any(axis=1)
     bad = possible & (detected > 1 + _TOLERANCE)
     if bad.any():
         first = int(np.argmax(bad))
@@ -99,7 +106,7 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
 
 @jax.jit
 def _pit_chunk(data, mass_nodes, prior, relation, selection):
-    """PITs of one chunk, the detected part above L_obs over A (largest draw), and whether each is possible."""
+    """PITs of one chunk, the detected part above L_obs over A (largest draw), whether each is possible, and A."""
     ln_mass, weight, spacing = (jnp.asarray(a, dtype=float) for a in mass_nodes)
     shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
 
@@ -115,14 +122,14 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
             spread = jnp.sqrt(draw.scatter_ln_lum(ln_mass, z) ** 2 + sigma**2 + 0 * mean)
             spread = jnp.maximum(spread, spacing)
             if selection is None:
-                return (probability * ndtr((ln_lum - mean) / spread)).sum(), jnp.ones_like(z)
-            above = _detected_above(ln_lum, z, mean, spread, probability, selection)
-            above = above / jnp.exp(selection.log_norm(draw, prior, z, sigma))
-            return 1 - above, above
+                return (probability * ndtr((ln_lum - mean) / spread)).sum(), jnp.ones_like(z), jnp.ones_like(z)
+            chance = jnp.exp(selection.log_norm(draw, prior, z, sigma))
+            above = _detected_above(ln_lum, z, mean, spread, probability, selection) / chance
+            return 1 - above, above, chance
 
-        pit, detected = jax.lax.map(of_draw, relation)
-        possible = True if selection is None else selection.log_prob(ln_lum, z) > -jnp.inf
-        return (shares * pit).sum(), detected.max(), possible
+        pit, detected, chance = jax.lax.map(of_draw, relation)
+        possible = jnp.asarray(True) if selection is None else selection.log_prob(ln_lum, z) > -jnp.inf
+        return (shares * pit).sum(), detected.max(), possible, (shares * chance).sum()
 
     return jax.vmap(one)(*(jnp.asarray(a, dtype=float) for a in data))
 

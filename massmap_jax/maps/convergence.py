@@ -23,6 +23,7 @@ from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_
 from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
+from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.maps.images import images_of
 from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
@@ -198,6 +199,7 @@ def convergence_map(
     """
     check_labels(map=Labels("the convergence map", cosmology=cosmology), mass_prior=prior)
     _check(catalogue, grid, source_redshift, profile, truncation, reach, concentration_scatter)
+    refuse_uncertain(catalogue, "a convergence map")
     parts = len(_COMPONENTS) if shear else 1
     check_memory(
         8.0 * grid.num_pixels * (2 * parts * num_draws + 15),

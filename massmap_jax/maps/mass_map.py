@@ -28,6 +28,7 @@ from massmap_jax.halo.concentration import SCATTER_LN, concentration_key
 from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
+from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
 from massmap_jax.maps.form import MapCells, MapForm
@@ -228,8 +229,11 @@ def check_map(
     ------
     MassmapError
         More memory than the machine has; a smoothing wider than the map; halos at redshift 0 that are to have a size,
-        or an area in Mpc^2; profiles on HEALPix; positions on the sky and a flat grid, or the other way about.
+        or an area in Mpc^2, or objects whose redshift is a distribution that are to have these, or slices; profiles on
+        HEALPix; positions on the sky and a flat grid, or the other way about.
     """
+    if form.redshift_edges is not None or form.distances:
+        refuse_uncertain(catalogue, "a map with slices in redshift, profiles of halos or areas in Mpc^2")
     cells = MapCells(grid, form)
     cells.check_memory(num_draws, form.copies_of_images(keep_draws))
     if form.fwhm_arcmin is not None:

@@ -37,6 +37,9 @@ _CHUNK = 2048
 # Arrays that are alive at the same time, each holding one block of draws at the panel nodes of a chunk: 2 for
 # "analytic", 10 for sampled methods, 67 for "quadrature" (measured on CPU), in each of two chunks that are in progress.
 _ARRAYS_ALIVE = 2 * 64
+# Redshift nodes of less than exp(-20) of the posterior do not widen its panels, and those of less than exp(-7) do not
+# ask for narrow ones; the shares are taken from a few draws.
+_NODE_COUNTS, _NODE_SHAPES, _DRAWS_FOR_NODES = 20.0, 7.0, 8
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
 
@@ -99,7 +102,7 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         Length of the shortest range of the extreme draws, in ln M.
     """
 
-    def one(ln_lum_obs, sigma, z):
+    def one(ln_lum_obs, sigma, z, ln_weight, ln_moved):
         term = jax.vmap(jax.vmap(lambda r, L, x: r.data_term(L, sigma, x), (None, 0, 0)), (0, None, None))(
             relation, ln_lum_obs, z
         )
@@ -115,9 +118,24 @@ def ranges(halos: Objects, prior: MassPrior, relation):
             return prior.posterior_range(z, corners, widths)
 
         low, high, narrowest = jax.vmap(node, (0, 1, 1))(z, term.centre, term.width)
-        return low.min(), high.max(), narrowest.min()
+        if z.shape[0] == 1:
+            return low[0], high[0], narrowest[0]
+        # Nodes that hardly count, such as those whose luminosity is below that of any halo, would ask for many panels.
+        some = np.unique(np.linspace(0, term.centre.shape[0] - 1, _DRAWS_FOR_NODES).round().astype(int))
+        centre, width, log_norm = term.centre[some], term.width[some], term.log_norm[some]
+        rows = jax.vmap(prior.ln_density_at)(z)
+        evidence = jax.vmap(jax.vmap(prior.log_evidence_of_row), (None, 0, None, 0))(rows, centre, z, width)
+        ln_share = evidence + log_norm + jnp.log(width) + ln_weight + ln_moved
+        ln_share = (ln_share - ln_share.max(axis=1, keepdims=True)).max(axis=0)
+        counts, shapes = ln_share > -_NODE_COUNTS, ln_share > -_NODE_SHAPES
+        return (
+            jnp.where(counts, low, jnp.inf).min(),
+            jnp.where(counts, high, -jnp.inf).max(),
+            jnp.where(shapes, narrowest, jnp.inf).min(),
+        )
 
-    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z)
+    ln_moved = jnp.zeros_like(halos.z) if halos.ln_moved is None else halos.ln_moved
+    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight, ln_moved)
 
 
 def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array, "q draw node"]:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _FIT_DRAWS = 1000
 # Number of objects above which making a posterior surface takes less time than integrating each (100 relation draws).
+# Relation draws for objects whose redshift is a distribution.
+_DRAWS_OF_UNCERTAIN = 100
 SURFACE_PAYS = 400_000
 # An object has lost its posterior if more than this fraction is beyond the table; if most have, the table is wrong.
 _EDGE_TOO_FAR = 0.5
@@ -216,6 +218,12 @@ def compute(
         options, catalogue = _in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
+    if catalogue.redshift_distributions is not None and relation.num_draws > _DRAWS_OF_UNCERTAIN:
+        notes.append(
+            f"{_DRAWS_OF_UNCERTAIN} of {relation.num_draws} relation draws are used, as each mass is an integral over"
+            " dozens of redshifts, too"
+        )
+        relation = relation.thinned(_DRAWS_OF_UNCERTAIN)
     if fitted is None:
         check = _check_given(catalogue, prior, relation, selection, notes, clock)
     with clock.stage("mass posteriors"):

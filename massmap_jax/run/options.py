@@ -69,6 +69,7 @@ def option(default, help: str, group: str, *, name: str | None = None, commands=
 
 
 CATALOGUE, OBSERVABLE, PRIOR, RELATION = "Catalogue", "Observable", "Mass prior", "Relation"
+REDSHIFTS = "Redshifts with errors"
 CALIBRATION = "Calibration by measured masses"
 MASSES, MAP, OUTPUT, MACHINE = "Masses", "Map", "Output", "Machine"
 _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
@@ -124,12 +125,43 @@ class CatalogueOptions:
         None, "Absolute magnitude of one unit of luminosity (4.65 for Lsun in SDSS r).", OBSERVABLE
     )
 
+    z_err: str | None = option(
+        None,
+        "Column of the redshift error, or one number: redshifts are then distributions.",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+    z_err_kind: str | None = option(
+        None,
+        "The error is one of z, or relative: over 1 + z. A column is one of z by default.",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+    z_err_zero: str = option(
+        "refuse", "An error of 0: refuse it, or exact for a spectroscopic redshift.", REDSHIFTS, commands=_RUN_FIT
+    )
+    z_contains: str | None = option(
+        None,
+        "What went into the redshifts: likelihood (they scatter about the true ones), or posterior_with_flux (the "
+        "middle of a p(z) that has seen the flux).",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+    lum_moves: str | None = option(
+        None,
+        "yes: the luminosity was computed from a flux with this redshift, and changes with it; no: it was not, such as "
+        "a richness.",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+
     @property
     def keywords(self) -> dict:
         """The keywords of `read_catalogue`: numbers and pairs read from the text that a command line gives."""
         found = asdict(self)
         found["columns"] = found.pop("layout")
         found["sigma"] = number_or_name(self.sigma)
+        found["z_err"] = number_or_name(self.z_err)
         found["field_centre"] = pair("field_centre", self.field_centre)
         found["names"] = self.names.split(",") if self.names else None
         return found
@@ -238,7 +270,9 @@ class JobOptions:
         RELATION,
     )
     k_correction: float = option(
-        0.0, "Slope s of L = 4 pi D_L^2 flux (1 + z)^s, of --flux-min and apparent magnitudes.", RELATION
+        0.0,
+        "Slope s of L = 4 pi D_L^2 flux (1 + z)^s, of --flux-min, apparent magnitudes and --lum-moves yes.",
+        RELATION,
     )
     pivot: float = option(1.0, "identity: Msun per unit of the observable.", RELATION, commands=_RUN_STREAM)
     calib_mass: str | None = option(
@@ -304,18 +338,14 @@ class JobOptions:
     )  # fmt: skip
     calib_dec: str | None = option(None, "Declination of that file.", CALIBRATION, commands=_RUN_FIT)
     calib_position_unit: str | None = option(None, "deg, hourangle or rad.", CALIBRATION, commands=_RUN_FIT)
-    calib_z: str | None = option(
-        None, "Redshift of that file; found where not given.", CALIBRATION, commands=_RUN_FIT
-    )
+    calib_z: str | None = option(None, "Redshift of that file; found where not given.", CALIBRATION, commands=_RUN_FIT)
     calib_separation: float | None = option(
         None,
         "Largest separation in arcmin: 1 for a match by position, 10 for objects of one id, where not given.",
         CALIBRATION,
         commands=_RUN_FIT,
     )
-    calib_dz: float | None = option(
-        None, "Largest |dz|/(1+z), 0.05 where not given.", CALIBRATION, commands=_RUN_FIT
-    )
+    calib_dz: float | None = option(None, "Largest |dz|/(1+z), 0.05 where not given.", CALIBRATION, commands=_RUN_FIT)
     population: str | None = option(
         None,
         "Distribution of the masses, fitted too: hmf_completeness (default), gaussian, skew_normal, mixture:K, fixed.",
@@ -367,6 +397,7 @@ class JobOptions:
     )
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
     apparent_magnitudes: bool = False
+    moving_luminosity: bool = False
     """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
 
     @property
@@ -469,7 +500,10 @@ _ACTS = {
             "masses under a fixed relation do not depend on that",
         ),
     ),
-    "k_correction": (lambda o: o.flux_min is not None or o.apparent_magnitudes, "flux_min= or magnitudes='apparent'"),
+    "k_correction": (
+        lambda o: o.flux_min is not None or o.apparent_magnitudes or o.moving_luminosity,
+        "flux_min=, magnitudes='apparent' or lum_moves='yes'",
+    ),
     "pivot": (lambda o: o.relation == "identity", "relation='identity'"),
     "num_lum_draws": (lambda o: o.method in ("monte_carlo", "importance"), "method='monte_carlo' or 'importance'"),
     "pixel_arcmin": (lambda o: o.make_map, "a map"),
