@@ -68,7 +68,7 @@ class Objects(eqx.Module):
         with np.errstate(divide="ignore"):
             ln_z_weight = np.log(catalogue.redshift_weights[rows])
         kind = catalogue.noise_codes[rows]
-        table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        table = None if extra is None else extra.take(rows)
         ln_lum = np.broadcast_to(catalogue.ln_lum_obs[rows, None], z.shape)
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
         return cls(ln_lum, catalogue.sigma_ln_lum[rows], z, ln_z_weight, kind, hashes, extra=table)
@@ -86,9 +86,7 @@ class Objects(eqx.Module):
         Objects
             The selected objects.
         """
-        extra = self.extra
-        if extra is not None:
-            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        extra = None if self.extra is None else self.extra.take(rows)
         fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
         return Objects(*(a[rows] for a in fields), extra=extra)
 
@@ -100,7 +98,7 @@ class Objects(eqx.Module):
         Objects
             The same structure with 0 where an array has a halo axis and None where it has not.
         """
-        extra = None if self.extra is None else TabulatedTerm(None, 0)
+        extra = None if self.extra is None else self.extra.axes()
         return Objects(0, 0, 0, 0, 0, 0, extra=extra)
 
 

@@ -69,8 +69,8 @@ class Panel(NamedTuple):
 
 def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
     """Tell which objects have a likelihood that is near a Gaussian in ln M; (halo,) bool."""
-    plain = hasattr(relation, "data_term") and halos.extra is None
-    return (halos.kind == _LOGNORMAL) & plain
+    plain = hasattr(relation, "data_term")
+    return (halos.kind == _LOGNORMAL) & plain & (True if halos.extra is None else ~halos.extra.informs)
 
 
 @devices.over_halos("halos")
@@ -222,7 +222,7 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
 
     joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
     joint = joint[0] if joint.shape[0] == 1 else jax.nn.logsumexp(joint, axis=0)
-    return joint if halo.extra is None else joint + halo.extra(ln_mass)
+    return joint if halo.extra is None else joint + halo.extra.under(relation, ln_mass)
 
 
 def mixture_panel(

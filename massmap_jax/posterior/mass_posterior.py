@@ -76,7 +76,8 @@ def mass_posterior(
         Which objects enter the catalogue, `massmap_jax.NoSelection()` by default. It changes only the weights Z_k and
         the evidence: a selection on the observed luminosity cancels from the posterior of one mass under one relation.
     extra : TabulatedTerm, optional
-        A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g).
+        A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g). Where the
+        draws have an `extra_bias` b, as those of `fit_relation(..., extra=)`, it is taken at ln M + b.
     surface : PosteriorSurface, optional
         For method "surface": a table that was made earlier with the same arguments. By default one is made.
     watch : callable, optional
@@ -139,11 +140,8 @@ def mass_posterior(
         raise MassmapError(f"number of luminosity draws is {num_lum_draws}: give at least 1")
     if chunk_size is not None and chunk_size < 1:
         raise MassmapError(f"chunk size is {chunk_size}: give at least 1")
-    if extra is not None and extra.log_likelihood.shape != (len(catalogue), extra.ln_mass_nodes.shape[0]):
-        raise MassmapError(
-            f"extra likelihood has shape {extra.log_likelihood.shape}: give one row per catalogue row and one column "
-            f"per ln mass node, ({len(catalogue)}, {extra.ln_mass_nodes.shape[0]})"
-        )
+    if extra is not None:
+        extra.check_rows(len(catalogue))
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     levels = check_levels(quantile_levels)
     flag = flag_outside_prior(catalogue, prior)
