@@ -102,8 +102,8 @@ def read_mass_likelihoods(
     columns = {name: float(match[1]) for name, match in named.items() if match}
     if columns and (mass is not None or error is not None or scatter):
         raise MassmapError(
-            f"{table.label} has columns of ln likelihoods (lnl_...), which hold the whole error of a mass: leave mass=, "
-            "error= and scatter= out"
+            f"{table.label} has columns of ln likelihoods (lnl_...), which hold the whole error of a mass: leave "
+            "mass=, error= and scatter= out"
         )
     if columns:
         nodes, values = _tabulated(table, columns)

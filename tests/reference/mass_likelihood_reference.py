@@ -1,6 +1,7 @@
 """Mass likelihoods of single objects, in plain NumPy on a fine grid of ln M: what they add to a fit, and posteriors."""
 
 import numpy as np
+
 from reference.posterior_reference import SingleDraw
 
 

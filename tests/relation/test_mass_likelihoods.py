@@ -124,7 +124,7 @@ BELIEFS = {
 
 def fitted(field, **more):
     catalogue, prior, extra = field
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="no selection was given"):
         return fit_relation(catalogue, prior, BELIEFS, extra=extra, num_draws=300, **more)
 
 
