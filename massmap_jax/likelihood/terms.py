@@ -13,6 +13,9 @@ from jaxtyping import Array, Bool, Float
 from massmap_jax.errors import MassmapError
 
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
+# Where ln likelihood is within the first number of its highest value, the spline may differ from the cubic through the
+# four nearest nodes by the second. It is 0 for a parabola, and 2 beside a step down to -50, where the spline rings.
+_MATTERS, _ROUGH = 10.0, 0.5
 
 
 class GaussianTerm(eqx.Module):
@@ -111,8 +114,8 @@ class TabulatedTerm(eqx.Module):
     Raises
     ------
     MassmapError
-        Fewer than two nodes, nodes that do not increase, another number of values than nodes, or a row that is finite
-        in part only.
+        Fewer than two nodes, nodes that do not increase, another number of values than nodes, a row that is finite in
+        part only, or nodes that are too far apart for the likelihood: a sudden step is none of a spline.
 
     See Also
     --------
@@ -263,4 +266,26 @@ def _spline_slopes(nodes: np.ndarray, values: np.ndarray) -> np.ndarray:
     some = (values != 0).any(axis=-1)
     if some.any():
         slopes[some] = CubicSpline(nodes, values[some], axis=-1)(nodes, 1)
+    if nodes.size > 4:
+        _refuse_rough(nodes, np.atleast_2d(values), np.atleast_2d(slopes))
     return slopes
+
+
+def _refuse_rough(nodes, values, slopes) -> None:
+    """Refuse tables whose spline is not to be trusted, judged by the middle of every inner cell."""
+    middle = 0.5 * (nodes[1:-2] + nodes[2:-1])
+    near = np.lib.stride_tricks.sliding_window_view(nodes, 4)
+    apart = np.where(np.eye(4, dtype=bool), 1.0, near[:, :, None] - near[:, None, :])
+    weights = np.where(np.eye(4, dtype=bool), 1.0, middle[:, None, None] - near[:, None, :]) / apart
+    local = np.einsum("hck,ck->hc", np.lib.stride_tricks.sliding_window_view(values, 4, axis=1), weights.prod(axis=2))
+    first, last = values[:, 1:-2], values[:, 2:-1]
+    spline = 0.5 * (first + last) + np.diff(nodes)[1:-1] / 8 * (slopes[:, 1:-2] - slopes[:, 2:-1])
+    matters = np.maximum(first, last) > values.max(axis=1, keepdims=True) - _MATTERS
+    bad = matters & (np.abs(spline - local) > _ROUGH)
+    if bad.any():
+        row, cell = np.argwhere(bad)[0]
+        raise MassmapError(
+            f"the ln likelihood of {bad.any(axis=1).sum()} of {bad.shape[0]} objects changes too fast for its mass "
+            f"nodes, first row {row}, near ln M = {middle[cell]:.2f}: give nodes closer together (0.1 dex or less), "
+            "and the true ln likelihood where it is low, not one number for all that is"
+        )

@@ -182,9 +182,7 @@ class ExtraEvidence(eqx.Module):
     term: TabulatedTerm
 
     @classmethod
-    def of(
-        cls, catalogue: HaloCatalogue, rows: np.ndarray, prior: MassPrior, extra: TabulatedTerm
-    ) -> "ExtraEvidence":
+    def of(cls, catalogue: HaloCatalogue, rows: np.ndarray, prior: MassPrior, extra: TabulatedTerm) -> "ExtraEvidence":
         """Collect the objects that have a mass likelihood.
 
         Parameters

@@ -64,6 +64,11 @@ def test_gaussian_terms_add_exactly(other):
 NODES = np.linspace(28.0, 34.0, 13)
 
 
+def gumbel(x):
+    """ln of a skewed density, 0.38 wide."""
+    return (x - 31.0) / 0.3 - np.exp((x - 31.0) / 0.3)
+
+
 def test_a_tabulated_parabola_is_exact_between_its_nodes():
     """It was linear until fits needed the second derivative in a shift of ln M: then 0.03 off at the middle here."""
     term = TabulatedTerm(NODES, -0.5 * ((NODES - 31.1) / 0.7) ** 2)
@@ -78,20 +83,17 @@ def test_a_tabulated_term_falls_with_its_last_slope_and_never_rises_beyond_its_n
     np.testing.assert_allclose(rising(np.array([27.0, 28.5, 33.0])), [54.0, 57.0, 62.0], atol=1e-5)
 
 
-@pytest.mark.parametrize(("step_dex", "error"), [(0.04, 2e-5), (0.1, 5e-4), (0.2, 5e-2)])
+@pytest.mark.parametrize(("step_dex", "error"), [(0.04, 2e-5), (0.1, 5e-4)])
 def test_error_of_the_spline_in_standard_deviations(step_dex, error):
     """A skewed likelihood, 0.3 wide in ln M, times a flat prior: mean and sd against a fine grid of the function."""
-
-    def ln_likelihood(x):
-        return -np.exp((x - 31.0) / 0.3) + (x - 31.0) / 0.3  # of a Gumbel distribution
 
     nodes = np.arange(27.0, 33.5, step_dex * np.log(10))
     grid = np.linspace(27.5, 33.0, 20_001)
     with jax.enable_x64(True):
-        spline = np.asarray(TabulatedTerm(nodes, ln_likelihood(nodes))(grid))
-    (mean, sd), (true_mean, true_sd) = (moments(np.exp(f), grid) for f in (spline, ln_likelihood(grid)))
+        spline = np.asarray(TabulatedTerm(nodes, gumbel(nodes))(grid))
+    (mean, sd), (true_mean, true_sd) = (moments(np.exp(f), grid) for f in (spline, gumbel(grid)))
     assert abs(mean - true_mean) < error * true_sd and abs(sd / true_sd - 1) < error
-    linear_mean, linear_sd = moments(np.exp(np.interp(grid, nodes, ln_likelihood(nodes))), grid)
+    linear_mean, linear_sd = moments(np.exp(np.interp(grid, nodes, gumbel(nodes))), grid)
     found = max(abs(mean - true_mean) / true_sd, abs(sd / true_sd - 1))
     assert max(abs(linear_mean - true_mean) / true_sd, abs(linear_sd / true_sd - 1)) > 3 * found
 
@@ -118,6 +120,12 @@ def test_rows_without_a_measurement_say_nothing():
         ([30.0, 31.0, 31.0], np.zeros(3), "1 of 3 mass nodes .* first node 2: 31"),
         ([30.0, np.nan, 31.0], np.zeros(3), "do not increase, first node 1: nan"),
         ([30.0, 31.0], np.zeros((4, 3)), r"2 mass nodes and values of shape \(4, 3\)"),
+        (
+            NODES,
+            np.where(NODES < 31.2, 0.0, -50.0),
+            "1 of 1 objects changes too fast .* first row 0, near ln M = 30.25",
+        ),
+        (NODES, gumbel(NODES), "too fast for its mass nodes"),
         ([30.0, 31.0], [[0.0, 0.0], [0.0, -np.inf], [0.0, np.nan]], "2 of 3 objects .* first row 1"),
     ],
 )

@@ -93,6 +93,8 @@ def test_masses_in_units_of_h_are_converted_or_asked_for(tmp_path):
 
 
 def test_repeated_ids_of_the_catalogue(tmp_path):
-    twice = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0], redshift=[0.1, 0.2], ids=[8, 8], duplicate_ids="row_number")
+    twice = HaloCatalogue.from_arrays(
+        luminosity=[1.0, 2.0], redshift=[0.1, 0.2], ids=[8, 8], duplicate_ids="row_number"
+    )
     with pytest.raises(MassmapError, match="ids of the catalogue are not unique"):
         read_mass_likelihoods(written(tmp_path, "id,mass,error\n8,4e14,0.3\n"), twice, **GOOD)

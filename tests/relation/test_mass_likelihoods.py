@@ -11,6 +11,7 @@ from reference.tables import schechter_table
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.figures.relation import relation_corner
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -138,6 +139,9 @@ def test_a_fit_reports_the_bias_and_is_read_back(tmp_path):
     np.testing.assert_array_equal(again.draws.extra_bias, fit.draws.extra_bias)
     assert again.summary() == fit.summary()
     assert again.draws.thinned(10).extra_bias.shape == (10,)
+    fit.write_getdist(tmp_path / "chain")
+    assert "extra_bias b" in (tmp_path / "chain.paramnames").read_text()
+    assert len(relation_corner(fit).axes) == 16
 
 
 def test_a_fixed_bias_moves_the_normalisation():
