@@ -4,6 +4,8 @@ Posteriors, evidences and maps use the data only through these terms. A lognorma
 anything else (weak lensing, an upper limit, a measured mass likelihood) is a `TabulatedTerm`.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -105,7 +107,7 @@ class TabulatedTerm(eqx.Module):
     Attributes
     ----------
     ln_mass_nodes : Float[Array, "g"]
-        As above.
+        Nodes [ln Msun].
     log_likelihood : Float[Array, "*halo g"]
         As above, with zeros in place of NaN.
     slopes : Float[Array, "*halo g"]
@@ -142,7 +144,7 @@ class TabulatedTerm(eqx.Module):
     log_likelihood: Float[Array | np.ndarray, "*halo g"]
     slopes: Float[Array | np.ndarray, "*halo g"]
 
-    def __init__(self, ln_mass_nodes, log_likelihood, slopes=None):
+    def __init__(self, ln_mass_nodes: Any, log_likelihood: Any, slopes: Any = None):
         if slopes is None:
             ln_mass_nodes, log_likelihood = _checked_table(ln_mass_nodes, log_likelihood)
             slopes = _spline_slopes(ln_mass_nodes, log_likelihood)
@@ -248,11 +250,11 @@ def _checked_table(ln_mass_nodes, log_likelihood) -> tuple[np.ndarray, np.ndarra
             f"a likelihood has {nodes.size} mass nodes and values of shape {values.shape}: give one value per node"
         )
     values = np.where(np.isnan(values).all(axis=-1, keepdims=True), 0.0, values)
-    bad = ~np.isfinite(np.atleast_2d(values)).all(axis=-1)
-    if bad.any():
+    lost = ~np.isfinite(np.atleast_2d(values)).all(axis=1)
+    if lost.any():
         raise MassmapError(
-            f"the ln likelihood of {bad.sum()} of {bad.size} objects is not finite at some nodes, first row "
-            f"{int(np.argmax(bad))}: give a low finite number where the likelihood is 0, and NaN at all nodes where "
+            f"the ln likelihood of {lost.sum()} of {lost.size} objects is not finite at some nodes, first row "
+            f"{int(np.argmax(lost))}: give a low finite number where the likelihood is 0, and NaN at all nodes where "
             "there is no measurement"
         )
     return nodes, values

@@ -105,7 +105,7 @@ class CatalogueData:
         self.num_halos = self.rows.size
         refuse_selection_by_noise(catalogue, self.selection, self.rows)
         self.constant = float(detection(catalogue, self.selection, self.rows).sum())
-        self.extra = None
+        self.extra: Any = None
 
     def compressed(self, scatter: float, whole: Range | None = None) -> Points:
         """Give points that stand for the objects.

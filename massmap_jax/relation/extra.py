@@ -220,8 +220,8 @@ class ExtraEvidence(eqx.Module):
         # Copies of the nodes as well: see CatalogueData.
         table = extra.take(padded)
         term = TabulatedTerm(np.array(table.ln_mass_nodes), table.log_likelihood, table.slopes)
-        points = (filled(column) for column in columns)
-        return cls(*points, weight, filled(row.ravel()), redshift, prior_rows(prior, redshift), term)
+        ln_lum, sigma, z = (filled(column) for column in columns)
+        return cls(ln_lum, sigma, z, weight, filled(row.ravel()), redshift, prior_rows(prior, redshift), term)
 
     @property
     def number(self) -> int:

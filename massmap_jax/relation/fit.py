@@ -170,6 +170,7 @@ def fit_relation(
     0.35
     """
     relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
+    beliefs: RelationPrior | BiasedPrior = relation_prior
     check_labels(catalogue=catalogue, relation_prior=relation_prior)
     bias = belief("extra_bias", extra_bias)
     if extra is None and bias != 0:
@@ -189,8 +190,8 @@ def fit_relation(
         data = CatalogueData(catalogue, prior, selection)
         if extra is not None:
             data.extra = ExtraEvidence.of(catalogue, data.rows, data.prior, extra)
-            relation_prior = BiasedPrior.of(relation_prior, bias)
-    return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
+            beliefs = BiasedPrior.of(relation_prior, bias)
+    return fit_to(data, beliefs, method, key, num_draws, num_chains, num_warmup, watch)
 
 
 def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, num_warmup) -> RelationPrior:
