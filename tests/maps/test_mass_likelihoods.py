@@ -32,12 +32,13 @@ NODES = np.linspace(22.0, 36.0, 141)
 LN_LIKELIHOODS = (lambda x: -0.5 * ((x - 29.0) / 0.3) ** 2, np.zeros_like, lambda x: -0.5 * ((x - 32.0) / 0.4) ** 2)
 EXTRA = TabulatedTerm(NODES, np.stack([f(NODES) for f in LN_LIKELIHOODS]))
 KEY, BIASES, NUMBER = jax.random.key(3), (-0.5, 0.5), 600
+CHUNK = 4  # of three objects, which a chunk is filled up from
 
 
 def drawn(relations, extra, method="exact"):
     """ln M (object, draw)."""
     ln_mass = np.full((3, relations.num_draws), np.nan)
-    for rows, values in MassSamples(PRIOR, relations, KEY, method)(Objects.of(CATALOGUE, np.arange(3), extra)):
+    for rows, values in MassSamples(PRIOR, relations, KEY, method)(Objects.of(CATALOGUE, np.arange(3), extra), CHUNK):
         ln_mass[rows] = values
     return ln_mass
 
@@ -70,16 +71,20 @@ def test_a_table_serves_the_objects_without_a_likelihood():
 def test_map_and_circle_have_the_same_masses():
     relation = BiasedRelation(**PARAMETERS, extra_bias=0.1)
     grid = PixelGrid.fit(CATALOGUE.ra, CATALOGUE.dec)
-    image = mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, extra=EXTRA)
-    circle = mass_in_circle(KEY, CATALOGUE, PRIOR, relation, Circle(150.01, 2.0, 5.0), num_draws=20, extra=EXTRA)
-    plain = mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20)
+    image = mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK, extra=EXTRA)
+    circle = mass_in_circle(
+        KEY, CATALOGUE, PRIOR, relation, Circle(150.01, 2.0, 5.0), num_draws=20, chunk_size=CHUNK, extra=EXTRA
+    )
+    plain = mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK)
     np.testing.assert_allclose(image.total_draws, circle.draws, rtol=1e-6)
     assert image.total_mass == pytest.approx(circle.mean, rel=1e-6)
     assert abs(image.total_mass / plain.total_mass - 1) > 0.1
-    posterior = mass_posterior(CATALOGUE, PRIOR, relation, extra=EXTRA)
-    again = mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, extra=EXTRA, posterior=posterior)
+    posterior = mass_posterior(CATALOGUE, PRIOR, relation, extra=EXTRA, chunk_size=CHUNK)
+    again = mass_map(
+        KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK, extra=EXTRA, posterior=posterior
+    )
     np.testing.assert_array_equal(again.total_draws, image.total_draws)
     with pytest.raises(MassmapError, match="the same extra likelihoods"):
-        mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, posterior=posterior)
+        mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK, posterior=posterior)
     with pytest.raises(MassmapError, match="one row per catalogue row"):
-        mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, extra=EXTRA.take([0]))
+        mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK, extra=EXTRA.take([0]))

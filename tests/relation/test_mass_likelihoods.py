@@ -84,8 +84,10 @@ def test_posteriors_shift_the_likelihood_by_the_bias_of_each_draw():
     parameters = dict(alpha1=10.7, alpha2=0.36, scatter=0.15, alpha3=PIVOT, alpha4=1.1)
     biases = (-0.6, 0.6)
     draws = BiasedRelation(**parameters | dict(alpha1=[10.7, 10.7]), extra_bias=biases)
-    got = mass_posterior(CATALOGUE, PRIOR, draws, relation_from="this_catalogue", extra=EXTRA)
-    twin = mass_posterior(CATALOGUE, PRIOR, draws.draw([0, 0]), relation_from="this_catalogue", extra=EXTRA)
+    got = mass_posterior(CATALOGUE, PRIOR, draws, relation_from="this_catalogue", extra=EXTRA, chunk_size=4)
+    twin = mass_posterior(
+        CATALOGUE, PRIOR, draws.draw([0, 0]), relation_from="this_catalogue", extra=EXTRA, chunk_size=4
+    )
     for i, f in enumerate(LN_LIKELIHOODS):
         each = [
             slow.moments(SLOW_PRIOR, Relation(**parameters), LN_LUM[i], SIGMA[i], Z[i], lambda x, f=f, b=b: f(x + b))
@@ -95,7 +97,7 @@ def test_posteriors_shift_the_likelihood_by_the_bias_of_each_draw():
         sd = np.sqrt(np.mean([s**2 + m**2 for m, s in each]) - mean**2)
         assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 1e-3
     assert np.abs(twin.mean - got.mean)[[0, 1, 3]].min() > 0.05
-    plain = mass_posterior(CATALOGUE, PRIOR, draws, relation_from="this_catalogue")
+    plain = mass_posterior(CATALOGUE, PRIOR, draws, relation_from="this_catalogue", chunk_size=4)
     assert got.mean[2] == plain.mean[2]  # no likelihood: the posterior to the last bit
 
 
