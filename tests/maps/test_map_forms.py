@@ -343,7 +343,9 @@ def test_sums_of_parts_are_those_of_the_whole():
     parts = []
     for rows in np.array_split(np.arange(NUMBER), 3):
         parts.append(MapSums(GRID, FixedDraws(), MapForm(**form)))
-        parts[-1].add(objects.subset(rows), SimpleNamespace(usable=objects.usable[rows], mean_mass=mean[rows]))
+        parts[-1].add(
+            objects.subset(rows), SimpleNamespace(extra=None, usable=objects.usable[rows], mean_mass=mean[rows])
+        )
     whole = MapSums(GRID, FixedDraws(), MapForm(**form))
     whole.restore(parts[0].state())
     for part in parts[1:]:
