@@ -77,6 +77,7 @@ _HOME = {
     "read_catalogue": "catalogue.read",
     "read_convergence": "maps.convergence_files",
     "read_map": "maps.files",
+    "read_mass_likelihoods": "likelihood.mass_likelihoods",
     "region_mass": "maps.regions",
     "relation_model": "models.relation",
     "sample_halo_masses": "models.runner",

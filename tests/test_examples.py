@@ -40,6 +40,7 @@ FIRST = {
     "prior_check",
     "read_catalogue",
     "read_map",
+    "read_mass_likelihoods",
     "region_mass",
     "relation_model",
     "sample_halo_masses",

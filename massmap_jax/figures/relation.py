@@ -17,6 +17,7 @@ LABELS = {
     "alpha2": r"$\alpha_2$ (slope)",
     "alpha4": r"$\alpha_4$ (evolution)",
     "scatter": r"$S$ (scatter in $\ln L$)",
+    "extra_bias": r"$b$ (bias of mass likelihoods)",
     "bias": r"$B_0$ (bias of $\ln M_\mathrm{obs}$)",
     "mass_scatter": r"$S_m$ (scatter of $\ln M_\mathrm{obs}$)",
     "population_centre": "population: centre",

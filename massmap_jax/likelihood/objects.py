@@ -79,7 +79,7 @@ class Objects(eqx.Module):
         """
         nodes = place(catalogue, rows, prior)
         kind = catalogue.noise_codes[rows]
-        table = None if extra is None else TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        table = None if extra is None else extra.take(rows)
         ln_lum = catalogue.ln_lum_obs[rows, None] + nodes.ln_moved
         known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
@@ -108,9 +108,7 @@ class Objects(eqx.Module):
         Objects
             The selected objects.
         """
-        extra = self.extra
-        if extra is not None:
-            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[rows])
+        extra = None if self.extra is None else self.extra.take(rows)
         fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
         moved = None if self.ln_moved is None else self.ln_moved[rows]
         return Objects(*(a[rows] for a in fields), extra=extra, ln_moved=moved, conditional=self.conditional)
@@ -123,7 +121,7 @@ class Objects(eqx.Module):
         Objects
             The same structure with 0 where an array has a halo axis and None where it has not.
         """
-        extra = None if self.extra is None else TabulatedTerm(None, 0)
+        extra = None if self.extra is None else self.extra.axes()
         moved = None if self.ln_moved is None else 0
         return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, conditional=self.conditional)
 

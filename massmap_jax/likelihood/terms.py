@@ -4,12 +4,20 @@ Posteriors, evidences and maps use the data only through these terms. A lognorma
 anything else (weak lensing, an upper limit, a measured mass likelihood) is a `TabulatedTerm`.
 """
 
+from typing import Any
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from massmap_jax.errors import MassmapError
 
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
+# Where ln likelihood is within the first number of its highest value, the spline may differ from the cubic through the
+# four nearest nodes by the second. It is 0 for a parabola, and 2 beside a step down to -50, where the spline rings.
+_MATTERS, _ROUGH = 10.0, 0.5
 
 
 class GaussianTerm(eqx.Module):
@@ -81,20 +89,46 @@ class GaussianTerm(eqx.Module):
 
 
 class TabulatedTerm(eqx.Module):
-    """A likelihood given by its ln at nodes of ln M, linear between them and constant outside.
+    """A likelihood given by its ln at nodes of ln M: weak lensing, an upper limit, any measured mass likelihood.
 
-    Outside the nodes the data are taken to carry no information on the mass.
+    Between the nodes it is the cubic spline through them (not-a-knot), which is exact where ln likelihood is a
+    parabola. Beyond them it goes on with its last slope where it falls, and stays as it is where it would rise.
 
     Parameters
     ----------
     ln_mass_nodes : Float[Array, "g"]
         Nodes [ln Msun], increasing, common to all objects.
     log_likelihood : Float[Array, "*halo g"]
-        ln likelihood at the nodes, in any normalisation and finite: (g,) for one object, (halo, g) for a catalogue.
+        ln likelihood at the nodes, in any normalisation: (g,) for one object, (halo, g) for a catalogue. A row of NaN
+        is an object without a measurement, as is a row of zeros.
+    slopes : Float[Array, "*halo g"], optional
+        Derivatives at the nodes, where they are known; by default those of the spline.
+
+    Attributes
+    ----------
+    ln_mass_nodes : Float[Array, "g"]
+        Nodes [ln Msun].
+    log_likelihood : Float[Array, "*halo g"]
+        As above, with zeros in place of NaN.
+    slopes : Float[Array, "*halo g"]
+        As above.
+
+    Raises
+    ------
+    MassmapError
+        Fewer than two nodes, nodes that do not increase, another number of values than nodes, a row that is finite in
+        part only, or nodes that are too far apart for the likelihood: a sudden step is none of a spline.
 
     See Also
     --------
+    read_mass_likelihoods : Such a table from a file.
     GaussianTerm : A likelihood that is Gaussian in ln M.
+
+    Notes
+    -----
+    Make one outside of `jax.jit`: the spline is solved on the host. Nothing that rises is continued, because a
+    likelihood that grows where nobody computed it would draw masses there; and nothing that falls is cut off, because a
+    kink in ln M has no second derivative, which the fit of a common bias needs.
 
     Examples
     --------
@@ -102,13 +136,158 @@ class TabulatedTerm(eqx.Module):
     >>> import massmap_jax as mm
     >>> nodes = np.log([1e13, 1e14, 1e15])
     >>> term = mm.TabulatedTerm(nodes, np.array([-2.0, 0.0, -3.0]))
-    >>> [round(float(term(ln_mass)), 2) for ln_mass in np.log([1e12, 10**13.5, 1e14])]
-    [-2.0, -1.0, 0.0]
+    >>> [round(float(term(ln_mass)), 3) for ln_mass in np.log([10**13.5, 1e14, 1e16])]
+    [-0.375, 0.0, -8.5]
     """
 
     ln_mass_nodes: Float[Array | np.ndarray, "g"]
     log_likelihood: Float[Array | np.ndarray, "*halo g"]
+    slopes: Float[Array | np.ndarray, "*halo g"]
+
+    def __init__(self, ln_mass_nodes: Any, log_likelihood: Any, slopes: Any = None):
+        if slopes is None:
+            ln_mass_nodes, log_likelihood = _checked_table(ln_mass_nodes, log_likelihood)
+            slopes = _spline_slopes(ln_mass_nodes, log_likelihood)
+        self.ln_mass_nodes, self.log_likelihood, self.slopes = ln_mass_nodes, log_likelihood, slopes
 
     def __call__(self, ln_mass) -> Float[Array, "..."]:
         """Log likelihood of one object at ln_mass [ln Msun]."""
-        return jnp.interp(ln_mass, self.ln_mass_nodes, self.log_likelihood)
+        nodes, values, slopes = (jnp.asarray(a) for a in (self.ln_mass_nodes, self.log_likelihood, self.slopes))
+        inside = jnp.clip(ln_mass, nodes[0], nodes[-1])
+        cell = jnp.clip(jnp.searchsorted(nodes, inside, side="right") - 1, 0, nodes.shape[0] - 2)
+        length = nodes[cell + 1] - nodes[cell]
+        t = (inside - nodes[cell]) / length
+        rise = values[cell + 1] - values[cell]
+        first, last = length * slopes[cell], length * slopes[cell + 1]
+        value = values[cell] + t * (first + t * (3 * rise - 2 * first - last + t * (first + last - 2 * rise)))
+        beyond = ln_mass - inside
+        return value + beyond * jnp.where(beyond < 0, jnp.maximum(slopes[0], 0.0), jnp.minimum(slopes[-1], 0.0))
+
+    def under(self, relation, ln_mass) -> Float[Array, "..."]:
+        """Evaluate the ln likelihood of one object under each draw of a relation.
+
+        Parameters
+        ----------
+        relation : Relation
+            A batch of draws; where it has an `extra_bias` b, the likelihood is that of ln M + b.
+        ln_mass : Float[Array, "node"]
+            Where to evaluate it [ln Msun].
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln likelihood: (draw, node), or (node,) where the draws have no bias.
+        """
+        bias = getattr(relation, "extra_bias", None)
+        return self(ln_mass) if bias is None else jax.vmap(lambda b: self(ln_mass + b))(bias)
+
+    @property
+    def informs(self) -> Bool[Array | np.ndarray, "*halo"]:
+        """Which objects have a likelihood that is not 0 everywhere."""
+        return (self.log_likelihood != 0).any(axis=-1)
+
+    def take(self, rows) -> "TabulatedTerm":
+        """Select objects.
+
+        Parameters
+        ----------
+        rows : Int[np.ndarray, "m"]
+            Numbers of the objects, a mask or a slice.
+
+        Returns
+        -------
+        TabulatedTerm
+            Their table.
+        """
+        return TabulatedTerm(self.ln_mass_nodes, self.log_likelihood[rows], self.slopes[rows])
+
+    def axes(self) -> "TabulatedTerm":
+        """Return the `jax.vmap` axes that map over objects.
+
+        Returns
+        -------
+        TabulatedTerm
+            The same structure with 0 where an array has a halo axis and None where it has not.
+        """
+        return TabulatedTerm(None, 0, 0)
+
+    def check_rows(self, number: int) -> None:
+        """Refuse a table that does not belong to a catalogue.
+
+        Parameters
+        ----------
+        number : int
+            Number of rows of the catalogue.
+
+        Raises
+        ------
+        MassmapError
+            The table has not one row per row of the catalogue.
+        """
+        expected = (number, self.ln_mass_nodes.shape[0])
+        if self.log_likelihood.shape != expected:
+            raise MassmapError(
+                f"extra likelihood has shape {self.log_likelihood.shape}: give one row per catalogue row and one column"
+                f" per ln mass node, {expected}"
+            )
+
+
+def _checked_table(ln_mass_nodes, log_likelihood) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and values as host arrays, rows of NaN as zeros."""
+    nodes, values = (np.asarray(a, dtype=np.float64) for a in (ln_mass_nodes, log_likelihood))
+    if nodes.ndim != 1 or nodes.size < 2:
+        raise MassmapError(f"the mass nodes of a likelihood have shape {nodes.shape}: give two or more in one row")
+    bad = ~np.isfinite(nodes)
+    bad[1:] |= ~(np.diff(nodes) > 0)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise MassmapError(
+            f"{bad.sum()} of {nodes.size} mass nodes of a likelihood are not finite or do not increase, first node "
+            f"{first}: {nodes[first]:g}; give ln M/Msun in increasing order"
+        )
+    if values.ndim == 0 or values.shape[-1] != nodes.size:
+        raise MassmapError(
+            f"a likelihood has {nodes.size} mass nodes and values of shape {values.shape}: give one value per node"
+        )
+    values = np.where(np.isnan(values).all(axis=-1, keepdims=True), 0.0, values)
+    lost = ~np.isfinite(np.atleast_2d(values)).all(axis=1)
+    if lost.any():
+        raise MassmapError(
+            f"the ln likelihood of {lost.sum()} of {lost.size} objects is not finite at some nodes, first row "
+            f"{int(np.argmax(lost))}: give a low finite number where the likelihood is 0, and NaN at all nodes where "
+            "there is no measurement"
+        )
+    return nodes, values
+
+
+def _spline_slopes(nodes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Derivatives at the nodes of the spline through each row."""
+    from scipy.interpolate import CubicSpline  # slow to import
+
+    slopes = np.zeros_like(values)
+    some = (values != 0).any(axis=-1)
+    if some.any():
+        slopes[some] = CubicSpline(nodes, values[some], axis=-1)(nodes, 1)
+    if nodes.size > 4:
+        _refuse_rough(nodes, np.atleast_2d(values), np.atleast_2d(slopes))
+    return slopes
+
+
+def _refuse_rough(nodes, values, slopes) -> None:
+    """Refuse tables whose spline is not to be trusted, judged by the middle of every inner cell."""
+    middle = 0.5 * (nodes[1:-2] + nodes[2:-1])
+    near = np.lib.stride_tricks.sliding_window_view(nodes, 4)
+    apart = np.where(np.eye(4, dtype=bool), 1.0, near[:, :, None] - near[:, None, :])
+    weights = np.where(np.eye(4, dtype=bool), 1.0, middle[:, None, None] - near[:, None, :]) / apart
+    local = np.einsum("hck,ck->hc", np.lib.stride_tricks.sliding_window_view(values, 4, axis=1), weights.prod(axis=2))
+    first, last = values[:, 1:-2], values[:, 2:-1]
+    spline = 0.5 * (first + last) + np.diff(nodes)[1:-1] / 8 * (slopes[:, 1:-2] - slopes[:, 2:-1])
+    matters = np.maximum(first, last) > values.max(axis=1, keepdims=True) - _MATTERS
+    bad = matters & (np.abs(spline - local) > _ROUGH)
+    if bad.any():
+        row, cell = np.argwhere(bad)[0]
+        raise MassmapError(
+            f"the ln likelihood of {bad.any(axis=1).sum()} of {bad.shape[0]} objects changes too fast for its mass "
+            f"nodes, first row {row}, near ln M = {middle[cell]:.2f}: give nodes closer together (0.1 dex or less), "
+            "and the true ln likelihood where it is low, not one number for all that is"
+        )

@@ -10,6 +10,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.regions import Circle, RegionMass, checked_circle, in_circle
 from massmap_jax.maps.repeats import repeats
@@ -27,6 +28,7 @@ def mass_in_circle(
     relation_from: RelationFrom | None = None,
     num_draws: int = 1000,
     selection=None,
+    extra: TabulatedTerm | None = None,
     chunk_size: int | None = None,
 ) -> RegionMass:
     """Compute the posterior of the total mass of the objects in a circle.
@@ -52,6 +54,8 @@ def mass_in_circle(
         Draws of the sum.
     selection : FluxLimit or TabulatedSelection or NoSelection, optional
         As in `mass_posterior`.
+    extra : TabulatedTerm, optional
+        As in `mass_map`.
     chunk_size : int, optional
         As in `mass_posterior`.
 
@@ -84,6 +88,8 @@ def mass_in_circle(
     circle = checked_circle(circle)
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: the mass in a circle needs ra and dec")
+    if extra is not None:
+        extra.check_rows(len(catalogue))
     inside = in_circle(catalogue.ra, catalogue.dec, circle, is_flat=catalogue.frame == "flat")
     inside &= (catalogue.flag & int(Flag.POSITION_BAD)) == 0
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
@@ -96,6 +102,7 @@ def mass_in_circle(
         num_draws=num_draws,
         draws="auto",
         selection=selection,
+        extra=extra,
         chunk_size=chunk_size,
     )
     if (twice := repeats(catalogue, usable & inside, "in the circle")) is not None:
@@ -103,10 +110,11 @@ def mass_in_circle(
     rows = np.flatnonzero(usable & inside)
     draws, mean = np.zeros(num_draws), 0.0
     if rows.size:
-        for _, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior), chunk_size):
+        for _, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior, extra), chunk_size):
             draws += np.exp(ln_mass, dtype=np.float64).sum(axis=0)
         # The draws' weights are settled, so each draw's posterior is normalised.
         settled = {"relation_from": "fixed_draws", "selection": selection, "chunk_size": chunk_size}
+        settled["extra"] = None if extra is None else extra.take(rows)
         mean = float(mass_posterior(catalogue.subset(rows), prior, chosen.relation, **settled).mean_mass.sum())
     return RegionMass(
         mean=mean,

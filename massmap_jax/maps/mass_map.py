@@ -30,6 +30,7 @@ from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
 from massmap_jax.maps.form import MapCells, MapForm
 from massmap_jax.maps.images import MassMap
@@ -62,6 +63,7 @@ def mass_map(
     keep_draws: bool = False,
     chunk_size: int | None = None,
     selection=None,
+    extra: TabulatedTerm | None = None,
     posterior=None,
     draws: Literal["auto", "exact", "table"] = "auto",
     redshift_edges=None,
@@ -102,6 +104,8 @@ def mass_map(
         As in `mass_posterior`.
     selection : FluxLimit or TabulatedSelection or NoSelection, optional
         As in `mass_posterior`.
+    extra : TabulatedTerm, optional
+        As in `mass_posterior`: a likelihood of ln M for each row, under the bias of each map draw's relation.
     posterior : MassPosterior, optional
         What `mass_posterior` returned for the same arguments, to spare computing it again.
     draws : {"auto", "exact", "table"}
@@ -157,11 +161,15 @@ def mass_map(
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-    if posterior is not None and (posterior.method not in ("analytic", "surface") or posterior.extra is not None):
+    if posterior is not None and (
+        posterior.method not in ("analytic", "surface") or not eqx.tree_equal(posterior.extra, extra)
+    ):
         raise MassmapError(
             f"the posterior given to mass_map (method {posterior.method!r}) is not the map's own: give one of method "
-            "'analytic' without extra likelihoods, or none"
+            "'analytic' with the same extra likelihoods, or none"
         )
+    if extra is not None:
+        extra.check_rows(len(catalogue))
     if posterior is not None and posterior.relation_from == "other_data":
         posterior = None  # its weights are each object's own
     given = MapForm(unit, redshift_edges, footprint, fwhm_arcmin, halo_profile, concentration_scatter, cosmology)
@@ -184,13 +192,15 @@ def mass_map(
         num_draws=num_draws,
         draws=draws,
         selection=selection,
+        extra=extra,
         chunk_size=chunk_size,
     )
     if posterior is None or chosen.relation_from == "other_data":
         # The draws' weights are settled, so each draw's posterior is normalised.
         posterior = mass_posterior(
-            catalogue, prior, chosen.relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection
-        )
+            catalogue, prior, chosen.relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection,
+            extra=extra,
+        )  # fmt: skip
     layers = None
     if form.halo_profile is not None:
         settings = (prior.mass_definition, form.cosmology, concentration_key(key), form.concentration_scatter)
@@ -276,7 +286,7 @@ class ChosenSamples(NamedTuple):
 
 
 def chosen_samples(
-    key, catalogue, prior, relation, *, relation_from, num_draws, draws, selection=None, chunk_size=None
+    key, catalogue, prior, relation, *, relation_from, num_draws, draws, selection=None, extra=None, chunk_size=None
 ) -> ChosenSamples:
     """Pick one relation draw per map draw, and what draws the masses under each.
 
@@ -293,6 +303,8 @@ def chosen_samples(
     num_draws : int
     draws : {"auto", "exact", "table"}
     selection : FluxLimit or TabulatedSelection or NoSelection, optional
+    extra : TabulatedTerm, optional
+        It updates the draws with "other_data"; elsewhere the objects bring it along.
     chunk_size : int, optional
 
     Returns
@@ -313,7 +325,7 @@ def chosen_samples(
     relation = relation.as_batch()
     if relation_from == "other_data":
         selection = NoSelection() if selection is None else selection
-        relation = _updated_by_all(catalogue, prior, relation, selection, chunk_size)
+        relation = _updated_by_all(catalogue, prior, relation, selection, extra, chunk_size)
     if draws == "auto":
         draws = "table" if len(catalogue) * num_draws > TABLE_PAYS else "exact"
     key_relation, key_mass = jax.random.split(key)
@@ -341,10 +353,10 @@ def _sizes(posterior, grid, cosmology) -> tuple[float, str | None]:
     return float(largest.max()), told
 
 
-def _updated_by_all(catalogue, prior, relation, selection, chunk_size):
+def _updated_by_all(catalogue, prior, relation, selection, extra, chunk_size):
     """The draws with weights W_j proportional to the product over objects of Z_k(j) / A; refused when they collapse."""
     rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-    halos = Objects.of(catalogue, rows, prior, need_keys=False)
+    halos = Objects.of(catalogue, rows, prior, extra, need_keys=False)
     total = np.zeros(relation.num_draws)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
 

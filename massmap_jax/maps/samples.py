@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import equinox as eqx
@@ -56,9 +57,10 @@ class MassSamples:
         one_prior = self.prior.snap is None and population_of(self.relations) is None
         if self.method == "table" and one_prior and halos.z.shape[1] == 1:
             rows = np.flatnonzero(kernel.is_gaussian(halos, self.relations))
-            table = self._table_for(halos.take(rows)) if rows.size else None
+            plain = replace(halos, extra=None)  # which says nothing about these rows
+            table = self._table_for(plain.take(rows)) if rows.size else None
             if table is not None:
-                for found, ln_mass in self._look_up(table, halos, rows):
+                for found, ln_mass in self._look_up(table, plain, rows):
                     inside = ~np.isnan(ln_mass).any(axis=1)
                     rest[found[inside]] = False
                     yield (found, ln_mass) if inside.all() else (found[inside], ln_mass[inside])
@@ -148,6 +150,9 @@ def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kin
             relation, score = inputs
             own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
             joint = kernel.joint_of_draws(halo, relation, jnp.zeros((block, 1)), own, ln_mass, "analytic", kind)
+            if halo.conditional:
+                weights = panels.panel_weights(low, high, num_panels)
+                joint = kernel.settle(halo, joint, kernel.ln_mass_of_nodes(joint, weights))
             joint = kernel.over_redshifts(joint)
             density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
             quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))

@@ -77,7 +77,7 @@ class MapSums:
         ----------
         catalogue : HaloCatalogue
         posterior : MassPosterior
-            Of the same objects.
+            Of the same objects; its `extra` likelihoods are in the masses that are drawn.
         chunk_size : int, optional
         watch : callable, optional
             Called with a line of text after each piece.
@@ -86,7 +86,8 @@ class MapSums:
         def draw(rows):
             done = 0
             watch(Step("mass map", done, rows.size, "objects"))
-            for picked, ln_mass in self.samples(Objects.of(catalogue, rows, posterior.prior), chunk_size):
+            objects = Objects.of(catalogue, rows, posterior.prior, posterior.extra)
+            for picked, ln_mass in self.samples(objects, chunk_size):
                 yield picked, ln_mass
                 done += picked.size
                 watch(Step("mass map", done, rows.size, "objects"))

@@ -75,8 +75,8 @@ class Panel(NamedTuple):
 
 def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
     """Tell which objects have a likelihood that is near a Gaussian in ln M; (halo,) bool."""
-    plain = hasattr(relation, "data_term") and halos.extra is None
-    return (halos.kind == _LOGNORMAL) & plain
+    plain = hasattr(relation, "data_term")
+    return (halos.kind == _LOGNORMAL) & plain & (True if halos.extra is None else ~halos.extra.informs)
 
 
 @devices.over_halos("halos")
@@ -125,7 +125,8 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         centre, width, log_norm = term.centre[some], term.width[some], term.log_norm[some]
         rows = jax.vmap(prior.ln_density_at)(z)
         evidence = jax.vmap(jax.vmap(prior.log_evidence_of_row), (None, 0, None, 0))(rows, centre, z, width)
-        ln_share = evidence + log_norm + jnp.log(width) + ln_weight + ln_moved
+        ln_share = ln_weight + (0.0 if halos.conditional else evidence + log_norm + jnp.log(width) + ln_moved)
+        ln_share = jnp.atleast_2d(ln_share)
         ln_share = (ln_share - ln_share.max(axis=1, keepdims=True)).max(axis=0)
         counts, shapes = ln_share > -_NODE_COUNTS, ln_share > -_NODE_SHAPES
         return (
@@ -245,7 +246,20 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
     if halo.ln_moved is not None:
         # The likelihood is a density per luminosity; what was measured is a flux.
         joint = joint + halo.ln_moved[:, None, None]
-    return joint if halo.extra is None else joint + halo.extra(ln_mass)
+    return joint if halo.extra is None else joint + halo.extra.under(relation, ln_mass)
+
+
+def ln_mass_of_nodes(joint: Float[Array, "q draw node"], weights) -> Float[Array, "q draw 1"]:
+    """Integrate what `joint_of_draws` gives at the nodes of panels over ln M, for each redshift node; ln of it."""
+    peak = jnp.maximum(joint.max(axis=2, keepdims=True), -1e30)
+    return peak + jnp.log((jnp.exp(joint - peak) * weights).sum(axis=2, keepdims=True))
+
+
+def settle(halo: Objects, joint: Float[Array, "q draw node"], ln_mass_of_nodes) -> Float[Array, "q draw node"]:
+    """Hold the weights of the redshift nodes where p(z) has seen the flux: the posterior at each node is normalised."""
+    # A node without support has no posterior, and is left out.
+    settled = joint - jnp.maximum(ln_mass_of_nodes, -1e30) + halo.ln_z_weight[:, None, None]
+    return jnp.where(ln_mass_of_nodes > -1e29, settled, -jnp.inf)
 
 
 def over_redshifts(joint: Float[Array, "q draw node"]) -> Float[Array, "draw node"]:
@@ -346,6 +360,8 @@ def mixture_panel(
         if has_population:
             mean_prior = jnp.logaddexp(mean_prior, jax.nn.logsumexp(own + log_weight[:, None], axis=1))
         joint = joint_of_draws(halo, relation, draw_normals(first), own, ln_mass, method, kind)
+        if halo.conditional:
+            joint = settle(halo, joint, ln_mass_of_nodes(joint[:, :, :inside], weights[:inside]))
         peak = joint[:, :, :inside].max(axis=(0, 2))
         peak = jnp.where(jnp.isfinite(peak), peak, -1e30)  # no support at all: evidence 0 and no NaN
         at_nodes = jnp.exp(joint - peak[:, None])

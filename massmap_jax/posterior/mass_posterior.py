@@ -77,7 +77,8 @@ def mass_posterior(
         Which objects enter the catalogue, `massmap_jax.NoSelection()` by default. It changes only the weights Z_k and
         the evidence: a selection on the observed luminosity cancels from the posterior of one mass under one relation.
     extra : TabulatedTerm, optional
-        A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g).
+        A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g). Where the
+        draws have an `extra_bias` b, as those of `fit_relation(..., extra=)`, it is taken at ln M + b.
     surface : PosteriorSurface, optional
         For method "surface": a table that was made earlier with the same arguments. By default one is made.
     watch : callable, optional
@@ -140,18 +141,15 @@ def mass_posterior(
         raise MassmapError(f"number of luminosity draws is {num_lum_draws}: give at least 1")
     if chunk_size is not None and chunk_size < 1:
         raise MassmapError(f"chunk size is {chunk_size}: give at least 1")
-    if extra is not None and extra.log_likelihood.shape != (len(catalogue), extra.ln_mass_nodes.shape[0]):
-        raise MassmapError(
-            f"extra likelihood has shape {extra.log_likelihood.shape}: give one row per catalogue row and one column "
-            f"per ln mass node, ({len(catalogue)}, {extra.ln_mass_nodes.shape[0]})"
-        )
+    if extra is not None:
+        extra.check_rows(len(catalogue))
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     levels = check_levels(quantile_levels)
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
     halos = Objects.of(catalogue, rows, prior, extra, need_keys=method in SAMPLED_METHODS)
-    _check_redshifts(catalogue, relation, method, selection)
+    _check_redshifts(catalogue, relation, relation_from, method, selection)
     kernel.check_noise(halos, relation, "analytic" if method == "surface" else method, prior)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
     selection = NoSelection() if selection is None else selection
@@ -201,7 +199,7 @@ def mass_posterior(
     )
 
 
-def _check_redshifts(catalogue, relation, method, selection) -> None:
+def _check_redshifts(catalogue, relation, relation_from, method, selection) -> None:
     """Refuse what has no answer for redshifts that are not exact."""
     known = catalogue.redshift_distributions
     if known is None:
@@ -212,6 +210,11 @@ def _check_redshifts(catalogue, relation, method, selection) -> None:
         raise MassmapError(
             "a relation that was fitted with a population of its own says nothing of how many of its objects there are"
             " at each redshift, which redshifts that are not exact need: use a relation alone, or exact redshifts"
+        )
+    if known.contains == "posterior_with_flux" and relation_from == "other_data":
+        raise MassmapError(
+            "p(z) that has seen the flux gives no evidence that could update external draws of the relation: use"
+            " relation_from='fixed_draws'"
         )
     if isinstance(selection, FluxLimit) and known.lum_moves:
         raise MassmapError(

@@ -265,9 +265,17 @@ def _all_normals(halo, relation, key, num_lum):
 def _log_pdf(halo, panel, ln_mass, prior, relation, selection, key, settings):
     """Compute the ln posterior density of one object at some masses; minus infinity outside the prior's mass nodes."""
     normals = _all_normals(halo, relation, key, settings["num_lum"])
-    ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior), ln_mass)
-    own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
-    joint = kernel.joint_of_draws(halo, relation, normals, own, ln_mass, settings["method"], settings["kind"])
+
+    def joint_at(ln_mass):
+        ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior), ln_mass)
+        own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
+        return kernel.joint_of_draws(halo, relation, normals, own, ln_mass, settings["method"], settings["kind"])
+
+    joint = joint_at(ln_mass)
+    if halo.conditional:
+        ends = panel.low, panel.high, settings["num_panels"]
+        of_nodes = kernel.ln_mass_of_nodes(joint_at(panels.panel_nodes(*ends)), panels.panel_weights(*ends))
+        joint = kernel.settle(halo, joint, of_nodes)
     shares = _draw_weights(halo, panel, prior, relation, selection, settings["normalise"])
     values = jax.nn.logsumexp(kernel.over_redshifts(joint) + (shares - panel.ln_evidence)[:, None], axis=0)
     inside = (ln_mass >= prior.ln_mass_nodes[0]) & (ln_mass <= prior.ln_mass_nodes[-1])

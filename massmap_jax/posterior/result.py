@@ -162,7 +162,7 @@ class MassPosterior(eqx.Module):
         index = np.atleast_1d(np.arange(len(self))[rows])
         catalogue, extra, beside = self.catalogue.subset(index), self.extra, self.num_beside_surface
         if extra is not None:
-            extra = TabulatedTerm(extra.ln_mass_nodes, extra.log_likelihood[index])
+            extra = extra.take(index)
         if self.surface is not None:
             kept = catalogue.subset(self.usable[index])
             found, _ = self.surface.summaries(kept.ln_lum_obs, kept.redshift, kept.sigma_ln_lum)

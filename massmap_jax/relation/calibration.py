@@ -17,7 +17,12 @@ from massmap_jax.halo.concentration import ln_mass_in
 # because the posterior is far from normal.
 LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
 ChosenBy = Literal["random", "luminosity", "mass"]
-_NAMES = {"bias": "calibration bias", "scatter": "calibration scatter", "correlation": "correlation of the scatters"}
+_NAMES = {
+    "bias": "calibration bias",
+    "scatter": "calibration scatter",
+    "correlation": "correlation of the scatters",
+    "extra_bias": "bias of the mass likelihoods",
+}
 
 
 class CalibrationMasses(eqx.Module):
@@ -219,12 +224,12 @@ class CalibrationMasses(eqx.Module):
         )
 
 
-def belief(name: Literal["bias", "scatter", "correlation"], given):
+def belief(name: Literal["bias", "scatter", "correlation", "extra_bias"], given):
     """Make a belief about the calibration from a number, a distribution or text.
 
     Parameters
     ----------
-    name : {"bias", "scatter", "correlation"}
+    name : {"bias", "scatter", "correlation", "extra_bias"}
         What it is about.
     given : float, numpyro.distributions.Distribution or str
         A number, a distribution, "NUMBER" or "MEAN:SD" for a normal distribution, cut off where values would be

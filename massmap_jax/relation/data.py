@@ -44,6 +44,8 @@ class RelationData(Protocol):
         Sum of their ln p_det.
     lum_unit : str
         Unit of their luminosities, "" where it is not stated.
+    extra : ExtraEvidence or None
+        What mass likelihoods of single objects add.
     """
 
     prior: MassPrior
@@ -51,6 +53,7 @@ class RelationData(Protocol):
     num_halos: int
     constant: float
     lum_unit: str
+    extra: Any
 
     def compressed(self, scatter: float) -> Points:
         """Give points that stand for the objects, good for relations with at least this scatter S [ln L]."""
@@ -102,6 +105,7 @@ class CatalogueData:
         self.num_halos = self.rows.size
         refuse_selection_by_noise(catalogue, self.selection, self.rows)
         self.constant = float(detection(catalogue, self.selection, self.rows).sum())
+        self.extra: Any = None
 
     def compressed(self, scatter: float, whole: Range | None = None) -> Points:
         """Give points that stand for the objects.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from massmap_jax.relation.fitted import RelationPosterior
 
 _LATEX = {"alpha1": r"\alpha_1", "alpha2": r"\alpha_2", "alpha3": r"\alpha_3", "alpha4": r"\alpha_4", "scatter": "S"}
-_LATEX["gamma"] = r"\gamma"
+_LATEX |= {"gamma": r"\gamma", "extra_bias": "b"}
 
 
 def to_arviz(fitted: RelationPosterior) -> Any:

@@ -17,12 +17,15 @@ from jaxtyping import Array
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
-from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.calibration import CalibrationMasses, belief
 from massmap_jax.relation.data import CatalogueData, RelationData
+from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint import SelectedOnMass
 from massmap_jax.relation.joint_fit import fit_joint
@@ -59,6 +62,8 @@ def fit_relation(
     *,
     calibration: CalibrationMasses | None = None,
     population: Population | None = None,
+    extra: TabulatedTerm | None = None,
+    extra_bias=0.0,
     method: Method = "laplace",
     selection=None,
     key: Array | None = None,
@@ -85,6 +90,13 @@ def fit_relation(
         Form of the distribution of masses in the catalogue, fitted jointly. By default the mass function times a
         completeness, `Population.hmf_completeness()`, where there are calibration masses, and the mass prior as it is,
         `Population.fixed()`, where there are none.
+    extra : TabulatedTerm, optional
+        A likelihood of ln M for each row of the catalogue, such as that of weak lensing; blank where there is none. It
+        has to hold the whole error of these masses, their scatter too, and must be independent of the luminosity at
+        fixed mass. Not together with `calibration` or `population`.
+    extra_bias : float, numpyro.distributions.Distribution or str, optional
+        Bias b that these likelihoods share: they are taken at ln M + b. A number, a distribution, or "MEAN:SD", which
+        is fitted too.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
@@ -108,7 +120,7 @@ def fit_relation(
     RelationPosterior
         Draws, maximum, covariance, diagnostics and notes. `fit.draws` goes into `mass_posterior` and `mass_map` with
         `relation_from="this_catalogue"`. With calibration masses or a population it is a `JointPosterior`, whose draws
-        bring the population along.
+        bring the population along; with `extra` its draws bring that bias along.
 
     Raises
     ------
@@ -127,6 +139,7 @@ def fit_relation(
     --------
     RelationPrior : the prior of the relation.
     CalibrationMasses : measured masses of some objects.
+    read_mass_likelihoods : mass likelihoods of some objects from a file.
     log_likelihood : the likelihood that is fitted.
     prior_check : whether the mass prior describes the catalogue.
 
@@ -134,7 +147,8 @@ def fit_relation(
     -----
     The posterior is prior(relation) x product over k of Z_k / A_k, where Z_k is the evidence of halo k and A_k the
     probability that such an object is in the catalogue. Without the A_k, a catalogue of bright objects biases the
-    relation: use a selection wherever there is a limit.
+    relation: use a selection wherever there is a limit. An object with a mass likelihood has the factor L_WL(ln M + b)
+    in the integral of Z_k; A_k is as before, because the luminosity alone decides what is in the catalogue.
 
     With luminosities and redshifts alone, the shape of the mass function is what sets the slope and the scatter.
     Compare the fit with the prior of the relation (`unconstrained`, `notes`).
@@ -158,8 +172,17 @@ def fit_relation(
     0.35
     """
     relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
+    beliefs: RelationPrior | BiasedPrior = relation_prior
     check_labels(catalogue=catalogue, relation_prior=relation_prior)
+    bias = belief("extra_bias", extra_bias)
+    if extra is None and bias != 0:
+        raise MassmapError("extra_bias is given without the mass likelihoods that it is of: give extra=, too")
     if calibration is not None or population is not None or isinstance(selection, SelectedOnMass):
+        if extra is not None:
+            raise MassmapError(
+                "extra= cannot be fitted together with calibration=, population= or a selection on mass: give masses "
+                "of normal error as calibration=, or leave these out"
+            )
         population = Population.hmf_completeness() if population is None else population
         return fit_joint(
             catalogue, prior, relation_prior, calibration, population, selection, method, key, num_draws, num_chains,
@@ -167,8 +190,13 @@ def fit_relation(
         )  # fmt: skip
     with jax.enable_x64(True):
         uncertain = catalogue.redshift_distributions is not None
+        if uncertain and extra is not None:
+            refuse_uncertain(catalogue, "a fit with further likelihoods of the masses")
         data = UncertainData(catalogue, prior, selection) if uncertain else CatalogueData(catalogue, prior, selection)
-    return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
+        if extra is not None:
+            data.extra = ExtraEvidence.of(catalogue, data.rows, data.prior, extra)
+            beliefs = BiasedPrior.of(relation_prior, bias)
+    return fit_to(data, beliefs, method, key, num_draws, num_chains, num_warmup, watch)
 
 
 def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, num_warmup) -> RelationPrior:
@@ -190,7 +218,14 @@ def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, n
 
 
 def fit_to(
-    data: RelationData, relation_prior: RelationPrior, method, key, num_draws, num_chains, num_warmup, watch
+    data: RelationData,
+    relation_prior: RelationPrior | BiasedPrior,
+    method,
+    key,
+    num_draws,
+    num_chains,
+    num_warmup,
+    watch,
 ) -> RelationPosterior:
     """Fit the relation to objects that may be in memory or not; arguments as in `fit_relation`, after `check_fit`."""
     key = jax.random.key(0) if key is None else key
@@ -219,7 +254,9 @@ def fit_to(
             covariance=np.asarray(covariance_at_alpha3),
             num_chains=chains.shape[0],
             method=method,
-            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
+            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)}
+            | found
+            | ({} if data.extra is None else {"with_mass_likelihood": data.extra.number}),
             num_halos=int(data.num_halos),
             selection="none" if no_selection else data.selection.describe(),
             mass_prior=prior.description,

@@ -13,6 +13,7 @@ from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.html_table import html_summary
 from massmap_jax.relation import exports
 from massmap_jax.relation.beliefs import FITTED, RelationPrior, prior_deviations
+from massmap_jax.relation.extra import BiasedPrior, BiasedRelation
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
 R_HAT, ESS = 1.01, 400.0
@@ -25,6 +26,7 @@ DESCRIPTIONS = {
     "scatter": "standard deviation of ln L at fixed mass; natural logarithm",
     "log_weight": "ln of the weight of the draw, up to a constant",
     "gamma": "exponent of E(z)",
+    "extra_bias": "bias b of mass likelihoods, which are taken at ln M + b; natural logarithm",
     "bias": "mean of ln M_obs - ln M of the measured masses",
     "mass_scatter": "intrinsic scatter of the measured masses; natural logarithm",
     "correlation": "correlation of that scatter with the scatter of ln L",
@@ -122,7 +124,7 @@ class RelationPosterior(eqx.Module):
     @classmethod
     def assemble(
         cls,
-        relation_prior: RelationPrior,
+        relation_prior: RelationPrior | BiasedPrior,
         *,
         values,
         log_weight,
@@ -136,7 +138,7 @@ class RelationPosterior(eqx.Module):
 
         Parameters
         ----------
-        relation_prior : RelationPrior
+        relation_prior : RelationPrior or BiasedPrior
             Prior whose free parameters these are.
         values : dict of str to Float[np.ndarray, "draw"]
             Draws of each free parameter.
@@ -158,18 +160,19 @@ class RelationPosterior(eqx.Module):
         RelationPosterior
             The posterior.
         """
-        fixed = {p: float(relation_prior.beliefs[p]) for p in FITTED if p not in relation_prior.free}
+        fixed = {p: float(relation_prior.beliefs[p]) for p in relation_prior.names if p not in relation_prior.free}
+        kind = BiasedRelation if "extra_bias" in relation_prior.names else MassLuminosityRelation
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
         if lum_unit and not labels.get("lum_unit"):
             labels["lum_unit"] = lum_unit
         labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
         common = {**fixed, "alpha3": float(relation_prior.alpha3), "gamma": relation_prior.gamma, **labels}
-        draws = MassLuminosityRelation.create(**values, log_weight=log_weight, **common)
+        draws = kind.create(**values, log_weight=log_weight, **common)
         places = {p: around(draws.parameter(p), _weights(draws)) for p in relation_prior.free}
         densities, middle = relation_prior.density(places), relation_prior.central()
         return cls(
             draws=draws,
-            maximum=MassLuminosityRelation.create(**maximum, **common),
+            maximum=kind.create(**maximum, **common),
             covariance=np.asarray(covariance),
             prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
             prior_mean={p: middle[p] for p in relation_prior.free},
@@ -290,13 +293,18 @@ class RelationPosterior(eqx.Module):
         note: the catalogue does not constrain alpha1, alpha4, scatter: the posterior is the prior
         """
         mean, sd = self.mean, self.sd
-        lines = [f"relation fitted to {self.num_halos} objects ({self.method}; selection: {self.selection})"]
-        for p in FITTED:
+        objects, names = f"{self.num_halos} objects", FITTED
+        if "with_mass_likelihood" in self.diagnostics:
+            objects += f", {self.diagnostics['with_mass_likelihood']} of them with a mass likelihood"
+            names = (*FITTED, "extra_bias")
+        width = max(8, len(names[-1]))
+        lines = [f"relation fitted to {objects} ({self.method}; selection: {self.selection})"]
+        for p in names:
             if p in self.free:
-                lines.append(f"  {p:8} {mean[p]:.5g} +- {sd[p]:.2g}   prior {self.prior_mean[p]:.5g} +- "
+                lines.append(f"  {p:{width}} {mean[p]:.5g} +- {sd[p]:.2g}   prior {self.prior_mean[p]:.5g} +- "
                              f"{self.prior_sd[p]:.2g}")  # fmt: skip
             else:
-                lines.append(f"  {p:8} {float(self.maximum.parameter(p)):.5g} (fixed)")
+                lines.append(f"  {p:{width}} {float(self.maximum.parameter(p)):.5g} (fixed)")
         lines.append(f"  at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}")
         return "\n".join(lines + [f"note: {note}" for note in self.notes] + [f"check: {c}" for c in self.check()])
 
@@ -389,7 +397,7 @@ class RelationPosterior(eqx.Module):
         -------
         dict of str to Float[np.ndarray, "draw"]
             alpha1, alpha2, alpha3 [Msun], alpha4, scatter and log_weight, and gamma where it is not 0, in the form that
-            `read_relation` reads.
+            `read_relation` reads; and extra_bias where mass likelihoods were fitted.
         """
         return {p: np.asarray(v) for p, v in self.draws.columns().items()}
 
@@ -408,8 +416,7 @@ class RelationPosterior(eqx.Module):
         """
         labels = {name: getattr(self.draws, name) for name in LABELS}
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
-        names = (*FITTED, "alpha3") if self.maximum.gamma is None else (*FITTED, "alpha3", "gamma")
-        maximum = {f"maximum_{p}": self.maximum.parameter(p) for p in names}
+        maximum = {f"maximum_{p}": v for p, v in self.maximum.columns().items() if p != "log_weight"}
         curves = {f"prior_curve_{p}": curve for p, curve in self.prior_curve.items()}
         from massmap_jax.catalogue.write import atomic_file
 
@@ -459,13 +466,14 @@ class RelationPosterior(eqx.Module):
 
     @classmethod
     def _from_saved(cls, columns: dict, meta: dict, labels: dict) -> "RelationPosterior":
-        maximum = {p: columns.pop(f"maximum_{p}") for p in (*FITTED, "alpha3", "gamma") if f"maximum_{p}" in columns}
+        kind = BiasedRelation if "extra_bias" in columns else MassLuminosityRelation
+        maximum = {p.removeprefix("maximum_"): columns.pop(p) for p in list(columns) if p.startswith("maximum_")}
         covariance = columns.pop("covariance")
         meta["free"] = tuple(meta["free"])
         curves = {p: columns.pop(f"prior_curve_{p}") for p in meta["free"] if f"prior_curve_{p}" in columns}
         return cls(
-            draws=MassLuminosityRelation.create(**columns, **labels),
-            maximum=MassLuminosityRelation.create(**maximum, **labels),
+            draws=kind.create(**columns, **labels),
+            maximum=kind.create(**maximum, **labels),
             covariance=covariance,
             prior_curve=curves,
             **meta,

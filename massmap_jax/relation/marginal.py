@@ -6,6 +6,8 @@
 relations: halos compressed to weighted points (`compress`), G from a table (`evidence_table`), always in float64.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -121,6 +123,8 @@ class RelationLikelihood(eqx.Module):
         Whether the points stand for halos, and are not the halos themselves.
     table : EvidenceTable or None
         Table of G; None where G is integrated at every point.
+    extra : ExtraEvidence or None
+        What mass likelihoods of single objects add; None where there are none.
 
     See Also
     --------
@@ -165,6 +169,7 @@ class RelationLikelihood(eqx.Module):
     selection: Selection
     compressed: bool = eqx.field(static=True)
     table: EvidenceTable | None = None
+    extra: Any = None
 
     @classmethod
     def build(
@@ -239,6 +244,7 @@ class RelationLikelihood(eqx.Module):
             prior=data.prior,
             selection=data.selection,
             compressed=points is short,
+            extra=data.extra,
         )
 
     def with_table(self, relations) -> "RelationLikelihood":
@@ -285,6 +291,8 @@ class RelationLikelihood(eqx.Module):
             evidence = self.table(self.row, self.group, term.centre, widths)
         ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
         total = (self.weight * ln_z).sum() + self.constant
+        if self.extra is not None:
+            total = total + self.extra(relation, self.prior)
         if isinstance(self.selection, NoSelection):
             return total
         norm = jax.vmap(lambda z, s: self.selection.log_norm(relation, self.prior, z, s))
@@ -308,8 +316,11 @@ class RelationLikelihood(eqx.Module):
         RelationLikelihood
             The same objects under that prior, without a table.
         """
-        changed = (prior, prior_rows(prior, self.redshift), None)
-        return eqx.tree_at(lambda s: (s.prior, s.ln_prior, s.table), self, changed, is_leaf=lambda x: x is None)
+        extra = None if self.extra is None else self.extra.with_prior(prior)
+        changed = (prior, prior_rows(prior, self.redshift), None, extra)
+        return eqx.tree_at(
+            lambda s: (s.prior, s.ln_prior, s.table, s.extra), self, changed, is_leaf=lambda x: x is None
+        )
 
 
 def filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:

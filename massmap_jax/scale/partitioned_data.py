@@ -46,6 +46,8 @@ class PartitionedData:
         Range of the usable objects.
     lum_unit : str
         Unit of the luminosity, always empty: partitions have no units.
+    extra : None
+        Partitions have no mass likelihoods of single objects.
     """
 
     def __init__(self, catalogue, prior: MassPrior, selection, columns: dict | None = None):
@@ -55,6 +57,7 @@ class PartitionedData:
         found = census(self.partitions, self.reading, prior, selection)
         self.num_halos, self.constant, self.where = found.usable, found.constant, found.where
         self.lum_unit = ""  # partitions have no units
+        self.extra = None
 
     def _over(self, ask: Callable, combine: Callable):
         """Ask every partition with usable objects, and combine the answers in order."""

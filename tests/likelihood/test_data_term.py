@@ -1,6 +1,7 @@
 """Data terms in ln M, and the seams: terms that add, redshift nodes, selection."""
 
 import equinox as eqx
+import jax
 import numpy as np
 import pytest
 from reference.posterior_reference import Mixture, Relation, SingleDraw
@@ -8,6 +9,7 @@ from reference.prior_reference import PriorReference
 from reference.tables import schechter_table
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
 from massmap_jax.posterior.mass_posterior import mass_posterior
@@ -59,9 +61,77 @@ def test_gaussian_terms_add_exactly(other):
     np.testing.assert_allclose((one + two)(grid), (two + one)(grid), rtol=2e-5)
 
 
-def test_tabulated_term_is_linear_and_constant_outside():
-    term = TabulatedTerm(np.array([28.0, 30.0, 31.0]), np.array([-4.0, 0.0, -1.0]))
-    np.testing.assert_allclose(term(np.array([20.0, 28.0, 29.0, 30.5, 40.0])), [-4, -4, -2, -0.5, -1], atol=1e-6)
+NODES = np.linspace(28.0, 34.0, 13)
+
+
+def gumbel(x):
+    """ln of a skewed density, 0.38 wide."""
+    return (x - 31.0) / 0.3 - np.exp((x - 31.0) / 0.3)
+
+
+def test_a_tabulated_parabola_is_exact_between_its_nodes():
+    """It was linear until fits needed the second derivative in a shift of ln M: then 0.03 off at the middle here."""
+    term = TabulatedTerm(NODES, -0.5 * ((NODES - 31.1) / 0.7) ** 2)
+    grid = np.linspace(28.0, 34.0, 301)
+    np.testing.assert_allclose(term(grid), -0.5 * ((grid - 31.1) / 0.7) ** 2, atol=1e-5)
+
+
+def test_a_tabulated_term_falls_with_its_last_slope_and_never_rises_beyond_its_nodes():
+    nodes = np.array([28.0, 29.0, 30.0, 31.0])
+    falling, rising = TabulatedTerm(nodes, -((nodes - 30.0) ** 2)), TabulatedTerm(nodes, 2.0 * nodes)
+    np.testing.assert_allclose(falling(np.array([27.0, 33.0])), [-8.0, -5.0], atol=1e-5)
+    np.testing.assert_allclose(rising(np.array([27.0, 28.5, 33.0])), [54.0, 57.0, 62.0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("step_dex", "error"), [(0.04, 2e-5), (0.1, 5e-4)])
+def test_error_of_the_spline_in_standard_deviations(step_dex, error):
+    """A skewed likelihood, 0.3 wide in ln M, times a flat prior: mean and sd against a fine grid of the function."""
+
+    nodes = np.arange(27.0, 33.5, step_dex * np.log(10))
+    grid = np.linspace(27.5, 33.0, 20_001)
+    with jax.enable_x64(True):
+        spline = np.asarray(TabulatedTerm(nodes, gumbel(nodes))(grid))
+    (mean, sd), (true_mean, true_sd) = (moments(np.exp(f), grid) for f in (spline, gumbel(grid)))
+    assert abs(mean - true_mean) < error * true_sd and abs(sd / true_sd - 1) < error
+    linear_mean, linear_sd = moments(np.exp(np.interp(grid, nodes, gumbel(nodes))), grid)
+    found = max(abs(mean - true_mean) / true_sd, abs(sd / true_sd - 1))
+    assert max(abs(linear_mean - true_mean) / true_sd, abs(linear_sd / true_sd - 1)) > 3 * found
+
+
+def test_second_derivative_in_a_common_shift():
+    term = TabulatedTerm(NODES, -0.5 * ((NODES - 31.1) / 0.7) ** 2)
+    with jax.enable_x64(True):
+        curvature = jax.vmap(jax.grad(jax.grad(lambda x, b: term(x + b), 1), 1), (0, None))(
+            np.linspace(28.0, 34.0, 50)[1:-1], 0.0
+        )
+    np.testing.assert_allclose(curvature, -1 / 0.49, rtol=1e-6)
+
+
+def test_rows_without_a_measurement_say_nothing():
+    term = TabulatedTerm(NODES, np.stack([np.full(13, np.nan), np.zeros(13), -((NODES - 31) ** 2)]))
+    assert term.informs.tolist() == [False, False, True]
+    assert float(term.take([0]).log_likelihood.max()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "values", "told"),
+    [
+        ([30.0], [0.0], "two or more"),
+        ([30.0, 31.0, 31.0], np.zeros(3), "1 of 3 mass nodes .* first node 2: 31"),
+        ([30.0, np.nan, 31.0], np.zeros(3), "do not increase, first node 1: nan"),
+        ([30.0, 31.0], np.zeros((4, 3)), r"2 mass nodes and values of shape \(4, 3\)"),
+        (
+            NODES,
+            np.where(NODES < 31.2, 0.0, -50.0),
+            "1 of 1 objects changes too fast .* first row 0, near ln M = 30.25",
+        ),
+        (NODES, gumbel(NODES), "too fast for its mass nodes"),
+        ([30.0, 31.0], [[0.0, 0.0], [0.0, -np.inf], [0.0, np.nan]], "2 of 3 objects .* first row 1"),
+    ],
+)
+def test_tables_that_are_none_are_refused(nodes, values, told):
+    with pytest.raises(MassmapError, match=told):
+        TabulatedTerm(np.array(nodes), np.array(values))
 
 
 def fine_grid(reference):

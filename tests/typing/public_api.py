@@ -95,8 +95,19 @@ def terms() -> mm.TabulatedTerm:
     jax_term = mm.TabulatedTerm(jnp.linspace(30.0, 36.0, 10), jnp.zeros(10))
     print(jax_term(jnp.asarray(32.0)).item())
     term = mm.TabulatedTerm(np.linspace(30.0, 36.0, 10), np.zeros((3, 10)))
-    print(term(32.0).item(), term.log_likelihood.shape)
+    print(term.take([0]).log_likelihood.shape, term.informs.sum())
     return term
+
+
+def lensing(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, grid: mm.PixelGrid) -> None:
+    """Use mass likelihoods of some objects in the fit, the masses and the map."""
+    key = jax.random.key(0)
+    extra = mm.read_mass_likelihoods("lensing.csv", catalogue, mass="m", error=0.3, mass_unit="Msun", scatter=0.2)
+    fit = mm.fit_relation(catalogue, prior, "bigmali2017", extra=extra, extra_bias="0:0.05")
+    image = mm.mass_map(key, catalogue, prior, fit.draws, grid, relation_from="this_catalogue", extra=extra)
+    circle = mm.Circle(150.0, 2.0, 3.0)
+    found = mm.mass_in_circle(key, catalogue, prior, fit.draws, circle, relation_from="this_catalogue", extra=extra)
+    print(image.total_mass, found.mean)
 
 
 def relations() -> mm.MassLuminosityRelation:

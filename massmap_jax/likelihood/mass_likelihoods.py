@@ -1,0 +1,230 @@
+"""Mass likelihoods of the objects of a catalogue from a file, matched by id: `read_mass_likelihoods`."""
+
+import re
+import warnings
+from typing import Literal
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_ids, rows_text
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue, id_hash
+from massmap_jax.catalogue.luminosity import read_luminosity
+from massmap_jax.catalogue.luminosity_error import read_sigma
+from massmap_jax.catalogue.tables import open_table
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.terms import TabulatedTerm
+
+_NODE = re.compile(r"lnl_(\d+(?:\.\d+)?)", re.IGNORECASE)
+# Fewer nodes do not tell the shape of a likelihood. Masses beyond these are none, or not in Msun.
+_LEAST_NODES, _LOG10_MASSES = 5, (6.0, 18.0)
+# log10 M of the nodes of a normal likelihood: a parabola is exact at any step, and they are all that can be asked for.
+_NORMAL_NODES = np.linspace(4.0, 20.0, 81)
+_USUAL_MASSES = ({"m", "mass", "m_wl", "mwl"},)
+_USUAL_ERRORS = ({"error", "sigma", "m_err", "mass_err", "e_m", "e_mass", "m_wl_err", "mwl_err", "e_m_wl", "e_mwl"},)
+
+
+def read_mass_likelihoods(
+    path,
+    catalogue: HaloCatalogue,
+    *,
+    id: str | None = None,
+    mass: str | None = None,
+    error: str | float | None = None,
+    error_kind: Literal["ln", "dex", "linear", "percent", "fraction"] | None = None,
+    mass_unit: str | None = None,
+    mass_log: Literal["none", "ln", "log10"] | None = None,
+    scatter: float = 0.0,
+) -> TabulatedTerm:
+    """Read measured masses, or ln likelihoods of ln M, of some objects of a catalogue.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A file in any format that `read_catalogue` reads. It has a column of ids and, in any unit of mass, a mass and
+        its error; or columns ``lnl_<log10 M>`` (``lnl_13.0``, ``lnl_13.1``, ...), each with ln likelihood at one mass
+        in Msun without h, in any normalisation and in increasing order.
+    catalogue : HaloCatalogue
+        The catalogue, with ids.
+    id, mass : str, optional
+        Columns of the ids and of the masses, by default those with a usual name.
+    error : str or float, optional
+        Column of the error, or one number in ln M.
+    error_kind : {"ln", "dex", "linear", "percent", "fraction"}, optional
+        What the error is in; by default its unit or name decides, as in `read_catalogue`.
+    mass_unit : str, optional
+        Unit of the masses, in place of the file's, such as "1e14 Msun".
+    mass_log : {"none", "ln", "log10"}, optional
+        Whether the masses are logarithms; asked for where they look like some.
+    scatter : float, optional
+        Intrinsic scatter of the measured masses about the true ones in ln M, which is added in quadrature to errors
+        that do not hold it. Weak-lensing masses scatter by about 0.2.
+
+    Returns
+    -------
+    TabulatedTerm
+        A likelihood for each row of the catalogue; 0, no information, for the objects that are not in the file.
+
+    Raises
+    ------
+    MassmapError
+        No ids, ids that are not in the catalogue or occur twice, masses or values that cannot be used, fewer than 5
+        nodes or nodes that do not increase.
+
+    Warns
+    -----
+    UserWarning
+        What was guessed or converted.
+
+    See Also
+    --------
+    fit_relation : Takes them as `extra`.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.2, 0.3], ids=["A", "B"])
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "lensing.csv"
+    >>> _ = path.write_text("id,mass,error\\nB,4e14,0.3\\n")
+    >>> term = mm.read_mass_likelihoods(path, catalogue, mass="mass", error="error", error_kind="ln", mass_unit="Msun")
+    >>> term.informs.tolist()
+    [False, True]
+    """
+    if not (np.isfinite(scatter) and scatter >= 0):
+        raise MassmapError(f"scatter of the measured masses is {scatter:g}: give a number in ln M, at least 0")
+    table = open_table(path, text_columns=id_columns(id))
+    notes = list(table.notes)
+    id_name, guessed = choose_column(table, "id", id, "id", required=True)
+    notes.extend(guessed)
+    rows = _rows_in(catalogue, table, id_name)
+    named = {name: _NODE.fullmatch(name.strip()) for name in table.names}
+    columns = {name: float(match[1]) for name, match in named.items() if match}
+    if columns and (mass is not None or error is not None or scatter):
+        raise MassmapError(
+            f"{table.label} has columns of ln likelihoods (lnl_...), which hold the whole error of a mass: leave "
+            "mass=, error= and scatter= out"
+        )
+    if columns:
+        nodes, values = _tabulated(table, columns)
+    else:
+        nodes = _NORMAL_NODES * np.log(10.0)
+        values = _normal(table, nodes, mass, error, error_kind, mass_unit, mass_log, scatter, notes)
+    for note in notes:
+        warnings.warn(f"mass likelihoods: {note}", stacklevel=2)
+    whole = np.zeros((len(catalogue), nodes.size))
+    whole[rows] = values
+    return TabulatedTerm(nodes, whole)
+
+
+def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
+    """The catalogue's row of each row of the table."""
+    ids, missing = as_ids(table.column(name))
+    if catalogue.key_number is not None:
+        raise MassmapError("ids of the catalogue are not unique, so masses cannot be matched with it: give another id=")
+    # Hashes, so that 7 and "7" agree, as they do for random numbers.
+    place = {tuple(pair): row for row, pair in enumerate(catalogue.hashes.tolist())}
+    rows = np.array([place.get(tuple(pair), -1) for pair in id_hash(ids).tolist()], dtype=int)
+    lost = (rows < 0) | missing
+    if lost.any():
+        raise MassmapError(
+            f"ids in column {name!r} of {table.label} are not in the catalogue: {rows_text(lost, ids)}; take these rows"
+            " out, or name the column of the catalogue's ids with id="
+        )
+    again = np.ones(rows.size, dtype=bool)
+    again[np.unique(rows, return_index=True)[1]] = False
+    if again.any():
+        raise MassmapError(
+            f"an object has two mass likelihoods in {table.label}: its id is repeated in {rows_text(again, ids)}; "
+            "combine them to one"
+        )
+    return rows
+
+
+def _tabulated(table: ColumnTable, columns: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes [ln Msun] and ln likelihoods (row, node); NaN in all nodes of a blank row."""
+    log10_mass = np.array(list(columns.values()))
+    if log10_mass.size < _LEAST_NODES:
+        raise MassmapError(
+            f"{table.label} has ln likelihoods at {log10_mass.size} masses: give at least {_LEAST_NODES} columns "
+            "lnl_<log10 M>, 0.1 dex apart or closer"
+        )
+    wrong = np.append(False, np.diff(log10_mass) <= 0)
+    if wrong.any():
+        raise MassmapError(
+            f"masses of the columns lnl_<log10 M> of {table.label} do not increase: {wrong.sum()} do not, the first is "
+            f"{list(columns)[int(np.argmax(wrong))]!r}; put the columns in order"
+        )
+    low, high = _LOG10_MASSES
+    wrong = (log10_mass < low) | (log10_mass > high)
+    if wrong.any():
+        raise MassmapError(
+            f"{wrong.sum()} masses of the columns lnl_<log10 M> of {table.label} are no log10 of masses in Msun, the "
+            f"first is {list(columns)[int(np.argmax(wrong))]!r}: they lie between {low:g} and {high:g}"
+        )
+    values = np.stack([as_float64(table.column(name), f"column {name!r} of {table.label}") for name in columns], axis=1)
+    bad = ~np.isfinite(values) & ~np.isnan(values).all(axis=1, keepdims=True)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise MassmapError(
+            f"ln likelihoods of {bad.any(axis=1).sum()} rows of {table.label} are not finite, first row {row}, column "
+            f"{list(columns)[column]!r}: {values[row, column]:g}; give a low finite number where the likelihood is 0, "
+            "and leave all cells of a row blank where there is no measurement"
+        )
+    return log10_mass * np.log(10.0), values
+
+
+def _of_masses(text: str) -> str:
+    """A sentence of the reader of luminosities, said of masses and with the names of the arguments here."""
+    renamed = text.replace("sigma_kind=", "error_kind=").replace("sigma=", "error=").replace("lum_", "mass_")
+    return renamed.replace("luminosity", "mass")
+
+
+def _normal(table, nodes, mass, error, error_kind, mass_unit, mass_log, scatter, notes) -> np.ndarray:
+    """ln likelihoods (row, node) of masses with normal errors in ln M."""
+    name, guessed = choose_column(table, "mass", mass, "mass", usual=_USUAL_MASSES, required=True)
+    notes.extend(guessed)
+    unit = mass_unit or table.units.get(name, "")
+    if not unit:
+        raise MassmapError(f"mass column {name!r} of {table.label} states no unit: give mass_unit='Msun', say")
+    found: list[str] = []
+
+    def choose(role, given, option, **more):
+        if given is not None:
+            return named_column(table, given, "error")
+        column, told = choose_column(table, "error", None, "error", usual=_USUAL_ERRORS, required=True)
+        notes.extend(told)
+        return column
+
+    try:
+        read = read_luminosity(
+            table, name, found, lum_log=mass_log, lum_scale=None, lum_unit=mass_unit, lum_in="Msun", magnitudes=None,
+            redshift=np.zeros(0),
+        )  # fmt: skip
+        sigma, bad = read_sigma(
+            table, read, found, sigma=error, kind=error_kind, plus=None, minus=None, min_snr=1.0001, choose=choose,
+            whole=True,
+        )  # fmt: skip
+    except MassmapError as refused:
+        raise MassmapError(_of_masses(str(refused))) from None
+    notes.extend(_of_masses(note) for note in found)
+    ln_mass, sigma = read.ln_lum_obs, np.broadcast_to(sigma, read.ln_lum_obs.shape)
+    blank = np.isnan(read.raw)
+    wrong = ~blank & ((read.flag != 0) | (bad != 0) | ~np.isfinite(ln_mass) | ~(sigma + scatter > 0))
+    if wrong.any():
+        raise MassmapError(
+            f"masses or errors in {table.label} cannot be used (mass column {name!r}): {rows_text(wrong, read.raw)}; a "
+            "mass is positive and larger than its error; leave the mass blank where there is none"
+        )
+    there = ln_mass[~blank]
+    if there.size == 0:
+        raise MassmapError(f"mass column {name!r} of {table.label} is blank in every row")
+    low, high = _LOG10_MASSES
+    if not low < np.median(there) / np.log(10.0) < high:
+        raise MassmapError(
+            f"masses in column {name!r} of {table.label} have a median of {np.exp(np.median(there)):g} Msun, if their "
+            f"unit is {unit}: give the right one, as in mass_unit='1e14 Msun'"
+        )
+    variance = sigma**2 + scatter**2
+    values = -0.5 * (nodes - ln_mass[:, None]) ** 2 / variance[:, None]
+    return np.where(blank[:, None], np.nan, values)

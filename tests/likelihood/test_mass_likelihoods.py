@@ -1,0 +1,100 @@
+"""Mass likelihoods from files: what is read, and what is refused in one sentence."""
+
+import numpy as np
+import pytest
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods
+
+CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0, 4.0], redshift=[0.1, 0.2, 0.3, 0.4], ids=[7, 8, 9, 10])
+NODES = np.round(np.arange(13.0, 15.05, 0.1), 1)
+# The guessed columns and converted units are told in warnings, which these tests do not ask for.
+pytestmark = pytest.mark.filterwarnings("ignore:mass likelihoods")
+
+
+def written(tmp_path, text):
+    path = tmp_path / "masses.csv"
+    path.write_text(text)
+    return path
+
+
+def table_text(rows, nodes=NODES, names=None):
+    header = ",".join(["id", *(names or [f"lnl_{node:g}" for node in nodes])])
+    return "\n".join([header, *(",".join([str(i), *map(str, values)]) for i, values in rows)]) + "\n"
+
+
+def shape(node):
+    return -0.5 * ((node - 14.2) / 0.2) ** 2
+
+
+def test_tabulated_likelihoods_are_matched_by_id(tmp_path):
+    text = table_text([(9, shape(NODES)), (7, 2 * shape(NODES)), (8, [""] * NODES.size)])
+    term = read_mass_likelihoods(written(tmp_path, text), CATALOGUE)
+    assert term.informs.tolist() == [True, False, True, False]
+    ln_mass = np.log(10.0) * 14.33
+    assert float(term.take(2)(ln_mass)) == pytest.approx(shape(14.33), abs=1e-4)
+    assert float(term.take(0)(ln_mass)) == pytest.approx(2 * shape(14.33), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "ln_mass", "width"),
+    [
+        ("id,mass,error\n8,4e14,0.3\n", dict(error_kind="ln", mass_unit="Msun"), np.log(4e14), 0.3),
+        ("id,mass,error\n8,4,1\n", dict(error_kind="linear", mass_unit="1e14 Msun"), np.log(4e14), 0.5 * np.log(5 / 3)),
+        ("id,M_WL,sigma\n8,14.6,0.1\n", dict(error_kind="dex", mass_unit="Msun", mass_log="log10"), 14.6 * np.log(10), 0.230259),
+        ("id,mass\n8,4e14\n", dict(error=0.3, scatter=0.4, mass_unit="Msun"), np.log(4e14), 0.5),
+        ("name,mwl,e\n8,4e14,0.3\n", dict(id="name", mass="mwl", error="e", error_kind="ln", mass_unit="Msun"),
+         np.log(4e14), 0.3),
+    ],
+)  # fmt: skip
+def test_masses_with_errors(tmp_path, text, more, ln_mass, width):
+    term = read_mass_likelihoods(written(tmp_path, text), CATALOGUE, **more)
+    assert term.informs.tolist() == [False, True, False, False]
+    for away in (-2.0, 0.0, 1.0, 7.0):
+        assert float(term.take(1)(ln_mass + away * width)) == pytest.approx(-0.5 * away**2, rel=1e-3, abs=1e-3)
+
+
+GOOD = dict(error_kind="ln", mass_unit="Msun")
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "told"),
+    [
+        ("id,mass,error\n8,4e14,0.3\n11,4e14,0.3\n", GOOD, "not in the catalogue: 1 row, first row 1 with value 11"),
+        ("id,mass,error\n8,4e14,0.3\n8,5e14,0.3\n", GOOD, "two mass likelihoods .* 1 row, first row 1 with value 8"),
+        ("mass,error\n4e14,0.3\n", GOOD, "usual name for the id: choose it with id="),
+        ("id,m1,error\n8,4e14,0.3\n", GOOD, "usual name for the mass: choose it with mass="),
+        ("id,mass,error\n8,4e14,0.3\n", dict(error_kind="ln"), "states no unit"),
+        ("id,mass\n8,4e14\n", dict(mass_unit="Msun"), "usual name for the error: choose it with error="),
+        ("id,mass,error\n8,14.3,0.1\n9,14.5,0.1\n", GOOD, "mass column .* looks like log10 .*mass_log='log10'"),
+        ("id,mass,error\n8,4,0.1\n9,5,0.1\n", GOOD, "no halo or galaxy has 5 Msun .*mass_unit='1e14 Msun'"),
+        ("id,mass,error\n8,4,0.1\n9,5,0.1\n", GOOD | dict(mass_log="none"), "median of .* if their unit is Msun"),
+        ("id,mass,error\n8,4e14,0.3\n9,-5e14,0.3\n", GOOD, "cannot be used .* 1 row, first row 1"),
+        ("id,mass,error\n8,4e14,0.3\n9,5e14,\n", GOOD, "cannot be used .* 1 row, first row 1"),
+        ("id,mass,error\n8,,0.3\n", GOOD, "blank in every row"),
+        ("id,mass,error\n8,4e14,0.3\n", GOOD | dict(scatter=-1.0), "scatter of the measured masses is -1"),
+        (table_text([(8, [0.0] * 4)], NODES[:4]), {}, "ln likelihoods at 4 masses: give at least 5"),
+        (table_text([(8, [0.0] * 5)], [13, 14, 13.5, 14.5, 15]), {}, "do not increase: 1 do not, the first is 'lnl_13.5'"),
+        (table_text([(8, [0.0] * 5)], [30, 31, 32, 33, 34]), {}, "5 masses .* are no log10 .* 'lnl_30'"),
+        (table_text([(7, shape(NODES)), (8, [0.0, "inf", *[0.0] * 19])]), {}, "1 rows .* first row 1, column 'lnl_13.1'"),
+        (table_text([(8, shape(NODES))]), dict(scatter=0.2), "hold the whole error"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused(tmp_path, text, more, told):
+    with pytest.raises(MassmapError, match=told):
+        read_mass_likelihoods(written(tmp_path, text), CATALOGUE, **more)
+
+
+def test_masses_in_units_of_h_are_converted_or_asked_for(tmp_path):
+    text = "id,mass,error\n8,4e14,0.3\n"
+    with pytest.raises(MassmapError, match="h"):
+        read_mass_likelihoods(written(tmp_path, text), CATALOGUE, error_kind="ln", mass_unit="Msun/h")
+
+
+def test_repeated_ids_of_the_catalogue(tmp_path):
+    twice = HaloCatalogue.from_arrays(
+        luminosity=[1.0, 2.0], redshift=[0.1, 0.2], ids=[8, 8], duplicate_ids="row_number"
+    )
+    with pytest.raises(MassmapError, match="ids of the catalogue are not unique"):
+        read_mass_likelihoods(written(tmp_path, "id,mass,error\n8,4e14,0.3\n"), twice, **GOOD)
