@@ -94,7 +94,7 @@ def main() -> None:
         image = mm.mass_map(key, catalogue, prior, relation, grid, num_draws=20, posterior=posterior, **FIXED)
         for name in ("mean", "sampled_mean", "sd", "q16", "q84", "total_draws"):
             found[f"map.{name}"] = getattr(image, name)
-        objects = Objects.of(catalogue, np.arange(HALOS))
+        objects = Objects.of(catalogue, np.arange(HALOS), prior)
 
         def kernel(i, low, high, **group):
             return maps._evidence_chunk(objects.take(i), low, high, prior, relation, mm.NoSelection(), **group)

@@ -52,7 +52,7 @@ def one_draw_by_a_loop(catalogue, prior, relation, grid, num_draws):
     given = {"relation_from": "fixed_draws", "num_draws": num_draws, "draws": "table"}
     chosen = chosen_samples(KEY, catalogue, prior, relation, **given)
     ln_mass, ln_c = np.zeros(len(catalogue)), np.zeros(len(catalogue))
-    for rows, values in chosen.masses(Objects.of(catalogue, np.arange(len(catalogue)))):
+    for rows, values in chosen.masses(Objects.of(catalogue, np.arange(len(catalogue)), prior)):
         drawn = drawn_ln_concentration(
             concentration_key(KEY), catalogue.hashes[rows], values, catalogue.redshift[rows], "200m", "Planck18"
         )

@@ -65,11 +65,11 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
         padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
         outputs = _pit_chunk(tuple(padded), mass_nodes, prior, relation, selection)
         found[:, start : start + part.shape[1]] = np.stack([np.asarray(a)[: part.shape[1]] for a in outputs])
-    pit, detected, possible, chance = found.reshape(4, rows.size, q)
+    pit, detected, can_be, chance = found.reshape(4, rows.size, q)
     # The flux of an object whose redshift is a distribution: the nodes count by their weight among detected objects.
     share = np.exp(placed.ln_weight) * chance
     pit, detected = (share * pit).sum(axis=1) / share.sum(axis=1), detected.max(axis=1)
-    possible = (possible > 0).any(axis=1)
+    possible = (can_be > 0).any(axis=1)
     bad = possible & (detected > 1 + _TOLERANCE)
     if bad.any():
         first = int(np.argmax(bad))

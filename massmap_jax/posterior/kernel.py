@@ -391,7 +391,8 @@ def mixture_panel(
     (density, of_node, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(
         step, start, (relations, log_weight, firsts)
     )
-    ln_prior = mean_prior if has_population else ln_prior
+    if mean_prior is not None:
+        ln_prior = mean_prior
     ln_prior = ln_prior[:, :inside]
     ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
     return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws], of_node)
@@ -537,7 +538,7 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
     relation : Relation
         A batch of draws.
     chunk_size : int
-        Objects per call and device at the base number of panels.
+        Objects per call and device at the base number of panels and one redshift node.
 
     Yields
     ------
@@ -546,6 +547,7 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
     outputs : tree of np.ndarray, (row, ...)
         What the kernel returned for them, on the host.
     """
+    chunk_size = max(1, chunk_size // halos.z.shape[1])
     low, high, groups = plan(halos, prior, relation, chunk_size)
     for group in groups:
         # With more panels, fewer objects at a time need the same memory.

@@ -358,7 +358,7 @@ class MassPosterior(eqx.Module):
             names = ("ra", "dec") if cat.frame == "sky" else ("x", "y")
             table |= dict(zip(names, (cat.ra, cat.dec), strict=True))
         table |= {"z": cat.redshift, "ln_lum_obs": cat.ln_lum_obs, "sigma_ln_lum": cat.sigma_ln_lum}
-        if self.redshift_mean is not None:
+        if self.redshift_mean is not None and self.redshift_sd is not None:
             table |= {"z_mean": self.redshift_mean, "z_sd": self.redshift_sd}
         table |= {f"log10_mass_{name}": getattr(self, name) / ln10 for name in ("mean", "sd", "mode")}
         table |= {name: self.quantiles[:, i] / ln10 for i, name in enumerate(self.quantile_columns)}

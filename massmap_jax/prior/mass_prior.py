@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -144,7 +144,7 @@ class MassPrior(eqx.Module):
     description: str = eqx.field(static=True, default="table")
     uniform: bool = eqx.field(static=True, default=False)
     cosmology: str = eqx.field(static=True, default="unknown")
-    ln_number: Float[Array, "j"] | None = None
+    ln_number: Float[Array | np.ndarray, "j"] | None = None
 
     def __check_init__(self):
         shape = (self.redshift_nodes.shape[0], self.ln_mass_nodes.shape[0])
@@ -412,7 +412,7 @@ class MassPrior(eqx.Module):
             redshift_nodes=redshift,
             ln_mass_nodes=ln_mass,
             ln_density=_normalised(ln_n, ln_mass),
-            ln_number=jax.nn.logsumexp(ln_n + jnp.log(jnp.gradient(ln_mass)), axis=1),
+            ln_number=jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1),
             support=support,
             mass_definition=mass_definition,
             description=f"{fit} dn/dlnM, {mass_definition}, {name}, EH transfer, massmap_jax",
@@ -458,13 +458,14 @@ class MassPrior(eqx.Module):
             "mass_unit": "Msun",
             "per": "ln_mass",
         }
+        number: dict[str, Any] = {} if self.ln_number is None else {"ln_number": np.asarray(self.ln_number)}
         np.savez_compressed(
             path,
             redshift=np.asarray(self.redshift_nodes),
             mass=np.exp(np.asarray(self.ln_mass_nodes, dtype=np.float64)),
             ln_mass=np.asarray(self.ln_mass_nodes),
             ln_density=np.asarray(self.ln_density),
-            **({} if self.ln_number is None else {"ln_number": np.asarray(self.ln_number)}),
+            **number,
             meta=json.dumps(meta),
         )
 

@@ -39,7 +39,7 @@ from massmap_jax.relation.search import (
     potentials,
     relation_at,
 )
-from massmap_jax.relation.uncertain import UncertainData
+from massmap_jax.relation.uncertain import UncertainData, UncertainLikelihood
 
 Method = Literal["laplace", "nuts", "importance"]
 METHODS = ("laplace", "nuts", "importance")
@@ -302,7 +302,11 @@ def _search(data: RelationData, coordinates, x, found: float):
     for _ in range(8):
         scatter = max(0.5 * found, _LEAST_SCATTER)
         uncertain = isinstance(data, UncertainData)
-        likelihood = data.likelihood(scatter) if uncertain else RelationLikelihood.of(data, scatter=scatter)
+        likelihood: RelationLikelihood | UncertainLikelihood
+        if isinstance(data, UncertainData):
+            likelihood = data.likelihood(scatter)
+        else:
+            likelihood = RelationLikelihood.of(data, scatter=scatter)
         best = maximise(coordinates, likelihood, x)
         if not np.isfinite(best.negative_log_density):
             break

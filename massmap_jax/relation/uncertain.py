@@ -68,7 +68,8 @@ class UncertainData(CatalogueData):
         """
         halos = Objects.of(self.catalogue, self.rows, self.prior, need_keys=False)
         given = self.catalogue.redshift_distributions
-        assert given is not None
+        moved_of_nodes = halos.ln_moved
+        assert given is not None and moved_of_nodes is not None
         least, most = float(np.log1p(halos.z.min())), float(np.log1p(halos.z.max()))
         steps = max(8, int(np.ceil((most - least) / _STEP_U)))
         u = np.linspace(least, most, steps + 1)
@@ -92,7 +93,7 @@ class UncertainData(CatalogueData):
             z_cell=z_cell,
             of_z=of_z,
             of_sigma=of_sigma,
-            ln_weight=halos.ln_z_weight + halos.ln_moved,
+            ln_weight=halos.ln_z_weight + moved_of_nodes,
             ln_z_weight=halos.ln_z_weight,
             constant=np.float64(self.constant),
             prior=self.prior,
@@ -134,9 +135,9 @@ class UncertainLikelihood(eqx.Module):
     """
 
     ln_lum: Float[Array, "row flux"]
-    redshift: Float[Array, "row"]
+    redshift: Float[Array | np.ndarray, "row"]
     sigma: Float[Array, " noise"]
-    ln_prior: Float[Array, "row mass"]
+    ln_prior: Float[Array | np.ndarray, "row mass"]
     flux_cell: Int[Array, " halo"]
     of_flux: Float[Array, "halo 4"]
     z_cell: Int[Array, "halo q"]
@@ -144,7 +145,7 @@ class UncertainLikelihood(eqx.Module):
     of_sigma: Float[Array, "halo noise"]
     ln_weight: Float[Array, "halo q"]
     ln_z_weight: Float[Array, "halo q"]
-    constant: Float[Array, ""]
+    constant: Float[Array | np.float64, ""]
     prior: MassPrior
     selection: Selection
     # What a search asks of any likelihood: these are the objects themselves.

@@ -206,13 +206,6 @@ def test_subset_takes_every_column_along():
     assert len(catalogue.subset(1)) == 1
 
 
-def test_redshift_nodes_are_the_measured_redshift():
-    catalogue = HaloCatalogue.from_arrays(**GOOD)
-    assert catalogue.redshift_nodes.shape == catalogue.redshift_weights.shape == (3, 1)
-    np.testing.assert_array_equal(catalogue.redshift_nodes[:, 0], catalogue.redshift)
-    np.testing.assert_array_equal(catalogue.redshift_weights.sum(axis=1), 1.0)
-
-
 def test_flags_are_described_and_counted():
     flags = np.array([0, Flag.LUM_MISSING, Flag.LUM_MISSING | Flag.Z_NEGATIVE, Flag.EDGE])
     assert describe(0) == "" and describe(flags[2]) == "LUM_MISSING|Z_NEGATIVE"

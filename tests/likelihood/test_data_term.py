@@ -10,6 +10,7 @@ from reference.tables import schechter_table
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.redshifts import RedshiftNodes
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
 from massmap_jax.posterior.mass_posterior import mass_posterior
@@ -194,21 +195,16 @@ def test_a_sharp_likelihood_with_an_extra_term(prior, catalogue):
 # -- redshift nodes -----------------------------------------------------------------------------------------------
 
 
-class TwoRedshifts(HaloCatalogue):
-    """A stand-in for photometric redshifts: z and z + 0.3, weighing 0.7 and 0.3."""
-
-    @property
-    def redshift_nodes(self):
-        return np.stack([self.redshift, self.redshift + 0.3], axis=1)
-
-    @property
-    def redshift_weights(self):
-        return np.tile([0.7, 0.3], (len(self), 1))
+def two_redshifts(catalogue, rows, prior):
+    """Stand-in for the nodes of an uncertain redshift: z and z + 0.3, weighing 0.7 and 0.3."""
+    z = np.stack([catalogue.redshift[rows], catalogue.redshift[rows] + 0.3], axis=1)
+    return RedshiftNodes(z, np.log(np.tile([0.7, 0.3], (z.shape[0], 1))), np.zeros_like(z))
 
 
 @pytest.mark.parametrize("relation_from", ["fixed_draws", "other_data"])
-def test_redshift_nodes_are_mixed_by_their_weights(prior, reference, relation, relation_from):
-    catalogue = TwoRedshifts.from_arrays(luminosity=np.exp(LN_LUM), redshift=Z, sigma_ln_luminosity=SIGMA)
+def test_redshift_nodes_are_mixed_by_their_weights(prior, reference, relation, relation_from, monkeypatch):
+    monkeypatch.setattr("massmap_jax.likelihood.objects.place", two_redshifts)
+    catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(LN_LUM), redshift=Z, sigma_ln_luminosity=SIGMA)
     got = mass_posterior(catalogue, prior, relation, relation_from=relation_from, chunk_size=CHUNK)
     grid = fine_grid(reference)
     for i in range(4):

@@ -102,7 +102,7 @@ def test_map_is_that_of_a_loop_over_halos(smeared):
     """The masses that `mass_map` draws with this key, two of the draws; most of the mass is spread over many pixels."""
     chosen = chosen_samples(KEY, OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=DRAWS, draws="exact")
     ln_mass = np.zeros((NUMBER, DRAWS))
-    for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER))):
+    for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER), PRIOR)):
         ln_mass[rows] = values
     pixel, z = GRID.index(OBJECTS.ra, OBJECTS.dec), OBJECTS.redshift
     place = pixel // GRID.shape[1], pixel % GRID.shape[1]

@@ -56,7 +56,7 @@ def masses(number=DRAWS):
     chosen = chosen_samples(jax.random.key(0), OBJECTS, PRIOR, RELATION, relation_from="fixed_draws", num_draws=number,
                           draws="exact")  # fmt: skip
     ln_mass = np.zeros((NUMBER, number))
-    for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER))):
+    for rows, values in chosen.masses(Objects.of(OBJECTS, np.arange(NUMBER), PRIOR)):
         ln_mass[rows] = values
     return ln_mass
 

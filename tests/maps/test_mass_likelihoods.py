@@ -38,7 +38,8 @@ CHUNK = 4  # of three objects, which a chunk is filled up from
 def drawn(relations, extra, method="exact"):
     """ln M (object, draw)."""
     ln_mass = np.full((3, relations.num_draws), np.nan)
-    for rows, values in MassSamples(PRIOR, relations, KEY, method)(Objects.of(CATALOGUE, np.arange(3), extra), CHUNK):
+    objects = Objects.of(CATALOGUE, np.arange(3), PRIOR, extra)
+    for rows, values in MassSamples(PRIOR, relations, KEY, method)(objects, CHUNK):
         ln_mass[rows] = values
     return ln_mass
 

@@ -104,7 +104,7 @@ def relations():
 
 def halos_of(lum, z, sigma):
     catalogue = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, sigma_ln_luminosity=sigma)
-    return Objects.of(catalogue, np.arange(len(catalogue)))
+    return Objects.of(catalogue, np.arange(len(catalogue)), MassPrior.default())
 
 
 def drawn(draws, halos):

@@ -49,7 +49,7 @@ def places():
         masses.table = table  # one prior, one table
         drawn = np.zeros((HALOS, DRAWS))
         rows = np.arange(HALOS)
-        for picked, chunk in masses(Objects.of(universe.catalogue(ln_lum[field], z), rows)):
+        for picked, chunk in masses(Objects.of(universe.catalogue(ln_lum[field], z), rows, prior)):
             drawn[picked] = np.exp(chunk)
         table = masses.table
         for kind, draw in (("coherent", drawn), ("marginal", rng.permuted(drawn, axis=1))):

@@ -39,7 +39,9 @@ def catalogues(path: Path) -> mm.HaloCatalogue:
     usable: np.ndarray = catalogue.usable & ~bad
     part = catalogue.subset(usable).subset(slice(0, 10)).subset([0, 1])
     if part.ra is not None and part.dec is not None:
-        print(part.ra.mean(), part.dec.mean(), part.redshift_nodes.shape, part.redshift_weights.sum(), len(part.notes))
+        print(part.ra.mean(), part.dec.mean(), len(part.notes))
+    photo_z = mm.RedshiftDistributions.gaussian(part.redshift, 0.02, contains="likelihood", lum_moves=True)
+    print(part.with_redshifts(photo_z).redshift_distributions, photo_z.usable.sum(), photo_z.bounds()[0].min())
     mm.write_table(
         path, {"z": redshift, "lum": luminosity}, {"cosmology": "Planck18"}, units={"lum": "erg/s"}, overwrite=True
     )

@@ -1,0 +1,75 @@
+"""The fit of a relation to objects whose redshifts are distributions: its likelihood, and that it finds the truth."""
+
+import warnings
+
+import jax
+import numpy as np
+import pytest
+from posterior.test_uncertain_redshifts import CLUSTERS, ln_distance2, prior_of, relation_of, universe, with_errors
+
+import massmap_jax as mm
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation.uncertain import UncertainData
+
+BELIEFS = mm.RelationPrior.parse("alpha1=0:1,alpha2=1.7:0.3,alpha4=0:1,scatter=0.3:0.2,alpha3=3e14")
+# All halos above the lowest mass of the prior: that mass is then what sets the normalisation.
+ALL = CLUSTERS | {"least": -99.0}
+
+
+@pytest.fixture(scope="module")
+def field():
+    prior = prior_of(ALL)
+    return prior, *universe(ALL, prior, 4000, 3)
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_likelihood_is_the_integral(field, selected):
+    prior, _, _, catalogue = field
+    z = np.linspace(0.05, 1.2, 400)
+    limit = mm.RedshiftLimit.tabulated(z, np.exp(CLUSTERS["least"] + ln_distance2(z)))
+    bright = catalogue.ln_lum_obs > CLUSTERS["least"] + ln_distance2(catalogue.redshift)
+    some = catalogue.subset(np.flatnonzero(bright)[:120])
+    sigma = np.random.default_rng(0).uniform(0.05, 0.25, len(some))
+    some = mm.HaloCatalogue.from_arrays(
+        ln_luminosity=some.ln_lum_obs, redshift=some.redshift, sigma_ln_luminosity=sigma
+    )
+    some, chosen = with_errors(some), limit if selected else None
+    true = relation_of(ALL)
+    other = mm.MassLuminosityRelation(alpha1=0.3, alpha2=1.4, alpha3=true.alpha3, alpha4=0.5, scatter=0.2)
+    with jax.enable_x64(True):
+        prepared = UncertainData(some, prior, chosen).likelihood(0.15)
+        for relation in (true, other):
+            expected = float(mm.log_likelihood(relation, some, prior, chosen))
+            assert abs(float(prepared(relation)) - expected) < 5e-3
+
+
+def pulls(catalogue, prior):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mm.fit_relation(catalogue, prior, BELIEFS, num_draws=100)
+    true = relation_of(ALL)
+    return {p: (fit.mean[p] - float(true.parameter(p))) / fit.sd[p] for p in fit.free}
+
+
+def test_finds_the_truth_and_point_redshifts_do_not(field):
+    prior, _, _, catalogue = field
+    right = pulls(with_errors(catalogue), prior)
+    assert max(map(abs, right.values())) < 4.5, right
+    # Luminosities of redshifts taken as exact are off by their errors, which look like scatter.
+    wrong = pulls(catalogue, prior)
+    assert max(map(abs, wrong.values())) > 5.0, wrong
+
+
+def test_check_of_the_prior_sees_the_right_relation(field):
+    prior, _, _, catalogue = field
+    some = with_errors(catalogue.subset(np.arange(400)))
+    assert mm.prior_check(some, prior, relation_of(ALL)).p_value > 1e-5
+    shifted = mm.MassLuminosityRelation(alpha1=0.5, alpha2=1.7, alpha3=3e14, alpha4=0.0, scatter=0.3)
+    assert mm.prior_check(some, prior, shifted).p_value < 1e-6
+
+
+def test_a_flux_is_not_used_twice(field):
+    prior, _, _, catalogue = field
+    seen = with_errors(catalogue.subset(np.arange(20)), contains="posterior_with_flux")
+    with pytest.raises(MassmapError, match="flux twice"):
+        mm.fit_relation(seen, prior, BELIEFS)
