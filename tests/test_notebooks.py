@@ -9,8 +9,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-# Cells that no small size makes quick: the chains of the joint model, a second stream, masses after a fit. They do what
-# test_models.py, test_mcmc.py, test_stream.py and test_posterior.py do.
+# Cells that no small size makes quick: the chains of the joint model, a second stream, masses after a fit, fits of
+# several populations. They do what test_models.py, test_mcmc.py, test_stream.py, test_posterior.py and
+# test_populations.py do.
 LEFT_OUT = "full-size"
 
 _spec = importlib.util.spec_from_file_location("execute_notebooks", REPOSITORY / "scripts" / "execute_notebooks.py")

@@ -344,13 +344,13 @@ def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> Re
 def _shift_with_lowest_mass(prior, coordinates, likelihood, best) -> dict[str, float]:
     """How far the maximum moves, in each free parameter, when the prior's lowest mass doubles; NaN where it is lost."""
     nodes, ln_density = np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density)
-    # As many nodes as before, so that nothing is compiled again; the lowest one at twice the mass.
+    # As many nodes as before, and of their precision, so that nothing is compiled again; the lowest at twice the mass.
     moved = np.linspace(nodes[0] + np.log(2.0), nodes[-1], nodes.size)
     table = np.stack([np.interp(moved, nodes, row) for row in ln_density])
     changed = MassPrior.from_table(
         prior.redshift_nodes, np.exp(moved), np.exp(table - table.max(axis=1, keepdims=True)), per="ln_mass"
     )
-    nodes_and_density = (changed.ln_mass_nodes, changed.ln_density)
+    nodes_and_density = changed.ln_mass_nodes.astype(nodes.dtype), changed.ln_density.astype(ln_density.dtype)
     cut = likelihood.with_prior(eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, nodes_and_density))
     again = maximise(coordinates, cut, best.x)
     if not float(again.decrement) < 1e-2:

@@ -190,6 +190,20 @@ def test_without_a_selection_it_warns_of_the_lowest_mass(field):
     assert "luminosity limit" in limited.selection
 
 
+def test_moving_the_lowest_mass_compiles_nothing(monkeypatch):
+    """Priors of `from_cosmology` are in single precision."""
+    single = {name: np.float32(getattr(PRIOR, name)) for name in ("ln_mass_nodes", "ln_density")}
+    given, maximise = [], relation_fit.maximise
+
+    def noted(*args):
+        given.append(jax.tree.map(lambda leaf: (np.shape(leaf), np.asarray(leaf).dtype), args))
+        return maximise(*args)
+
+    monkeypatch.setattr(relation_fit, "maximise", noted)
+    quiet_fit(simulate(100, seed=5), dataclasses.replace(PRIOR, **single), wide_prior(), num_draws=2)
+    assert len(given) >= 2 and given[-1] == given[-2]
+
+
 def test_a_flux_limit_recovers_the_truth_and_leaving_it_out_does_not():
     whole = simulate(20_000, seed=7, distinct=60)
     limit = 9.2
