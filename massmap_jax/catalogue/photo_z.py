@@ -38,7 +38,7 @@ class RedshiftDistributions:
         Whether the luminosity was computed from a flux with the catalogue's redshift, so that it changes with z.
     k_slope : float
         Such a luminosity goes as D_L^2 (1 + z)^k_slope.
-    centre, sd : Float[np.ndarray, "halo"] or None
+    mean, sd : Float[np.ndarray, "halo"] or None
         Mean and standard deviation of a normal distribution, in `variable`.
     variable : {"z", "ln_1z"}
         What is normal: z, or ln(1 + z).
@@ -46,9 +46,9 @@ class RedshiftDistributions:
         Redshifts of a grid.
     ln_density : Float[np.ndarray, "halo node"] or None
         ln p(z) there, in any normalisation; linear between the nodes.
-    code_prior : tuple of two Float[np.ndarray, "any"], or None
+    code_prior : tuple of (array, array) or None
         Redshifts and density of the distribution that a posterior holds; it is divided out.
-    parent : tuple of two Float[np.ndarray, "any"], or None
+    parent : tuple of (array, array) or None
         Redshifts and density dN/dz of all objects above the lowest mass of the mass prior, in the area of the survey
         and before any selection; None for that of the mass prior.
     cosmology : str
@@ -77,7 +77,7 @@ class RedshiftDistributions:
     contains: Contains
     lum_moves: bool
     k_slope: float = 0.0
-    centre: Float[np.ndarray, " halo"] | None = None
+    mean: Float[np.ndarray, " halo"] | None = None
     sd: Float[np.ndarray, " halo"] | None = None
     variable: Variable = "z"
     nodes: Float[np.ndarray, " node"] | None = None
@@ -156,7 +156,7 @@ class RedshiftDistributions:
         with np.errstate(all="ignore"):
             sd[~(np.isfinite(z) & np.isfinite(sd) & (z >= 0) & (sd > 0))] = np.nan
             relative = sd / (1 + z) if variable == "z" else sd
-            centre = z if variable == "z" else np.log1p(z)
+            mean = z if variable == "z" else np.log1p(z)
             wide = relative > _MOST
         # Above that it is a placeholder such as 99.
         sd[wide] = np.nan
@@ -171,7 +171,7 @@ class RedshiftDistributions:
                 f"half of the redshift errors are above {typical:.2g} (1 + z): these say nothing of the redshift; is it"
                 " an error of another column, or a percentage?"
             )
-        return cls(centre=centre, sd=sd, variable=variable, **options)
+        return cls(mean=mean, sd=sd, variable=variable, **options)
 
     @classmethod
     def grid(cls, nodes, density, **options) -> "RedshiftDistributions":
@@ -221,7 +221,7 @@ class RedshiftDistributions:
         return cls(nodes=z, ln_density=ln_p, **options)
 
     def __len__(self) -> int:
-        return (self.centre if self.ln_density is None else self.ln_density).shape[0]  # type: ignore[union-attr]
+        return (self.mean if self.ln_density is None else self.ln_density).shape[0]  # type: ignore[union-attr]
 
     @property
     def usable(self) -> np.ndarray:
@@ -247,7 +247,7 @@ class RedshiftDistributions:
         RedshiftDistributions
             The chosen rows.
         """
-        own = {n: getattr(self, n) for n in ("centre", "sd", "ln_density")}
+        own = {n: getattr(self, n) for n in ("mean", "sd", "ln_density")}
         return replace(self, **{name: value[rows] for name, value in own.items() if value is not None})
 
     def bounds(self) -> tuple[Float[np.ndarray, " halo"], Float[np.ndarray, " halo"]]:
@@ -259,8 +259,8 @@ class RedshiftDistributions:
             Redshifts, from 0 on.
         """
         if self.ln_density is None or self.nodes is None:
-            assert self.centre is not None and self.sd is not None
-            ends = self.centre - REACH * self.sd, self.centre + REACH * self.sd
+            assert self.mean is not None and self.sd is not None
+            ends = self.mean - REACH * self.sd, self.mean + REACH * self.sd
             low, high = ends if self.variable == "z" else (np.expm1(ends[0]), np.expm1(ends[1]))
         else:
             there = self.ln_density > -_DEPTH
@@ -284,9 +284,9 @@ class RedshiftDistributions:
             ln p(data | z), or ln p(z) per unit z where that has seen the flux; in any normalisation.
         """
         if self.ln_density is None or self.nodes is None:
-            assert self.centre is not None and self.sd is not None
+            assert self.mean is not None and self.sd is not None
             x = z if self.variable == "z" else np.log1p(z)
-            value = -0.5 * ((x - self.centre[:, None]) / self.sd[:, None]) ** 2
+            value = -0.5 * ((x - self.mean[:, None]) / self.sd[:, None]) ** 2
             if self.variable == "ln_1z" and self.contains != "likelihood":
                 value = value - np.log1p(z)  # a density per unit z
         else:
@@ -303,7 +303,7 @@ def ln_density_at(table: tuple[np.ndarray, np.ndarray], z) -> np.ndarray:
 
     Parameters
     ----------
-    table : tuple of two Float[np.ndarray, "any"]
+    table : tuple of (array, array)
         Redshifts and density.
     z : Float[np.ndarray, "halo q"]
         Where.

@@ -128,6 +128,18 @@ def read_catalogue(
         Of apparent magnitudes: slope s of the K-correction (1 + z)^s of the luminosity.
     cosmology : str or astropy.cosmology.FLRW
         Of apparent magnitudes: where distances come from.
+    delimiter : str, optional
+        What stands between the cells of a text file: "comma", "semicolon", "tab", "pipe", "space" or the character
+        itself; by default what gives every line the same number of cells.
+    header : {"yes", "no"}, optional
+        Whether the first line of a text file names its columns; by default that is found from the lines.
+    position_unit : {"deg", "hourangle", "arcmin", "rad"}, optional
+        Unit of the positions; by default the one in the file, or else degrees. Sexagesimal text, and angles split over
+        columns (RAh RAm RAs DE- DEd DEm DEs), are read as such.
+    field_centre : tuple of (float, float), optional
+        RA and Dec [deg] of the origin of offsets in arcmin.
+    duplicate_ids : {"error", "row_number"}
+        What to do with repeated or missing ids; see `HaloCatalogue.from_arrays`.
     z_err : str or float, optional
         Column of the error of the redshift, or one number for all rows: redshifts are then distributions
         (`RedshiftDistributions`). Without it each redshift is taken as exact.
@@ -143,18 +155,6 @@ def read_catalogue(
         said with `z_err`.
     z_k_slope : float
         Slope s of the K-correction (1 + z)^s of such a luminosity.
-    delimiter : str, optional
-        What stands between the cells of a text file: "comma", "semicolon", "tab", "pipe", "space" or the character
-        itself; by default what gives every line the same number of cells.
-    header : {"yes", "no"}, optional
-        Whether the first line of a text file names its columns; by default that is found from the lines.
-    position_unit : {"deg", "hourangle", "arcmin", "rad"}, optional
-        Unit of the positions; by default the one in the file, or else degrees. Sexagesimal text, and angles split over
-        columns (RAh RAm RAs DE- DEd DEm DEs), are read as such.
-    field_centre : tuple of (float, float), optional
-        RA and Dec [deg] of the origin of offsets in arcmin.
-    duplicate_ids : {"error", "row_number"}
-        What to do with repeated or missing ids; see `HaloCatalogue.from_arrays`.
     format : {"cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable"}, optional
         Kind of file, where its content does not tell.
     need_usable : bool
