@@ -79,6 +79,13 @@ def field(request):
     return request.param, prior, *universe(request.param, prior, 1200, 5)
 
 
+@pytest.fixture(scope="module")
+def clusters():
+    """What is the same for galaxies is tested with clusters alone."""
+    prior = prior_of(CLUSTERS)
+    return CLUSTERS, prior, *universe(CLUSTERS, prior, 1200, 5)
+
+
 def by_hand(kind, prior, catalogue, row, *, flux_seen=False):
     """Posterior of ln M and z of one object on a fine grid, in NumPy."""
     z_phot, ln_lum = catalogue.redshift[row], catalogue.ln_lum_obs[row]
@@ -158,8 +165,8 @@ def test_wrong_uses_fail(field):
         assert kstest(pits(field, changed), "uniform").pvalue < 1e-8, name
 
 
-def test_a_grid_is_its_gaussian(field):
-    kind, prior, _, _, catalogue = field
+def test_a_grid_is_its_gaussian(clusters):
+    kind, prior, _, _, catalogue = clusters
     some = catalogue.subset(np.arange(40))
     nodes = np.linspace(0.0, 1.6, 641)
     density = norm(np.log1p(some.redshift)[:, None], ERROR).pdf(np.log1p(nodes))
@@ -176,8 +183,8 @@ def test_a_grid_is_its_gaussian(field):
     np.testing.assert_allclose(c.mean, b.mean, atol=1e-5)
 
 
-def test_exact_redshifts_are_the_limit(field):
-    kind, prior, _, _, catalogue = field
+def test_exact_redshifts_are_the_limit(clusters):
+    kind, prior, _, _, catalogue = clusters
     some = catalogue.subset(np.arange(40))
     exact = mm.RedshiftDistributions.gaussian(
         some.redshift, np.zeros(40), zero="exact", contains="likelihood", lum_moves=True
@@ -187,10 +194,10 @@ def test_exact_redshifts_are_the_limit(field):
     assert np.abs((a.mean - b.mean) / a.sd).max() < 2e-3
 
 
-def test_maps_and_rows_keep_them(field):
+def test_maps_and_rows_keep_them(clusters):
     import jax
 
-    kind, prior, _, _, catalogue = field
+    kind, prior, _, _, catalogue = clusters
     some = with_errors(catalogue.subset(np.arange(60)))
     found = mm.mass_posterior(some, prior, relation_of(kind))
     assert found[3:5].redshift_mean.tolist() == found.redshift_mean[3:5].tolist()
@@ -225,8 +232,8 @@ def test_bad_distributions_are_refused(case):
         make()
 
 
-def test_rows_without_an_error_are_flagged(field):
-    kind, prior, _, _, catalogue = field
+def test_rows_without_an_error_are_flagged(clusters):
+    kind, prior, _, _, catalogue = clusters
     error = np.full(10, 0.05)
     error[[2, 4]] = np.nan, 99.0
     some = catalogue.subset(np.arange(10))
@@ -237,8 +244,8 @@ def test_rows_without_an_error_are_flagged(field):
     assert np.isnan(found.mean[[2, 4]]).all()
 
 
-def test_what_has_no_answer_is_refused(field):
-    kind, prior, _, _, catalogue = field
+def test_what_has_no_answer_is_refused(clusters):
+    kind, prior, _, _, catalogue = clusters
     some = with_errors(catalogue.subset(np.arange(10)))
     relation = relation_of(kind)
     with pytest.raises(MassmapError, match="surface"):

@@ -69,7 +69,11 @@ def test_measured_masses_and_where_they_are_from():
     fit = {"mean": {"alpha1": 1.0}, "sd": {"alpha1": 0.1}, "prior_sd": {"alpha1": 3.0}, "prior_mean": {"alpha1": 0.0}}
     fit |= {"objects": 40, "method": "laplace", "alpha3": 3e14, "selection": "none", "problems": []}
     check = {"calibrators": 40, "chosen_by": "random", "shared_error_ln_mass": 0.05, "p_value": 0.3}
-    told = {"fit": fit, "calibrators_check": check | {"mass_definition": "200m"}, "prior_check": {"summary": "it fits"}}
+    told = {
+        "fit": fit,
+        "calibrators_check": check | {"mass_definition": "200m"},
+        "prior_check": {"summary": "it fits", "p_value": 0.5},
+    }
     for path, shown in ((HOSTILE, "&lt;script&gt;"), (None, "from the catalogue")):
         page = html_report(record(**told, options=asdict(JobOptions(calib_file=path))), result(), {})
         assert "Calibrated on 40 measured masses" in page and "The masses (200m) are from" in page
