@@ -11,7 +11,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 
 SEPARATION_ARCMIN, REDSHIFT_WINDOW = 1.0, 0.05
-"""Largest separation of two positions, and largest |dz| / (1 + z), of one object, where none are given."""
+"""Largest separation of two positions, and largest ``|dz| / (1 + z)``, of one object, where none are given."""
 # Centres of one cluster in two catalogues differ by less, but for the nearest clusters: a check of ids.
 _SAME_ID_ARCMIN = 10.0
 _SHOWN = 3
@@ -93,7 +93,7 @@ def match_to_catalogue(
     separation_arcmin : float, optional
         Largest separation [arcmin]; by default 1 for positions, and 10 for the check of ids.
     redshift_window : float, optional
-        Largest |dz| / (1 + z), 0.05 by default; rows without a redshift are matched by position alone.
+        Largest ``|dz| / (1 + z)``, 0.05 by default; rows without a redshift are matched by position alone.
     names : array_like, (row,), optional
         What messages call the rows; by default their ids, or their numbers.
     use : array_like of bool, (row,), optional
