@@ -165,7 +165,7 @@ class RedshiftDistributions:
                 f"no row has a redshift error that can be used, of {sd.size}: errors are above 0 and below"
                 f" {_MOST:g} (1 + z); is it the right column?"
             )
-        typical = float(np.nanmedian(relative[~wide])) if (~wide).any() else np.nan
+        typical = float(np.nanmedian(relative[~wide]))
         if typical > 0.5:
             raise MassmapError(
                 f"half of the redshift errors are above {typical:.2g} (1 + z): these say nothing of the redshift; is it"

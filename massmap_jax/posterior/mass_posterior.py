@@ -15,7 +15,7 @@ from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
-from massmap_jax.posterior.requests import REDSHIFT_COLUMNS, SUMMARY_COLUMNS, exact_summaries, settings_of
+from massmap_jax.posterior.requests import columns_of, exact_summaries, settings_of
 from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
 from massmap_jax.posterior.surface import for_posterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -155,8 +155,7 @@ def mass_posterior(
     selection = NoSelection() if selection is None else selection
 
     number = len(catalogue)
-    names = SUMMARY_COLUMNS if halos.ln_moved is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
-    columns = {name: np.full(number, np.nan) for name in names}
+    columns = {name: np.full(number, np.nan) for name in columns_of(halos)}
     quantiles = np.full((number, levels.size), np.nan)
     beside = 0
     if method == "surface":

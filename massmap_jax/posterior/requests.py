@@ -30,6 +30,11 @@ REDSHIFT_COLUMNS = ("redshift_mean", "redshift_sd")
 """Those of a redshift that is not exact."""
 
 
+def columns_of(objects) -> tuple[str, ...]:
+    """Give the names of the numbers that summarise the posteriors of some `Objects`."""
+    return SUMMARY_COLUMNS if objects.ln_moved is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
+
+
 def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels, settings, watch=lambda stage: None):
     """Integrate the posterior of each object and summarise it.
 
@@ -63,7 +68,7 @@ def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels
         Quantiles of ln M [ln Msun].
     """
     number = objects.sigma.shape[0]
-    names = SUMMARY_COLUMNS if objects.ln_moved is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
+    names = columns_of(objects)
     columns = {name: np.full(number, np.nan) for name in names}
     quantiles = np.full((number, levels.size), np.nan)
     integrated = evaluate(

@@ -142,6 +142,27 @@ def panel_nodes(low, high, panels: int) -> Float[Array, "node"]:
     return low + (high - low) * jnp.asarray(place, dtype=jnp.result_type(low))
 
 
+def cubic_weights(t) -> tuple[Float[Array | np.ndarray, "..."], ...]:
+    """Return the weights of values at 0, 1, 2 and 3 in the cubic polynomial through them, at t.
+
+    Parameters
+    ----------
+    t : Float[Array, "..."]
+        Where, in steps of the nodes.
+
+    Returns
+    -------
+    tuple of four Float[Array, "..."]
+        Lagrange polynomials, in NumPy or JAX as `t` is.
+    """
+    return (
+        -(t - 1) * (t - 2) * (t - 3) / 6,
+        t * (t - 2) * (t - 3) / 2,
+        -t * (t - 1) * (t - 3) / 2,
+        t * (t - 1) * (t - 2) / 6,
+    )
+
+
 def panel_weights(low, high, panels: int) -> Float[Array, "node"]:
     """Return the quadrature weights of `panel_nodes`.
 

@@ -436,16 +436,7 @@ class PopulationDraws(eqx.Module):
         start, step = self.lattice[0], self.lattice[1]
         place = (jnp.log(jnp.maximum(z, _LEAST_Z)) - start) / step
         first = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)).astype(int) - 1, 0, LATTICE - 4)
-        t = place - first
-        # Lagrange polynomials through four nodes at 0, 1, 2, 3.
-        weights = jnp.stack(
-            [
-                -(t - 1) * (t - 2) * (t - 3) / 6,
-                t * (t - 2) * (t - 3) / 2,
-                -t * (t - 1) * (t - 3) / 2,
-                t * (t - 1) * (t - 2) / 6,
-            ]
-        )
+        weights = jnp.stack(panels.cubic_weights(place - first))
         return (weights * jax.lax.dynamic_slice_in_dim(jnp.asarray(self.ln_norm), first, 4)).sum()
 
     def ln_density(self, ln_base, ln_mass, z) -> Float[Array, "..."]:

@@ -17,6 +17,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.redshifts import flux_of_luminosity
 from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData
 from massmap_jax.relation.marginal import prior_rows
@@ -188,11 +189,13 @@ class UncertainLikelihood(eqx.Module):
 
         over_flux = jax.vmap(at, (0, None, None, None))
         over_noise = jax.vmap(over_flux, (None, 0, None, None))
-        ln_z = jax.lax.map(lambda x: over_noise(x[0], jnp.asarray(self.sigma), x[1], x[2]), self._rows())
+        sigma, redshift = jnp.asarray(self.sigma), jnp.asarray(self.redshift)
+        rows = jnp.asarray(self.ln_lum), redshift, jnp.asarray(self.ln_prior)
+        ln_z = jax.lax.map(lambda x: over_noise(x[0], sigma, x[1], x[2]), rows)
         ln_a = None
         if not isinstance(self.selection, NoSelection):
             chance = jax.vmap(lambda z, s: self.selection.log_norm(relation, self.prior, z, s), (None, 0))
-            ln_a = jax.lax.map(lambda z: chance(z, jnp.asarray(self.sigma)), jnp.asarray(self.redshift))
+            ln_a = jax.lax.map(lambda z: chance(z, sigma), redshift)
 
         def one(halo):
             flux_cell, of_flux, z_cell, of_z, of_sigma, ln_weight, ln_z_weight = halo
@@ -213,10 +216,6 @@ class UncertainLikelihood(eqx.Module):
         values = jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(block)), blocks)
         return values.ravel()[:number].sum() + self.constant
 
-    def _rows(self):
-        """Luminosities, redshift and prior of each row of the lattice."""
-        return jnp.asarray(self.ln_lum), jnp.asarray(self.redshift), jnp.asarray(self.ln_prior)
-
 
 def _read(values, cell, weight):
     """Interpolate values on the redshifts of the lattice at the nodes of one object."""
@@ -226,10 +225,7 @@ def _read(values, cell, weight):
 def _cubic(place, size: int):
     """First of four neighbours on a lattice of so many points, and the weights of a cubic through them."""
     cell = np.clip(np.floor(place).astype(np.int32) - 1, 0, size - 4)
-    t = place - cell
-    weights = [-(t - 1) * (t - 2) * (t - 3) / 6, t * (t - 2) * (t - 3) / 2, -t * (t - 1) * (t - 3) / 2,
-               t * (t - 1) * (t - 2) / 6]  # fmt: skip
-    return cell, np.stack(weights, axis=-1)
+    return cell, np.stack(panels.cubic_weights(place - cell), axis=-1)
 
 
 def _sigma_nodes(sigma, scatter: float):

@@ -397,8 +397,9 @@ class JobOptions:
     )
     seed: int = option(0, "Random seed, written to every output.", MACHINE)
     apparent_magnitudes: bool = False
-    moving_luminosity: bool = False
     """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
+    moving_luminosity: bool = False
+    """Whether they change with redshifts that are not exact."""
 
     @property
     def has_draws(self) -> bool:
