@@ -9,7 +9,7 @@ class Flag(enum.IntFlag):
     """Reasons why a catalogue row has no mass, or has a mass to be used with care.
 
     Several reasons may hold at the same time: a flag is their sum, and 0 means that the row is good. All of them but
-    POSITION_BAD, EDGE, OUTSIDE_RELATION and NOT_CONVERGED leave the row without a mass.
+    POSITION_BAD, EDGE, OUTSIDE_RELATION, NOT_CONVERGED and NO_LUMINOSITY leave the row without a mass.
 
     Attributes
     ----------
@@ -48,6 +48,8 @@ class Flag(enum.IntFlag):
         and is not its posterior.
     Z_ERROR_BAD : int
         32768: the error of the redshift, or its p(z), is missing or impossible.
+    NO_LUMINOSITY : int
+        65536: the luminosity is missing, and the mass is that of the other observables. The mass is reported.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Flag(enum.IntFlag):
     OUTSIDE_RELATION = 1 << 13
     NOT_CONVERGED = 1 << 14
     Z_ERROR_BAD = 1 << 15
+    NO_LUMINOSITY = 1 << 16
 
 
 REASONS = {
@@ -99,13 +102,14 @@ REASONS = {
     Flag.NOT_CONVERGED: "the Markov chains did not move, or disagree (R-hat above 1.1); do not use this mass, sample "
     "again with a longer warm-up",
     Flag.Z_ERROR_BAD: "redshift error, or p(z), missing or impossible",
+    Flag.NO_LUMINOSITY: "no luminosity; the mass is that of the other observables",
 }
 
 LUM_BAD = Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.LUM_NOT_POSITIVE
 SIGMA_BAD = Flag.SIGMA_MISSING | Flag.SIGMA_NEGATIVE | Flag.SIGMA_LOW_SNR
 Z_BAD = Flag.Z_MISSING | Flag.Z_SENTINEL | Flag.Z_NEGATIVE
 UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_ERROR_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
-"""Bits that make the mass NaN: all but POSITION_BAD, EDGE, OUTSIDE_RELATION and NOT_CONVERGED."""
+"""Bits that make the mass NaN: all but POSITION_BAD, EDGE, OUTSIDE_RELATION, NOT_CONVERGED and NO_LUMINOSITY."""
 
 
 def describe(flag: int) -> str:

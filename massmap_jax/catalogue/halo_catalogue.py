@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt32
 
 from massmap_jax.catalogue.columns import as_float64, as_ids, is_negative_sentinel, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import LUM_BAD, SIGMA_BAD, UNUSABLE, Z_BAD, Flag
+from massmap_jax.catalogue.observables import MEASURED, Observables
 from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.errors import MassmapError
@@ -17,7 +18,16 @@ from massmap_jax.errors import MassmapError
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
 # One value for the whole catalogue.
-_OF_ALL = ("noise_kind", "frame", "lum_unit", "mass_definition", "notes", "columns_read", "redshift_distributions")
+_OF_ALL = (
+    "noise_kind",
+    "frame",
+    "lum_unit",
+    "mass_definition",
+    "notes",
+    "columns_read",
+    "redshift_distributions",
+    "observables",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +73,8 @@ class HaloCatalogue:
         and truth.
     redshift_distributions : RedshiftDistributions or None
         What is known of redshifts that are not exact; `redshift` is then that of the catalogue, z_phot.
+    observables : Observables or None
+        Further observables beside the luminosity.
 
     See Also
     --------
@@ -102,6 +114,7 @@ class HaloCatalogue:
     notes: tuple[str, ...] = ()
     columns_read: dict[str, str] = field(default_factory=dict)
     redshift_distributions: RedshiftDistributions | None = None
+    observables: Observables | None = None
 
     def __post_init__(self):
         shapes = {np.shape(column) for column in self._columns().values()}
@@ -280,6 +293,66 @@ class HaloCatalogue:
         flag = self.flag | _bit(~distributions.usable & ((self.flag & int(Z_BAD)) == 0), Flag.Z_ERROR_BAD)
         return replace(self, flag=flag, redshift_distributions=distributions)
 
+    def with_observables(self, observables: Observables) -> "HaloCatalogue":
+        """Give the objects further observables beside the luminosity.
+
+        Parameters
+        ----------
+        observables : Observables
+            One row for each object.
+
+        Returns
+        -------
+        HaloCatalogue
+            The same objects. Only a fit or a relation that names these observables makes use of them.
+
+        Raises
+        ------
+        MassmapError
+            For another number of rows.
+        """
+        if len(observables) != len(self):
+            raise MassmapError(
+                f"observables are given for {len(observables)} objects, and the catalogue has {len(self)}"
+            )
+        return replace(self, observables=observables, notes=(*self.notes, *observables.notes))
+
+    def seen_by(self, names) -> "HaloCatalogue":
+        """Keep the observables that a relation knows; what lacks a luminosity and has one of them can be used.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Observables that the relation knows; none for a relation of the luminosity alone.
+
+        Returns
+        -------
+        HaloCatalogue
+            The same objects. Where only the luminosity is missing, and one of these observables was measured,
+            LUM_MISSING gives way to NO_LUMINOSITY, and the luminosity stays NaN.
+
+        Raises
+        ------
+        MassmapError
+            For an observable that the catalogue does not have, or noise that is not lognormal.
+        """
+        if not names:
+            return self if self.observables is None else replace(self, observables=None)
+        if self.observables is None:
+            raise MassmapError(
+                f"the relation is one of {', '.join(names)} beside the luminosity, and the catalogue has no such"
+                " observables: give them with with_observables()"
+            )
+        if self.noise_kind != "lognormal" or self.noise_code is not None:
+            raise MassmapError("several observables need lognormal noise of the luminosity, for all objects")
+        chosen = self.observables.select(names)
+        away = int(Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.SIGMA_MISSING)
+        lacks = (self.flag & int(LUM_BAD | SIGMA_BAD)) != 0
+        lacks &= (self.flag & int((LUM_BAD | SIGMA_BAD) & ~away)) == 0
+        lacks &= (chosen.kind == MEASURED).any(axis=1)
+        flag = np.where(lacks, self.flag & ~away | int(Flag.NO_LUMINOSITY), self.flag)
+        return replace(self, observables=chosen, flag=flag.astype(self.flag.dtype))
+
     @property
     def noise_codes(self) -> Int[np.ndarray, " halo"]:
         """Kind of noise of each object.
@@ -321,6 +394,8 @@ class HaloCatalogue:
         own: dict[str, Any] = {name: column[rows] for name, column in self._columns().items()}
         if self.redshift_distributions is not None:
             own["redshift_distributions"] = self.redshift_distributions.take(rows)
+        if self.observables is not None:
+            own["observables"] = self.observables.take(rows)
         return replace(self, **own)
 
     def _columns(self) -> dict[str, np.ndarray]:

@@ -4,14 +4,98 @@ from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.catalogue.observables import MISSING, UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.redshifts import place
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
+
+
+class Observed(eqx.Module):
+    """Observables of some objects beside the luminosity, with numbers in place of what is missing.
+
+    Attributes
+    ----------
+    ln_value, sigma : Float[Array, "halo observable"]
+        ln of each value or limit, and its error in ln.
+    kind : Int[Array, "halo observable"]
+        What an entry is, see `catalogue.observables`.
+    has_lum : Bool[Array, "halo"]
+        Whether the luminosity was measured.
+    error_correlation : Float[Array, "halo all all"]
+        Correlation of the errors, the luminosity first.
+    limits : tuple of bool
+        For each observable, whether any object has a limit of it.
+    """
+
+    ln_value: Float[Array, "*halo observable"]
+    sigma: Float[Array, "*halo observable"]
+    kind: Int[Array, "*halo observable"]
+    has_lum: Bool[Array, "*halo"]
+    error_correlation: Float[Array, "*halo all all"]
+    limits: tuple[bool, ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, catalogue: HaloCatalogue, rows) -> "Observed":
+        """Collect those of some rows of a catalogue, as host arrays.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+            The catalogue, which has observables.
+        rows : Int[np.ndarray, "m"]
+            Row numbers.
+
+        Returns
+        -------
+        Observed
+            The rows, in the order given.
+        """
+        given = catalogue.observables
+        assert given is not None
+        kind = given.kind[rows]
+        there = kind != MISSING
+        with np.errstate(invalid="ignore"):
+            has_lum = np.isfinite(catalogue.ln_lum_obs[rows]) & np.isfinite(catalogue.sigma_ln_lum[rows])
+        return cls(
+            np.where(there, given.ln_value[rows], 0.0),
+            np.where(there, given.sigma[rows], 1.0),
+            kind.astype(np.int32),
+            has_lum,
+            np.broadcast_to(given.error_correlation, (kind.shape[0], *given.error_correlation.shape)),
+            # Of the whole catalogue: parts of it share compiled code.
+            tuple(bool(any_limit) for any_limit in (given.kind >= UPPER_LIMIT).any(axis=0)),
+        )
+
+    def take(self, rows) -> "Observed":
+        """Select some of these objects.
+
+        Parameters
+        ----------
+        rows : Int[np.ndarray, "m"]
+            Numbers of the objects, or a slice of them.
+
+        Returns
+        -------
+        Observed
+            The selected objects.
+        """
+        arrays = (self.ln_value, self.sigma, self.kind, self.has_lum, self.error_correlation)
+        return Observed(*(a[rows] for a in arrays), self.limits)
+
+    def axes(self) -> "Observed":
+        """Return the `jax.vmap` axes that map over objects.
+
+        Returns
+        -------
+        Observed
+            The same structure with 0 for every array.
+        """
+        return Observed(0, 0, 0, 0, 0, self.limits)
 
 
 class Objects(eqx.Module):
@@ -38,6 +122,8 @@ class Objects(eqx.Module):
     ln_moved : Float[Array, "halo q"] or None
         ln of the luminosity at each redshift node over that of the catalogue: the density per ln flux over that per
         luminosity. None where all redshifts are exact.
+    observed : Observed or None
+        Further observables beside the luminosity, where the catalogue was told which of them count.
     conditional : bool
         Whether the weights of the nodes are what is known of z, with the flux, so that this object's luminosity does
         not change them.
@@ -51,6 +137,7 @@ class Objects(eqx.Module):
     id_hash: UInt[Array, "*halo 2"]
     extra: TabulatedTerm | None = None
     ln_moved: Float[Array, "*halo q"] | None = None
+    observed: Observed | None = None
     conditional: bool = eqx.field(static=True, default=False)
 
     @classmethod
@@ -83,15 +170,21 @@ class Objects(eqx.Module):
         ln_lum = catalogue.ln_lum_obs[rows, None] + nodes.ln_moved
         known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
+        observed = None if catalogue.observables is None else Observed.of(catalogue, rows)
+        sigma = catalogue.sigma_ln_lum[rows]
+        if observed is not None:
+            ln_lum = np.where(observed.has_lum[:, None], ln_lum, 0.0)
+            sigma = np.where(observed.has_lum, sigma, 1.0)
         return cls(
             ln_lum,
-            catalogue.sigma_ln_lum[rows],
+            sigma,
             nodes.z,
             nodes.ln_weight,
             kind,
             hashes,
             extra=table,
             ln_moved=None if known is None else nodes.ln_moved,
+            observed=observed,
             conditional=known is not None and known.contains == "posterior_with_flux",
         )
 
@@ -111,7 +204,10 @@ class Objects(eqx.Module):
         extra = None if self.extra is None else self.extra.take(rows)
         fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
         moved = None if self.ln_moved is None else self.ln_moved[rows]
-        return Objects(*(a[rows] for a in fields), extra=extra, ln_moved=moved, conditional=self.conditional)
+        observed = None if self.observed is None else self.observed.take(rows)
+        return Objects(
+            *(a[rows] for a in fields), extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional
+        )
 
     def axes(self) -> "Objects":
         """Return the `jax.vmap` axes that map over objects.
@@ -123,7 +219,10 @@ class Objects(eqx.Module):
         """
         extra = None if self.extra is None else self.extra.axes()
         moved = None if self.ln_moved is None else 0
-        return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, conditional=self.conditional)
+        observed = None if self.observed is None else self.observed.axes()
+        return Objects(
+            0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional
+        )
 
 
 class Range(NamedTuple):

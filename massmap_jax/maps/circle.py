@@ -16,6 +16,7 @@ from massmap_jax.maps.regions import Circle, RegionMass, checked_circle, in_circ
 from massmap_jax.maps.repeats import repeats
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.several import names_of
 
 
 def mass_in_circle(
@@ -92,6 +93,7 @@ def mass_in_circle(
         extra.check_rows(len(catalogue))
     inside = in_circle(catalogue.ra, catalogue.dec, circle, is_flat=catalogue.frame == "flat")
     inside &= (catalogue.flag & int(Flag.POSITION_BAD)) == 0
+    catalogue = catalogue.seen_by(names_of(relation))
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     chosen = chosen_samples(
         key,

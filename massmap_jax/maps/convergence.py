@@ -29,6 +29,7 @@ from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.several import names_of
 
 # c^2 / (4 pi G) [Msun / Mpc], with the constants of CODATA 2018 and IAU 2015.
 _C2_4PI_G = 1.6629165401756e18
@@ -200,6 +201,7 @@ def convergence_map(
     check_labels(map=Labels("the convergence map", cosmology=cosmology), mass_prior=prior)
     _check(catalogue, grid, source_redshift, profile, truncation, reach, concentration_scatter)
     refuse_uncertain(catalogue, "a convergence map")
+    catalogue = catalogue.seen_by(names_of(relation))
     parts = len(_COMPONENTS) if shear else 1
     check_memory(
         8.0 * grid.num_pixels * (2 * parts * num_draws + 15),

@@ -44,6 +44,7 @@ from massmap_jax.memory import check_memory
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.several import names_of
 
 # Fewer effective relation draws than this cannot carry a joint error bar.
 LEAST_ESS = 100.0
@@ -179,6 +180,7 @@ def mass_map(
     check_labels(map=Labels("the map", cosmology=form.distances and form.cosmology), mass_prior=prior)
     if form.halo_profile is not None:
         overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
+    catalogue = catalogue.seen_by(names_of(relation))
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     check_map(catalogue, usable, grid, form, num_draws, keep_draws=keep_draws)
     if (twice := repeats(catalogue, usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))) is not None:

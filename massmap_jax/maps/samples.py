@@ -27,6 +27,7 @@ from massmap_jax.posterior import kernel
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.several import names_of
 
 # Masses in a chunk of the lookup.
 _LOOKUPS = 2**19
@@ -55,9 +56,11 @@ class MassSamples:
         number = halos.sigma.shape[0]
         rest = np.ones(number, dtype=bool)
         one_prior = self.prior.snap is None and population_of(self.relations) is None
+        # A table entry is found by the luminosity alone.
+        one_prior = one_prior and not names_of(self.relations)
         if self.method == "table" and one_prior and halos.z.shape[1] == 1:
             rows = np.flatnonzero(kernel.is_gaussian(halos, self.relations))
-            plain = replace(halos, extra=None)  # which says nothing about these rows
+            plain = replace(halos, extra=None, observed=None)  # which say nothing about these rows
             table = self._table_for(plain.take(rows)) if rows.size else None
             if table is not None:
                 for found, ln_mass in self._look_up(table, plain, rows):

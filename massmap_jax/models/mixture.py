@@ -7,6 +7,7 @@ import numpy as np
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.terms import GaussianTerm
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.several import refuse_several
 
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -70,6 +71,7 @@ def check_relation(relation) -> None:
             "the models have one mass prior for all draws, and this relation was fitted jointly with a population: use"
             " mass_posterior"
         )
+    refuse_several(relation, "a NumPyro model of the masses")
     if not hasattr(relation, "data_term"):
         raise MassmapError(
             f"the models need a relation with a data_term (Gaussian in ln M), and {type(relation).__name__} has none: "

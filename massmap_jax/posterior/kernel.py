@@ -5,6 +5,7 @@ prior times likelihood for every relation draw in streamed blocks, and mixes the
 `posterior.requests` reads summaries off the result, `mass_map` draws masses under single relation draws from it.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax import devices
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS
+from massmap_jax.catalogue.observables import UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
@@ -21,6 +23,7 @@ from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import check_base, population_of
+from massmap_jax.relation.several import names_of, term_of
 
 DRAW_BLOCK = 16
 # Least number of panels over the whole support, for a likelihood that is not Gaussian: the range of the posterior is
@@ -76,7 +79,8 @@ class Panel(NamedTuple):
 def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
     """Tell which objects have a likelihood that is near a Gaussian in ln M; (halo,) bool."""
     plain = hasattr(relation, "data_term")
-    return (halos.kind == _LOGNORMAL) & plain & (True if halos.extra is None else ~halos.extra.informs)
+    plain = (halos.kind == _LOGNORMAL) & plain & (True if halos.extra is None else ~halos.extra.informs)
+    return plain if halos.observed is None else plain & (halos.observed.kind < UPPER_LIMIT).all(axis=-1)
 
 
 @devices.over_halos("halos")
@@ -102,10 +106,11 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         Length of the shortest range of the extreme draws, in ln M.
     """
 
-    def one(ln_lum_obs, sigma, z, ln_weight, ln_moved):
-        term = jax.vmap(jax.vmap(lambda r, L, x: r.data_term(L, sigma, x), (None, 0, 0)), (0, None, None))(
-            relation, ln_lum_obs, z
-        )
+    def one(ln_lum_obs, sigma, z, ln_weight, ln_moved, observed):
+        def of_draw(r, ln_lum_obs, z):
+            return term_of(r, ln_lum_obs, sigma, z, observed)
+
+        term = jax.vmap(jax.vmap(of_draw, (None, 0, 0)), (0, None, None))(relation, ln_lum_obs, z)
 
         def node(z, centre, width):
             if population_of(relation) is not None:
@@ -136,7 +141,7 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         )
 
     ln_moved = jnp.zeros_like(halos.z) if halos.ln_moved is None else halos.ln_moved
-    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight, ln_moved)
+    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight, ln_moved, halos.observed)
 
 
 def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array, "q draw node"]:
@@ -239,6 +244,8 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
     """
 
     def at_node(ln_lum_obs, z, ln_prior):
+        if halo.observed is not None and names_of(relation):
+            return ln_prior + jax.vmap(partial(_ln_of_all, halo, ln_lum_obs, z, ln_mass))(relation)
         args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
@@ -247,6 +254,13 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
         # The likelihood is a density per luminosity; what was measured is a flux.
         joint = joint + halo.ln_moved[:, None, None]
     return joint if halo.extra is None else joint + halo.extra.under(relation, ln_mass)
+
+
+def _ln_of_all(halo: Objects, ln_lum_obs, z, ln_mass, relation):
+    """ln likelihood of everything that was measured of one object, under one draw."""
+    assert halo.observed is not None
+    term = relation.object_term(ln_lum_obs, halo.sigma, z, halo.observed)
+    return term(ln_mass) + relation.ln_limits(ln_mass, ln_lum_obs, halo.sigma, z, halo.observed)
 
 
 def ln_mass_of_nodes(joint: Float[Array, "q draw node"], weights) -> Float[Array, "q draw 1"]:
@@ -407,7 +421,7 @@ def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
             # Only the end cells matter: ln p is continued from them.
             ends = np.array([0, 1, -2, -1])
             row = row.at[ends].set(relation.population.ln_density(row[ends], nodes[ends], z))
-        term = relation.data_term(ln_lum_obs, halo.sigma, z)
+        term = term_of(relation, ln_lum_obs, halo.sigma, z, halo.observed)
         # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
         ln_scale = term.log_norm + jnp.log(term.width) + 0.5 * np.log(2 * np.pi)
         return ln_scale + ln_z_weight + prior.ln_beyond_edges(row, term.centre, term.width)
@@ -518,8 +532,13 @@ def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:
     """Choose the number of panels over the whole support: at least one per two widths of p3 x p4."""
     if not hasattr(relation, "data_term"):
         return np.full(halos.sigma.shape[0], _WIDE_PANELS)
-    scatter, slope = np.min(np.asarray(relation.scatter)), np.max(np.abs(np.asarray(relation.alpha2)))
-    width = np.sqrt(scatter**2 + halos.sigma**2) / slope
+    errors = [halos.sigma, *([] if halos.observed is None else np.moveaxis(np.asarray(halos.observed.sigma), -1, 0))]
+    laws = (relation, *(getattr(relation, "laws", ())))
+    precision = 0.0
+    for law, error in zip(laws, errors, strict=False):
+        scatter, slope = np.min(np.asarray(law.scatter)), np.max(np.abs(np.asarray(law.alpha2)))
+        precision = precision + slope**2 / (scatter**2 + error**2)
+    width = precision**-0.5
     doublings = np.ceil(np.log2(support / (2 * width * _WIDE_PANELS)))
     return (_WIDE_PANELS * 2 ** np.clip(doublings, 0, 5)).astype(int)
 
@@ -613,6 +632,11 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
         needs more, or a population that was fitted under another mass prior.
     """
     check_base(relation, prior)
+    if names_of(relation) and (method != "analytic" or halos.z.shape[1] > 1):
+        raise MassmapError(
+            f"the relation is one of {', '.join(names_of(relation))} beside the luminosity: use method 'analytic', and"
+            " exact redshifts"
+        )
     lognormal = halos.kind == _LOGNORMAL
     if method != "quadrature" and not lognormal.all():
         first = int(np.argmax(~lognormal))

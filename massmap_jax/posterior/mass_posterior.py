@@ -20,6 +20,7 @@ from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
 from massmap_jax.posterior.surface import for_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.several import names_of
 
 
 def mass_posterior(
@@ -143,6 +144,7 @@ def mass_posterior(
         raise MassmapError(f"chunk size is {chunk_size}: give at least 1")
     if extra is not None:
         extra.check_rows(len(catalogue))
+    catalogue = catalogue.seen_by(names_of(relation))
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     levels = check_levels(quantile_levels)
     flag = flag_outside_prior(catalogue, prior)

@@ -47,6 +47,7 @@ from massmap_jax.posterior.requests import exact_summaries, settings_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.law import MassLuminosityRelation, Relation
+from massmap_jax.relation.several import refuse_several
 
 # Allowed errors; see `PosteriorSurface.tolerance` for the units. The mode jumps between kinks of the prior's table: its
 # error is measured, but the steps are not refined for it.
@@ -311,6 +312,7 @@ class PosteriorSurface(eqx.Module):
         tolerance = TOLERANCE | (tolerance or {})
         if prior.snap is not None:
             raise MassmapError("a posterior surface needs a prior that is continuous in redshift: make it without snap")
+        refuse_several(relation, "a posterior surface")
         if population_of(relation) is not None:
             raise MassmapError(
                 "a posterior surface is not made for a relation that was fitted jointly with a population: use"

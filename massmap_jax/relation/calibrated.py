@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import PopulationDraws
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.several import MultiObservableRelation
 
 # Names of the numbers that describe measured masses: ln M_obs = ln M + bias, with a scatter, correlated with that of L.
 MEASURED = ("bias", "mass_scatter", "correlation")
 
 
-class CalibratedRelation(MassLuminosityRelation):
+class CalibratedRelation(MultiObservableRelation):
     """A power-law relation together with the population of the catalogue and the calibration of measured masses.
 
     `fit_relation` makes batches of it. Wherever a relation goes, a draw of it brings its own p(ln M | z) along, which
@@ -28,14 +29,15 @@ class CalibratedRelation(MassLuminosityRelation):
     Parameters
     ----------
     measured : dict of str to Float[Array, "*draw"]
-        "bias", "mass_scatter" and "correlation" of the measured masses.
+        "bias", "mass_scatter" and "correlation" of the measured masses; with further observables, "partial_NAME_mass"
+        too.
     population : PopulationDraws
         The population, draw by draw.
     selected : dict of str to Float[Array, "*draw"], optional
         Of objects that were selected on a measured mass: "ln_threshold" [ln Msun], "width" of the threshold in ln M,
         and "sigma_mass", the typical error of the measured masses in ln M. Empty for no such selection.
     **relation : object
-        Arguments of `MassLuminosityRelation`.
+        Arguments of `MultiObservableRelation`.
 
     Attributes
     ----------
@@ -96,6 +98,7 @@ class CalibratedRelation(MassLuminosityRelation):
             for values in (measured, selected or {})
         )
         labels |= {"measured": next(own), "selected": next(own), "population": population}
+        labels |= _several(relation)
         return cls._unchecked(relation.columns(), labels)
 
     def parameter(self, name: str) -> Float[Array | np.ndarray, "*draw"]:
@@ -131,6 +134,7 @@ class CalibratedRelation(MassLuminosityRelation):
             The relation, with host arrays.
         """
         labels = {p: getattr(self, p) for p in LABELS} | {"source": source}
+        labels |= _several(self)
         return CalibratedRelation(
             measured=self.measured, population=self.population, selected=self.selected, **self.columns(), **labels
         )
@@ -165,6 +169,14 @@ class CalibratedRelation(MassLuminosityRelation):
         mean = ln_mass + self.measured["bias"] + c12 / c11 * (ln_lum_obs - self.mean_ln_lum(ln_mass, z))
         spread = jnp.sqrt(self.selected["width"] ** 2 + c22 - c12**2 / c11)
         return log_ndtr((mean - self.selected["ln_threshold"]) / spread)
+
+
+def _several(relation: MassLuminosityRelation) -> dict[str, Any]:
+    """What a relation says of further observables, as arguments."""
+    if not isinstance(relation, MultiObservableRelation) or not relation.names:
+        return {}
+    others = dict(zip(relation.names, relation.laws, strict=True))
+    return {"others": others, "scatter_correlation": relation.scatter_correlation}
 
 
 def covariance(relation: CalibratedRelation, sigma, sigma_mass, error_correlation):

@@ -5,7 +5,7 @@ where some masses were measured. `relation.search` finds the maximum and draws a
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Literal
 
@@ -24,10 +24,11 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
+from massmap_jax.relation.correlations import LKJ_SHAPE, beliefs_about
 from massmap_jax.relation.data import CatalogueData, RelationData
 from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
 from massmap_jax.relation.fitted import RelationPosterior
-from massmap_jax.relation.joint import SelectedOnMass
+from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_fit import fit_joint
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
@@ -64,6 +65,8 @@ def fit_relation(
     population: Population | None = None,
     extra: TabulatedTerm | None = None,
     extra_bias=0.0,
+    observables: Mapping | None = None,
+    scatter_correlation=LKJ_SHAPE,
     method: Method = "laplace",
     selection=None,
     key: Array | None = None,
@@ -97,11 +100,18 @@ def fit_relation(
     extra_bias : float, numpyro.distributions.Distribution or str, optional
         Bias b that these likelihoods share: they are taken at ln M + b. A number, a distribution, or "MEAN:SD", which
         is fitted too.
+    observables : dict of str to (RelationPrior, str or dict), optional
+        Further observables that are fitted together with the luminosity, by the names that they have in the catalogue
+        (`HaloCatalogue.with_observables`): the prior of each relation, in a form that `relation_prior` has.
+    scatter_correlation : float or dict of str to object, optional
+        Belief about the correlations of their scatters at fixed mass: the shape of an LKJ prior, or beliefs by name,
+        "correlation_A" of A with the luminosity and "partial_A_B" of A and B at fixed luminosity.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
     selection : Selection, optional
-        Which objects can be in the catalogue; `SelectedOnMass` where they were selected by their measured mass. Without
+        Which objects can be in the catalogue; `SelectedOnMass` where they were selected by their measured mass, and
+        `SelectedOn` where they were by another observable that is fitted. Without
         one, every object is assumed to be in it, and (without calibration masses) a warning says how far the maximum
         moves when the lowest mass of the prior doubles.
     key : Key[Array, ""], optional
@@ -175,18 +185,27 @@ def fit_relation(
     beliefs: RelationPrior | BiasedPrior = relation_prior
     check_labels(catalogue=catalogue, relation_prior=relation_prior)
     bias = belief("extra_bias", extra_bias)
+    laws = {name: RelationPrior.of(given) for name, given in (observables or {}).items()}
+    correlations = beliefs_about(tuple(laws), scatter_correlation) if laws else {}
     if extra is None and bias != 0:
         raise MassmapError("extra_bias is given without the mass likelihoods that it is of: give extra=, too")
-    if calibration is not None or population is not None or isinstance(selection, SelectedOnMass):
+    if isinstance(selection, SelectedOn) and not laws:
+        raise MassmapError(
+            f"the selection is on {selection.observable}, which is not fitted: give its relation, observables="
+        )
+    joint = calibration is not None or population is not None or bool(laws)
+    if joint or isinstance(selection, SelectedOnMass):
         if extra is not None:
             raise MassmapError(
-                "extra= cannot be fitted together with calibration=, population= or a selection on mass: give masses "
-                "of normal error as calibration=, or leave these out"
+                "extra= cannot be fitted together with calibration=, population=, observables= or a selection on mass:"
+                " give masses of normal error as calibration=, or leave these out"
             )
-        population = Population.hmf_completeness() if population is None else population
+        if population is None:
+            only_observables = calibration is None and not isinstance(selection, SelectedOnMass)
+            population = Population.fixed() if only_observables else Population.hmf_completeness()
         return fit_joint(
-            catalogue, prior, relation_prior, calibration, population, selection, method, key, num_draws, num_chains,
-            num_warmup, watch,
+            catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method, key,
+            num_draws, num_chains, num_warmup, watch,
         )  # fmt: skip
     with jax.enable_x64(True):
         uncertain = catalogue.redshift_distributions is not None

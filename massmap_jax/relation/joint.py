@@ -17,17 +17,24 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.observables import gaussian_term
 from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance
+from massmap_jax.relation.correlations import matrix_of, pairs
 from massmap_jax.relation.data import HALF_LN_2PI
+from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.several import MultiObservableRelation
 
 # Objects that are integrated at the same time, where there are many.
 _BLOCK = 1024
+# Panels over the posterior of one object, for the probability of a limit.
+_PANELS = 12
 
 
 class SelectedOnMass(eqx.Module):
@@ -77,6 +84,101 @@ class SelectedOnMass(eqx.Module):
         return f"measured mass above {np.exp(self.ln_threshold):.3g} Msun, width {self.width:g} in ln M"
 
 
+class SelectedOn(eqx.Module):
+    """A catalogue that holds the objects whose value of one observable lies above a threshold.
+
+    An object is in the catalogue with probability Phi[(ln y_obs - ln threshold) / width]. Clusters that were selected
+    by their richness, with luminosities measured afterwards, are of this kind.
+
+    Parameters
+    ----------
+    observable : str
+        Name of the observable, one of those that are fitted.
+    threshold : float
+        The value at which half of the objects are in the catalogue, in the observable's unit.
+    width : float, optional
+        Width of the threshold in ln of the observable.
+
+    Attributes
+    ----------
+    observable : str
+        As above.
+    ln_threshold : float
+        ln of the threshold.
+    width : float
+        As above.
+
+    Raises
+    ------
+    MassmapError
+        For a threshold or width that is not a positive number.
+
+    Notes
+    -----
+    The observable of every object that is in the catalogue is known, to be the value that was measured, or to lie above
+    the threshold: give it as a lower limit where only this is known (`Observables.from_arrays(lower_limit=)`). What the
+    selection adds to the likelihood is then 1 / A, with A the probability that an object at z is in the catalogue,
+
+        A = integral of p(ln M | z) Phi[(mean ln y - ln threshold) / sqrt(width^2 + S_y^2 + s_y^2)] d ln M.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> mm.SelectedOn("richness", 20.0).describe()
+    'richness above 20, width 0.001 in ln'
+    """
+
+    observable: str = eqx.field(static=True)
+    ln_threshold: float
+    width: float
+
+    def __init__(self, observable: str, threshold: float, width: float = 1e-3):
+        if not (np.isfinite(threshold) and threshold > 0):
+            raise MassmapError(f"the threshold of {observable} is {threshold:g}: give a positive number in its unit")
+        if not (np.isfinite(width) and width > 0):
+            raise MassmapError(f"the width of the threshold is {width:g}: give one in ln of the observable, above 0")
+        self.observable = observable
+        self.ln_threshold, self.width = float(np.log(threshold)), float(width)
+
+    def describe(self) -> str:
+        """Describe the selection in a few words.
+
+        Returns
+        -------
+        str
+            The description.
+        """
+        return f"{self.observable} above {np.exp(self.ln_threshold):.3g}, width {self.width:g} in ln"
+
+    def log_norm_of_row(self, relation: CalibratedRelation, prior: MassPrior, ln_prior, z, observed: Observed):
+        """Compute ln A of one object, under one relation.
+
+        Parameters
+        ----------
+        relation : CalibratedRelation
+            One relation with its population.
+        prior : MassPrior
+            The mass prior.
+        ln_prior : Float[Array, "mass"]
+            ln of its density at the mass nodes at this redshift.
+        z : Float[Array, ""]
+            Redshift.
+        observed : Observed
+            The observables of the object, whose error counts.
+
+        Returns
+        -------
+        Float[Array, ""]
+            ln of the probability that such an object is in the catalogue.
+        """
+        index = relation.names.index(self.observable)
+        law = relation.laws[index]
+        nodes = jnp.asarray(prior.ln_mass_nodes)
+        density = relation.population.ln_density(ln_prior, nodes, z) + jnp.log(jnp.gradient(nodes))
+        spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
+        return jax.nn.logsumexp(density + log_ndtr((law.mean_ln_lum(nodes, z) - self.ln_threshold) / spread))
+
+
 class JointPrior(Beliefs):
     """Beliefs about the relation, the calibration of measured masses and the population, in one.
 
@@ -94,16 +196,22 @@ class JointPrior(Beliefs):
         The mass prior.
     selected : dict of str to float
         Selection on a measured mass, as `CalibratedRelation` holds it; empty for none.
+    laws : tuple of RelationPrior
+        Beliefs about the relations of further observables.
+    observables : tuple of str
+        Their names.
     order : tuple of str
         All names, in order.
     """
 
     stored: dict
     relation_prior: RelationPrior
+    laws: tuple[RelationPrior, ...]
     pivot_z: float
     base: Lattice
     selected: dict[str, float]
     population: Population = eqx.field(static=True)
+    observables: tuple[str, ...] = eqx.field(static=True)
     order: tuple[str, ...] = eqx.field(static=True)
 
     @classmethod
@@ -115,6 +223,8 @@ class JointPrior(Beliefs):
         pivot: tuple[float, float],
         prior: MassPrior,
         selected: Mapping[str, float] | None = None,
+        laws: Mapping[str, RelationPrior] | None = None,
+        correlations: Mapping | None = None,
     ) -> "JointPrior":
         """Join beliefs.
 
@@ -132,20 +242,27 @@ class JointPrior(Beliefs):
             The mass prior.
         selected : dict of str to float, optional
             Selection on a measured mass.
+        laws : dict of str to RelationPrior, optional
+            Beliefs about the relations of further observables, by name.
+        correlations : dict of str to object, optional
+            Beliefs about the partial correlations of their scatters (`relation.correlations`).
 
         Returns
         -------
         JointPrior
             The beliefs.
         """
+        laws = dict(laws or {})
+        of_laws = {f"{p}_{name}": b for name, law in laws.items() for p, b in law.beliefs.items()}
         of_population = {f"population_{p}": b for p, b in population.beliefs(pivot[0]).items()}
-        others = {p: measured[p] for p in MEASURED} | of_population
+        others = {p: measured[p] for p in MEASURED} | of_laws | dict(correlations or {}) | of_population
         stored = dict(relation_prior.stored) | {p: pack(checked(p, b)) for p, b in others.items()}
         order = (*relation_prior.names, *others)
         # Beliefs are arrays of `stored`: the static form has none, so that they do not ask for another compilation.
         plain = replace(population, given=())
         selected = dict(selected or {})
-        return cls(stored, relation_prior, float(pivot[1]), Lattice.of(prior), selected, plain, order)
+        known = tuple(laws.values()), float(pivot[1]), Lattice.of(prior), selected, plain, tuple(laws)
+        return cls(stored, relation_prior, *known, order)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,7 +321,8 @@ class JointPrior(Beliefs):
             for p in self.names
             if p not in self.relation_prior.names
         }
-        measured = {p: full[p] for p in MEASURED}
+        measured = {p: full[p] for p in (*MEASURED, *pairs(self.observables))}
+        relation = self._with_observables(relation, full, shape)
         of_population = {p: full[f"population_{p}"] for p in self.population.parameters}
 
         def one(of_population, pivot_z):
@@ -213,6 +331,39 @@ class JointPrior(Beliefs):
         pivot_z = jnp.broadcast_to(jnp.asarray(self.pivot_z, dtype=float), shape)
         population = jax.vmap(one)(of_population, pivot_z) if shape else one(of_population, pivot_z)
         return CalibratedRelation.joined(relation, measured, population, self.selected)
+
+    def _with_observables(self, relation: MassLuminosityRelation, full: Mapping, shape) -> MassLuminosityRelation:
+        """The relation of the luminosity with those of further observables."""
+        if not self.observables:
+            return relation
+        others = {}
+        for name, law in zip(self.observables, self.laws, strict=True):
+            others[name] = law.relation({p: full[f"{p}_{name}"] for p in law.names})
+        labels = {p: getattr(relation, p) for p in LABELS}
+        matrix = matrix_of({p: full[p] for p in pairs(self.observables)}, self.observables)
+        return MultiObservableRelation._unchecked(
+            relation.columns(), labels | {"others": others, "scatter_correlation": matrix}
+        )
+
+
+def _rows(relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed: Observed | None, z, pivot):
+    """Residuals, slopes, covariance and what was measured, of luminosity, further observables and measured mass."""
+    c11, c12, c22 = covariance(relation, sigma, sigma_mass, rho)
+    if observed is None:
+        residual, slope, matrix = [ln_lum - relation.mean_ln_lum(pivot, z)], [relation.alpha2], [[c11]]
+        there, with_mass = [jnp.ones_like(has_mass)], [c12, c22]
+    else:
+        _, (residual, slope, matrix, there) = relation.rows_of(ln_lum, sigma, z, observed)
+        # At fixed mass and luminosity, a measured mass is independent of the other observables.
+        of_scatter = relation.measured["correlation"] * relation.measured["mass_scatter"]
+        with_mass = [c12]
+        for i, law in enumerate(relation.laws, start=1):
+            scatters = of_scatter * relation.scatter_correlation[0, i] * law.scatter
+            errors = rho * sigma_mass * observed.error_correlation[0, i] * observed.sigma[i - 1]
+            with_mass.append(scatters + errors)
+        with_mass.append(c22)
+    residual = [*residual, ln_mass_obs - relation.measured["bias"] - pivot]
+    return residual, [*slope, jnp.ones_like(relation.alpha2)], [*matrix, with_mass], [*there, has_mass]
 
 
 class JointLikelihood(eqx.Module):
@@ -228,6 +379,8 @@ class JointLikelihood(eqx.Module):
         Correlation of the two errors.
     has_mass : Bool[Array, "point"]
         Whether there is a measured mass.
+    observed : Observed or None
+        Further observables of each point.
     z : Float[Array, "point"]
         Redshift.
     weight : Float[Array, "point"]
@@ -238,7 +391,7 @@ class JointLikelihood(eqx.Module):
         ln of the mass prior's density at the mass nodes, for each distinct redshift.
     prior : MassPrior
         The mass prior.
-    selection : Selection or SelectedOnMass
+    selection : Selection, SelectedOnMass or SelectedOn
         Which objects can be in the catalogue.
     constant : Float[Array, ""]
         Sum of ln p_det over the objects.
@@ -250,12 +403,13 @@ class JointLikelihood(eqx.Module):
     sigma_mass: Float[Array | np.ndarray, "point"]
     error_correlation: Float[Array | np.ndarray, "point"]
     has_mass: Bool[Array | np.ndarray, "point"]
+    observed: Observed | None
     z: Float[Array | np.ndarray, "point"]
     weight: Float[Array | np.ndarray, "point"]
     row: Int[Array | np.ndarray, "point"]
     ln_prior: Float[Array | np.ndarray, "row mass"]
     prior: MassPrior
-    selection: Selection | SelectedOnMass
+    selection: Selection | SelectedOnMass | SelectedOn
     constant: Float[Array | np.ndarray | np.float64, ""]
 
     def ln_z(self, relation: CalibratedRelation) -> Float[Array, "point"]:
@@ -278,6 +432,7 @@ class JointLikelihood(eqx.Module):
             self.sigma_mass,
             self.error_correlation,
             self.has_mass,
+            self.observed,
             self.z,
             self.row,
         )
@@ -290,31 +445,38 @@ class JointLikelihood(eqx.Module):
             return jax.vmap(one)(*points)
         size = -(-number // _BLOCK) * _BLOCK
         index = np.minimum(np.arange(size), number - 1).reshape(-1, _BLOCK)
-        blocks = [jnp.asarray(a)[index] for a in points]
+        blocks = jax.tree.map(lambda a: jnp.asarray(a)[index], points)
         # Checkpointed: the gradient does not keep the panels of every block in memory.
-        return jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(*block)), tuple(blocks)).ravel()[:number]
+        return jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(*block)), blocks).ravel()[:number]
 
-    def _one(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, z, row):
+    def _one(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row):
         """ln (Z / A) of one point."""
-        c11, c12, c22 = covariance(relation, sigma, sigma_mass, rho)
-        intercept = relation.mean_ln_lum(jnp.log(relation.alpha3), z)
-        bias = relation.measured["bias"]
         pivot = jnp.log(relation.alpha3)
-        term = gaussian_term(
-            [ln_lum - intercept, ln_mass_obs - bias - pivot],
-            [relation.alpha2, jnp.ones_like(relation.alpha2)],
-            [[c11], [c12, c22]],
-            [jnp.ones_like(has_mass), has_mass],
-            pivot,
-        )
+        rows = _rows(relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, pivot)
+        term = gaussian_term(*rows, pivot)
         ln_prior = jnp.asarray(self.ln_prior)[row]
         evidence = relation.population.log_evidence_of_row(self.prior, ln_prior, term.centre, z, term.width)
         ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
+        if observed is not None and any(observed.limits):
+            ln_z = ln_z + self._ln_limits(relation, ln_prior, ln_lum, sigma, z, observed, rows, term)
         if isinstance(self.selection, NoSelection):
             return ln_z
         if isinstance(self.selection, SelectedOnMass):
+            _, _, c22 = covariance(relation, sigma, sigma_mass, rho)
             return ln_z - self._ln_selected(relation, ln_prior, z, c22)
+        if isinstance(self.selection, SelectedOn):
+            return ln_z - self.selection.log_norm_of_row(relation, self.prior, ln_prior, z, observed)
         return ln_z - self.selection.log_norm(relation, self.prior, z, sigma)
+
+    def _ln_limits(self, relation, ln_prior, ln_lum, sigma, z, observed, rows, term):
+        """ln of the mean probability of a limit over the posterior of ln M that all else gives."""
+        still, centre, width = jax.lax.stop_gradient((relation, term.centre, term.width))
+        low, high, _ = still.population.posterior_range(self.prior, z, centre, width)
+        ln_mass = panels.panel_nodes(low, high, _PANELS)
+        density = relation.population.ln_density(self.prior.interpolate(ln_prior, ln_mass), ln_mass, z) + term(ln_mass)
+        density = density + jnp.log(panels.panel_weights(low, high, _PANELS))
+        ln_chance = relation.ln_limits(ln_mass, ln_lum, sigma, z, observed, rows)
+        return jax.nn.logsumexp(density + ln_chance) - jax.nn.logsumexp(density)
 
     def _ln_selected(self, relation, ln_prior, z, c22):
         """ln of the probability that the measured mass of an object at z is above the threshold."""

@@ -5,13 +5,16 @@ known is refused: a free population without measured masses, or with too few of 
 """
 
 import warnings
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
@@ -19,7 +22,7 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import CatalogueData
-from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
+from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
 from massmap_jax.relation.marginal import filled, prior_rows
 from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise, relation_at
@@ -38,6 +41,8 @@ def fit_joint(
     relation_prior: RelationPrior,
     calibration: CalibrationMasses | None,
     population: Population,
+    laws: Mapping[str, RelationPrior],
+    correlations: Mapping,
     selection,
     method,
     key,
@@ -61,12 +66,16 @@ def fit_joint(
     """
     key = jax.random.key(0) if key is None else key
     on_mass = isinstance(selection, SelectedOnMass)
+    on_other = isinstance(selection, SelectedOn)
+    catalogue = catalogue.seen_by(tuple(laws))
     with jax.enable_x64(True):
-        data = CatalogueData(catalogue, prior, None if on_mass else selection)
+        data = CatalogueData(catalogue, prior, None if on_mass or on_other else selection)
         has_mass = _measured(calibration, data)
         _check(calibration, population, relation_prior, has_mass, selection, method, data)
+        if laws:
+            _check_observables(catalogue, laws, prior, selection, data)
         chosen = np.ones_like(has_mass)
-        if calibration is not None and (calibration.chosen_by != "luminosity" or on_mass):
+        if calibration is not None and has_mass.any() and (calibration.chosen_by != "luminosity" or on_mass):
             # Random calibrators say all that there is to know without the others: these add hardly more than the risk
             # of a wrong form of the population.
             chosen = has_mass
@@ -79,7 +88,10 @@ def fit_joint(
             typical = float(np.median(calibration.sigma[data.rows][has_mass]))
             selected = {"ln_threshold": selection.ln_threshold, "width": selection.width, "sigma_mass": typical}
         measured = beliefs_of(calibration)
-        joint_prior = JointPrior.of(relation_prior, measured, population, (ln_mass, z), data.prior, selected)
+        pivot = ln_mass, z
+        joint_prior = JointPrior.of(
+            relation_prior, measured, population, pivot, data.prior, selected, laws, correlations
+        )
         coordinates = Coordinates.at(joint_prior, ln_mass, z)
         watch("finding the best relation and population")
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
@@ -180,11 +192,34 @@ def _labelled(relation_prior: RelationPrior, prior: MassPrior, lum_unit: str) ->
     return RelationPrior(relation_prior.beliefs, relation_prior.alpha3, labels, relation_prior.gamma)
 
 
+def _check_observables(catalogue, laws, prior, selection, data) -> None:
+    """Refuse a fit of several observables that cannot be."""
+    for law in laws.values():
+        check_labels(relation_prior=law, mass_prior=prior)
+    kind = catalogue.observables.kind[data.rows]
+    for i, name in enumerate(laws):
+        if (kind[:, i] == MEASURED).sum() < 2 and (kind[:, i] == LOWER_LIMIT).sum() == 0:
+            raise MassmapError(f"{name} was measured for fewer than two of the objects that can be used: leave it out")
+    if isinstance(selection, SelectedOn):
+        if selection.observable not in laws:
+            raise MassmapError(
+                f"the catalogue was selected on {selection.observable}, which is not fitted: fitted beside the"
+                f" luminosity are {', '.join(laws)}"
+            )
+        lost = kind[:, list(laws).index(selection.observable)] == MISSING
+        if lost.any():
+            raise MassmapError(
+                f"the catalogue was selected on {selection.observable}, and {lost.sum()} objects have none, first row"
+                f" {int(data.rows[np.argmax(lost)])}: where only the selection is known, give the threshold as a lower"
+                " limit, Observables.from_arrays(lower_limit=)"
+            )
+
+
 def _range(data: CatalogueData, chosen) -> dict[str, tuple[float, float]]:
     """Luminosities and redshifts of the chosen objects, lowest and highest."""
     rows = data.rows[chosen]
     pairs = {"ln_lum_obs": data.catalogue.ln_lum_obs[rows], "redshift": data.catalogue.redshift[rows]}
-    return {name: (float(values.min()), float(values.max())) for name, values in pairs.items()}
+    return {name: (float(np.nanmin(values)), float(np.nanmax(values))) for name, values in pairs.items()}
 
 
 def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float) -> JointLikelihood:
@@ -211,10 +246,19 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
     objects, rows = data.halos(), data.rows
     with_mass, without = np.flatnonzero(has_mass & chosen), np.flatnonzero(~has_mass & chosen)
     alone = Points(*(a[without] for a in objects))
-    if without.size > _MANY:
+    observed = None
+    if data.catalogue.observables is not None:
+        observed = Observed.of(data.catalogue, rows[np.concatenate([with_mass, without])])
+    elif without.size > _MANY:
         nodes = data.prior.redshift_nodes
         alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))
+    if observed is not None:
+        there = observed.has_lum
+        points = points._replace(
+            ln_lum_obs=np.where(there, points.ln_lum_obs, 0.0), sigma=np.where(there, points.sigma, 1.0)
+        )
+        observed = jax.tree.map(filled, observed)
     own, rest = rows[with_mass], np.zeros(alone.z.size)
     masses = np.zeros((3, 0))
     if calibration is not None:
@@ -229,6 +273,7 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
         sigma_mass=filled(np.concatenate([masses[1], rest + 1.0])),
         error_correlation=filled(np.concatenate([masses[2], rest])),
         has_mass=filled(np.concatenate([np.ones(own.size, dtype=bool), rest.astype(bool)])),
+        observed=observed,
         z=filled(points.z),
         weight=filled(points.weight, 0.0),
         row=filled(row.ravel()),
@@ -242,6 +287,7 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
 def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates):
     """Likelihood and maximum: from the middle of the beliefs and from a regression of L on the measured masses."""
     central = joint_prior.central()
+    central |= _laws_at(data, calibration, has_mass, joint_prior, central)
     starts = [np.asarray(coordinates.place(central))]
     if has_mass.sum() > 4:
         guess = central | _regression(data, calibration, has_mass, joint_prior, central)
@@ -260,6 +306,7 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
     best = _best_from(starts, coordinates, likelihood)
     if best is None:
         data.refuse(joint_prior.relation_prior.relation(central))
+    # Compressed points are fewer than the objects; with further observables nothing is compressed.
     while likelihood.weight.size < chosen.sum() and scatter > _LEAST_SCATTER:
         found = float(relation_at(coordinates, best.x).scatter)
         if found > 1.1 * scatter:
@@ -281,6 +328,34 @@ def _best_from(starts, coordinates, likelihood):
         ):
             best = found
     return best
+
+
+def _laws_at(data, calibration, has_mass, joint_prior, central) -> dict[str, float]:
+    """Values of the further relations to start from: a regression on rough masses, of calibrators or by luminosity."""
+    found: dict[str, float] = {}
+    if not joint_prior.observables:
+        return found
+    rows, observables = data.rows, data.catalogue.observables
+    relation = joint_prior.relation_prior.relation(central)
+    ln_lum, z = data.catalogue.ln_lum_obs[rows], data.catalogue.redshift[rows]
+    ln_mass = np.asarray(relation.data_term(ln_lum, 0.0, z).centre)
+    if calibration is not None and has_mass.sum() > 4:
+        ln_mass = np.where(has_mass, calibration.ln_mass[rows], np.nan)
+    for i, (name, beliefs) in enumerate(zip(joint_prior.observables, joint_prior.laws, strict=True)):
+        law = beliefs.relation(beliefs.central())
+        use = (observables.kind[rows, i] == MEASURED) & np.isfinite(ln_mass)
+        if use.sum() < 5:
+            continue
+        x = ln_mass[use] - np.log(float(law.alpha3))
+        y = observables.ln_value[rows[use], i] - np.asarray(law.ln_evolution(z[use]))
+        slope = float(law.alpha2)
+        rest = np.var(y - slope * x) - np.mean(observables.sigma[rows[use], i] ** 2)
+        guess = {"alpha1": float(np.mean(y - slope * x)), "scatter": float(np.sqrt(max(rest, 0.1**2)))}
+        for p, value in guess.items():
+            belief = joint_prior.beliefs[f"{p}_{name}"]
+            if f"{p}_{name}" in joint_prior.free and np.isfinite(float(belief.log_prob(value))):
+                found[f"{p}_{name}"] = value
+    return found
 
 
 def _regression(data, calibration, has_mass, joint_prior, central) -> dict[str, float]:

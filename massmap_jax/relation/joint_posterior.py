@@ -11,14 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
 from massmap_jax.prior.population import PopulationDraws
-from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
+from massmap_jax.relation.calibrated import CalibratedRelation
 from massmap_jax.relation.calibration import FEW_CALIBRATORS
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.several import MultiObservableRelation, term_of
 
 # Above this standard deviation in ln M, that all masses share, a note says so.
 _MUCH_SHARED = 0.1
@@ -182,10 +184,12 @@ class JointPosterior(RelationPosterior):
         Returns
         -------
         dict of str to Float[np.ndarray, "draw"]
-            The columns of `RelationPosterior.to_table`, the calibration, and the population with the prefix
-            ``population_``.
+            The columns of `RelationPosterior.to_table`, the calibration, the parameters of further observables with
+            their names behind, and the population with the prefix ``population_``.
         """
-        table = super().to_table() | {p: np.asarray(self.draws.measured[p]) for p in MEASURED}
+        table = super().to_table() | {p: np.asarray(v) for p, v in self.draws.measured.items()}
+        for name, law in zip(self.draws.names, self.draws.laws, strict=True):
+            table |= {f"{p}_{name}": np.asarray(v) for p, v in law.columns().items() if p != "log_weight"}
         return table | {f"population_{p}": np.asarray(v) for p, v in self.draws.population.values.items()}
 
     def save(self, path) -> None:
@@ -205,8 +209,9 @@ class JointPosterior(RelationPosterior):
         for name, relation in (("draws", self.draws), ("maximum", self.maximum)):
             arrays |= {f"{name}.{p}": v for p, v in _arrays_of(relation).items()}
         population = self.draws.population
-        labels = {p: getattr(self.draws, p) for p in LABELS}
-        meta = {"labels": labels, "kind": population.kind, "components": population.components, "base": population.base}
+        meta: dict[str, Any] = {"labels": _labels(self.draws)}
+        meta |= {name: getattr(population, name) for name in ("kind", "components", "base")}
+        meta["observables"] = {n: _labels(law) for n, law in zip(self.draws.names, self.draws.laws, strict=True)}
         own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
         meta["own"] = {name: getattr(self, name) for name in own}
         arrays |= {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
@@ -270,11 +275,20 @@ def _made(joint_prior, values, log_weight):
     return joint_prior.relation(values, log_weight)
 
 
+def _labels(relation: MassLuminosityRelation) -> dict[str, Any]:
+    """Labels of a relation."""
+    return {p: getattr(relation, p) for p in LABELS}
+
+
 def _arrays_of(relation: CalibratedRelation) -> dict[str, np.ndarray]:
     """Every array of a relation, by name."""
     arrays = {p: np.asarray(v) for p, v in relation.columns().items()}
     arrays |= {f"measured.{p}": np.asarray(v) for p, v in relation.measured.items()}
     arrays |= {f"selected.{p}": np.asarray(v) for p, v in relation.selected.items()}
+    for name, law in zip(relation.names, relation.laws, strict=True):
+        arrays |= {f"law.{name}.{p}": np.asarray(v) for p, v in law.columns().items()}
+    if relation.scatter_correlation is not None:
+        arrays["scatter_correlation"] = np.asarray(relation.scatter_correlation)
     population = relation.population
     arrays |= {f"population.{p}": np.asarray(v) for p, v in population.values.items()}
     arrays["lattice"] = np.asarray(population.lattice)
@@ -291,8 +305,15 @@ def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
     population = PopulationDraws(
         part("population."), own.get("ln_norm"), own["lattice"], meta["kind"], meta["components"], meta["base"]
     )
-    plain = {p: v for p, v in own.items() if "." not in p and p not in ("lattice", "ln_norm")}
-    relation = MassLuminosityRelation(**plain, **meta["labels"])
+    several = {
+        name: MassLuminosityRelation(**part(f"law.{name}."), **labels)
+        for name, labels in meta.get("observables", {}).items()
+    }
+    others = ("lattice", "ln_norm", "scatter_correlation")
+    plain = {p: v for p, v in own.items() if "." not in p and p not in others}
+    relation = MultiObservableRelation(
+        others=several, scatter_correlation=own.get("scatter_correlation"), **plain, **meta["labels"]
+    )
     with jax.enable_x64(True):
         own_parts = part("measured."), population, part("selected.")
         return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, *own_parts))
@@ -314,25 +335,28 @@ def shared_error(draws: CalibratedRelation, data: CatalogueData) -> float:
         Standard deviation, over the draws, of the mean over objects of their mean ln M under one draw. Up to 128
         objects and 100 draws are used.
     """
-    ln_lum, sigma, z, _ = (a[np.linspace(0, a.size - 1, min(a.size, _OBJECTS)).astype(int)] for a in data.halos())
+    rows = data.rows[np.linspace(0, data.rows.size - 1, min(data.rows.size, _OBJECTS)).astype(int)]
+    halos = Objects.of(data.catalogue, rows, data.prior, need_keys=False)
     thin = draws.thinned(_DRAWS)
-    means = np.asarray(_mean_ln_mass(thin, data.prior, ln_lum, sigma, z)).mean(axis=1)
+    means = np.asarray(_mean_ln_mass(thin, data.prior, halos)).mean(axis=1)
     shares = thin.shares
     return float(np.sqrt(shares @ (means - shares @ means) ** 2))
 
 
 @jax.jit
-def _mean_ln_mass(relations, prior, ln_lum, sigma, z):
-    """Mean ln M of each object under each draw; (draw, object)."""
-    rows = jax.vmap(prior.ln_density_at)(jnp.asarray(z))
+def _mean_ln_mass(relations, prior, halos):
+    """Mean ln M of each object under each draw; (draw, object). Limits are left out."""
+    halos = jax.tree.map(jnp.asarray, halos)
+    rows = jax.vmap(prior.ln_density_at)(halos.z[:, 0])
 
-    def one(relation, ln_lum, sigma, z, row):
-        term = relation.data_term(ln_lum, sigma, z)
+    def one(relation, halo, row):
+        z = halo.z[0]
+        term = term_of(relation, halo.ln_lum_obs[0], halo.sigma, z, halo.observed)
         low, high, _ = relation.population.posterior_range(prior, z, term.centre, term.width)
         ln_mass = panels.panel_nodes(low, high, _PANELS)
         ln_post = relation.population.ln_density(prior.interpolate(row, ln_mass), ln_mass, z) + term(ln_mass)
         weight = jax.nn.softmax(ln_post + jnp.log(panels.panel_weights(low, high, _PANELS)))
         return (weight * ln_mass).sum()
 
-    over_objects = jax.vmap(one, (None, 0, 0, 0, 0))
-    return jax.lax.map(lambda r: over_objects(r, ln_lum, sigma, z, rows), jax.tree.map(jnp.asarray, relations))
+    over_objects = jax.vmap(one, (None, 0, 0))
+    return jax.lax.map(lambda r: over_objects(r, halos, rows), jax.tree.map(jnp.asarray, relations))

@@ -21,6 +21,7 @@ from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import HALF_LN_2PI, SMOOTH, CatalogueData, RelationData, detection, ln_z_per_halo
 from massmap_jax.relation.evidence_table import EvidenceTable
+from massmap_jax.relation.several import refuse_several
 
 # Redshifts above which a table of G, with a row for each, costs more than it saves.
 _MANY_REDSHIFTS = 1000
@@ -75,6 +76,7 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
     -44.1
     """
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
+    refuse_several(relation, "this likelihood")
     selection = NoSelection() if selection is None else selection
     rows = lognormal_rows(catalogue, prior)
     total = detection(catalogue, selection, rows).sum()
@@ -324,12 +326,13 @@ class RelationLikelihood(eqx.Module):
 
 
 def filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
-    """Pad with the last value, or the one given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
+    """Pad with the last row, or the value given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
     size = least
-    while size < values.size:
+    while size < values.shape[0]:
         size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
     filler = values[-1] if with_value is None else with_value
-    return np.concatenate([values, np.full(size - values.size, filler, dtype=values.dtype)])
+    rest = np.broadcast_to(np.asarray(filler, dtype=values.dtype), (size - values.shape[0], *values.shape[1:]))
+    return np.concatenate([values, rest])
 
 
 @jax.jit

@@ -26,6 +26,7 @@ MAX_PARETO_K = 0.7
 _MAX_STEPS = 100
 # Half of g H^-1 g: the ln density still to be gained.
 _CONVERGED = 1e-7
+_TILTS = ("alpha2", "alpha4")
 
 
 class Coordinates(eqx.Module):
@@ -59,24 +60,24 @@ class Coordinates(eqx.Module):
     def values(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
         """Give the free parameters, at alpha3, of points in the sampling coordinates."""
         values = {
-            p: jnp.exp(v) if is_width(p) else jnp.tanh(v) if p == "correlation" else v
+            p: jnp.exp(v) if is_width(p) else jnp.tanh(v) if is_correlation(p) else v
             for p, v in zip(self.free, jnp.moveaxis(jnp.asarray(x), -1, 0), strict=True)
         }
-        if "alpha1" in values:
-            values["alpha1"] = values["alpha1"] - self._shift(values)
+        for p in (p for p in self.free if p.startswith("alpha1")):
+            values[p] = values[p] - self._shift(values, p.removeprefix("alpha1"))
         return values
 
     def place(self, values: dict) -> Float[Array, " dim"]:
         """Give the sampling coordinates of given parameters."""
         x = {p: jnp.asarray(values[p], dtype=float) for p in self.free}
-        x = {p: jnp.log(v) if is_width(p) else jnp.arctanh(v) if p == "correlation" else v for p, v in x.items()}
-        if "alpha1" in x:
-            x["alpha1"] = x["alpha1"] + self._shift(values)
+        x = {p: jnp.log(v) if is_width(p) else jnp.arctanh(v) if is_correlation(p) else v for p, v in x.items()}
+        for p in (p for p in self.free if p.startswith("alpha1")):
+            x[p] = x[p] + self._shift(values, p.removeprefix("alpha1"))
         return jnp.stack([x[p] for p in self.free])
 
-    def _shift(self, values):
-        """Change of the normalisation from alpha3 to the pivot."""
-        alpha2, alpha4 = (values[p] if p in values else self.prior.beliefs[p] for p in ("alpha2", "alpha4"))
+    def _shift(self, values, of: str):
+        """Change of the normalisation of a relation from alpha3 to the pivot; `of` ends the names of its parameters."""
+        alpha2, alpha4 = (values[p + of] if p + of in values else self.prior.beliefs[p + of] for p in _TILTS)
         return alpha2 * self.pivot_ln_mass + alpha4 * self.pivot_evolution
 
     def log_density(self, x: Float[Array, " dim"], likelihood) -> Float[Array, ""]:
@@ -86,14 +87,19 @@ class Coordinates(eqx.Module):
         """
         values = self.values(x)
         jacobian = sum((x[i] for i, p in enumerate(self.free) if is_width(p)), start=0.0)
-        if "correlation" in self.free:
-            jacobian = jacobian + jnp.log1p(-(values["correlation"] ** 2))
+        for p in filter(is_correlation, self.free):
+            jacobian = jacobian + jnp.log1p(-(values[p] ** 2))
         return likelihood(self.prior.relation(values)) + self.prior.log_prob(values) + jacobian
 
 
 def is_width(name: str) -> bool:
     """Tell whether a parameter is a width, which is sampled by its ln."""
-    return "scatter" in name or "width" in name
+    return name.startswith(("scatter", "mass_scatter", "population_width"))
+
+
+def is_correlation(name: str) -> bool:
+    """Tell whether a parameter is a correlation, which is sampled by its artanh."""
+    return name.startswith(("correlation", "partial_"))
 
 
 class Maximum(NamedTuple):
