@@ -6,6 +6,7 @@ from massmap_jax.catalogue.flags import Flag as Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue
 from massmap_jax.catalogue.match import Matches as Matches
 from massmap_jax.catalogue.match import match_to_catalogue as match_to_catalogue
+from massmap_jax.catalogue.observables import Observables as Observables
 from massmap_jax.catalogue.photo_z import RedshiftDistributions as RedshiftDistributions
 from massmap_jax.catalogue.read import read_catalogue as read_catalogue
 from massmap_jax.catalogue.write import write_table as write_table
@@ -61,12 +62,14 @@ from massmap_jax.relation.beliefs import RelationPrior as RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses as CalibrationMasses
 from massmap_jax.relation.fit import fit_relation as fit_relation
 from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior
+from massmap_jax.relation.joint import SelectedOn as SelectedOn
 from massmap_jax.relation.joint import SelectedOnMass as SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior as JointPosterior
 from massmap_jax.relation.law import MassLuminosityRelation as MassLuminosityRelation
 from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
 from massmap_jax.relation.marginal import log_likelihood as log_likelihood
+from massmap_jax.relation.several import MultiObservableRelation as MultiObservableRelation
 from massmap_jax.simulate import SimulatedField as SimulatedField
 from massmap_jax.simulate import simulate_field as simulate_field
 

@@ -75,8 +75,8 @@ class Observables:
         ----------
         values : dict of str to array_like, (halo,)
             Values by the name of the observable, linear and positive; NaN or masked where there is none.
-        sigma_ln : dict of str to (float or array_like, (halo,))
-            Errors in ln, by name; of a limit, the error that a measurement would have.
+        sigma_ln : dict of str to array_like, (halo,)
+            Errors in ln, by name, one number for all or one for each; of a limit, the error that a measurement would have.
         upper_limit : dict of str to array_like, (halo,), optional
             True where the value is an upper limit, by name: the object was looked at, and found to be fainter.
         lower_limit : dict of str to array_like, (halo,), optional

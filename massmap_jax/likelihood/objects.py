@@ -68,7 +68,7 @@ class Observed(eqx.Module):
             has_lum,
             np.broadcast_to(given.error_correlation, (kind.shape[0], *given.error_correlation.shape)),
             # Of the whole catalogue: parts of it share compiled code.
-            tuple(bool(any_limit) for any_limit in (given.kind >= UPPER_LIMIT).any(axis=0)),
+            tuple((given.kind >= UPPER_LIMIT).any(axis=0).tolist()),
         )
 
     def take(self, rows) -> "Observed":
@@ -84,8 +84,14 @@ class Observed(eqx.Module):
         Observed
             The selected objects.
         """
-        arrays = (self.ln_value, self.sigma, self.kind, self.has_lum, self.error_correlation)
-        return Observed(*(a[rows] for a in arrays), self.limits)
+        return Observed(
+            self.ln_value[rows],
+            self.sigma[rows],
+            self.kind[rows],
+            self.has_lum[rows],
+            self.error_correlation[rows],
+            self.limits,
+        )
 
     def axes(self) -> "Observed":
         """Return the `jax.vmap` axes that map over objects.

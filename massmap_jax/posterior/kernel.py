@@ -78,8 +78,8 @@ class Panel(NamedTuple):
 
 def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
     """Tell which objects have a likelihood that is near a Gaussian in ln M; (halo,) bool."""
-    plain = hasattr(relation, "data_term")
-    plain = (halos.kind == _LOGNORMAL) & plain & (True if halos.extra is None else ~halos.extra.informs)
+    linear = hasattr(relation, "data_term")
+    plain = (halos.kind == _LOGNORMAL) & linear & (True if halos.extra is None else ~halos.extra.informs)
     return plain if halos.observed is None else plain & (halos.observed.kind < UPPER_LIMIT).all(axis=-1)
 
 

@@ -100,9 +100,9 @@ def fit_relation(
     extra_bias : float, numpyro.distributions.Distribution or str, optional
         Bias b that these likelihoods share: they are taken at ln M + b. A number, a distribution, or "MEAN:SD", which
         is fitted too.
-    observables : dict of str to (RelationPrior, str or dict), optional
+    observables : dict of str to RelationPrior, optional
         Further observables that are fitted together with the luminosity, by the names that they have in the catalogue
-        (`HaloCatalogue.with_observables`): the prior of each relation, in a form that `relation_prior` has.
+        (`HaloCatalogue.with_observables`): the prior of each relation, in any form that `relation_prior` has.
     scatter_correlation : float or dict of str to object, optional
         Belief about the correlations of their scatters at fixed mass: the shape of an LKJ prior, or beliefs by name,
         "correlation_A" of A with the luminosity and "partial_A_B" of A and B at fixed luminosity.

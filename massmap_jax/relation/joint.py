@@ -97,7 +97,7 @@ class SelectedOn(eqx.Module):
     threshold : float
         The value at which half of the objects are in the catalogue, in the observable's unit.
     width : float, optional
-        Width of the threshold in ln of the observable.
+        Width of the threshold [ln of the observable].
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class SelectedOn(eqx.Module):
     ln_threshold : float
         ln of the threshold.
     width : float
-        As above.
+        Width of the threshold [ln of the observable].
 
     Raises
     ------
@@ -174,7 +174,7 @@ class SelectedOn(eqx.Module):
         index = relation.names.index(self.observable)
         law = relation.laws[index]
         nodes = jnp.asarray(prior.ln_mass_nodes)
-        density = relation.population.ln_density(ln_prior, nodes, z) + jnp.log(jnp.gradient(nodes))
+        density = relation.population.ln_density(ln_prior, nodes, z) + _ln_steps(nodes)
         spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
         return jax.nn.logsumexp(density + log_ndtr((law.mean_ln_lum(nodes, z) - self.ln_threshold) / spread))
 
@@ -346,6 +346,11 @@ class JointPrior(Beliefs):
         )
 
 
+def _ln_steps(nodes) -> Array:
+    """ln of the part of ln M that each mass node stands for."""
+    return jnp.log(jnp.asarray(jnp.gradient(nodes)))
+
+
 def _rows(relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed: Observed | None, z, pivot):
     """Residuals, slopes, covariance and what was measured, of luminosity, further observables and measured mass."""
     c11, c12, c22 = covariance(relation, sigma, sigma_mass, rho)
@@ -379,8 +384,6 @@ class JointLikelihood(eqx.Module):
         Correlation of the two errors.
     has_mass : Bool[Array, "point"]
         Whether there is a measured mass.
-    observed : Observed or None
-        Further observables of each point.
     z : Float[Array, "point"]
         Redshift.
     weight : Float[Array, "point"]
@@ -395,6 +398,8 @@ class JointLikelihood(eqx.Module):
         Which objects can be in the catalogue.
     constant : Float[Array, ""]
         Sum of ln p_det over the objects.
+    observed : Observed or None
+        Further observables of each point.
     """
 
     ln_lum_obs: Float[Array | np.ndarray, "point"]
@@ -403,7 +408,6 @@ class JointLikelihood(eqx.Module):
     sigma_mass: Float[Array | np.ndarray, "point"]
     error_correlation: Float[Array | np.ndarray, "point"]
     has_mass: Bool[Array | np.ndarray, "point"]
-    observed: Observed | None
     z: Float[Array | np.ndarray, "point"]
     weight: Float[Array | np.ndarray, "point"]
     row: Int[Array | np.ndarray, "point"]
@@ -411,6 +415,7 @@ class JointLikelihood(eqx.Module):
     prior: MassPrior
     selection: Selection | SelectedOnMass | SelectedOn
     constant: Float[Array | np.ndarray | np.float64, ""]
+    observed: Observed | None = None
 
     def ln_z(self, relation: CalibratedRelation) -> Float[Array, "point"]:
         """Evaluate ln (Z / A) of each point, per unit ln L_obs and ln M_obs.
@@ -481,7 +486,7 @@ class JointLikelihood(eqx.Module):
     def _ln_selected(self, relation, ln_prior, z, c22):
         """ln of the probability that the measured mass of an object at z is above the threshold."""
         nodes = jnp.asarray(self.prior.ln_mass_nodes)
-        density = relation.population.ln_density(ln_prior, nodes, z) + jnp.log(jnp.gradient(nodes))
+        density = relation.population.ln_density(ln_prior, nodes, z) + _ln_steps(nodes)
         spread = jnp.sqrt(self.selection.width**2 + c22)
         return jax.nn.logsumexp(
             density + log_ndtr((nodes + relation.measured["bias"] - self.selection.ln_threshold) / spread)

@@ -129,8 +129,8 @@ class MultiObservableRelation(MassLuminosityRelation):
         GaussianTerm
             ln of the likelihood, per unit L_obs and per unit ln of each of the others. Limits are not in it.
         """
-        pivot, rows = self.rows_of(ln_lum_obs, sigma, z, observed)
-        term = gaussian_term(*rows, pivot)
+        pivot, (residual, slope, covariance, there) = self.rows_of(ln_lum_obs, sigma, z, observed)
+        term = gaussian_term(residual, slope, covariance, there, pivot)
         per_lum = jnp.where(observed.has_lum, ln_lum_obs, 0.0)
         return GaussianTerm(term.centre, term.width, term.log_norm - per_lum)
 

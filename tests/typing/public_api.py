@@ -256,6 +256,26 @@ def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Rel
     mm.mass_posterior(catalogue, prior, fit.draws, relation_from="this_catalogue")
 
 
+def several(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.RelationPrior) -> None:
+    """Use a richness beside the luminosity."""
+    observables = mm.Observables.from_arrays(
+        {"richness": np.full(3, 30.0)},
+        {"richness": 0.2},
+        upper_limit={"richness": [False, False, True]},
+        error_correlation=[[1.0, 0.1], [0.1, 1.0]],
+        units={"richness": ""},
+    )
+    catalogue = catalogue.with_observables(observables)
+    fit = mm.fit_relation(
+        catalogue, prior, beliefs, observables={"richness": beliefs}, scatter_correlation={"correlation_richness": 0.3},
+        selection=mm.SelectedOn("richness", 20.0, width=0.1),
+    )  # fmt: skip
+    mm.mass_posterior(catalogue, prior, fit.draws, relation_from="this_catalogue")
+    law = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.2)
+    known = mm.MultiObservableRelation(alpha1=1.0, alpha2=0.8, scatter=0.3, others={"richness": law})
+    print(known.names, known.laws[0].scatter, known.scatter_correlation, mm.mass_posterior(catalogue, prior, known).sd)
+
+
 def maps(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, relation: mm.MassLuminosityRelation, path: Path) -> None:
     """Make, compare, cut, read and write maps."""
     key = jax.random.key(5)
