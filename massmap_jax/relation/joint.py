@@ -97,7 +97,7 @@ class SelectedOn(eqx.Module):
     threshold : float
         The value at which half of the objects are in the catalogue, in the observable's unit.
     width : float, optional
-        Width of the threshold [ln of the observable].
+        Width of the threshold in ln of the observable (and not in ln M).
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class SelectedOn(eqx.Module):
     ln_threshold : float
         ln of the threshold.
     width : float
-        Width of the threshold [ln of the observable].
+        Width of the threshold in ln of the observable (and not in ln M).
 
     Raises
     ------

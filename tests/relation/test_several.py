@@ -1,0 +1,262 @@
+"""The fit of several observables: its likelihood is that of NumPy, it finds the truth, and it refuses what cannot be.
+
+Its calibration is tested in tests/statistical/test_several.py.
+"""
+
+import warnings
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy.stats import norm
+
+import massmap_jax as mm
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation.correlations import PartialCorrelation, beliefs_about, matrix_of, pairs
+from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.joint import JointPrior
+from massmap_jax.relation.joint_fit import likelihood_of
+from reference import several_reference as reference
+
+NUMBER, CALIBRATORS, ALPHA3 = 500, 150, 3e14
+SCATTERS = np.array([[1, 0.5, 0.2], [0.5, 1, -0.3], [0.2, -0.3, 1]])
+TRUTH = {
+    "alpha1": 1.0, "alpha2": 1.3, "alpha4": 2.0, "scatter": 0.4,
+    "alpha1_richness": 3.4, "alpha2_richness": 0.9, "alpha4_richness": 0.3, "scatter_richness": 0.3,
+    "alpha1_y_sz": 0.5, "alpha2_y_sz": 1.7, "alpha4_y_sz": 0.7, "scatter_y_sz": 0.2,
+    "correlation_richness": 0.5, "correlation_y_sz": 0.2, "partial_richness_y_sz": -0.4 / np.sqrt(0.75 * 0.96),
+}  # fmt: skip
+LUMINOSITY = mm.RelationPrior.parse("alpha1=1:2,alpha2=1.3:0.4,alpha4=1:2,scatter=0.3:0.2,alpha3=3e14")
+OBSERVABLES = {
+    "richness": mm.RelationPrior.parse("alpha1=3:2,alpha2=1:0.3,alpha4=0:1,scatter=0.3:0.2,alpha3=3e14"),
+    "y_sz": mm.RelationPrior.parse("alpha1=0:2,alpha2=1.5:0.4,alpha4=0:2,scatter=0.3:0.2,alpha3=3e14"),
+}
+POPULATION = mm.Population.gaussian(drift=False)
+
+
+def law(name=""):
+    end = f"_{name}" if name else ""
+    return {p: TRUTH[p + end] for p in ("alpha1", "alpha2", "alpha4", "scatter")} | {"alpha3": ALPHA3}
+
+
+def simulated(seed=0):
+    """Clusters of a normal population with three observables, some missing, and measured masses of some of them."""
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0.1, 0.8, NUMBER)
+    ln_mass = 33.0 + 0.4 * rng.normal(size=NUMBER)
+    scatter = np.array([law(n)["scatter"] for n in ("", "richness", "y_sz")])
+    sigma = rng.uniform(0.1, 0.3, (NUMBER, 3))
+    y = np.stack([law(n)["alpha1"] + law(n)["alpha2"] * (ln_mass - np.log(ALPHA3)) + law(n)["alpha4"] * np.log1p(z)
+                  for n in ("", "richness", "y_sz")], axis=1)  # fmt: skip
+    y += rng.multivariate_normal(np.zeros(3), SCATTERS * np.outer(scatter, scatter), NUMBER)
+    y += sigma * rng.normal(size=y.shape)
+    shown = np.where(rng.random(y.shape) < 0.2, np.nan, np.exp(y))
+    observables = mm.Observables.from_arrays(
+        {"richness": shown[:, 1], "y_sz": shown[:, 2]}, {"richness": sigma[:, 1], "y_sz": sigma[:, 2]}
+    )
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=shown[:, 0], redshift=z, sigma_ln_luminosity=sigma[:, 0], ra=10 + rng.random(NUMBER),
+        dec=rng.random(NUMBER),
+    )  # fmt: skip
+    measured = np.exp(ln_mass + np.hypot(0.1, 0.2) * rng.normal(size=NUMBER))
+    measured[rng.permutation(NUMBER)[CALIBRATORS:]] = np.nan
+    masses = mm.CalibrationMasses.from_arrays(mass=measured, sigma_ln_mass=0.2, scatter=0.1)
+    return catalogue.with_observables(observables), masses, ln_mass
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return mm.MassPrior.default()
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulated()
+
+
+def fitted(catalogue, prior, masses, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = {"observables": OBSERVABLES, "population": POPULATION, "num_draws": 400} | options
+        return mm.fit_relation(catalogue, prior, LUMINOSITY, calibration=masses, **options)
+
+
+@pytest.fixture(scope="module")
+def fit(field, prior):
+    return fitted(field[0], prior, field[1])
+
+
+def test_finds_the_truth(fit):
+    mean, sd = fit.mean, fit.sd
+    off = {p: (mean[p] - value) / sd[p] for p, value in TRUTH.items()}
+    assert max(map(abs, off.values())) < 4.5, off
+    assert fit.num_halos == fit.num_calibrators and 130 < fit.num_halos <= CALIBRATORS
+
+
+def test_masses_are_better_than_by_luminosity(fit, field, prior):
+    catalogue, masses, ln_mass = field
+    draws = fit.draws.thinned(20)
+    found = mm.mass_posterior(catalogue, prior, draws, relation_from="this_catalogue")
+    has_lum = np.isfinite(catalogue.ln_lum_obs)
+    alone = fitted(catalogue, prior, masses, observables=None).draws.thinned(20)
+    by_lum = mm.mass_posterior(catalogue, prior, alone, relation_from="this_catalogue")
+    assert np.isfinite(found.mean).sum() > np.isfinite(by_lum.mean).sum() == has_lum.sum()
+    assert np.median(found.sd[has_lum]) < 0.75 * np.median(by_lum.sd[has_lum])
+    pull = (found.mean - ln_mass) / found.sd
+    used = np.isfinite(pull)
+    # The mean of 490 pulls has an error of 0.045, and about as much again that all share.
+    assert abs(pull[used].mean()) < 0.4 and 0.8 < pull[used].std() < 1.2
+
+
+def test_saved_loaded_and_taken_apart(fit, tmp_path, field, prior):
+    path = tmp_path / "fit.npz"
+    fit.save(path)
+    back = mm.JointPosterior.load(path)
+    assert back.summary() == fit.summary() and "alpha2_richness" in fit.summary()
+    for one, two in zip(jax.tree.leaves(fit.draws), jax.tree.leaves(back.draws), strict=True):
+        np.testing.assert_array_equal(one, two)
+    table = fit.to_table()
+    assert {"alpha1_y_sz", "scatter_richness", "correlation_y_sz", "partial_richness_y_sz"} <= set(table)
+    one = fit.draws.draw(7)
+    assert float(one.laws[1].alpha2) == table["alpha2_y_sz"][7]
+    assert one.scatter_correlation[0, 2] == pytest.approx(table["correlation_y_sz"][7], abs=1e-12)
+    with pytest.raises(MassmapError, match="no such observables"):
+        mm.mass_posterior(
+            mm.HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.2]), prior, fit.draws,
+            relation_from="fixed_draws",
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_nuts_agrees_with_laplace(fit, field, prior):
+    found = fitted(field[0], prior, field[1], method="nuts", num_draws=1200, num_warmup=200)
+    for p in fit.free:
+        assert abs(found.mean[p] - fit.mean[p]) < 0.5 * fit.sd[p], p
+        assert 0.7 < found.sd[p] / fit.sd[p] < 1.45, p
+    assert max(found.diagnostics["r_hat"].values()) < 1.05
+
+
+# -- the likelihood ----------------------------------------------------------------------------------------------------
+
+
+def test_likelihood_is_that_of_an_integral(field, prior):
+    """Objects with every kind of entry, with and without a measured mass and a selection, against NumPy."""
+    catalogue, masses, _ = field
+    given = catalogue.observables
+    kind, ln_value = given.kind.copy(), given.ln_value.copy()
+    both = np.flatnonzero((kind == 1).all(axis=1))
+    kind[both[:40], 0], kind[both[40:80], 1] = 2, 3
+    from dataclasses import replace
+
+    catalogue = replace(catalogue, observables=replace(given, kind=kind)).seen_by(given.names)
+    selection = mm.SelectedOn("richness", 15.0, 0.2)
+    values = TRUTH | {"population_centre": 33.0, "population_width": 0.4, "bias": 0.05, "mass_scatter": 0.12}
+    with jax.enable_x64(True):
+        data = CatalogueData(catalogue, prior)
+        has_mass = np.isfinite(masses.ln_mass[data.rows])
+        measured = masses.beliefs | {"correlation": 0.3}
+        joint = JointPrior.of(LUMINOSITY, measured, POPULATION, (33.0, 0.4), data.prior, None, OBSERVABLES,
+                              beliefs_about(tuple(OBSERVABLES), 2.0))  # fmt: skip
+        relation = joint.relation(values | {"correlation": 0.3})
+        found = {
+            s: np.asarray(likelihood_of(data, masses, has_mass, np.ones_like(has_mass), s, 0.1).ln_z(relation))
+            for s in (None, selection)
+        }
+    order = np.concatenate([np.flatnonzero(has_mass), np.flatnonzero(~has_mass)])
+    t = np.linspace(31.0, 35.0, 4001)
+    ln_population = norm(33.0, 0.4).logpdf(t)
+    scatter = np.array([law(n)["scatter"] for n in ("", "richness", "y_sz")] + [0.12])
+    slope = np.array([law(n)["alpha2"] for n in ("", "richness", "y_sz")] + [1.0])
+    matrix = np.eye(4)
+    matrix[:3, :3] = SCATTERS
+    matrix[3, :3] = matrix[:3, 3] = 0.3 * SCATTERS[0]  # independent of the others at fixed luminosity
+    for place in range(0, order.size, 7):
+        row = data.rows[order[place]]
+        z = catalogue.redshift[row]
+        sigma = np.array([catalogue.sigma_ln_lum[row], *given.sigma[row], masses.sigma[row]])
+        with_mass = has_mass[order[place]]
+        kinds = np.array([np.isfinite(catalogue.ln_lum_obs[row]), *kind[row], with_mass], int)
+        y = np.array([catalogue.ln_lum_obs[row], *ln_value[row], masses.ln_mass[row]])
+        sigma = np.where(kinds > 0, sigma, 1.0)
+        at_pivot = [law(n)["alpha1"] + law(n)["alpha4"] * np.log1p(z) for n in ("", "richness", "y_sz")]
+        covariance = matrix * np.outer(scatter, scatter) + np.diag(sigma**2)
+        ln_like = reference.ln_density(t, y, kinds, [*at_pivot, np.log(ALPHA3) + 0.05], slope, covariance,
+                                       np.log(ALPHA3))  # fmt: skip
+        expected = reference.moments(t, ln_population, ln_like)[2]
+        assert found[None][place] == pytest.approx(expected, abs=1e-3), (row, kinds)
+        spread = np.sqrt(0.2**2 + 0.3**2 + sigma[1] ** 2)
+        mean = at_pivot[1] + slope[1] * (t - np.log(ALPHA3))
+        ln_a = np.log(np.trapezoid(np.exp(ln_population) * norm.cdf((mean - np.log(15.0)) / spread), t))
+        assert found[selection][place] == pytest.approx(expected - ln_a, abs=2e-3), (row, kinds)
+
+
+def test_correlations():
+    """Whatever the partial correlations are, the matrix is a correlation; and back."""
+    names = ("a", "b", "c")
+    known = pairs(names)
+    assert set(known) == {
+        "correlation_a", "correlation_b", "correlation_c", "partial_a_b", "partial_a_c", "partial_b_c",
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(-0.95, 0.95, 200) for name in known}
+    with jax.enable_x64(True):
+        matrix = np.asarray(matrix_of(values, names))
+    assert (np.linalg.eigvalsh(matrix) > 0).all()
+    np.testing.assert_allclose(matrix[:, 0, 1:], np.stack([values[f"correlation_{n}"] for n in names], axis=1))
+    # A partial correlation from the inverse of the part of the matrix that holds the pair and what is held fixed.
+    for name, index in {"partial_a_b": [0, 1, 2], "partial_b_c": [0, 1, 2, 3]}.items():
+        inverse = np.linalg.inv(matrix[:, index][:, :, index])
+        found = -inverse[:, -1, -2] / np.sqrt(inverse[:, -1, -1] * inverse[:, -2, -2])
+        np.testing.assert_allclose(found, values[name], atol=1e-9)
+
+
+def test_belief_about_correlations_is_lkj():
+    """The density of the matrix goes as det^(shape - 1), as of numpyro's LKJ."""
+    names, shape = ("a", "b"), 2.5
+    beliefs = beliefs_about(names, shape)
+    rng = np.random.default_rng(1)
+    values = {name: rng.uniform(-0.9, 0.9, 30) for name in pairs(names)}
+    with jax.enable_x64(True):
+        ours = sum(np.asarray(beliefs[p].log_prob(v)) for p, v in values.items())
+        matrix = np.asarray(matrix_of(values, names))
+        theirs = np.array([float(dist.LKJ(3, shape).log_prob(m)) for m in matrix])
+    # Of (r01, r02, r12|0) to (r01, r02, r12): the Jacobian is sqrt((1 - r01^2)(1 - r02^2)).
+    jacobian = 0.5 * np.log((1 - values["correlation_a"] ** 2) * (1 - values["correlation_b"] ** 2))
+    np.testing.assert_allclose(ours, theirs + jacobian, atol=1e-6)
+    belief = PartialCorrelation(2.0)
+    draws = np.asarray(belief.sample(jax.random.key(0), (20_000,)))
+    assert abs(draws.var() / float(belief.variance) - 1) < 0.06 and abs(draws.mean()) < 0.02
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"observables": {"colour": LUMINOSITY}}, "no observable colour"),
+        ({"observables": {"richness": "unknown"}}, "preset"),
+        ({"scatter_correlation": 0.0}, "LKJ"),
+        ({"scatter_correlation": {"correlation_colour": 0.3}}, "no correlation correlation_colour"),
+        ({"scatter_correlation": {"correlation_richness": 1.0}}, "between -1 and 1"),
+        ({"selection": mm.SelectedOn("colour", 3.0)}, "colour, which is not fitted"),
+        ({"selection": mm.SelectedOn("richness", 15.0)}, "objects have none"),
+        ({"observables": None, "selection": mm.SelectedOn("richness", 15.0)}, "give its relation"),
+    ],
+)
+def test_refused(field, prior, options, match):
+    with pytest.raises(MassmapError, match=match):
+        fitted(field[0], prior, field[1], **options)
+
+
+@pytest.mark.parametrize(("threshold", "width"), [(0.0, 0.1), (np.nan, 0.1), (3.0, 0.0)])
+def test_selections_that_are_none(threshold, width):
+    with pytest.raises(MassmapError, match="richness|width"):
+        mm.SelectedOn("richness", threshold, width)
+
+
+def test_a_catalogue_without_observables(field, prior):
+    plain = mm.HaloCatalogue.from_arrays(luminosity=[1.0, 2.0], redshift=[0.2, 0.3])
+    with pytest.raises(MassmapError, match="with_observables"):
+        mm.fit_relation(plain, prior, LUMINOSITY, observables=OBSERVABLES)
