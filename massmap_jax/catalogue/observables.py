@@ -37,7 +37,7 @@ class Observables:
         Error in ln; NaN where the value is missing.
     kind : Int[np.ndarray, "halo observable"]
         What an entry is: 0 missing, 1 measured, 2 an upper limit, 3 a lower limit.
-    error_correlation : Float[np.ndarray, "all all"]
+    error_correlation : Float[np.ndarray, "*halo all all"]
         Correlation of the errors of one object, for the luminosity and these observables in order.
     units : dict of str to str
         Unit of each, a label.
@@ -54,7 +54,7 @@ class Observables:
     ln_value: Float[np.ndarray, "halo observable"]
     sigma: Float[np.ndarray, "halo observable"]
     kind: Int[np.ndarray, "halo observable"]
-    error_correlation: Float[np.ndarray, "all all"]
+    error_correlation: Float[np.ndarray, "*halo all all"]
     units: dict[str, str]
     notes: tuple[str, ...] = ()
 
@@ -76,12 +76,12 @@ class Observables:
         values : dict of str to array_like, (halo,)
             Values by the name of the observable, linear and positive; NaN or masked where there is none.
         sigma_ln : dict of str to array_like, (halo,)
-            Errors in ln, by name, one number for all or one for each; of a limit, the error that a measurement would have.
+            Errors in ln, by name, one for all or one for each; of a limit, the error that a measurement would have.
         upper_limit : dict of str to array_like, (halo,), optional
             True where the value is an upper limit, by name: the object was looked at, and found to be fainter.
         lower_limit : dict of str to array_like, (halo,), optional
             True where the value is a lower limit: objects that were selected on an observable which is not at hand.
-        error_correlation : array_like, (all, all), optional
+        error_correlation : array_like, (all, all) or (halo, all, all), optional
             Correlation of the errors of one object: the luminosity first, then the observables in order. By default
             the errors are independent.
         units : dict of str to str, optional
@@ -139,6 +139,10 @@ class Observables:
                 f" {int(np.argmax(limits > 1))}: only one for each object can be used; leave the weaker one out"
             )
         correlation = _correlation(error_correlation, 1 + len(names))
+        if correlation.ndim > 2 and correlation.shape[0] != rows:
+            raise MassmapError(
+                f"the correlation of the errors is given for {correlation.shape[0]} objects, and there are {rows}"
+            )
         return cls(names, ln_value, sigma, kind, correlation, dict(units or {}), tuple(notes))
 
     def __len__(self) -> int:
@@ -157,7 +161,15 @@ class Observables:
         Observables
             Those of these objects.
         """
-        return replace(self, ln_value=self.ln_value[rows], sigma=self.sigma[rows], kind=self.kind[rows])
+        correlation = self.error_correlation
+        correlation = correlation if correlation.ndim == 2 else correlation[rows]
+        return replace(
+            self,
+            ln_value=self.ln_value[rows],
+            sigma=self.sigma[rows],
+            kind=self.kind[rows],
+            error_correlation=correlation,
+        )
 
     def select(self, names) -> "Observables":
         """Select observables, in the order given.
@@ -190,7 +202,7 @@ class Observables:
             ln_value=self.ln_value[:, index],
             sigma=self.sigma[:, index],
             kind=self.kind[:, index],
-            error_correlation=self.error_correlation[np.ix_(all_of, all_of)],
+            error_correlation=self.error_correlation[..., all_of, :][..., all_of],
         )
 
 

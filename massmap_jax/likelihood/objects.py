@@ -59,6 +59,8 @@ class Observed(eqx.Module):
         assert given is not None
         kind = given.kind[rows]
         there = kind != MISSING
+        correlation = given.error_correlation
+        correlation = correlation if correlation.ndim == 2 else correlation[rows]
         with np.errstate(invalid="ignore"):
             has_lum = np.isfinite(catalogue.ln_lum_obs[rows]) & np.isfinite(catalogue.sigma_ln_lum[rows])
         return cls(
@@ -66,7 +68,7 @@ class Observed(eqx.Module):
             np.where(there, given.sigma[rows], 1.0),
             kind.astype(np.int32),
             has_lum,
-            np.broadcast_to(given.error_correlation, (kind.shape[0], *given.error_correlation.shape)),
+            np.broadcast_to(correlation, (kind.shape[0], *correlation.shape[-2:])),
             # Of the whole catalogue: parts of it share compiled code.
             tuple((given.kind >= UPPER_LIMIT).any(axis=0).tolist()),
         )

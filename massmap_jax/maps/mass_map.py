@@ -44,6 +44,8 @@ from massmap_jax.memory import check_memory
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.own_masses import with_measured_masses
 from massmap_jax.relation.several import names_of
 
 # Fewer effective relation draws than this cannot carry a joint error bar.
@@ -65,6 +67,7 @@ def mass_map(
     chunk_size: int | None = None,
     selection=None,
     extra: TabulatedTerm | None = None,
+    calibration: CalibrationMasses | None = None,
     posterior=None,
     draws: Literal["auto", "exact", "table"] = "auto",
     redshift_edges=None,
@@ -107,6 +110,8 @@ def mass_map(
         As in `mass_posterior`.
     extra : TabulatedTerm, optional
         As in `mass_posterior`: a likelihood of ln M for each row, under the bias of each map draw's relation.
+    calibration : CalibrationMasses, optional
+        As in `mass_posterior`: the measured masses of some objects, which count for these objects.
     posterior : MassPosterior, optional
         What `mass_posterior` returned for the same arguments, to spare computing it again.
     draws : {"auto", "exact", "table"}
@@ -180,6 +185,8 @@ def mass_map(
     check_labels(map=Labels("the map", cosmology=form.distances and form.cosmology), mass_prior=prior)
     if form.halo_profile is not None:
         overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
+    if calibration is not None:
+        catalogue, relation = with_measured_masses(catalogue, relation, calibration)
     catalogue = catalogue.seen_by(names_of(relation))
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     check_map(catalogue, usable, grid, form, num_draws, keep_draws=keep_draws)

@@ -170,7 +170,7 @@ def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array
     def one(ln_prior, z, ln_weight, ln_lum_obs):
         def of_draw(r):
             own = r.population.ln_density(ln_prior - ln_weight, ln_mass, z)
-            return own + r.ln_selected(ln_mass, z, ln_lum_obs, halo.sigma)
+            return own + r.ln_selected(ln_mass, z, ln_lum_obs, halo.sigma, halo.observed)
 
         return jax.vmap(of_draw)(relation) + ln_weight
 

@@ -20,6 +20,8 @@ from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
 from massmap_jax.posterior.surface import for_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.own_masses import with_measured_masses
 from massmap_jax.relation.several import names_of
 
 
@@ -36,6 +38,7 @@ def mass_posterior(
     num_lum_draws: int = 100,
     selection=None,
     extra: TabulatedTerm | None = None,
+    calibration: CalibrationMasses | None = None,
     surface=None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> MassPosterior:
@@ -80,6 +83,10 @@ def mass_posterior(
     extra : TabulatedTerm, optional
         A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g). Where the
         draws have an `extra_bias` b, as those of `fit_relation(..., extra=)`, it is taken at ln M + b.
+    calibration : CalibrationMasses, optional
+        Measured masses, one entry for each row: the mass of an object that has one is that of all that was measured of
+        it. The draws have to be those of `fit_relation(..., calibration=)`, whose bias and scatter they are taken with.
+        By default the masses are those of the other observables, for these objects too.
     surface : PosteriorSurface, optional
         For method "surface": a table that was made earlier with the same arguments. By default one is made.
     watch : callable, optional
@@ -144,6 +151,8 @@ def mass_posterior(
         raise MassmapError(f"chunk size is {chunk_size}: give at least 1")
     if extra is not None:
         extra.check_rows(len(catalogue))
+    if calibration is not None:
+        catalogue, relation = with_measured_masses(catalogue, relation, calibration)
     catalogue = catalogue.seen_by(names_of(relation))
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     levels = check_levels(quantile_levels)

@@ -11,6 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
+from massmap_jax.likelihood.observables import given_the_others
 from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import PopulationDraws
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
@@ -18,6 +19,8 @@ from massmap_jax.relation.several import MultiObservableRelation
 
 # Names of the numbers that describe measured masses: ln M_obs = ln M + bias, with a scatter, correlated with that of L.
 MEASURED = ("bias", "mass_scatter", "correlation")
+# The name that an object's own measured mass has among its observables.
+OWN_MASS = "mass"
 
 
 class CalibratedRelation(MultiObservableRelation):
@@ -139,7 +142,7 @@ class CalibratedRelation(MultiObservableRelation):
             measured=self.measured, population=self.population, selected=self.selected, **self.columns(), **labels
         )
 
-    def ln_selected(self, ln_mass, z, ln_lum_obs, sigma) -> Float[Array, "..."]:
+    def ln_selected(self, ln_mass, z, ln_lum_obs, sigma, observed=None) -> Float[Array, "..."]:
         """Evaluate the ln of the probability that an object was selected on its measured mass, for one draw.
 
         Parameters
@@ -152,23 +155,32 @@ class CalibratedRelation(MultiObservableRelation):
             ln of the observed luminosity, whose scatter is correlated with that of the measured mass.
         sigma : Float[Array, ""]
             Error of the luminosity [ln L].
+        observed : Observed, optional
+            Further observables of the object.
 
         Returns
         -------
         Float[Array, "..."]
-            ln of the probability, given the true mass and the observed luminosity; 0 without such a selection.
+            ln of the probability, given the true mass and what was measured; 0 without such a selection.
 
         Notes
         -----
-        Phi[(ln M + B0 + c12 / c11 (y - mean y) - ln threshold) / sqrt(width^2 + c22 - c12^2 / c11)], with c11, c12 and
-        c22 of `covariance`. The measured mass itself is not known here: its error is the typical one.
+        Given what was measured, the measured mass is normal about a mean that is linear in ln M: with luminosities
+        alone, ln M + B0 + c12 / c11 (y - mean y) with the variance c22 - c12^2 / c11; c11, c12 and c22 of `covariance`.
+        The measured mass itself is not known here: its error is the typical one.
         """
         if not self.selected:
             return jnp.zeros_like(ln_mass)
-        c11, c12, c22 = covariance(self, sigma, self.selected["sigma_mass"], 0.0)
-        mean = ln_mass + self.measured["bias"] + c12 / c11 * (ln_lum_obs - self.mean_ln_lum(ln_mass, z))
-        spread = jnp.sqrt(self.selected["width"] ** 2 + c22 - c12**2 / c11)
-        return log_ndtr((mean - self.selected["ln_threshold"]) / spread)
+        rows, with_mass = rows_and_mass(self, ln_lum_obs, sigma, self.selected["sigma_mass"], 0.0, z, observed)
+        residual, slope, matrix, there = rows
+        offset, rise, spread = given_the_others(residual, slope, matrix, there, 1.0, with_mass)
+        mean = jnp.log(self.alpha3) + self.measured["bias"] + offset + rise * (ln_mass - jnp.log(self.alpha3))
+        width = jnp.sqrt(self.selected["width"] ** 2 + spread**2)
+        ln_chance = log_ndtr((mean - self.selected["ln_threshold"]) / width)
+        if observed is not None and OWN_MASS in self.names:
+            # Where the mass that decided is known, nothing more is to be learned from it.
+            ln_chance = jnp.where(observed.kind[self.names.index(OWN_MASS)] > 0, 0.0, ln_chance)
+        return ln_chance
 
 
 def _several(relation: MassLuminosityRelation) -> dict[str, Any]:
@@ -177,6 +189,49 @@ def _several(relation: MassLuminosityRelation) -> dict[str, Any]:
         return {}
     others = dict(zip(relation.names, relation.laws, strict=True))
     return {"others": others, "scatter_correlation": relation.scatter_correlation}
+
+
+def rows_and_mass(relation: CalibratedRelation, ln_lum_obs, sigma, sigma_mass, error_correlation, z, observed):
+    """Give residuals, slopes and covariance of an object's observables, and their covariances with a measured mass.
+
+    Parameters
+    ----------
+    relation : CalibratedRelation
+        One relation with the calibration.
+    ln_lum_obs, sigma : Float[Array, ""]
+        ln of the observed luminosity, and its error.
+    sigma_mass : Float[Array, ""]
+        Error of ln M_obs.
+    error_correlation : Float[Array, ""]
+        Correlation of the two errors.
+    z : Float[Array, ""]
+        Redshift.
+    observed : Observed or None
+        Further observables of the object.
+
+    Returns
+    -------
+    rows : tuple of list
+        What `likelihood.observables.gaussian_term` takes, at the pivot ln alpha3.
+    with_mass : list of Float[Array, ""]
+        Covariance of a measured mass with each of the observables, and its variance as the last.
+
+    Notes
+    -----
+    At fixed mass and luminosity, a measured mass is independent of the other observables.
+    """
+    c11, c12, c22 = covariance(relation, sigma, sigma_mass, error_correlation)
+    if observed is None or not relation.names:
+        residual = ln_lum_obs - relation.mean_ln_lum(jnp.log(relation.alpha3), z)
+        return ([residual], [relation.alpha2], [[c11]], [jnp.ones_like(residual, dtype=bool)]), [c12, c22]
+    _, rows = relation.rows_of(ln_lum_obs, sigma, z, observed)
+    of_scatter = relation.measured["correlation"] * relation.measured["mass_scatter"]
+    with_mass = [c12]
+    for i, law in enumerate(relation.laws, start=1):
+        scatters = of_scatter * relation._correlation(0, i) * law.scatter
+        errors = error_correlation * sigma_mass * observed.error_correlation[0, i] * observed.sigma[i - 1]
+        with_mass.append(scatters + errors)
+    return rows, [*with_mass, c22]
 
 
 def covariance(relation: CalibratedRelation, sigma, sigma_mass, error_correlation):

@@ -25,7 +25,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
-from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance
+from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance, rows_and_mass
 from massmap_jax.relation.correlations import matrix_of, pairs
 from massmap_jax.relation.data import HALF_LN_2PI
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
@@ -136,7 +136,7 @@ class SelectedOn(eqx.Module):
         if not (np.isfinite(threshold) and threshold > 0):
             raise MassmapError(f"the threshold of {observable} is {threshold:g}: give a positive number in its unit")
         if not (np.isfinite(width) and width > 0):
-            raise MassmapError(f"the width of the threshold is {width:g}: give one in ln of the observable, above 0")
+            raise MassmapError(f"the width of the threshold is {width:g}: give a positive number in ln of the observable")
         self.observable = observable
         self.ln_threshold, self.width = float(np.log(threshold)), float(width)
 
@@ -351,26 +351,6 @@ def _ln_steps(nodes) -> Array:
     return jnp.log(jnp.asarray(jnp.gradient(nodes)))
 
 
-def _rows(relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed: Observed | None, z, pivot):
-    """Residuals, slopes, covariance and what was measured, of luminosity, further observables and measured mass."""
-    c11, c12, c22 = covariance(relation, sigma, sigma_mass, rho)
-    if observed is None:
-        residual, slope, matrix = [ln_lum - relation.mean_ln_lum(pivot, z)], [relation.alpha2], [[c11]]
-        there, with_mass = [jnp.ones_like(has_mass)], [c12, c22]
-    else:
-        _, (residual, slope, matrix, there) = relation.rows_of(ln_lum, sigma, z, observed)
-        # At fixed mass and luminosity, a measured mass is independent of the other observables.
-        of_scatter = relation.measured["correlation"] * relation.measured["mass_scatter"]
-        with_mass = [c12]
-        for i, law in enumerate(relation.laws, start=1):
-            scatters = of_scatter * relation.scatter_correlation[0, i] * law.scatter
-            errors = rho * sigma_mass * observed.error_correlation[0, i] * observed.sigma[i - 1]
-            with_mass.append(scatters + errors)
-        with_mass.append(c22)
-    residual = [*residual, ln_mass_obs - relation.measured["bias"] - pivot]
-    return residual, [*slope, jnp.ones_like(relation.alpha2)], [*matrix, with_mass], [*there, has_mass]
-
-
 class JointLikelihood(eqx.Module):
     """ln P(data | relation, calibration, population) of objects with a luminosity, a measured mass, or both.
 
@@ -457,7 +437,10 @@ class JointLikelihood(eqx.Module):
     def _one(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row):
         """ln (Z / A) of one point."""
         pivot = jnp.log(relation.alpha3)
-        rows = _rows(relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, pivot)
+        others, with_mass = rows_and_mass(relation, ln_lum, sigma, sigma_mass, rho, z, observed)
+        residual, slope, matrix, there = others
+        off = ln_mass_obs - relation.measured["bias"] - pivot
+        rows = [*residual, off], [*slope, jnp.ones_like(pivot)], [*matrix, with_mass], [*there, has_mass]
         term = gaussian_term(*rows, pivot)
         ln_prior = jnp.asarray(self.ln_prior)[row]
         evidence = relation.population.log_evidence_of_row(self.prior, ln_prior, term.centre, z, term.width)

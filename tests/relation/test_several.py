@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from reference import several_reference as reference
 from scipy.stats import norm
 
 import massmap_jax as mm
@@ -17,7 +18,6 @@ from massmap_jax.relation.correlations import PartialCorrelation, beliefs_about,
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.joint_fit import likelihood_of
-from reference import several_reference as reference
 
 NUMBER, CALIBRATORS, ALPHA3 = 500, 150, 3e14
 SCATTERS = np.array([[1, 0.5, 0.2], [0.5, 1, -0.3], [0.2, -0.3, 1]])
@@ -95,7 +95,7 @@ def test_finds_the_truth(fit):
 
 
 def test_masses_are_better_than_by_luminosity(fit, field, prior):
-    catalogue, masses, ln_mass = field
+    catalogue, masses, _ = field
     draws = fit.draws.thinned(20)
     found = mm.mass_posterior(catalogue, prior, draws, relation_from="this_catalogue")
     has_lum = np.isfinite(catalogue.ln_lum_obs)
@@ -107,6 +107,43 @@ def test_masses_are_better_than_by_luminosity(fit, field, prior):
     used = np.isfinite(pull)
     # The mean of 490 pulls has an error of 0.045, and about as much again that all share.
     assert abs(pull[used].mean()) < 0.4 and 0.8 < pull[used].std() < 1.2
+
+
+def test_a_measured_mass_counts_for_its_own_object(fit, field, prior):
+    """Under one draw, against NumPy: luminosity, observables and measured mass in one normal population."""
+    catalogue, masses, ln_mass = field
+    draw = fit.draws.draw(3)
+    found = mm.mass_posterior(catalogue, prior, draw, calibration=masses)
+    without = mm.mass_posterior(catalogue, prior, draw)
+    has_mass = np.isfinite(masses.ln_mass)
+    np.testing.assert_allclose(found.mean[~has_mass], without.mean[~has_mass], atol=1e-4)
+    both = has_mass & np.isfinite(without.sd)
+    assert (found.sd[both] < without.sd[both]).all()
+    given, t = catalogue.observables, np.linspace(30.0, 36.0, 6001)
+    values = draw.population.values
+    ln_population = norm(float(values["centre"]), float(values["width"])).logpdf(t)
+    laws = (draw, *draw.laws)
+    scatter = np.array([float(r.scatter) for r in laws] + [float(draw.measured["mass_scatter"])])
+    matrix = np.eye(4)
+    matrix[:3, :3] = draw.scatter_correlation
+    for row in np.flatnonzero(has_mass)[:40]:
+        sigma = np.nan_to_num([catalogue.sigma_ln_lum[row], *given.sigma[row], masses.sigma[row]], nan=1.0)
+        kinds = np.array([np.isfinite(catalogue.ln_lum_obs[row]), *given.kind[row], 1], int)
+        y = np.array([catalogue.ln_lum_obs[row], *given.ln_value[row], masses.ln_mass[row]])
+        at_pivot = [float(r.mean_ln_lum(33.0, catalogue.redshift[row])) for r in laws] + [33.0]
+        covariance = matrix * np.outer(scatter, scatter) + np.diag(sigma**2)
+        slope = [float(r.alpha2) for r in laws] + [1.0]
+        ln_like = reference.ln_density(t, y, kinds, at_pivot, slope, covariance, 33.0)
+        mean, sd, _ = reference.moments(t, ln_population, ln_like)
+        assert abs(found.mean[row] - mean) < 2e-3 * sd and abs(found.sd[row] / sd - 1) < 2e-3, row
+    lost = has_mass & ~np.isfinite(catalogue.ln_lum_obs) & (given.kind == 0).all(axis=1)
+    assert np.isfinite(found.mean[has_mass]).all() and not np.isfinite(without.mean[lost]).any()
+    with pytest.raises(MassmapError, match="calibration="):
+        mm.mass_posterior(catalogue, prior, mm.MassLuminosityRelation(**law()), calibration=masses)
+    grid = mm.PixelGrid.fit(catalogue.ra, catalogue.dec, pixel_arcmin=20.0)
+    image = mm.mass_map(jax.random.key(0), catalogue, prior, draw, grid, num_draws=200, calibration=masses)
+    error = image.total_draws.std() / np.sqrt(200)
+    assert abs(image.total_draws.mean() - np.nansum(found.mean_mass)) < 5 * error
 
 
 def test_saved_loaded_and_taken_apart(fit, tmp_path, field, prior):
@@ -252,7 +289,7 @@ def test_refused(field, prior, options, match):
 
 @pytest.mark.parametrize(("threshold", "width"), [(0.0, 0.1), (np.nan, 0.1), (3.0, 0.0)])
 def test_selections_that_are_none(threshold, width):
-    with pytest.raises(MassmapError, match="richness|width"):
+    with pytest.raises(MassmapError, match="positive number"):
         mm.SelectedOn("richness", threshold, width)
 
 

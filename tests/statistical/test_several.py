@@ -133,7 +133,7 @@ def test_limits(prior):
 
 # -- the fit -----------------------------------------------------------------------------------------------------------
 
-SIMULATIONS = int(os.environ.get("MASSMAP_TEST_SBC", "24"))
+SIMULATIONS = int(os.environ.get("MASSMAP_TEST_SBC", "60"))
 FITTED, DRAWS = 120, 99
 BELIEFS = {"alpha1": dist.Normal(1.0, 0.4), "alpha2": dist.Normal(1.3, 0.1), "alpha4": 0.0,
            "scatter": dist.LogNormal(np.log(0.35), 0.2)}  # fmt: skip
@@ -212,3 +212,5 @@ def p_of_fit(prior, key, **options):
 
 def test_fit_is_calibrated(prior):
     check_with_two_keys(lambda key: p_of_fit(prior, key))
+    # Errors of the richness that are three times too small; three keys: 5e-6 and below.
+    assert p_of_fit(prior, 2, number=100, error=0.3) < 1e-3
