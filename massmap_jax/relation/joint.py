@@ -136,7 +136,7 @@ class SelectedOn(eqx.Module):
         if not (np.isfinite(threshold) and threshold > 0):
             raise MassmapError(f"the threshold of {observable} is {threshold:g}: give a positive number in its unit")
         if not (np.isfinite(width) and width > 0):
-            raise MassmapError(f"the width of the threshold is {width:g}: give a positive number in ln of the observable")
+            raise MassmapError(f"the width of the threshold is {width:g}: give a positive number in ln")
         self.observable = observable
         self.ln_threshold, self.width = float(np.log(threshold)), float(width)
 

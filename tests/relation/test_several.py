@@ -95,7 +95,7 @@ def test_finds_the_truth(fit):
 
 
 def test_masses_are_better_than_by_luminosity(fit, field, prior):
-    catalogue, masses, _ = field
+    catalogue, masses, ln_mass = field
     draws = fit.draws.thinned(20)
     found = mm.mass_posterior(catalogue, prior, draws, relation_from="this_catalogue")
     has_lum = np.isfinite(catalogue.ln_lum_obs)
@@ -111,7 +111,7 @@ def test_masses_are_better_than_by_luminosity(fit, field, prior):
 
 def test_a_measured_mass_counts_for_its_own_object(fit, field, prior):
     """Under one draw, against NumPy: luminosity, observables and measured mass in one normal population."""
-    catalogue, masses, ln_mass = field
+    catalogue, masses, _ = field
     draw = fit.draws.draw(3)
     found = mm.mass_posterior(catalogue, prior, draw, calibration=masses)
     without = mm.mass_posterior(catalogue, prior, draw)
