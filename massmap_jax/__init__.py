@@ -60,6 +60,7 @@ _HOME = {
     "SimulatedField": "simulate",
     "TabulatedSelection": "likelihood.selection",
     "TabulatedTerm": "likelihood.terms",
+    "calibrated_model": "models.calibrated",
     "calibration_check": "checks.calibration",
     "calibrators_check": "checks.calibrators",
     "compare_populations": "checks.populations",

@@ -48,6 +48,7 @@ from massmap_jax.maps.regions import Polygon as Polygon
 from massmap_jax.maps.regions import RegionMass as RegionMass
 from massmap_jax.maps.regions import region_mass as region_mass
 from massmap_jax.maps.smoothing import smoothed as smoothed
+from massmap_jax.models.calibrated import calibrated_model as calibrated_model
 from massmap_jax.models.field import field_model as field_model
 from massmap_jax.models.halo_mass import halo_mass_model as halo_mass_model
 from massmap_jax.models.relation import relation_model as relation_model

@@ -410,17 +410,7 @@ class JointLikelihood(eqx.Module):
         Float[Array, "point"]
             ln of evidence over the probability to be in the catalogue.
         """
-        points = (
-            self.ln_lum_obs,
-            self.sigma,
-            self.ln_mass_obs,
-            self.sigma_mass,
-            self.error_correlation,
-            self.has_mass,
-            self.observed,
-            self.z,
-            self.row,
-        )
+        points = self._points()
 
         def one(*point):
             return self._one(relation, *point)
@@ -434,27 +424,73 @@ class JointLikelihood(eqx.Module):
         # Checkpointed: the gradient does not keep the panels of every block in memory.
         return jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(*block)), blocks).ravel()[:number]
 
-    def _one(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row):
-        """ln (Z / A) of one point."""
+    def ln_joint(self, relation: CalibratedRelation, e: Float[Array, "point"]):
+        """Evaluate ln of population x likelihood / A of each point at one mass, and the mass.
+
+        Parameters
+        ----------
+        relation : CalibratedRelation
+            One relation with its population.
+        e : Float[Array, "point"]
+            Where: the mass is ln M = centre + width e, with the Gaussian that the point's data give.
+
+        Returns
+        -------
+        ln_density : Float[Array, "point"]
+            ln of the density in e; its integral over e is exp of `ln_z`.
+        ln_mass : Float[Array, "point"]
+            The masses [ln Msun].
+        """
+
+        def one(e, *point):
+            ln_lum, sigma, _, _, _, _, observed, z, row = point
+            rows, term = self._term(relation, *point[:-1])
+            ln_mass, ln_prior = term.centre + term.width * e, jnp.asarray(self.ln_prior)[row]
+            ln_p = relation.population.ln_density(self.prior.interpolate(ln_prior, ln_mass), ln_mass, z)
+            inside = (ln_mass > self.prior.ln_mass_min) & (ln_mass < self.prior.ln_mass_max)
+            ln_p = jnp.where(inside, ln_p, -jnp.inf) + term(ln_mass) + jnp.log(term.width)
+            if observed is not None and any(observed.limits):
+                ln_p = ln_p + relation.ln_limits(ln_mass, ln_lum, sigma, z, observed, rows)
+            return ln_p - self._ln_a(relation, *point), ln_mass
+
+        return jax.vmap(one)(e, *self._points())
+
+    def _points(self):
+        """Arguments of `_one`, for all points."""
+        measured = self.ln_mass_obs, self.sigma_mass, self.error_correlation, self.has_mass
+        return (self.ln_lum_obs, self.sigma, *measured, self.observed, self.z, self.row)
+
+    def _term(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z):
+        """All that was measured of one point: residuals, slopes and covariance, and the Gaussian that they are."""
         pivot = jnp.log(relation.alpha3)
         others, with_mass = rows_and_mass(relation, ln_lum, sigma, sigma_mass, rho, z, observed)
         residual, slope, matrix, there = others
         off = ln_mass_obs - relation.measured["bias"] - pivot
         rows = [*residual, off], [*slope, jnp.ones_like(pivot)], [*matrix, with_mass], [*there, has_mass]
-        term = gaussian_term(*rows, pivot)
+        return rows, gaussian_term(*rows, pivot)
+
+    def _one(self, relation, *point):
+        """ln (Z / A) of one point."""
+        ln_lum, sigma, _, _, _, _, observed, z, row = point
+        rows, term = self._term(relation, *point[:-1])
         ln_prior = jnp.asarray(self.ln_prior)[row]
         evidence = relation.population.log_evidence_of_row(self.prior, ln_prior, term.centre, z, term.width)
         ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
         if observed is not None and any(observed.limits):
             ln_z = ln_z + self._ln_limits(relation, ln_prior, ln_lum, sigma, z, observed, rows, term)
+        return ln_z - self._ln_a(relation, *point)
+
+    def _ln_a(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row):
+        """ln of the probability that an object like this point is in the catalogue."""
         if isinstance(self.selection, NoSelection):
-            return ln_z
+            return jnp.zeros(())
+        ln_prior = jnp.asarray(self.ln_prior)[row]
         if isinstance(self.selection, SelectedOnMass):
             _, _, c22 = covariance(relation, sigma, sigma_mass, rho)
-            return ln_z - self._ln_selected(relation, ln_prior, z, c22)
+            return self._ln_selected(relation, ln_prior, z, c22)
         if isinstance(self.selection, SelectedOn):
-            return ln_z - self.selection.log_norm_of_row(relation, self.prior, ln_prior, z, observed)
-        return ln_z - self.selection.log_norm(relation, self.prior, z, sigma)
+            return self.selection.log_norm_of_row(relation, self.prior, ln_prior, z, observed)
+        return self.selection.log_norm(relation, self.prior, z, sigma)
 
     def _ln_limits(self, relation, ln_prior, ln_lum, sigma, z, observed, rows, term):
         """ln of the mean probability of a limit over the posterior of ln M that all else gives."""

@@ -6,9 +6,11 @@ known is refused: a free population without measured masses, or with too few of 
 
 import warnings
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING
@@ -65,34 +67,9 @@ def fit_joint(
         chosen by mass without their selection; another definition of mass.
     """
     key = jax.random.key(0) if key is None else key
-    on_mass = isinstance(selection, SelectedOnMass)
-    on_other = isinstance(selection, SelectedOn)
-    catalogue = catalogue.seen_by(tuple(laws))
     with jax.enable_x64(True):
-        data = CatalogueData(catalogue, prior, None if on_mass or on_other else selection)
-        has_mass = _measured(calibration, data)
-        _check(calibration, population, relation_prior, has_mass, selection, method, data)
-        if laws:
-            _check_observables(catalogue, laws, prior, selection, data)
-        chosen = np.ones_like(has_mass)
-        if calibration is not None and has_mass.any() and (calibration.chosen_by != "luminosity" or on_mass):
-            # Random calibrators say all that there is to know without the others: these add hardly more than the risk
-            # of a wrong form of the population.
-            chosen = has_mass
-        relation_prior = _labelled(relation_prior, prior, data.lum_unit)
-        masses = np.zeros(0) if calibration is None else calibration.ln_mass[data.rows][has_mass]
-        ln_mass = float(np.median(masses)) if masses.size else 32.0
-        z = float(np.median(catalogue.redshift[data.rows][chosen]))
-        selected = {}
-        if isinstance(selection, SelectedOnMass) and calibration is not None:
-            typical = float(np.median(calibration.sigma[data.rows][has_mass]))
-            selected = {"ln_threshold": selection.ln_threshold, "width": selection.width, "sigma_mass": typical}
-        measured = beliefs_of(calibration)
-        pivot = ln_mass, z
-        joint_prior = JointPrior.of(
-            relation_prior, measured, population, pivot, data.prior, selected, laws, correlations
-        )
-        coordinates = Coordinates.at(joint_prior, ln_mass, z)
+        asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method
+        data, has_mass, chosen, joint_prior, coordinates = prepare(*asked)
         watch("finding the best relation and population")
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
         covariance = covariance_of(best, coordinates)
@@ -121,6 +98,57 @@ def fit_joint(
     for note in result.notes:
         warnings.warn(note, stacklevel=3)
     return result
+
+
+class Prepared(NamedTuple):
+    """What a fit is made of, after all refusals.
+
+    Attributes
+    ----------
+    data : CatalogueData
+        The objects that can be used.
+    has_mass, chosen : Bool[np.ndarray, "used"]
+        Which of them have a measured mass, and which are fitted.
+    joint_prior : JointPrior
+        Beliefs about everything.
+    coordinates : Coordinates
+        The coordinates of the search.
+    """
+
+    data: CatalogueData
+    has_mass: Bool[np.ndarray, " used"]
+    chosen: Bool[np.ndarray, " used"]
+    joint_prior: JointPrior
+    coordinates: Coordinates
+
+
+def prepare(
+    catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method
+) -> Prepared:
+    """Collect the objects and the beliefs of a fit, and refuse what cannot be known; arguments as of `fit_joint`."""
+    on_mass = isinstance(selection, SelectedOnMass)
+    catalogue = catalogue.seen_by(tuple(laws))
+    data = CatalogueData(catalogue, prior, None if on_mass or isinstance(selection, SelectedOn) else selection)
+    has_mass = _measured(calibration, data)
+    _check(calibration, population, relation_prior, has_mass, selection, method, data)
+    if laws:
+        _check_observables(catalogue, laws, prior, selection, data)
+    chosen = np.ones_like(has_mass)
+    if calibration is not None and (calibration.chosen_by != "luminosity" or on_mass):
+        # Random calibrators say all that there is to know without the others: these add hardly more than the risk
+        # of a wrong form of the population.
+        chosen = has_mass
+    relation_prior = _labelled(relation_prior, prior, data.lum_unit)
+    masses = np.zeros(0) if calibration is None else calibration.ln_mass[data.rows][has_mass]
+    ln_mass = float(np.median(masses)) if masses.size else 32.0
+    z = float(np.median(catalogue.redshift[data.rows][chosen]))
+    selected = {}
+    if isinstance(selection, SelectedOnMass) and calibration is not None:
+        typical = float(np.median(calibration.sigma[data.rows][has_mass]))
+        selected = {"ln_threshold": selection.ln_threshold, "width": selection.width, "sigma_mass": typical}
+    measured, pivot = beliefs_of(calibration), (ln_mass, z)
+    joint_prior = JointPrior.of(relation_prior, measured, population, pivot, data.prior, selected, laws, correlations)
+    return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z))
 
 
 def _measured(calibration, data: CatalogueData) -> np.ndarray:
@@ -222,7 +250,9 @@ def _range(data: CatalogueData, chosen) -> dict[str, tuple[float, float]]:
     return {name: (float(np.nanmin(values)), float(np.nanmax(values))) for name, values in pairs.items()}
 
 
-def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float) -> JointLikelihood:
+def likelihood_of(
+    data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float | None
+) -> JointLikelihood:
     """Prepare the likelihood of the chosen objects.
 
     Parameters
@@ -235,8 +265,9 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
         Which of the usable rows have a measured mass, and which of them are fitted.
     selection : Selection, SelectedOnMass or None
         Which objects can be in the catalogue.
-    scatter : float
-        Least scatter of the relations to be evaluated, for points that stand for many objects.
+    scatter : float or None
+        Least scatter of the relations to be evaluated, for points that stand for many objects; None for one point for
+        each object.
 
     Returns
     -------
@@ -249,7 +280,7 @@ def likelihood_of(data: CatalogueData, calibration, has_mass, chosen, selection,
     observed = None
     if data.catalogue.observables is not None:
         observed = Observed.of(data.catalogue, rows[np.concatenate([with_mass, without])])
-    elif without.size > _MANY:
+    elif without.size > _MANY and scatter is not None:
         nodes = data.prior.redshift_nodes
         alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))

@@ -182,6 +182,7 @@ def fits(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, path: Path) -> mm.Rel
     print(mm.log_likelihood(relations(), catalogue, prior, mm.FluxLimit(1e4)).item())
     model = mm.relation_model(likelihood, beliefs)
     print(model, mm.field_model(catalogue, prior, beliefs, selection=mm.FluxLimit(1e4)))
+    print(mm.calibrated_model(catalogue, prior, beliefs, population=mm.Population.fixed(), observables={"a": beliefs}))
     return fit
 
 
