@@ -36,6 +36,7 @@ _HOME = {
     "MapForm": "maps.form",
     "MassLuminosityRelation": "relation.law",
     "MassMap": "maps.images",
+    "MassMeasurements": "simulate",
     "MassPosterior": "posterior.result",
     "MassPrior": "prior.mass_prior",
     "MassmapError": "errors",

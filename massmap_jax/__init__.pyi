@@ -71,6 +71,7 @@ from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
 from massmap_jax.relation.marginal import log_likelihood as log_likelihood
 from massmap_jax.relation.several import MultiObservableRelation as MultiObservableRelation
+from massmap_jax.simulate import MassMeasurements as MassMeasurements
 from massmap_jax.simulate import SimulatedField as SimulatedField
 from massmap_jax.simulate import simulate_field as simulate_field
 

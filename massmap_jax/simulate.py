@@ -4,14 +4,22 @@ The steps are those of the 2017 mocks: 40 x 40 arcmin, redshifts to 3.5, masses 
 redshift, luminosities from the relation, 5 % noise. Unlike theirs, masses follow the density, cell widths included.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import equinox as eqx
 import jax
 import numpy as np
+from scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.observables import Observables
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
+from massmap_jax.relation.calibration import CalibrationMasses, ChosenBy
+from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.several import names_of
 
 # The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, with matter and
 # Lambda only. It only converts Mpc into angles, so the 0.1 % from radiation does not matter.
@@ -20,6 +28,34 @@ _OMEGA_M = 0.30966
 _LIGHT_SPEED = 299792.458  # km / s
 _ARCMIN_PER_RADIAN = 180 * 60 / np.pi
 _BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class MassMeasurements:
+    """How the masses of some objects of a simulated field are measured.
+
+    Parameters
+    ----------
+    number : int
+        Number of objects with a measured mass.
+    sigma_ln_mass : float, optional
+        Error of ln M_obs.
+    bias : float, optional
+        B0 in ln M_obs = ln M + B0 + scatter + error.
+    scatter : float, optional
+        Intrinsic scatter of ln M_obs at fixed mass.
+    scatter_correlation : float, optional
+        Correlation of that scatter with the scatter of ln L.
+    chosen_by : {"random", "luminosity", "mass"}, optional
+        Which objects have one: any of them, the brightest, or those of the largest measured mass.
+    """
+
+    number: int
+    sigma_ln_mass: float = 0.2
+    bias: float = 0.0
+    scatter: float = 0.0
+    scatter_correlation: float = 0.0
+    chosen_by: ChosenBy = "random"
 
 
 class SimulatedField(eqx.Module):
@@ -40,7 +76,9 @@ class SimulatedField(eqx.Module):
     flux_limit : float or None
         Lower limit on the observed luminosity, in the relation's unit.
     num_halos : int
-        Number of objects drawn, before the flux limit; `len(field.catalogue)` is the number kept.
+        Number of objects drawn, before any selection; `len(field.catalogue)` is the number kept.
+    calibration : CalibrationMasses or None
+        Measured masses of the objects, with the true bias, scatter and correlation as beliefs.
 
     See Also
     --------
@@ -53,6 +91,7 @@ class SimulatedField(eqx.Module):
     relation: MassLuminosityRelation
     flux_limit: float | None = eqx.field(static=True)
     num_halos: int = eqx.field(static=True)
+    calibration: CalibrationMasses | None = None
 
 
 def simulate_field(
@@ -65,6 +104,9 @@ def simulate_field(
     relation: MassLuminosityRelation | None = None,
     sigma_ln_lum=0.05,
     flux_limit: float | None = None,
+    sigma_observables: Mapping[str, float] | None = None,
+    measured: MassMeasurements | None = None,
+    selected_on: SelectedOn | SelectedOnMass | None = None,
     centre: tuple[float, float] | None = (150.0, 2.2),
     redshift: tuple[np.ndarray, np.ndarray] | None = None,
     cluster_scale_mpc: float = 2.0,
@@ -88,11 +130,19 @@ def simulate_field(
     prior : MassPrior, optional
         Density that masses are drawn from; `MassPrior.default` by default.
     relation : MassLuminosityRelation, optional
-        One relation, not a batch of draws; the preset `bigmali2017` by default.
+        One relation, not a batch of draws; the preset `bigmali2017` by default. With a `MultiObservableRelation` the
+        catalogue has the further observables.
     sigma_ln_lum : float or array_like, (num_halos,)
         Width of the lognormal noise [ln L].
     flux_limit : float, optional
         Objects with an observed luminosity (after noise) below this are left out; in the relation's unit.
+    sigma_observables : dict of str to float, optional
+        Errors in ln of the further observables of a `MultiObservableRelation`, 0.1 where none is given.
+    measured : MassMeasurements, optional
+        Masses that are measured for some of the objects that are kept.
+    selected_on : SelectedOn or SelectedOnMass, optional
+        Only objects with a high value of an observable, or of the measured mass, are kept; a measured mass that decides
+        is drawn as `measured` says.
     centre : tuple of (float, float) or None
         Right ascension and declination of the field centre [deg]. None leaves positions as offsets (x, y) [arcmin] in
         a flat frame.
@@ -113,7 +163,8 @@ def simulate_field(
     ------
     MassmapError
         If a size is not positive, a noise width is negative, dN/dz is not a density, the relation has several draws,
-        `z_max` lies beyond the prior, or no object passes the flux limit.
+        `z_max` lies beyond the prior, no object passes the selection, more masses are to be measured than there are
+        objects, or a selection is on something that is not simulated.
 
     Notes
     -----
@@ -138,6 +189,17 @@ def simulate_field(
     >>> bright = mm.simulate_field(jax.random.key(0), 200, flux_limit=1e4)
     >>> len(bright.catalogue) < 200 and set(bright.catalogue.ids) <= set(field.catalogue.ids)
     True
+
+    A field with a richness whose scatter is correlated with that of the luminosity, and ten measured masses:
+
+    >>> richness = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.3)
+    >>> relation = mm.MultiObservableRelation(
+    ...     alpha1=1.0, alpha2=0.8, scatter=0.3, others={"richness": richness}, scatter_correlation=[[1, 0.5], [0.5, 1]]
+    ... )
+    >>> measured = mm.MassMeasurements(10, bias=-0.1, scatter=0.1)
+    >>> field = mm.simulate_field(jax.random.key(0), 200, relation=relation, measured=measured)
+    >>> field.catalogue.observables.names, field.calibration.number
+    (('richness',), 10)
     """
     if not isinstance(num_halos, int | np.integer) or num_halos < 1:
         raise MassmapError(f"num_halos is {num_halos!r}, and a field needs a whole number of objects, at least 1")
@@ -157,6 +219,7 @@ def simulate_field(
         raise MassmapError(
             f"a field has one relation and this batch has {relation.num_draws} draws; pass one, say relation.draw(0)"
         )
+    _check_several(relation, sigma_observables, measured, selected_on)
     if z_max > prior.z_max:
         raise MassmapError(
             f"z_max is {z_max:g} and the prior ends at z = {prior.z_max:g}; lower z_max or extend the prior"
@@ -180,10 +243,18 @@ def simulate_field(
     )
     ln_mass, ln_lum, noise = _masses_and_light(key_light, z, prior, relation)
     ln_lum_obs = ln_lum + sigma * noise
+    key_several = jax.random.fold_in(key, 1)
+    observables = _further_observables(key_several, ln_mass, ln_lum, z, relation, sigma_observables)
+    ln_mass_obs = _measured_masses(key_several, ln_mass, ln_lum, z, relation, measured)
 
     kept = np.arange(num_halos, dtype=np.int64)
+    if selected_on is not None:
+        chance = _chance(selected_on, observables, ln_mass_obs)
+        kept = kept[np.asarray(jax.random.uniform(jax.random.fold_in(key, 2), (num_halos,))) < chance]
+        if kept.size == 0:
+            raise MassmapError(f"no object of {num_halos} is selected: {selected_on.describe()}")
     if flux_limit is not None:
-        kept = kept[ln_lum_obs >= np.log(flux_limit)]
+        kept = kept[ln_lum_obs[kept] >= np.log(flux_limit)]
         if kept.size == 0:
             raise MassmapError(
                 f"no object of {num_halos} is brighter than flux_limit = {flux_limit:g}; "
@@ -201,6 +272,8 @@ def simulate_field(
         truth_mass=np.exp(ln_mass[kept]),
         lum_unit=relation.lum_unit,
     )
+    if observables is not None:
+        catalogue = catalogue.with_observables(observables.take(kept))
     return SimulatedField(
         catalogue=catalogue,
         ln_lum_true=ln_lum[kept],
@@ -208,6 +281,102 @@ def simulate_field(
         relation=relation,
         flux_limit=None if flux_limit is None else float(flux_limit),
         num_halos=int(num_halos),
+        calibration=_calibration(jax.random.fold_in(key, 3), ln_mass_obs, ln_lum_obs, kept, measured, prior),
+    )
+
+
+def _check_several(relation, sigma_observables, measured, selected_on) -> None:
+    """Refuse errors, measurements and selections of what is not simulated."""
+    names = names_of(relation)
+    unknown = [name for name in (sigma_observables or {}) if name not in names]
+    if unknown:
+        raise MassmapError(
+            f"an error is given for {', '.join(unknown)}, and the relation has {', '.join(names) or 'the luminosity'}"
+            " only"
+        )
+    if isinstance(selected_on, SelectedOn) and selected_on.observable not in names:
+        raise MassmapError(
+            f"the selection is on {selected_on.observable}, which the relation does not have: give a"
+            " MultiObservableRelation with it, or flux_limit= for the luminosity"
+        )
+    if isinstance(selected_on, SelectedOnMass) and measured is None:
+        raise MassmapError("a selection on the measured mass needs measured=, which says how masses are measured")
+    if measured is None:
+        return
+    if not (measured.sigma_ln_mass > 0 and measured.scatter >= 0 and abs(measured.scatter_correlation) < 1):
+        raise MassmapError(
+            f"measured masses have an error of {measured.sigma_ln_mass:g}, a scatter of {measured.scatter:g} and a"
+            f" correlation of {measured.scatter_correlation:g}: the error is above 0, the scatter at least 0, and the"
+            " correlation between -1 and 1"
+        )
+
+
+def _scores(ln_mass, ln_lum, z, relation) -> np.ndarray:
+    """Scatter of each luminosity about its mean, in units of the scatter; 0 where there is none."""
+    off = ln_lum - np.asarray(relation.mean_ln_lum(ln_mass, z), np.float64)
+    scatter = float(np.squeeze(relation.scatter))
+    return off / scatter if scatter > 0 else np.zeros_like(off)
+
+
+def _further_observables(key, ln_mass, ln_lum, z, relation, sigma_observables) -> Observables | None:
+    """Observables beside the luminosity, whose scatters are correlated with that of the luminosity drawn already."""
+    names = names_of(relation)
+    if not names:
+        return None
+    normals = np.asarray(jax.random.normal(key, (2, len(names), z.size)), np.float64)
+    factor = np.linalg.cholesky(np.reshape(relation.scatter_correlation, (1 + len(names), 1 + len(names))))
+    scatters = factor[1:] @ np.vstack([_scores(ln_mass, ln_lum, z, relation), normals[0]])
+    values, sigma = {}, {}
+    for i, (name, law) in enumerate(zip(names, relation.laws, strict=True)):
+        sigma[name] = float((sigma_observables or {}).get(name, 0.1))
+        mean = np.asarray(law.mean_ln_lum(ln_mass, z), np.float64)
+        values[name] = np.exp(mean + float(np.squeeze(law.scatter)) * scatters[i] + sigma[name] * normals[1, i])
+    return Observables.from_arrays(values, sigma)
+
+
+def _measured_masses(key, ln_mass, ln_lum, z, relation, measured) -> np.ndarray | None:
+    """ln of a measured mass of every object."""
+    if measured is None:
+        return None
+    own, error = np.asarray(jax.random.normal(jax.random.fold_in(key, 1), (2, z.size)), np.float64)
+    along = measured.scatter_correlation
+    score = along * _scores(ln_mass, ln_lum, z, relation) + np.sqrt(1 - along**2) * own
+    return ln_mass + measured.bias + measured.scatter * score + measured.sigma_ln_mass * error
+
+
+def _chance(selected_on, observables, ln_mass_obs) -> np.ndarray:
+    """Probability that each object is in the catalogue."""
+    if isinstance(selected_on, SelectedOn):
+        values = observables.ln_value[:, observables.names.index(selected_on.observable)]
+    else:
+        values = ln_mass_obs
+    return ndtr((values - selected_on.ln_threshold) / selected_on.width)
+
+
+def _calibration(key, ln_mass_obs, ln_lum_obs, kept, measured, prior) -> CalibrationMasses | None:
+    """Measured masses of the objects that were chosen among those that are kept."""
+    if measured is None:
+        return None
+    if not 1 <= measured.number <= kept.size:
+        raise MassmapError(f"{measured.number} masses are to be measured, and the field has {kept.size} objects")
+    order = {
+        "random": lambda: np.asarray(jax.random.uniform(key, kept.shape)),
+        "luminosity": lambda: -ln_lum_obs[kept],
+        "mass": lambda: -ln_mass_obs[kept],
+    }
+    if measured.chosen_by not in order:
+        raise MassmapError(f"masses chosen by {measured.chosen_by!r} are not known: give {', '.join(order)}")
+    mass = np.full(kept.size, np.nan)
+    chosen = np.argsort(order[measured.chosen_by]())[: measured.number]
+    mass[chosen] = np.exp(ln_mass_obs[kept[chosen]])
+    return CalibrationMasses.from_arrays(
+        mass=mass,
+        sigma_ln_mass=measured.sigma_ln_mass,
+        bias=measured.bias,
+        scatter=measured.scatter,
+        scatter_correlation=measured.scatter_correlation,
+        chosen_by=measured.chosen_by,
+        mass_definition=prior.mass_definition,
     )
 
 

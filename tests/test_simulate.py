@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import kstest
 
 import massmap_jax
+import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.simulate import simulate_field
@@ -198,3 +199,73 @@ def test_one_object():
 def test_bad_arguments(options, text):
     with pytest.raises(MassmapError, match=text):
         simulate_field(jax.random.key(0), **{"num_halos": 10} | options)
+
+
+# -- several observables and measured masses ---------------------------------------------------------------------------
+
+SCATTERS = np.array([[1, 0.5, -0.4], [0.5, 1, 0.3], [-0.4, 0.3, 1]])
+
+
+def of_several(**options):
+    others = {
+        "richness": mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.3),
+        "y_sz": mm.MassLuminosityRelation(alpha1=0.0, alpha2=1.7, alpha4=0.7, scatter=0.2),
+    }
+    relation = mm.MultiObservableRelation(
+        alpha1=1.0, alpha2=0.8, alpha4=1.0, scatter=0.4, others=others, scatter_correlation=SCATTERS
+    )
+    return mm.simulate_field(jax.random.key(3), 20_000, relation=relation, **options), relation
+
+
+def test_scatters_are_correlated_as_the_relation_says():
+    measured = mm.MassMeasurements(20_000, sigma_ln_mass=0.1, bias=-0.2, scatter=0.3, scatter_correlation=0.6)
+    field, relation = of_several(sigma_observables={"richness": 1e-6, "y_sz": 1e-6}, measured=measured)
+    t, z = field.catalogue.truth_ln_mass, field.catalogue.redshift
+    laws = (relation, *relation.laws)
+    values = [field.ln_lum_true, *field.catalogue.observables.ln_value.T]
+    off = [v - np.asarray(law.mean_ln_lum(t, z)) for v, law in zip(values, laws, strict=True)]
+    m = field.calibration.ln_mass - t
+    assert abs(m.mean() + 0.2) < 0.02 and abs(m.std() - np.hypot(0.3, 0.1)) < 0.01
+    found = np.corrcoef([*off, m])
+    np.testing.assert_allclose(found[:3, :3], SCATTERS, atol=0.03)
+    # The error dilutes the correlation of the measured mass; the others know it through the luminosity alone.
+    diluted = 0.6 * 0.3 / np.hypot(0.3, 0.1)
+    np.testing.assert_allclose(found[3, :3], diluted * SCATTERS[0], atol=0.03)
+    np.testing.assert_allclose([np.std(o) for o in off], [0.4, 0.3, 0.2], rtol=0.02)
+
+
+def test_selections_and_choices():
+    plain, _ = of_several()
+    kept, _ = of_several(selected_on=mm.SelectedOn("richness", 3.0))
+    high = plain.catalogue.observables.ln_value[:, 0] > np.log(3.0)
+    # A width of 0.001 in ln: hardly an object is so near the threshold.
+    assert abs(len(kept.catalogue) - high.sum()) <= 3 and kept.catalogue.observables.ln_value[:, 0].min() > 1.09
+    np.testing.assert_array_equal(plain.catalogue.ln_lum_obs[kept.catalogue.ids], kept.catalogue.ln_lum_obs)
+    measured = mm.MassMeasurements(50, chosen_by="luminosity")
+    threshold = float(np.exp(np.quantile(plain.catalogue.truth_ln_mass, 0.9)))
+    massive, _ = of_several(measured=measured, selected_on=mm.SelectedOnMass(threshold, 0.05))
+    masses = massive.calibration
+    assert masses.number == 50 and (masses.ln_mass[np.isfinite(masses.ln_mass)] > np.log(threshold) - 0.3).all()
+    has = np.isfinite(masses.ln_mass)
+    assert massive.catalogue.ln_lum_obs[has].min() >= massive.catalogue.ln_lum_obs[~has].max()
+    # What is asked for in addition changes nothing of the field itself.
+    alone = mm.simulate_field(jax.random.key(3), 500, relation=mm.MassLuminosityRelation.preset("bigmali2017"))
+    more = mm.simulate_field(jax.random.key(3), 500, measured=mm.MassMeasurements(10))
+    np.testing.assert_array_equal(alone.catalogue.ln_lum_obs, more.catalogue.ln_lum_obs)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"sigma_observables": {"colour": 0.1}}, "colour"),
+        ({"selected_on": mm.SelectedOn("colour", 3.0)}, "colour"),
+        ({"selected_on": mm.SelectedOnMass(1e14)}, "needs measured="),
+        ({"selected_on": mm.SelectedOn("richness", 1e30)}, "no object of 20000 is selected"),
+        ({"measured": mm.MassMeasurements(30_000)}, "the field has 20000"),
+        ({"measured": mm.MassMeasurements(10, scatter_correlation=1.0)}, "between -1 and 1"),
+        ({"measured": mm.MassMeasurements(10, chosen_by="colour")}, "colour"),
+    ],
+)
+def test_what_cannot_be_simulated(options, match):
+    with pytest.raises(mm.MassmapError, match=match):
+        of_several(**options)

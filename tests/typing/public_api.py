@@ -273,6 +273,8 @@ def several(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Relati
     )  # fmt: skip
     mm.mass_posterior(catalogue, prior, fit.draws, relation_from="this_catalogue")
     law = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.2)
+    field = mm.simulate_field(jax.random.key(0), 50, measured=mm.MassMeasurements(10, bias=0.1, chosen_by="mass"))
+    print(field.calibration, mm.simulate_field(jax.random.key(0), 50, sigma_observables={"a": 0.1}))
     known = mm.MultiObservableRelation(alpha1=1.0, alpha2=0.8, scatter=0.3, others={"richness": law})
     print(known.names, known.laws[0].scatter, known.scatter_correlation, mm.mass_posterior(catalogue, prior, known).sd)
 
