@@ -229,9 +229,10 @@ class MultiObservableRelation(MassLuminosityRelation):
         for i, any_limit in enumerate(observed.limits, start=1):
             if not any_limit:
                 continue
-            # Its own row is left out of the others by `there`, which is False for a limit.
+            # Without its own row: of a measurement, nothing would be left, and a gradient that is no number.
+            others = [known & (j != i) for j, known in enumerate(there)]
             own = [covariance[max(i, j)][min(i, j)] for j in range(len(residual))] + [covariance[i][i]]
-            offset, rise, spread = given_the_others(residual, slope, covariance, there, slope[i], own)
+            offset, rise, spread = given_the_others(residual, slope, covariance, others, slope[i], own)
             above = (residual[i] - offset - rise * (ln_mass - pivot)) / spread
             kind = observed.kind[i - 1]
             ln_chance = log_ndtr(jnp.where(kind == LOWER_LIMIT, -above, above))
