@@ -73,9 +73,9 @@ def read_observables(
     values, sigma, upper, lower, units, names = {}, {}, {}, {}, {}, {}
     for name, asked in named(options, "observable").items():
         found: list[str] = []
+        column = named_column(table, asked, "observable")
+        _refuse_taken(column, name, catalogue, options, names)
         try:
-            column = named_column(table, asked, "observable")
-            _refuse_taken(column, name, catalogue, options, names)
             value, error, unit = _values(table, column, name, options, found)
             upper[name], lower[name] = _limits(table, named(options, "observable_limit").get(name))
             _check_limits(name, upper[name] | lower[name], value, error, found)

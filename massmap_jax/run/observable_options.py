@@ -99,6 +99,7 @@ def check_observables(options: JobOptions) -> None:
         return
     if options.relation != "fit" and (extra := [name for name in columns if name not in of_file]):
         known = f"of {', '.join(of_file)} beside the luminosity" if of_file else "of the luminosity alone"
+        known += "" if of_file else ", and the relation.npz that a fit writes holds all observables"
         raise MassmapError(
             f"observable='{extra[0]}={columns[extra[0]]}' has no effect here: the relation {options.relation} is one"
             f" {known}; leave it out"
@@ -212,7 +213,8 @@ def laws_of(options: JobOptions, units: dict[str, str] | None = None) -> dict[st
         try:
             law = RelationPrior.parse(texts[name])
         except MassmapError as error:
-            raise MassmapError(str(error).replace("relation_prior", f"observable_prior= of {name}")) from None
+            reason = str(error).replace("relation_prior", "the prior")
+            raise MassmapError(f"observable_prior= of {name} cannot be used: {reason}") from None
         labels = dict(law.labels) | ({"lum_unit": units[name]} if units and units.get(name) else {})
         found[name] = RelationPrior(law.beliefs, law.alpha3, labels, law.gamma)
     return found
