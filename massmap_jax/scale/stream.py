@@ -522,8 +522,8 @@ def _check(options: StreamOptions) -> None:
         )
     if names := observables_of(options.job.relation):
         raise MassmapError(
-            f"the relation {options.job.relation} is one of {', '.join(names)} beside the luminosity, and a stream reads"
-            " the luminosity alone: use massmap-jax run on parts that fit in memory, with observable="
+            f"the relation {options.job.relation} is one of {', '.join(names)} beside the luminosity, and a stream"
+            " reads the luminosity alone: use massmap-jax run on parts that fit in memory, with its --observable"
         )
     check_options(replace(options.job, make_map=options.map_centre is not None))
     if options.method not in ("surface", "analytic"):
