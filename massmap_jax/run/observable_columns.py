@@ -70,7 +70,8 @@ def read_observables(
         kind is not clear, limits without an error, or an observable that no object has.
     """
     table = catalogue_table(source, columns)
-    values, sigma, upper, lower, units, names = {}, {}, {}, {}, {}, {}
+    values, sigma, upper, lower, units = {}, {}, {}, {}, {}
+    names: dict[str, str] = {}
     for name, asked in named(options, "observable").items():
         found: list[str] = []
         column = named_column(table, asked, "observable")

@@ -88,7 +88,7 @@ def check_observables(options: JobOptions) -> None:
         belief or a selection that cannot be read, or options that know the luminosity alone; and for a relation of
         several observables whose columns are not given.
     """
-    of_file = observables_of(options.relation) if options.is_file else ()
+    of_file = observables_of(str(options.relation)) if options.is_file else ()
     columns = named(options, "observable")
     if lacking := [name for name in of_file if name not in columns]:
         raise MassmapError(

@@ -323,8 +323,12 @@ def _observables_record(catalogue: HaloCatalogue, relation) -> dict | None:
     for name, law in zip(relation.names, relation.laws, strict=True):
         columns = law.columns()
         parameters = {p: told(columns[p]) for p in ("alpha1", "alpha2", "alpha4", "scatter")}
-        found[name] = counts_of(observables)[name] | {"unit": observables.units.get(name, "")}
-        found[name] |= {"relation": parameters, "alpha3": float(np.ravel(columns["alpha3"])[0])}
+        found[name] = {
+            **counts_of(observables)[name],
+            "unit": observables.units.get(name, ""),
+            "relation": parameters,
+            "alpha3": float(np.ravel(columns["alpha3"])[0]),
+        }
     names = ["luminosity", *relation.names]
     return {"by_name": found, "scatter_correlation": {"of": names} | told(np.asarray(relation.scatter_correlation))}
 
