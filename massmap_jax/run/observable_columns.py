@@ -13,6 +13,7 @@ from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.luminosity import read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING, UPPER_LIMIT, Observables
+from massmap_jax.catalogue.units import split_unit_scale, strip_log
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.run.calibration_columns import catalogue_table
@@ -81,7 +82,7 @@ def read_observables(
             upper[name], lower[name] = _limits(table, named(options, "observable_limit").get(name))
             _check_limits(name, upper[name] | lower[name], value, error, found)
         except MassmapError as refused:
-            raise MassmapError(_of_observable(name, str(refused))) from None
+            raise MassmapError(_of_observable(name, _without_remedies(str(refused)))) from None
         values[name], sigma[name], units[name], names[name] = value, error, unit, column
         notes.extend(f"{name}: {_of_observable(name, note)}" for note in found)
     observables = Observables.from_arrays(values, sigma, upper_limit=upper, lower_limit=lower, units=units)
@@ -141,9 +142,13 @@ def _refuse_taken(column: str, name: str, catalogue: HaloCatalogue, options: Job
 
 def _values(table: ColumnTable, column: str, name: str, options: JobOptions, found: list[str]):
     """Values (linear) and errors in ln, both NaN where they cannot be used, and the unit."""
+    given_unit = named(options, "observable_unit").get(name)
+    unit = strip_log(given_unit or table.units.get(column, ""))
+    # Priors and limits are in the numbers of the column: those of "1e44 erg/s" are kept.
+    keep = unit if split_unit_scale(unit)[0] != 1 else None
     read = read_luminosity(
         table, column, found, lum_log=named(options, "observable_log").get(name), lum_scale=None,
-        lum_unit=named(options, "observable_unit").get(name), lum_in=None, magnitudes=None, redshift=np.zeros(0),
+        lum_unit=given_unit, lum_in=keep, magnitudes=None, redshift=np.zeros(0),
     )  # fmt: skip
     if not np.isfinite(read.ln_lum_obs).any():
         raise MassmapError(
@@ -233,10 +238,15 @@ def counts_of(observables: Observables) -> dict[str, dict[str, int]]:
 
 def _of_observable(name: str, text: str) -> str:
     """A sentence of the readers of a luminosity, with the options of an observable in place of a luminosity's."""
-    if re.search(_ONLY_LUMINOSITY, text):
-        head = text.partition(": ")[0] if ": " in text else text
-        text = f"{head}: write a linear column in one unit, or name its unit with lum_unit='UNIT'"
     text = text.replace("luminosity", "observable")
     known = "|".join(_OPTIONS)
     text = re.sub(rf"\b({known})='", lambda found: f"{_OPTIONS[found[1]]}='{name}=", text)
-    return re.sub(rf"\b(?:(?:{known})(?==)|sigma_kind\b)", lambda found: _OPTIONS[found[0]], text)
+    words = rf"\b(?:(?:{known})(?==)|(?:lum_log|lum_unit|sigma_kind)\b|sigma(?= is ))"
+    return re.sub(words, lambda found: _OPTIONS[found[0]], text)
+
+
+def _without_remedies(text: str) -> str:
+    """A refusal of the readers of a luminosity, with another remedy where theirs is an option of luminosities alone."""
+    if not re.search(_ONLY_LUMINOSITY, text):
+        return text
+    return f"{text.partition(': ')[0]}: write a linear column in one unit, or name its unit with lum_unit='UNIT'"

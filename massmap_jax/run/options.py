@@ -396,7 +396,11 @@ class JobOptions:
         many=True,
     )
     observable_unit: str | None = option(
-        None, "Its unit, in place of the file's, NAME=UNIT.", SEVERAL, commands=_RUN_FIT, many=True
+        None,
+        "Its unit, in place of the file's, NAME=UNIT; the numbers stay as they are in the column.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
     )
     observable_limit: str | None = option(
         None,

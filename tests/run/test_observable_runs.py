@@ -197,6 +197,15 @@ def test_columns_are_read_by_the_rules_of_a_luminosity(folder):
     assert f"{(~limit).sum()} measured, {limit.sum()} upper limits, of 300 objects" in " ".join(notes)
 
 
+def test_numbers_stay_those_of_the_column_where_its_unit_has_a_scale(tmp_path):
+    columns = {"L500": [1.0, 2.0, 3.0], "e_L500": 0.1, "z": 0.2, "y": [1.0, 2.0, 3.0]}
+    pd.DataFrame(columns).to_csv(tmp_path / "clusters.csv", index=False)
+    found, _ = read(tmp_path, observable="y=y", observable_sigma="y=0.1", observable_unit="y=1e-5 Mpc2")
+    assert np.allclose(np.exp(found.ln_value[:, 0]), [1.0, 2.0, 3.0]) and found.units == {"y": "1e-5 Mpc2"}
+    with pytest.raises(mm.MassmapError, match="observable_log is 'log'"):
+        read(tmp_path, observable="y=y", observable_sigma="y=0.1", observable_log="y=log")
+
+
 @pytest.mark.parametrize(
     ("cells", "kinds"),
     [
