@@ -25,6 +25,7 @@ from massmap_jax import __version__
 from massmap_jax.errors import MassmapError, MisfitError
 from massmap_jax.run.config import COMMAND_LINE_ONLY, Config, Setting, read_config, template
 from massmap_jax.run.inputs import check_unchanged, inputs_of
+from massmap_jax.run.observable_options import named
 from massmap_jax.run.options import (
     CATALOGUE,
     MACHINE,
@@ -486,7 +487,9 @@ def _with_measured(asked: dict, options: JobOptions, catalogue):
     if options.calib_mass is not None:
         from massmap_jax.run.calibration_columns import read_calibration
 
-        calibration = read_calibration(asked["catalogue"], asked["columns"], options, catalogue, notes)
+        # An object without a luminosity can be used where another observable was measured.
+        seen = catalogue.seen_by(tuple(named(options, "observable")))
+        calibration = read_calibration(asked["catalogue"], asked["columns"], options, seen, notes)
     return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration
 
 
