@@ -25,6 +25,7 @@ from massmap_jax import __version__
 from massmap_jax.errors import MassmapError, MisfitError
 from massmap_jax.run.config import COMMAND_LINE_ONLY, Config, Setting, read_config, template
 from massmap_jax.run.inputs import check_unchanged, inputs_of
+from massmap_jax.run.observable_options import named
 from massmap_jax.run.options import (
     CATALOGUE,
     MACHINE,
@@ -80,7 +81,7 @@ def _read_config(ctx: typer.Context, path: str | None) -> str | None:
     """Take the options that a file gives as defaults of those that follow; read first of all."""
     if path is not None and not ctx.resilient_parsing:
         ctx.obj = read_config(path, ctx.info_name, SETTINGS[ctx.info_name])
-        ctx.default_map = ctx.obj.values
+        ctx.default_map = {name: [v] if name in REPEATABLE else v for name, v in ctx.obj.values.items()}
     return path
 
 
@@ -131,8 +132,10 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
     def decorate(function):
         declared = {shown: (kind, f) for kind in kinds for shown, f in _options_of(kind, name).items()}
         wants_config = "config" in inspect.signature(function).parameters
+        REPEATABLE.update(shown for shown, (_, f) in declared.items() if f.metadata["many"])
 
         def call(ctx: typer.Context, **given):
+            given = {name: _in_one(value) if name in REPEATABLE else value for name, value in given.items()}
             config = _config_of(ctx, given)
             record = _record(name) | {"config": _as_given(given)}
             groups: dict = {kind: {} for kind in kinds}
@@ -158,6 +161,9 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
 OPTIONS: set[str] = set()
 """Every option's name, as a message may write it: `lum_log=` for `--lum-log`."""
 
+REPEATABLE: set[str] = set()
+"""Options that may be given several times."""
+
 SETTINGS: dict[str, list[Setting]] = {}
 """What a file of options may hold, by command."""
 _CONTEXT = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -168,9 +174,15 @@ def _setting(parameter: inspect.Parameter) -> Setting:
     """An option of typer as a file has it."""
     annotated, told = get_args(parameter.annotation)
     kind = next(k for k in (get_args(annotated) or (annotated,)) if k is not type(None))
+    kind = str if kind in (Path, list[str]) else kind
     default = None if parameter.default is inspect.Parameter.empty else parameter.default
     group = told.rich_help_panel or CATALOGUE  # the argument `catalogue` has no heading
-    return Setting(parameter.name, str if kind is Path else kind, default, told.help, group)
+    return Setting(parameter.name, kind, default, told.help, group)
+
+
+def _in_one(values: list[str] | None) -> str | None:
+    """The values of an option that was given several times, as if they had been given at once; None for none."""
+    return ",".join(values) if values else None
 
 
 def _config_of(ctx: typer.Context, given: dict) -> Config | None:
@@ -223,6 +235,7 @@ def _options_of(kind, command_name: str) -> dict:
 def _parameter(shown: str, f) -> inspect.Parameter:
     """An option of typer for a field. Slices come as text."""
     kind = {"str": str, "float": float, "int": int, "bool": bool}.get(f.type.removesuffix(" | None"), str)
+    kind = list[str] if f.metadata["many"] else kind
     default = False if kind is bool else f.default
     flag = f"--{shown.replace('_', '-')}"
     if kind is bool:  # both ways, so that the command line can take back what a file of options says
@@ -315,7 +328,7 @@ def fit(
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            objects, calibration = _calibrated(asked, options, _reader(asked, options.make_map)())
+            objects, calibration = _with_measured(asked, options, _reader(asked, options.make_map)())
         from massmap_jax.run.job import compute_fit
 
         result = compute_fit(objects, options, clock, calibration)
@@ -323,7 +336,8 @@ def fit(
     if not quiet:
         notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
         lines = _warning(record) + [f"note: {_as_options(note)}" for note in notes]
-        lines += [_as_options(result.fitted.summary()), result.check.summary()]
+        lines += [_as_options(result.fitted.summary())]
+        lines += [] if result.check is None else [result.check.summary()]
         lines += [] if result.compared is None else [_as_options(result.compared.summary())]
         lines += [f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
@@ -415,8 +429,13 @@ def stream(
 
 def _with_columns(prior: PriorOptions, job: JobOptions, columns: CatalogueOptions) -> JobOptions:
     """The options of a job, with what they need to know of the catalogue's."""
-    apparent, moving = columns.magnitudes == "apparent", columns.lum_moves == "yes"
-    return replace(job, prior=prior, apparent_magnitudes=apparent, moving_luminosity=moving)
+    return replace(
+        job,
+        prior=prior,
+        apparent_magnitudes=columns.magnitudes == "apparent",
+        moving_luminosity=columns.lum_moves == "yes",
+        uncertain_redshifts=columns.z_err is not None,
+    )
 
 
 def _keywords(columns: CatalogueOptions, options: JobOptions) -> dict:
@@ -457,14 +476,20 @@ def _reader(asked: dict, need_positions: bool) -> Callable:
     return read
 
 
-def _calibrated(asked: dict, options: JobOptions, catalogue):
-    """The catalogue with the notes on its measured masses, and these masses; None where the options name none."""
-    if options.calib_mass is None:
-        return catalogue, None
-    from massmap_jax.run.calibration_columns import read_calibration
-
+def _with_measured(asked: dict, options: JobOptions, catalogue):
+    """The catalogue with its further observables and all notes, and measured masses; None where there are none."""
     notes: list[str] = []
-    calibration = read_calibration(asked["catalogue"], asked["columns"], options, catalogue, notes)
+    if options.observable is not None:
+        from massmap_jax.run.observable_columns import read_observables
+
+        catalogue = read_observables(asked["catalogue"], asked["columns"], options, catalogue, notes)
+    calibration = None
+    if options.calib_mass is not None:
+        from massmap_jax.run.calibration_columns import read_calibration
+
+        # An object without a luminosity can be used where another observable was measured.
+        seen = catalogue.seen_by(tuple(named(options, "observable")))
+        calibration = read_calibration(asked["catalogue"], asked["columns"], options, seen, notes)
     return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration
 
 
@@ -682,7 +707,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            catalogue, calibration = _calibrated(record, options, read())
+            catalogue, calibration = _with_measured(record, options, read())
         from massmap_jax.run.job import compute
 
         result = compute(catalogue, options, clock, calibration)
@@ -694,7 +719,7 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     lines += [f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h"]
     if result.fitted is not None:
         lines += [line for line in result.fitted.summary().splitlines() if not line.startswith("note")]
-        lines += [result.check.summary()]
+        lines += [] if result.check is None else [result.check.summary()]
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))

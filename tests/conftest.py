@@ -26,6 +26,7 @@ SLOWEST = (
     "test_populations.py",
     "test_uncertain_redshifts.py",
     "test_calibrated_runs.py",
+    "test_observable_runs.py",
     "test_mass_likelihoods.py",
     "test_uncertain.py",
     "test_surface.py",

@@ -159,7 +159,9 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     """
     index = rows_with_truth(posterior)
     pit = np.asarray(posterior.cdf(posterior.catalogue.truth_ln_mass), np.float64)[index]
-    index, pit = index[np.isfinite(pit)], pit[np.isfinite(pit)]
+    # Bins are of the luminosity, which a relation of several observables does without.
+    known = np.isfinite(pit) & np.isfinite(posterior.catalogue.ln_lum_obs[index])
+    index, pit = index[known], pit[known]
     num_panels = int(np.clip(index.size // 50, 1, num_panels))
     columns = min(num_panels, 3)
     rows = -(-num_panels // columns)

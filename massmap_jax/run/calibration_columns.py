@@ -73,7 +73,7 @@ def read_calibration(
 
     found: list[str] = []
     try:
-        table = _open_catalogue(source, columns) if options.calib_file is None else _open_second(options)
+        table = catalogue_table(source, columns) if options.calib_file is None else _open_second(options)
         ln_mass, sigma = _masses(table, options, found)
         correlation = _correlation(table, options, found)
         if options.calib_file is not None:
@@ -163,8 +163,23 @@ def in_definition_of(
     return converted
 
 
-def _open_catalogue(source: str, columns: dict, ids: str | None = None) -> ColumnTable:
-    """The catalogue's table, opened as it was read; `ids` is one more column of ids."""
+def catalogue_table(source: str, columns: dict, ids: str | None = None) -> ColumnTable:
+    """Open the table of the catalogue as it was read.
+
+    Parameters
+    ----------
+    source : str
+        The catalogue's file.
+    columns : dict
+        Keywords that the catalogue was read with.
+    ids : str, optional
+        One more column of ids.
+
+    Returns
+    -------
+    ColumnTable
+        The table.
+    """
     return open_table(
         source, names=columns.get("names"), delimiter=columns.get("delimiter"), header=columns.get("header"),
         text_columns=id_columns(ids),
@@ -292,7 +307,7 @@ def _redshift(table: ColumnTable, options: JobOptions, found: list[str]) -> np.n
 
 def _with_ids(source: str, columns: dict, name: str, catalogue: HaloCatalogue, found: list[str]) -> HaloCatalogue:
     """The catalogue with the ids to match: those that were chosen, else its column of the name that the file has."""
-    own, read = _open_catalogue(source, columns, name), catalogue.columns_read.get("id")
+    own, read = catalogue_table(source, columns, name), catalogue.columns_read.get("id")
     same = [other for other in own.names if other.lower() == name.lower()]
     if columns.get("id") is None and same:
         column = named_column(own, name, "id")

@@ -59,6 +59,10 @@ def _lines_of_record(path: Path, record: dict) -> list[str]:
     if record.get("fit"):
         fit = record["fit"]
         lines += [f"  {p}: {fit['mean'][p]:.5g} +- {fit['sd'][p]:.2g}" for p in fit["mean"]]
+    for name, found in ((record.get("observables") or {}).get("by_name") or {}).items():
+        kinds = ("measured", "upper_limits", "lower_limits", "missing")
+        told = ", ".join(f"{found[kind]} {kind.replace('_', ' ')}" for kind in kinds if found[kind])
+        lines.append(f"observable {name}: {told}")
     if record.get("map"):
         lines.append(f"map: {record['map']}")
     return lines
@@ -67,7 +71,10 @@ def _lines_of_record(path: Path, record: dict) -> list[str]:
 def _describe_npz(path: Path) -> str:
     """Describe a mass prior or a fitted relation."""
     from massmap_jax.prior.mass_prior import MassPrior
+    from massmap_jax.relation.joint_posterior import JointPosterior
 
+    if JointPosterior.is_saved(path):
+        return f"{path}: {JointPosterior.load(path).summary()}"
     try:
         prior = MassPrior.load(path)
     except MassmapError:

@@ -27,12 +27,15 @@ from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
+from massmap_jax.run.observable_columns import check_units
+from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
     load_prior,
     load_relation,
     selection_of,
+    selection_of_fit,
 )
 from massmap_jax.run.published_names import mass_column
 
@@ -190,7 +193,8 @@ def compute(
     if options.column_names is not None:
         mass_column(options.column_names, prior.mass_definition)  # refuses a definition without a name
     # A map that cannot be made is refused before the relation is fitted and the masses are computed.
-    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    seen = catalogue.seen_by(tuple(named(options, "observable")))
+    usable = (flag_outside_prior(seen, prior) & UNUSABLE) == 0
     grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
         with clock.stage("fitting the relation"):
@@ -199,7 +203,7 @@ def compute(
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
-            check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
+            check = _check_fitted(catalogue, prior, relation, options, notes)
             calibrated = _check_calibrators(fitted, catalogue, prior, calibration, notes)
         of_masses = None if calibrated is None else calibrated.check
         findings = misfits(prior, fitted, check, calibrators=of_masses)
@@ -208,6 +212,7 @@ def compute(
     else:
         with clock.stage("relation"):
             relation = load_relation(options, key_relation, prior, notes)
+        check_units(catalogue, relation)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
         notes.append(
@@ -321,21 +326,21 @@ class FitResult:
         The mass prior.
     fitted : RelationPosterior
         The fitted relation.
-    check : PriorCheck
+    check : PriorCheck or None
         The check of prior and relation against the luminosities.
     misfits : list of str
         Signs of a misfit that was accepted.
     calibrated : Calibrated or None
         Measured masses, if the relation was calibrated on some.
     notes : list of str
-        Notes on the measured masses.
+        Notes on the measured masses and the check.
     compared : PopulationComparison or None
         Several populations, if that was asked for.
     """
 
     prior: MassPrior
     fitted: "RelationPosterior"
-    check: PriorCheck
+    check: PriorCheck | None
     misfits: list[str] = field(default_factory=list)
     calibrated: Calibrated | None = None
     notes: list[str] = field(default_factory=list)
@@ -379,7 +384,7 @@ def compute_fit(
         fitted = fit(catalogue, prior, options, key, clock.say, calibration)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
-        check = prior_check(catalogue, prior, draws, selection=selection_of(options, catalogue.lum_unit))
+        check = _check_fitted(catalogue, prior, draws, options, notes)
         calibrated = _check_calibrators(fitted, catalogue, prior, calibration, [])
     findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
@@ -462,6 +467,7 @@ def fit(
     from massmap_jax.relation.beliefs import RelationPrior
     from massmap_jax.relation.fit import fit_relation
 
+    units = None if catalogue.observables is None else catalogue.observables.units
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fit_relation(
@@ -470,8 +476,10 @@ def fit(
             RelationPrior.parse(options.relation_prior),
             calibration=calibration,
             population=None if options.population is None else Population.parse(options.population),
+            observables=laws_of(options, units),
+            scatter_correlation=beliefs_about_scatters(options),
             method=options.fit_method,
-            selection=selection_of(options, catalogue.lum_unit),
+            selection=selection_of_fit(options, catalogue.lum_unit),
             key=key,
             num_draws=max(_FIT_DRAWS, options.num_relation_draws),
             watch=watch,
@@ -494,6 +502,17 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, rel
         "'analytic' integrates each"
     )
     return "surface"
+
+
+def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[str]) -> PriorCheck | None:
+    """Check a fitted relation against the luminosities; a note where another observable selected the catalogue."""
+    if options.selected_on is not None:
+        notes.append(
+            "whether prior and relation predict the observed luminosities was not checked: the check knows limits of"
+            f" the luminosity, and this catalogue was selected on another observable, {options.selected_on}"
+        )
+        return None
+    return prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
 
 
 def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:

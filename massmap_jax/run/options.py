@@ -34,6 +34,7 @@ from massmap_jax.choices import (
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
+from massmap_jax.run.observable_options import check_observables, selected_on
 from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
@@ -44,7 +45,15 @@ if TYPE_CHECKING:
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 
 
-def option(default, help: str, group: str, *, name: str | None = None, commands=("run", "fit", "stream")):
+def option(
+    default,
+    help: str,
+    group: str,
+    *,
+    name: str | None = None,
+    commands: tuple[str, ...] = ("run", "fit", "stream"),
+    many: bool = False,
+):
     """Declare an option: a field of one of the classes below, from which the command line makes its own.
 
     Parameters
@@ -60,17 +69,21 @@ def option(default, help: str, group: str, *, name: str | None = None, commands=
         turns a field off that is on by default.
     commands : tuple of str
         The commands that have it.
+    many : bool
+        Whether it may be given several times, which is the same as giving the values separated by commas.
 
     Returns
     -------
     dataclasses.Field
     """
-    return field(default=default, metadata={"help": help, "group": group, "name": name, "commands": commands})
+    told = {"help": help, "group": group, "name": name, "commands": commands, "many": many}
+    return field(default=default, metadata=told)
 
 
 CATALOGUE, OBSERVABLE, PRIOR, RELATION = "Catalogue", "Observable", "Mass prior", "Relation"
 REDSHIFTS = "Redshifts with errors"
 CALIBRATION = "Calibration by measured masses"
+SEVERAL = "Further observables"
 MASSES, MAP, OUTPUT, MACHINE = "Masses", "Map", "Output", "Machine"
 _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
 
@@ -358,6 +371,66 @@ class JobOptions:
         CALIBRATION,
         commands=("fit",),
     )
+    observable: str | None = option(
+        None,
+        "A further observable beside the luminosity, NAME=COLUMN, blank where an object has none; repeat it for more.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    observable_sigma: str | None = option(
+        None, "Its error, NAME=COLUMN, or NAME=NUMBER in ln.", SEVERAL, commands=_RUN_FIT, many=True
+    )
+    observable_sigma_kind: str | None = option(
+        None,
+        "That error is in ln, dex, linear, percent or fraction, NAME=KIND; by default its unit or name decides.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    observable_log: str | None = option(
+        None,
+        "The column is none (linear), ln or log10, NAME=LOG; asked for where it looks like one.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    observable_unit: str | None = option(
+        None,
+        "Its unit, in place of the file's, NAME=UNIT; the numbers stay as they are in the column.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    observable_limit: str | None = option(
+        None,
+        "Column that says which of its values are limits, NAME=COLUMN: true, yes, 1 or < for an upper limit, > for a "
+        "lower one.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    observable_prior: str | None = option(
+        None,
+        "Prior of its relation with the mass, NAME:alpha1=MEAN:SD,alpha2=...,alpha4=0,scatter=...,alpha3=PIVOT.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    scatter_correlation: str | None = option(
+        None,
+        "Belief about the correlations of the scatters: shape of an LKJ prior (2 where not given; 1 is flat for two), "
+        "or correlation_NAME=MEAN:SD with the luminosity.",
+        SEVERAL,
+        commands=_RUN_FIT,
+        many=True,
+    )
+    selected_on: str | None = option(
+        None,
+        "The catalogue holds what is above a value of an observable, NAME>VALUE, or NAME>VALUE:WIDTH in ln.",
+        SEVERAL,
+        commands=_RUN_FIT,
+    )
     method: str = option(
         "auto",
         "auto (analytic, or surface where there are many), analytic, surface (interpolated, to 1 % of the error), "
@@ -400,6 +473,8 @@ class JobOptions:
     """Whether the catalogue's luminosities come from apparent magnitudes, and so from distances."""
     moving_luminosity: bool = False
     """Whether they change with redshifts that are not exact."""
+    uncertain_redshifts: bool = False
+    """Whether redshifts are distributions."""
 
     @property
     def has_draws(self) -> bool:
@@ -491,6 +566,21 @@ _ACTS = {
     **dict.fromkeys(
         ("calib_id", "calib_ra", "calib_dec", "calib_position_unit", "calib_z", "calib_separation", "calib_dz"),
         (lambda o: o.calib_file is not None, "calib_file=, a file of measured masses"),
+    ),
+    "observable": (
+        lambda o: o.relation == "fit" or o.is_file,
+        "a relation that is fitted, with relation_prior=, or the relation.npz of such a fit",
+    ),
+    **dict.fromkeys(
+        ("observable_sigma", "observable_sigma_kind", "observable_log", "observable_unit", "observable_limit"),
+        (lambda o: o.observable is not None, "observable=, a column beside the luminosity"),
+    ),
+    **dict.fromkeys(
+        ("observable_prior", "scatter_correlation", "selected_on"),
+        (
+            lambda o: o.relation == "fit" and o.observable is not None,
+            "a relation that is fitted with observable=, a column beside the luminosity",
+        ),
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
@@ -591,6 +681,7 @@ def check_options(options: JobOptions) -> None:
         _check_pivot(options.pivot)
     elif options.is_published:
         _check_published(options)
+    check_observables(options)
     value_of("relation_scatter", options.relation_scatter)
     value_of("mass_bias", options.mass_bias)
     if options.relation_from is not None:
@@ -933,6 +1024,24 @@ def selection_of(options: JobOptions, lum_unit: str = ""):
         return FluxLimit(limit)
     slope = options.k_correction
     return RedshiftLimit.from_flux(options.flux_min, options.prior.cosmology, lum_unit=lum_unit, k_slope=slope)
+
+
+def selection_of_fit(options: JobOptions, lum_unit: str = ""):
+    """Make the selection that a fit takes: on the luminosity, or on another observable.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options.
+    lum_unit : str
+        Unit of the catalogue's luminosities, which a limit in flux needs.
+
+    Returns
+    -------
+    Selection or SelectedOn or None
+        None if every object is in the catalogue.
+    """
+    return selection_of(options, lum_unit) if options.selected_on is None else selected_on(options.selected_on)
 
 
 def number_or_name(text: str | None) -> str | float | None:

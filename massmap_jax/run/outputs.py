@@ -19,7 +19,8 @@ from massmap_jax.catalogue.result_folder import RECORD, check_replaceable, recor
 from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
-from massmap_jax.run.options import JobOptions, selection_of
+from massmap_jax.run.observable_columns import counts_of
+from massmap_jax.run.options import JobOptions, selection_of_fit
 from massmap_jax.run.published_names import published_names
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def write_outputs(
         "circle": None if result.circle is None else _circle_record(options.circle, result.circle),
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
+        "observables": _observables_record(posterior.catalogue, relation),
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
         "misfits": result.misfits,
@@ -160,8 +162,10 @@ def write_fit_outputs(
         The content of run.json.
     """
     from massmap_jax.figures.relation import relation_corner
+    from massmap_jax.relation.several import names_of
 
     fitted = result.fitted
+    seen = catalogue.seen_by(names_of(fitted.draws))
     meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
     meta |= {"relation_from": "this_catalogue"}
     notes = [*catalogue.notes, *result.notes, *fitted.notes]
@@ -172,15 +176,17 @@ def write_fit_outputs(
 
             write_table(directory / "populations.csv", result.compared.to_table(), meta, {}, DESCRIPTIONS)
         if options.make_figures:
-            makers = {"relation": lambda: relation_corner(fitted), "prior_check": result.check.figure}
+            makers = {"relation": lambda: relation_corner(fitted)}
+            makers |= {} if result.check is None else {"prior_check": result.check.figure}
             makers |= _of_calibration(result, catalogue, result.prior)
             _write_figures(directory, makers, options, notes)
     found = {
         "rows": len(catalogue),
-        "flags": count(catalogue.flag),
+        "flags": count(seen.flag),
         "notes": notes,
         "fit": _fit_record(fitted),
-        "prior_check": _check_record(result.check),
+        "observables": _observables_record(seen, fitted.draws),
+        "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
         "misfits": result.misfits,
     }
@@ -221,7 +227,7 @@ def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCat
     from massmap_jax.likelihood.selection import NoSelection
 
     return provenance(prior, relation) | {
-        "selection": (selection_of(options, catalogue.lum_unit) or NoSelection()).describe(),
+        "selection": (selection_of_fit(options, catalogue.lum_unit) or NoSelection()).describe(),
         "seed": options.seed,
         "luminosity_unit": catalogue.lum_unit or "unknown",
     }
@@ -299,6 +305,32 @@ def _fit_record(fitted: RelationPosterior) -> dict:
         "notes": list(fitted.notes),
         "problems": fitted.check(),
     }
+
+
+def _observables_record(catalogue: HaloCatalogue, relation) -> dict | None:
+    """Collect what run.json says of the observables of a relation of several: counts, laws, correlated scatters."""
+    observables = catalogue.observables
+    if observables is None:
+        return None
+    shares = np.asarray(relation.shares)
+
+    def told(values) -> dict[str, list]:
+        values = np.broadcast_to(values, (shares.size, *np.shape(values)[1:]))
+        mean = np.tensordot(shares, values, axes=1)
+        return {"mean": mean.tolist(), "sd": np.sqrt(np.tensordot(shares, (values - mean) ** 2, axes=1)).tolist()}
+
+    found = {}
+    for name, law in zip(relation.names, relation.laws, strict=True):
+        columns = law.columns()
+        parameters = {p: told(columns[p]) for p in ("alpha1", "alpha2", "alpha4", "scatter")}
+        found[name] = {
+            **counts_of(observables)[name],
+            "unit": observables.units.get(name, ""),
+            "relation": parameters,
+            "alpha3": float(np.ravel(columns["alpha3"])[0]),
+        }
+    names = ["luminosity", *relation.names]
+    return {"by_name": found, "scatter_correlation": {"of": names} | told(np.asarray(relation.scatter_correlation))}
 
 
 def _check_record(check) -> dict:

@@ -7,6 +7,7 @@ so the same run gives the same bytes; times are in run.json.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from html import escape
@@ -192,7 +193,7 @@ def _relation(record, result) -> str:
         for name, mean in fit["mean"].items():
             prior_sd = fit["prior_sd"][name]
             prior = f"{fit['prior_mean'][name]:.4g}" + ("" if prior_sd is None else f" ± {prior_sd:.2g}")
-            what = _PARAMETERS.get(name) or DESCRIPTIONS.get(name, "")
+            what = _PARAMETERS.get(name) or DESCRIPTIONS.get(name) or _of_another(name, record)
             rows.append((name, what, f"{mean:.5g} ± {fit['sd'][name]:.2g}", prior))
         text = f"<p>Fitted to {fit['objects']:,} objects ({escape(fit['method'])}), every mass marginalised; "
         text += f"pivot mass {fit['alpha3']:.4g} Msun; selection: {escape(fit['selection'])}.</p>"
@@ -202,8 +203,9 @@ def _relation(record, result) -> str:
             text += f"{calibrated['shared_error_ln_mass']:.3f} in ln M. Check of the calibrators: p = "
             text += f"{calibrated['p_value']:.2g}. The masses ({escape(calibrated['mass_definition'])}) are from "
             text += f"{escape(record['options']['calib_file'] or 'the catalogue')}.</p>"
-        text += f"<p>{escape(record['prior_check']['summary'])}</p>"
-        return text + html_table(("parameter", "", "posterior", "prior"), rows)
+        if check := record["prior_check"]:
+            text += f"<p>{escape(check['summary'])}</p>"
+        return text + html_table(("parameter", "", "posterior", "prior"), rows) + _observables(record)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}
     lines = [
@@ -211,7 +213,39 @@ def _relation(record, result) -> str:
         for name, v in held.items()
     ]
     text = f"<p>{escape(str(record['relation_source']))}; draws: {relation.num_draws}.</p>"
-    return text + (html_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else "")
+    text += html_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else ""
+    return text + _observables(record)
+
+
+def _of_another(name: str, record) -> str:
+    """Describe a parameter of the relation of a further observable; nothing for other parameters."""
+    for other in (record.get("observables") or {}).get("by_name", {}):
+        if (own := name.removesuffix(f"_{other}")) != name and own in _PARAMETERS:
+            return re.sub(r"\bln L\b", f"ln {other}", _PARAMETERS[own])
+    return ""
+
+
+def _observables(record) -> str:
+    """Tabulate the further observables: how many objects have each, its relation, and the correlated scatters."""
+    told = record.get("observables")
+    if told is None:
+        return ""
+    head = ("observable", "unit", "measured", "upper limits", "lower limits", "missing")
+    counts, laws = [], []
+    for name, found in told["by_name"].items():
+        numbers = (f"{found[kind.replace(' ', '_')]:,}" for kind in head[2:])
+        counts.append((name, found["unit"] or "not stated", *numbers))
+        values = (f"{one['mean']:.4g} ± {one['sd']:.2g}" for one in found["relation"].values())
+        laws.append((name, *values, f"{found['alpha3']:.4g} Msun"))
+    text = "<p>Further observables, each with a relation ln y = alpha1 + alpha2 ln(M / alpha3) + evolution, and a "
+    text += f"scatter at fixed mass:</p>{html_table(head, counts)}"
+    text += html_table(("observable", *next(iter(told["by_name"].values()))["relation"], "alpha3"), laws)
+    scatters = told["scatter_correlation"]
+    rows = [
+        (name, *(f"{mean:.2f} ± {sd:.2f}" if sd else f"{mean:.3g}" for mean, sd in zip(means, sds, strict=True)))
+        for name, means, sds in zip(scatters["of"], scatters["mean"], scatters["sd"], strict=True)
+    ]
+    return text + "<p>Correlation of their scatters:</p>" + html_table(("", *scatters["of"]), rows)
 
 
 def _masses(record, columns) -> str:

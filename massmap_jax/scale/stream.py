@@ -47,6 +47,7 @@ from massmap_jax.posterior.columns import KNOWN_COLUMNS, PROGRAM, column_info
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.inputs import inputs_of
+from massmap_jax.run.observable_options import observables_of
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -518,6 +519,11 @@ def _check(options: StreamOptions) -> None:
         raise MassmapError(
             "a catalogue in chunks needs a relation: fit it to a part that fits in memory (massmap-jax fit) and give "
             "the relation.npz that it writes, or name a published relation"
+        )
+    if names := observables_of(options.job.relation):
+        raise MassmapError(
+            f"the relation {options.job.relation} is one of {', '.join(names)} beside the luminosity, and a stream"
+            " reads the luminosity alone: use massmap-jax run on parts that fit in memory, with its --observable"
         )
     check_options(replace(options.job, make_map=options.map_centre is not None))
     if options.method not in ("surface", "analytic"):
