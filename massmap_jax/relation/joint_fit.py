@@ -27,12 +27,22 @@ from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
 from massmap_jax.relation.marginal import filled, prior_rows
-from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, draw_by, maximise, relation_at
+from massmap_jax.relation.search import (
+    Coordinates,
+    at_alpha3,
+    covariance_of,
+    draw_by,
+    maximise,
+    off_normal,
+    relation_at,
+)
 
 # Beliefs about the relation carry the masses where they fix ln M at given L better than this.
 _CARRIED = 0.3
 # Above this many objects without a measured mass, points stand for them.
 _MANY = 3000
+# Draws that tell whether the posterior is near enough to a normal.
+_DRAWS_OF_CHECK = 200
 # Points are not made for a smaller scatter S: their number would grow without bound.
 _LEAST_SCATTER = 1e-3
 
@@ -76,6 +86,10 @@ def fit_joint(
         chains, log_weight, found = draw_by(
             method, key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch
         )
+        if method == "laplace" and likelihood.weight.size <= _MANY:
+            watch("comparing the posterior with a normal distribution")
+            thin = np.asarray(chains[0, :: max(1, chains.shape[1] // _DRAWS_OF_CHECK)])
+            found |= {"off_normal": off_normal(coordinates, likelihood, best, covariance, thin)}
         values, maximum, at_pivot = at_alpha3(coordinates, chains, best.x, covariance)
         result = JointPosterior.assemble_joint(
             joint_prior,

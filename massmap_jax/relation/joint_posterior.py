@@ -14,16 +14,19 @@ from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
 from massmap_jax.prior.population import PopulationDraws
-from massmap_jax.relation.calibrated import CalibratedRelation
+from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
 from massmap_jax.relation.calibration import FEW_CALIBRATORS
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.search import MAX_PARETO_K
 from massmap_jax.relation.several import MultiObservableRelation, term_of
 
 # Above this standard deviation in ln M, that all masses share, a note says so.
 _MUCH_SHARED = 0.1
+# Where the normal approximation is off by more than this, in standard deviations of a parameter, a note says so.
+_MUCH_OFF = 0.4
 # Objects and draws that the shared error is computed from.
 _OBJECTS, _DRAWS = 128, 100
 _PANELS = 12
@@ -132,6 +135,16 @@ class JointPosterior(RelationPosterior):
                 f"all masses share an error of {self.shared_error:.2f} in ln M, which no number of objects averages"
                 " out: more calibration masses, or narrower beliefs about their bias, would reduce it"
             )
+        off = self.diagnostics.get("off_normal")
+        if off is not None and not off["pareto_k"] < MAX_PARETO_K:
+            # Bias, scatter and correlation of measured masses are mostly what was believed of them.
+            moved = {p: shift for p, shift in off["shift"].items() if p not in MEASURED}
+            p, shift = max(moved.items(), key=lambda item: abs(item[1]))
+            if not abs(shift) < _MUCH_OFF:
+                found.append(
+                    f"the posterior is far from the normal distribution that the draws are from: {p} is off by about"
+                    f" {abs(shift):.1f} of its error (Pareto k = {off['pareto_k']:.2f}): use method='nuts'"
+                )
         if 0 < self.num_calibrators < FEW_CALIBRATORS:
             found.append(f"only {self.num_calibrators} objects have a calibration mass: the beliefs weigh heavily")
         return tuple(found)

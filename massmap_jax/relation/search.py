@@ -259,6 +259,39 @@ def draw_by(method, key, coordinates, prepared, best, covariance, num_draws, num
     return x[None], log_weight, {"pareto_k": k, "ess": float(effective_sample_size(jnp.asarray(log_weight)))}
 
 
+def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[str, Any]:
+    """Measure how far the posterior is from the normal distribution about its maximum.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+        The coordinates.
+    likelihood : callable
+        ln likelihood of a relation.
+    best : Maximum
+        The maximum.
+    covariance : Float[np.ndarray, "dim dim"]
+        Covariance of the normal approximation.
+    x : Float[np.ndarray, "draw dim"]
+        Draws of the normal.
+
+    Returns
+    -------
+    dict of str to object
+        "pareto_k" of the weights that would make these draws exact, and "shift", by how much the weights would move the
+        mean of each parameter in the coordinates, in standard deviations. The weights are truncated (Ionides 2008).
+    """
+    root, centre = np.linalg.cholesky(covariance), np.asarray(best.x)
+    normals = np.linalg.solve(root, (x - centre).T).T
+    ln_density = -np.asarray(potentials(normals, (coordinates, likelihood, centre, root)))
+    ln_weight = ln_density + 0.5 * (normals**2).sum(axis=1)
+    weight = np.exp(ln_weight - ln_weight.max())
+    weight = np.minimum(weight, weight.sum() / np.sqrt(weight.size))
+    shift = (weight @ x / weight.sum() - x.mean(axis=0)) / np.sqrt(np.diag(covariance))
+    named = dict(zip(coordinates.free, shift.tolist(), strict=True))
+    return {"pareto_k": float(pareto_k(jnp.asarray(ln_weight))), "shift": named}
+
+
 def _within_prior(key, coordinates, x, centre, root):
     """Draw again what lies outside the prior's support; give the draws, and the share that was inside at first."""
     outside = ~np.asarray(_supported(coordinates, x))

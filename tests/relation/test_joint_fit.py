@@ -4,7 +4,9 @@ Its calibration is tested in tests/statistical/test_joint_sbc.py.
 """
 
 import warnings
+from dataclasses import replace
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -93,6 +95,37 @@ def test_saved_and_loaded(fit, tmp_path):
     for one, two in zip(jax.tree.leaves(fit.draws), jax.tree.leaves(back.draws), strict=True):
         np.testing.assert_array_equal(one, two)
     assert JointPosterior.is_saved(path) and back.draws.population.base == fit.draws.population.base
+
+
+def test_a_posterior_that_is_not_normal_is_told(fit):
+    off = fit.diagnostics["off_normal"]
+    assert set(off["shift"]) == set(fit.free) and abs(off["shift"]["alpha2"]) < 0.3
+    assert not any("far from the normal" in note for note in fit.notes)
+    wrong = fit.diagnostics | {"off_normal": {"pareto_k": 0.9, "shift": off["shift"] | {"alpha2": -0.8}}}
+    told = replace(fit, diagnostics=wrong).notes
+    assert any("alpha2 is off by about 0.8" in note and "method='nuts'" in note for note in told)
+
+
+def test_weights_find_a_wrong_normal():
+    """A normal of half the width about a place half an sd away is told from the right one."""
+    from massmap_jax.relation.search import Coordinates, Maximum, off_normal
+
+    beliefs = RelationPrior.parse("alpha1=0:1,alpha2=1:0.3,alpha4=0,scatter=0.2,alpha3=1e14")
+    with jax.enable_x64(True):
+        coordinates = Coordinates.at(beliefs, np.log(1e14), 0.0)
+        normals = np.random.default_rng(0).normal(size=(400, 2))
+        for place, width, limit in ((0.0, 1.0, 0.1), (0.5, 1.0, None)):
+            centre, sd = np.array([place, 1.0]), width * np.array([1.0, 0.3])
+            at = Maximum(centre, 0.0, np.diag(sd**-2), 0.0, 0, True)
+            found = off_normal(coordinates, _Flat(), at, np.diag(sd**2), centre + sd * normals)["shift"]["alpha1"]
+            assert abs(found) < limit if limit else -0.65 < found < -0.35
+
+
+class _Flat(eqx.Module):
+    """A likelihood that says nothing."""
+
+    def __call__(self, relation):
+        return 0.0 * relation.alpha1
 
 
 def test_columns_and_pairs(fit):
