@@ -19,8 +19,8 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {}
 myst_heading_anchors = 3
-# The README links to files of the repository that are not pages here.
-suppress_warnings = ["myst.xref_missing"]
+# Documents of the repository that a page here includes: guides link to the document, which GitHub shows.
+INCLUDED_BY = {"../CONTRIBUTING.md": "CONTRIBUTING.md", "../benchmarks/README.md": "benchmarks.md"}
 
 
 def escape_axes(app, what, name, obj, options, lines):
@@ -28,7 +28,14 @@ def escape_axes(app, what, name, obj, options, lines):
     lines[:] = [line if ">>>" in line else re.sub(r'(?<!`)"\*(?=\w)', r'"\\*', line) for line in lines]
 
 
+def link_to_pages(app, name, source):
+    """Turn links to documents of the repository into links to the pages that include them."""
+    for document, page in INCLUDED_BY.items():
+        source[0] = source[0].replace(f"]({document})", f"]({page})")
+
+
 def setup(app):
-    """Register `escape_axes` with Sphinx."""
+    """Register the functions above with Sphinx."""
+    app.connect("source-read", link_to_pages)
     # After numpydoc, which has the usual priority of 500.
     app.connect("autodoc-process-docstring", escape_axes, priority=900)

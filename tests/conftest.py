@@ -77,6 +77,7 @@ QUICK = {
 BARELY_OPTIMISED = {
     "test_abundance.py",
     "test_data_term.py",
+    "test_documents.py",
     "test_map_kinds.py",
     "test_map_options.py",
     "test_mass_map.py",
@@ -173,7 +174,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session")
 def public_data() -> Path:
-    """Folder of public catalogues (see README, Tests); skips where it is absent."""
+    """Folder of public catalogues (see docs/development.md, Tests); skips where it is absent."""
     folder = Path(os.environ.get("MASSMAP_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"public catalogues not found at {folder}; set MASSMAP_TEST_DATA")

@@ -91,7 +91,7 @@ def fit_row(field, method, **options):
 
 
 def drawn_density(field):
-    """Return the field with the density its masses were drawn from; for the public mocks it is p(M)/M (see README)."""
+    """Return the field with the density its masses were drawn from: p(M)/M for the public mocks (docs/fitting.md)."""
     if "bigmali" not in field.name:
         return field
     nodes = np.asarray(field.prior.ln_mass_nodes)

@@ -24,7 +24,7 @@ from massmap_jax.run.info import describe_path
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
-README = Path(__file__).resolve().parents[2] / "README.md"
+QUICKSTART = Path(__file__).resolve().parents[2] / "docs" / "quickstart.md"
 NUM_HALOS = 400
 # The simulated field holds no halo below the default prior's lowest mass: that end is physical.
 RUN_FIELD = ["run", "field.fits", "--truth", "mass_true", "--prior-support", "sharp"]
@@ -112,9 +112,9 @@ def results(field):
     return {n: result(field, n, args, quick=True, warm=n not in ("demo", "again")) for n, args in RUNS.items()}
 
 
-def command_of_readme(catalogue) -> list[str]:
-    """Arguments of the README's command for this catalogue, without the program's name and --out."""
-    text = README.read_text().replace("\\\n", " ")
+def command_of_quickstart(catalogue) -> list[str]:
+    """Arguments of the guide's command for this catalogue, without the program's name and --out."""
+    text = QUICKSTART.read_text().replace("\\\n", " ")
     (line,) = re.findall(rf"^    massmap-jax (run {re.escape(catalogue)} .*)$", text, re.MULTILINE)
     args = shlex.split(line)
     place = args.index("--out")
@@ -125,7 +125,7 @@ def command_of_readme(catalogue) -> list[str]:
 def act(public_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("act")
     shutil.copy(public_data / "act_dr3" / "E-D56Clusters.fits", folder)
-    return result(folder, "act", command_of_readme("E-D56Clusters.fits"))
+    return result(folder, "act", command_of_quickstart("E-D56Clusters.fits"))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def light_cone(public_data, tmp_path_factory):
     with open(public_data / "bigmali" / "mock_data.txt") as lines, open(folder / "mock_data.txt", "w") as copy:
         copy.writelines(line for line, _ in zip(lines, range(2000), strict=False))
     shutil.copy(public_data / "bigmali" / "massprior.txt", folder)
-    return result(folder, "bigmali", command_of_readme("mock_data.txt"), quick=True)
+    return result(folder, "bigmali", command_of_quickstart("mock_data.txt"), quick=True)
 
 
 # -- reading back --------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def test_a_misfit_ends_with_3_and_writes_nothing(command, folder):
 
 @pytest.mark.slow
 def test_a_unit_that_is_not_that_of_the_prior(tmp_path):
-    """L500 in 1e37 W, and a prior for units of 1e44 erg/s, as in the README: what was done is said, and what to give."""
+    """L500 in 1e37 W, a prior for 1e44 erg/s as in docs/quickstart.md: what was done is said, and what to give."""
     rng = np.random.default_rng(1)
     light = rng.lognormal(0.5, 0.4, 60)
     table = Table({"z": rng.uniform(0.1, 0.4, 60), "L500": light, "L500_err": 0.1 * light})
