@@ -59,7 +59,6 @@ class Model:
             self.coordinates = Coordinates.at(self.joint, 32.9, PIVOT_Z)
             self.start = np.asarray(self.coordinates.place(self.joint.central()))
             self.rows = jax.jit(jax.vmap(self.prior.ln_density_at))
-            self.draw = jax.jit(self.joint.sample)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def model():
 def universe(model, rng, key):
     """One set of parameters from the beliefs."""
     with jax.enable_x64(True):
-        return {p: float(v) for p, v in model.draw(key).items()}
+        return {p: float(v) for p, v in model.joint.sample(key).items()}
 
 
 def catalogue(model, rng, truth, number, threshold=None):
