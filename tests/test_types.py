@@ -13,35 +13,39 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_API = ROOT / "tests" / "typing" / "public_api.py"
 
 
-def mypy(*arguments):
-    """Run mypy with the settings of pyproject.toml, in the repository, whose cache it shares with whoever works there."""
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """What mypy says, in one start, of the package, of its use, and of a call with text for a number.
+
+    With the settings of pyproject.toml, in the repository, whose cache it shares with whoever works there. Also the
+    file with the wrong call, and the line of it.
+    """
     pytest.importorskip("mypy", reason="mypy is not installed (pip install '.[ci]')")
-    return subprocess.run(
-        [sys.executable, "-m", "mypy", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=1200
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1300)
-def test_the_package_and_its_use_have_no_type_error():
-    done = mypy("massmap_jax", "tests/typing")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1300)
-def test_a_wrong_call_is_refused(tmp_path):
-    """The twin: text for a number is found, so the names that `massmap_jax` imports late are no mere Any."""
-    wrong = tmp_path / "wrong.py"
-    text = PUBLIC_API.read_text()
+    wrong, text = tmp_path_factory.mktemp("types") / "wrong.py", PUBLIC_API.read_text()
     assert text.count("num_draws=200") == 1
     wrong.write_text(text.replace("num_draws=200", 'num_draws="200"'))
-    done = mypy(wrong)
+    command = [sys.executable, "-m", "mypy", "massmap_jax", "tests/typing", str(wrong)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 1, done.stdout + done.stderr
-    line = 1 + text[: text.index("num_draws=200")].count("\n")
-    assert f"wrong.py:{line}: error:" in done.stdout
-    assert 'incompatible type "str"; expected "int"' in done.stdout
-    assert "Found 1 error in 1 file" in done.stdout
+    return done.stdout, str(wrong), 1 + text[: text.index("num_draws=200")].count("\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1300)
+def test_the_package_and_its_use_have_no_type_error(checked):
+    said, wrong, _ = checked
+    *lines, last = said.splitlines()
+    assert [line for line in lines if not line.startswith(wrong)] == []
+    assert last.startswith("Found 1 error in 1 file (checked ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1300)
+def test_a_wrong_call_is_refused(checked):
+    """The twin: text for a number is found, so the names that `massmap_jax` imports late are no mere Any."""
+    said, wrong, line = checked
+    assert f"{wrong}:{line}: error:" in said
+    assert 'incompatible type "str"; expected "int"' in said
 
 
 def test_the_stub_has_the_public_names():

@@ -59,36 +59,33 @@ def matplotlib_cache(tmp_path_factory):
 def execute(folder, args, cache, *, warm=True, file_limit=None) -> Outcome:
     """Run the program in `folder`, output not to a terminal, temporary files in a folder beside it.
 
-    warm : from a process that has imported what it needs (warm_start.py), without a limit.
+    warm : from a process that has imported what it needs (warm_start.py).
     """
     scratch = folder.parent / f"{folder.name}_tmp"
     scratch.mkdir(exist_ok=True)
     own = {"TMPDIR": str(scratch), "MPLCONFIGDIR": str(cache)}
     own["COLUMNS"] = "60"  # a message must not be wrapped where nobody reads it on a terminal
-    if warm:
-        ran = warm_start.run(args, folder, **own)
-        return Outcome(folder, ran.returncode, ran.stdout, ran.stderr)
-    environment = warm_start.environment_of_runs() | own
     if file_limit is not None:
-        # Under a file size limit Python 3.11 leaves cut .pyc files in the installation (gh-126606).
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
         # A compiled function cut short must not reach the other runs.
-        compiled = shutil.copytree(environment["JAX_COMPILATION_CACHE_DIR"], cache / "xla")
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-
+        compiled = shutil.copytree(os.environ["JAX_COMPILATION_CACHE_DIR"], cache / "xla", ignore=of_workers)
+        own["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
+    if warm:
+        ran = warm_start.run(args, folder, largest_file=file_limit, **own)
+        return Outcome(folder, ran.returncode, ran.stdout, ran.stderr)
     ran = subprocess.run(
         [str(PROGRAM), *map(str, args)],
         cwd=folder,
-        env=environment,
+        env=warm_start.environment_of_runs() | own,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=TIMEOUT,
-        preexec_fn=None if file_limit is None else limit,
     )
     return Outcome(folder, ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+def of_workers(folder, names):
+    """Of a cache of compiled code: what the tests' own processes compiled."""
+    return [name for name in names if name == "workers"]
 
 
 def snapshot(folder) -> dict[str, str]:
@@ -871,5 +868,5 @@ def test_full_disk(limit, overwrite, pixel, folder, good_run, tmp_path, matplotl
     before = snapshot(folder)
     more = ["--no-figures", *(["--overwrite"] if overwrite else [])]
     args = run_args("good.csv", *more, map_too=True, pixel_arcmin=pixel)
-    outcome = execute(folder, args, cache, warm=False, file_limit=limit)
+    outcome = execute(folder, args, cache, file_limit=limit)
     check_refused(outcome, before, (r"\bout\b", "writ|space|too large|disk"))

@@ -100,7 +100,7 @@ def result(folder, name, args, **how) -> Result:
 def field(tmp_path_factory):
     """A folder with field.fits, made by the program."""
     folder = tmp_path_factory.mktemp("job")
-    ran = execute(folder, "simulate", "--out", "field.fits", "--num-halos", str(NUM_HALOS), "--seed", "3", quick=True)
+    ran = execute(folder, "simulate", "--out", "field.fits", "--num-halos", str(NUM_HALOS), "--seed", "3", warm=True)
     assert "field.fits" in ran.stdout and str(NUM_HALOS) in ran.stdout
     return folder
 
@@ -108,8 +108,8 @@ def field(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(field):
     # One after the other: what the first compiles the others find in the cache. Two runs that must give the same bytes
-    # have not the same start.
-    return {n: result(field, n, args, quick=True, warm=n not in ("demo", "again")) for n, args in RUNS.items()}
+    # have not the same start: one follows others in their process, one is started by itself.
+    return {n: result(field, n, args, quick=True, warm=n != "again") for n, args in RUNS.items()}
 
 
 def command_of_quickstart(catalogue) -> list[str]:
@@ -135,7 +135,7 @@ def light_cone(public_data, tmp_path_factory):
     with open(public_data / "bigmali" / "mock_data.txt") as lines, open(folder / "mock_data.txt", "w") as copy:
         copy.writelines(line for line, _ in zip(lines, range(2000), strict=False))
     shutil.copy(public_data / "bigmali" / "massprior.txt", folder)
-    return result(folder, "bigmali", command_of_quickstart("mock_data.txt"), quick=True)
+    return result(folder, "bigmali", command_of_quickstart("mock_data.txt"), warm=True)
 
 
 # -- reading back --------------------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_nuts_agrees_with_the_grid(results):
 def test_fit_alone_and_its_draws_in_a_run(field, results):
     """`fit` finds what `run` finds; its relation.csv goes into a run."""
     given = ["--prior-support", "sharp", "--seed", "1", "--relation-prior", "bigmali2017"]
-    fit = result(field, "fit", ["fit", "field.fits", *given], quick=True)
+    fit = result(field, "fit", ["fit", "field.fits", *given], warm=True)
     assert {p.name for p in fit.folder.iterdir()} == {
         *("relation.csv", "relation.csv-metadata.json", "relation.npz", "run.json", "figures"),
     }
