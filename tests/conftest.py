@@ -25,6 +25,8 @@ SLOWEST = (
     "test_joint_sbc.py",
     "test_joint_fit.py",
     "test_populations.py",
+    "test_several.py",
+    "test_calibrated.py",
     "test_uncertain_redshifts.py",
     "test_calibrated_runs.py",
     "test_observable_runs.py",
@@ -77,6 +79,7 @@ QUICK = {
 # Files whose tests compute so little that code which is not optimised at all saves more in compiling than it costs.
 BARELY_OPTIMISED = {
     "test_abundance.py",
+    "test_calibrated.py",
     "test_data_term.py",
     "test_documents.py",
     "test_map_kinds.py",
@@ -87,6 +90,8 @@ BARELY_OPTIMISED = {
     "test_posterior.py",
     "test_quantile_table.py",
     "test_result.py",
+    "test_several.py",
+    "test_several_observables.py",
     "test_transforms.py",
 }
 

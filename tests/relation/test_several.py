@@ -95,12 +95,11 @@ def test_finds_the_truth(fit):
 
 
 def test_masses_are_better_than_by_luminosity(fit, field, prior):
-    catalogue, masses, ln_mass = field
+    catalogue, _, ln_mass = field
     draws = fit.draws.thinned(20)
     found = mm.mass_posterior(catalogue, prior, draws, relation_from="this_catalogue")
     has_lum = np.isfinite(catalogue.ln_lum_obs)
-    alone = fitted(catalogue, prior, masses, observables=None).draws.thinned(20)
-    by_lum = mm.mass_posterior(catalogue, prior, alone, relation_from="this_catalogue")
+    by_lum = mm.mass_posterior(catalogue, prior, mm.MassLuminosityRelation(**law()))
     assert np.isfinite(found.mean).sum() > np.isfinite(by_lum.mean).sum() == has_lum.sum()
     assert np.median(found.sd[has_lum]) < 0.75 * np.median(by_lum.sd[has_lum])
     pull = (found.mean - ln_mass) / found.sd
@@ -163,15 +162,6 @@ def test_saved_loaded_and_taken_apart(fit, tmp_path, field, prior):
             mm.HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.2]), prior, fit.draws,
             relation_from="fixed_draws",
         )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_nuts_agrees_with_laplace(fit, field, prior):
-    found = fitted(field[0], prior, field[1], method="nuts", num_draws=1200, num_warmup=200)
-    for p in fit.free:
-        assert abs(found.mean[p] - fit.mean[p]) < 0.5 * fit.sd[p], p
-        assert 0.7 < found.sd[p] / fit.sd[p] < 1.45, p
-    assert max(found.diagnostics["r_hat"].values()) < 1.05
 
 
 # -- the likelihood ----------------------------------------------------------------------------------------------------
