@@ -297,8 +297,9 @@ class RelationPrior(Beliefs):
         Parameters
         ----------
         given : RelationPrior, str or dict
-            A prior (returned as it is), a preset's name, or the beliefs about all parameters by name, with `alpha3`
-            [Msun] among them where it is not 1e14, and the number `gamma` where it is not 0.
+            A prior (returned as it is), a preset's name, the text that `parse` takes, or the beliefs about all
+            parameters by name, with `alpha3` [Msun] among them where it is not 1e14, and the number `gamma` where it is
+            not 0.
 
         Returns
         -------
@@ -313,7 +314,7 @@ class RelationPrior(Beliefs):
         if isinstance(given, cls):
             return given
         if isinstance(given, str):
-            return cls.preset(given)
+            return cls.parse(given) if "=" in given else cls.preset(given)
         given = dict(given)
         alpha3, gamma = given.pop("alpha3", 1e14), given.pop("gamma", None)
         return cls(given, alpha3, gamma=gamma)

@@ -84,8 +84,9 @@ def fit_relation(
     prior : MassPrior
         Prior density p(ln M | z) of the masses. The fit rests on it, above all on its lowest mass.
     relation_prior : RelationPrior, str or dict, optional
-        Prior of the relation: a `RelationPrior`, a preset's name, or a numpyro distribution (free) or number (fixed)
-        for each of alpha1, alpha2, alpha4 and scatter, with the pivot alpha3 [Msun].
+        Prior of the relation: a `RelationPrior`, a preset's name, the text of `RelationPrior.parse`, or a numpyro
+        distribution (free) or number (fixed) for each of alpha1, alpha2, alpha4 and scatter, with the pivot alpha3
+        [Msun].
     calibration : CalibrationMasses, optional
         Measured masses of some objects, one entry for each row of the catalogue. With them the relation no longer
         rests on the shape of the mass function.

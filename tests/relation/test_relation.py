@@ -203,6 +203,13 @@ def test_how_far_parameters_are_from_their_prior():
     assert away == pytest.approx({"alpha1": 2.5, "alpha2": 0.5})  # alpha4 is fixed
 
 
+def test_a_prior_may_be_given_as_text():
+    text = "alpha1=1:2,alpha2=1:0.5,alpha4=0,scatter=0.2,alpha3=1e14"
+    assert mm.RelationPrior.of(text).central() == mm.RelationPrior.parse(text).central()
+    with pytest.raises(mm.MassmapError, match="unknown"):
+        mm.RelationPrior.of("unknown")
+
+
 def test_a_sampler_may_propose_what_the_constructor_refuses():
     prior = mm.RelationPrior.of("bigmali2017")
     values = prior.central() | {"scatter": jnp.asarray(-0.1), "alpha2": jnp.zeros(3)}
