@@ -35,7 +35,7 @@ KILLS = int(os.environ.get("MASSMAP_TEST_KILLS", "2"))
 # So many that none of the runs ends before its kill: 30 chunks for each.
 CHUNK_KILLED = 200
 ROWS_KILLED = 30 * CHUNK_KILLED * (KILLS + 1)
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
+ENVIRONMENT = warm_start.environment_of_runs()
 JOB = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", seed=5)
 COLUMNS = ("id", "ra", "dec", "z", "ln_lum_obs", "log10_mass_mean", "log10_mass_q16", "log_evidence", "flag")
 
