@@ -14,6 +14,8 @@ FIT_METHODS = ("laplace", "nuts", "importance")
 
 RelationFrom = Literal["this_catalogue", "other_data", "fixed_draws"]
 RELATION_FROM = get_args(RelationFrom)
+ChosenBy = Literal["random", "luminosity", "mass"]
+"""How the objects with a measured mass were chosen."""
 
 
 class RelationPreset(NamedTuple):

@@ -6,6 +6,7 @@ redshift, luminosities from the relation, 5 % noise. Unlike theirs, masses follo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -14,12 +15,15 @@ from scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.observables import Observables
+from massmap_jax.choices import ChosenBy
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
-from massmap_jax.relation.calibration import CalibrationMasses, ChosenBy
-from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.several import names_of
+
+if TYPE_CHECKING:  # NumPyro, which these import, is slow to load
+    from massmap_jax.relation.calibration import CalibrationMasses
+    from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 
 # The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, with matter and
 # Lambda only. It only converts Mpc into angles, so the 0.1 % from radiation does not matter.
@@ -91,7 +95,7 @@ class SimulatedField(eqx.Module):
     relation: MassLuminosityRelation
     flux_limit: float | None = eqx.field(static=True)
     num_halos: int = eqx.field(static=True)
-    calibration: CalibrationMasses | None = None
+    calibration: "CalibrationMasses | None" = None
 
 
 def simulate_field(
@@ -106,7 +110,7 @@ def simulate_field(
     flux_limit: float | None = None,
     sigma_observables: Mapping[str, float] | None = None,
     measured: MassMeasurements | None = None,
-    selected_on: SelectedOn | SelectedOnMass | None = None,
+    selected_on: "SelectedOn | SelectedOnMass | None" = None,
     centre: tuple[float, float] | None = (150.0, 2.2),
     redshift: tuple[np.ndarray, np.ndarray] | None = None,
     cluster_scale_mpc: float = 2.0,
@@ -294,12 +298,13 @@ def _check_several(relation, sigma_observables, measured, selected_on) -> None:
             f"an error is given for {', '.join(unknown)}, and the relation has {', '.join(names) or 'the luminosity'}"
             " only"
         )
-    if isinstance(selected_on, SelectedOn) and selected_on.observable not in names:
+    observable = getattr(selected_on, "observable", None)
+    if observable is not None and observable not in names:
         raise MassmapError(
-            f"the selection is on {selected_on.observable}, which the relation does not have: give a"
+            f"the selection is on {observable}, which the relation does not have: give a"
             " MultiObservableRelation with it, or flux_limit= for the luminosity"
         )
-    if isinstance(selected_on, SelectedOnMass) and measured is None:
+    if selected_on is not None and observable is None and measured is None:
         raise MassmapError("a selection on the measured mass needs measured=, which says how masses are measured")
     if measured is None:
         return
@@ -346,17 +351,19 @@ def _measured_masses(key, ln_mass, ln_lum, z, relation, measured) -> np.ndarray 
 
 def _chance(selected_on, observables, ln_mass_obs) -> np.ndarray:
     """Probability that each object is in the catalogue."""
-    if isinstance(selected_on, SelectedOn):
+    if hasattr(selected_on, "observable"):
         values = observables.ln_value[:, observables.names.index(selected_on.observable)]
     else:
         values = ln_mass_obs
     return ndtr((values - selected_on.ln_threshold) / selected_on.width)
 
 
-def _calibration(key, ln_mass_obs, ln_lum_obs, kept, measured, prior) -> CalibrationMasses | None:
+def _calibration(key, ln_mass_obs, ln_lum_obs, kept, measured, prior) -> "CalibrationMasses | None":
     """Measured masses of the objects that were chosen among those that are kept."""
     if measured is None:
         return None
+    from massmap_jax.relation.calibration import CalibrationMasses
+
     if not 1 <= measured.number <= kept.size:
         raise MassmapError(f"{measured.number} masses are to be measured, and the field has {kept.size} objects")
     order = {

@@ -7,7 +7,7 @@ would make the error of a sum of N halos too small, by 10 times for 10^5 of them
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -44,9 +44,10 @@ from massmap_jax.memory import check_memory
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.calibration import CalibrationMasses
-from massmap_jax.relation.own_masses import with_measured_masses
 from massmap_jax.relation.several import names_of
+
+if TYPE_CHECKING:  # NumPyro, which this imports, is slow to load
+    from massmap_jax.relation.calibration import CalibrationMasses
 
 # Fewer effective relation draws than this cannot carry a joint error bar.
 LEAST_ESS = 100.0
@@ -67,7 +68,7 @@ def mass_map(
     chunk_size: int | None = None,
     selection=None,
     extra: TabulatedTerm | None = None,
-    calibration: CalibrationMasses | None = None,
+    calibration: "CalibrationMasses | None" = None,
     posterior=None,
     draws: Literal["auto", "exact", "table"] = "auto",
     redshift_edges=None,
@@ -186,6 +187,8 @@ def mass_map(
     if form.halo_profile is not None:
         overdensity(prior.mass_definition, form.cosmology, np.zeros(1))  # refuses a mass without a radius
     if calibration is not None:
+        from massmap_jax.relation.own_masses import with_measured_masses
+
         catalogue, relation = with_measured_masses(catalogue, relation, calibration)
     catalogue = catalogue.seen_by(names_of(relation))
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0

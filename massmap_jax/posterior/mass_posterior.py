@@ -1,6 +1,7 @@
 """`mass_posterior`: the halo mass posteriors of a catalogue, integrated exactly or read from a `PosteriorSurface`."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Array
@@ -20,9 +21,10 @@ from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
 from massmap_jax.posterior.surface import for_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
-from massmap_jax.relation.calibration import CalibrationMasses
-from massmap_jax.relation.own_masses import with_measured_masses
 from massmap_jax.relation.several import names_of
+
+if TYPE_CHECKING:  # NumPyro, which this imports, is slow to load
+    from massmap_jax.relation.calibration import CalibrationMasses
 
 
 def mass_posterior(
@@ -38,7 +40,7 @@ def mass_posterior(
     num_lum_draws: int = 100,
     selection=None,
     extra: TabulatedTerm | None = None,
-    calibration: CalibrationMasses | None = None,
+    calibration: "CalibrationMasses | None" = None,
     surface=None,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> MassPosterior:
@@ -152,6 +154,8 @@ def mass_posterior(
     if extra is not None:
         extra.check_rows(len(catalogue))
     if calibration is not None:
+        from massmap_jax.relation.own_masses import with_measured_masses
+
         catalogue, relation = with_measured_masses(catalogue, relation, calibration)
     catalogue = catalogue.seen_by(names_of(relation))
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)

@@ -10,13 +10,13 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Float
 
+from massmap_jax.choices import ChosenBy
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import ln_mass_in
 
 # Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
 # because the posterior is far from normal.
 LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
-ChosenBy = Literal["random", "luminosity", "mass"]
 _NAMES = {
     "bias": "calibration bias",
     "scatter": "calibration scatter",

@@ -75,7 +75,7 @@ class MultiObservableRelation(MassLuminosityRelation):
     >>> both = mm.mass_posterior(catalogue.with_observables(observables), prior, relation)
     >>> alone = mm.mass_posterior(catalogue, prior, mm.MassLuminosityRelation(alpha1=1.0, alpha2=1.3, scatter=0.4))
     >>> print(f"{alone.sd[0]:.2f} {both.sd[0]:.2f}")
-    0.34 0.22
+    0.31 0.24
     """
 
     laws: tuple[MassLuminosityRelation, ...]

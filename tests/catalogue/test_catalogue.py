@@ -213,7 +213,8 @@ def test_flags_are_described_and_counted():
     assert count(flags) == {"LUM_MISSING": 2, "Z_NEGATIVE": 1, "EDGE": 1}
     assert "4 rows, 2 with a mass, 2 without" in summary_lines(flags)[0]
     assert all(describe(bit) == bit.name for bit in Flag if bit)
-    assert ~UNUSABLE & sum(Flag) == Flag.POSITION_BAD | Flag.EDGE | Flag.OUTSIDE_RELATION | Flag.NOT_CONVERGED
+    kept = Flag.POSITION_BAD | Flag.EDGE | Flag.OUTSIDE_RELATION | Flag.NOT_CONVERGED | Flag.NO_LUMINOSITY
+    assert ~UNUSABLE & sum(Flag) == kept
 
 
 def test_units():
