@@ -114,12 +114,11 @@ class Observables:
         """
         names = tuple(values)
         _check_names(names, sigma_ln, upper_limit, lower_limit, units)
-        columns = {name: as_float64(values[name], name) for name in names}
-        rows = columns[names[0]].size
+        rows = as_float64(values[names[0]], names[0]).size
         ln_value, sigma, kind = (np.full((rows, len(names)), fill) for fill in (np.nan, np.nan, MISSING))
         notes = []
         for i, name in enumerate(names):
-            column = as_float64(columns[name], name, rows=rows)
+            column = as_float64(values[name], name, rows=rows)
             error = as_float64(sigma_ln[name], f"error of {name}", rows=rows, scalar=True)
             above, below = (_mask(given, name, rows) for given in (upper_limit, lower_limit))
             there = np.isfinite(column) & ~is_negative_sentinel(column)

@@ -73,6 +73,23 @@ class Observed(eqx.Module):
             tuple((given.kind >= UPPER_LIMIT).any(axis=0).tolist()),
         )
 
+    def with_numbers(self, ln_lum_obs, sigma) -> tuple[np.ndarray, np.ndarray]:
+        """Put numbers in place of luminosities that are missing, as in the fields of this class.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[np.ndarray, "halo"]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        sigma : Float[np.ndarray, "halo"]
+            Their errors [ln L].
+
+        Returns
+        -------
+        tuple of Float[np.ndarray, "halo"]
+            Both, with 0 and 1 where there is no luminosity.
+        """
+        return np.where(self.has_lum, ln_lum_obs, 0.0), np.where(self.has_lum, sigma, 1.0)
+
     def take(self, rows) -> "Observed":
         """Select some of these objects.
 
@@ -175,16 +192,14 @@ class Objects(eqx.Module):
         nodes = place(catalogue, rows, prior)
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
-        ln_lum = catalogue.ln_lum_obs[rows, None] + nodes.ln_moved
+        ln_lum, sigma = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
         known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
         observed = None if catalogue.observables is None else Observed.of(catalogue, rows)
-        sigma = catalogue.sigma_ln_lum[rows]
         if observed is not None:
-            ln_lum = np.where(observed.has_lum[:, None], ln_lum, 0.0)
-            sigma = np.where(observed.has_lum, sigma, 1.0)
+            ln_lum, sigma = observed.with_numbers(ln_lum, sigma)
         return cls(
-            ln_lum,
+            ln_lum[:, None] + nodes.ln_moved,
             sigma,
             nodes.z,
             nodes.ln_weight,

@@ -13,8 +13,8 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses
-from massmap_jax.relation.correlations import LKJ_SHAPE, beliefs_about
-from massmap_jax.relation.joint_fit import likelihood_of, prepare
+from massmap_jax.relation.correlations import LKJ_SHAPE
+from massmap_jax.relation.joint_fit import beliefs_asked, likelihood_of, prepare
 
 
 def calibrated_model(
@@ -99,10 +99,9 @@ def calibrated_model(
 
     Then ``MCMC(kernel, num_warmup=500, num_samples=1000)`` samples it.
     """
-    laws = {name: RelationPrior.of(given) for name, given in (observables or {}).items()}
-    correlations = beliefs_about(tuple(laws), scatter_correlation) if laws else {}
-    if population is None:
-        population = Population.fixed() if calibration is None else Population.hmf_completeness()
+    laws, correlations, population = beliefs_asked(
+        calibration, population, observables, scatter_correlation, selection
+    )
     relation_prior = RelationPrior.of(relation_prior)
     with jax.enable_x64(True):
         asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, "nuts"

@@ -225,10 +225,12 @@ def rows_and_mass(relation: CalibratedRelation, ln_lum_obs, sigma, sigma_mass, e
         residual = ln_lum_obs - relation.mean_ln_lum(jnp.log(relation.alpha3), z)
         return ([residual], [relation.alpha2], [[c11]], [jnp.ones_like(residual, dtype=bool)]), [c12, c22]
     _, rows = relation.rows_of(ln_lum_obs, sigma, z, observed)
+    correlation = relation.scatter_correlation
+    assert correlation is not None
     of_scatter = relation.measured["correlation"] * relation.measured["mass_scatter"]
     with_mass = [c12]
     for i, law in enumerate(relation.laws, start=1):
-        scatters = of_scatter * relation._correlation(0, i) * law.scatter
+        scatters = of_scatter * correlation[0, i] * law.scatter
         errors = error_correlation * sigma_mass * observed.error_correlation[0, i] * observed.sigma[i - 1]
         with_mass.append(scatters + errors)
     return rows, [*with_mass, c22]

@@ -24,12 +24,12 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
-from massmap_jax.relation.correlations import LKJ_SHAPE, beliefs_about
+from massmap_jax.relation.correlations import LKJ_SHAPE
 from massmap_jax.relation.data import CatalogueData, RelationData
 from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
-from massmap_jax.relation.joint_fit import fit_joint
+from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
     Coordinates,
@@ -186,24 +186,23 @@ def fit_relation(
     beliefs: RelationPrior | BiasedPrior = relation_prior
     check_labels(catalogue=catalogue, relation_prior=relation_prior)
     bias = belief("extra_bias", extra_bias)
-    laws = {name: RelationPrior.of(given) for name, given in (observables or {}).items()}
-    correlations = beliefs_about(tuple(laws), scatter_correlation) if laws else {}
+    # Before a default takes the place of a population that was not given.
+    joint = calibration is not None or population is not None or bool(observables)
+    laws, correlations, population = beliefs_asked(
+        calibration, population, observables, scatter_correlation, selection
+    )
     if extra is None and bias != 0:
         raise MassmapError("extra_bias is given without the mass likelihoods that it is of: give extra=, too")
     if isinstance(selection, SelectedOn) and not laws:
         raise MassmapError(
             f"the selection is on {selection.observable}, which is not fitted: give its relation, observables="
         )
-    joint = calibration is not None or population is not None or bool(laws)
     if joint or isinstance(selection, SelectedOnMass):
         if extra is not None:
             raise MassmapError(
                 "extra= cannot be fitted together with calibration=, population=, observables= or a selection on mass:"
                 " give masses of normal error as calibration=, or leave these out"
             )
-        if population is None:
-            only_observables = calibration is None and not isinstance(selection, SelectedOnMass)
-            population = Population.fixed() if only_observables else Population.hmf_completeness()
         return fit_joint(
             catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method, key,
             num_draws, num_chains, num_warmup, watch,

@@ -173,10 +173,9 @@ class SelectedOn(eqx.Module):
         """
         index = relation.names.index(self.observable)
         law = relation.laws[index]
-        nodes = jnp.asarray(prior.ln_mass_nodes)
-        density = relation.population.ln_density(ln_prior, nodes, z) + _ln_steps(nodes)
+        mean = law.mean_ln_lum(jnp.asarray(prior.ln_mass_nodes), z)
         spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
-        return jax.nn.logsumexp(density + log_ndtr((law.mean_ln_lum(nodes, z) - self.ln_threshold) / spread))
+        return _ln_share(relation, prior, ln_prior, z, (mean - self.ln_threshold) / spread)
 
 
 class JointPrior(Beliefs):
@@ -346,9 +345,11 @@ class JointPrior(Beliefs):
         )
 
 
-def _ln_steps(nodes) -> Array:
-    """ln of the part of ln M that each mass node stands for."""
-    return jnp.log(jnp.asarray(jnp.gradient(nodes)))
+def _ln_share(relation: CalibratedRelation, prior: MassPrior, ln_prior, z, scores) -> Array:
+    """ln of the share of a population that is selected with the probability Phi(score) at each mass node."""
+    nodes = jnp.asarray(prior.ln_mass_nodes)
+    ln_steps = jnp.log(jnp.asarray(jnp.gradient(nodes)))
+    return jax.nn.logsumexp(relation.population.ln_density(ln_prior, nodes, z) + ln_steps + log_ndtr(scores))
 
 
 class JointLikelihood(eqx.Module):
@@ -504,12 +505,9 @@ class JointLikelihood(eqx.Module):
 
     def _ln_selected(self, relation, ln_prior, z, c22):
         """ln of the probability that the measured mass of an object at z is above the threshold."""
-        nodes = jnp.asarray(self.prior.ln_mass_nodes)
-        density = relation.population.ln_density(ln_prior, nodes, z) + _ln_steps(nodes)
+        mean = jnp.asarray(self.prior.ln_mass_nodes) + relation.measured["bias"]
         spread = jnp.sqrt(self.selection.width**2 + c22)
-        return jax.nn.logsumexp(
-            density + log_ndtr((nodes + relation.measured["bias"] - self.selection.ln_threshold) / spread)
-        )
+        return _ln_share(relation, self.prior, ln_prior, z, (mean - self.selection.ln_threshold) / spread)
 
     def __call__(self, relation: CalibratedRelation) -> Float[Array, ""]:
         """Evaluate the ln likelihood of one relation with its calibration and population.

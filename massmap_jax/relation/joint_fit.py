@@ -23,6 +23,7 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
+from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
@@ -134,6 +135,27 @@ class Prepared(NamedTuple):
     chosen: Bool[np.ndarray, " used"]
     joint_prior: JointPrior
     coordinates: Coordinates
+
+
+def beliefs_asked(calibration, population, observables, scatter_correlation, selection):
+    """Give the beliefs that a user's arguments stand for.
+
+    Returns
+    -------
+    laws : dict of str to RelationPrior
+        About the relations of further observables.
+    correlations : dict of str to object
+        About the correlations of their scatters.
+    population : Population
+        Form of the population; where none was given, the mass prior as it is without measured masses, and the mass
+        function times a completeness with them.
+    """
+    laws = {name: RelationPrior.of(given) for name, given in (observables or {}).items()}
+    correlations = beliefs_about(tuple(laws), scatter_correlation) if laws else {}
+    if population is None:
+        without = calibration is None and not isinstance(selection, SelectedOnMass)
+        population = Population.fixed() if without else Population.hmf_completeness()
+    return laws, correlations, population
 
 
 def prepare(
@@ -299,10 +321,8 @@ def likelihood_of(
         alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))
     if observed is not None:
-        there = observed.has_lum
-        points = points._replace(
-            ln_lum_obs=np.where(there, points.ln_lum_obs, 0.0), sigma=np.where(there, points.sigma, 1.0)
-        )
+        ln_lum_obs, sigma = observed.with_numbers(points.ln_lum_obs, points.sigma)
+        points = points._replace(ln_lum_obs=ln_lum_obs, sigma=sigma)
         observed = jax.tree.map(filled, observed)
     own, rest = rows[with_mass], np.zeros(alone.z.size)
     masses = np.zeros((3, 0))

@@ -248,8 +248,7 @@ def draw_by(method, key, coordinates, prepared, best, covariance, num_draws, num
         x, inside = _within_prior(key_start, coordinates, x, centre, root)
         return x[None], np.zeros(num_draws), {"inside_prior": inside}
     watch("weighing the draws")
-    log_density = -np.asarray(potentials(normals, (coordinates, prepared, centre, root)))
-    log_weight = log_density + 0.5 * (normals**2).sum(axis=1) + float(best.negative_log_density)
+    log_weight = _log_weights(normals, (coordinates, prepared, centre, root)) + float(best.negative_log_density)
     k = float(pareto_k(jnp.asarray(log_weight)))
     if not k < MAX_PARETO_K:
         raise MassmapError(
@@ -283,13 +282,17 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
     """
     root, centre = np.linalg.cholesky(covariance), np.asarray(best.x)
     normals = np.linalg.solve(root, (x - centre).T).T
-    ln_density = -np.asarray(potentials(normals, (coordinates, likelihood, centre, root)))
-    ln_weight = ln_density + 0.5 * (normals**2).sum(axis=1)
+    ln_weight = _log_weights(normals, (coordinates, likelihood, centre, root))
     weight = np.exp(ln_weight - ln_weight.max())
     weight = np.minimum(weight, weight.sum() / np.sqrt(weight.size))
     shift = (weight @ x / weight.sum() - x.mean(axis=0)) / np.sqrt(np.diag(covariance))
     named = dict(zip(coordinates.free, shift.tolist(), strict=True))
     return {"pareto_k": float(pareto_k(jnp.asarray(ln_weight))), "shift": named}
+
+
+def _log_weights(normals, model) -> np.ndarray:
+    """ln of the weights that make draws of the normal exact, up to a constant."""
+    return -np.asarray(potentials(normals, model)) + 0.5 * (normals**2).sum(axis=1)
 
 
 def _within_prior(key, coordinates, x, centre, root):

@@ -155,7 +155,8 @@ class MultiObservableRelation(MassLuminosityRelation):
         rows : tuple of list
             What `likelihood.observables.gaussian_term` takes: residuals, slopes, covariance, and what was measured.
         """
-        laws = (self, *self.laws)
+        laws, correlation = (self, *self.laws), self.scatter_correlation
+        assert correlation is not None
         pivot = jnp.log(self.alpha3)
         values = [ln_lum_obs, *(observed.ln_value[i] for i in range(len(self.laws)))]
         errors = [sigma, *(observed.sigma[i] for i in range(len(self.laws)))]
@@ -165,7 +166,7 @@ class MultiObservableRelation(MassLuminosityRelation):
         for i, law in enumerate(laws):
             row: list = [law.scatter**2 + errors[i] ** 2]
             for j in reversed(range(i)):
-                of_scatter = self._correlation(i, j) * law.scatter * laws[j].scatter
+                of_scatter = correlation[i, j] * law.scatter * laws[j].scatter
                 row.insert(0, of_scatter + observed.error_correlation[i, j] * errors[i] * errors[j])
             covariance.append(row)
         return pivot, (residual, [law.alpha2 for law in laws], covariance, there)
@@ -187,11 +188,6 @@ class MultiObservableRelation(MassLuminosityRelation):
             if name.endswith(f"_{other}") and name.removesuffix(f"_{other}") in PARAMETERS:
                 return law.parameter(name.removesuffix(f"_{other}"))
         return super().parameter(name)
-
-    def _correlation(self, i, j):
-        matrix = self.scatter_correlation
-        assert matrix is not None
-        return matrix[i, j]
 
     def ln_limits(self, ln_mass, ln_lum_obs, sigma, z, observed: Observed, rows=None) -> Float[Array, "..."]:
         """Evaluate ln of the probability of the limits of one object at given masses, for one draw.
