@@ -4,7 +4,6 @@ Bad input ends with exit code 2 and one line on stderr. JAX is imported once opt
 so `--help` and refusals are prompt.
 """
 
-import _thread
 import contextlib
 import inspect
 import os
@@ -12,12 +11,11 @@ import re
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, NoReturn, get_args
 
 import typer
 
@@ -40,6 +38,7 @@ from massmap_jax.run.options import (
     pair,
 )
 from massmap_jax.run.progress import Progress
+from massmap_jax.stopping import undo_all
 
 PROGRAM = "massmap-jax"
 app = typer.Typer(
@@ -411,12 +410,10 @@ def stream(
         format=format,
         precision=precision,
     )
-    try:
-        with Progress(quiet) as watch:
-            before = config.inputs.get("catalogue", {}).get("files") if config else None
-            total = run_stream(catalogue, out, options, resume=resume, before=before, watch=watch)
-    except KeyboardInterrupt:
-        _stop(f"go on with --resume; what is done is in {out}")
+    before = config.inputs.get("catalogue", {}).get("files") if config else None
+    _Stop.outcome = f"go on with --resume; what is done is in {out}"
+    with Progress(quiet) as watch:
+        total = run_stream(catalogue, out, options, resume=resume, before=before, watch=watch)
     write_record(out, record, total)
     if not quiet:
         typer.echo("".join(f"note: {_as_options(note)}\n" for note in total["notes"]), nl=False)
@@ -764,46 +761,32 @@ def _value_given(error) -> str:
     return ""
 
 
-class _Interrupt:
-    """Ends a run by an exception where it stands, so that what is half written is removed on the way out.
+class _Stop:
+    """What ends the program when it is told to, at once: to unwind or leave a running JAX may crash.
 
     The signal is that of Ctrl-C, unless a batch system or a closed terminal has sent another.
     """
 
-    number = signal.SIGINT
+    outcome = "nothing was written"
+    signals = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     @classmethod
     def listen(cls) -> None:
-        """Treat the signals that ask a program to end as Ctrl-C; not those that were ignored already (nohup)."""
-        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, cls.received)
+        """Hear the signals that ask a program to end; not those that were ignored already (nohup)."""
+        for number in cls.signals:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, cls.now)
 
     @classmethod
-    def received(cls, number, frame) -> None:
-        cls.number = signal.Signals(number)
-        raise KeyboardInterrupt
-
-    @classmethod
-    def again(cls, dropped) -> None:
-        """Python drops an interrupt that falls into a callback, such as JAX's in the garbage collector: resend it."""
-        if issubclass(dropped.exc_type, KeyboardInterrupt):
-            resent = threading.Timer(0.05, _thread.interrupt_main, [cls.number])
-            resent.daemon = True
-            resent.start()
-        else:
-            sys.__unraisablehook__(dropped)
-
-
-def _stop(what: str):
-    """The end of an interrupted run, at once: to take the interpreter down beside a running compilation may crash."""
-    number = _Interrupt.number
-    with contextlib.suppress(OSError):  # of a terminal that is gone
-        sys.stdout.flush()
-        by = "" if number == signal.SIGINT else f" by {number.name}"
-        print(f"stopped{by}: {what}", file=sys.stderr, flush=True)
-    os._exit(128 + number)
+    def now(cls, number: int = signal.SIGINT, frame=None) -> NoReturn:
+        """Put in order what is half done, say so, and end."""
+        for heard in cls.signals:
+            signal.signal(heard, signal.SIG_IGN)
+        undo_all()
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        with contextlib.suppress(OSError):  # of a terminal that is gone
+            os.write(2, f"stopped{by}: {cls.outcome}\n".encode())  # `print` may be where the signal came
+        os._exit(128 + number)
 
 
 def _jax_cannot_start() -> bool:
@@ -819,15 +802,11 @@ def _jax_cannot_start() -> bool:
 
 def main() -> None:
     """Entry point: every bad input is one line on stderr and exit code 2."""
-    sys.unraisablehook = _Interrupt.again
-    _Interrupt.listen()
+    _Stop.listen()
     # typer carries its own copy of click in newer versions: take the class from where typer has it.
     usage_error = typer.BadParameter.__bases__[0]
     try:
-        code = app(standalone_mode=False) or 0
-        if code == 130:  # typer's own answer to an interrupt is silent
-            _stop("nothing was written")
-        sys.exit(code)
+        sys.exit(app(standalone_mode=False) or 0)
     except MisfitError as error:
         print(f"error: {' '.join(_as_options(str(error)).split())}", file=sys.stderr)
         sys.exit(3)
@@ -835,8 +814,6 @@ def main() -> None:
         message = _as_options(str(error))
     except usage_error as error:
         message = error.format_message() + _value_given(error)
-    except (typer.Abort, KeyboardInterrupt):
-        _stop("nothing was written")
     except BrokenPipeError:
         sys.exit(1)
     except (RuntimeError, AssertionError):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.stopping import undone_if_stopped
 
 
 @contextlib.contextmanager
@@ -42,11 +43,16 @@ def locked(lock: Path, busy: str) -> Iterator[bool]:
     except NotImplementedError:
         yield False
         return
-    try:
-        yield True
-    finally:
+
+    def remove() -> None:
         # Removed while it is held, so that no other run holds it. Windows cannot remove an open file; there
         # `release` does.
         with contextlib.suppress(PermissionError):
             lock.unlink(missing_ok=True)
         held.release()
+
+    try:
+        with undone_if_stopped(remove):
+            yield True
+    finally:
+        remove()

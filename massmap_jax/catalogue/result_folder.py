@@ -14,6 +14,7 @@ from pathlib import Path
 from massmap_jax.catalogue.lock import locked
 from massmap_jax.catalogue.write import check_parent, told_as_sentence, umask
 from massmap_jax.errors import MassmapError
+from massmap_jax.stopping import undone_if_stopped
 
 RECORD = "run.json"
 
@@ -125,12 +126,22 @@ def atomic_directory(path, overwrite: bool = False) -> Iterator[Path]:
                 _clear(target, ours)
                 _check_free(path, overwrite)
             temporary = Path(tempfile.mkdtemp(prefix=ours, dir=target.parent))
-            try:
-                yield temporary
-                temporary.chmod(0o777 & ~umask())
-                _put_in_place(temporary, target, overwrite, ours)
-            finally:
+
+            def remove() -> None:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+            def put_back() -> None:
+                remove()
+                if alone:
+                    _clear(target, ours)  # an earlier output may have been moved aside
+
+            try:
+                with undone_if_stopped(put_back):
+                    yield temporary
+                    temporary.chmod(0o777 & ~umask())
+                    _put_in_place(temporary, target, overwrite, ours)
+            finally:
+                remove()
 
 
 def _check_free(path: Path, overwrite: bool) -> None:

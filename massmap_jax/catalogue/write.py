@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from massmap_jax.catalogue.csv_metadata import metadata_file, metadata_text
 from massmap_jax.catalogue.described import DescribedTable, as_json, writable
 from massmap_jax.catalogue.parquet_metadata import parquet_metadata
 from massmap_jax.errors import MassmapError
+from massmap_jax.stopping import undone_if_stopped
 
 SUFFIXES = (".parquet", ".fits", ".csv", ".ecsv", ".vot")
 
@@ -137,9 +139,10 @@ def atomic_file(path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         try:
-            yield temporary
-            temporary.chmod(0o666 & ~umask())
-            temporary.replace(target)
+            with undone_if_stopped(partial(temporary.unlink, missing_ok=True)):
+                yield temporary
+                temporary.chmod(0o666 & ~umask())
+                temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
 

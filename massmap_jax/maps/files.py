@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from massmap_jax.maps.fits_structure import number, opened
 from massmap_jax.maps.images import IMAGES, image_of, unit_of
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.units import MASS
+from massmap_jax.stopping import undone_if_stopped
 
 # what the caller tells, or the map knows -> (keyword, comment); absent ones are written as "unknown"
 PROVENANCE = {
@@ -294,8 +296,9 @@ def write_whole(path, hdus: list, overwrite: bool) -> None:
     hdus = fits.HDUList(hdus)
     hdus.verify("exception")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    remove = partial(temporary.unlink, missing_ok=True)
     try:
-        with open(temporary, "wb") as handle:
+        with undone_if_stopped(remove), open(temporary, "wb") as handle:
             hdus.writeto(handle)
             handle.flush()
             os.fsync(handle.fileno())
@@ -304,7 +307,7 @@ def write_whole(path, hdus: list, overwrite: bool) -> None:
         raise MassmapError(f"cannot write the map {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            remove()
 
 
 def read_map(path) -> dict[str, Any]:

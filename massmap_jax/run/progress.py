@@ -5,11 +5,13 @@ Nothing is shown where stderr is no terminal, and nothing here touches the numbe
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from massmap_jax.steps import Step
+from massmap_jax.stopping import undone_if_stopped
 
 _REFRESHES_A_SECOND = 4
 
@@ -33,6 +35,7 @@ class Progress:
 
     def __init__(self, quiet: bool = False):
         self._bars: Any = None  # of rich, which is imported where it is shown
+        self._open = contextlib.ExitStack()
         self._shown = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> Callable[[str], None]:
@@ -56,12 +59,13 @@ class Progress:
             transient=True,
         )
         self._what, self._task = "starting", self._bars.add_task("starting", total=None)
+        self._open.enter_context(undone_if_stopped(self._bars.stop))  # which shows the cursor again
         self._bars.start()
+        self._open.callback(self._bars.stop)
         return self._show
 
     def __exit__(self, *_) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        self._open.close()
 
     def _show(self, stage: str) -> None:
         """Show a line; a new stage begins its own clock and its own bar."""

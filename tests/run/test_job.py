@@ -529,7 +529,7 @@ INTERRUPTED_IN_A_CALLBACK = """
 import gc, signal, sys
 from massmap_jax import cli
 if sys.argv.pop(1) == "twin":
-    cli._Interrupt.again = sys.__unraisablehook__
+    cli._Stop.now = signal.default_int_handler  # an exception, which Python drops in a callback
 
 def collected(phase, info):
     gc.callbacks.remove(collected)
