@@ -7,11 +7,12 @@ Every function here is for one halo, one mass and one relation draw; the posteri
 
 p3 is the relation with its intrinsic scatter S, p4 the measurement with its error sigma.
 
-- `analytic`: exact where noise and scatter are lognormal: ln L_obs | M ~ N(ln mu_L, S^2 + sigma^2).
+- `analytic`: exact where noise and scatter are lognormal: ln L_obs | M ~ N(ln mu_L, S^2 + sigma^2). For linear noise
+  and upper limits it is a table, good to 1e-3 standard deviations of ln M (`likelihood.linear_noise`).
 - `monte_carlo`: the mean of p4 over draws of p3, the estimator of 2017. The base normals are shared over masses
   within an object, so its errors are correlated along the mass axis: a smooth curve does not mean a small error.
 - `importance`: L drawn from p4 reversed about L_obs, weighted by p3.
-- `quadrature`: nodes in ln L, for noise given only as a log density (linear flux noise, upper limits).
+- `quadrature`: nodes in ln L, for any noise and any relation; slow.
 """
 
 from functools import partial
@@ -22,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
+
+from massmap_jax.likelihood import linear_noise
 
 
 class AnyRelation(Protocol):
@@ -247,15 +250,17 @@ def log_likelihood(method: str, kind: str = "lognormal"):
     Parameters
     ----------
     method : {"analytic", "monte_carlo", "importance", "quadrature"}
-        Integration method, see the module. All but "quadrature" are for lognormal noise.
+        Integration method, see the module. The sampled ones are for lognormal noise.
     kind : {"lognormal", "normal", "upper_limit"}
-        Noise kind, for "quadrature".
+        Noise kind.
 
     Returns
     -------
     Callable
         ln f(ln_mass, z, ln_lum_obs, sigma, relation, normals) of scalars, per unit L_obs.
     """
+    if method == "analytic" and kind != "lognormal":
+        return partial(linear_noise.ln_likelihood, kind=kind)
     return partial(_quadrature, kind=kind) if method == "quadrature" else _INTEGRATORS[method]
 
 
@@ -290,7 +295,7 @@ def log_likelihood_grid(
     method : {"analytic", "monte_carlo", "importance", "quadrature"}
         Integration method, see the module.
     kind : {"lognormal", "normal", "upper_limit"}
-        Noise kind, for "quadrature".
+        Noise kind, for "analytic" and "quadrature".
 
     Returns
     -------

@@ -10,6 +10,7 @@ from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.observables import MISSING, UPPER_LIMIT
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.redshifts import place
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
@@ -193,6 +194,9 @@ class Objects(eqx.Module):
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
         ln_lum, sigma = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
+        small = (kind == NOISE_KINDS.index("normal")) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
+        ln_lum = np.where(small, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
+        kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)
         known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
         observed = None if catalogue.observables is None else Observed.of(catalogue, rows)

@@ -19,7 +19,9 @@ from massmap_jax.catalogue.observables import UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
+from massmap_jax.likelihood.linear_noise import HIGHEST_SCATTER, largest_scatter
 from massmap_jax.likelihood.objects import Objects
+from massmap_jax.posterior.noise_range import noise_ranges
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import check_base, population_of
@@ -30,6 +32,7 @@ DRAW_BLOCK = 16
 # then unknown beforehand.
 _WIDE_PANELS = 128
 # Panels beyond each end of the mass nodes, over 3 in ln M: for the edge mass where the likelihood is not Gaussian.
+# Noise alone makes it smooth there: a quarter of them is enough.
 _PAD_PANELS, _PAD = 8, 3.0
 # In mass cells wider than this the kinks of ln p at the nodes matter; the error falls with the square of the number of
 # panels.
@@ -81,6 +84,12 @@ def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
     linear = hasattr(relation, "data_term")
     plain = (halos.kind == _LOGNORMAL) & linear & (True if halos.extra is None else ~halos.extra.informs)
     return plain if halos.observed is None else plain & (halos.observed.kind < UPPER_LIMIT).all(axis=-1)
+
+
+def is_alone(halos: Objects, relation) -> bool:
+    """Tell whether the luminosity and the mass prior alone decide on the masses, at exact redshifts."""
+    others = halos.extra is not None or halos.observed is not None or population_of(relation) is not None
+    return halos.z.shape[1] == 1 and not others
 
 
 @devices.over_halos("halos")
@@ -331,7 +340,7 @@ def mixture_panel(
         these objects or may not be updated by them. False: a draw has the weight exp(log_weight) Z / A, so that the
         object itself updates external draws.
     wide : bool
-        Whether the panels span the whole support because the likelihood is not Gaussian.
+        Whether the posterior may go on beyond the mass nodes in another way than a Gaussian does.
     num_panels : int
         Number of panels.
     num_lum : int
@@ -356,9 +365,10 @@ def mixture_panel(
     weights = panels.panel_weights(low, high, num_panels)
     inside = ln_mass.shape[0]
     if wide and prior.support == "extend":
-        for start in (low - _PAD, high):
-            ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(start, start + _PAD, _PAD_PANELS)])
-            weights = jnp.concatenate([weights, panels.panel_weights(start, start + _PAD, _PAD_PANELS)])
+        for start in (prior.ln_mass_nodes[0] - _PAD, prior.ln_mass_nodes[-1]):
+            beyond = start, start + _PAD, _PAD_PANELS if kind == "lognormal" else _PAD_PANELS // 4
+            ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(*beyond)])
+            weights = jnp.concatenate([weights, panels.panel_weights(*beyond)])
     ln_prior = ln_prior_at(halo, prior, prior_rows, ln_mass)
     has_population = population_of(relation) is not None
 
@@ -384,6 +394,8 @@ def mixture_panel(
         ln_evidence = peak + jnp.log(mass)
         if wide:
             ln_beyond = peak + jnp.log((weights[inside:] * shape[:, inside:]).sum(axis=1))
+        elif kind != "lognormal":  # the range is known to end inside the mass nodes
+            ln_beyond = jnp.full_like(ln_evidence, -1e30)
         else:
             ln_beyond = _gaussian_beyond(halo, relation, prior_rows, prior)
         if normalise:
@@ -467,7 +479,7 @@ class Group(NamedTuple):
     num_panels : int
         Number of panels.
     wide : bool
-        Whether the panels span the whole support.
+        Whether the posterior may go on beyond the mass nodes in another way than a Gaussian does.
     kind : str
         Noise kind.
     """
@@ -483,7 +495,7 @@ class Group(NamedTuple):
         return {"num_panels": self.num_panels, "wide": self.wide, "kind": self.kind}
 
 
-def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int):
+def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: str):
     """Plan the computation: the range of ln M of each object, and the groups of objects that share a compiled kernel.
 
     The number of panels of a halo depends on that halo alone, so neither a subset nor the chunk size changes an answer.
@@ -498,6 +510,8 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int):
         A batch of draws.
     chunk_size : int
         Objects per compiled call and device.
+    method : str
+        Integral over the luminosity.
 
     Returns
     -------
@@ -510,20 +524,23 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int):
     low = np.full(number, prior.ln_mass_min)
     high = np.full(number, prior.ln_mass_max)
     counts = _wide_panels(halos, relation, high[0] - low[0])
-    gaussian = is_gaussian(halos, relation)
-    rows = np.flatnonzero(gaussian)
-    if rows.size:
-        outputs = [
-            np.concatenate(part)
-            for part in zip(*in_chunks(lambda i: ranges(halos.take(i), prior, relation), rows, chunk_size), strict=True)
-        ]
-        low[rows], high[rows] = outputs[0], outputs[1]
-        counts[rows] = number_of_panels(*outputs)
-        if np.diff(prior.ln_mass_nodes).max() > _COARSE_CELL:
-            counts[rows] *= 8
+    gaussian = np.asarray(is_gaussian(halos, relation))
+    wide_of = ~gaussian
+    fine = 8 if np.diff(prior.ln_mass_nodes).max() > _COARSE_CELL else 1
+    searches = [(np.flatnonzero(gaussian), ranges)]
+    if method == "analytic" and is_alone(halos, relation):
+        for number, kind in enumerate(NOISE_KINDS):
+            if number != _LOGNORMAL:
+                searches.append((np.flatnonzero(halos.kind == number), partial(noise_ranges, kind=kind)))
+    for rows, search in searches:
+        if rows.size:
+            outputs = in_chunks(lambda i, search=search: search(halos.take(i), prior, relation), rows, chunk_size)
+            low[rows], high[rows], narrowest, *edge = (np.concatenate(part) for part in zip(*outputs, strict=True))
+            counts[rows] = fine * number_of_panels(low[rows], high[rows], narrowest)
+            wide_of[rows] = edge[0] if edge else False
     groups = []
-    for wide, count, kind in sorted(set(zip(~gaussian, counts, halos.kind, strict=True))):
-        chosen = np.flatnonzero((~gaussian == wide) & (counts == count) & (halos.kind == kind))
+    for wide, count, kind in sorted(set(zip(wide_of, counts, halos.kind, strict=True))):
+        chosen = np.flatnonzero((wide_of == wide) & (counts == count) & (halos.kind == kind))
         groups.append(Group(chosen, int(count), bool(wide), NOISE_KINDS[kind]))
     return low, high, groups
 
@@ -543,7 +560,7 @@ def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:
     return (_WIDE_PANELS * 2 ** np.clip(doublings, 0, 5)).astype(int)
 
 
-def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
+def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int, method: str = "analytic"):
     """Call a kernel on every group of objects, chunk by chunk.
 
     Parameters
@@ -558,6 +575,8 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
         A batch of draws.
     chunk_size : int
         Objects per call and device at the base number of panels and one redshift node.
+    method : str, optional
+        Integral over the luminosity.
 
     Yields
     ------
@@ -567,7 +586,7 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int):
         What the kernel returned for them, on the host.
     """
     chunk_size = max(1, chunk_size // halos.z.shape[1])
-    low, high, groups = plan(halos, prior, relation, chunk_size)
+    low, high, groups = plan(halos, prior, relation, chunk_size, method)
     for group in groups:
         # With more panels, fewer objects at a time need the same memory.
         size = max(1, chunk_size * panels.BASE_PANELS // group.num_panels)
@@ -637,14 +656,23 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
             f"the relation is one of {', '.join(names_of(relation))} beside the luminosity: use method 'analytic', and"
             " exact redshifts"
         )
-    lognormal = halos.kind == _LOGNORMAL
-    if method != "quadrature" and not lognormal.all():
-        first = int(np.argmax(~lognormal))
-        raise MassmapError(
-            f"method {method!r} is for lognormal noise, and {(~lognormal).sum()} objects have another kind, first row "
-            f"{first} ({NOISE_KINDS[halos.kind[first]]}): use method='quadrature'"
-        )
+    other = halos.kind != _LOGNORMAL
     scatter = np.atleast_1d(np.asarray(getattr(relation, "scatter", 1.0)))
+    if method != "quadrature" and other.any():
+        first = int(np.argmax(other))
+        objects = f"{other.sum()} objects have another kind, first row {first} ({NOISE_KINDS[halos.kind[first]]})"
+        if method != "analytic":
+            raise MassmapError(
+                f"method {method!r} is for lognormal noise, and {objects}: use 'analytic' or 'quadrature'"
+            )
+        redshift = float(halos.z[other].min()), float(halos.z[other].max())
+        largest = largest_scatter(relation.as_batch(), redshift, (prior.ln_mass_min, prior.ln_mass_max))
+        if largest is None or largest > HIGHEST_SCATTER:
+            what = "depends on the mass" if largest is None else f"is {largest:.3g} in ln L"
+            raise MassmapError(
+                f"linear noise is tabulated for a scatter of up to {HIGHEST_SCATTER:g} that is the same at all masses, "
+                f"that of the relation {what}, and {objects}: use method='quadrature'"
+            )
     no_noise, no_scatter = halos.sigma == 0, scatter == 0
     if method == "analytic":
         bad = no_noise if no_scatter.any() else np.zeros_like(no_noise)

@@ -113,7 +113,7 @@ def evaluate(halos, prior, relation, selection, key, chunk_size, *, request, arg
         own = tuple(a[i] for a in arguments)
         return _posterior_chunk(halos.take(i), low, high, own, *common, request=request, **group, **static)
 
-    return kernel.run(chunk, halos, prior, relation, chunk_size)
+    return kernel.run(chunk, halos, prior, relation, chunk_size, static["method"])
 
 
 @devices.over_halos(

@@ -1,5 +1,6 @@
 """Mass maps: conservation, coherent errors against plain NumPy, weights, bookkeeping, invariance."""
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -345,8 +346,9 @@ def test_errors(catalogue, prior, relation, grid):
         mass_map(jax.random.key(0), catalogue, prior, relation, grid, relation_from="fixed_draws", num_draws=1)
     with pytest.raises(MassmapError, match="8 draws, and relation_from is not given"):
         mass_map(jax.random.key(0), catalogue, prior, relation, grid)
-    linear = HaloCatalogue.from_arrays(**columns, noise_kind="normal")
-    with pytest.raises(MassmapError, match="lognormal"):
+    linear = HaloCatalogue.from_arrays(**(columns | dict(sigma_ln_luminosity=0.4)), noise_kind="normal")
+    relation = eqx.tree_at(lambda r: r.scatter, relation, 3.0 + 0.0 * np.asarray(relation.scatter))
+    with pytest.raises(MassmapError, match="linear noise is tabulated for a scatter of up to"):
         mass_map(
             jax.random.key(0),
             linear,
@@ -357,6 +359,25 @@ def test_errors(catalogue, prior, relation, grid):
             num_draws=MAP_DRAWS,
             chunk_size=CHUNK,
         )
+
+
+def test_masses_with_linear_noise_are_drawn_from_their_posteriors(prior, relation, grid):
+    """One object in 64 copies: mean and spread of the map's total over draws, the spread with a twin that must fail."""
+    columns = dict(ra=1e-3 * np.arange(64), dec=np.zeros(64), luminosity=np.full(64, 3000.0), redshift=np.full(64, 0.8))
+    one = jax.tree.map(lambda a: a[:1], relation)
+    linear, lognormal = (
+        HaloCatalogue.from_arrays(**columns, sigma_ln_luminosity=0.3, noise_kind=kind)
+        for kind in ("normal", "lognormal")
+    )
+    found = mass_map(
+        jax.random.key(0), linear, prior, one, grid, relation_from="fixed_draws", num_draws=200, chunk_size=CHUNK
+    )
+    total = found.total_draws
+    for catalogue, right in ((linear, True), (lognormal, False)):
+        posterior = mass_posterior(catalogue, prior, one, relation_from="fixed_draws", chunk_size=CHUNK)
+        drawn = np.exp(posterior.sample(jax.random.key(1), 4000)[0])
+        mean, error = 64 * posterior.mean_mass[0], drawn.std() * 8 / np.sqrt(200)
+        assert (abs(total.mean() - mean) < 5 * error) == right
 
 
 def test_a_posterior_that_is_not_the_maps_own_is_refused(prior, relation, grid):

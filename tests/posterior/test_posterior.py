@@ -1,5 +1,7 @@
 """mass_posterior against exact cells and quadrature, and what must not change it: order, subset, chunks, bad rows."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import PARAMETERS, MassLuminosityRelation
+from massmap_jax.relation.law import Relation as RelationOfTheUser
 
 try:
     enable_x64 = jax.enable_x64
@@ -24,6 +27,7 @@ except AttributeError:  # older JAX
 TABLE = schechter_table()
 REDSHIFT = TABLE[0]
 LEVELS = (0.001, 0.16, 0.5, 0.84, 0.999)
+ENDS = (0.001, 0.5, 0.999)
 # float32 holds ln M = 32 to 2e-6 at best: what a posterior narrower than 0.002 can be held to
 STEP = {False: 6e-6, True: 0.0}
 CHUNK = 64
@@ -574,8 +578,8 @@ def test_all_methods_agree(prior):
     assert np.all(np.isnan(exact.pareto_k))
 
 
-@pytest.mark.slow
-def test_linear_noise_against_plain_numpy(prior, reference):
+@pytest.mark.parametrize("method", ["analytic", pytest.param("quadrature", marks=pytest.mark.slow)])
+def test_linear_noise_against_plain_numpy(prior, reference, method):
     relation, relations, ln_weight = draws()
     ln_lum, _, z = objects(relations[0], number=6)
     catalogue = make_catalogue(ln_lum, 0.2, z, noise_kind="normal")
@@ -584,7 +588,7 @@ def test_linear_noise_against_plain_numpy(prior, reference):
         prior,
         relation,
         relation_from="other_data",
-        method="quadrature",
+        method=method,
         quantile_levels=LEVELS,
         chunk_size=CHUNK,
     )
@@ -593,31 +597,84 @@ def test_linear_noise_against_plain_numpy(prior, reference):
         assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 1e-3
 
 
-def with_linear_noise(reference, relations, ln_weight, ln_lum, z, sigma):
+def with_linear_noise(reference, relations, ln_weight, ln_lum, z, sigma, ln_p4=None):
     """ln M, its density, mean and sd by a dense double sum."""
+    ln_p4 = ln_p4 or (lambda ratio: stats.norm.logpdf(1.0, ratio, sigma))
     m, x = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 3001), np.linspace(-9, 9, 1201)
     density = np.zeros(m.size)
     for one, ln_w in zip(relations, ln_weight, strict=True):
         ratio = np.exp(one.mean_ln_lum(m, z)[:, None] + one.scatter * x - ln_lum)
-        f = np.trapezoid(stats.norm.pdf(x) * stats.norm.pdf(1.0, ratio, sigma), x, axis=1)
+        f = np.trapezoid(stats.norm.pdf(x) * np.exp(ln_p4(ratio)), x, axis=1)
         density += np.exp(ln_w + reference.log_prob(m, z)) * f
     density /= np.trapezoid(density, m)
     mean = np.trapezoid(m * density, m)
     return m, density, mean, np.sqrt(np.trapezoid((m - mean) ** 2 * density, m))
 
 
-def test_linear_noise_leaves_room_for_light_masses_that_a_steep_prior_prefers(prior, reference):
+@pytest.mark.parametrize("method", ["analytic", pytest.param("quadrature", marks=pytest.mark.slow)])
+def test_linear_noise_leaves_room_for_light_masses_that_a_steep_prior_prefers(prior, reference, method):
     """As L goes to 0 the noise's density does not: at 5 sigma and less, a second mode far below the first."""
     known = {"alpha1": 9.0, "alpha2": 1.0, "alpha3": 1e14, "alpha4": 0.0, "scatter": 0.2}
     ln_lum, z, sigma = np.array([9.0, 9.0, 9.5]), np.array([0.3, 0.3, 1.0]), np.array([0.2, 0.15, 0.1])
     catalogue = make_catalogue(ln_lum, sigma, z, noise_kind="normal")
-    got = mass_posterior(catalogue, prior, MassLuminosityRelation.create(**known), method="quadrature")
+    got = mass_posterior(catalogue, prior, MassLuminosityRelation.create(**known), method=method, quantile_levels=ENDS)
     light = []
     for i in range(3):
         m, density, mean, sd = with_linear_noise(reference, [Relation(**known)], [0.0], ln_lum[i], z[i], sigma[i])
         assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 2e-3
+        cdf = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(m))])
+        np.testing.assert_allclose(got.quantiles[i], np.interp(ENDS, cdf, m), atol=1e-2 * sd)
         light.append(np.trapezoid(np.where(m < np.log(1e13), density, 0.0), m))
     assert light[0] > 0.03 and light[2] < 1e-6
+
+
+def test_upper_limits_against_plain_numpy(prior, reference):
+    known = {"alpha1": 9.0, "alpha2": 1.0, "alpha3": 1e14, "alpha4": 0.0, "scatter": 0.4}
+    ln_lum, z, sigma = np.array([9.0, 10.0, 9.5]), np.array([0.3, 0.3, 1.0]), np.array([0.4, 0.1, 0.003])
+    catalogue = make_catalogue(ln_lum, sigma, z, noise_kind="upper_limit")
+    got = mass_posterior(catalogue, prior, MassLuminosityRelation.create(**known))
+    for i in range(3):
+
+        def below(ratio, sigma=sigma[i]):
+            return stats.norm.logcdf((1 - ratio) / sigma)
+
+        _, _, mean, sd = with_linear_noise(reference, [Relation(**known)], [0.0], ln_lum[i], z[i], sigma[i], below)
+        assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 1e-3
+
+
+class Bent(RelationOfTheUser):
+    """No power law, whose scatter may depend on the mass."""
+
+    alpha1: jax.Array
+    scatter: jax.Array
+    growth: jax.Array
+    log_weight: jax.Array
+
+    def mean_ln_lum(self, ln_mass, z):
+        x = ln_mass - np.log(1e14)
+        return self.alpha1 + 1.2 * x - 0.05 * x**2
+
+    def scatter_ln_lum(self, ln_mass, z):
+        return self.scatter + self.growth * (ln_mass - np.log(1e14))
+
+
+def test_linear_noise_with_a_relation_of_the_user(prior, reference):
+    """The table knows no slope: what it needs is a scatter that is the same at all masses."""
+    catalogue = make_catalogue([9.0, 9.5], [0.2, 0.3], [0.3, 0.8], noise_kind="normal")
+
+    def bent(growth):
+        return Bent(np.array([9.0]), np.array([0.3]), np.array([growth]), np.array([0.0]))
+
+    got = mass_posterior(catalogue, prior, bent(0.0))
+    for i in range(2):
+        one = SimpleNamespace(mean_ln_lum=lambda m, z: 9.0 + 1.2 * (m - np.log(1e14)) - 0.05 * (m - np.log(1e14)) ** 2)
+        one.scatter = 0.3
+        _, _, mean, sd = with_linear_noise(reference, [one], [0.0], [9.0, 9.5][i], [0.3, 0.8][i], [0.2, 0.3][i])
+        assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 1e-3
+    with pytest.raises(
+        MassmapError, match="the same at all masses, that of the relation depends on the mass, and 2 objects"
+    ):
+        mass_posterior(catalogue, prior, bent(0.02))
 
 
 def test_errors(prior):
@@ -643,8 +700,15 @@ def test_errors(prior):
     )
     refuse("no usable row", catalogue=make_catalogue(np.full(3, np.nan), 0.05, np.full(3, 1.0)))
     refuse(
-        "is for lognormal noise, and 3 objects have another kind",
+        "method 'importance' is for lognormal noise, and 3 objects have another kind, first row 0",
         catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0), noise_kind="normal"),
+        method="importance",
+        key=jax.random.key(0),
+    )
+    refuse(
+        "tabulated for a scatter of up to 2.5 .* that of the relation is 3 in ln L",
+        catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0), noise_kind="normal"),
+        relation=single(scatter=3.0)[0],
     )
     refuse(
         "noise and scatter are both 0 for 3 objects",

@@ -1,0 +1,367 @@
+"""Noise that is normal in the luminosity itself, and upper limits: the integral over L, from a table.
+
+With lognormal scatter S about the relation, and a measurement L_obs +- e of signal to noise q = L_obs / e,
+
+    K(t; q, S) = ln integral of N(y; -t, S^2) g(y) dy,    g(y) = exp[-(q - L / e)^2 / 2]  (a measurement)
+                                                           g(y) = Phi(q - L / e)           (an upper limit)
+
+with y = ln (L / L_ref) and t = ln L_ref - ln mu_L(M). The luminosity L_ref = e exp[asinh(q / 2)] is L_obs where the
+signal to noise is good, and stays finite and positive where it is not. K knows no prior, no mass and no redshift.
+
+Far from the measurement g does not fall to 0: an object of no luminosity is exp(-q^2 / 2) as likely as the best one.
+Where the two meet, K has a bend that no polynomial follows. It is therefore kept as two integrals, of g times a smooth
+step in y and of the rest: L was near L_obs ("near"), or far below it ("faint"). ln of each is smooth in t, a polynomial
+on an interval that depends on q and S in closed form, and its coefficients are smooth in q and S: interpolated between
+the nodes of a lattice. `scripts/make_linear_noise.py` makes the table, and its errors are in
+docs/approximations.md.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
+from jaxtyping import Array, Float
+
+TABLE = Path(__file__).parent.parent / "data" / "linear_noise.npz"
+"""The file of the table."""
+HIGHEST_SCATTER = 2.5
+"""Largest scatter S of the table [ln L]."""
+HIGHEST_RATIO = 200.0
+"""Largest signal to noise of the table; above it, linear noise is lognormal to 2e-5 (see `nearly_lognormal`)."""
+# The smooth step in y between near and faint, and where the near part is negligible towards faint luminosities.
+STEP_CENTRE, STEP_WIDTH, LOWEST = -1.7, 0.45, 3.6
+# Degrees of the polynomials of the near and the faint part.
+NEAR, FAINT = 13, 12
+# The lattice: asinh(q / 2), and ln (S + S_0).
+RATIO_NODES = np.arange(-15, 54.5) * 0.1
+SCATTER_ZERO, SCATTER_STEP = 0.02, 0.12
+SCATTER_NODES = np.log(SCATTER_ZERO) + SCATTER_STEP * np.arange(42)
+_TAPS = 6
+# ln of the parts falls this much for each half interval beyond the ends of its polynomial.
+_FALL = 60.0
+# Where a scatter that does not depend on the mass is asked for [ln Msun].
+_ANY_MASS = float(np.log(1e14))
+_HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class Intervals(NamedTuple):
+    """The intervals of t on which the two parts are polynomials.
+
+    Attributes
+    ----------
+    near_low, near_high : Float[Array, "..."]
+        Where the near part matters.
+    faint_low, faint_high : Float[Array, "..."]
+        Where the faint part changes: above the upper end it is constant.
+    """
+
+    near_low: Float[Array, "..."]
+    near_high: Float[Array, "..."]
+    faint_low: Float[Array, "..."]
+    faint_high: Float[Array, "..."]
+
+
+def intervals(place, scatter, xp=jnp) -> Intervals:
+    """Give the intervals of the polynomials.
+
+    Parameters
+    ----------
+    place : Float[Array, "..."]
+        asinh(q / 2), with q the signal to noise.
+    scatter : Float[Array, "..."]
+        Intrinsic scatter S [ln L].
+    xp : module, optional
+        NumPy or jax.numpy.
+
+    Returns
+    -------
+    Intervals
+        In the broadcast shape.
+    """
+    q, relative = 2 * xp.sinh(place), xp.exp(-place)
+    # 7.5 standard deviations of the noise above L_obs, and 7 of the scatter.
+    brightest = xp.log(q + 7.5) - place
+    faintest = LOWEST * xp.tanh((9 * relative + 60 * relative**2) / LOWEST)
+    blur = xp.sqrt(STEP_WIDTH**2 + scatter**2)
+    # From here on, ln g differs by less than exp(-7) from that of no luminosity.
+    dark = 7 + xp.log1p(xp.exp(place) * xp.minimum(xp.abs(q), 9.5)) + xp.minimum(scatter**2 / 2, 3.0)
+    return Intervals(
+        -xp.sqrt(brightest**2 + (7 * scatter) ** 2),
+        xp.sqrt(faintest**2 + (7 * scatter) ** 2),
+        -STEP_CENTRE - 3 * blur,
+        dark,
+    )
+
+
+def limit_interval(place, scatter, xp=jnp):
+    """Give the interval of t on which the probability to stay below a limit changes.
+
+    Parameters
+    ----------
+    place : Float[Array, "..."]
+        asinh(q / 2), with q the limit over its error.
+    scatter : Float[Array, "..."]
+        Intrinsic scatter S [ln L].
+    xp : module, optional
+        NumPy or jax.numpy.
+
+    Returns
+    -------
+    low, high : Float[Array, "..."]
+        In the broadcast shape.
+    """
+    low, _, _, dark = intervals(place, scatter, xp)
+    relative = xp.exp(-place)
+    sure = dark * xp.tanh((7 * relative + 30 * relative**2) / dark)
+    return low, xp.sqrt(sure**2 + (6 * scatter) ** 2)
+
+
+def nearly_lognormal(ln_lum_obs, relative_error):
+    """Replace linear noise that is small by the lognormal noise that is nearest to it.
+
+    Parameters
+    ----------
+    ln_lum_obs : Float[np.ndarray, "halo"]
+        ln of the observed luminosities.
+    relative_error : Float[np.ndarray, "halo"]
+        Their errors as fractions of them, below 1 / `HIGHEST_RATIO`.
+
+    Returns
+    -------
+    Float[np.ndarray, "halo"]
+        ln of the luminosities that, with the same error in ln L, give the same posteriors up to the third power of the
+        error.
+
+    Notes
+    -----
+    The mean of y = ln (L / L_obs) under exp[-(1 - e^y)^2 / 2 s^2] is -3 s^2 / 2, to second order in s.
+    """
+    return ln_lum_obs - 1.5 * relative_error**2
+
+
+@cache
+def coefficients(kind: str) -> np.ndarray:
+    """Read the coefficients of the polynomials.
+
+    Parameters
+    ----------
+    kind : {"normal", "upper_limit"}
+        Noise kind.
+
+    Returns
+    -------
+    Float[np.ndarray, "ratio scatter coefficient"]
+        At the nodes of the lattice, highest power first: of a measurement those of the near part and then those of the
+        faint part, of a limit those of v.
+    """
+    with np.load(TABLE) as table:
+        return table[kind]
+
+
+class MeasurementTerm(eqx.Module):
+    """ln likelihood of a measurement under one relation, as a function of t.
+
+    Attributes
+    ----------
+    near, faint : Float[Array, "*object coefficient"]
+        Coefficients of the polynomials, highest power first.
+    on : Intervals
+        Their intervals.
+    """
+
+    near: Float[Array, "*object near"]
+    faint: Float[Array, "*object faint"]
+    on: Intervals
+
+    @classmethod
+    def of(cls, place, scatter) -> "MeasurementTerm":
+        """Interpolate the table.
+
+        Parameters
+        ----------
+        place : Float[Array, ""]
+            asinh(q / 2), with q the signal to noise.
+        scatter : Float[Array, ""]
+            Intrinsic scatter S [ln L].
+
+        Returns
+        -------
+        MeasurementTerm
+            The term.
+        """
+        found = _interpolated("normal", place, scatter)
+        return cls(found[: NEAR + 1], found[NEAR + 1 :], intervals(place, scatter))
+
+    def __call__(self, t) -> Float[Array, "..."]:
+        """K at t."""
+        x, beyond = _on_interval(t, self.on.near_low, self.on.near_high)
+        near = _polynomial(self.near, x) - _FALL * jnp.abs(beyond)
+        x, beyond = _on_interval(t, self.on.faint_low, self.on.faint_high)
+        faint = _polynomial(self.faint, x) - _FALL * jnp.maximum(-beyond, 0.0)
+        return jnp.maximum(near, faint) + jnp.log1p(jnp.exp(-jnp.abs(near - faint)))
+
+
+class LimitTerm(eqx.Module):
+    """ln of the probability to stay below a limit under one relation, as a function of t.
+
+    The probability is Phi(v), and v is a polynomial in t: a straight line where there is no noise, and (1 - exp(-t)) q
+    where there is no scatter.
+
+    Attributes
+    ----------
+    score : Float[Array, "*object coefficient"]
+        Coefficients of v, highest power first.
+    low, high : Float[Array, "*object"]
+        Interval of the polynomial.
+    """
+
+    score: Float[Array, "*object score"]
+    low: Float[Array, "*object"]
+    high: Float[Array, "*object"]
+
+    @classmethod
+    def of(cls, place, scatter) -> "LimitTerm":
+        """Interpolate the table.
+
+        Parameters
+        ----------
+        place : Float[Array, ""]
+            asinh(q / 2), with q the limit over its error.
+        scatter : Float[Array, ""]
+            Intrinsic scatter S [ln L].
+
+        Returns
+        -------
+        LimitTerm
+            The term.
+        """
+        return cls(_interpolated("upper_limit", place, scatter), *limit_interval(place, scatter))
+
+    def __call__(self, t) -> Float[Array, "..."]:
+        """K at t."""
+        x, beyond = _on_interval(t, self.low, self.high)
+        return log_ndtr(_polynomial(self.score, x) + _FALL * jnp.minimum(beyond, 0.0))
+
+
+def _interpolated(kind: str, place, scatter) -> Float[Array, " coefficient"]:
+    """The coefficients at a signal to noise and a scatter."""
+    table = jnp.asarray(coefficients(kind), dtype=float)
+    # The draw's table first: it serves all objects, and the rest is one product of matrices.
+    of_draw = jnp.einsum(
+        "s,rsk->rk", _weights(jnp.log(scatter + SCATTER_ZERO), SCATTER_NODES), table, precision="highest"
+    )
+    return jnp.einsum("r,rk->k", _weights(place, RATIO_NODES), of_draw, precision="highest")
+
+
+def _on_interval(t, low, high):
+    """Place of t on [-1, 1], held there, and by how much it is beyond."""
+    place = (2 * t - (low + high)) / (high - low)
+    held = jnp.clip(place, -1.0, 1.0)
+    return held, place - held
+
+
+def _polynomial(coefficients, x):
+    value = coefficients[0]
+    for k in range(1, coefficients.shape[0]):
+        value = value * x + coefficients[k]
+    return value
+
+
+def _weights(value, nodes: np.ndarray) -> Float[Array, "node"]:
+    """Weights of the nodes of a lattice that interpolate at a value: a polynomial through the six nearest."""
+    step = nodes[1] - nodes[0]
+    place = (value - nodes[0]) / step
+    first = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)) - (_TAPS // 2 - 1), 0, nodes.size - _TAPS)
+    u = place - first
+    index = np.arange(nodes.size)
+    weights = jnp.zeros(nodes.size)
+    for k in range(_TAPS):
+        others = [j for j in range(_TAPS) if j != k]
+        own = 1.0
+        for j in others:
+            own = own * (u - j) / (k - j)
+        weights = weights + jnp.where(index == first + k, own, 0.0)
+    return weights
+
+
+def largest_scatter(relation, redshift, ln_mass) -> float | None:
+    """Give the largest scatter of the draws of a relation.
+
+    Parameters
+    ----------
+    relation : Relation
+        A batch of draws.
+    redshift : tuple of (float, float)
+        Lowest and highest redshift.
+    ln_mass : tuple of (float, float)
+        Lowest and highest mass [ln Msun].
+
+    Returns
+    -------
+    float or None
+        The scatter [ln L]; None where it depends on the mass, for which there is no table.
+    """
+    z, masses = np.linspace(*redshift, 5)[:, None], np.linspace(*ln_mass, 9)
+    scatter = jax.vmap(lambda r: jnp.broadcast_to(r.scatter_ln_lum(masses, z), (z.size, masses.size)))(relation)
+    scatter = np.asarray(scatter)
+    return float(scatter.max()) if np.ptp(scatter, axis=-1).max() <= 1e-5 * scatter.max() else None
+
+
+def reference(ln_lum_obs, relative_error):
+    """Give the luminosity that t counts from.
+
+    Parameters
+    ----------
+    ln_lum_obs : Float[Array, "..."]
+        ln of the observed luminosity, or of the limit.
+    relative_error : Float[Array, "..."]
+        Its linear error as a fraction of it.
+
+    Returns
+    -------
+    ln_reference : Float[Array, "..."]
+        ln L_ref.
+    place : Float[Array, "..."]
+        asinh(q / 2), with q the signal to noise.
+    """
+    place = jnp.arcsinh(0.5 / relative_error)
+    return ln_lum_obs + jnp.log(relative_error) + place, place
+
+
+def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, kind: str):
+    """Compute ln P(L_obs | M, z, relation) for linear noise or an upper limit.
+
+    Parameters
+    ----------
+    ln_mass : Float[Array, ""]
+        ln of the mass [ln Msun].
+    z : Float[Array, ""]
+        Redshift.
+    ln_lum_obs : Float[Array, ""]
+        ln of the observed luminosity or of the limit [ln of the catalogue's unit].
+    relative_error : Float[Array, ""]
+        Linear error of the luminosity, as a fraction of it.
+    relation : AnyRelation
+        One draw, whose scatter does not depend on the mass.
+    normals : object
+        Not used; the other integrals over L take it.
+    kind : {"normal", "upper_limit"}
+        Noise kind.
+
+    Returns
+    -------
+    Float[Array, ""]
+        ln of the density per unit L_obs; for an upper limit ln of the probability.
+    """
+    ln_reference, place = reference(ln_lum_obs, relative_error)
+    place = jnp.minimum(place, RATIO_NODES[-1])
+    t = ln_reference - relation.mean_ln_lum(ln_mass, z)
+    scatter = relation.scatter_ln_lum(_ANY_MASS, z)
+    if kind == "upper_limit":
+        return LimitTerm.of(place, scatter)(t)
+    return MeasurementTerm.of(place, scatter)(t) - (ln_lum_obs + jnp.log(relative_error) + _HALF_LN_2PI)

@@ -1,0 +1,103 @@
+"""The range of ln M of posteriors whose likelihood is that of linear noise or an upper limit.
+
+Such a likelihood need not fall towards light masses, so that no Gaussian bounds it: it is evaluated, for the extreme
+draws of the relation, over the whole support of the prior.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from massmap_jax import devices
+from massmap_jax.likelihood import linear_noise
+from massmap_jax.likelihood.objects import Objects
+from massmap_jax.prior import panels
+from massmap_jax.prior.mass_prior import MassPrior
+
+# Points over the support at which the posterior is looked for.
+_POINTS = 49
+# A relation that is flatter than this in ln L against ln M is taken to be as steep.
+_LEAST_SLOPE = 0.05
+# A posterior that is within exp(-12) of its peak at an end of the prior's table may go on beyond it.
+_AT_THE_EDGE = 12.0
+# Towards bright luminosities linear noise falls like a Gaussian of half its width in ln L, and faint luminosities are
+# all alike: nothing changes faster than this width.
+_SHARE, _WIDEST = 0.5, 1.0
+
+
+@devices.over_halos("halos", static=("kind",))
+def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
+    """Find the range of ln M that each posterior needs, over all draws.
+
+    Parameters
+    ----------
+    halos : Objects
+        Objects of one noise kind, with one redshift node each.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws, whose scatter does not depend on the mass.
+    kind : {"normal", "upper_limit"}
+        Noise kind.
+
+    Returns
+    -------
+    low : Float[Array, "halo"]
+        Lower end [ln Msun].
+    high : Float[Array, "halo"]
+        Upper end [ln Msun].
+    narrowest : Float[Array, "halo"]
+        Length in ln M of the range that the narrowest feature of the likelihood would need alone.
+    at_the_edge : Bool[Array, "halo"]
+        Whether part of the posterior may lie beyond the ends of the prior's table.
+    """
+    term = linear_noise.LimitTerm if kind == "upper_limit" else linear_noise.MeasurementTerm
+    support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], _POINTS)
+    step = support[1] - support[0]
+
+    deviations = np.sqrt(2 * panels.DEPTH)
+
+    def one(ln_lum_obs, sigma, z):
+        ln_reference, place = linear_noise.reference(ln_lum_obs, sigma)
+        relative = jnp.exp(-place)
+        row = prior.ln_density_at(z)
+        ln_prior = prior.interpolate(row, support)
+        scatter = jax.vmap(lambda r: r.scatter_ln_lum(support[0], z))(relation)
+        # The draws in which an object of this luminosity is lightest and heaviest, where one of them puts it.
+        first = jax.tree.map(lambda a: a[0], relation)
+        middle = support[jnp.argmin(jnp.abs(first.mean_ln_lum(support, z) - ln_reference))]
+        mean = jax.vmap(lambda r: r.mean_ln_lum(middle, z))(relation)
+        # Where g alone is negligible. Noise that does not exclude faint luminosities is left to the points.
+        fainter = -jnp.log(jnp.maximum(1 - deviations * relative, 0.1))
+        brighter = jnp.log1p(deviations * relative)
+
+        def corner(scatter, number):
+            own, draw = term.of(place, scatter), jax.tree.map(lambda a: a[number], relation)
+            t = ln_reference - draw.mean_ln_lum(support, z)
+            values = ln_prior + own(t)
+            nearest = jnp.clip(jnp.argmin(jnp.abs(t)), 1, _POINTS - 2)
+            slope = jnp.maximum(jnp.abs(t[nearest + 1] - t[nearest - 1]) / (2 * step), _LEAST_SLOPE)
+            centre = support[nearest] + jnp.clip(
+                t[nearest] / slope * jnp.sign(t[nearest - 1] - t[nearest + 1]), -step, step
+            )
+            # The posterior at the measurement is a lower bound of its peak that no distance of the points can miss.
+            at_centre = prior.interpolate(row, centre) + own(ln_reference - draw.mean_ln_lum(centre, z))
+            keep = values >= jnp.maximum(values.max(), at_centre) - panels.DEPTH
+            # The neighbours of the points that are kept, between which and them it falls.
+            low = jnp.where(keep, support - step, jnp.inf).min()
+            high = jnp.where(keep, support + step, -jnp.inf).max()
+            lighter, heavier = (jnp.hypot(deviations * scatter, y) / slope for y in (fainter, brighter))
+            low = jnp.clip(jnp.minimum(low, centre - lighter), support[0], support[-1])
+            high = jnp.clip(jnp.maximum(high, centre + heavier), support[0], support[-1])
+            ends = values[np.array([0, -1])] > values.max() - _AT_THE_EDGE
+            width = jnp.hypot(scatter, _SHARE * jnp.minimum(relative, _WIDEST)) / slope
+            return low, high, 2 * deviations * width, ends.any()
+
+        # Four corners bound all draws: the posterior moves with the mean, and widens with the scatter. The scatters are
+        # the same for all objects, so that the table is interpolated there once.
+        scatters = jnp.stack([scatter.min(), scatter.max()])
+        numbers = jnp.stack([jnp.argmin(mean), jnp.argmax(mean)])
+        low, high, narrowest, edge = jax.vmap(jax.vmap(corner, (None, 0)), (0, None))(scatters, numbers)
+        return low.min(), high.max(), narrowest.min(), edge.any()
+
+    return jax.vmap(one)(halos.ln_lum_obs[:, 0], halos.sigma, halos.z[:, 0])
