@@ -176,7 +176,7 @@ def _tabulated(table: ColumnTable, columns: dict[str, float]) -> tuple[np.ndarra
 
 def _of_masses(text: str) -> str:
     """A sentence of the reader of luminosities, said of masses and with the names of the arguments here."""
-    renamed = text.replace("sigma_kind=", "error_kind=").replace("sigma=", "error=").replace("lum_", "mass_")
+    renamed = text.replace("sigma_kind", "error_kind").replace("sigma=", "error=").replace("lum_", "mass_")
     return renamed.replace("luminosity", "mass")
 
 

@@ -83,6 +83,7 @@ def option(
 CATALOGUE, OBSERVABLE, PRIOR, RELATION = "Catalogue", "Observable", "Mass prior", "Relation"
 REDSHIFTS = "Redshifts with errors"
 CALIBRATION = "Calibration by measured masses"
+LIKELIHOODS = "Mass likelihoods of single objects"
 SEVERAL = "Further observables"
 MASSES, MAP, OUTPUT, MACHINE = "Masses", "Map", "Output", "Machine"
 _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
@@ -371,6 +372,47 @@ class JobOptions:
         CALIBRATION,
         commands=("fit",),
     )
+    mass_likelihood: str | None = option(
+        None,
+        "A file of mass likelihoods of some objects, by id: columns lnl_<log10 M>, or a mass and its error.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    mass_likelihood_id: str | None = option(
+        None, "Its id column; found where not given. The catalogue's is --id.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_mass: str | None = option(
+        None, "Its column of masses; found where not given.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_error: str | None = option(
+        None, "Their error, a column or one number in ln M; found where not given.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_error_kind: str | None = option(
+        None,
+        "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    mass_likelihood_unit: str | None = option(
+        None, "Unit of the masses, in place of the file's, such as '1e14 Msun'.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_log: str | None = option(
+        None, "The masses are none (linear), ln or log10; asked for where they look like one.", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    mass_likelihood_scatter: float = option(
+        0.0,
+        "Intrinsic scatter of these masses in ln M, for errors that do not hold it; about 0.2 for weak lensing.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    mass_likelihood_bias: str = option(
+        "0", "Bias b that all share, MEAN or MEAN:SD: they are likelihoods of ln M + b.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_definition: str | None = option(
+        None, "Definition of the masses, 500c, 200m or vir, which has to be the mass prior's.", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
     observable: str | None = option(
         None,
         "A further observable beside the luminosity, NAME=COLUMN, blank where an object has none; repeat it for more.",
@@ -567,6 +609,17 @@ _ACTS = {
         ("calib_id", "calib_ra", "calib_dec", "calib_position_unit", "calib_z", "calib_separation", "calib_dz"),
         (lambda o: o.calib_file is not None, "calib_file=, a file of measured masses"),
     ),
+    **dict.fromkeys(
+        (
+            *("mass_likelihood_id", "mass_likelihood_mass", "mass_likelihood_error", "mass_likelihood_error_kind"),
+            *("mass_likelihood_unit", "mass_likelihood_log", "mass_likelihood_scatter", "mass_likelihood_definition"),
+        ),
+        (lambda o: o.mass_likelihood is not None, "mass_likelihood=, a file of mass likelihoods"),
+    ),
+    "mass_likelihood_bias": (
+        lambda o: o.relation == "fit" and o.mass_likelihood is not None,
+        "a relation that is fitted with mass_likelihood=, a file of mass likelihoods",
+    ),
     "observable": (
         lambda o: o.relation == "fit" or o.is_file,
         "a relation that is fitted, with relation_prior=, or the relation.npz of such a fit",
@@ -682,6 +735,7 @@ def check_options(options: JobOptions) -> None:
     elif options.is_published:
         _check_published(options)
     check_observables(options)
+    _check_likelihoods(options)
     value_of("relation_scatter", options.relation_scatter)
     value_of("mass_bias", options.mass_bias)
     if options.relation_from is not None:
@@ -731,9 +785,7 @@ def _check_calibration(options: JobOptions) -> None:
         value = getattr(options, name)
         if value is not None and not (np.isfinite(value) and value > 0):
             raise MassmapError(f"{name} is {value:g}: give a number above 0")
-    definition = options.calib_definition
-    if definition is not None and not re.fullmatch(r"[1-9]\d*[cm]|vir", definition):
-        raise MassmapError(f"calib_definition is {definition!r}: give one like 500c, 200m or vir")
+    _check_mass_definition("calib_definition", options.calib_definition)
     from massmap_jax.prior.population import Population
     from massmap_jax.relation.calibration import belief
 
@@ -742,6 +794,35 @@ def _check_calibration(options: JobOptions) -> None:
     belief("correlation", options.calib_scatter_correlation)
     if options.population is not None:
         Population.parse(options.population)
+
+
+def _check_likelihoods(options: JobOptions) -> None:
+    """Refuse mass likelihoods beside what they cannot be used with, and beliefs about them that cannot be read."""
+    if options.mass_likelihood is None:
+        return
+    for name in ("calib_mass", "observable"):
+        if getattr(options, name) is not None:
+            raise MassmapError(
+                f"mass_likelihood= cannot be fitted together with {name}=: leave one out, or give masses of normal error"
+                " as calib_mass="
+            )
+    if options.method not in ("auto", "analytic", "quadrature"):
+        raise MassmapError(
+            f"method {options.method!r} does not use mass likelihoods: give method 'analytic', or leave it out"
+        )
+    scatter = options.mass_likelihood_scatter
+    if not (np.isfinite(scatter) and scatter >= 0):
+        raise MassmapError(f"mass_likelihood_scatter is {scatter:g}: give a number in ln M, at least 0")
+    _check_mass_definition("mass_likelihood_definition", options.mass_likelihood_definition)
+    from massmap_jax.relation.calibration import belief
+
+    belief("extra_bias", options.mass_likelihood_bias)
+
+
+def _check_mass_definition(name: str, definition: str | None) -> None:
+    """Refuse what is no definition of a mass."""
+    if definition is not None and not re.fullmatch(r"[1-9]\d*[cm]|vir", definition):
+        raise MassmapError(f"{name} is {definition!r}: give one like 500c, 200m or vir")
 
 
 def _check_circle(circle: tuple[float, ...]) -> None:

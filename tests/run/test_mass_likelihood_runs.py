@@ -1,0 +1,136 @@
+"""`run` and `fit` with mass likelihoods of some objects, through the program: numbers, files, and what is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import warm_start
+
+NUMBER, LENSED = 200, 60
+FIT = ["--relation-prior", "alpha1=0:2,alpha2=1:0.3,alpha4=0,scatter=0.3:0.2,alpha3=3e14", "--accept-misfit"]
+COMMON = ["--lum", "L500", "--sigma", "0.1", "--lum-unit", "1e44 erg/s", "--lum-in", "1e44 erg/s"]
+LENSING = ["--mass-likelihood", "lens.csv", "--mass-likelihood-error-kind", "linear", "--mass-likelihood-unit",
+           "1e14 Msun", "--mass-likelihood-scatter", "0.2", "--mass-likelihood-bias", "0:0.05"]  # fmt: skip
+NODES = np.arange(12.0, 17.01, 0.1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("likelihoods")
+    rng = np.random.default_rng(5)
+    ln_mass = 32.6 + 0.4 * rng.normal(size=NUMBER)
+    ln_lum = 1.0 + ln_mass - np.log(3e14) + np.hypot(0.3, 0.1) * rng.normal(size=NUMBER)
+    measured = ln_mass[:LENSED] + np.hypot(0.2, 0.15) * rng.normal(size=LENSED)
+    names = [f"C{i}" for i in range(NUMBER)]
+    table = {"name": names, "ra": rng.uniform(150, 151, NUMBER), "dec": rng.uniform(0, 1, NUMBER)}
+    table |= {"z": rng.uniform(0.1, 0.6, NUMBER), "L500": np.exp(ln_lum), "M_true": np.exp(ln_mass)}
+    pd.DataFrame(table).to_csv(path / "clusters.csv", index=False)
+    mass = np.exp(measured) / 1e14
+    lens = pd.DataFrame({"name": names[:LENSED], "m_wl": mass, "m_wl_err": 0.15 * mass}).sample(frac=1, random_state=1)
+    lens.to_csv(path / "lens.csv", index=False)
+    shown = pd.DataFrame(
+        {f"lnl_{node:.1f}": -0.5 * ((node * np.log(10) - measured) / 0.25) ** 2 for node in NODES}
+    ).assign(name=names[:LENSED])
+    shown.to_parquet(path / "tables.parquet")
+    return path
+
+
+def program(folder, command, out, *options):
+    return warm_start.run([command, "clusters.csv", "--out", out, *COMMON, *options], folder)
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    ended = program(folder, "run", "fitted", *FIT, *LENSING, "--num-map-draws", "10", "--num-relation-draws", "20",
+                    "--no-figures")  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return folder / "fitted", ended.stdout
+
+
+def test_masses_and_relation_use_them(folder, fitted):
+    out, told = fitted
+    masses, truth = pd.read_parquet(out / "masses.parquet"), pd.read_csv(folder / "clusters.csv")["M_true"]
+    off = ((masses["log10_mass_mean"] - np.log10(truth)) / masses["log10_mass_sd"]).to_numpy()
+    sd = masses["log10_mass_sd"].to_numpy()
+    # 0.25 in ln M of the lensing, and less with the luminosity; the others have the luminosity alone.
+    assert sd[:LENSED].mean() < 0.8 * sd[LENSED:].mean() and 0.7 < off[:LENSED].std() < 1.4
+    assert "60 of 200 objects have a mass likelihood" in told and "--mass-likelihood-definition states it" in told
+    record = json.loads((out / "run.json").read_text())
+    assert record["fit"]["sd"]["extra_bias"] == pytest.approx(0.05, rel=0.3)
+    assert record["fit"]["diagnostics"]["with_mass_likelihood"] == LENSED
+    assert record["mass_likelihoods"] == {"objects": LENSED, "mass_definition": "unknown", "file": "lens.csv"}
+    assert record["inputs"]["mass_likelihood"]["path"] == "lens.csv"
+    assert record["map"] is not None
+    assert "60 objects have a mass likelihood, from lens.csv" in (out / "report.html").read_text()
+    described = warm_start.run(["info", "fitted"], folder).stdout
+    assert "mass likelihoods: 60 objects, lens.csv" in described and "extra_bias: " in described
+
+
+def test_a_run_is_repeated_by_its_record_and_a_changed_file_refused(folder, fitted):
+    again = warm_start.run(["run", "--config", "fitted/run.json", "--out", "again"], folder)
+    assert again.returncode == 0, again.stderr
+    first, second = (pd.read_parquet(folder / name / "masses.parquet") for name in ("fitted", "again"))
+    pd.testing.assert_frame_equal(first, second)
+    kept = (folder / "lens.csv").read_text()
+    (folder / "lens.csv").write_text(kept + "C199,5,1\n")
+    changed = warm_start.run(["run", "--config", "fitted/run.json", "--out", "changed"], folder)
+    (folder / "lens.csv").write_text(kept)
+    assert changed.returncode == 2 and "lens.csv has changed" in changed.stderr and not (folder / "changed").exists()
+
+
+def test_tables_under_a_given_relation(folder):
+    """The relation is known and not fitted; the tables say what normal errors in ln M of 0.25 say."""
+    (folder / "draws.csv").write_text("alpha1,alpha2,alpha4,scatter,alpha3\n1,1,0,0.3,3e14\n1.1,1,0,0.3,3e14\n")
+    given = ["--relation", "draws.csv", "--no-map", "--no-report", "--no-figures"]
+    table = program(folder, "run", "table", *given, "--mass-likelihood", "tables.parquet")
+    same = ["--mass-likelihood", "lens.csv", *LENSING[4:6], "--mass-likelihood-error", "0.15"]
+    normal = program(folder, "run", "normal", *given, *same, "--mass-likelihood-scatter", "0.2")
+    assert table.returncode == normal.returncode == 0, table.stderr + normal.stderr
+    first, second = (pd.read_parquet(folder / name / "masses.parquet") for name in ("table", "normal"))
+    np.testing.assert_allclose(first["log10_mass_mean"], second["log10_mass_mean"], atol=1e-3)
+    np.testing.assert_allclose(first["log10_mass_sd"], second["log10_mass_sd"], rtol=1e-2)
+
+
+GOOD = "name,m_wl,m_wl_err\nC1,4,1\nC2,5,1\n"
+BAD = [
+    (None, [], ["there is no file bad.csv"]),
+    ("", [], ["bad.csv is empty"]),
+    (GOOD + "X9,4,1\n", [], ["not in the catalogue: 1 row, first row 2 with value 'X9'", "with --id"]),
+    (GOOD + "C1,4,1\n", [], ["two mass likelihoods", "first row 2 with value 'C1'"]),
+    (GOOD.replace("name", "who"), [], ["usual name for the id", "--mass-likelihood-id"]),
+    (GOOD, ["--mass-likelihood-mass", "m_lens"], ["no column 'm_lens' in bad.csv"]),
+    (GOOD.replace("m_wl_err", "e"), [], ["--mass-likelihood-error"]),
+    (GOOD, ["--mass-likelihood-unit", "erg/s"], ["erg"]),
+    (GOOD, ["--mass-likelihood-unit", "1e14 Msun/h"], ["h"]),
+    (GOOD, ["--mass-likelihood-error-kind", "exact"], ["mass_likelihood_error_kind is 'exact'"]),
+    (GOOD.replace("C2,5", "C2,-5"), [], ["cannot be used", "1 row, first row 1"]),
+    (GOOD.replace("C2,5,1", "C2,5,6"), [], ["cannot be used", "larger than its error"]),
+    (GOOD, ["--mass-likelihood-scatter", "-0.2"], ["mass_likelihood_scatter is -0.2", "at least 0"]),
+    (GOOD, ["--mass-likelihood-bias", "none"], ["cannot be read"]),
+    (GOOD, ["--mass-likelihood-definition", "500"], ["500c, 200m or vir"]),
+    (GOOD, ["--mass-likelihood-definition", "500c"], ["are of 500c masses", "of 200m", "--mass-definition 500c"]),
+    (GOOD, ["--calib-mass", "M_true", "--calib-sigma", "0.2"], ["--calib-mass", "leave one out"]),
+    (GOOD, ["--method", "monte_carlo"], ["method 'monte_carlo' does not use mass likelihoods"]),
+    ("name,lnl_13,lnl_14,lnl_15\nC1,0,1,0\n", [], ["at 3 masses: give at least 5"]),
+    ("name,lnl_13,lnl_13.5,lnl_14,lnl_14.5,lnl_15\nC1,0,inf,0,0,0\n", [], ["not finite", "'lnl_13.5'"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "options", "words"), BAD)
+def test_refused(folder, text, options, words):
+    """One sentence, exit code 2, and no folder."""
+    (folder / "bad.csv").unlink(missing_ok=True)
+    if text is not None:
+        (folder / "bad.csv").write_text(text)
+    columns = [] if text and "lnl" in text else [*LENSING[2:6]]
+    asked = [*FIT, "--mass-definition", "200m", "--prior", "hmf"] if "500c" in options else FIT
+    ended = program(folder, "run", "out", *asked, "--no-map", "--mass-likelihood", "bad.csv", *columns, *options)
+    assert ended.returncode == 2 and not [word for word in words if word not in ended.stderr], ended.stderr
+    assert ended.stderr.count("\n") == 1 and ended.stdout == "" and not (folder / "out").exists()
+
+
+def test_a_catalogue_without_ids(folder):
+    pd.read_csv(folder / "clusters.csv").drop(columns="name").to_csv(folder / "noid.csv", index=False)
+    ended = warm_start.run(["fit", "noid.csv", "--out", "out", *COMMON, *FIT, *LENSING], folder)
+    assert ended.returncode == 2 and "matched by id" in ended.stderr and "--id" in ended.stderr, ended.stderr
