@@ -140,8 +140,8 @@ class ShearProfiles:
         radius = _broadcast("radii", radius, shear.shape)
         there = ~np.isnan(shear)
         if covariance is None:
-            variance = _broadcast("errors", error, shear.shape) ** 2
-            covariance = variance[:, :, None] * np.eye(shear.shape[1])
+            error = _broadcast("errors", error, shear.shape)
+            covariance = (error * np.abs(error))[:, :, None] * np.eye(shear.shape[1])  # refused where below 0
         else:
             covariance = _broadcast("covariances", covariance, (*shear.shape, shear.shape[1]))
         of_sources = "source redshifts" if sigma_crit is None else "critical surface densities"
@@ -262,7 +262,8 @@ class ShearProfiles:
         source = self.source_redshift[chosen]
         _refuse(source <= z[:, None], self.rows[chosen], "profiles have a source in front of the lens",
                 "leave bins with such sources out, or correct source_redshift=")  # fmt: skip
-        return radius, critical_surface_density(cosmology, z[:, None], source)
+        behind = np.where(np.isnan(source), z[:, None] + 1, source)  # in bins without a shear, any
+        return radius, critical_surface_density(cosmology, z[:, None], behind)
 
 
 def _two_axes(what: str, values) -> np.ndarray:

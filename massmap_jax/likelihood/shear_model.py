@@ -92,22 +92,42 @@ def number_of_concentrations(signal_to_noise: Float[np.ndarray, "n"], scatter: f
     return np.append(_NUMBERS, 0)[np.searchsorted(_NUMBERS, least)]
 
 
-def reduced_shear(gamma: Float[Array, "*m b"], kappa: Float[Array, "*m b"]) -> Float[Array, "*m b"]:
-    """Compute the shear that images of round sources show.
+def tangential_shear(radius, sigma_crit, mass, c, scale, truncation: float | None, reduced: bool) -> Array:
+    """Compute the tangential shear of NFW halos; all arrays broadcast.
 
     Parameters
     ----------
-    gamma, kappa : Float[Array, "*m b"]
-        Tangential shear, above 0, and convergence.
+    radius : array_like
+        Projected radii [Mpc, proper].
+    sigma_crit : array_like
+        Critical surface density of the sources [Msun / Mpc^2].
+    mass, c, scale : array_like
+        Mass [Msun], concentration and scale radius [Mpc].
+    truncation : float or None
+        Truncation radius of BMO1 over the halo's radius; None for NFW.
+    reduced : bool
+        Whether g = gamma / (1 - kappa), as images show it, or gamma. Inside the tangential critical curve, where lensing
+        is strong and g > 1, it is gamma + kappa, which is 1 there and grows with the mass: no weak shear is taken for
+        that of a halo whose Einstein radius holds it.
 
     Returns
     -------
-    Float[Array, "*m b"]
-        g = gamma / (1 - kappa), and 1 / g inside the tangential critical curve, where |g| > 1.
+    Float[Array, "..."]
+        The shear.
     """
-    stretch = 1 - kappa
-    weak = gamma <= jnp.abs(stretch)
-    return jnp.where(weak, gamma, stretch) / jnp.where(weak, stretch, gamma)
+    x = radius / scale
+    if truncation is None:
+        sigma, mean = profiles.nfw_sigma(x), profiles.nfw_mean_sigma(x)
+    else:
+        sigma, mean = profiles.bmo_sigma(x, truncation * c), profiles.bmo_mean_sigma(x, truncation * c)
+    # M = 4 pi rho_s r_s^3 m(c), so 2 rho_s r_s = M / [2 pi r_s^2 m(c)].
+    amplitude = mass / (2 * jnp.pi * scale**2 * profiles.nfw_mass(c))
+    gamma = amplitude * ((mean - sigma) / sigma_crit)
+    if not reduced:
+        return gamma
+    kappa = amplitude * (sigma / sigma_crit)
+    weak = gamma + kappa < 1
+    return jnp.where(weak, gamma / jnp.where(weak, 1 - kappa, 1.0), gamma + kappa)
 
 
 def ln_likelihoods(
@@ -191,16 +211,11 @@ def _compiled(columns, concentration_scatter, smoothing, *, number, masses, trun
         place = jnp.minimum(lowest[:, None] + jnp.arange(masses), LN_MASS_NODES.size - 1)
         ln_c_here = ln_radius[place] - ln_scale[:, None]
         scale, c = jnp.exp(ln_scale)[:, None], jnp.exp(ln_c_here)
-        # M = 4 pi rho_s r_s^3 m(c), so 2 rho_s r_s = M / [2 pi r_s^2 m(c)].
-        amplitude = jnp.exp(LN_MASS_NODES)[place] / (2 * jnp.pi * scale**2 * profiles.nfw_mass(c))
-        x = radius[:, None, None] / scale
-        if truncation is None:
-            sigma, mean = profiles.nfw_sigma(x), profiles.nfw_mean_sigma(x)
-        else:
-            sigma, mean = profiles.bmo_sigma(x, truncation * c), profiles.bmo_mean_sigma(x, truncation * c)
-        sigma, tangential = (a / sigma_crit[:, None, None] for a in (sigma, mean - sigma))
-        model = reduced_shear(amplitude * tangential, amplitude * sigma) if reduced else amplitude * tangential
-        away = whitening @ (shear[:, None, None] - model).reshape(shear.size, -1)
+        mass, bins = jnp.exp(LN_MASS_NODES)[place], (shear.size, 1, 1)
+        model = tangential_shear(
+            radius.reshape(bins), sigma_crit.reshape(bins), mass, c, scale, truncation, reduced
+        )
+        away = whitening @ (shear.reshape(bins) - model).reshape(shear.size, -1)
         ln_prior = -0.5 * ((ln_c_here - ln_c[place]) / concentration_scatter) ** 2
         ln_both = jnp.stack([ln_prior.ravel(), ln_prior.ravel() - 0.5 * (away**2).sum(axis=0)])
         # (mass, concentration)
