@@ -286,7 +286,7 @@ def run(
     start_jax(precision, device)
     from massmap_jax.run.outputs import check_output
 
-    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood)
+    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear)
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
     _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
@@ -322,7 +322,7 @@ def fit(
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
-    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood)
+    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear)
     options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
     asked = record | _asked(catalogue, columns, options)
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
@@ -491,7 +491,7 @@ def _with_measured(asked: dict, options: JobOptions, catalogue):
         seen = catalogue.seen_by(tuple(named(options, "observable")))
         calibration = read_calibration(asked["catalogue"], asked["columns"], options, seen, notes)
     likelihoods = None
-    if options.mass_likelihood is not None:
+    if options.has_likelihoods:
         from massmap_jax.run.mass_likelihood_columns import read_likelihoods
 
         likelihoods = read_likelihoods(options, catalogue, notes)

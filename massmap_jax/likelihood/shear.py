@@ -36,15 +36,15 @@ class ShearProfiles:
 
     Attributes
     ----------
-    rows : Int[np.ndarray, "profile"]
+    rows : Int[np.ndarray, "n"]
         The row of the catalogue that each profile is of.
-    radius : Float[np.ndarray, "profile bin"]
+    radius : Float[np.ndarray, "n bin"]
         Projected radii; NaN in bins without a shear, as in the next three.
-    shear : Float[np.ndarray, "profile bin"]
+    shear : Float[np.ndarray, "n bin"]
         Tangential shear.
-    covariance : Float[np.ndarray, "profile bin bin"]
+    covariance : Float[np.ndarray, "n bin bin"]
         Covariance of its errors.
-    source_redshift, sigma_crit : Float[np.ndarray, "profile bin"] or None
+    source_redshift, sigma_crit : Float[np.ndarray, "n bin"] or None
         Redshift of the sources, or their critical surface density [Msun / Mpc^2, proper]: one of them.
     radius_unit : {"Mpc", "arcmin"}
         Unit of the radii: proper Mpc at the lens, or angles.
@@ -61,7 +61,7 @@ class ShearProfiles:
     >>> import massmap_jax as mm
     >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.3, 0.4])
     >>> profiles = mm.ShearProfiles.from_arrays(
-    ...     radius=[[0.5, 0.9, 1.6, 2.8]], shear=[[0.075, 0.044, 0.023, 0.011]], error=0.01, source_redshift=1.0, rows=[1]
+    ...     [0.5, 0.9, 1.6, 2.8], [[0.075, 0.044, 0.023, 0.011]], error=0.01, source_redshift=1.0, rows=[1]
     ... )
     >>> term = profiles.likelihoods(catalogue, mm.MassPrior.default(), scatter=0.2)
     >>> term.informs.tolist()
@@ -71,12 +71,12 @@ class ShearProfiles:
     7.9e+14
     """
 
-    rows: Int[np.ndarray, "profile"]
-    radius: Float[np.ndarray, "profile bin"]
-    shear: Float[np.ndarray, "profile bin"]
-    covariance: Float[np.ndarray, "profile bin bin"]
-    source_redshift: Float[np.ndarray, "profile bin"] | None
-    sigma_crit: Float[np.ndarray, "profile bin"] | None
+    rows: Int[np.ndarray, "n"]
+    radius: Float[np.ndarray, "n bin"]
+    shear: Float[np.ndarray, "n bin"]
+    covariance: Float[np.ndarray, "n bin bin"]
+    source_redshift: Float[np.ndarray, "n bin"] | None
+    sigma_crit: Float[np.ndarray, "n bin"] | None
     radius_unit: Literal["Mpc", "arcmin"]
 
     @classmethod
@@ -109,7 +109,7 @@ class ShearProfiles:
             Redshift of the sources: a number, (profile, 1) or (profile, bin). Give this or `sigma_crit`.
         sigma_crit : array_like, optional
             Critical surface density of the sources [Msun / Mpc^2, proper], in the same shapes.
-        rows : Int[array_like, "profile"], optional
+        rows : Int[array_like, "n"], optional
             The catalogue's row of each profile; by default there is one for each row, in order.
         radius_unit : {"Mpc", "arcmin"}
             Proper Mpc at the lens, or angles.
@@ -220,8 +220,8 @@ class ShearProfiles:
         _check_model(scatter, concentration_scatter, profile, truncation)
         if (outside := self.rows >= len(catalogue)).any():
             raise MassmapError(
-                f"{outside.sum()} of {self.rows.size} profiles are of rows beyond the catalogue's {len(catalogue)}, the "
-                f"first of row {self.rows[outside][0]}: give its row of each with rows="
+                f"{outside.sum()} of {self.rows.size} profiles are of rows beyond the catalogue's {len(catalogue)}, "
+                f"the first of row {self.rows[outside][0]}: give its row of each with rows="
             )
         # Rows that cannot be used have no mass either, and often no redshift.
         usable = catalogue.usable[self.rows] & (catalogue.redshift[self.rows] > 0)
@@ -240,14 +240,15 @@ class ShearProfiles:
             settings: dict[str, Any] = {"truncation": truncation if profile == "bmo1" else None, "reduced": reduced}
             settings |= {"concentration_scatter": concentration_scatter, "scatter": scatter}
             numbers = shear_model.number_of_concentrations(signal, concentration_scatter)
-            _refuse(numbers == 0, rows, "profiles have a signal to noise that is too high for a table in steps of 0.04 dex",
+            _refuse(numbers == 0, rows, "profiles have a signal to noise that is too high for steps of 0.04 dex",
                     "correct the errors of their shears")  # fmt: skip
             for number in np.unique(numbers):
                 chosen = np.flatnonzero(numbers == number)
                 padded = np.resize(chosen, _PARTS * -(-chosen.size // _PARTS))
                 found = shear_model.ln_likelihoods(*(a[padded] for a in arrays), number=int(number), **settings)
                 values[rows[chosen]] = found[: chosen.size]
-        return TabulatedTerm(shear_model.LN_MASS_NODES, values)
+        # A copy: JAX knows the array that was traced in float64 again by its address.
+        return TabulatedTerm(shear_model.LN_MASS_NODES.copy(), values)
 
     def _at_lens(self, chosen, z, cosmology) -> tuple[np.ndarray, np.ndarray]:
         """Radii [Mpc] and critical surface densities [Msun / Mpc^2] of some profiles, whose lenses are at z."""
@@ -279,8 +280,8 @@ def _broadcast(what: str, values, shape: tuple[int, ...]) -> np.ndarray:
     try:
         return np.broadcast_to(values, shape)
     except ValueError:
-        raise MassmapError(f"{what} have the shape {values.shape}, and the shears {shape[:2]}: one of each is needed for "
-                           f"every shear, in the shape {shape}") from None  # fmt: skip
+        raise MassmapError(f"{what} have the shape {values.shape}, and the shears {shape[:2]}: one is needed "
+                           f"for every shear, in the shape {shape}") from None  # fmt: skip
 
 
 def _refuse(bad: np.ndarray, rows: np.ndarray, what: str, todo: str) -> None:
@@ -290,8 +291,8 @@ def _refuse(bad: np.ndarray, rows: np.ndarray, what: str, todo: str) -> None:
         first = int(np.argmax(profiles))
         of_bin = "" if bad.ndim == 1 else f", bin {int(np.argmax(bad[first]))}"
         raise MassmapError(
-            f"{what}: {profiles.sum()} of {rows.size} profiles, the first of row {rows[first]} of the catalogue{of_bin};"
-            f" {todo}"
+            f"{what}: {profiles.sum()} of {rows.size} profiles, the first of row {rows[first]} of the catalogue{of_bin}"
+            f"; {todo}"
         )
 
 
@@ -311,7 +312,7 @@ def _check_covariance(covariance: np.ndarray, there: np.ndarray, rows: np.ndarra
 
 
 def _whitened(covariance: np.ndarray, shear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What makes errors independent and of unit size, 0 in bins without a shear; the signal to noise of each profile."""
+    """What makes errors independent and of unit size, 0 in bins without a shear; each profile's signal to noise."""
     there = ~np.isnan(shear)
     used = there[:, :, None] & there[:, None, :]
     lower = np.linalg.cholesky(np.where(used, covariance, np.eye(shear.shape[1])))
@@ -323,7 +324,9 @@ def _whitened(covariance: np.ndarray, shear: np.ndarray) -> tuple[np.ndarray, np
 def _check_model(scatter, concentration_scatter, profile, truncation) -> None:
     """Refuse settings that are no numbers or names of this model."""
     if not (scatter == 0 or (np.isfinite(scatter) and scatter >= _LEAST_SCATTER)):
-        raise MassmapError(f"scatter of the lensing masses is {scatter:g}: give 0, or {_LEAST_SCATTER:g} and more in ln M")
+        raise MassmapError(
+            f"scatter of the lensing masses is {scatter:g}: give 0, or {_LEAST_SCATTER:g} and more in ln M"
+        )
     check_concentration_scatter(concentration_scatter)
     if profile not in ("nfw", "bmo1"):
         raise MassmapError(f"profile {profile!r} is not known: give nfw or bmo1")

@@ -106,9 +106,9 @@ def tangential_shear(radius, sigma_crit, mass, c, scale, truncation: float | Non
     truncation : float or None
         Truncation radius of BMO1 over the halo's radius; None for NFW.
     reduced : bool
-        Whether g = gamma / (1 - kappa), as images show it, or gamma. Inside the tangential critical curve, where lensing
-        is strong and g > 1, it is gamma + kappa, which is 1 there and grows with the mass: no weak shear is taken for
-        that of a halo whose Einstein radius holds it.
+        Whether g = gamma / (1 - kappa), as images show it, or gamma. Inside the tangential critical curve, where
+        lensing is strong and g > 1, it is gamma + kappa, which is 1 there and grows with the mass: no weak shear is
+        taken for that of a halo whose Einstein radius holds it.
 
     Returns
     -------
@@ -212,9 +212,7 @@ def _compiled(columns, concentration_scatter, smoothing, *, number, masses, trun
         ln_c_here = ln_radius[place] - ln_scale[:, None]
         scale, c = jnp.exp(ln_scale)[:, None], jnp.exp(ln_c_here)
         mass, bins = jnp.exp(LN_MASS_NODES)[place], (shear.size, 1, 1)
-        model = tangential_shear(
-            radius.reshape(bins), sigma_crit.reshape(bins), mass, c, scale, truncation, reduced
-        )
+        model = tangential_shear(radius.reshape(bins), sigma_crit.reshape(bins), mass, c, scale, truncation, reduced)
         away = whitening @ (shear.reshape(bins) - model).reshape(shear.size, -1)
         ln_prior = -0.5 * ((ln_c_here - ln_c[place]) / concentration_scatter) ** 2
         ln_both = jnp.stack([ln_prior.ravel(), ln_prior.ravel() - 0.5 * (away**2).sum(axis=0)])

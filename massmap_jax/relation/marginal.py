@@ -27,7 +27,9 @@ from massmap_jax.relation.several import refuse_several
 _MANY_REDSHIFTS = 1000
 
 
-def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selection=None) -> Float[Array, ""]:
+def log_likelihood(
+    relation, catalogue: HaloCatalogue, prior: MassPrior, selection=None, extra: TabulatedTerm | None = None
+) -> Float[Array, ""]:
     """Evaluate ln P(all observed luminosities | relation), with the masses marginalised.
 
     Parameters
@@ -40,6 +42,8 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
         Prior density p(ln M | z) of the masses.
     selection : Selection, optional
         Which objects can be in the catalogue; None for every object.
+    extra : TabulatedTerm, optional
+        A further likelihood of ln M for each row of the catalogue, as in `fit_relation`.
 
     Returns
     -------
@@ -86,6 +90,11 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
     for values in ln_z_per_halo(relation, catalogue, prior, selection, rows):
         with jax.enable_x64(True):
             precise = precise + values.astype(jnp.float64).sum()
+    if extra is not None:
+        from massmap_jax.relation.extra import ExtraEvidence  # imports this module
+
+        with jax.enable_x64(True):
+            precise = precise + ExtraEvidence.of(catalogue, rows, prior, extra)(relation, prior)
     return precise
 
 

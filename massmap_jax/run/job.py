@@ -26,7 +26,7 @@ from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.map_plan import plan_map
-from massmap_jax.run.mass_likelihood_columns import check_definition
+from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
@@ -197,7 +197,7 @@ def compute(
     with clock.stage("prior"):
         prior = load_prior(options.prior)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
-    check_definition(prior, likelihoods, notes)
+    likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     extra = None if likelihoods is None else likelihoods.term
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.cosmology import overdensity
@@ -404,7 +404,7 @@ def compute_fit(
     with clock.stage("prior"):
         prior = load_prior(options.prior)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
-    check_definition(prior, likelihoods, notes)
+    likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     extra = None if likelihoods is None else likelihoods.term
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])

@@ -413,6 +413,31 @@ class JobOptions:
         None, "Definition of the masses, 500c, 200m or vir, which has to be the mass prior's.", LIKELIHOODS,
         commands=_RUN_FIT,
     )  # fmt: skip
+    shear: str | None = option(
+        None,
+        "A file of tangential shear profiles of some objects, by id, with a row for each bin: mass likelihoods are made"
+        " of them.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    shear_id: str | None = option(
+        None, "Its id column; found where not given, as the next four are.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_radius: str | None = option(None, "Its column of radii.", LIKELIHOODS, commands=_RUN_FIT)
+    shear_radius_unit: str | None = option(
+        None, "Their unit, in place of the file's: kpc or Mpc (proper, without h), arcmin, ...", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    shear_gt: str | None = option(
+        None, "Its column of tangential (reduced) shears, blank where a bin has none.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_error: str | None = option(None, "Its column of their errors.", LIKELIHOODS, commands=_RUN_FIT)
+    shear_z: str | None = option(
+        None, "Redshift of the sources, a column or one number.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_scatter: float = option(
+        0.2, "Intrinsic scatter of lensing masses about the true ones in ln M.", LIKELIHOODS, commands=_RUN_FIT
+    )
     observable: str | None = option(
         None,
         "A further observable beside the luminosity, NAME=COLUMN, blank where an object has none; repeat it for more.",
@@ -519,6 +544,11 @@ class JobOptions:
     """Whether redshifts are distributions."""
 
     @property
+    def has_likelihoods(self) -> bool:
+        """Whether some objects have a mass likelihood."""
+        return self.mass_likelihood is not None or self.shear is not None
+
+    @property
     def has_draws(self) -> bool:
         """Whether the relation is uncertain."""
         uncertain = any(text is not None and ":" in text for text in (self.relation_scatter, self.mass_bias))
@@ -578,8 +608,9 @@ _ACTS = {
             or o.flux_min is not None
             or o.apparent_magnitudes
             or o.calib_convert
+            or o.shear is not None
         ),
-        "prior='hmf', calib_convert=, a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or"
+        "prior='hmf', calib_convert=, shear=, a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or"
         " magnitudes='apparent'",
     ),
     "num_relation_draws": (
@@ -617,8 +648,12 @@ _ACTS = {
         (lambda o: o.mass_likelihood is not None, "mass_likelihood=, a file of mass likelihoods"),
     ),
     "mass_likelihood_bias": (
-        lambda o: o.relation == "fit" and o.mass_likelihood is not None,
-        "a relation that is fitted with mass_likelihood=, a file of mass likelihoods",
+        lambda o: o.relation == "fit" and o.has_likelihoods,
+        "a relation that is fitted with mass_likelihood= or shear=, a file of mass likelihoods or of shear profiles",
+    ),
+    **dict.fromkeys(
+        ("shear_id", "shear_radius", "shear_radius_unit", "shear_gt", "shear_error", "shear_z", "shear_scatter"),
+        (lambda o: o.shear is not None, "shear=, a file of shear profiles"),
     ),
     "observable": (
         lambda o: o.relation == "fit" or o.is_file,
@@ -798,21 +833,25 @@ def _check_calibration(options: JobOptions) -> None:
 
 def _check_likelihoods(options: JobOptions) -> None:
     """Refuse mass likelihoods beside what they cannot be used with, and beliefs about them that cannot be read."""
-    if options.mass_likelihood is None:
+    if not options.has_likelihoods:
         return
+    given = "shear" if options.mass_likelihood is None else "mass_likelihood"
+    if options.mass_likelihood is not None and options.shear is not None:
+        raise MassmapError("mass_likelihood= and shear= are given: an object has one likelihood of its mass, give one")
     for name in ("calib_mass", "observable"):
         if getattr(options, name) is not None:
             raise MassmapError(
-                f"mass_likelihood= cannot be fitted together with {name}=: leave one out, or give masses of normal error"
-                " as calib_mass="
+                f"{given}= cannot be fitted together with {name}=: leave one out, or give masses of normal error as"
+                " calib_mass="
             )
     if options.method not in ("auto", "analytic", "quadrature"):
         raise MassmapError(
             f"method {options.method!r} does not use mass likelihoods: give method 'analytic', or leave it out"
         )
-    scatter = options.mass_likelihood_scatter
-    if not (np.isfinite(scatter) and scatter >= 0):
-        raise MassmapError(f"mass_likelihood_scatter is {scatter:g}: give a number in ln M, at least 0")
+    for name in ("mass_likelihood_scatter", "shear_scatter"):
+        scatter = getattr(options, name)
+        if not (np.isfinite(scatter) and scatter >= 0):
+            raise MassmapError(f"{name} is {scatter:g}: give a number in ln M, at least 0")
     _check_mass_definition("mass_likelihood_definition", options.mass_likelihood_definition)
     from massmap_jax.relation.calibration import belief
 

@@ -124,7 +124,7 @@ def write_outputs(
         "observables": _observables_record(posterior.catalogue, relation),
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
-        "mass_likelihoods": _likelihoods_record(result, options),
+        "mass_likelihoods": _likelihoods_record(result),
         "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
@@ -189,7 +189,7 @@ def write_fit_outputs(
         "observables": _observables_record(seen, fitted.draws),
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
-        "mass_likelihoods": _likelihoods_record(result, options),
+        "mass_likelihoods": _likelihoods_record(result),
         "misfits": result.misfits,
     }
     return _write_record(directory, _full_record(record | meta | found, options, clock))
@@ -224,12 +224,13 @@ def _calibrators_record(result) -> dict | None:
     }
 
 
-def _likelihoods_record(result, options: JobOptions) -> dict | None:
+def _likelihoods_record(result) -> dict | None:
     """Collect what run.json says of mass likelihoods of single objects."""
     found = result.likelihoods
     if found is None:
         return None
-    return {"objects": found.number, "mass_definition": found.mass_definition, "file": options.mass_likelihood}
+    of = "masses" if found.profiles is None else "shear profiles"
+    return {"objects": int(found.rows.size), "mass_definition": found.mass_definition, "from": of, "file": found.file}
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:

@@ -24,7 +24,9 @@ LN_MASS = np.log(5e14)
 
 def measured(error, ln_mass=LN_MASS, away=0.3, seed=0):
     """A noisy profile of the reference and its covariance, with correlated errors."""
-    shape = slow.reduced_shear(RADIUS, np.array([ln_mass]), slow.mean_ln_c(ln_mass, Z) + away * SCATTER_C, Z, Z_SOURCE)[0]
+    shape = slow.reduced_shear(RADIUS, np.array([ln_mass]), slow.mean_ln_c(ln_mass, Z) + away * SCATTER_C, Z, Z_SOURCE)[
+        0
+    ]
     sd = error * RADIUS**-0.5
     covariance = sd[:, None] * sd * (0.3 + 0.7 * np.eye(RADIUS.size))
     return np.random.default_rng(seed).multivariate_normal(shape, covariance), covariance
@@ -184,7 +186,11 @@ def test_arrays_that_cannot_be_used_are_refused(given, told):
 @pytest.mark.parametrize(
     ("given", "more", "told"),
     [
-        (dict(source_redshift=0.3), {}, "source in front of the lens: 2 of 3 profiles, the first of row 1 of .*, bin 0"),
+        (
+            dict(source_redshift=0.3),
+            {},
+            "source in front of the lens: 2 of 3 profiles, the first of row 1 of .*, bin 0",
+        ),
         (dict(rows=[0, 1, 3]), {}, "1 of 3 profiles are of rows beyond the catalogue's 3, the first of row 3"),
         (dict(radius=[300.0, 600.0, 1200.0]), {}, "median radius beyond 50 Mpc: 3 of 3"),
         (dict(error=1e-5), {}, "signal to noise that is too high .*: 3 of 3"),

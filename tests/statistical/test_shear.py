@@ -48,7 +48,9 @@ def scores(truth, **fault):
     ln_density = values - 0.5 * ((grid - CENTRE) / WIDTH) ** 2
     density = np.exp(ln_density - ln_density.max(axis=1, keepdims=True))
     below = np.cumsum(density, axis=1) - 0.5 * density
-    share = np.array([np.interp(t, grid, b) for t, b in zip(ln_mass, below / density.sum(axis=1)[:, None], strict=True)])
+    share = np.array(
+        [np.interp(t, grid, b) for t, b in zip(ln_mass, below / density.sum(axis=1)[:, None], strict=True)]
+    )
     mean = (density @ grid) / density.sum(axis=1)
     sd = np.sqrt((density * (grid - mean[:, None]) ** 2).sum(axis=1) / density.sum(axis=1))
     return (ln_mass - mean) / sd, norm.ppf(np.clip(share, 1e-12, 1 - 1e-12))
