@@ -20,12 +20,12 @@ from massmap_jax.checks.prior_check import prior_check as prior_check
 from massmap_jax.errors import MassmapError as MassmapError
 from massmap_jax.figures.map_kinds import map_kinds_figure as map_kinds_figure
 from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods as read_mass_likelihoods
-from massmap_jax.likelihood.shear import ShearProfiles as ShearProfiles
-from massmap_jax.likelihood.shear_file import read_shear_profiles as read_shear_profiles
 from massmap_jax.likelihood.selection import FluxLimit as FluxLimit
 from massmap_jax.likelihood.selection import NoSelection as NoSelection
 from massmap_jax.likelihood.selection import RedshiftLimit as RedshiftLimit
 from massmap_jax.likelihood.selection import TabulatedSelection as TabulatedSelection
+from massmap_jax.likelihood.shear import ShearProfiles as ShearProfiles
+from massmap_jax.likelihood.shear_file import read_shear_profiles as read_shear_profiles
 from massmap_jax.likelihood.terms import GaussianTerm as GaussianTerm
 from massmap_jax.likelihood.terms import TabulatedTerm as TabulatedTerm
 from massmap_jax.maps.circle import mass_in_circle as mass_in_circle

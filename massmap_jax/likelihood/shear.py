@@ -101,14 +101,14 @@ class ShearProfiles:
         shear : array_like, (profile, bin)
             Tangential shear of the sources' images, which is the reduced shear; NaN where a bin has none. A profile
             that is NaN in all bins is left out.
-        error : array_like, optional
-            Standard deviation of each shear: a number, (bin,) or (profile, bin). Give this or `covariance`.
+        error : float or array_like, (bin,) or (profile, bin), optional
+            Standard deviation of each shear. Give this or `covariance`.
         covariance : array_like, (bin, bin) or (profile, bin, bin), optional
             Covariance of the bins.
-        source_redshift : array_like, optional
-            Redshift of the sources: a number, (profile, 1) or (profile, bin). Give this or `sigma_crit`.
-        sigma_crit : array_like, optional
-            Critical surface density of the sources [Msun / Mpc^2, proper], in the same shapes.
+        source_redshift : float or array_like, (profile, 1) or (profile, bin), optional
+            Redshift of the sources. Give this or `sigma_crit`.
+        sigma_crit : float or array_like, (profile, 1) or (profile, bin), optional
+            Critical surface density of the sources [Msun / Mpc^2, proper].
         rows : Int[array_like, "n"], optional
             The catalogue's row of each profile; by default there is one for each row, in order.
         radius_unit : {"Mpc", "arcmin"}
@@ -284,7 +284,7 @@ def _broadcast(what: str, values, shape: tuple[int, ...]) -> np.ndarray:
                            f"for every shear, in the shape {shape}") from None  # fmt: skip
 
 
-def _refuse(bad: np.ndarray, rows: np.ndarray, what: str, todo: str) -> None:
+def _refuse(bad: Any, rows: np.ndarray, what: str, todo: str) -> None:
     """Refuse profiles of which some are bad, or some of their bins."""
     profiles = bad if bad.ndim == 1 else bad.any(axis=1)
     if profiles.any():

@@ -106,7 +106,7 @@ def read_shear_profiles(
     whole = np.full((4, objects.size, bins.max() + 1), np.nan)
     whole[:, of_row, bins] = at, shears, errors, behind
     return ShearProfiles.from_arrays(
-        whole[0], whole[1], error=whole[2], source_redshift=whole[3], rows=objects, radius_unit=units[0]  # type: ignore
+        whole[0], whole[1], error=whole[2], source_redshift=whole[3], rows=objects, radius_unit=units[0]  # type: ignore[arg-type]
     )  # fmt: skip
 
 
