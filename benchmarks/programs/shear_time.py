@@ -1,6 +1,6 @@
 """Time of a mass likelihood from a tangential shear profile of ten bins, for 2048 simulated profiles.
 
-    python benchmarks/programs/shear_time.py
+python benchmarks/programs/shear_time.py
 """
 
 import time

@@ -103,7 +103,7 @@ def critical_surface_density(
     --------
     >>> from massmap_jax.halo.cosmology import critical_surface_density
     >>> print(f"{critical_surface_density('Planck18', 0.3, 1.0):.3g}")
-    2.58e+15
+    2.75e+15
     """
     lens, source = np.asarray(lens, dtype=np.float64), np.asarray(source, dtype=np.float64)
 

@@ -56,7 +56,7 @@ class ShearProfiles:
 
     Examples
     --------
-    One cluster of 5e14 Msun with four bins:
+    Four bins about the second of two clusters, and the mass at which the likelihood is highest:
 
     >>> import massmap_jax as mm
     >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.3, 0.4])
@@ -68,7 +68,7 @@ class ShearProfiles:
     [False, True]
     >>> most = term.log_likelihood[1].argmax()
     >>> print(f"{10 ** (term.ln_mass_nodes[most] / 2.302585):.1e}")
-    7.9e+14
+    7.6e+14
     """
 
     rows: Int[np.ndarray, "n"]

@@ -25,7 +25,7 @@ _STEP = LN_MASS_NODES[1] - LN_MASS_NODES[0]
 _REACH = 5.0
 # Numbers of nodes of ln c, and the largest product of their step and the signal to noise of a profile: masses then
 # change by less than 1e-3 of their error where the nodes are twice as many. The more, the finer is ln M, too.
-_NUMBERS, _FINE_ENOUGH = (11, 21, 61, 321), 1.8
+_NUMBERS, _FINE_ENOUGH = (11, 21, 61, 321), 2.0
 _PER_NODE = 20
 
 

@@ -69,10 +69,15 @@ def test_units_of_radii(unit, given, kind, factor):
     np.testing.assert_allclose(found.radius[1], np.array([0.5, 1.0, 2.0]) * factor, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("bin_units", "kind", "factor"), [("Mpc", "Mpc", 1.0), ("radians", "arcmin", 3437.746770784939)])
+@pytest.mark.parametrize(
+    ("bin_units", "kind", "factor"), [("Mpc", "Mpc", 1.0), ("radians", "arcmin", 3437.746770784939)]
+)
 def test_profiles_as_clmm_makes_them(tmp_path, bin_units, kind, factor):
     """One table for each cluster, the unit in its metadata, z that of the sources; from memory or from files."""
-    tables = {"B": clmm_table([0.08, 0.04, 0.02], bin_units=bin_units), "A": clmm_table([0.1, 0.05, 0.02], bin_units=bin_units)}
+    tables = {
+        "B": clmm_table([0.08, 0.04, 0.02], bin_units=bin_units),
+        "A": clmm_table([0.1, 0.05, 0.02], bin_units=bin_units),
+    }
     found = read_shear_profiles(tables, CATALOGUE)
     assert found.rows.tolist() == [0, 1] and found.radius_unit == kind
     np.testing.assert_allclose(found.radius, np.array([[0.5, 1.0, 2.0]] * 2) * factor)
@@ -116,6 +121,9 @@ def test_an_empty_table_no_tables_and_two_kinds_of_radii():
         read_shear_profiles(long_table()[:0], CATALOGUE)
     with pytest.raises(MassmapError, match="no shear profiles are given"):
         read_shear_profiles({}, CATALOGUE)
-    tables = {"A": clmm_table([0.1, 0.05, 0.02], bin_units="Mpc"), "B": clmm_table([0.1, 0.05, 0.02], bin_units="arcmin")}
+    tables = {
+        "A": clmm_table([0.1, 0.05, 0.02], bin_units="Mpc"),
+        "B": clmm_table([0.1, 0.05, 0.02], bin_units="arcmin"),
+    }
     with pytest.raises(MassmapError, match="lengths and some angles"):
         read_shear_profiles(tables, CATALOGUE)

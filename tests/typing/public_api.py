@@ -110,9 +110,7 @@ def lensing(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, grid: mm.PixelGrid
     circle = mm.Circle(150.0, 2.0, 3.0)
     found = mm.mass_in_circle(key, catalogue, prior, fit.draws, circle, relation_from="this_catalogue", extra=extra)
     print(image.total_mass, found.mean)
-    kappa = mm.convergence_map(
-        key, catalogue, prior, fit.draws, grid, 1.0, relation_from="this_catalogue", extra=extra
-    )
+    kappa = mm.convergence_map(key, catalogue, prior, fit.draws, grid, 1.0, relation_from="this_catalogue", extra=extra)
     print(kappa.mean.shape, float(mm.log_likelihood(fit.maximum, catalogue, prior, extra=extra)))
     profiles = mm.read_shear_profiles("shear.fits", catalogue, source_redshift="z_s", radius_unit="arcmin")
     made = mm.ShearProfiles.from_arrays(
