@@ -285,7 +285,7 @@ def run(
     start_jax(precision, device)
     from massmap_jax.run.outputs import check_output
 
-    check_output(out, overwrite, catalogue, job.calib_file)
+    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear)
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
     _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
@@ -321,16 +321,16 @@ def fit(
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
-    check_output(out, overwrite, catalogue, job.calib_file)
+    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear)
     options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
     asked = record | _asked(catalogue, columns, options)
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            objects, calibration = _with_measured(asked, options, _reader(asked, options.make_map)())
+            objects, calibration, likelihoods = _with_measured(asked, options, _reader(asked, options.make_map)())
         from massmap_jax.run.job import compute_fit
 
-        result = compute_fit(objects, options, clock, calibration)
+        result = compute_fit(objects, options, clock, calibration, likelihoods)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
         notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
@@ -474,7 +474,7 @@ def _reader(asked: dict, need_positions: bool) -> Callable:
 
 
 def _with_measured(asked: dict, options: JobOptions, catalogue):
-    """The catalogue with its further observables and all notes, and measured masses; None where there are none."""
+    """The catalogue with its further observables and all notes, measured masses and mass likelihoods, or None."""
     notes: list[str] = []
     if options.observable is not None:
         from massmap_jax.run.observable_columns import read_observables
@@ -487,7 +487,12 @@ def _with_measured(asked: dict, options: JobOptions, catalogue):
         # An object without a luminosity can be used where another observable was measured.
         seen = catalogue.seen_by(tuple(named(options, "observable")))
         calibration = read_calibration(asked["catalogue"], asked["columns"], options, seen, notes)
-    return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration
+    likelihoods = None
+    if options.has_likelihoods:
+        from massmap_jax.run.mass_likelihood_columns import read_likelihoods
+
+        likelihoods = read_likelihoods(options, catalogue, notes)
+    return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration, likelihoods
 
 
 @app.command()
@@ -704,10 +709,10 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            catalogue, calibration = _with_measured(record, options, read())
+            catalogue, calibration, likelihoods = _with_measured(record, options, read())
         from massmap_jax.run.job import compute
 
-        result = compute(catalogue, options, clock, calibration)
+        result = compute(catalogue, options, clock, calibration, likelihoods)
         record = write_outputs(directory, result, options, clock, record, true_relation())
     if quiet:
         return result

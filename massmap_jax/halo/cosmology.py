@@ -10,6 +10,8 @@ from jaxtyping import Float
 
 from massmap_jax.errors import MassmapError
 
+# c^2 / (4 pi G) [Msun / Mpc], with the constants of CODATA 2018 and IAU 2015.
+_C2_4PI_G = 1.6629165401756e18
 COSMOLOGIES = ("WMAP5", "WMAP7", "WMAP9", "Planck13", "Planck15", "Planck18")
 
 
@@ -78,6 +80,41 @@ def angular_diameter_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarra
     nodes = np.linspace(0.0, np.log1p(1000.0), 2001)
     spline = CubicSpline(nodes, flrw.comoving_distance(np.expm1(nodes)).to_value("Mpc"))
     return spline(np.log1p(redshift)) / (1 + redshift)
+
+
+def critical_surface_density(
+    cosmology: Any, lens: Float[np.ndarray, "..."], source: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "..."]:
+    """Compute the critical surface density of lensing.
+
+    Parameters
+    ----------
+    cosmology : str or astropy.cosmology.FLRW
+        As in `hmf_table`.
+    lens, source : Float[np.ndarray, "..."]
+        Redshifts of lenses and sources, which broadcast; the lens is in front.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        c^2 D_s / (4 pi G D_l D_ls) [Msun / Mpc^2, proper].
+
+    Examples
+    --------
+    >>> from massmap_jax.halo.cosmology import critical_surface_density
+    >>> print(f"{critical_surface_density('Planck18', 0.3, 1.0):.3g}")
+    2.75e+15
+    """
+    lens, source = np.asarray(lens, dtype=np.float64), np.asarray(source, dtype=np.float64)
+
+    def distance(z):  # of each redshift once: astropy integrates every one
+        known, place = np.unique(z, return_inverse=True)
+        return angular_diameter_distance(cosmology, known)[place].reshape(z.shape)
+
+    to_lens, to_source = distance(lens), distance(source)
+    # Flat: comoving distances are differences (`cosmology_of` refuses curved cosmologies).
+    between = to_source - to_lens * (1 + lens) / (1 + source)
+    return _C2_4PI_G * to_source / (to_lens * between)
 
 
 def luminosity_distance(cosmology: Any, redshift: np.ndarray) -> np.ndarray:

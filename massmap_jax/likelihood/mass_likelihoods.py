@@ -117,8 +117,28 @@ def read_mass_likelihoods(
     return TabulatedTerm(nodes, whole)
 
 
-def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
-    """The catalogue's row of each row of the table."""
+def catalogue_rows(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
+    """Find the row of the catalogue that each row of a table belongs to, by id.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue, with ids.
+    table : ColumnTable
+        The table.
+    name : str
+        Its column of ids.
+
+    Returns
+    -------
+    Int[np.ndarray, "row"]
+        Row numbers of the catalogue.
+
+    Raises
+    ------
+    MassmapError
+        For ids of the catalogue that are not unique, or ids of the table that are not in it.
+    """
     ids, missing = as_ids(table.column(name))
     if catalogue.key_number is not None:
         raise MassmapError("ids of the catalogue are not unique, so masses cannot be matched with it: give another id=")
@@ -131,12 +151,18 @@ def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndar
             f"ids in column {name!r} of {table.label} are not in the catalogue: {rows_text(lost, ids)}; take these rows"
             " out, or name the column of the catalogue's ids with id="
         )
+    return rows
+
+
+def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
+    """The catalogue's row of each row of the table, each only once."""
+    rows = catalogue_rows(catalogue, table, name)
     again = np.ones(rows.size, dtype=bool)
     again[np.unique(rows, return_index=True)[1]] = False
     if again.any():
         raise MassmapError(
-            f"an object has two mass likelihoods in {table.label}: its id is repeated in {rows_text(again, ids)}; "
-            "combine them to one"
+            f"an object has two mass likelihoods in {table.label}: its id is repeated in "
+            f"{rows_text(again, as_ids(table.column(name))[0])}; combine them to one"
         )
     return rows
 
@@ -176,7 +202,7 @@ def _tabulated(table: ColumnTable, columns: dict[str, float]) -> tuple[np.ndarra
 
 def _of_masses(text: str) -> str:
     """A sentence of the reader of luminosities, said of masses and with the names of the arguments here."""
-    renamed = text.replace("sigma_kind=", "error_kind=").replace("sigma=", "error=").replace("lum_", "mass_")
+    renamed = text.replace("sigma_kind", "error_kind").replace("sigma=", "error=").replace("lum_", "mass_")
     return renamed.replace("luminosity", "mass")
 
 

@@ -20,10 +20,11 @@ from massmap_jax.choices import RelationFrom, check_concentration_scatter, check
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo import profiles
 from massmap_jax.halo.concentration import SCATTER_LN, concentration_key, drawn_ln_concentration
-from massmap_jax.halo.cosmology import overdensity
+from massmap_jax.halo.cosmology import angular_diameter_distance, critical_surface_density, overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.redshifts import refuse_uncertain
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.maps.images import images_of
 from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
@@ -31,8 +32,6 @@ from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.several import names_of
 
-# c^2 / (4 pi G) [Msun / Mpc], with the constants of CODATA 2018 and IAU 2015.
-_C2_4PI_G = 1.6629165401756e18
 # Halo windows are squares of 2^k pixels, so that a handful of shapes is compiled.
 _SMALLEST = 8
 # Haloes in a compiled call: whole blocks of the larger, the rest in the smaller.
@@ -125,6 +124,7 @@ def convergence_map(
     subtract_mean: bool = False,
     keep_draws: bool = False,
     selection=None,
+    extra: TabulatedTerm | None = None,
     draws: Literal["auto", "exact", "table"] = "auto",
     chunk_size: int | None = None,
 ) -> ConvergenceMap:
@@ -169,6 +169,8 @@ def convergence_map(
         Keep kappa of every draw.
     selection : FluxLimit or TabulatedSelection or NoSelection, optional
         As in `mass_map`.
+    extra : TabulatedTerm, optional
+        As in `mass_map`.
     draws : {"auto", "exact", "table"}
         As in `mass_map`.
     chunk_size : int, optional
@@ -201,6 +203,8 @@ def convergence_map(
     check_labels(map=Labels("the convergence map", cosmology=cosmology), mass_prior=prior)
     _check(catalogue, grid, source_redshift, profile, truncation, reach, concentration_scatter)
     refuse_uncertain(catalogue, "a convergence map")
+    if extra is not None:
+        extra.check_rows(len(catalogue))
     catalogue = catalogue.seen_by(names_of(relation))
     parts = len(_COMPONENTS) if shear else 1
     check_memory(
@@ -220,6 +224,7 @@ def convergence_map(
         num_draws=num_draws,
         draws=draws,
         selection=selection,
+        extra=extra,
         chunk_size=chunk_size,
     )
     redshift, shape = catalogue.redshift[rows], (profile, truncation, reach)
@@ -227,7 +232,7 @@ def convergence_map(
     key_concentration = concentration_key(key)
     images = np.zeros((num_draws, parts, *grid.shape))
     neglected, touching = np.zeros(num_draws), np.zeros(rows.size, dtype=bool)
-    for picked, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior), chunk_size):
+    for picked, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior, extra), chunk_size):
         part, ln_mass = lenses.take(picked), np.asarray(ln_mass, dtype=np.float64)
         hashes = catalogue.hashes[rows[picked]]
         ln_c = drawn_ln_concentration(
@@ -300,18 +305,12 @@ class Lenses(NamedTuple):
 
     @classmethod
     def of(cls, redshift, x, y, grid, source_redshift, mass_definition, cosmology, profile, truncation, reach):
-        from massmap_jax.halo.cosmology import angular_diameter_distance
-
-        both = angular_diameter_distance(cosmology, np.append(redshift, source_redshift))
-        lens, source = both[:-1], both[-1]
-        # Flat: comoving distances are differences (`prior_hmf` refuses curved cosmologies).
-        between = source - lens * (1 + redshift) / (1 + source_redshift)
         return cls(
             redshift,
             x,
             y,
-            lens * np.radians(grid.pixel_arcmin / 60),
-            _C2_4PI_G * source / (lens * between),
+            angular_diameter_distance(cosmology, redshift) * np.radians(grid.pixel_arcmin / 60),
+            critical_surface_density(cosmology, redshift, source_redshift),
             overdensity(mass_definition, cosmology, redshift),
             profile,
             truncation,

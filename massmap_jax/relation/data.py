@@ -276,3 +276,19 @@ def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
             "or leave these objects out"
         )
     return values
+
+
+def filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
+    """Pad with the last row, or the value given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
+    size = least
+    while size < values.shape[0]:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
+    filler = values[-1] if with_value is None else with_value
+    rest = np.broadcast_to(np.asarray(filler, dtype=values.dtype), (size - values.shape[0], *values.shape[1:]))
+    return np.concatenate([values, rest])
+
+
+@jax.jit
+def prior_rows(prior, redshift):
+    """ln p(ln M | z) at the mass nodes, one row for each redshift."""
+    return jax.lax.map(prior.ln_density_at, jnp.asarray(redshift), batch_size=256)

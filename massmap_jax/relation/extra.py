@@ -23,9 +23,8 @@ from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, pack
-from massmap_jax.relation.data import HALF_LN_2PI
+from massmap_jax.relation.data import HALF_LN_2PI, filled, prior_rows
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
-from massmap_jax.relation.marginal import filled, prior_rows
 
 # Points of each of the two searches for the range of an integrand, and the panels over it: twice as many panels
 # change ln Z by less than 1e-6.

@@ -24,10 +24,9 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.correlations import beliefs_about
-from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.data import CatalogueData, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
-from massmap_jax.relation.marginal import filled, prior_rows
 from massmap_jax.relation.search import (
     Coordinates,
     at_alpha3,

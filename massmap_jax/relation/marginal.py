@@ -18,16 +18,29 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.data import HALF_LN_2PI, SMOOTH, CatalogueData, RelationData, detection, ln_z_per_halo
+from massmap_jax.relation.data import (
+    HALF_LN_2PI,
+    SMOOTH,
+    CatalogueData,
+    RelationData,
+    detection,
+    filled,
+    ln_z_per_halo,
+    prior_rows,
+)
 from massmap_jax.relation.evidence_table import EvidenceTable
+from massmap_jax.relation.extra import ExtraEvidence
 from massmap_jax.relation.several import refuse_several
 
 # Redshifts above which a table of G, with a row for each, costs more than it saves.
 _MANY_REDSHIFTS = 1000
 
 
-def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selection=None) -> Float[Array, ""]:
+def log_likelihood(
+    relation, catalogue: HaloCatalogue, prior: MassPrior, selection=None, extra: TabulatedTerm | None = None
+) -> Float[Array, ""]:
     """Evaluate ln P(all observed luminosities | relation), with the masses marginalised.
 
     Parameters
@@ -40,6 +53,8 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
         Prior density p(ln M | z) of the masses.
     selection : Selection, optional
         Which objects can be in the catalogue; None for every object.
+    extra : TabulatedTerm, optional
+        A further likelihood of ln M for each row of the catalogue, as in `fit_relation`.
 
     Returns
     -------
@@ -86,6 +101,9 @@ def log_likelihood(relation, catalogue: HaloCatalogue, prior: MassPrior, selecti
     for values in ln_z_per_halo(relation, catalogue, prior, selection, rows):
         with jax.enable_x64(True):
             precise = precise + values.astype(jnp.float64).sum()
+    if extra is not None:
+        with jax.enable_x64(True):
+            precise = precise + ExtraEvidence.of(catalogue, rows, prior, extra)(relation, prior)
     return precise
 
 
@@ -323,22 +341,6 @@ class RelationLikelihood(eqx.Module):
         return eqx.tree_at(
             lambda s: (s.prior, s.ln_prior, s.table, s.extra), self, changed, is_leaf=lambda x: x is None
         )
-
-
-def filled(values: np.ndarray, with_value=None, least: int = 64) -> np.ndarray:
-    """Pad with the last row, or the value given, to the next of the sizes 64, 96, 128, 192, 256, ..."""
-    size = least
-    while size < values.shape[0]:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    filler = values[-1] if with_value is None else with_value
-    rest = np.broadcast_to(np.asarray(filler, dtype=values.dtype), (size - values.shape[0], *values.shape[1:]))
-    return np.concatenate([values, rest])
-
-
-@jax.jit
-def prior_rows(prior, redshift):
-    """ln p(ln M | z) at the mass nodes, one row for each redshift."""
-    return jax.lax.map(prior.ln_density_at, jnp.asarray(redshift), batch_size=256)
 
 
 @jax.jit

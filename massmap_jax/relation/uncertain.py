@@ -19,8 +19,7 @@ from massmap_jax.likelihood.redshifts import flux_of_luminosity
 from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData
-from massmap_jax.relation.marginal import prior_rows
+from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, prior_rows
 
 # Step of the lattice in ln(1 + z), in ln F over sqrt(S^2 + sigma^2), and the number of nodes in ln sigma.
 _STEP_U, _STEP_FLUX, _NUM_SIGMA = 0.01, 0.4, 6

@@ -48,7 +48,8 @@ def citations(record: Mapping) -> list[str]:
     lines.append(_JAX)
     if "nuts" in (options["method"], record["fit"] and record["fit"]["method"]):
         lines.append(_NUMPYRO)
-    if record["convergence"] is not None or options["halo_profile"] is not None or options["calib_convert"]:
+    shapes = (options["halo_profile"], options["shear"])
+    if record["convergence"] is not None or any(one is not None for one in shapes) or options["calib_convert"]:
         lines += [_NFW, _CONCENTRATION]
     if record["convergence"] is not None:
         lines.append(_BMO)

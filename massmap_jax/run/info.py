@@ -63,6 +63,8 @@ def _lines_of_record(path: Path, record: dict) -> list[str]:
         kinds = ("measured", "upper_limits", "lower_limits", "missing")
         told = ", ".join(f"{found[kind]} {kind.replace('_', ' ')}" for kind in kinds if found[kind])
         lines.append(f"observable {name}: {told}")
+    if likelihoods := record.get("mass_likelihoods"):
+        lines.append(f"mass likelihoods: {likelihoods['objects']} objects, {likelihoods['file']}")
     if record.get("map"):
         lines.append(f"map: {record['map']}")
     return lines

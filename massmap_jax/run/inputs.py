@@ -10,7 +10,7 @@ from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
 
-FILES = ("catalogue", "relation", "prior", "calib_file")
+FILES = ("catalogue", "relation", "prior", "calib_file", "mass_likelihood", "shear")
 """The options that may name a file."""
 
 

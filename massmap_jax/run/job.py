@@ -26,6 +26,7 @@ from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.map_plan import plan_map
+from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from massmap_jax.models.runner import HaloMassSamples
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.relation.fitted import RelationPosterior
+    from massmap_jax.run.mass_likelihood_columns import MassLikelihoods
 
 _FIT_DRAWS = 1000
 # Number of objects above which making a posterior surface takes less time than integrating each (100 relation draws).
@@ -101,6 +103,8 @@ class JobResult:
         The mass in a circle, if one was asked for.
     calibrated : Calibrated or None
         Measured masses, if the relation was calibrated on some.
+    likelihoods : MassLikelihoods or None
+        Mass likelihoods of some objects, if there are any.
     """
 
     posterior: MassPosterior
@@ -114,6 +118,7 @@ class JobResult:
     misfits: list[str] = field(default_factory=list)
     circle: RegionMass | None = None
     calibrated: Calibrated | None = None
+    likelihoods: "MassLikelihoods | None" = None
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -140,7 +145,11 @@ class JobResult:
 
 
 def compute(
-    catalogue: HaloCatalogue, options: JobOptions, clock: Clock, calibration: "CalibrationMasses | None" = None
+    catalogue: HaloCatalogue,
+    options: JobOptions,
+    clock: Clock,
+    calibration: "CalibrationMasses | None" = None,
+    likelihoods: "MassLikelihoods | None" = None,
 ) -> JobResult:
     """Compute the prior, relation, mass posteriors and map of a catalogue.
 
@@ -154,6 +163,8 @@ def compute(
         Times the stages and reports them.
     calibration : CalibrationMasses, optional
         Measured masses, for the fit of the relation.
+    likelihoods : MassLikelihoods, optional
+        Mass likelihoods of some objects, for the fit, the masses and the map.
 
     Returns
     -------
@@ -186,6 +197,8 @@ def compute(
     with clock.stage("prior"):
         prior = load_prior(options.prior)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
+    likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
+    extra = None if likelihoods is None else likelihoods.term
     if options.make_map and (options.halo_profile or options.source_redshift):
         from massmap_jax.halo.cosmology import overdensity
 
@@ -199,7 +212,7 @@ def compute(
     if options.relation == "fit":
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
-            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration)
+            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration, extra)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
@@ -237,10 +250,11 @@ def compute(
             prior,
             relation,
             relation_from=relation_from,
-            method=_method(options, catalogue, prior, relation, notes),
+            method=_method(options, catalogue, prior, relation, extra, notes),
             key=key_lum,
             num_lum_draws=options.num_lum_draws,
             selection=selection,
+            extra=extra,
             watch=clock.say,
         )
     if options.is_published:
@@ -280,11 +294,13 @@ def compute(
                 relation_from=relation_from,
                 num_draws=options.num_map_draws,
                 selection=selection,
+                extra=extra,
             )
     accepted = [f.what for f in findings]
     return JobResult(
-        posterior, image, relation_from, notes, fitted, samples, convergence, check, accepted, circle, calibrated
-    )
+        posterior, image, relation_from, notes, fitted, samples, convergence, check, accepted, circle, calibrated,
+        likelihoods,
+    )  # fmt: skip
 
 
 def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock, notes: list[str]):
@@ -296,7 +312,7 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
         return None, None
     of = posterior.catalogue, posterior.prior, posterior.relation, grid
     shared: dict[str, Any] = {"relation_from": posterior.relation_from, "num_draws": options.num_map_draws}
-    shared["selection"] = posterior.selection
+    shared |= {"selection": posterior.selection, "extra": posterior.extra}
     reuse = posterior if posterior.method in ("analytic", "surface") else None
     image = convergence = None
     try:
@@ -336,6 +352,8 @@ class FitResult:
         Notes on the measured masses and the check.
     compared : PopulationComparison or None
         Several populations, if that was asked for.
+    likelihoods : MassLikelihoods or None
+        Mass likelihoods of some objects, if there are any.
     """
 
     prior: MassPrior
@@ -345,10 +363,15 @@ class FitResult:
     calibrated: Calibrated | None = None
     notes: list[str] = field(default_factory=list)
     compared: "PopulationComparison | None" = None
+    likelihoods: "MassLikelihoods | None" = None
 
 
 def compute_fit(
-    catalogue: HaloCatalogue, options: JobOptions, clock: Clock, calibration: "CalibrationMasses | None" = None
+    catalogue: HaloCatalogue,
+    options: JobOptions,
+    clock: Clock,
+    calibration: "CalibrationMasses | None" = None,
+    likelihoods: "MassLikelihoods | None" = None,
 ) -> FitResult:
     """Fit the relation, and check whether prior and relation describe the catalogue.
 
@@ -362,6 +385,8 @@ def compute_fit(
         Times the stages and reports them.
     calibration : CalibrationMasses, optional
         Measured masses.
+    likelihoods : MassLikelihoods, optional
+        Mass likelihoods of some objects.
 
     Returns
     -------
@@ -379,9 +404,11 @@ def compute_fit(
     with clock.stage("prior"):
         prior = load_prior(options.prior)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
+    likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
+    extra = None if likelihoods is None else likelihoods.term
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
-        fitted = fit(catalogue, prior, options, key, clock.say, calibration)
+        fitted = fit(catalogue, prior, options, key, clock.say, calibration, extra)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = _check_fitted(catalogue, prior, draws, options, notes)
@@ -393,7 +420,7 @@ def compute_fit(
     if options.compare_populations and calibration is not None:
         with clock.stage("comparing populations"):
             compared = _compare(catalogue, prior, options, key, clock.say, calibration)
-    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated, notes, compared)
+    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated, notes, compared, likelihoods)
 
 
 def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> "PopulationComparison":
@@ -439,7 +466,13 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
 
 
 def fit(
-    catalogue: HaloCatalogue, prior: MassPrior, options: JobOptions, key, watch=lambda stage: None, calibration=None
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    options: JobOptions,
+    key,
+    watch=lambda stage: None,
+    calibration=None,
+    extra=None,
 ):
     """Fit the relation as the options ask for it; the notes come with the result.
 
@@ -457,6 +490,8 @@ def fit(
         Called with a line of text at every stage.
     calibration : CalibrationMasses, optional
         Measured masses.
+    extra : TabulatedTerm, optional
+        Mass likelihoods of some objects.
 
     Returns
     -------
@@ -477,6 +512,8 @@ def fit(
             calibration=calibration,
             population=None if options.population is None else Population.parse(options.population),
             observables=laws_of(options, units),
+            extra=extra,
+            extra_bias=options.mass_likelihood_bias,
             scatter_correlation=beliefs_about_scatters(options),
             method=options.fit_method,
             selection=selection_of_fit(options, catalogue.lum_unit),
@@ -486,7 +523,7 @@ def fit(
         )
 
 
-def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, relation, notes: list[str]) -> str:
+def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, relation, extra, notes) -> str:
     """Choose the method of the masses; "auto" takes the surface for large catalogues, and a note says so."""
     if options.method == "nuts":
         return "analytic"  # it still serves the map, the flags and the comparison
@@ -495,7 +532,7 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, rel
     rows = np.flatnonzero(catalogue.usable)
     plain = prior.snap is None and catalogue.redshift_distributions is None
     plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
-    if rows.size < SURFACE_PAYS or not plain or population_of(relation) is not None:
+    if extra is not None or rows.size < SURFACE_PAYS or not plain or population_of(relation) is not None:
         return "analytic"
     notes.append(
         f"masses of {rows.size:,} objects are read off a posterior surface, to 1 % of their error bars: method "

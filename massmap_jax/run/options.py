@@ -83,6 +83,7 @@ def option(
 CATALOGUE, OBSERVABLE, PRIOR, RELATION = "Catalogue", "Observable", "Mass prior", "Relation"
 REDSHIFTS = "Redshifts with errors"
 CALIBRATION = "Calibration by measured masses"
+LIKELIHOODS = "Mass likelihoods of single objects"
 SEVERAL = "Further observables"
 MASSES, MAP, OUTPUT, MACHINE = "Masses", "Map", "Output", "Machine"
 _RUN, _RUN_FIT, _RUN_STREAM = ("run",), ("run", "fit"), ("run", "stream")
@@ -371,6 +372,72 @@ class JobOptions:
         CALIBRATION,
         commands=("fit",),
     )
+    mass_likelihood: str | None = option(
+        None,
+        "A file of mass likelihoods of some objects, by id: columns lnl_<log10 M>, or a mass and its error.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    mass_likelihood_id: str | None = option(
+        None, "Its id column; found where not given. The catalogue's is --id.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_mass: str | None = option(
+        None, "Its column of masses; found where not given.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_error: str | None = option(
+        None, "Their error, a column or one number in ln M; found where not given.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_error_kind: str | None = option(
+        None,
+        "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    mass_likelihood_unit: str | None = option(
+        None, "Unit of the masses, in place of the file's, such as '1e14 Msun'.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_log: str | None = option(
+        None, "The masses are none (linear), ln or log10; asked for where they look like one.", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    mass_likelihood_scatter: float = option(
+        0.0,
+        "Intrinsic scatter of these masses in ln M, for errors that do not hold it; about 0.2 for weak lensing.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    mass_likelihood_bias: str = option(
+        "0", "Bias b that all share, MEAN or MEAN:SD: they are likelihoods of ln M + b.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_definition: str | None = option(
+        None, "Definition of the masses, 500c, 200m or vir, which has to be the mass prior's.", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    shear: str | None = option(
+        None,
+        "A file of tangential shear profiles of some objects, by id, with a row for each bin: mass likelihoods are made"
+        " of them.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    shear_id: str | None = option(
+        None, "Its id column; found where not given, as the next four are.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_radius: str | None = option(None, "Its column of radii.", LIKELIHOODS, commands=_RUN_FIT)
+    shear_radius_unit: str | None = option(
+        None, "Their unit, in place of the file's: kpc or Mpc (proper, without h), arcmin, ...", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    shear_gt: str | None = option(
+        None, "Its column of tangential (reduced) shears, blank where a bin has none.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_error: str | None = option(None, "Its column of their errors.", LIKELIHOODS, commands=_RUN_FIT)
+    shear_z: str | None = option(
+        None, "Redshift of the sources, a column or one number.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_scatter: float = option(
+        0.2, "Intrinsic scatter of lensing masses about the true ones in ln M.", LIKELIHOODS, commands=_RUN_FIT
+    )
     observable: str | None = option(
         None,
         "A further observable beside the luminosity, NAME=COLUMN, blank where an object has none; repeat it for more.",
@@ -477,6 +544,11 @@ class JobOptions:
     """Whether redshifts are distributions."""
 
     @property
+    def has_likelihoods(self) -> bool:
+        """Whether some objects have a mass likelihood."""
+        return self.mass_likelihood is not None or self.shear is not None
+
+    @property
     def has_draws(self) -> bool:
         """Whether the relation is uncertain."""
         uncertain = any(text is not None and ":" in text for text in (self.relation_scatter, self.mass_bias))
@@ -536,8 +608,9 @@ _ACTS = {
             or o.flux_min is not None
             or o.apparent_magnitudes
             or o.calib_convert
+            or o.shear is not None
         ),
-        "prior='hmf', calib_convert=, a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or"
+        "prior='hmf', calib_convert=, shear=, a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or"
         " magnitudes='apparent'",
     ),
     "num_relation_draws": (
@@ -566,6 +639,21 @@ _ACTS = {
     **dict.fromkeys(
         ("calib_id", "calib_ra", "calib_dec", "calib_position_unit", "calib_z", "calib_separation", "calib_dz"),
         (lambda o: o.calib_file is not None, "calib_file=, a file of measured masses"),
+    ),
+    **dict.fromkeys(
+        (
+            *("mass_likelihood_id", "mass_likelihood_mass", "mass_likelihood_error", "mass_likelihood_error_kind"),
+            *("mass_likelihood_unit", "mass_likelihood_log", "mass_likelihood_scatter", "mass_likelihood_definition"),
+        ),
+        (lambda o: o.mass_likelihood is not None, "mass_likelihood=, a file of mass likelihoods"),
+    ),
+    "mass_likelihood_bias": (
+        lambda o: o.relation == "fit" and o.has_likelihoods,
+        "a relation that is fitted with mass_likelihood= or shear=, a file of mass likelihoods or of shear profiles",
+    ),
+    **dict.fromkeys(
+        ("shear_id", "shear_radius", "shear_radius_unit", "shear_gt", "shear_error", "shear_z", "shear_scatter"),
+        (lambda o: o.shear is not None, "shear=, a file of shear profiles"),
     ),
     "observable": (
         lambda o: o.relation == "fit" or o.is_file,
@@ -682,6 +770,7 @@ def check_options(options: JobOptions) -> None:
     elif options.is_published:
         _check_published(options)
     check_observables(options)
+    _check_likelihoods(options)
     value_of("relation_scatter", options.relation_scatter)
     value_of("mass_bias", options.mass_bias)
     if options.relation_from is not None:
@@ -731,9 +820,7 @@ def _check_calibration(options: JobOptions) -> None:
         value = getattr(options, name)
         if value is not None and not (np.isfinite(value) and value > 0):
             raise MassmapError(f"{name} is {value:g}: give a number above 0")
-    definition = options.calib_definition
-    if definition is not None and not re.fullmatch(r"[1-9]\d*[cm]|vir", definition):
-        raise MassmapError(f"calib_definition is {definition!r}: give one like 500c, 200m or vir")
+    _check_mass_definition("calib_definition", options.calib_definition)
     from massmap_jax.prior.population import Population
     from massmap_jax.relation.calibration import belief
 
@@ -742,6 +829,39 @@ def _check_calibration(options: JobOptions) -> None:
     belief("correlation", options.calib_scatter_correlation)
     if options.population is not None:
         Population.parse(options.population)
+
+
+def _check_likelihoods(options: JobOptions) -> None:
+    """Refuse mass likelihoods beside what they cannot be used with, and beliefs about them that cannot be read."""
+    if not options.has_likelihoods:
+        return
+    given = "shear" if options.mass_likelihood is None else "mass_likelihood"
+    if options.mass_likelihood is not None and options.shear is not None:
+        raise MassmapError("mass_likelihood= and shear= are given: an object has one likelihood of its mass, give one")
+    for name in ("calib_mass", "observable"):
+        if getattr(options, name) is not None:
+            raise MassmapError(
+                f"{given}= cannot be fitted together with {name}=: leave one out, or give masses of normal error as"
+                " calib_mass="
+            )
+    if options.method not in ("auto", "analytic", "quadrature"):
+        raise MassmapError(
+            f"method {options.method!r} does not use mass likelihoods: give method 'analytic', or leave it out"
+        )
+    for name in ("mass_likelihood_scatter", "shear_scatter"):
+        scatter = getattr(options, name)
+        if not (np.isfinite(scatter) and scatter >= 0):
+            raise MassmapError(f"{name} is {scatter:g}: give a number in ln M, at least 0")
+    _check_mass_definition("mass_likelihood_definition", options.mass_likelihood_definition)
+    from massmap_jax.relation.calibration import belief
+
+    belief("extra_bias", options.mass_likelihood_bias)
+
+
+def _check_mass_definition(name: str, definition: str | None) -> None:
+    """Refuse what is no definition of a mass."""
+    if definition is not None and not re.fullmatch(r"[1-9]\d*[cm]|vir", definition):
+        raise MassmapError(f"{name} is {definition!r}: give one like 500c, 200m or vir")
 
 
 def _check_circle(circle: tuple[float, ...]) -> None:

@@ -124,6 +124,7 @@ def write_outputs(
         "observables": _observables_record(posterior.catalogue, relation),
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
+        "mass_likelihoods": _likelihoods_record(result),
         "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
@@ -188,6 +189,7 @@ def write_fit_outputs(
         "observables": _observables_record(seen, fitted.draws),
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
+        "mass_likelihoods": _likelihoods_record(result),
         "misfits": result.misfits,
     }
     return _write_record(directory, _full_record(record | meta | found, options, clock))
@@ -220,6 +222,15 @@ def _calibrators_record(result) -> dict | None:
         "chosen_by": result.fitted.chosen_by,
         "mass_definition": result.calibrated.masses.mass_definition,
     }
+
+
+def _likelihoods_record(result) -> dict | None:
+    """Collect what run.json says of mass likelihoods of single objects."""
+    found = result.likelihoods
+    if found is None:
+        return None
+    of = "masses" if found.profiles is None else "shear profiles"
+    return {"objects": int(found.rows.size), "mass_definition": found.mass_definition, "from": of, "file": found.file}
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:

@@ -13,6 +13,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.maps.circle import mass_in_circle
+from massmap_jax.maps.convergence import convergence_map
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.regions import Circle
@@ -20,6 +21,7 @@ from massmap_jax.maps.samples import MassSamples
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.extra import BiasedRelation
+from massmap_jax.relation.law import MassLuminosityRelation
 
 TABLE = schechter_table()
 PRIOR, SLOW_PRIOR = MassPrior.from_table(*TABLE), PriorReference(*TABLE, per="mass")
@@ -89,3 +91,24 @@ def test_map_and_circle_have_the_same_masses():
         mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK, posterior=posterior)
     with pytest.raises(MassmapError, match="one row per catalogue row"):
         mass_map(KEY, CATALOGUE, PRIOR, relation, grid, num_draws=20, chunk_size=CHUNK, extra=EXTRA.take([0]))
+
+
+def test_convergence_is_that_of_the_masses_that_were_measured():
+    """Likelihoods that leave no freedom: the map of halos of these very masses, in every draw."""
+    prior = MassPrior.default()
+    ln_mass = np.log([1e15, 5e14, 3e14])
+    catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(ln_mass), redshift=Z / 4, sigma_ln_luminosity=0.5,
+                                          ra=CATALOGUE.ra, dec=CATALOGUE.dec)  # fmt: skip
+    grid = PixelGrid.fit(CATALOGUE.ra, CATALOGUE.dec)
+    nodes = np.linspace(25.0, 38.0, 131)
+    sure = TabulatedTerm(nodes, -0.5 * ((nodes - ln_mass[:, None]) / 1e-3) ** 2)
+    settings = dict(num_draws=4, chunk_size=CHUNK, concentration_scatter=0.0)
+    asked = KEY, catalogue, prior, MassLuminosityRelation.identity(), grid, 1.0
+    kappa = convergence_map(*asked, extra=sure, **settings)
+    exact = HaloCatalogue.from_arrays(luminosity=np.exp(ln_mass), redshift=Z / 4, sigma_ln_luminosity=1e-3,
+                                      ra=CATALOGUE.ra, dec=CATALOGUE.dec)  # fmt: skip
+    asked = KEY, exact, prior, MassLuminosityRelation.identity(), grid, 1.0
+    wanted = convergence_map(*asked, **settings)
+    np.testing.assert_allclose(kappa.mean, wanted.mean, rtol=5e-3, atol=1e-4)
+    with pytest.raises(MassmapError, match="extra likelihood has shape"):
+        convergence_map(*asked, extra=sure.take([0]), **settings)

@@ -20,7 +20,7 @@ from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import BiasedRelation, ExtraEvidence
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.fitted import RelationPosterior
-from massmap_jax.relation.marginal import RelationLikelihood
+from massmap_jax.relation.marginal import RelationLikelihood, log_likelihood
 
 TABLE = schechter_table()
 PRIOR, SLOW_PRIOR = MassPrior.from_table(*TABLE), PriorReference(*TABLE, per="mass")
@@ -44,6 +44,17 @@ LN_LIKELIHOODS = (
 )
 EXTRA = TabulatedTerm(NODES, np.stack([f(NODES) for f in LN_LIKELIHOODS]))
 POINTS = [(10.7, 0.36, 0.15, 0.0), (10.2, 0.5, 0.3, 0.1), (11.0, 0.3, 0.05, -0.2)]
+
+
+def test_the_likelihood_of_a_relation_takes_them():
+    parameters = dict(alpha1=10.7, alpha2=0.36, scatter=0.15, alpha3=PIVOT, alpha4=1.1)
+    relation = BiasedRelation(extra_bias=0.1, **parameters)
+    added = log_likelihood(relation, CATALOGUE, PRIOR, extra=EXTRA) - log_likelihood(relation, CATALOGUE, PRIOR)
+    expected = sum(
+        slow.ln_added(SLOW_PRIOR, Relation(**parameters), LN_LUM[i], SIGMA[i], Z[i], lambda x, f=f: f(x + 0.1))
+        for i, f in enumerate(LN_LIKELIHOODS)
+    )
+    assert float(added) == pytest.approx(expected, abs=2e-3)
 
 
 @pytest.mark.parametrize("point", POINTS)

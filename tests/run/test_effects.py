@@ -71,6 +71,38 @@ PAIRS = [
     ([*FIT, *MEASURED], ["--calib-dz", "0.1"], "calib_dz", "--calib-file"),
     (FIT, ["--population", "gaussian"], "population", "--calib-mass"),
     (FIT, ["--compare-populations"], "compare_populations", "--calib-mass"),
+    *[
+        (
+            IDENTITY,
+            [f"--mass-likelihood-{name.replace('_', '-')}", value],
+            f"mass_likelihood_{name}",
+            "--mass-likelihood",
+        )
+        for name, value in (
+            ("id", "name"),
+            ("mass", "M"),
+            ("error", "e_M"),
+            ("error_kind", "dex"),
+            ("unit", "Msun"),
+            ("log", "ln"),
+            ("scatter", "0.2"),
+            ("definition", "500c"),
+            ("bias", "0:0.05"),
+        )
+    ],
+    ([*IDENTITY, "--shear", "s.csv"], ["--mass-likelihood-bias", "0:0.05"], "mass_likelihood_bias", "that is fitted"),
+    *[
+        (FIT, [f"--shear-{name.replace('_', '-')}", value], f"shear_{name}", "--shear")
+        for name, value in (
+            ("id", "name"),
+            ("radius", "r"),
+            ("radius_unit", "kpc"),
+            ("gt", "g"),
+            ("error", "e"),
+            ("z", "1.0"),
+            ("scatter", "0.1"),
+        )
+    ],
     (IDENTITY, ["--observable", "y=Y"], "observable", "a relation that is fitted"),
     (PUBLISHED, ["--observable", "y=Y"], "observable", "a relation that is fitted"),
     (FIT, ["--observable-sigma", "y=0.2"], "observable_sigma", "--observable"),

@@ -110,6 +110,15 @@ def lensing(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, grid: mm.PixelGrid
     circle = mm.Circle(150.0, 2.0, 3.0)
     found = mm.mass_in_circle(key, catalogue, prior, fit.draws, circle, relation_from="this_catalogue", extra=extra)
     print(image.total_mass, found.mean)
+    kappa = mm.convergence_map(key, catalogue, prior, fit.draws, grid, 1.0, relation_from="this_catalogue", extra=extra)
+    print(kappa.mean.shape, float(mm.log_likelihood(fit.maximum, catalogue, prior, extra=extra)))
+    profiles = mm.read_shear_profiles("shear.fits", catalogue, source_redshift="z_s", radius_unit="arcmin")
+    made = mm.ShearProfiles.from_arrays(
+        np.geomspace(0.3, 3.0, 4), np.zeros((2, 4)), error=0.01, source_redshift=1.0, rows=[0, 3]
+    )
+    for one in (profiles, made):
+        term = one.likelihoods(catalogue, prior, scatter=0.2, profile="bmo1", cosmology="Planck18")
+        print(one.rows, one.shear.shape, term.informs.sum())
 
 
 def relations() -> mm.MassLuminosityRelation:

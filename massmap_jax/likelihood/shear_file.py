@@ -1,0 +1,164 @@
+"""Tangential shear profiles from a file with one row for each bin, matched by id: `read_shear_profiles`."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import choose_column, id_columns
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.tables import open_table
+from massmap_jax.catalogue.units import unit_factor
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.mass_likelihoods import catalogue_rows
+from massmap_jax.likelihood.shear import ShearProfiles
+
+# Names to guess from; "z" of a profile made by CLMM is the mean redshift of a bin's sources.
+_USUAL: dict[str, tuple[set[str], ...]] = {
+    "radius": ({"radius"}, {"r", "theta", "rmean", "r_mean", "radius_mean"}),
+    "shear": ({"gt", "g_t"}, {"shear", "g_tan", "gamma_t", "tangential_shear"}),
+    "error": ({"gt_err", "g_t_err", "e_gt"}, {"shear_err", "shear_error", "error", "sigma"}),
+    "source_redshift": ({"z_source", "source_redshift", "z_s", "zs"}, {"z"}),
+}
+
+
+def read_shear_profiles(
+    source,
+    catalogue: HaloCatalogue,
+    *,
+    id: str | None = None,
+    radius: str | None = None,
+    shear: str | None = None,
+    error: str | None = None,
+    source_redshift: str | float | None = None,
+    radius_unit: str | None = None,
+) -> ShearProfiles:
+    """Read tangential shear profiles of some objects of a catalogue.
+
+    Parameters
+    ----------
+    source : str or pathlib.Path or table or Mapping
+        A table with one row for each object and bin: a file in any format that `read_catalogue` reads, or a table in
+        memory. Or one such table for each object, by the object's id, as CLMM makes them: {"A1689": table, ...}.
+    catalogue : HaloCatalogue
+        The catalogue, with ids.
+    id, radius, shear, error : str, optional
+        Columns of the id, the radius of the bin, its tangential (reduced) shear and the error of that; by default
+        those with a usual name, CLMM's among them (radius, gt, gt_err).
+    source_redshift : str or float, optional
+        Column of the sources' redshift, or one number for all; by default z_source, or z, as CLMM calls it.
+    radius_unit : str, optional
+        Unit of the radii, in place of the table's: a length (proper, without h) or an angle, such as "kpc" or "arcmin".
+
+    Returns
+    -------
+    ShearProfiles
+        The profiles; bins whose shear is blank are left out.
+
+    Raises
+    ------
+    MassmapError
+        No ids, ids that are not in the catalogue, radii without a unit or with one that is no length or angle, a bin
+        that occurs twice; and as `ShearProfiles.from_arrays`.
+
+    Warns
+    -----
+    UserWarning
+        What was guessed.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.2, 0.3], ids=["A", "B"])
+    >>> table = {"radius": [0.5, 1.0, 2.0], "gt": [0.08, 0.04, 0.02], "gt_err": [0.01] * 3, "z": [0.9, 0.9, 1.0]}
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     profiles = mm.read_shear_profiles({"B": table}, catalogue, radius_unit="Mpc")
+    >>> profiles.rows.tolist(), profiles.shear.shape
+    ([1], (1, 3))
+    """
+    notes: list[str] = []
+    columns = {"radius": radius, "shear": shear, "error": error, "source_redshift": source_redshift}
+    tables = source if _is_by_id(source) else {None: source}
+    if not tables:
+        raise MassmapError("no shear profiles are given: the tables by id are none")
+    parts = [_rows_of(one, name, catalogue, id, columns, radius_unit, notes) for name, one in tables.items()]
+    for note in dict.fromkeys(notes):
+        warnings.warn(f"shear profiles: {note}", stacklevel=2)
+    units = sorted({unit for unit, _ in parts})
+    if len(units) > 1:
+        raise MassmapError("some shear profiles have radii that are lengths and some angles: convert them to one kind")
+    rows, at, shears, errors, behind = (np.concatenate(found) for found in zip(*(p for _, p in parts), strict=True))
+    objects, of_row = np.unique(rows, return_inverse=True)
+    order = np.lexsort((at, of_row))
+    # The place of each row among those of its object.
+    bins = np.empty(rows.size, dtype=int)
+    bins[order] = np.arange(rows.size) - np.searchsorted(of_row[order], of_row[order])
+    twice = np.zeros(rows.size, dtype=bool)
+    twice[order[1:]] = (np.diff(of_row[order]) == 0) & (np.diff(at[order]) == 0)
+    if twice.any():
+        raise MassmapError(
+            f"an object has two bins of one radius in its shear profile: {rows_text(twice, at)}; give one profile each"
+        )
+    whole = np.full((4, objects.size, bins.max() + 1), np.nan)
+    whole[:, of_row, bins] = at, shears, errors, behind
+    return ShearProfiles.from_arrays(
+        whole[0], whole[1], error=whole[2], source_redshift=whole[3], rows=objects, radius_unit=units[0]  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _is_by_id(source) -> bool:
+    """Whether it holds tables, and is not one whose columns are arrays."""
+    return isinstance(source, Mapping) and all(
+        isinstance(one, Mapping | str) or hasattr(one, "columns") or hasattr(one, "open") for one in source.values()
+    )
+
+
+def _rows_of(source, name, catalogue, id, columns, radius_unit, notes) -> tuple[str, tuple[np.ndarray, ...]]:
+    """Kind of the radii; the catalogue's row, radius, shear, error and source redshift of each row with a shear."""
+    table = open_table(source, text_columns=id_columns(id))
+    notes.extend(table.notes)
+
+    def values(role: str) -> tuple[str | None, np.ndarray]:
+        given = columns[role]
+        if isinstance(given, int | float):
+            return None, np.full(number, float(given))
+        column, guessed = choose_column(table, role, given, role, usual=_USUAL[role], required=True)
+        notes.extend(guessed)
+        return column, as_float64(table.column(column), f"column {column!r} of {table.label}")
+
+    number = table.column(table.names[0]).size
+    if number == 0:
+        raise MassmapError(f"{table.label} has no rows, and shear profiles are needed")
+    if name is None:
+        id_name, guessed = choose_column(table, "id", id, "id", required=True)
+        notes.extend(guessed)
+        rows = catalogue_rows(catalogue, table, id_name)
+    else:
+        one = ColumnTable("the tables by id", ("id",), lambda _: np.array([name]))
+        rows = np.full(number, catalogue_rows(catalogue, one, "id")[0])
+    column, radius = values("radius")
+    kind, factor = _kind_of_radius(source, table, str(column), radius_unit)
+    found = (radius * factor, *(values(role)[1] for role in ("shear", "error", "source_redshift")))
+    there = ~np.isnan(found[1])
+    return kind, (rows[there], *(a[there] for a in found))
+
+
+def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | None) -> tuple[str, float]:
+    """Mpc or arcmin, and what the radii are multiplied by to be in it."""
+    unit = given or table.units.get(column) or str(getattr(source, "meta", {}).get("bin_units", ""))  # CLMM's
+    if not unit:
+        raise MassmapError(
+            f"radius column {column!r} of {table.label} states no unit: give radius_unit='Mpc', 'arcmin', ..."
+        )
+    for kind in ("Mpc", "arcmin"):
+        factor = unit_factor("rad" if unit.lower() == "radians" else unit, kind)
+        if factor is not None:
+            return kind, factor
+    raise MassmapError(
+        f"radii in column {column!r} of {table.label} are in {unit!r}, which is no length without h and no angle:"
+        " convert them to Mpc or arcmin, or give the right radius_unit="
+    )

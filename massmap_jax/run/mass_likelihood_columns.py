@@ -1,0 +1,232 @@
+"""Mass likelihoods or shear profiles of a run, from a second file that is matched with the catalogue by id."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from massmap_jax.catalogue.units import mass_definition_in
+from massmap_jax.errors import MassmapError
+from massmap_jax.labels import UNSTATED
+from massmap_jax.run.options import number_or_name
+
+if TYPE_CHECKING:
+    from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+    from massmap_jax.likelihood.shear import ShearProfiles
+    from massmap_jax.likelihood.terms import TabulatedTerm
+    from massmap_jax.prior.mass_prior import MassPrior
+    from massmap_jax.run.options import JobOptions
+
+# Arguments of the readers, and the options that they are here.
+_OF_MASSES = {
+    "mass_unit": "mass_likelihood_unit",
+    "mass_log": "mass_likelihood_log",
+    **{name: f"mass_likelihood_{name}" for name in ("id", "mass", "error", "error_kind", "scatter")},
+}
+_OF_SHEARS = {
+    "shear": "shear_gt",
+    "source_redshift": "shear_z",
+    **{name: f"shear_{name}" for name in ("id", "radius", "error", "radius_unit", "scatter")},
+}
+
+
+@dataclass(frozen=True)
+class MassLikelihoods:
+    """Likelihoods of the masses of some objects of a catalogue.
+
+    Attributes
+    ----------
+    file : str
+        Where they are from.
+    term : TabulatedTerm or None
+        One for each row of the catalogue; None for shear profiles that have not met the mass prior.
+    mass_definition : str
+        The definition of the masses, "unknown" where nothing states it.
+    profiles : ShearProfiles or None
+        The shear profiles that they are made from.
+    """
+
+    file: str
+    term: TabulatedTerm | None = None
+    mass_definition: str = "unknown"
+    profiles: ShearProfiles | None = None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows of the catalogue that have one."""
+        if self.profiles is not None:
+            return self.profiles.rows
+        assert self.term is not None
+        return np.flatnonzero(self.term.informs)
+
+
+def read_likelihoods(options: JobOptions, catalogue: HaloCatalogue, notes: list[str]) -> MassLikelihoods | None:
+    """Read the mass likelihoods or shear profiles that the options name.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options of the run.
+    catalogue : HaloCatalogue
+        The catalogue, whose rows they belong to.
+    notes : list of str
+        What was guessed or converted is added.
+
+    Returns
+    -------
+    MassLikelihoods or None
+        None if the options name none.
+
+    Raises
+    ------
+    MassmapError
+        For a file that cannot be matched with the catalogue, masses, tables or shears that cannot be used, or a
+        definition that contradicts the column's name.
+    """
+    file = options.mass_likelihood or options.shear
+    if file is None:
+        return None
+    if catalogue.columns_read.get("id") is None:
+        raise MassmapError(
+            f"mass likelihoods are matched by id, and no column of ids of the catalogue was read for those of {file}:"
+            " name it with id="
+        )
+    of_masses = options.mass_likelihood is not None
+    with _as_options(_OF_MASSES if of_masses else _OF_SHEARS, notes):
+        found = _masses(file, options, catalogue) if of_masses else _shears(file, options, catalogue)
+    what = "mass likelihood" if of_masses else "shear profile"
+    notes.append(
+        f"{found.rows.size:,} of {len(catalogue):,} objects have a {what} (from {file}), taken as a measurement into"
+        " which no prior went"
+    )
+    if out := int((~catalogue.usable[found.rows]).sum()):
+        notes.append(f"{out:,} of these are rows of the catalogue that cannot be used, and inform nothing")
+    return found
+
+
+def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLikelihoods:
+    from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods
+
+    term = read_mass_likelihoods(
+        file,
+        catalogue,
+        id=options.mass_likelihood_id,
+        mass=options.mass_likelihood_mass,
+        error=number_or_name(options.mass_likelihood_error),  # type: ignore[arg-type]
+        error_kind=options.mass_likelihood_error_kind,  # type: ignore[arg-type]
+        mass_unit=options.mass_likelihood_unit,
+        mass_log=options.mass_likelihood_log,  # type: ignore[arg-type]
+        scatter=options.mass_likelihood_scatter,
+    )
+    return MassLikelihoods(file, term, _definition(options))
+
+
+def _shears(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLikelihoods:
+    from massmap_jax.likelihood.shear_file import read_shear_profiles
+
+    profiles = read_shear_profiles(
+        file,
+        catalogue,
+        id=options.shear_id,
+        radius=options.shear_radius,
+        shear=options.shear_gt,
+        error=options.shear_error,
+        source_redshift=number_or_name(options.shear_z),  # type: ignore[arg-type]
+        radius_unit=options.shear_radius_unit,
+    )
+    return MassLikelihoods(file, profiles=profiles)
+
+
+@contextmanager
+def _as_options(names: dict[str, str], notes: list[str]):
+    """Say the warnings and errors of a reader as notes and errors of the program, with its options for arguments."""
+    # The id= after these words is the catalogue's.
+    argument = re.compile(rf"(?<!ids with )(?<!give another )\b(?:({'|'.join(names)})(?==)|error_kind\b)")
+
+    def said(text) -> str:
+        return argument.sub(lambda found: names.get(found[0], found[0]), str(text))
+
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            yield
+    except MassmapError as error:
+        raise MassmapError(said(error)) from None
+    notes.extend(said(one.message) for one in told if one.category is UserWarning)
+
+
+def _definition(options: JobOptions) -> str:
+    """The definition of the masses, by the option or the column's name, which may not contradict each other."""
+    name = options.mass_likelihood_mass
+    named = None if name is None else mass_definition_in(name)
+    given = options.mass_likelihood_definition
+    if named and given not in (None, named):
+        raise MassmapError(
+            f"the column {name!r} holds {named} masses by its name, and mass_likelihood_definition is {given!r}: leave "
+            "mass_likelihood_definition= out, or rename the column"
+        )
+    return given or named or "unknown"
+
+
+def under_prior(
+    prior: MassPrior,
+    found: MassLikelihoods | None,
+    options: JobOptions,
+    catalogue: HaloCatalogue,
+    notes: list[str],
+) -> MassLikelihoods | None:
+    """Make likelihoods of shear profiles, whose masses are the mass prior's; refuse those of another definition.
+
+    Parameters
+    ----------
+    prior : MassPrior
+        The mass prior.
+    found : MassLikelihoods or None
+        The likelihoods, None if there are none.
+    options : JobOptions
+        The options of the run.
+    catalogue : HaloCatalogue
+        The catalogue, for its redshifts.
+    notes : list of str
+        A definition that is not stated is added.
+
+    Returns
+    -------
+    MassLikelihoods or None
+        The likelihoods with their `term`.
+
+    Raises
+    ------
+    MassmapError
+        For definitions that differ, or shears that no lens of the catalogue can have.
+    """
+    if found is None:
+        return None
+    given, wanted = found.mass_definition, prior.mass_definition
+    if found.profiles is not None:
+        with _as_options(_OF_SHEARS, notes):
+            term = found.profiles.likelihoods(
+                catalogue, prior, scatter=options.shear_scatter, cosmology=options.prior.cosmology
+            )
+        notes.append(
+            f"mass likelihoods of {found.file}: reduced shear of NFW halos ({wanted}), their concentrations those of"
+            f" Duffy et al. 2008 with scatter, and a scatter of {options.shear_scatter:g} in ln of the lensing masses"
+        )
+        return replace(found, term=term, mass_definition=wanted)
+    if given in UNSTATED or wanted in UNSTATED:
+        told, option = ("mass prior", "") if wanted in UNSTATED else ("mass likelihoods", "likelihood_")
+        notes.append(
+            f"the definition of the {told} is not stated, so that mass likelihoods and mass prior are not compared:"
+            f" mass_{option}definition= states it"
+        )
+    elif given != wanted:
+        raise MassmapError(
+            f"the mass likelihoods are of {given} masses and the mass prior of {wanted}: give a prior of their"
+            f" definition (prior='hmf' with mass_definition={given!r}), or likelihoods of {wanted} masses"
+        )
+    return found

@@ -1,0 +1,129 @@
+"""Shear profiles from tables with one row for each bin: what is read, and what is refused in one sentence."""
+
+import numpy as np
+import pytest
+from astropy import units
+from astropy.table import Table
+
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.shear_file import read_shear_profiles
+
+CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3], ids=["A", "B", "C"])
+# The guessed columns are told in warnings, which these tests do not ask for.
+pytestmark = pytest.mark.filterwarnings("ignore:shear profiles")
+
+
+def long_table(**changes):
+    """Three bins of C and two of A, in any order."""
+    columns = {
+        "id": ["C", "A", "C", "C", "A"],
+        "radius": [2.0, 1.0, 0.5, 1.0, 0.5] * units.Mpc,
+        "gt": [0.02, 0.05, 0.09, 0.04, 0.08],
+        "gt_err": [0.02, 0.01, 0.03, 0.04, 0.05],
+        "z_source": [1.2, 0.9, 1.0, 1.1, 0.8],
+    } | changes
+    return Table({name: values for name, values in columns.items() if values is not None})
+
+
+def clmm_table(shear, **meta):
+    """The columns of a profile that CLMM makes."""
+    radius = np.array([0.5, 1.0, 2.0])
+    return Table(
+        {"radius_min": radius * 0.8, "radius": radius, "radius_max": radius * 1.3, "gt": shear, "gt_err": [0.01] * 3,
+         "gx": [0.0] * 3, "gx_err": [0.01] * 3, "z": [0.9, 1.0, 1.1], "z_err": [0.1] * 3, "n_src": [10, 20, 30]},
+        meta=meta,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["memory", "fits", "parquet", "ecsv"])
+def test_rows_are_sorted_into_profiles(tmp_path, suffix):
+    table = long_table()
+    if suffix != "memory":
+        table.write(tmp_path / f"shear.{suffix}")
+        table = tmp_path / f"shear.{suffix}"
+    found = read_shear_profiles(table, CATALOGUE)
+    assert found.rows.tolist() == [0, 2] and found.radius_unit == "Mpc" and found.sigma_crit is None
+    nan = np.nan
+    np.testing.assert_array_equal(found.radius, [[0.5, 1.0, nan], [0.5, 1.0, 2.0]])
+    np.testing.assert_array_equal(found.shear, [[0.08, 0.05, nan], [0.09, 0.04, 0.02]])
+    np.testing.assert_array_equal(found.source_redshift, [[0.8, 0.9, nan], [1.0, 1.1, 1.2]])
+    sd = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
+    np.testing.assert_allclose(sd, [[0.05, 0.01, nan], [0.03, 0.04, 0.02]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("unit", "given", "kind", "factor"),
+    [
+        ("kpc", None, "Mpc", 1e-3),
+        ("arcsec", None, "arcmin", 1 / 60),
+        ("rad", None, "arcmin", 3437.746770784939),
+        ("", "deg", "arcmin", 60.0),
+        ("Mpc", "kpc", "Mpc", 1e-3),
+    ],
+)
+def test_units_of_radii(unit, given, kind, factor):
+    table = long_table(radius=units.Quantity([2.0, 1.0, 0.5, 1.0, 0.5], unit))
+    found = read_shear_profiles(table, CATALOGUE, radius_unit=given)
+    assert found.radius_unit == kind
+    np.testing.assert_allclose(found.radius[1], np.array([0.5, 1.0, 2.0]) * factor, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bin_units", "kind", "factor"), [("Mpc", "Mpc", 1.0), ("radians", "arcmin", 3437.746770784939)]
+)
+def test_profiles_as_clmm_makes_them(tmp_path, bin_units, kind, factor):
+    """One table for each cluster, the unit in its metadata, z that of the sources; from memory or from files."""
+    tables = {
+        "B": clmm_table([0.08, 0.04, 0.02], bin_units=bin_units),
+        "A": clmm_table([0.1, 0.05, 0.02], bin_units=bin_units),
+    }
+    found = read_shear_profiles(tables, CATALOGUE)
+    assert found.rows.tolist() == [0, 1] and found.radius_unit == kind
+    np.testing.assert_allclose(found.radius, np.array([[0.5, 1.0, 2.0]] * 2) * factor)
+    np.testing.assert_array_equal(found.shear, [[0.1, 0.05, 0.02], [0.08, 0.04, 0.02]])
+    np.testing.assert_array_equal(found.source_redshift, [[0.9, 1.0, 1.1]] * 2)
+    tables["A"].write(tmp_path / "A.csv")
+    again = read_shear_profiles({"A": tmp_path / "A.csv"}, CATALOGUE, radius_unit="Mpc")
+    np.testing.assert_array_equal(again.shear, found.shear[:1])
+
+
+def test_blank_bins_and_one_redshift_of_all_sources():
+    found = read_shear_profiles(
+        long_table(gt=[0.02, np.nan, 0.09, 0.04, np.nan], z_source=None), CATALOGUE, source_redshift=1.1
+    )
+    assert found.rows.tolist() == [2] and (found.source_redshift == 1.1).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "told"),
+    [
+        ({"id": ["C", "A", "C", "X", "A"]}, {}, "not in the catalogue: 1 row, first row 3 with value 'X'"),
+        ({"id": None}, {}, "usual name for the id: choose it with id="),
+        ({"radius": [2.0, 1.0, 0.5, 1.0, 0.5]}, {}, "'radius' .* states no unit: give radius_unit='Mpc'"),
+        ({}, {"radius_unit": "Mpc/h"}, "'Mpc/h', which is no length without h and no angle"),
+        ({"radius": [2.0, 1.0, 0.5, 0.5, 0.5] * units.Mpc}, {}, "two bins of one radius .* 1 row, first row"),
+        ({"gt": None}, {}, "usual name for the shear: choose it with shear="),
+        ({"gt_err": None}, {}, "usual name for the error: choose it with error="),
+        ({"z_source": None}, {}, "usual name for the source_redshift: choose it with source_redshift="),
+        ({"gt": ["a"] * 5}, {}, "column 'gt' of the Table"),
+        ({"gt_err": [0.01, np.nan, 0.01, 0.01, 0.01]}, {}, "errors of shears are not above 0: 1 of 2 profiles"),
+        ({"gt": [0.02, np.nan, 0.09, 0.04, 0.08]}, {}, "fewer bins .*: 1 of 2 profiles, the first of row 0"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused(changes, given, told):
+    with pytest.raises(MassmapError, match=told):
+        read_shear_profiles(long_table(**changes), CATALOGUE, **given)
+
+
+def test_an_empty_table_no_tables_and_two_kinds_of_radii():
+    with pytest.raises(MassmapError, match="has no rows"):
+        read_shear_profiles(long_table()[:0], CATALOGUE)
+    with pytest.raises(MassmapError, match="no shear profiles are given"):
+        read_shear_profiles({}, CATALOGUE)
+    tables = {
+        "A": clmm_table([0.1, 0.05, 0.02], bin_units="Mpc"),
+        "B": clmm_table([0.1, 0.05, 0.02], bin_units="arcmin"),
+    }
+    with pytest.raises(MassmapError, match="lengths and some angles"):
+        read_shear_profiles(tables, CATALOGUE)
