@@ -523,7 +523,7 @@ def demo(
 
         from massmap_jax.simulate import simulate_field
 
-        return simulate_field(jax.random.key(seed), num_halos)
+        return simulate_field(jax.random.key(seed), num_halos, clustering="lognormal")
 
     field = {}
 
@@ -548,6 +548,9 @@ def simulate(
     side_arcmin: Annotated[float, typer.Option(help="Side of the square field.")] = 40.0,
     z_max: Annotated[float, typer.Option(help="Largest redshift.")] = 3.5,
     sigma: Annotated[float, typer.Option(help="Noise in ln L.")] = 0.05,
+    clustering: Annotated[
+        str, typer.Option(help="Positions: thomas (clusters of one size) or lognormal (large-scale structure).")
+    ] = "thomas",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ):
@@ -576,6 +579,7 @@ def simulate(
         z_max=z_max,
         sigma_ln_lum=sigma,
         flux_limit=flux_limit,
+        clustering=clustering,
     )
     cat = field.catalogue
     columns = {

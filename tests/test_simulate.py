@@ -139,6 +139,85 @@ def test_masses_are_independent_of_the_clustering(field):
     assert abs(np.corrcoef(neighbours, pit)[0, 1]) < 5 / np.sqrt(NUM)
 
 
+# -- large-scale structure ------------------------------------------------------------------------------------
+
+
+def test_lognormal_positions_leave_all_else_as_it_is():
+    plain, named, other = (
+        simulate_field(jax.random.key(6), 300, z_max=0.5, **options)
+        for options in ({}, {"clustering": "thomas"}, {"clustering": "lognormal"})
+    )
+    for name in ("redshift", "ln_lum_obs", "truth_ln_mass", "sigma_ln_lum", "ids"):
+        for one in (named, other):
+            assert np.array_equal(getattr(plain.catalogue, name), getattr(one.catalogue, name))
+    assert np.array_equal(plain.catalogue.ra, named.catalogue.ra)
+    assert not np.any(plain.catalogue.ra == other.catalogue.ra)
+    again = simulate_field(jax.random.key(6), 300, z_max=0.5, clustering="lognormal")
+    assert np.array_equal(other.catalogue.ra, again.catalogue.ra)
+    # What a field of this key was before there was a choice.
+    np.testing.assert_allclose(simulate_field(jax.random.key(6), 300).catalogue.ra[:3], FROZEN_RA, rtol=1e-7)
+
+
+FROZEN_RA = [150.07550563785546, 149.70996972524435, 149.7471628823815]
+SHELL, SIDE = ([0.97, 1.03], [1.0, 1.0]), 100.0
+ARCMIN = np.array([1.5, 3.0, 6.0, 10.0])
+
+
+def pairs_in_excess(field, random):
+    """DD / RR - 1 in bins of angle, of all pairs."""
+    tree = cKDTree(np.column_stack([field.catalogue.ra, field.catalogue.dec]))
+    found, expected = (np.diff(one.count_neighbors(one, ARCMIN).astype(float)) for one in (tree, random))
+    return found / expected * (random.n / tree.n) ** 2 - 1
+
+
+def expected_excess():
+    """The same from the power spectrum: xi averaged over the depths of pairs, less its mean over the field."""
+    from astropy.cosmology import Planck18
+
+    from massmap_jax.halo.abundance import CosmologyParameters
+
+    ln_k = np.linspace(np.log(1e-5), np.log(60.0), 20_000)
+    k = np.exp(ln_k)
+    power = np.exp(np.asarray(jax.jit(lambda k: CosmologyParameters.of("Planck18").ln_power(k))(k), np.float64))
+    near, far = Planck18.comoving_distance([0.97, 1.03]).value
+    apart = np.geomspace(0.3, 300.0, 300)
+    weight = k**3 * power * np.exp(-((0.1 * k) ** 2)) / (2 * np.pi**2)
+    xi = np.array([np.trapezoid(weight * np.sinc(k * r / np.pi), ln_k) for r in apart])
+    depth = np.linspace(0, far - near, 400)
+
+    def mean_xi(arcmin):
+        """Depths apart are triangular, as redshifts are uniform in a thin shell."""
+        across = np.deg2rad(np.asarray(arcmin) / 60) * (near + far) / 2
+        values = np.interp(np.hypot(across[:, None], depth), apart, xi)
+        return np.trapezoid(values * (1 - depth / (far - near)) * 2 / (far - near), depth, axis=1)
+
+    x, y = np.random.default_rng(0).uniform(-SIDE / 2, SIDE / 2, (2, 20_000, 2)).transpose(0, 2, 1)
+    field_mean = np.mean(mean_xi(np.maximum(np.hypot(x[0] - x[1], y[0] - y[1]), 0.3)))
+    edges = zip(ARCMIN[:-1], ARCMIN[1:], strict=True)
+    fine = [np.sqrt(np.linspace(low**2, high**2, 20)) for low, high in edges]  # as many pairs in each step
+    return np.array([mean_xi(angles).mean() for angles in fine]) - field_mean
+
+
+def test_lognormal_field_has_the_correlation_of_the_power_spectrum():
+    options = {"side_arcmin": SIDE, "redshift": SHELL, "centre": None}
+    random = cKDTree(np.random.default_rng(1).uniform(-SIDE / 2, SIDE / 2, (20_000, 2)))
+    # One object in each cluster, so that redshifts are independent of each other.
+    found = np.array(
+        [
+            pairs_in_excess(
+                simulate_field(jax.random.key(k), 6000, clustering="lognormal", halos_per_cluster=1, **options), random
+            )
+            for k in range(4)
+        ]
+    )
+    expected, error = expected_excess(), found.std(axis=0, ddof=1) / np.sqrt(len(found))
+    assert np.all(np.abs(found.mean(axis=0) - expected) < 4 * error + 0.15 * expected)
+    assert np.all(found.mean(axis=0) > 5 * error)
+    # The twin: places without structure.
+    uniform = simulate_field(jax.random.key(1), 6000, cluster_scale_mpc=1e4, **options)
+    assert np.all(pairs_in_excess(uniform, random) < expected - 4 * error - 0.15 * expected)
+
+
 def test_sky_positions_surround_the_centre():
     for ra, dec in [(0.0, 0.0), (150.0, 2.2), (30.0, 89.9)]:
         catalogue = simulate_field(jax.random.key(3), 2000, centre=(ra, dec)).catalogue
@@ -193,6 +272,7 @@ def test_one_object():
         ({"redshift": ([0.0, 1.0], [0.0, 0.0])}, "no objects"),
         ({"redshift": ([3.6, 3.9], [1.0, 1.0])}, "no objects"),
         ({"halos_per_cluster": 0.0}, "halos_per_cluster is 0"),
+        ({"clustering": "web"}, "clustering is 'web', and it must be one of thomas, lognormal"),
         ({"relation": MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(0), 3)}, "3 draws"),
     ],
 )
