@@ -40,7 +40,7 @@ _MASKED = {"magma": "#d8d4c6", "grey": "#f7e9c8"}
 
 @styled
 def mass_map_image(
-    mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean", colours: str = "magma"
+    mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean", colours: str = "magma", remark: str = ""
 ) -> "Axes":
     """Draw a map on sky axes, with a colour bar.
 
@@ -57,6 +57,8 @@ def mass_map_image(
         Which image of the map to show. "nobj" is the number of objects per pixel; the others are in the map's unit.
     colours : {"magma", "grey"}
         Bright is massive, or dark is massive.
+    remark : str
+        What the title says in addition.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def mass_map_image(
     check_map_colours(colours)
     if quantity not in _MAP_LABELS:
         raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
-    title, mass_map = map_title(mass_map), _on_plane(mass_map)
+    title, mass_map = map_title(mass_map) + remark, _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     width, height = map_size(ny / nx)
     ax = given_or_new_axes(ax, width, height)
@@ -108,7 +110,10 @@ _MAP_LABELS = {
 
 @styled
 def map_panels(
-    mass_map: "MassMap", quantities: "Sequence[str]" = ("mean", "relative", "nobj"), colours: str = "magma"
+    mass_map: "MassMap",
+    quantities: "Sequence[str]" = ("mean", "relative", "nobj"),
+    colours: str = "magma",
+    remark: str = "",
 ) -> "Figure":
     """Draw panels of a map: by default its mean, its relative error and the number of objects.
 
@@ -121,6 +126,8 @@ def map_panels(
         What the panels show. The mean and the quantiles have one colour scale; "relative" is sd / mean.
     colours : {"magma", "grey"}
         Bright is massive, or dark is massive.
+    remark : str
+        What the title says in addition.
 
     Returns
     -------
@@ -136,7 +143,7 @@ def map_panels(
     unknown = [name for name in quantities if name not in _PANEL_TITLES]
     if unknown or not quantities:
         raise MassmapError(f"panels are of {', '.join(unknown) or 'nothing'}: give some of {', '.join(_PANEL_TITLES)}")
-    title, mass_map = map_title(mass_map), _on_plane(mass_map)
+    title, mass_map = map_title(mass_map) + remark, _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     num_columns = min(len(quantities), 1 if nx > 5 * ny else 2 if nx > 1.6 * ny and len(quantities) > 3 else 3)
     num_columns = 1 if nx > 1.6 * ny and len(quantities) <= 3 else num_columns
@@ -241,7 +248,7 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
 
 
 @styled
-def slice_panels(mass_map: "MassMap", colours: str = "magma") -> "Figure":
+def slice_panels(mass_map: "MassMap", colours: str = "magma", remark: str = "") -> "Figure":
     """Draw the mean of each redshift slice of a map, all on one colour scale.
 
     Parameters
@@ -250,6 +257,8 @@ def slice_panels(mass_map: "MassMap", colours: str = "magma") -> "Figure":
         A map with slices; of more than 12, the first 12 are shown.
     colours : {"magma", "grey"}
         Bright is massive, or dark is massive.
+    remark : str
+        What the title says in addition.
 
     Returns
     -------
@@ -266,7 +275,7 @@ def slice_panels(mass_map: "MassMap", colours: str = "magma") -> "Figure":
 
     number = 0 if mass_map.slice_draws is None else len(mass_map.slice_mass)
     slices = [one_slice(mass_map, i) for i in range(max(1, min(number, 12)))]
-    edges, title = [one.redshift_edges for one in slices], map_title(mass_map)
+    edges, title = [one.redshift_edges for one in slices], map_title(mass_map) + remark
     slices = [_on_plane(one) for one in slices]
     ny, nx = slices[0].grid.shape
     num_columns = min(len(slices), 4 if ny < 1.6 * nx else 6)
@@ -287,7 +296,7 @@ def slice_panels(mass_map: "MassMap", colours: str = "magma") -> "Figure":
     figure.supylabel(y_label, fontsize=8)
     what = f"mean {_quantity_text(mass_map)} [{UNIT_LABELS[mass_map.unit]}]"
     shown = f", first {len(slices)} of {number} slices" if number > len(slices) else ""
-    figure.suptitle(f"{what}\n{title}{shown}", fontsize=8)
+    figure.suptitle(wrapped(f"{what}\n{title}{shown}", PAGE), fontsize=8)
     settle(figure)
     return figure
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Of the width of the page: four maps side by side.
 _WIDTH = 1.5 * PAGE
 # Standard deviations at which the colours of the significance end.
-_FARTHEST = 5.0
+_FARTHEST = 3.0
 # Colours of mass, of the relative error and of the significance.
 _CMAPS = {"magma": ("magma", "viridis", "RdBu_r"), "grey": ("gray_r", "gray_r", "gray_r")}
 

@@ -20,7 +20,7 @@ from massmap_jax.halo.abundance import CosmologyParameters
 
 # Cells across the sky, at most, and their least side [comoving Mpc]. Along the line of sight, where a map adds
 # everything up, they are longer.
-_CELLS, _LEAST_SIDE, _ELONGATION = 96, 1.0, 4.0
+_CELLS, _LEAST_SIDE, _ELONGATION = 80, 1.0, 6.0
 # The box repeats itself: it is wider than the field by this factor, and at least this wide [comoving Mpc], so that what
 # is at one side of the field has nothing to do with the other.
 _PADDING, _LEAST_WIDTH = 1.25, 64.0
