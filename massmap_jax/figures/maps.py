@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from massmap_jax.maps.images import MassMap
 
 # Of pixels without objects and of those outside the footprint, by the colours of the map.
-_EMPTY = {"magma": "#2f4858", "grey": "#cfe6f5"}
+_EMPTY = {"magma": "#0d1b2a", "grey": "#cfe6f5"}
 _MASKED = {"magma": "#d8d4c6", "grey": "#f7e9c8"}
 
 
@@ -201,7 +201,8 @@ _PANEL_TITLES = {
 def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     """Draw the mean and standard deviation of a convergence map.
 
-    The colour scale of the mean is logarithmic, and linear below a hundredth of its peak.
+    The colour scales are logarithmic; that of the mean is linear below a hundredth of its top. They end at the 99.9 %
+    quantile, as a pixel whose centre is that of a halo has the cusp of the profile's projection.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     matplotlib.figure.Figure
         The figure.
     """
-    from matplotlib.colors import Normalize, SymLogNorm
+    from matplotlib.colors import SymLogNorm
 
     ny, nx = kappa.grid.shape
     stacked = nx > 1.6 * ny
@@ -221,28 +222,29 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     height = (width / (1 if stacked else 2) - 0.95) * ny / nx
     figure = new_figure(width, height * (2 if stacked else 1) + (1.3 if stacked else 0.9))
     axes = figure.subplots(*((2, 1) if stacked else (1, 2)), sharex=True, sharey=True)
-    peak = max(float(np.max(kappa.mean)), 1e-12)
-    norms = SymLogNorm(peak / 100, vmin=min(float(kappa.mean.min()), 0.0), vmax=peak), Normalize(0, kappa.sd.max())
+    peak = max(float(np.quantile(kappa.mean, 0.999)), 1e-12)
+    of_mean = SymLogNorm(peak / 100, vmin=min(float(kappa.mean.min()), 0.0), vmax=peak)
+    norms = of_mean, map_norm([np.asarray(kappa.sd)], smoothed=True)
     symbol = rf"$\kappa$ ($z_\mathrm{{s}} = {kappa.source_redshift:g}$)"
     for ax, image, norm, name in zip(axes, (kappa.mean, kappa.sd), norms, ("mean", "standard deviation"), strict=True):
-        shown = ax.imshow(image, norm=norm, cmap="viridis", origin="lower")
+        shown = ax.imshow(np.maximum(image, norm.vmin), norm=norm, cmap="viridis", origin="lower")
         grid_axes(ax, kappa.grid)
-        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]))
+        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]), extend="max")
         if name == "mean":
             ticks = peak / 100 * np.array([-10, -1, 0, 1, 10, 100])
             bar.set_ticks(ticks[ticks >= norm.vmin], labels=[f"{tick:.2g}" for tick in ticks[ticks >= norm.vmin]])
             bar.ax.minorticks_off()
+        else:
+            label_log_axis(bar.ax.yaxis, norm.vmin, norm.vmax, 6)
         ax.set_title(f"{name} of {symbol}")
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
-    figure.suptitle(
-        f"{kappa.n_lenses:,} lenses, ${mass_symbol(kappa.mass_definition)}$, {kappa.profile.upper()}, "
-        f"{kappa.num_draws} draws" + (", mean subtracted" if kappa.mean_subtracted else ""),
-        fontsize=8,
-    )
+    title = f"{kappa.n_lenses:,} lenses, ${mass_symbol(kappa.mass_definition)}$, {kappa.profile.upper()}, "
+    title += f"{kappa.num_draws} draws" + (", mean subtracted" if kappa.mean_subtracted else "")
+    figure.suptitle(wrapped(title, width), fontsize=8)
     settle(figure)
     return figure
 
@@ -335,7 +337,7 @@ def draw_map(ax, mass_map, values, norm, colours="magma"):
     """Draw an image of a map on its sky axes: empty pixels bluish, those outside the footprint sand-coloured."""
     import matplotlib
 
-    shades = {"magma": ("magma", 0.0), "grey": ("gray_r", 0.08)}
+    shades = {"magma": ("magma", 0.15), "grey": ("gray_r", 0.08)}
     name, lowest = shades[colours]
     colour = matplotlib.colormaps[name](np.linspace(lowest, 1, 256))
     cmap = matplotlib.colors.ListedColormap(colour).with_extremes(under=_EMPTY[colours], bad=_MASKED[colours])

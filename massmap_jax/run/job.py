@@ -287,7 +287,18 @@ def compute(
             )
     accepted = [f.what for f in findings]
     return JobResult(
-        posterior, image, relation_from, notes, fitted, samples, convergence, check, accepted, circle, calibrated, picture
+        posterior,
+        image,
+        relation_from,
+        notes,
+        fitted,
+        samples,
+        convergence,
+        check,
+        accepted,
+        circle,
+        calibrated,
+        picture,
     )
 
 
