@@ -1,5 +1,6 @@
 """Simulated fields against the raw table, the relation's formula and plain NumPy."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -193,8 +194,7 @@ def expected_excess():
 
     x, y = np.random.default_rng(0).uniform(-SIDE / 2, SIDE / 2, (2, 20_000, 2)).transpose(0, 2, 1)
     field_mean = np.mean(mean_xi(np.maximum(np.hypot(x[0] - x[1], y[0] - y[1]), 0.3)))
-    edges = zip(ARCMIN[:-1], ARCMIN[1:], strict=True)
-    fine = [np.sqrt(np.linspace(low**2, high**2, 20)) for low, high in edges]  # as many pairs in each step
+    fine = [np.sqrt(np.linspace(low**2, high**2, 20)) for low, high in pairwise(ARCMIN)]  # as many pairs in each step
     return np.array([mean_xi(angles).mean() for angles in fine]) - field_mean
 
 

@@ -190,7 +190,9 @@ class Observables:
         """
         unknown = [name for name in names if name not in self.names]
         if unknown:
-            raise MassmapError(f"the catalogue has no observable {', '.join(unknown)}: it has {', '.join(self.names)}")
+            raise MassmapError(
+                f"the catalogue has no observable {', '.join(unknown)}: it has {', '.join(self.names)}"
+            )
         index = [self.names.index(name) for name in names]
         all_of = [0, *(i + 1 for i in index)]
         return replace(

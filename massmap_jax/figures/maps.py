@@ -150,7 +150,7 @@ def map_panels(
     num_rows = -(-len(quantities) // num_columns)
     panel_height = min((PAGE / num_columns - 0.85) * ny / nx, 8.0 / num_rows)
     # At least as wide as a title.
-    width = num_columns * max(panel_height * nx / ny + 0.85, 1.75)
+    width = num_columns * max(panel_height * nx / ny + 0.85, 1.85)
     title = wrapped(f"{_quantity_text(mass_map)}: {title}", width)
     head = 0.58 + 0.13 * title.count("\n")
     figure = new_figure(width, max(num_rows * (panel_height + 0.33) + head, 2.2))

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from massmap_jax.figures.style import (
-    settle,
-    styled,
-)
+from massmap_jax.figures.maps import convergence_panels, map_panels, mass_map_image, slice_panels
+from massmap_jax.figures.posteriors import field_of_view, posterior_panel
+from massmap_jax.figures.style import settle, styled
 from massmap_jax.figures.truth import pit_histograms, predicted_vs_true, rows_with_truth
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
     from massmap_jax.posterior.result import MassPosterior
-from massmap_jax.figures.maps import convergence_panels, map_panels, mass_map_image, slice_panels
-from massmap_jax.figures.posteriors import field_of_view, posterior_panel
 
 
 _OF_PICTURES = "; the map in the file is not smoothed"

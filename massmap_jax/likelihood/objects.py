@@ -243,7 +243,9 @@ class Objects(eqx.Module):
         extra = None if self.extra is None else self.extra.axes()
         moved = None if self.ln_moved is None else 0
         observed = None if self.observed is None else self.observed.axes()
-        return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional)
+        return Objects(
+            0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional
+        )
 
 
 class Range(NamedTuple):

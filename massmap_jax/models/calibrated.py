@@ -99,7 +99,9 @@ def calibrated_model(
 
     Then ``MCMC(kernel, num_warmup=500, num_samples=1000)`` samples it.
     """
-    laws, correlations, population = beliefs_asked(calibration, population, observables, scatter_correlation, selection)
+    laws, correlations, population = beliefs_asked(
+        calibration, population, observables, scatter_correlation, selection
+    )
     relation_prior = RelationPrior.of(relation_prior)
     with jax.enable_x64(True):
         asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, "nuts"

@@ -188,7 +188,9 @@ def fit_relation(
     bias = belief("extra_bias", extra_bias)
     # Before a default takes the place of a population that was not given.
     joint = calibration is not None or population is not None or bool(observables)
-    laws, correlations, population = beliefs_asked(calibration, population, observables, scatter_correlation, selection)
+    laws, correlations, population = beliefs_asked(
+        calibration, population, observables, scatter_correlation, selection
+    )
     if extra is None and bias != 0:
         raise MassmapError("extra_bias is given without the mass likelihoods that it is of: give extra=, too")
     if isinstance(selection, SelectedOn) and not laws:

@@ -29,7 +29,6 @@ from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
-from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -38,6 +37,7 @@ from massmap_jax.run.options import (
     selection_of,
     selection_of_fit,
 )
+from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:

@@ -9,9 +9,7 @@ from massmap_jax.errors import MassmapError
 
 def test_bad_entries_are_missing_and_told():
     values = [20.0, np.nan, -99.0, 0.0, -3.0, 25.0, 30.0]
-    observables = mm.Observables.from_arrays(
-        {"richness": values}, {"richness": [0.1, 0.1, 0.1, 0.1, 0.1, -1.0, np.nan]}
-    )
+    observables = mm.Observables.from_arrays({"richness": values}, {"richness": [0.1, 0.1, 0.1, 0.1, 0.1, -1.0, np.nan]})
     assert observables.kind[:, 0].tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert np.isfinite(observables.ln_value[:, 0]).tolist() == [True] + [False] * 6
     told = " ".join(observables.notes)

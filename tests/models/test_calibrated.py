@@ -36,11 +36,7 @@ def told():
     measured[:15] = np.nan
     masses = mm.CalibrationMasses.from_arrays(mass=measured, sigma_ln_mass=0.2, bias="0:0.05", chosen_by="luminosity")
     options = {"calibration": masses, "population": mm.Population.gaussian(drift=False)}
-    return (
-        catalogue.with_observables(observables),
-        mm.MassPrior.default(),
-        options | {"observables": {"richness": RICHNESS}},
-    )
+    return catalogue.with_observables(observables), mm.MassPrior.default(), options | {"observables": {"richness": RICHNESS}}
 
 
 def test_its_density_is_that_of_the_fit(told):
@@ -56,7 +52,6 @@ def test_its_density_is_that_of_the_fit(told):
         # The density of one object's e, with all others at 0, for each of three objects: a limit, a mass, neither.
         value = jax.jit(lambda values: log_density(model, (), {}, values)[0])
         for row in (0, 20, NUMBER - 1):
-
             def of_e(e, values, row=row):
                 at = np.zeros(NUMBER)
                 at[row] = e
