@@ -80,7 +80,7 @@ def truth_maps_figure(truth: "MassMap", mass_map: "MassMap", colours: str = "mag
     axes = figure.subplots(1, 4, sharex=True, sharey=True)
     for ax, (name, values, norm, cmap, label) in zip(axes, panels, strict=True):
         shown = np.clip(values, norm.vmin, None) if norm is mass else values
-        image = ax.imshow(shown, norm=norm, cmap=cmap, origin="lower", interpolation="bilinear")
+        image = ax.imshow(shown, norm=norm, cmap=cmap, origin="lower")
         grid_axes(ax, mass_map.grid)
         ax.set_title(name, fontsize=10)
         extend = "both" if norm.vmin < 0 else "neither"
