@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _WIDTH = 1.5 * PAGE
 # Standard deviations at which the colours of the significance end.
 _FARTHEST = 3.0
+# Pixels with less than this share of the largest mass hold none: the convolution of profiles leaves rounding errors.
+_EMPTY, _EMPTY_COLOUR = 1e-6, "#cfe6f5"
 # Colours of mass, of the relative error and of the significance.
 _CMAPS = {"magma": ("magma", "viridis", "RdBu_r"), "grey": ("gray_r", "gray_r", "gray_r")}
 
@@ -63,8 +65,9 @@ def truth_maps_figure(truth: "MassMap", mass_map: "MassMap", colours: str = "mag
             f"the truth has {truth.mean.shape} pixels and the map {mass_map.mean.shape}: map both on one grid"
         )
     mean, sd = np.asarray(mass_map.mean, np.float64), np.asarray(mass_map.sd, np.float64)
-    relative = np.divide(sd, mean, out=np.full(mean.shape, np.nan), where=mean > 0)
-    excess = np.divide(mean - np.nanmean(mean), sd, out=np.full(mean.shape, np.nan), where=sd > 0)
+    filled = mean > _EMPTY * np.nanmax(mean)
+    relative = np.divide(sd, mean, out=np.full(mean.shape, np.nan), where=filled)
+    excess = np.divide(mean - np.nanmean(mean), sd, out=np.full(mean.shape, np.nan), where=filled & (sd > 0))
     mass = map_norm([truth.mean, mean], smoothed=True)
     largest = float(np.nanquantile(relative, 0.99)) if np.isfinite(relative).any() else 1.0
     unit = f"${mass_symbol(mass_map.mass_definition)}$ [{UNIT_LABELS[mass_map.unit]}]"
@@ -82,6 +85,7 @@ def truth_maps_figure(truth: "MassMap", mass_map: "MassMap", colours: str = "mag
         shown = np.clip(values, norm.vmin, None) if norm is mass else values
         image = ax.imshow(shown, norm=norm, cmap=cmap, origin="lower")
         grid_axes(ax, mass_map.grid)
+        ax.set_facecolor(_EMPTY_COLOUR)
         ax.set_title(name, fontsize=10)
         extend = "both" if norm.vmin < 0 else "neither"
         bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.9, aspect=25, extend=extend)
@@ -92,6 +96,7 @@ def truth_maps_figure(truth: "MassMap", mass_map: "MassMap", colours: str = "mag
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
     figure.get_layout_engine().set(wspace=0.0, w_pad=0.03)
-    figure.suptitle(wrapped(f"halo mass per pixel: {map_title(mass_map)}", _WIDTH), fontsize=8)
+    title = f"halo mass per pixel: {map_title(mass_map)}" + ("" if filled.all() else "; pale blue: no mass")
+    figure.suptitle(wrapped(title, _WIDTH), fontsize=8)
     settle(figure)
     return figure
