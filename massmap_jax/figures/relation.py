@@ -93,7 +93,7 @@ def _legend(figure, axes, with_truth) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=BLUE, alpha=0.5, lw=0, label="posterior")]
+    handles: list = [Patch(color=BLUE, alpha=0.5, lw=0, label="posterior")]
     handles += [Patch(fc=to_rgba(BLUE, 0.35), ec=BLUE, label="68 and 95 % of the posterior")] if axes.size > 1 else []
     handles.append(Line2D([], [], color=ORANGE, ls="--", label="prior, where it is in the panel"))
     handles += [Line2D([], [], color=BLACK, lw=0.8, label="truth")] if with_truth else []

@@ -95,7 +95,6 @@ def truth_maps_figure(truth: "MassMap", mass_map: "MassMap", colours: str = "mag
         if ax is not axes[0]:
             ax.set_ylabel("")
             ax.tick_params(labelleft=False)
-    figure.get_layout_engine().set(wspace=0.0, w_pad=0.03)
     title = f"halo mass per pixel: {map_title(mass_map)}" + ("" if filled.all() else "; pale blue: no mass")
     figure.suptitle(wrapped(title, _WIDTH), fontsize=8)
     settle(figure)

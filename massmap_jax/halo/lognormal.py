@@ -104,7 +104,7 @@ def _power_in_cells(cone: LightCone, cosmology: str) -> Float[np.ndarray, "z y x
     """Give the power spectrum [Mpc^3] at the wavenumbers of the cells' transform, 0 at k = 0."""
     (nz, ny, nx), (dz, dy, dx) = cone.shape, cone.cell
     waves = (np.fft.fftfreq(nz, dz), np.fft.fftfreq(ny, dy), np.fft.rfftfreq(nx, dx))
-    kz, ky, kx = (2 * np.pi * np.float32(wave) for wave in waves)
+    kz, ky, kx = ((2 * np.pi * wave).astype(np.float32) for wave in waves)
     k = np.sqrt(kz[:, None, None] ** 2 + ky[:, None] ** 2 + kx**2)
     k[0, 0, 0] = 1.0
     ln_k = np.linspace(np.log(k.min()), np.log(k.max()), 512)

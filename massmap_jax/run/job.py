@@ -317,8 +317,8 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
     fwhm = fwhm_of_picture(int(posterior.usable.sum()), grid, options)
     try:
         with clock.stage("mass map"):
-            shared_by_maps = {"form": options.form, "watch": clock.say, "keep_draws": fwhm is not None}
-            image = mass_map(key, *of, posterior=reuse, **shared_by_maps, **shared)
+            keep = fwhm is not None
+            image = mass_map(key, *of, posterior=reuse, form=options.form, watch=clock.say, keep_draws=keep, **shared)
             image, picture = with_picture(image, fwhm)
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
