@@ -187,9 +187,9 @@ def simulate_field(
 
     With "lognormal" the place on the sky of each object is drawn from the density at its redshift, which goes on from
     one redshift to the next. The correlation across the line of sight is that of the linear power spectrum today at
-    every redshift and for every mass, less its mean over the field, as there are as many objects at a redshift as
-    without structure. Cells are at least 1 comoving Mpc wide, and at least 1 / 80 of the width of the box around the
-    field: below that there is no structure.
+    every redshift and for every mass, less its mean over the field, and in fields below a few degrees by up to a third
+    less than that, as there are as many objects at a redshift as without structure. Cells are at least 1 comoving Mpc
+    wide, and at least 1 / 80 of the width of the box around the field: below that there is no structure.
 
     Examples
     --------
