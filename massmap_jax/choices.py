@@ -148,6 +148,8 @@ def check_flux_min(flux_min) -> None:
 MAP_UNITS = ("Msun", "Msun/arcmin2", "Msun/Mpc2")
 """Mass in a pixel, or surface density; see `massmap_jax.maps.units`."""
 HEALPIX_ORDERS = ("RING", "NESTED")
+MAP_COLOURS = ("magma", "grey")
+"""Bright is massive, on a scale that the eye sees as even; or dark is massive, as in 2017."""
 HALO_PROFILES = ("nfw",)
 # 12 nside^2 - 1 has to fit into 64 bits.
 _MAX_NSIDE = 2**29
@@ -226,6 +228,23 @@ def check_fwhm(fwhm_arcmin: float) -> None:
     """
     if not (np.isfinite(fwhm_arcmin) and fwhm_arcmin > 0):
         raise MassmapError(f"the FWHM to smooth by is {fwhm_arcmin:g} arcmin: give a finite width above 0")
+
+
+def check_map_colours(colours: str) -> None:
+    """Refuse colours of maps that are not known.
+
+    Parameters
+    ----------
+    colours : str
+        Their name.
+
+    Raises
+    ------
+    MassmapError
+        If they are not one of `MAP_COLOURS`.
+    """
+    if colours not in MAP_COLOURS:
+        raise MassmapError(f"map colours {colours!r} are not known: give {' or '.join(MAP_COLOURS)}")
 
 
 def check_halo_profile(halo_profile: str, on_a_plane: bool = True) -> None:

@@ -499,6 +499,9 @@ def _with_measured(asked: dict, options: JobOptions, catalogue):
 def demo(
     out: Out = Path("massmap_demo"),
     num_halos: Annotated[int, typer.Option(help="Objects in the simulated field.")] = 20_000,
+    map_colours: Annotated[
+        str, typer.Option(help="Colours of maps: magma (bright is massive) or grey (dark is massive).")
+    ] = "magma",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     precision: Precision = "float32",
@@ -516,7 +519,13 @@ def demo(
 
     check_output(out, overwrite)
     # The field holds no halo below the table's lowest mass: its end is physical.
-    options = JobOptions(prior=PriorOptions(support="sharp"), relation="fit", relation_prior="bigmali2017", seed=seed)
+    options = JobOptions(
+        prior=PriorOptions(support="sharp"),
+        relation="fit",
+        relation_prior="bigmali2017",
+        map_colours=map_colours,
+        seed=seed,
+    )
     check_options(options)
     _check_positive("num_halos", num_halos)
 
@@ -525,7 +534,7 @@ def demo(
 
         from massmap_jax.simulate import simulate_field
 
-        return simulate_field(jax.random.key(seed), num_halos)
+        return simulate_field(jax.random.key(seed), num_halos, clustering="lognormal")
 
     field = {}
 
@@ -534,7 +543,7 @@ def demo(
         return field["made"].catalogue
 
     record = _record("demo") | {"catalogue": f"simulated field of {num_halos} halos"}
-    result = _do(simulate_and_keep, out, overwrite, options, quiet, record, lambda: field["made"].relation)
+    result = _do(simulate_and_keep, out, overwrite, options, quiet, record, lambda: field["made"])
     if not quiet:
         typer.echo(result.fitted.against(field["made"].relation))
 
@@ -550,6 +559,9 @@ def simulate(
     side_arcmin: Annotated[float, typer.Option(help="Side of the square field.")] = 40.0,
     z_max: Annotated[float, typer.Option(help="Largest redshift.")] = 3.5,
     sigma: Annotated[float, typer.Option(help="Noise in ln L.")] = 0.05,
+    clustering: Annotated[
+        str, typer.Option(help="Positions: thomas (clusters of one size) or lognormal (large-scale structure).")
+    ] = "thomas",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ):
@@ -578,6 +590,7 @@ def simulate(
         z_max=z_max,
         sigma_ln_lum=sigma,
         flux_limit=flux_limit,
+        clustering=clustering,
     )
     cat = field.catalogue
     columns = {
@@ -700,8 +713,8 @@ def _set_jax(name: str, value) -> None:
         os.environ[name.upper()] = str(value)
 
 
-def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, true_relation=lambda: None):
-    """Read, compute and write behind a progress line; then a summary."""
+def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, simulated=lambda: None):
+    """Read, compute and write behind a progress line; then a summary. A simulated field is known once it was read."""
     from massmap_jax.catalogue.result_folder import atomic_directory
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import circle_line, map_line, write_outputs
@@ -713,7 +726,12 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, tr
         from massmap_jax.run.job import compute
 
         result = compute(catalogue, options, clock, calibration, likelihoods)
-        record = write_outputs(directory, result, options, clock, record, true_relation())
+        known: tuple = ()
+        if (made := simulated()) is not None:
+            from massmap_jax.run.pictures import truth_maps
+
+            known = made.relation, truth_maps(result, options)
+        record = write_outputs(directory, result, options, clock, record, *known)
     if quiet:
         return result
     lines = _warning(record) + [f"note: {_as_options(note)}" for note in result.notes]

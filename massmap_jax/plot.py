@@ -10,6 +10,7 @@ from massmap_jax.figures.posteriors import field_of_view, posterior_panel
 from massmap_jax.figures.relation import relation_corner
 from massmap_jax.figures.standard import save_all, standard_figures
 from massmap_jax.figures.truth import pit_histograms, predicted_vs_true
+from massmap_jax.figures.truth_maps import truth_maps_figure
 
 __all__ = [
     "convergence_panels",
@@ -24,4 +25,5 @@ __all__ = [
     "save_all",
     "slice_panels",
     "standard_figures",
+    "truth_maps_figure",
 ]

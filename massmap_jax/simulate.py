@@ -6,7 +6,7 @@ redshift, luminosities from the relation, 5 % noise. Unlike theirs, masses follo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.observables import Observables
 from massmap_jax.choices import ChosenBy
 from massmap_jax.errors import MassmapError
+from massmap_jax.halo.lognormal import LightCone, lognormal_density, places_in_density
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.several import names_of
@@ -32,6 +33,7 @@ _OMEGA_M = 0.30966
 _LIGHT_SPEED = 299792.458  # km / s
 _ARCMIN_PER_RADIAN = 180 * 60 / np.pi
 _BLOCK = 16_384
+Clustering = Literal["thomas", "lognormal"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def simulate_field(
     redshift: tuple[np.ndarray, np.ndarray] | None = None,
     cluster_scale_mpc: float = 2.0,
     halos_per_cluster: float = 20.0,
+    clustering: Clustering = "thomas",
 ) -> SimulatedField:
     """Draw a square field of halos: positions, redshifts, masses, luminosities, noise.
 
@@ -157,6 +160,10 @@ def simulate_field(
         Gaussian scale of a cluster of objects in each direction [comoving Mpc].
     halos_per_cluster : float
         Mean number of objects per cluster centre.
+    clustering : {"thomas", "lognormal"}
+        What positions follow: clusters of objects of one size, or a lognormal density (`massmap_jax.halo.lognormal`)
+        with the large-scale structure of the linear power spectrum of Planck18. Redshifts, masses and luminosities are
+        the same for both, bit for bit.
 
     Returns
     -------
@@ -177,6 +184,12 @@ def simulate_field(
     field's sides, which keeps the mean density uniform. Centres are spread evenly over the quantiles of dN/dz, so
     redshifts scatter about the given dN/dz as independent draws would; a real field of this size has sample variance
     in redshift as well.
+
+    With "lognormal" the place on the sky of each object is drawn from the density at its redshift, which goes on from
+    one redshift to the next. The correlation across the line of sight is that of the linear power spectrum today at
+    every redshift and for every mass, less its mean over the field, and in fields below a few degrees by up to a third
+    less than that, as there are as many objects at a redshift as without structure. Cells are at least 1 comoving Mpc
+    wide, and at least 1 / 80 of the width of the box around the field: below that there is no structure.
 
     Examples
     --------
@@ -215,6 +228,8 @@ def simulate_field(
     ]:
         if not (np.isfinite(value) and value > 0):
             raise MassmapError(f"{name} is {value!r}, and it must be a positive number")
+    if clustering not in get_args(Clustering):
+        raise MassmapError(f"clustering is {clustering!r}, and it must be one of {', '.join(get_args(Clustering))}")
     if flux_limit is not None and not (np.isfinite(flux_limit) and flux_limit > 0):
         raise MassmapError(f"flux_limit is {flux_limit!r}; give a positive luminosity, or None for no limit")
     prior = MassPrior.default() if prior is None else prior
@@ -245,6 +260,8 @@ def simulate_field(
         cluster_scale_mpc,
         max(1, round(num_halos / halos_per_cluster)),
     )
+    if clustering == "lognormal":
+        x_arcmin, y_arcmin = _places_in_lognormal(jax.random.fold_in(key, 4), z, side_arcmin)
     ln_mass, ln_lum, noise = _masses_and_light(key_light, z, prior, relation)
     ln_lum_obs = ln_lum + sigma * noise
     key_several = jax.random.fold_in(key, 1)
@@ -446,6 +463,14 @@ def _clustered_positions(key, num_halos, side_arcmin, z_nodes, z_cumulative, sca
         _fold(centre_y[member] + displacement[1] * arcmin_per_mpc, -half, half),
         _fold(centre_z[member] + displacement[2] * redshift_per_mpc, z_nodes[0], z_nodes[-1]),
     )
+
+
+def _places_in_lognormal(key, z, side_arcmin) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets x (east) and y (north) [arcmin] of objects at redshifts z, in a lognormal density; (n,) float64."""
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    distance = _comoving_distance(z)
+    cone = LightCone.around(side_arcmin, float(distance.min()), float(distance.max()))
+    return places_in_density(generator, lognormal_density(generator, cone), cone, distance, side_arcmin)
 
 
 def _fold(value, low, high):

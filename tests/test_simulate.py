@@ -1,5 +1,6 @@
 """Simulated fields against the raw table, the relation's formula and plain NumPy."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ import massmap_jax
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.law import MassLuminosityRelation
-from massmap_jax.simulate import simulate_field
+from massmap_jax.simulate import _places_in_lognormal, simulate_field
 
 NUM = 20_000
 TABLE = Path(massmap_jax.__file__).parent / "data" / "tinker10_planck18_200m.npz"
@@ -139,6 +140,80 @@ def test_masses_are_independent_of_the_clustering(field):
     assert abs(np.corrcoef(neighbours, pit)[0, 1]) < 5 / np.sqrt(NUM)
 
 
+# -- large-scale structure ------------------------------------------------------------------------------------
+
+
+def test_lognormal_positions_leave_all_else_as_it_is():
+    plain, named, other = (
+        simulate_field(jax.random.key(6), 300, z_max=0.5, **options)
+        for options in ({}, {"clustering": "thomas"}, {"clustering": "lognormal"})
+    )
+    for name in ("redshift", "ln_lum_obs", "truth_ln_mass", "sigma_ln_lum", "ids"):
+        for one in (named, other):
+            assert np.array_equal(getattr(plain.catalogue, name), getattr(one.catalogue, name))
+    assert np.array_equal(plain.catalogue.ra, named.catalogue.ra)
+    assert not np.any(plain.catalogue.ra == other.catalogue.ra)
+    again = simulate_field(jax.random.key(6), 300, z_max=0.5, clustering="lognormal")
+    assert np.array_equal(other.catalogue.ra, again.catalogue.ra)
+    # What a field of this key was before there was a choice.
+    np.testing.assert_allclose(simulate_field(jax.random.key(6), 300).catalogue.ra[:3], FROZEN_RA, rtol=1e-7)
+
+
+FROZEN_RA = [150.07550563785546, 149.70996972524435, 149.7471628823815]
+SHELL, SIDE = (0.97, 1.03), 300.0
+ARCMIN = np.array([8.0, 14.0, 22.0, 35.0])
+
+
+def pairs_in_excess(tree, random):
+    """DD / RR - 1 in bins of angle, of all pairs."""
+    found, expected = (np.diff(one.count_neighbors(one, ARCMIN).astype(float)) for one in (tree, random))
+    return found / expected * (random.n / tree.n) ** 2 - 1
+
+
+def expected_excess():
+    """The same from the power spectrum: xi averaged over the depths of pairs, less its mean over the field."""
+    from astropy.cosmology import Planck18
+
+    from massmap_jax.halo.abundance import CosmologyParameters
+
+    ln_k = np.linspace(np.log(1e-5), np.log(60.0), 20_000)
+    k = np.exp(ln_k)
+    power = np.exp(np.asarray(jax.jit(lambda k: CosmologyParameters.of("Planck18").ln_power(k))(k), np.float64))
+    near, far = Planck18.comoving_distance(SHELL).value
+    apart = np.geomspace(0.3, 300.0, 300)
+    weight = k**3 * power * np.exp(-((0.1 * k) ** 2)) / (2 * np.pi**2)
+    xi = np.array([np.trapezoid(weight * np.sinc(k * r / np.pi), ln_k) for r in apart])
+    depth = np.linspace(0, far - near, 400)
+
+    def mean_xi(arcmin):
+        """Depths apart are triangular, as redshifts are uniform in a thin shell."""
+        across = np.deg2rad(np.asarray(arcmin) / 60) * (near + far) / 2
+        values = np.interp(np.hypot(across[:, None], depth), apart, xi)
+        return np.trapezoid(values * (1 - depth / (far - near)) * 2 / (far - near), depth, axis=1)
+
+    x, y = np.random.default_rng(0).uniform(-SIDE / 2, SIDE / 2, (2, 20_000, 2)).transpose(0, 2, 1)
+    field_mean = np.mean(mean_xi(np.maximum(np.hypot(x[0] - x[1], y[0] - y[1]), 0.3)))
+    fine = [np.sqrt(np.linspace(low**2, high**2, 20)) for low, high in pairwise(ARCMIN)]  # as many pairs in each step
+    return np.array([mean_xi(angles).mean() for angles in fine]) - field_mean
+
+
+def test_lognormal_places_have_the_correlation_of_the_power_spectrum():
+    """In a wide field: in a narrow one, that a redshift holds as many objects as without structure counts for more."""
+    random = cKDTree(np.random.default_rng(1).uniform(-SIDE / 2, SIDE / 2, (20_000, 2)))
+
+    def excess(x, y):
+        return pairs_in_excess(cKDTree(np.column_stack([x, y])), random)
+
+    z = np.random.default_rng(2).uniform(*SHELL, (6, 8000))
+    found = np.array([excess(*_places_in_lognormal(jax.random.key(k), one, SIDE)) for k, one in enumerate(z)])
+    expected, error = expected_excess(), found.std(axis=0, ddof=1) / np.sqrt(len(found))
+    assert np.all(np.abs(found.mean(axis=0) - expected) < 4 * error + 0.1 * expected)
+    assert found.mean(axis=0)[0] > 5 * error[0]
+    # The twin: places without structure.
+    uniform = excess(*np.random.default_rng(3).uniform(-SIDE / 2, SIDE / 2, (2, 8000)))
+    assert uniform[0] < (0.9 * expected - 4 * error)[0]
+
+
 def test_sky_positions_surround_the_centre():
     for ra, dec in [(0.0, 0.0), (150.0, 2.2), (30.0, 89.9)]:
         catalogue = simulate_field(jax.random.key(3), 2000, centre=(ra, dec)).catalogue
@@ -193,6 +268,7 @@ def test_one_object():
         ({"redshift": ([0.0, 1.0], [0.0, 0.0])}, "no objects"),
         ({"redshift": ([3.6, 3.9], [1.0, 1.0])}, "no objects"),
         ({"halos_per_cluster": 0.0}, "halos_per_cluster is 0"),
+        ({"clustering": "web"}, "clustering is 'web', and it must be one of thomas, lognormal"),
         ({"relation": MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(0), 3)}, "3 draws"),
     ],
 )

@@ -3,6 +3,7 @@
 matplotlib is imported when a function is called, and figures are not registered with pyplot.
 """
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
     from massmap_jax.checks.prior_check import PriorCheck
 
 _FINE = np.linspace(0, 1, 401)
+_LABEL = 7  # points: one line has to fit across the page
+_HOW_TO_READ = (
+    "How to read this: inside the band, as predicted; above 0, {what} lower than predicted, below, higher; "
+    "first above, then below: errors too small"
+)
+
+
+def _label(pit: str, what: str, width: int = 150) -> str:
+    """Label of the axis of PITs, and how to read the curves."""
+    return f"{pit}\n" + textwrap.fill(_HOW_TO_READ.format(what=what), width)
 
 
 @styled
@@ -57,14 +68,15 @@ def prior_check_figure(check: "PriorCheck") -> "Figure":
         ]
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
-    figure = new_figure(PAGE if columns > 1 else COLUMN, 1.9 * rows + 0.7)
+    figure = new_figure(PAGE if columns > 1 else COLUMN, 1.9 * rows + (0.85 if columns > 1 else 1.1))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (title, pit, p) in zip(axes, groups, strict=False):
         ecdf_axes(ax, pit, check.level / len(groups))
         ax.set_title(f"{title}\n{count_text(pit.size)}, {p_text(p)}")
     for ax in axes[len(groups) :]:
         ax.remove()
-    figure.supxlabel(r"PIT: predicted probability of a luminosity below $L_\mathrm{obs}$", fontsize=8)
+    pit_text = r"PIT: predicted probability of a luminosity below $L_\mathrm{obs}$"
+    figure.supxlabel(_label(pit_text, "luminosities", 150 if columns > 1 else 60), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     figure.suptitle(_title("the model fits" if check.fits else "the model does not fit", check, columns))
     return figure
@@ -86,11 +98,12 @@ def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
     """
     mass, lum = r"$M_\mathrm{obs}$", r"$L_\mathrm{obs}$"
     titles = (f"{mass} given {lum}, $z$", f"{lum} given $z$", f"{mass} given $z$")
-    figure = new_figure(PAGE, 2.6)
+    figure = new_figure(PAGE, 2.75)
     for ax, title, pit, p in zip(figure.subplots(1, 3), titles, check.pit, check.p_values, strict=True):
         ecdf_axes(ax, pit, check.level / len(titles))
         ax.set_title(f"{title}\n{count_text(pit.size)}, {p_text(p)}")
-    figure.supxlabel("PIT: probability of a lower value, as the other objects predict it", fontsize=8)
+    pit_text = "PIT: probability of a lower value, as the other objects predict it"
+    figure.supxlabel(_label(pit_text, "values"), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     verdict = "the fit predicts the measured masses" if check.fits else "the fit does not predict the measured masses"
     figure.suptitle(f"{verdict} ({p_text(check.p_value)})")
@@ -115,7 +128,7 @@ def calibration_check_figure(check: "CalibrationCheck") -> "Figure":
     side = side if side > 1 else 0
     groups = side**2 + 1
     columns = 6 if side == 0 else 2 * side
-    figure = new_figure(PAGE, 2.3 + 1.8 * side + 0.5)
+    figure = new_figure(PAGE, 2.3 + 1.8 * side + 0.65)
     grid = figure.add_gridspec(1 + side, columns)
     ax = figure.add_subplot(grid[0, : columns // 2])
     ecdf_axes(ax, check.pit[np.isfinite(check.pit)], check.level / groups)
@@ -129,7 +142,7 @@ def calibration_check_figure(check: "CalibrationCheck") -> "Figure":
             f"{b + 1}: $z$ {z_low:.2f} to {z_high:.2f}, {p_text(check.p_values[1 + b])}\n"
             rf"$L_\mathrm{{obs}}$ {short_number(lum[0])} to {short_number(lum[1])}"
         )
-    figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
+    figure.supxlabel(_label("PIT: posterior probability below the true mass", "masses"), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     verdict = "posteriors are calibrated" if check.calibrated else "posteriors are not calibrated"
     if check.shared_relation:

@@ -17,7 +17,7 @@ def sky_frame(catalogue):
     """Place objects on a plot of their field.
 
     The plot is a tangent plane up to 25 degrees from its middle, where the projection stretches lengths by a fifth.
-    Wider fields are shown in RA and Dec.
+    Wider fields are shown in RA and Dec, and those of more than half of the sky in Mollweide's projection.
 
     Parameters
     ----------
@@ -51,6 +51,13 @@ def sky_frame(catalogue):
         grid = None
     if grid is not None and (grid.projection == "flat" or _radius(grid) < 25 or is_polar(grid)):
         return *grid.project(ra, dec), grid.shape[0] / grid.shape[1], functools.partial(grid_axes, grid=grid)
+    from massmap_jax.figures.all_sky import MollweidePlane
+    from massmap_jax.maps.pixels import cap_of
+
+    if cap_of(ra[placed], dec[placed])[1] > np.pi / 2:
+        plane = MollweidePlane()
+        x, y = plane.project((ra + 180) % 360 - 180, dec)
+        return x, y, plane.shape[0] / plane.shape[1], plane.draw_axes
     angle = np.deg2rad(ra[placed])
     middle = np.round(np.rad2deg(np.arctan2(np.sin(angle).sum(), np.cos(angle).sum())) % 360, -1)
     x = np.where(placed, (ra - middle + 180) % 360 - 180, np.nan)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from massmap_jax.choices import check_map_colours
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.maps import draw_map, map_norm, map_title, side_bar
 from massmap_jax.figures.style import (
@@ -40,14 +41,16 @@ _COLOURS = {"truth": BLACK, "point": GREEN, "marginal": VERMILLION, "coherent": 
 
 
 @styled
-def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
-    """Draw maps of each kind on one grey scale and, below, the total mass of each with its 68 and 95 % intervals.
+def map_kinds_figure(maps: "dict[str, MassMap]", colours: str = "magma") -> "Figure":
+    """Draw maps of each kind on one colour scale and, below, the total mass of each with its 68 and 95 % intervals.
 
     Parameters
     ----------
     maps : dict of str to MassMap
         Maps by kind ("truth", "point", "marginal", "coherent"), as `massmap_jax.maps.kinds.map_kinds` gives them; on a
         plane grid, without redshift slices.
+    colours : {"magma", "grey"}
+        Bright is massive, or dark is massive.
 
     Returns
     -------
@@ -57,8 +60,9 @@ def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
     Raises
     ------
     MassmapError
-        For an unknown kind, no maps, HEALPix pixels, or maps with slices.
+        For an unknown kind, unknown colours, no maps, HEALPix pixels, or maps with slices.
     """
+    check_map_colours(colours)
     if not maps or set(maps) - set(KINDS):
         raise MassmapError(f"maps are of the kinds {', '.join(maps) or 'none'}: give some of {', '.join(KINDS)}")
     first = next(iter(maps.values()))
@@ -75,7 +79,7 @@ def map_kinds_figure(maps: "dict[str, MassMap]") -> "Figure":
     axes = [figure.add_subplot(cells[0, i]) for i in range(len(maps))]
     norm = map_norm([m.mean[m.mean > 0] for m in maps.values()], first.fwhm_arcmin is not None)
     for ax, (kind, one) in zip(axes, maps.items(), strict=True):
-        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm)
+        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm, colours)
         ax.set_title(_NAMES[kind])
         if ax is not axes[0]:
             ax.set_ylabel("")

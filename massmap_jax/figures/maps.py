@@ -1,9 +1,12 @@
 """Figures of mass maps and convergence maps: one image, or panels of mean, error and number of objects."""
 
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from massmap_jax.choices import check_map_colours
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.axes import grid_axes
@@ -30,14 +33,18 @@ if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
 
-_EMPTY, _MASKED = "#cfe6f5", "#f7e9c8"
+# Of pixels without objects and of those outside the footprint, by the colours of the map.
+_EMPTY = {"magma": "#0d1b2a", "grey": "#cfe6f5"}
+_MASKED = {"magma": "#d8d4c6", "grey": "#f7e9c8"}
 
 
 @styled
-def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean") -> "Axes":
-    """Draw a map in greyscale on sky axes, with a colour bar.
+def mass_map_image(
+    mass_map: "MassMap", ax: "Axes | None" = None, quantity: str = "mean", colours: str = "magma", remark: str = ""
+) -> "Axes":
+    """Draw a map on sky axes, with a colour bar.
 
-    Dark is massive. Pixels without objects are tinted blue, and pixels outside the footprint have the colour of sand.
+    Pixels without objects are tinted blue, and pixels outside the footprint have the colour of sand.
 
     Parameters
     ----------
@@ -48,6 +55,10 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
         Axes to draw into; by default those of a new figure.
     quantity : {"mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj"}
         Which image of the map to show. "nobj" is the number of objects per pixel; the others are in the map's unit.
+    colours : {"magma", "grey"}
+        Bright is massive, or dark is massive.
+    remark : str
+        What the title says in addition.
 
     Returns
     -------
@@ -57,18 +68,19 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
     Raises
     ------
     MassmapError
-        For an unknown quantity, or a map with slices.
+        For an unknown quantity or unknown colours, or a map with slices.
     """
+    check_map_colours(colours)
     if quantity not in _MAP_LABELS:
         raise MassmapError(f"quantity is {quantity!r}; give one of {', '.join(_MAP_LABELS)}")
-    title, mass_map = map_title(mass_map), _on_plane(mass_map)
+    title, mass_map = map_title(mass_map) + remark, _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     width, height = map_size(ny / nx)
     ax = given_or_new_axes(ax, width, height)
     values = np.asarray(getattr(mass_map, quantity), np.float64)
     shown = values[_filled(mass_map)]
     norm = _count_norm(shown) if quantity == "nobj" else map_norm([shown], _is_smoothed(mass_map))
-    image = draw_map(ax, mass_map, values, norm)
+    image = draw_map(ax, mass_map, values, norm, colours)
     bar = side_bar(ax, image, ny / nx)
     label = _MAP_LABELS[quantity]
     if quantity != "nobj":
@@ -79,8 +91,8 @@ def mass_map_image(mass_map: "MassMap", ax: "Axes | None" = None, quantity: str 
         title = f"{label}\n{title}"
     else:
         bar.set_label(label)
-    ax.set_title(title)
-    _empty_legend(ax, mass_map)
+    ax.set_title(wrapped(title, width - 1.0))
+    _empty_legend(ax, mass_map, colours)
     settle(ax.figure)
     return ax
 
@@ -97,64 +109,100 @@ _MAP_LABELS = {
 
 
 @styled
-def map_panels(mass_map: "MassMap") -> "Figure":
-    """Draw six panels of a map: mean, 16 % and 84 % quantile on one grey scale; sd, relative error, number of objects.
+def map_panels(
+    mass_map: "MassMap",
+    quantities: "Sequence[str]" = ("mean", "relative", "nobj"),
+    colours: str = "magma",
+    remark: str = "",
+) -> "Figure":
+    """Draw panels of a map: by default its mean, its relative error and the number of objects.
 
     Parameters
     ----------
     mass_map : MassMap
         A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
         Mollweide's projection of the whole sky where it is too wide for one.
+    quantities : sequence of {"mean", "q16", "q50", "q84", "sd", "relative", "nobj"}
+        What the panels show. The mean and the quantiles have one colour scale; "relative" is sd / mean.
+    colours : {"magma", "grey"}
+        Bright is massive, or dark is massive.
+    remark : str
+        What the title says in addition.
 
     Returns
     -------
     matplotlib.figure.Figure
         The figure.
+
+    Raises
+    ------
+    MassmapError
+        For an unknown quantity or unknown colours.
     """
-    title, mass_map = map_title(mass_map), _on_plane(mass_map)
+    check_map_colours(colours)
+    unknown = [name for name in quantities if name not in _PANEL_TITLES]
+    if unknown or not quantities:
+        raise MassmapError(f"panels are of {', '.join(unknown) or 'nothing'}: give some of {', '.join(_PANEL_TITLES)}")
+    title, mass_map = map_title(mass_map) + remark, _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
-    num_columns = 1 if nx > 5 * ny else 2 if nx > 1.6 * ny else 3
-    num_rows = 6 // num_columns
+    num_columns = min(len(quantities), 1 if nx > 5 * ny else 2 if nx > 1.6 * ny and len(quantities) > 3 else 3)
+    num_columns = 1 if nx > 1.6 * ny and len(quantities) <= 3 else num_columns
+    num_rows = -(-len(quantities) // num_columns)
     panel_height = min((PAGE / num_columns - 0.85) * ny / nx, 8.0 / num_rows)
     # At least as wide as a title.
-    width = num_columns * max(panel_height * nx / ny + 0.85, 1.75)
-    figure = new_figure(width, max(num_rows * (panel_height + 0.33) + 0.7, 3.0))
-    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True).ravel()
+    width = num_columns * max(panel_height * nx / ny + 0.85, 1.85)
+    title = wrapped(f"{_quantity_text(mass_map)}: {title}", width)
+    head = 0.58 + 0.13 * title.count("\n")
+    figure = new_figure(width, max(num_rows * (panel_height + 0.33) + head, 2.2))
+    axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
     filled = _filled(mass_map)
-    mean, sd, q16, q84, nobj = (
-        np.asarray(getattr(mass_map, name), np.float64) for name in ("mean", "sd", "q16", "q84", "nobj")
+    values = {name: np.asarray(getattr(mass_map, name), np.float64) for name in _PANEL_TITLES if name != "relative"}
+    values["relative"] = np.divide(
+        values["sd"], values["mean"], out=np.zeros(mass_map.grid.shape), where=values["mean"] > 0
     )
-    relative = np.divide(sd, mean, out=np.zeros_like(mean), where=mean > 0)
     smooth = _is_smoothed(mass_map)
-    shared = map_norm([v[filled] for v in (mean, q16, q84)], smooth)
-    unit = UNIT_LABELS[mass_map.unit]
-    panels = [
-        ("mean", mean, shared, unit),
-        ("16 % quantile", q16, shared, unit),
-        ("84 % quantile", q84, shared, unit),
-        ("standard deviation", sd, map_norm([sd[filled]], smooth), unit),
-        ("relative error, sd / mean", relative, _linear_norm(relative[filled]), ""),
-        ("objects in a pixel", nobj, _count_norm(nobj[filled]), ""),
-    ]
-    for ax, (name, values, norm, unit) in zip(axes, panels, strict=True):
-        image = draw_map(ax, mass_map, values, norm)
+    shared = map_norm([values[name][filled] for name in quantities if name in _MASSES] or [np.zeros(0)], smooth)
+    norms = {
+        "sd": map_norm([values["sd"][filled]], smooth),
+        "relative": _linear_norm(values["relative"][filled]),
+        "nobj": _count_norm(values["nobj"][filled]),
+    }
+    for ax, name in zip(axes, quantities, strict=False):
+        image = draw_map(ax, mass_map, values[name], norms.get(name, shared), colours)
         side_bar(ax, image, ny / nx)
-        ax.set_title(name + (f" [{unit}]" if unit else ""))
+        with_unit = f" [{UNIT_LABELS[mass_map.unit]}]" if name in (*_MASSES, "sd") else ""
+        ax.set_title(_PANEL_TITLES[name] + with_unit)
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
+    for ax in axes[len(quantities) :]:
+        ax.remove()
+    _empty_legend(axes[0], mass_map, colours)
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
-    figure.suptitle(f"{_quantity_text(mass_map)}: {title}", fontsize=8)
+    figure.suptitle(title, fontsize=8)
     settle(figure)
     return figure
+
+
+_MASSES = ("mean", "q16", "q50", "q84")
+_PANEL_TITLES = {
+    "mean": "mean",
+    "q16": "16 % quantile",
+    "q50": "median",
+    "q84": "84 % quantile",
+    "sd": "standard deviation",
+    "relative": "relative error, sd / mean",
+    "nobj": "objects in a pixel",
+}
 
 
 @styled
 def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     """Draw the mean and standard deviation of a convergence map.
 
-    The colour scale of the mean is logarithmic, and linear below a hundredth of its peak.
+    The colour scales are logarithmic; that of the mean is linear below a hundredth of its top. They end at the 99.9 %
+    quantile, as a pixel whose centre is that of a halo has the cusp of the profile's projection.
 
     Parameters
     ----------
@@ -166,7 +214,7 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     matplotlib.figure.Figure
         The figure.
     """
-    from matplotlib.colors import Normalize, SymLogNorm
+    from matplotlib.colors import SymLogNorm
 
     ny, nx = kappa.grid.shape
     stacked = nx > 1.6 * ny
@@ -174,40 +222,45 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     height = (width / (1 if stacked else 2) - 0.95) * ny / nx
     figure = new_figure(width, height * (2 if stacked else 1) + (1.3 if stacked else 0.9))
     axes = figure.subplots(*((2, 1) if stacked else (1, 2)), sharex=True, sharey=True)
-    peak = max(float(np.max(kappa.mean)), 1e-12)
-    norms = SymLogNorm(peak / 100, vmin=min(float(kappa.mean.min()), 0.0), vmax=peak), Normalize(0, kappa.sd.max())
+    peak = max(float(np.quantile(kappa.mean, 0.999)), 1e-12)
+    of_mean = SymLogNorm(peak / 100, vmin=min(float(kappa.mean.min()), 0.0), vmax=peak)
+    norms = of_mean, map_norm([np.asarray(kappa.sd)], smoothed=True)
     symbol = rf"$\kappa$ ($z_\mathrm{{s}} = {kappa.source_redshift:g}$)"
     for ax, image, norm, name in zip(axes, (kappa.mean, kappa.sd), norms, ("mean", "standard deviation"), strict=True):
-        shown = ax.imshow(image, norm=norm, cmap="viridis", origin="lower")
+        shown = ax.imshow(np.maximum(image, norm.vmin), norm=norm, cmap="viridis", origin="lower")
         grid_axes(ax, kappa.grid)
-        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]))
+        bar = ax.figure.colorbar(shown, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]), extend="max")
         if name == "mean":
             ticks = peak / 100 * np.array([-10, -1, 0, 1, 10, 100])
             bar.set_ticks(ticks[ticks >= norm.vmin], labels=[f"{tick:.2g}" for tick in ticks[ticks >= norm.vmin]])
             bar.ax.minorticks_off()
+        else:
+            label_log_axis(bar.ax.yaxis, norm.vmin, norm.vmax, 6)
         ax.set_title(f"{name} of {symbol}")
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="")
         ax.label_outer()
     figure.supxlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
-    figure.suptitle(
-        f"{kappa.n_lenses:,} lenses, ${mass_symbol(kappa.mass_definition)}$, {kappa.profile.upper()}, "
-        f"{kappa.num_draws} draws" + (", mean subtracted" if kappa.mean_subtracted else ""),
-        fontsize=8,
-    )
+    title = f"{kappa.n_lenses:,} lenses, ${mass_symbol(kappa.mass_definition)}$, {kappa.profile.upper()}, "
+    title += f"{kappa.num_draws} draws" + (", mean subtracted" if kappa.mean_subtracted else "")
+    figure.suptitle(wrapped(title, width), fontsize=8)
     settle(figure)
     return figure
 
 
 @styled
-def slice_panels(mass_map: "MassMap") -> "Figure":
-    """Draw the mean of each redshift slice of a map, all on one grey scale.
+def slice_panels(mass_map: "MassMap", colours: str = "magma", remark: str = "") -> "Figure":
+    """Draw the mean of each redshift slice of a map, all on one colour scale.
 
     Parameters
     ----------
     mass_map : MassMap
         A map with slices; of more than 12, the first 12 are shown.
+    colours : {"magma", "grey"}
+        Bright is massive, or dark is massive.
+    remark : str
+        What the title says in addition.
 
     Returns
     -------
@@ -217,13 +270,14 @@ def slice_panels(mass_map: "MassMap") -> "Figure":
     Raises
     ------
     MassmapError
-        For a map without slices.
+        For a map without slices, or unknown colours.
     """
+    check_map_colours(colours)
     from massmap_jax.maps.images import one_slice
 
     number = 0 if mass_map.slice_draws is None else len(mass_map.slice_mass)
     slices = [one_slice(mass_map, i) for i in range(max(1, min(number, 12)))]
-    edges, title = [one.redshift_edges for one in slices], map_title(mass_map)
+    edges, title = [one.redshift_edges for one in slices], map_title(mass_map) + remark
     slices = [_on_plane(one) for one in slices]
     ny, nx = slices[0].grid.shape
     num_columns = min(len(slices), 4 if ny < 1.6 * nx else 6)
@@ -233,7 +287,7 @@ def slice_panels(mass_map: "MassMap") -> "Figure":
     axes = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
     norm = map_norm([np.asarray(one.mean)[_filled(one)] for one in slices], _is_smoothed(mass_map))
     for ax, one, (low, high) in zip(axes, slices, edges, strict=False):
-        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm)
+        image = draw_map(ax, one, np.asarray(one.mean, np.float64), norm, colours)
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="", title=f"${low:g} < z < {high:g}$: {one.n_mapped:,}")
         ax.label_outer()
@@ -244,7 +298,7 @@ def slice_panels(mass_map: "MassMap") -> "Figure":
     figure.supylabel(y_label, fontsize=8)
     what = f"mean {_quantity_text(mass_map)} [{UNIT_LABELS[mass_map.unit]}]"
     shown = f", first {len(slices)} of {number} slices" if number > len(slices) else ""
-    figure.suptitle(f"{what}\n{title}{shown}", fontsize=8)
+    figure.suptitle(wrapped(f"{what}\n{title}{shown}", PAGE), fontsize=8)
     settle(figure)
     return figure
 
@@ -279,13 +333,15 @@ def _filled(mass_map) -> np.ndarray:
     return np.asarray(mass_map.mean) > 0
 
 
-def draw_map(ax, mass_map, values, norm):
-    """Draw an image of a map on its sky axes: empty pixels light blue, those outside the footprint sand-coloured."""
+def draw_map(ax, mass_map, values, norm, colours="magma"):
+    """Draw an image of a map on its sky axes: empty pixels bluish, those outside the footprint sand-coloured."""
     import matplotlib
 
-    grey = matplotlib.colormaps["gray_r"](np.linspace(0.08, 1, 256))
-    cmap = matplotlib.colors.ListedColormap(grey).with_extremes(under=_EMPTY, bad=_MASKED)
-    # Low but filled pixels take the lightest grey; only empty ones fall under the scale.
+    shades = {"magma": ("magma", 0.15), "grey": ("gray_r", 0.08)}
+    name, lowest = shades[colours]
+    colour = matplotlib.colormaps[name](np.linspace(lowest, 1, 256))
+    cmap = matplotlib.colors.ListedColormap(colour).with_extremes(under=_EMPTY[colours], bad=_MASKED[colours])
+    # Low but filled pixels take the lowest colour; only empty ones fall under the scale.
     shown = np.where(_filled(mass_map), np.clip(values, norm.vmin, None), norm.vmin / 2 if norm.vmin > 0 else -1.0)
     if mass_map.footprint is not None:
         shown = np.where(mass_map.footprint, shown, np.nan)
@@ -371,12 +427,18 @@ def map_title(mass_map) -> str:
     return f"{text}, {mass_map.num_draws} draws"
 
 
-def _empty_legend(ax, mass_map):
+def wrapped(title: str, inches: float) -> str:
+    """Break a title into lines that fit into a width; mathematics, which has no spaces to break at, stays whole."""
+    lines = [textwrap.fill(line, max(int(inches * 15), 20), break_long_words=False) for line in title.splitlines()]
+    return "\n".join(lines)
+
+
+def _empty_legend(ax, mass_map, colours):
     """Explain the colours of empty and masked pixels, where there are any."""
     from matplotlib.patches import Patch
 
     inside = np.ones(mass_map.grid.shape, dtype=bool) if mass_map.footprint is None else mass_map.footprint
-    shown = [(_EMPTY, "no objects", inside & ~_filled(mass_map)), (_MASKED, "not observed", ~inside)]
+    shown = [(_EMPTY[colours], "no objects", inside & ~_filled(mass_map)), (_MASKED[colours], "not observed", ~inside)]
     patches = [Patch(fc=colour, ec=GREY, lw=0.5, label=label) for colour, label, where in shown if where.any()]
     if patches:
         ax.legend(handles=patches, loc="upper right", frameon=True)

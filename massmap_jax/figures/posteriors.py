@@ -6,7 +6,7 @@ with an argument `ax` draws into these axes and returns them. Without them it ma
 `ax.figure`, which pyplot does not know of, so no window opens and no memory leaks.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import numpy as np
@@ -30,6 +30,7 @@ from massmap_jax.figures.style import (
     interval_68,
     label_log_axis,
     mass_label,
+    mass_symbol,
     new_figure,
     plain_text,
     settle,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @styled
-def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
+def posterior_panel(posterior: "MassPosterior", rows=None, scale: Literal["linear", "log"] = "linear") -> "Figure":
     """Draw nine panels: the prior, seven halos from faint to bright, and the most massive one.
 
     Parameters
@@ -57,17 +58,20 @@ def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
         The posteriors.
     rows : sequence of int, optional
         Rows to show instead, at most eight; rows without a mass are left out.
+    scale : {"linear", "log"}
+        Of the densities: "linear" shows where the probability is; "log", as in 2017, the far tails, too.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Log-log panels of dP/dlnM against M [Msun], with the 68 % interval shaded. The prior's shape (normalised within
-        the panel) is dashed, and the true mass, where it is known, is a line.
+        Panels of dP/dlnM against log10 M, or against M [Msun] on "log" axes, with the 68 % interval shaded. The prior's
+        shape (normalised within the panel) is dashed, and the true mass, where it is known, is a line. The prior's own
+        panel always has logarithmic axes.
 
     Raises
     ------
     MassmapError
-        For row numbers that do not exist.
+        For row numbers that do not exist, or an unknown scale.
 
     Examples
     --------
@@ -82,17 +86,21 @@ def posterior_panel(posterior: "MassPosterior", rows=None) -> "Figure":
 
     Write it with `figure.savefig("posteriors.png")`, or several figures with `plot.save_all`.
     """
+    if scale not in ("linear", "log"):
+        raise MassmapError(f"scale is {scale!r}; give linear or log")
     rows = _show_rows(posterior) if rows is None else _given_rows(posterior, rows)
     num_columns = min(3, 1 + rows.size)
     num_rows = -(-(1 + rows.size) // num_columns)
     figure = new_figure(PAGE * num_columns / 3 + 0.3 * (num_columns < 3), 2.2 * num_rows + 0.4)
     axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    _prior_axes(axes[0], posterior, rows)
+    _prior_axes(axes[0], posterior, rows, linear=scale == "linear")
     if rows.size:
-        _row_axes(axes[1 : 1 + rows.size], posterior, rows)
+        _row_axes(axes[1 : 1 + rows.size], posterior, rows, linear=scale == "linear")
     for ax in axes[1 + rows.size :]:
         ax.remove()
-    figure.supxlabel(mass_label(posterior.prior.mass_definition), fontsize=8)
+    symbol = mass_symbol(posterior.prior.mass_definition)
+    of_log = rf"halo mass $\log_{{10}}({symbol}/\mathrm{{M}}_\odot)$"
+    figure.supxlabel(of_log if scale == "linear" else mass_label(posterior.prior.mass_definition), fontsize=8)
     figure.supylabel(r"$\mathrm{d}P/\mathrm{d}\ln M$", fontsize=8)
     if rows.size:
         labelled = [ax.get_legend_handles_labels() for ax in axes[1 : 1 + rows.size]]
@@ -129,53 +137,64 @@ def _log_prob(prior, ln_mass, z):
     return prior.log_prob(ln_mass, z)
 
 
-def _prior_axes(ax, posterior, rows):
+def _prior_axes(ax, posterior, rows, linear):
     """Draw the prior at the lowest, middle and highest redshift of some rows."""
     prior = posterior.prior
     ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 300)
     z = posterior.catalogue.redshift[rows] if rows.size else np.array([prior.z_min])
     shown = np.unique(np.quantile(z, [0, 0.5, 1], method="nearest"))
     density = np.exp(np.asarray(_log_prob(prior, ln_mass, shown[:, None]), np.float64))
+    mass = ln_mass / LN10 if linear else np.exp(ln_mass)
     for value, curve, colour, dash in zip(shown, density, (BLUE, ORANGE, PURPLE), ("-", "--", "-."), strict=False):
-        ax.loglog(np.exp(ln_mass), curve, color=colour, ls=dash, label=f"$z = {value:.2f}$")
+        ax.plot(mass, curve, color=colour, ls=dash, label=f"$z = {value:.2f}$")
     top = 3 * density.max()
-    ax.set_ylim(top * 1e-9, top)
-    ax.set_xlim(np.exp(ln_mass[[0, -1]]))
+    ax.set(xscale="linear" if linear else "log", yscale="log", ylim=(top * 1e-9, top), xlim=mass[[0, -1]])
     ax.set_title("prior  $p(\\ln M\\,|\\,z)$")
     ax.legend(loc="lower left")
 
 
-def _row_axes(axes, posterior, rows):
+def _row_axes(axes, posterior, rows, linear):
     """Draw one posterior into each of the axes."""
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     prior, catalogue = posterior.prior, posterior.catalogue
     most_massive = np.nanargmax(posterior.mean)
     low, high = interval_68(posterior)
     # Each posterior has its own grid, of one size: the curves are as fine for a narrow posterior as for a wide one.
-    offset = np.linspace(-5, 5, 401)
+    offset = np.linspace(-4, 4, 401) if linear else np.linspace(-5, 5, 401)
     grids = posterior.mean[rows, None] + np.maximum(posterior.sd[rows, None], 1e-4) * offset
     grids = np.clip(grids, prior.ln_mass_min, prior.ln_mass_max)
     prior_pdfs = np.exp(np.asarray(_log_prob(prior, grids, catalogue.redshift[rows, None]), np.float64))
     for ax, row, grid, prior_pdf in zip(axes, rows, grids, prior_pdfs, strict=True):
         grid, log_pdf = (np.asarray(a, np.float64) for a in posterior.log_pdf(np.array([row]), grid))
         pdf = np.exp(log_pdf[0])
-        mass = np.exp(grid)
-        ax.loglog(mass, pdf, color=BLUE, label="posterior")
+        mass = grid / LN10 if linear else np.exp(grid)
+        ax.plot(mass, pdf, color=BLUE, label="posterior")
         inside = (grid >= low[row]) & (grid <= high[row])
-        ax.fill_between(mass, pdf, 1e-30, where=inside, color=SKY_BLUE, alpha=0.45, lw=0, label="68 %")
+        floor = 0.0 if linear else 1e-30
+        ax.fill_between(mass, pdf, floor, where=inside, color=SKY_BLUE, alpha=0.45, lw=0, label="68 %")
         norm = np.trapezoid(prior_pdf, grid)
         if norm > 0:
-            ax.loglog(mass, prior_pdf / norm, color=GREY, ls="--", lw=0.9, label="prior's shape")
+            ax.plot(mass, prior_pdf / norm, color=GREY, ls="--", lw=0.9, label="prior's shape")
+        ends = mass.min(), mass.max()
         if catalogue.truth_ln_mass is not None and np.isfinite(catalogue.truth_ln_mass[row]):
-            truth = np.exp(catalogue.truth_ln_mass[row])
+            low_end, truth, high_end = catalogue.truth_ln_mass[row] + np.array([-0.1, 0.0, 0.1])
+            if linear:
+                low_end, truth, high_end = low_end / LN10, truth / LN10, high_end / LN10
+            else:
+                low_end, truth, high_end = np.exp([low_end, truth, high_end])
             ax.axvline(truth, color=VERMILLION, lw=1.2, label="true mass")
-            mass = np.append(mass, [truth / 1.1, truth * 1.1])
-        # Leaves room for a label above the curve.
-        ax.set_ylim(pdf.max() * 1e-5, pdf.max() * 10)
-        ax.yaxis.set_minor_locator(NullLocator())  # minor ticks of six decades would take most of the time
-        ax.set_xlim(mass.min(), mass.max())
-        label_log_axis(ax.xaxis, mass.min(), mass.max(), 3)
+            ends = min(ends[0], low_end), max(ends[1], high_end)
+        ax.set_xlim(ends)
+        # Room for a label above the curve.
+        if linear:
+            ax.set_ylim(0.0, 1.3 * pdf.max())
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.yaxis.set_major_locator(MaxNLocator(5))
+        else:
+            ax.set(xscale="log", yscale="log", ylim=(pdf.max() * 1e-5, pdf.max() * 10))
+            ax.yaxis.set_minor_locator(NullLocator())  # minor ticks of six decades would take most of the time
+            label_log_axis(ax.xaxis, *ends, 3 if ends[1] > 10 * ends[0] else 2)
         ax.set_title(
             f"{_short(posterior.ids[row])},  $z = {catalogue.redshift[row]:.2f}$\n"
             + _log10_text(posterior.median[row], low[row], high[row])

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from massmap_jax.figures.style import BLACK, BLUE, ORANGE, PAGE, new_figure, styled
+from massmap_jax.figures.style import BLACK, BLUE, MSUN, ORANGE, PAGE, new_figure, short_number, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,9 @@ LABELS = {
     "population_width": "population: width",
 }
 _LEVELS = (0.95, 0.68)
-_BINS = 40
+_BINS = 30
+# Nodes of the regions along each parameter, and the effective number of draws below which none are drawn.
+_NODES, _FEWEST = 60, 30
 
 
 @styled
@@ -78,12 +80,28 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
                 ax.tick_params(labelbottom=False)
             if j > 0 or i == 0:
                 ax.tick_params(labelleft=False)
-    figure.suptitle(
-        f"Relation fitted to {fitted.num_halos:,} objects ({fitted.method}), "
-        rf"pivot {float(fitted.maximum.alpha3):.3g} $M_\odot$" + ("; black: truth" if truth is not None else ""),
-        fontsize="medium",
-    )
+    pivot = short_number(float(fitted.maximum.alpha3))
+    title = rf"Relation fitted to {fitted.num_halos:,} objects ({fitted.method}), pivot {pivot} {MSUN}"
+    figure.suptitle(title if number > 2 else title.replace("), ", "),\n"), fontsize="medium")
+    _legend(figure, axes, truth is not None)
     return figure
+
+
+def _legend(figure, axes, with_truth) -> None:
+    """Explain colours and lines: in the empty corner, or below where there is none."""
+    from matplotlib.colors import to_rgba
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list = [Patch(color=BLUE, alpha=0.5, lw=0, label="posterior")]
+    handles += [Patch(fc=to_rgba(BLUE, 0.35), ec=BLUE, label="68 and 95 % of the posterior")] if axes.size > 1 else []
+    handles.append(Line2D([], [], color=ORANGE, ls="--", label="prior, where it is in the panel"))
+    handles += [Line2D([], [], color=BLACK, lw=0.8, label="truth")] if with_truth else []
+    if axes.shape[0] > 2:
+        corner = axes[0, -1].get_subplotspec().get_position(figure)
+        figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.99, corner.y1), fontsize=8)
+    else:
+        figure.legend(handles=handles, loc="outside lower center", ncols=1 if axes.size == 1 else 2)
 
 
 def _marginal(ax, values, fitted, name):
@@ -101,18 +119,38 @@ def _marginal(ax, values, fitted, name):
 
 def _pair(ax, x, y, weights):
     """Draw the 68 and 95 % regions of two parameters."""
-    from scipy.ndimage import gaussian_filter
-
-    count, x_edges, y_edges = np.histogram2d(x, y, bins=_BINS, weights=weights)
-    smooth = gaussian_filter(np.pad(count, 3), 1.5)
-    x_step, y_step = np.diff(x_edges)[0], np.diff(y_edges)[0]
-    x_mid = x_edges[0] + x_step * (np.arange(_BINS + 6) - 2.5)
-    y_mid = y_edges[0] + y_step * (np.arange(_BINS + 6) - 2.5)
-    ordered = np.sort(smooth.ravel())[::-1]
+    found = _smooth_density(x, y, weights)
+    if found is None:  # too few draws for regions
+        ax.plot(x, y, ".", color=BLUE, markersize=2)
+        return
+    x_grid, y_grid, density = found
+    ordered = np.sort(density.ravel())[::-1]
     held = np.cumsum(ordered) / ordered.sum()
     levels = [ordered[np.searchsorted(held, level)] for level in _LEVELS]
-    if len(set(levels)) == 2:
-        ax.contourf(x_mid, y_mid, smooth.T, levels=[*levels, smooth.max() * 1.01], colors=[BLUE, BLUE], alpha=0.35)
-        ax.contour(x_mid, y_mid, smooth.T, levels=levels, colors=BLUE, linewidths=0.8)
-    else:  # too few draws for regions
-        ax.plot(x, y, ".", color=BLUE, markersize=2)
+    ax.contourf(x_grid, y_grid, density, levels=[*levels, density.max() * 1.01], colors=[BLUE, BLUE], alpha=0.35)
+    ax.contour(x_grid, y_grid, density, levels=levels, colors=BLUE, linewidths=0.8)
+
+
+def _smooth_density(x, y, weights) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Give nodes of both parameters and the density there, (y, x); None where the draws are too few or on a line.
+
+    Gaussian kernels about draws that are first shrunk to their mean, so that mean and covariance stay those of the
+    draws however wide the kernels are (West 1993, JRSS B 55, 409).
+    """
+    share = np.full(x.size, 1 / x.size) if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
+    draws = np.stack([x, y]).astype(np.float64)
+    mean = draws @ share
+    covariance = (draws - mean[:, None]) * share @ (draws - mean[:, None]).T
+    effective = 1 / np.sum(share**2)
+    spread = np.sqrt(np.diag(covariance))
+    if effective < _FEWEST or not np.linalg.det(covariance) > 1e-6 * np.prod(spread) ** 2:
+        return None
+    # A little wider than Scott's rule, n^(-1/6), so that contours show the shape and not single draws.
+    width = min(1.3 * effective ** (-1 / 6), 0.9)
+    centres = mean[:, None] + np.sqrt(1 - width**2) * (draws - mean[:, None])
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance)) / width
+    grids = [m + s * np.linspace(-4.5, 4.5, _NODES) for m, s in zip(mean, spread, strict=True)]
+    nodes = whiten @ np.stack([grid.ravel() for grid in np.meshgrid(*grids)])
+    at = whiten @ centres
+    squared = (nodes**2).sum(axis=0)[:, None] + (at**2).sum(axis=0) - 2 * nodes.T @ at
+    return *grids, (np.exp(-0.5 * squared) @ share).reshape(_NODES, _NODES)

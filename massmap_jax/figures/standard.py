@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from massmap_jax.figures.style import (
-    settle,
-    styled,
-)
+from massmap_jax.figures.maps import convergence_panels, map_panels, mass_map_image, slice_panels
+from massmap_jax.figures.posteriors import field_of_view, posterior_panel
+from massmap_jax.figures.style import settle, styled
 from massmap_jax.figures.truth import pit_histograms, predicted_vs_true, rows_with_truth
 
 if TYPE_CHECKING:
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
     from massmap_jax.posterior.result import MassPosterior
-from massmap_jax.figures.maps import convergence_panels, map_panels, mass_map_image, slice_panels
-from massmap_jax.figures.posteriors import field_of_view, posterior_panel
+
+
+_OF_PICTURES = "; the map in the file is not smoothed"
 
 
 def standard_figures(
@@ -28,6 +28,7 @@ def standard_figures(
     mass_map: "MassMap | None" = None,
     catalogue: "HaloCatalogue | None" = None,
     convergence: "ConvergenceMap | None" = None,
+    colours: str = "magma",
 ) -> "dict[str, Figure]":
     """Draw all figures of a posterior and its maps that the data allow.
 
@@ -41,6 +42,8 @@ def standard_figures(
         Positions and redshifts; by default the posterior's catalogue.
     convergence : ConvergenceMap, optional
         A convergence map of these masses.
+    colours : {"magma", "grey"}
+        Of maps: bright is massive, or dark is massive.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def standard_figures(
     --------
     massmap_jax.plot.save_all : Write the figures to files.
     """
-    makers = figure_makers(posterior, mass_map, catalogue, convergence)
+    makers = figure_makers(posterior, mass_map, catalogue, convergence, colours)
     return {name: make() for name, make in makers.items()}
 
 
@@ -62,13 +65,17 @@ def figure_makers(
     mass_map: "MassMap | None" = None,
     catalogue: "HaloCatalogue | None" = None,
     convergence: "ConvergenceMap | None" = None,
+    colours: str = "magma",
+    picture: "MassMap | None" = None,
 ) -> "dict[str, Callable[[], Any]]":
     """List the functions that draw the figures of `standard_figures`, so that one that fails costs no other.
 
     Parameters
     ----------
-    posterior, mass_map, catalogue, convergence
+    posterior, mass_map, catalogue, convergence, colours
         As in `standard_figures`.
+    picture : MassMap, optional
+        Drawn in place of `mass_map`, of which it is a smoothed copy.
 
     Returns
     -------
@@ -79,11 +86,12 @@ def figure_makers(
     makers: dict[str, Callable[[], Any]] = {"posterior_panel": lambda: posterior_panel(posterior)}
     if objects.ra is not None and np.any(np.isfinite(objects.ra) & np.isfinite(objects.dec)):
         makers["field_of_view"] = lambda: field_of_view(objects, posterior).figure
-    if mass_map is not None and mass_map.slice_draws is not None:
-        makers["map_slices"] = lambda: slice_panels(mass_map)
-    elif mass_map is not None:
-        makers["mass_map"] = lambda: mass_map_image(mass_map).figure
-        makers["map_panels"] = lambda: map_panels(mass_map)
+    drawn, remark = (mass_map, "") if picture is None else (picture, _OF_PICTURES)
+    if drawn is not None and drawn.slice_draws is not None:
+        makers["map_slices"] = lambda: slice_panels(drawn, colours, remark)
+    elif drawn is not None:
+        makers["mass_map"] = lambda: mass_map_image(drawn, colours=colours, remark=remark).figure
+        makers["map_panels"] = lambda: map_panels(drawn, colours=colours, remark=remark)
     if convergence is not None:
         makers["convergence"] = lambda: convergence_panels(convergence)
     if rows_with_truth(posterior).size:

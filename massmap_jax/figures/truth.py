@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 _SHARED_ERROR = "The relation's error is shared by all objects, so the histograms need not be flat."
 
+_HOW_TO_READ = (
+    "How to read this: flat within the band is right; a valley, error bars too small; a hump, too large; "
+    "a slope, masses biased."
+)
+
 
 @styled
 def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_bars: int = 200) -> "Axes":
@@ -166,7 +171,7 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     columns = min(num_panels, 3)
     rows = -(-num_panels // columns)
     shared = posterior.relation.num_draws > 1
-    figure = new_figure(PAGE if columns > 1 else COLUMN, 1.9 * rows + (0.8 if shared else 0.6))
+    figure = new_figure(PAGE if columns > 1 else COLUMN, 1.9 * rows + (0.95 if shared else 0.75) + 0.3 * (columns == 1))
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     ln_lum = posterior.catalogue.ln_lum_obs[index]
     order = np.argsort(ln_lum, kind="stable")
@@ -178,7 +183,8 @@ def pit_histograms(posterior: "MassPosterior", num_panels: int = 6) -> "Figure":
     for ax in axes[num_panels:]:
         ax.remove()
     unit = posterior.catalogue.lum_unit
-    figure.supxlabel("PIT: posterior probability below the true mass", fontsize=8)
+    how = textwrap.fill(_HOW_TO_READ, 55 if columns == 1 else 130)
+    figure.supxlabel(f"PIT: posterior probability below the true mass\n{how}", fontsize=8)
     figure.supylabel("objects / expected", fontsize=8)
     title = r"$L_\mathrm{obs}$" + (f" [{plain_text(unit)}]" if unit else "") + "; band: 95 %"
     if columns > 1:

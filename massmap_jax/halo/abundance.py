@@ -269,7 +269,7 @@ class CosmologyParameters(eqx.Module):
         """
         ln_k = jnp.asarray(_LN_K, dtype=float)
         # Against underflow in single precision, relative to the largest value.
-        ln_power = (self.n_s + 3) * ln_k + 2 * self.ln_transfer(jnp.exp(ln_k) * self.h)
+        ln_power = self._ln_relative_power(ln_k)
         power = jnp.exp(ln_power - jax.lax.stop_gradient(ln_power.max()))
         ln_r8 = jnp.log(8.0)
         density = jnp.log(4 * jnp.pi / 3 * _RHO_CRITICAL * self.h**2 * self.omega_m)
@@ -285,6 +285,30 @@ class CosmologyParameters(eqx.Module):
 
         values, slopes = jax.vmap(both)(ln_radius)
         return values - 0.5 * jnp.log(variance(ln_r8)) + jnp.log(self.sigma8), slopes
+
+    def _ln_relative_power(self, ln_k):
+        """Give ln of k^3 P(k) up to a constant, with k in h/Mpc."""
+        return (self.n_s + 3) * ln_k + 2 * self.ln_transfer(jnp.exp(ln_k) * self.h)
+
+    def ln_power(self, k) -> Float[Array, "*k"]:
+        """Evaluate ln of the linear power spectrum today.
+
+        Parameters
+        ----------
+        k : Float[Array, "*k"]
+            Wavenumbers, above 0 [1/Mpc].
+
+        Returns
+        -------
+        Float[Array, "*k"]
+            ln of P(k) [ln Mpc^3], with `sigma8` in spheres of 8 Mpc/h.
+        """
+        nodes = jnp.asarray(_LN_K, dtype=float)
+        in_spheres = self._ln_relative_power(nodes) + 2 * jnp.log(jnp.abs(_top_hat(8.0 * jnp.exp(nodes))))
+        ln_variance = jax.nn.logsumexp(in_spheres) + jnp.log(_LN_K[1] - _LN_K[0])
+        k = jnp.asarray(k, dtype=float)
+        ln_relative = self._ln_relative_power(jnp.log(k / self.h))
+        return ln_relative - ln_variance + 2 * jnp.log(self.sigma8) + jnp.log(2 * jnp.pi**2) - 3 * jnp.log(k)
 
 
 _GROWTH_NODES = tuple((1 + v) / 2 if i == 0 else v / 2 for i, v in enumerate(np.polynomial.legendre.leggauss(96)))

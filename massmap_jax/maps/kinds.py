@@ -22,7 +22,7 @@ from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.form import MapForm
 from massmap_jax.maps.images import MassMap
-from massmap_jax.maps.mass_map import mass_map
+from massmap_jax.maps.mass_map import mass_map, profile_layers
 from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.mass_posterior import mass_posterior
@@ -92,7 +92,7 @@ def map_of_kind(
     fwhm_arcmin : float, optional
         As in `mass_map`.
     **form : object
-        `redshift_edges`, `footprint`, `unit` and `cosmology` of `mass_map`.
+        `redshift_edges`, `footprint`, `unit`, `cosmology`, `halo_profile` and `concentration_scatter` of `mass_map`.
 
     Returns
     -------
@@ -123,7 +123,8 @@ def map_of_kind(
     if posterior is None:
         posterior = mass_posterior(catalogue, prior, relation, **shared)
     drawn: Any = _Drawn(prior, num_draws if kind == "marginal" else 1)
-    sums = MapSums(grid, drawn, MapForm(fwhm_arcmin=fwhm_arcmin, **form))
+    shape = MapForm(fwhm_arcmin=fwhm_arcmin, **form)
+    sums = MapSums(grid, drawn, shape, profile_layers(key, posterior, grid, shape))
     if kind == "marginal":
         sums.add_masses(catalogue, posterior.usable, posterior.mean_mass, _marginal_draws(key, posterior, num_draws))
     else:

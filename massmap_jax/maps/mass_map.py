@@ -213,16 +213,36 @@ def mass_map(
             catalogue, prior, chosen.relation, relation_from="fixed_draws", chunk_size=chunk_size, selection=selection,
             extra=extra,
         )  # fmt: skip
-    layers = None
-    if form.halo_profile is not None:
-        settings = (prior.mass_definition, form.cosmology, concentration_key(key), form.concentration_scatter)
-        largest, wide = _sizes(posterior, grid, form.cosmology)
-        if wide is not None:
-            warnings.warn(wide, stacklevel=2)
-        layers = HaloProfiles(grid, largest, *settings)
+    layers = profile_layers(key, posterior, grid, form)
     sums = MapSums(grid, chosen.masses, form, layers)
     sums.add(catalogue, posterior, chunk_size, watch)
     return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
+
+
+def profile_layers(key: Array, posterior, grid: SkyPixels, form: MapForm) -> HaloProfiles | None:
+    """Prepare the layers that halos of their own size are drawn in; warns of halos wider than the map.
+
+    Parameters
+    ----------
+    key : Key[Array, ""]
+        Of the map.
+    posterior : MassPosterior
+        Of the halos.
+    grid : PixelGrid
+    form : MapForm
+
+    Returns
+    -------
+    HaloProfiles or None
+        None where halos are points.
+    """
+    if form.halo_profile is None:
+        return None
+    largest, wide = _sizes(posterior, grid, form.cosmology)
+    if wide is not None:
+        warnings.warn(wide, stacklevel=3)
+    definition = posterior.prior.mass_definition
+    return HaloProfiles(grid, largest, definition, form.cosmology, concentration_key(key), form.concentration_scatter)
 
 
 def check_map(

@@ -38,6 +38,7 @@ from massmap_jax.run.options import (
     selection_of,
     selection_of_fit,
 )
+from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class JobResult:
         Measured masses, if the relation was calibrated on some.
     likelihoods : MassLikelihoods or None
         Mass likelihoods of some objects, if there are any.
+    picture : MassMap or None
+        What is drawn in place of the map: the same, smoothed, where its pixels hold few objects.
     """
 
     posterior: MassPosterior
@@ -119,6 +122,7 @@ class JobResult:
     circle: RegionMass | None = None
     calibrated: Calibrated | None = None
     likelihoods: "MassLikelihoods | None" = None
+    picture: MassMap | None = None
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -284,7 +288,7 @@ def compute(
     if grid is not None and not np.array_equal(posterior.usable, usable):
         grid, of_map = plan_map(catalogue, posterior.usable, options)
     notes.extend(of_map)
-    image, convergence = _maps(key_map, posterior, grid, options, clock, notes)
+    image, picture, convergence = _maps(key_map, posterior, grid, options, clock, notes)
     circle = None
     if options.circle is not None:
         with clock.stage("mass in the circle"):
@@ -298,26 +302,40 @@ def compute(
             )
     accepted = [f.what for f in findings]
     return JobResult(
-        posterior, image, relation_from, notes, fitted, samples, convergence, check, accepted, circle, calibrated,
+        posterior,
+        image,
+        relation_from,
+        notes,
+        fitted,
+        samples,
+        convergence,
+        check,
+        accepted,
+        circle,
+        calibrated,
         likelihoods,
-    )  # fmt: skip
+        picture,
+    )
 
 
 def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock, notes: list[str]):
-    """Make the mass map and the convergence map, None where there is none.
+    """Make the mass map, its picture and the convergence map, None where there is none.
 
     `plan_map` has refused what can be refused beforehand. A map that fails now becomes a note, so that the masses are
     kept."""
     if grid is None:
-        return None, None
+        return None, None, None
     of = posterior.catalogue, posterior.prior, posterior.relation, grid
     shared: dict[str, Any] = {"relation_from": posterior.relation_from, "num_draws": options.num_map_draws}
     shared |= {"selection": posterior.selection, "extra": posterior.extra}
     reuse = posterior if posterior.method in ("analytic", "surface") else None
-    image = convergence = None
+    image = picture = convergence = None
+    fwhm = fwhm_of_picture(int(posterior.usable.sum()), grid, options)
     try:
         with clock.stage("mass map"):
-            image = mass_map(key, *of, posterior=reuse, form=options.form, watch=clock.say, **shared)
+            keep = fwhm is not None
+            image = mass_map(key, *of, posterior=reuse, form=options.form, watch=clock.say, keep_draws=keep, **shared)
+            image, picture = with_picture(image, fwhm)
         if reuse is None:
             notes.append(f"the map uses the analytic integral; method {options.method} is for the table of masses")
         if options.source_redshift is not None:
@@ -329,7 +347,7 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
                 )
     except MassmapError as error:
         notes.append(f"no {'mass' if image is None else 'convergence'} map: {error}")
-    return image, convergence
+    return image, picture, convergence
 
 
 @dataclass

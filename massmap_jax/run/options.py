@@ -24,6 +24,7 @@ from massmap_jax.choices import (
     check_halo_profile,
     check_healpix_order,
     check_lum_limit,
+    check_map_colours,
     check_map_unit,
     check_nside,
     check_redshift_edges,
@@ -509,6 +510,9 @@ class JobOptions:
     make_map: bool = option(True, "No map.", MAP, name="no_map", commands=_RUN)
     make_figures: bool = option(True, "Tables and map, no pictures.", OUTPUT, name="no_figures", commands=_RUN_FIT)
     pdf_figures: bool = option(False, "Each figure as PDF, too.", OUTPUT, commands=_RUN_FIT)
+    map_colours: str = option(
+        "magma", "Colours of maps: magma (bright is massive) or grey (dark is massive).", OUTPUT, commands=_RUN
+    )
     make_report: bool = option(True, "No report.html.", OUTPUT, name="no_report", commands=_RUN)
     pixel_arcmin: float | None = option(None, "Pixel side; default about 1/64 of the field.", MAP, commands=_RUN_STREAM)
     num_map_draws: int = option(100, "Coherent draws of the map.", MAP, commands=_RUN_STREAM)
@@ -694,6 +698,7 @@ _ACTS = {
     "healpix_order": (lambda o: o.make_map, "a map"),
     "halo_profile": (lambda o: o.make_map, "a map"),
     "pdf_figures": (lambda o: o.make_figures, "figures"),
+    "map_colours": (lambda o: o.make_figures and o.make_map, "figures of a map"),
 }
 RELATION_CHOICES = (
     "a published relation by name (massmap-jax relations lists them), 'identity' where the observable is itself a "
@@ -878,6 +883,7 @@ def _check_circle(circle: tuple[float, ...]) -> None:
 def _check_map(options: JobOptions) -> None:
     """Refuse options of a map that cannot be made."""
     check_map_unit(options.map_unit)
+    check_map_colours(options.map_colours)
     check_healpix_order(options.healpix_order)
     if options.map_slices is not None:
         check_redshift_edges(options.map_slices, "map_slices")

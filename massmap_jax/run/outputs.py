@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 
 
 def write_outputs(
-    directory: Path, result: JobResult, options: JobOptions, clock: Clock, record: dict, true_relation=None
+    directory: Path,
+    result: JobResult,
+    options: JobOptions,
+    clock: Clock,
+    record: dict,
+    true_relation=None,
+    more_figures: Mapping[str, Callable[[], Figure]] | None = None,
 ) -> dict:
     """Write the results of a run: masses.*, mass_map.fits, figures/, report.html, run.json, and a fitted relation.
 
@@ -56,6 +62,8 @@ def write_outputs(
         What run.json says of the input.
     true_relation : MassLuminosityRelation, optional
         The relation of a simulated catalogue, shown in the figure of the fit.
+    more_figures : Mapping of str to callable, optional
+        By name, what draws figures beside the standard ones.
 
     Returns
     -------
@@ -107,7 +115,10 @@ def write_outputs(
             from massmap_jax.figures.relation import relation_corner
             from massmap_jax.figures.standard import figure_makers
 
-            makers = figure_makers(posterior, image, convergence=result.convergence)
+            makers = figure_makers(
+                posterior, image, None, result.convergence, options.map_colours, picture=result.picture
+            )
+            makers |= more_figures or {}
             if fitted is not None:
                 makers["relation"] = lambda: relation_corner(fitted, true_relation)
             makers |= _of_calibration(result, posterior.catalogue, posterior.prior)

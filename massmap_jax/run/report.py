@@ -46,9 +46,14 @@ _FIGURES = {
     ),
     "posterior_panel": ("masses", "The prior, and posteriors of objects from faint to bright; 68 % intervals shaded."),
     "field_of_view": ("masses", "The field: radius as the cube root of the posterior mass, colour the redshift."),
+    "truth_maps": (
+        "map",
+        "Truth and posterior mean of the halos at z < 1, drawn at their own size; the error of each pixel, and how "
+        "surely it differs from the average of the field.",
+    ),
     "mass_map": ("map", "Mean of the map's coherent draws, each pixel's mass with what all objects share."),
-    "map_panels": ("map", "Mean, standard deviation, and objects in the pixels."),
-    "map_slices": ("map", "Mean and standard deviation in each redshift slice."),
+    "map_panels": ("map", "Mean, relative error, and objects in the pixels."),
+    "map_slices": ("map", "Mean in each redshift slice."),
     "convergence": ("map", "Convergence of the catalogued halos, from the same mass draws."),
     "predicted_vs_true": ("truth", "Posterior median against true mass."),
     "pit_histograms": ("truth", "Posterior probability below the true mass by luminosity: flat if calibrated."),

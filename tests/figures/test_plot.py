@@ -16,8 +16,10 @@ from massmap_jax import plot
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures import axes as sky_axes
+from massmap_jax.figures import relation as relation_plots
 from massmap_jax.figures import style
 from massmap_jax.figures import truth as truth_plots
+from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.standard import figure_makers
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
@@ -147,8 +149,14 @@ def test_odd_fields(name, model):
 def test_whole_sky(model):
     catalogue = random_catalogue(*box((0, 360), (-90, 90)))
     ax = plot.field_of_view(catalogue, mass_posterior(catalogue, *model))
-    assert ax.get_xlim()[0] > ax.get_xlim()[1] or ax.xaxis_inverted()
     check_legible(ax.figure)
+    # Mollweide's ellipse is twice as wide as high, every point lies in it, and RA increases to the left.
+    x, y = ax.collections[-1].get_offsets().T
+    half_x, half_y = np.diff(ax.get_xlim())[0] / 2, np.diff(ax.get_ylim())[0] / 2
+    assert half_x / half_y == pytest.approx(2, rel=0.01)
+    assert np.all(((x - np.mean(ax.get_xlim())) / half_x) ** 2 + ((y - np.mean(ax.get_ylim())) / half_y) ** 2 < 1.001)
+    west = MollweidePlane().project([30.0, -30.0], 0.0)[0]
+    assert west[0] < west[1]
 
 
 def test_an_axes_comes_back(field):
@@ -183,16 +191,22 @@ def test_sky_ticks_are_where_they_say(centre, pixel):
     assert np.all(np.diff(unwrapped[np.argsort(ax.get_xticks())]) < 0), "RA increases to the left"
 
 
-def test_empty_pixels_are_set_apart(field):
+@pytest.mark.parametrize("name", ["magma", "grey"])
+def test_empty_pixels_are_set_apart(field, name):
     _, _, fieldmap = field
-    ax = plot.mass_map_image(fieldmap)
+    ax = plot.mass_map_image(fieldmap, colours=name)
     image = ax.get_images()[0]
     colours = image.cmap(image.norm(image.get_array()))
     empty = np.asarray(fieldmap.nobj) == 0
     assert empty.any() and not empty.all()
     red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
     assert np.all(blue[empty] > red[empty] + 0.1)
-    assert np.all(red[~empty] == green[~empty]) and np.all(red[~empty] == blue[~empty])
+    grey = np.all(red[~empty] == green[~empty]) and np.all(red[~empty] == blue[~empty])
+    assert grey == (name == "grey")
+    # More mass is brighter, or darker: at every step, so that the eye sees the order.
+    order = np.argsort(image.norm(image.get_array())[~empty], kind="stable")
+    light = (0.2126 * red + 0.7152 * green + 0.0722 * blue)[~empty][order]
+    assert np.all(np.diff(light) * (1 if name == "magma" else -1) >= -1e-3)
     assert ax.get_legend() is not None
 
 
@@ -202,6 +216,76 @@ def test_bad_arguments(field):
         plot.mass_map_image(fieldmap, quantity="median")
     with pytest.raises(MassmapError, match="row numbers from 0 to 1499"):
         plot.posterior_panel(posterior, rows=[1500])
+    with pytest.raises(MassmapError, match="scale is 'cubic'"):
+        plot.posterior_panel(posterior, scale="cubic")
+    with pytest.raises(MassmapError, match="panels are of median: give some of mean"):
+        plot.map_panels(fieldmap, ["mean", "median"])
+    for draw in (plot.mass_map_image, plot.map_panels, plot.slice_panels):
+        with pytest.raises(MassmapError, match="map colours 'jet' are not known: give magma or grey"):
+            draw(fieldmap, colours="jet")
+    with pytest.raises(MassmapError, match="map both on one grid"):
+        plot.truth_maps_figure(dataclasses.replace(fieldmap, mean=fieldmap.mean[1:]), fieldmap)
+
+
+def test_posteriors_on_linear_and_on_logarithmic_axes(field):
+    _, posterior, _ = field
+    rows = [4, 2]
+    linear, log = (plot.posterior_panel(posterior, rows, scale) for scale in ("linear", "log"))
+    check_legible(log)
+    assert r"\log_{10}" in linear.get_supxlabel() and r"\mathrm{M}_\odot" in linear.get_supxlabel()
+    assert {ax.get_yscale() for ax in linear.axes[1:]} == {"linear"} == {ax.get_xscale() for ax in linear.axes}
+    assert {ax.get_yscale() for ax in log.axes} == {"log"} == {ax.get_xscale() for ax in log.axes}
+    for ax, other in zip(linear.axes[1:], log.axes[1:], strict=True):
+        (x, y), (mass, density) = (one.lines[0].get_data() for one in (ax, other))
+        assert np.trapezoid(y, x * np.log(10)) == pytest.approx(1, abs=2e-3)  # what 4 sd hold, and area is probability
+        assert x[np.argmax(y)] == pytest.approx(np.log10(mass[np.argmax(density)]), abs=0.02)
+        assert ax.get_ylim()[0] == 0
+    assert {text.get_text() for text in linear.legends[0].get_texts()} >= {"posterior", "68 %", "prior's shape"}
+
+
+def test_map_panels_that_are_asked_for(field):
+    _, _, fieldmap = field
+    figure = plot.map_panels(fieldmap, ("mean", "q16", "q84", "sd", "relative", "nobj"), remark="; a remark")
+    check_legible(figure)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert len(titles) == 6 and titles[0].startswith("mean [") and titles[-1] == "objects in a pixel"
+    assert figure.get_suptitle().replace("\n", " ").endswith("; a remark")
+    images = [ax.get_images()[0] for ax in figure.axes if ax.get_title()]
+    assert images[0].norm is images[1].norm is images[2].norm and images[3].norm is not images[0].norm
+    filled = fieldmap.mean > 0
+    found = np.asarray(images[4].get_array())[filled]
+    np.testing.assert_allclose(found, (fieldmap.sd / np.where(filled, fieldmap.mean, 1))[filled], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["magma", "grey"])
+def test_truth_beside_the_map(field, name):
+    _, _, fieldmap = field
+    truth = dataclasses.replace(fieldmap, mean=2 * fieldmap.mean)
+    figure = plot.truth_maps_figure(truth, fieldmap, name)
+    check_legible(figure)
+    shown = {ax.get_title(): ax.get_images()[0] for ax in figure.axes if ax.get_title()}
+    assert list(shown) == ["truth", "posterior mean", "relative error", "significance"]
+    assert shown["truth"].norm is shown["posterior mean"].norm
+    excess = np.ma.filled(shown["significance"].get_array(), np.nan)
+    known = fieldmap.sd > 0
+    np.testing.assert_allclose(
+        excess[known], ((fieldmap.mean - fieldmap.mean.mean()) / np.where(known, fieldmap.sd, 1))[known], rtol=1e-6
+    )
+    assert np.isnan(excess[~known]).all() and figure.get_suptitle().endswith("; pale blue: no mass")
+
+
+def test_regions_of_a_relation_have_the_moments_and_levels_of_its_draws():
+    generator = np.random.default_rng(0)
+    x = generator.normal(2.0, 0.5, 1000)
+    y = 0.8 * x + generator.normal(0.0, 0.3, 1000)
+    at_x, at_y, density = relation_plots._smooth_density(x, y, None)
+    density /= density.sum()
+    mean_x, mean_y = (density.sum(axis=0) * at_x).sum(), (density.sum(axis=1) * at_y).sum()
+    covariance = (density * (at_x - mean_x) * (at_y - mean_y)[:, None]).sum()
+    assert mean_x == pytest.approx(x.mean(), abs=0.01) and mean_y == pytest.approx(y.mean(), abs=0.01)
+    assert covariance == pytest.approx(np.cov(x, y)[0, 1], rel=0.03)
+    assert relation_plots._smooth_density(x, 2 * x, None) is None
+    assert relation_plots._smooth_density(x[:10], y[:10], None) is None
 
 
 def test_given_rows(field):
@@ -280,5 +364,6 @@ def test_pit_says_that_the_relation_is_shared(field, model, number):
     for relation, origin in ((model[1], None), (draws, "fixed_draws")):
         figure = plot.pit_histograms(mass_posterior(catalogue, model[0], relation, relation_from=origin))
         check_legible(figure)
+        assert "How to read this: flat" in figure.get_supxlabel()
         said.append("shared by all objects" in figure.get_suptitle().replace("\n", " "))
     assert said == [False, True]

@@ -18,6 +18,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.halo.profiles import cut_nfw_enclosed
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
+from massmap_jax.maps.kinds import map_of_kind
 from massmap_jax.maps.mass_map import chosen_samples, mass_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.prior.mass_prior import MassPrior
@@ -116,6 +117,20 @@ def test_map_is_that_of_a_loop_over_halos(smeared):
         as_points = np.abs(points.draws[draw] - wanted).sum() / mass.sum()
         print(f"mass in wrong pixels: {off / 2:.4f}, as points {as_points / 2:.4f}")
         assert off < 0.06 and as_points > 0.6
+
+
+def test_truth_is_drawn_as_a_loop_over_halos():
+    ln_mass = np.linspace(np.log(1e13), np.log(5e14), NUMBER)
+    objects = dataclasses.replace(OBJECTS, truth_ln_mass=ln_mass)
+    form = {"halo_profile": "nfw", "concentration_scatter": 0.0}
+    truth = map_of_kind(KEY, "truth", objects, PRIOR, RELATION, GRID, relation_from="fixed_draws", **form)
+    pixel, z, mass = GRID.index(OBJECTS.ra, OBJECTS.dec), OBJECTS.redshift, np.exp(ln_mass)
+    c = 10.14 * (mass * 0.6766 / 2e12) ** -0.081 * (1 + z) ** -1.01  # Duffy et al. 2008, 200m
+    wanted = halo_profile_loop.mass_map(GRID.shape, 1.0, pixel // GRID.shape[1], pixel % GRID.shape[1], mass, c, z)
+    as_points = np.bincount(pixel, mass, GRID.num_pixels).reshape(GRID.shape)
+    off, of_points = (np.abs(one - wanted).sum() / mass.sum() for one in (truth.mean, as_points))
+    assert off < 0.06 and of_points > 0.5
+    assert truth.mean.sum() == pytest.approx(mass.sum()) and truth.sd.max() == 0
 
 
 def test_no_mass_is_lost(smeared):

@@ -134,6 +134,8 @@ PAIRS = [
     ([*IDENTITY, "--no-map"], ["--healpix-order", "NESTED"], "healpix_order", "a map"),
     ([*IDENTITY, "--no-map"], ["--halo-profile", "nfw"], "halo_profile", "a map"),
     ([*IDENTITY, "--no-figures"], ["--pdf-figures"], "pdf_figures", "figures"),
+    ([*IDENTITY, "--no-figures"], ["--map-colours", "grey"], "map_colours", "figures of a map"),
+    ([*IDENTITY, "--no-map"], ["--map-colours", "grey"], "map_colours", "figures of a map"),
 ]
 
 

@@ -344,6 +344,7 @@ def test_field(field, results, name):
     given = results[name]
     figures = {"posterior_panel", "field_of_view"} | WITH_TRUTH | (set() if name in WITHOUT_MAP else WITH_MAP)
     figures |= {"relation"} if name in FITTED else set()
+    figures |= {"truth_maps"} if name == "demo" else set()
     table = check_table(given, NUM_HALOS)
     check_record(given, NUM_HALOS)
     if "--no-figures" not in RUNS[name]:

@@ -200,7 +200,7 @@ def test_a_figure_that_fails_costs_neither_tables_nor_other_figures(monkeypatch,
     def fail(*_, **__):
         raise RuntimeError("no such glyph\nat all")
 
-    def cannot_be_saved(*_):
+    def cannot_be_saved(*_, **__):
         from matplotlib.figure import Figure
 
         figure = Figure()

@@ -284,6 +284,7 @@ def several(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Relati
     law = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.2)
     field = mm.simulate_field(jax.random.key(0), 50, measured=mm.MassMeasurements(10, bias=0.1, chosen_by="mass"))
     print(field.calibration, mm.simulate_field(jax.random.key(0), 50, sigma_observables={"a": 0.1}))
+    print(mm.simulate_field(jax.random.key(0), 50, clustering="lognormal"))
     known = mm.MultiObservableRelation(alpha1=1.0, alpha2=0.8, scatter=0.3, others={"richness": law})
     print(known.names, known.laws[0].scatter, known.scatter_correlation, mm.mass_posterior(catalogue, prior, known).sd)
 
@@ -337,6 +338,7 @@ def maps(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, relation: mm.MassLumi
         print(inside.mean, inside.sd, inside.signal_to_noise, inside.quantile([0.16, 0.84]), inside.draws.std())
     summed: mm.RegionMass = mm.mass_in_circle(key, catalogue, prior, relation, circle, relation_from="fixed_draws")
     print(summed.mean, summed.nobj, summed.n_without_mass, mm.plot.map_panels(image))
+    print(mm.plot.map_panels(image, ["mean", "sd"], "grey"), mm.plot.truth_maps_figure(image, image, colours="grey"))
     mm.write_map(path, image, {"OBSERVER": "me"}, overwrite=True)
     print(mm.read_map("map.fits")["mean"])
     kappa: mm.ConvergenceMap = mm.convergence_map(
