@@ -398,6 +398,8 @@ def stream(
     from massmap_jax.scale.stream import stream as run_stream
 
     job = _with_columns(prior, job, columns_read)
+    if method == "surface" and columns_read.noise == "linear":
+        raise MassmapError("the posterior surface is for lognormal noise, and noise='linear': give method='analytic'")
     options = StreamOptions(
         job=job,
         columns=_keywords(columns_read, job),

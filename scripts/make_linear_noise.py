@@ -14,8 +14,8 @@ from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.linear_noise import FAINT, NEAR, STEP_CENTRE, STEP_WIDTH
 
 _X = np.cos(np.pi * (np.arange(80) + 0.5) / 80)
-# Above this signal to noise the faint part is below exp(-45) of the whole, and the near part takes all.
-_ALL_NEAR = 9.5
+# Between signal to noise 9.4 and 20, in asinh(q / 2), the near part takes all: the faint one is below exp(-44) of it.
+_TO_NEAR = 2.25, 3.0
 # A prior that rises towards light masses lifts K by so much per unit t.
 _LIFT = 1.5
 
@@ -61,6 +61,12 @@ def faint(y, ratio):
     return -0.5 * ratio**2 + log_ndtr((STEP_CENTRE - y) / STEP_WIDTH)
 
 
+def smooth_step(x: float) -> float:
+    """From 0 at 0 to 1 at 1, with four continuous derivatives."""
+    x = float(np.clip(x, 0.0, 1.0))
+    return x**5 * (126 - 420 * x + 540 * x**2 - 315 * x**3 + 70 * x**4)
+
+
 def measurement(place: float, scatter: float) -> np.ndarray:
     """Coefficients of both parts: the polynomials that are nearest where each part matters."""
     on, found = linear_noise.intervals(place, scatter, np), []
@@ -68,8 +74,11 @@ def measurement(place: float, scatter: float) -> np.ndarray:
         t = 0.5 * (low + high) + 0.5 * (high - low) * _X
         both = integrals(t, place, scatter, (near, faint))
         whole = np.logaddexp(*both)
-        if 2 * np.sinh(place) > _ALL_NEAR:
-            both = whole, np.full_like(whole, -2 * np.sinh(place) ** 2)
+        # Gradually, since the coefficients are interpolated between the nodes of the lattice.
+        level = smooth_step((place - _TO_NEAR[0]) / (_TO_NEAR[1] - _TO_NEAR[0]))
+        left = both[1] - level * (both[1] + 2 * np.sinh(place) ** 2)
+        moved = both[1] + np.log(np.maximum(-np.expm1(np.minimum(left - both[1], 0.0)), 1e-300))
+        both = np.logaddexp(both[0], moved), left
         lifted = whole + _LIFT * np.maximum(t, 0)
         share = both[number] - np.logaddexp(*both)
         found.append(

@@ -37,7 +37,7 @@ def read_sigma(
     kind: str | None,
     plus: str | None,
     minus: str | None,
-    min_snr: float,
+    min_snr: float | None,
     choose,
     whole: bool,
 ) -> tuple[float | np.ndarray, np.ndarray]:
@@ -57,8 +57,8 @@ def read_sigma(
         One of `KINDS`; None where unit or name are to say.
     plus, minus : str or None
         Columns of the upper and lower bar (or bound).
-    min_snr : float
-        Least signal-to-noise ratio of linear bars.
+    min_snr : float or None
+        Least signal-to-noise ratio of linear bars; None where the noise is linear, which every bar describes.
     choose : callable
         Finds a column; see `choose_column`.
     whole : bool
@@ -67,7 +67,7 @@ def read_sigma(
     Returns
     -------
     sigma : Float[np.ndarray, "row"]
-        Standard deviation of the error in ln L; NaN in flagged rows.
+        Standard deviation of the error in ln L, or for linear noise as a fraction of L; NaN in flagged rows.
     flag : Int[np.ndarray, "row"]
         `Flag` bits of rows whose error cannot be used.
 
@@ -79,7 +79,7 @@ def read_sigma(
     """
     if kind is not None and kind not in KINDS:
         raise MassmapError(f"sigma_kind is {kind!r}: it must be one of {', '.join(KINDS)}")
-    if not min_snr > 1.0:
+    if min_snr is not None and not min_snr > 1.0:
         raise MassmapError(f"min_snr is {min_snr!r}: it must be above 1, where a bar reaches zero luminosity")
     if (plus is None) != (minus is None):
         raise MassmapError("sigma_plus and sigma_minus go together: give both bars, or sigma for a symmetric one")
@@ -109,7 +109,7 @@ def _as_number(sigma, table: ColumnTable) -> float | None:
         return None
 
 
-def _constant(lum: Luminosity, value: float, kind: str | None, min_snr: float, notes: list[str]):
+def _constant(lum: Luminosity, value: float, kind: str | None, min_snr: float | None, notes: list[str]):
     """One error for all rows, in the unit of the logarithm (ln L for a linear luminosity) unless `kind` says more."""
     if not (np.isfinite(value) and value >= 0):
         raise MassmapError(f"sigma is {value!r}: it must be a finite number, 0 or more")
@@ -361,10 +361,11 @@ def _in_unit_of(table, lum, name, unit, values, notes):
     return values * factor
 
 
-def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: str, min_snr: float, where: str):
+def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: str, min_snr: float | None, where: str):
     """sigma [ln L] and flags of errors of a kind; `down` is None for a symmetric error."""
     none = np.zeros(up.size, np.int32)
     if kind in _TO_LN:
+        _refuse_logs(min_snr, where, kind)
         if down is not None:
             up = np.where((up >= 0) & (down >= 0), 0.5 * (up + down), np.fmin(up, down))
         placeholder = is_positive_sentinel(up)  # nothing has an error of 99 dex
@@ -427,11 +428,27 @@ def _refuse_no_bars(lum: Luminosity, bar: np.ndarray, where: str):
         )
 
 
+def _refuse_logs(min_snr: float | None, where: str, kind: str) -> None:
+    """Refuse errors of a logarithm where the noise is said to be linear."""
+    if min_snr is None:
+        raise MassmapError(
+            f"noise is 'linear', and {where} is taken to be in {kind}: give bars in the luminosity's unit or fractions"
+            " of it (sigma_kind='linear', 'percent', 'fraction' or 'bounds'), or leave noise out"
+        )
+
+
 def _linear_bars(raw, up, down, min_snr):
-    """Convert linear bars to sigma in ln L, and flag negative bars and those with too low a signal-to-noise ratio."""
-    sigma = sigma_ln_from_bars(raw, up, down)
-    with np.errstate(all="ignore"):
-        low = (raw / (0.5 * (up + down)) < min_snr) | (raw <= down)
+    """Convert linear bars to sigma in ln L, and flag negative bars and those with too low a signal-to-noise ratio.
+
+    For linear noise (`min_snr` is None) they become fractions of L, and none is too long.
+    """
+    if min_snr is None:
+        with np.errstate(all="ignore"):
+            sigma, low = np.where(raw > 0, 0.5 * (up + down) / raw, np.nan), np.zeros(raw.size, dtype=bool)
+    else:
+        sigma = sigma_ln_from_bars(raw, up, down)
+        with np.errstate(all="ignore"):
+            low = (raw / (0.5 * (up + down)) < min_snr) | (raw <= down)
     negative = (up < 0) | (down < 0)
     bits = np.where(negative, np.int32(Flag.SIGMA_NEGATIVE), np.int32(0))
     bits |= np.where(low & ~negative, np.int32(Flag.SIGMA_LOW_SNR), np.int32(0))
@@ -454,6 +471,7 @@ def _from_bounds(table, lum, names, upper, lower, min_snr):
         )
     missing = np.where(known, np.int32(0), np.int32(Flag.SIGMA_MISSING))
     if lum.log != "none":
+        _refuse_logs(min_snr, f"{names[0]!r}", _OF_LOG[lum.log])
         sigma = 0.5 * (upper - lower) * _TO_LN[_OF_LOG[lum.log]]
         bits = missing | np.where(known & ~inside, np.int32(Flag.SIGMA_NEGATIVE), np.int32(0))
         return np.where(bits == 0, sigma, np.nan), bits

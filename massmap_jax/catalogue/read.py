@@ -45,6 +45,7 @@ def read_catalogue(
     sigma_plus: str | None = None,
     sigma_minus: str | None = None,
     min_snr: float = 3.0,
+    noise: Literal["lognormal", "linear"] = "lognormal",
     ra: str | None = None,
     dec: str | None = None,
     id: str | None = None,
@@ -101,6 +102,9 @@ def read_catalogue(
     min_snr : float
         Linear bars are refused, and the row flagged SIGMA_LOW_SNR, where L over the mean of its bars is below this
         number or the lower bar reaches zero: lognormal noise cannot describe such bars.
+    noise : {"lognormal", "linear"}
+        How the luminosity scatters about the true one: lognormal, or with a normal error of the luminosity itself, as
+        counts, fluxes and significances do. Linear noise needs linear bars, and keeps rows of any signal to noise.
     ra, dec : str, optional
         Columns of the position, in the unit that `position_unit` says. Where there are none, galactic coordinates (GLON
         and GLAT, or l and b with the unit deg) and a SkyCoord column of astropy are converted.
@@ -266,6 +270,10 @@ def read_catalogue(
     redshift = numbers(table, z_name, "redshift", notes)
     _refuse_no_redshift(table, z_name, redshift)
     _note_redshifts_of_zero(z_name, redshift, notes)
+    if noise not in ("lognormal", "linear"):
+        raise MassmapError(f"noise is {noise!r}: it must be lognormal or linear")
+    if noise == "linear" and min_snr != 3.0:
+        raise MassmapError("min_snr has no effect with noise='linear', which keeps rows of any signal to noise")
     how = _magnitudes(magnitudes, mag_zero, k_correction, cosmology)
     luminosity = read_luminosity(
         table,
@@ -286,7 +294,7 @@ def read_catalogue(
         kind=sigma_kind,
         plus=sigma_plus,
         minus=sigma_minus,
-        min_snr=min_snr,
+        min_snr=None if noise == "linear" else min_snr,
         choose=choose,
         whole=need_usable,
     )
@@ -304,6 +312,7 @@ def read_catalogue(
         lum_unit=luminosity.unit,
         mass_definition=mass_definition or _mass_definition(luminosity, notes),
         duplicate_ids=duplicate_ids,
+        noise_kind="normal" if noise == "linear" else "lognormal",
         flag=luminosity.flag | more_bits,
         notes=tuple(notes),
         **position,

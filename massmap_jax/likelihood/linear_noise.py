@@ -289,7 +289,7 @@ def _weights(value, nodes: np.ndarray) -> Float[Array, "node"]:
     return weights
 
 
-def largest_scatter(relation, redshift, ln_mass) -> float | None:
+def largest_scatter(relation, redshift: tuple[float, float], ln_mass: tuple[float, float]) -> float | None:
     """Give the largest scatter of the draws of a relation.
 
     Parameters
@@ -306,9 +306,11 @@ def largest_scatter(relation, redshift, ln_mass) -> float | None:
     float or None
         The scatter [ln L]; None where it depends on the mass, for which there is no table.
     """
-    z, masses = np.linspace(*redshift, 5)[:, None], np.linspace(*ln_mass, 9)
-    scatter = jax.vmap(lambda r: jnp.broadcast_to(r.scatter_ln_lum(masses, z), (z.size, masses.size)))(relation)
-    scatter = np.asarray(scatter)
+    z = np.linspace(redshift[0], redshift[1], 5)[:, None]
+    masses = np.linspace(ln_mass[0], ln_mass[1], 9)
+    scatter = np.asarray(
+        jax.vmap(lambda r: jnp.broadcast_to(r.scatter_ln_lum(masses, z), (z.size, masses.size)))(relation)
+    )
     return float(scatter.max()) if np.ptp(scatter, axis=-1).max() <= 1e-5 * scatter.max() else None
 
 

@@ -395,7 +395,7 @@ def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
         first = int(np.argmax(other))
         raise MassmapError(
             f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
-            f"({NOISE_KINDS[kinds[first]]}): leave them out, give sigma in ln L, or use mass_posterior(..., "
-            "method='quadrature') with a relation that need not be fitted"
+            f"({NOISE_KINDS[kinds[first]]}): leave them out, or give errors in ln L; masses and maps under a relation "
+            "that is not fitted to them take any noise"
         )
     return rows

@@ -365,10 +365,10 @@ def mixture_panel(
     weights = panels.panel_weights(low, high, num_panels)
     inside = ln_mass.shape[0]
     if wide and prior.support == "extend":
-        for start in (prior.ln_mass_nodes[0] - _PAD, prior.ln_mass_nodes[-1]):
-            beyond = start, start + _PAD, _PAD_PANELS if kind == "lognormal" else _PAD_PANELS // 4
-            ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(*beyond)])
-            weights = jnp.concatenate([weights, panels.panel_weights(*beyond)])
+        for first in (prior.ln_mass_nodes[0] - _PAD, prior.ln_mass_nodes[-1]):
+            number = _PAD_PANELS if kind == "lognormal" else _PAD_PANELS // 4
+            ln_mass = jnp.concatenate([ln_mass, panels.panel_nodes(first, first + _PAD, number)])
+            weights = jnp.concatenate([weights, panels.panel_weights(first, first + _PAD, number)])
     ln_prior = ln_prior_at(halo, prior, prior_rows, ln_mass)
     has_population = population_of(relation) is not None
 
@@ -640,18 +640,18 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
     relation : Relation
         A batch of draws.
     method : str
-        Integral over the luminosity.
+        Integral over the luminosity, or "surface".
     prior : MassPrior
         The mass prior.
 
     Raises
     ------
     MassmapError
-        For noise that is not lognormal with another method than "quadrature", noise (or scatter) of 0 where the method
-        needs more, or a population that was fitted under another mass prior.
+        For noise that is not lognormal with a method or a relation that cannot take it, noise (or scatter) of 0 where
+        the method needs more, or a population that was fitted under another mass prior.
     """
     check_base(relation, prior)
-    if names_of(relation) and (method != "analytic" or halos.z.shape[1] > 1):
+    if names_of(relation) and (method not in ("analytic", "surface") or halos.z.shape[1] > 1):
         raise MassmapError(
             f"the relation is one of {', '.join(names_of(relation))} beside the luminosity: use method 'analytic', and"
             " exact redshifts"
@@ -674,7 +674,7 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
                 f"that of the relation {what}, and {objects}: use method='quadrature'"
             )
     no_noise, no_scatter = halos.sigma == 0, scatter == 0
-    if method == "analytic":
+    if method in ("analytic", "surface"):
         bad = no_noise if no_scatter.any() else np.zeros_like(no_noise)
         what = "noise and scatter are both 0"
     elif method == "importance":
@@ -685,5 +685,5 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
     if bad.any():
         raise MassmapError(
             f"{what} for {bad.sum()} objects, first usable row {int(np.argmax(bad))}: give a sigma above 0"
-            + ("" if method == "analytic" else " or use method='analytic'")
+            + ("" if method in ("analytic", "surface") else " or use method='analytic'")
         )

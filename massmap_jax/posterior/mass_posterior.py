@@ -65,11 +65,11 @@ def mass_posterior(
         - "fixed_draws": the draws come from other data, and the objects may not update them. The weights are those of
           "this_catalogue".
     method : {"analytic", "monte_carlo", "importance", "quadrature", "surface"}
-        How to integrate over the true luminosity. "analytic" (exact for lognormal noise and scatter), "monte_carlo" and
-        "importance" (both sampled), and "quadrature" (for noise that is not lognormal) integrate each object. "surface"
-        interpolates the summaries of the analytic integral in a `PosteriorSurface`, to 1 % of the posterior's standard
-        deviation; it is faster from about 10^5 objects on. CDFs, densities and samples of the result are integrated all
-        the same.
+        How to integrate over the true luminosity. "analytic" (exact for lognormal noise and scatter, tabulated for
+        linear noise and limits), "monte_carlo" and "importance" (both sampled), and "quadrature" (for any noise and
+        relation; slow) integrate each object. "surface" interpolates the summaries of the analytic integral in a
+        `PosteriorSurface`, to 1 % of the posterior's standard deviation; it is faster from about 10^5 objects on. CDFs,
+        densities and samples of the result are integrated all the same.
     key : Key[Array, ""], optional
         Random key, needed by "monte_carlo" and "importance". Random numbers belong to the object's id, not to its row.
     chunk_size : int, optional
@@ -165,7 +165,7 @@ def mass_posterior(
     rows = np.flatnonzero(usable)
     halos = Objects.of(catalogue, rows, prior, extra, need_keys=method in SAMPLED_METHODS)
     _check_redshifts(catalogue, relation, relation_from, method, selection)
-    kernel.check_noise(halos, relation, "analytic" if method == "surface" else method, prior)
+    kernel.check_noise(halos, relation, method, prior)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
     selection = NoSelection() if selection is None else selection
 

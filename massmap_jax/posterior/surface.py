@@ -384,7 +384,7 @@ class PosteriorSurface(eqx.Module):
         objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
         rows = usable_rows(objects, self.prior)
         halos = Objects.of(objects, rows, self.prior, need_keys=False)
-        kernel.check_noise(halos, self.relation, "analytic", self.prior)
+        kernel.check_noise(halos, self.relation, "surface", self.prior)
         levels = np.array(self.quantile_levels)
         settings = settings_of("analytic", self.relation_from, 1)
         summaries, quantiles = exact_summaries(

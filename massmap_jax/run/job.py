@@ -56,6 +56,9 @@ _FIT_DRAWS = 1000
 _DRAWS_OF_UNCERTAIN = 100
 SURFACE_PAYS = 400_000
 # An object has lost its posterior if more than this fraction is beyond the table; if most have, the table is wrong.
+# Below this signal to noise, linear noise alone may be more likely than a halo: exp(-q^2 / 2) times the number of light
+# halos for each massive one.
+_NOISE_ALONE = 5.0
 _EDGE_TOO_FAR = 0.5
 # An object is far outside a published relation if its mass is beyond the range by this factor.
 _FAR_OUTSIDE = 3.0
@@ -717,5 +720,18 @@ def _refuse_wrong_masses(posterior: MassPosterior) -> None:
         raise MassmapError(
             f"the prior's mass range, log10(M/Msun) {low:.2f} to {high:.2f}, does not hold the catalogue: {lost.sum()} "
             f"of {edge.size} objects have more than half of their posterior beyond its edge, first row {row}; check "
-            "the unit of the luminosity and the relation, or give a prior with a wider mass table"
+            f"the unit of the luminosity and the relation, or give a prior with a wider mass table{_faint(posterior)}"
         )
+
+
+def _faint(posterior: MassPosterior) -> str:
+    """What linear noise may have to do with masses below the prior's."""
+    catalogue = posterior.catalogue
+    linear = posterior.usable & (catalogue.noise_codes == NOISE_KINDS.index("normal"))
+    few = (linear & (catalogue.sigma_ln_lum > 1 / _NOISE_ALONE)).sum()
+    if not few:
+        return ""
+    return (
+        f"; noise is linear, and {few} objects have a signal to noise below {_NOISE_ALONE:g}, which noise alone gives "
+        "to halos of no mass, of which the prior has most: such objects have no mass of their own"
+    )

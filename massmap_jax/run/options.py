@@ -113,6 +113,11 @@ class CatalogueOptions:
     sigma_plus: str | None = option(None, "Column of the upper bar, or bound.", OBSERVABLE)
     sigma_minus: str | None = option(None, "Column of the lower bar, or bound.", OBSERVABLE)
     min_snr: float = option(3.0, "Linear bars below this signal to noise are flagged.", OBSERVABLE)
+    noise: str = option(
+        "lognormal",
+        "lognormal, or linear: normal in the luminosity itself, as of counts and fluxes; keeps any signal to noise.",
+        OBSERVABLE,
+    )
     ra: str | None = option(None, "Column of the right ascension, or x.", CATALOGUE)
     dec: str | None = option(None, "Column of the declination, or y.", CATALOGUE)
     position_unit: str | None = option(None, "deg, hourangle, arcmin or rad.", CATALOGUE)

@@ -319,6 +319,30 @@ def test_bars_below_the_signal_to_noise_limit_are_refused():
     fails(["min_snr", "above 1"], table(e=LUM / 2), sigma="e", sigma_kind="linear", min_snr=0.0)
 
 
+def test_linear_noise_keeps_rows_of_any_signal_to_noise():
+    source = table(p=[100.0, 1900.0, 100.0, np.nan], m=[100.0, 2100.0, -5.0, 100.0])
+    bars = {"sigma_plus": "p", "sigma_minus": "m", "sigma_kind": "linear", "noise": "linear"}
+    catalogue = read_catalogue(source, **bars)
+    assert catalogue.noise_kind == "normal"
+    np.testing.assert_array_equal(catalogue.flag, [0, 0, Flag.SIGMA_NEGATIVE, Flag.SIGMA_MISSING])
+    np.testing.assert_allclose(catalogue.sigma_ln_lum[:2], [100 / LUM[0], 2000 / LUM[1]], rtol=1e-12)
+    bounds = read_catalogue(
+        table(up=LUM + 3, low=LUM - 1), sigma_plus="up", sigma_minus="low", sigma_kind="bounds", noise="linear"
+    )
+    np.testing.assert_allclose(bounds.sigma_ln_lum, 2 / LUM, rtol=1e-12)
+    fails(
+        ["noise is 'linear'", "'e'", "in ln", "sigma_kind='linear'"],
+        table(e=0.1 + 0 * LUM),
+        sigma="e",
+        sigma_kind="ln",
+        noise="linear",
+    )
+    fails(
+        ["noise is 'normal'", "lognormal or linear"], table(e=LUM / 9), sigma="e", sigma_kind="linear", noise="normal"
+    )
+    fails(["min_snr has no effect"], table(e=LUM / 9), sigma="e", sigma_kind="linear", noise="linear", min_snr=2.0)
+
+
 def test_placeholders_are_found_before_scaling():
     values = [-99.0, 2.0, -1.0, 99.0]
     catalogue = read_catalogue({"z": Z, "lum": values}, lum_scale=1e14)

@@ -1,0 +1,111 @@
+"""Masses with linear noise by the program: those of the library, and one sentence where something cannot take it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import warm_start
+
+import massmap_jax as mm
+from massmap_jax.catalogue.relation_files import read_relation
+
+NUMBER = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("linear")
+    rng = np.random.default_rng(4)
+    lum, z = np.exp(rng.normal(0.5, 0.7, NUMBER)), rng.uniform(0.1, 0.8, NUMBER)
+    error = lum / np.linspace(1.5, 30, NUMBER)  # two in twelve are below the limit of lognormal noise
+    table = {"id": np.arange(NUMBER), "L": lum, "e_L": error, "z": z, "ra": 150 + 0.1 * z, "dec": 2 + 0.1 * z}
+    pd.DataFrame(table).to_csv(path / "c.csv", index=False, float_format="%.17g")
+    rows = {"alpha1": [0.0, 0.1], "alpha2": [1.3, 1.2], "alpha3": 1e14, "alpha4": 0.2, "scatter": [0.3, 0.25]}
+    pd.DataFrame(rows).to_csv(path / "relation.csv", index=False)
+    return path
+
+
+def run(folder, *more, out="out", command="run"):
+    args = [
+        command,
+        "c.csv",
+        "--out",
+        out,
+        "--lum",
+        "L",
+        "--sigma",
+        "e_L",
+        "--sigma-kind",
+        "linear",
+        "--noise",
+        "linear",
+    ]
+    return warm_start.run([*args, *more], folder)
+
+
+GIVEN = ("--relation", "relation.csv", "--relation-from", "fixed_draws")
+
+
+def test_masses_are_those_of_the_library(folder):
+    ran = run(folder, *GIVEN)
+    assert ran.returncode == 0, ran.stderr
+    found = pd.read_parquet(folder / "out" / "masses.parquet")
+    catalogue = mm.read_catalogue(folder / "c.csv", lum="L", sigma="e_L", sigma_kind="linear", noise="linear")
+    relation = mm.MassLuminosityRelation.from_draws(**read_relation(folder / "relation.csv"))
+    assert catalogue.usable.all()
+    own = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation, relation_from="fixed_draws")
+    lognormal = mm.mass_posterior(
+        mm.HaloCatalogue.from_arrays(
+            luminosity=np.exp(catalogue.ln_lum_obs),
+            redshift=catalogue.redshift,
+            sigma_ln_luminosity=catalogue.sigma_ln_lum,
+        ),
+        mm.MassPrior.default(),
+        relation,
+        relation_from="fixed_draws",
+    )
+    np.testing.assert_allclose(found["log10_mass_mean"] * np.log(10), own.mean, atol=1e-4)
+    assert np.abs(lognormal.mean - own.mean)[:2].min() > 0.5  # the twin: the same bars as errors in ln L
+    record = json.loads((folder / "out" / "run.json").read_text())
+    assert "linear" in json.dumps(record) and (folder / "out" / "mass_map.fits").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "words"),
+    [
+        ("run", ["--relation-prior", "bigmali2017"], ("noise has to be lognormal", "12 objects")),
+        ("run", [*GIVEN, "--method", "surface"], ("method 'surface' is for lognormal noise", "12 objects")),
+        ("run", [*GIVEN, "--min-snr", "2"], ("min_snr has no effect", "--noise linear")),
+        ("run", [*GIVEN, "--noise", "poisson"], ("noise is 'poisson'", "lognormal or linear")),
+        ("run", [*GIVEN, "--sigma-kind", "dex"], ("in dex", "--sigma-kind linear")),
+        ("stream", list(GIVEN), ("posterior surface is for lognormal noise", "--method analytic")),
+    ],
+)
+def test_what_cannot_take_it_says_so(folder, command, more, words):
+    before = sorted(path.name for path in folder.iterdir())
+    ran = run(folder, *more, *([] if command == "stream" else ["--no-map"]), out="no", command=command)
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1, ran.stderr
+    for word in words:
+        assert word in ran.stderr, ran.stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_signal_to_noise_at_which_noise_alone_explains_all(folder):
+    pd.read_csv(folder / "c.csv").assign(e_L=lambda t: t.L / 1.2).to_csv(folder / "faint.csv", index=False)
+    args = [
+        "run",
+        "faint.csv",
+        "--out",
+        "no",
+        "--lum",
+        "L",
+        "--sigma",
+        "e_L",
+        "--sigma-kind",
+        "linear",
+        "--noise",
+        "linear",
+    ]
+    ran = warm_start.run([*args, *GIVEN, "--no-map"], folder)
+    assert ran.returncode == 2 and "12 objects have a signal to noise below 5" in ran.stderr, ran.stderr
