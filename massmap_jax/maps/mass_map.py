@@ -389,6 +389,8 @@ def _updated_by_all(catalogue, prior, relation, selection, extra, chunk_size):
     """The draws with weights W_j proportional to the product over objects of Z_k(j) / A; refused when they collapse."""
     rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
     halos = Objects.of(catalogue, rows, prior, extra, need_keys=False)
+    kernel.check_noise(halos, relation, "analytic", prior)
+    kernel.check_chance(halos, selection)
     total = np.zeros(relation.num_draws)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
 

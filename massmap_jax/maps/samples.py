@@ -98,6 +98,7 @@ class MassSamples:
 
     def _integrate(self, halos, rows, chunk_size):
         chosen = halos.take(rows)
+        kernel.check_noise(chosen, self.relations, "analytic", self.prior)
 
         def chunk(i, low, high, **group):
             return _draw_chunk(chosen.take(i), low, high, self.prior, self.relations, self.key, **group)

@@ -21,6 +21,7 @@ from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
 from massmap_jax.likelihood.linear_noise import HIGHEST_SCATTER, largest_scatter
 from massmap_jax.likelihood.objects import Objects
+from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.posterior.noise_range import noise_ranges
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
@@ -628,6 +629,31 @@ def in_chunks(function, rows: np.ndarray, chunk_size: int):
     for start, outputs in zip(starts, devices.fetched(started()), strict=True):
         number = min(size, rows.size - start)
         yield jax.tree.map(lambda a, n=number: a[:n], outputs)
+
+
+def check_chance(halos: Objects, selection) -> None:
+    """Refuse objects whose noise a selection cannot take, where the chance to be in the catalogue weighs the draws.
+
+    Parameters
+    ----------
+    halos : Objects
+        The objects.
+    selection : Selection or None
+        Which objects enter the catalogue.
+
+    Raises
+    ------
+    MassmapError
+        For linear noise or limits: the chance is that of an object with lognormal noise.
+    """
+    other = halos.kind != _LOGNORMAL
+    if selection is not None and not isinstance(selection, NoSelection) and other.any():
+        first = int(np.argmax(other))
+        raise MassmapError(
+            f"a selection is for lognormal noise, and {other.sum()} objects have another kind, first row {first} "
+            f"({NOISE_KINDS[halos.kind[first]]}): use draws that the objects do not update "
+            "(relation_from='fixed_draws'), for which the selection does not matter"
+        )
 
 
 def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None:

@@ -166,6 +166,8 @@ def mass_posterior(
     halos = Objects.of(catalogue, rows, prior, extra, need_keys=method in SAMPLED_METHODS)
     _check_redshifts(catalogue, relation, relation_from, method, selection)
     kernel.check_noise(halos, relation, method, prior)
+    if relation_from == "other_data":
+        kernel.check_chance(halos, selection)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
     selection = NoSelection() if selection is None else selection
 

@@ -14,6 +14,9 @@ from scipy import stats
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.selection import FluxLimit
+from massmap_jax.maps.circle import mass_in_circle
+from massmap_jax.maps.regions import Circle
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import PARAMETERS, MassLuminosityRelation
@@ -675,6 +678,10 @@ def test_linear_noise_with_a_relation_of_the_user(prior, reference):
         MassmapError, match="the same at all masses, that of the relation depends on the mass, and 2 objects"
     ):
         mass_posterior(catalogue, prior, bent(0.02))
+    places = {"ra": [0.0, 0.01], "dec": [0.0, 0.01]}
+    placed = make_catalogue([9.0, 9.5], 0.2, [0.3, 0.8], noise_kind="normal", **places)
+    with pytest.raises(MassmapError, match="depends on the mass, and 2 objects"):
+        mass_in_circle(jax.random.key(0), placed, prior, bent(0.02), Circle(0.0, 0.0, 5.0), num_draws=8)
 
 
 def test_errors(prior):
@@ -704,6 +711,12 @@ def test_errors(prior):
         catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0), noise_kind="normal"),
         method="importance",
         key=jax.random.key(0),
+    )
+    refuse(
+        "a selection is for lognormal noise, and 3 objects have another kind, first row 0 .normal.: use draws",
+        catalogue=make_catalogue(np.full(3, 9.6), 0.05, np.full(3, 1.0), noise_kind="normal"),
+        relation_from="other_data",
+        selection=FluxLimit(100.0),
     )
     refuse(
         "tabulated for a scatter of up to 2.5 .* that of the relation is 3 in ln L",
