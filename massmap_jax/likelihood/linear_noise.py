@@ -46,6 +46,8 @@ _TAPS = 6
 _FALL = 60.0
 # Where a scatter that does not depend on the mass is asked for [ln Msun].
 _ANY_MASS = float(np.log(1e14))
+# A limit without noise is treated as one with this relative error, which is none in its reference luminosity.
+_LEAST_ERROR = 1e-4
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 
 
@@ -331,6 +333,7 @@ def reference(ln_lum_obs, relative_error):
     place : Float[Array, "..."]
         asinh(q / 2), with q the signal to noise.
     """
+    relative_error = jnp.maximum(relative_error, _LEAST_ERROR)
     place = jnp.arcsinh(0.5 / relative_error)
     return ln_lum_obs + jnp.log(relative_error) + place, place
 
