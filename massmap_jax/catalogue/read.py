@@ -298,6 +298,8 @@ def read_catalogue(
         choose=choose,
         whole=need_usable,
     )
+    if noise == "linear":
+        notes.append("luminosity noise: normal in L itself; sigma_ln_lum is the error as a fraction of the observed L")
     uncertain = _redshift_errors(
         table, z_name, redshift, notes, z_err, z_err_kind, z_err_zero, z_contains, lum_moves, z_k_slope
     )
