@@ -398,8 +398,6 @@ def stream(
     from massmap_jax.scale.stream import stream as run_stream
 
     job = _with_columns(prior, job, columns_read)
-    if method == "surface" and columns_read.noise == "linear":
-        raise MassmapError("the posterior surface is for lognormal noise, and noise='linear': give method='analytic'")
     options = StreamOptions(
         job=job,
         columns=_keywords(columns_read, job),
@@ -803,7 +801,7 @@ class _Stop:
                 signal.signal(number, cls.now)
 
     @classmethod
-    def now(cls, number: int = signal.SIGINT, frame=None) -> NoReturn:
+    def now(cls, number: int, frame) -> NoReturn:
         """Put in order what is half done, say so, and end."""
         for heard in cls.signals:
             signal.signal(heard, signal.SIG_IGN)

@@ -331,11 +331,12 @@ def reference(ln_lum_obs, relative_error):
     ln_reference : Float[Array, "..."]
         ln L_ref.
     place : Float[Array, "..."]
-        asinh(q / 2), with q the signal to noise.
+        asinh(q / 2), with q the signal to noise; at most that of the table's end.
     """
     relative_error = jnp.maximum(relative_error, _LEAST_ERROR)
     place = jnp.arcsinh(0.5 / relative_error)
-    return ln_lum_obs + jnp.log(relative_error) + place, place
+    # Beyond the table, nothing else but the place of a limit changes.
+    return ln_lum_obs + jnp.log(relative_error) + place, jnp.minimum(place, RATIO_NODES[-1])
 
 
 def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, kind: str):
@@ -364,7 +365,6 @@ def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, 
         ln of the density per unit L_obs; for an upper limit ln of the probability.
     """
     ln_reference, place = reference(ln_lum_obs, relative_error)
-    place = jnp.minimum(place, RATIO_NODES[-1])
     t = ln_reference - relation.mean_ln_lum(ln_mass, z)
     scatter = relation.scatter_ln_lum(_ANY_MASS, z)
     if kind == "upper_limit":

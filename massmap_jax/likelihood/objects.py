@@ -195,8 +195,9 @@ class Objects(eqx.Module):
         table = None if extra is None else extra.take(rows)
         ln_lum, sigma = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
         small = (kind == NOISE_KINDS.index("normal")) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
-        ln_lum = np.where(small, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
-        kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)
+        if small.any():
+            ln_lum = np.where(small, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
+            kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)
         known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
         observed = None if catalogue.observables is None else Observed.of(catalogue, rows)

@@ -677,7 +677,8 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
         the method needs more, or a population that was fitted under another mass prior.
     """
     check_base(relation, prior)
-    if names_of(relation) and (method not in ("analytic", "surface") or halos.z.shape[1] > 1):
+    closed_form = method in ("analytic", "surface")
+    if names_of(relation) and (not closed_form or halos.z.shape[1] > 1):
         raise MassmapError(
             f"the relation is one of {', '.join(names_of(relation))} beside the luminosity: use method 'analytic', and"
             " exact redshifts"
@@ -700,7 +701,7 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
                 f"that of the relation {what}, and {objects}: use method='quadrature'"
             )
     no_noise, no_scatter = halos.sigma == 0, scatter == 0
-    if method in ("analytic", "surface"):
+    if closed_form:
         bad = no_noise if no_scatter.any() else np.zeros_like(no_noise)
         what = "noise and scatter are both 0"
     elif method == "importance":
@@ -711,5 +712,5 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
     if bad.any():
         raise MassmapError(
             f"{what} for {bad.sum()} objects, first usable row {int(np.argmax(bad))}: give a sigma above 0"
-            + ("" if method in ("analytic", "surface") else " or use method='analytic'")
+            + ("" if closed_form else " or use method='analytic'")
         )

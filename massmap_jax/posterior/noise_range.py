@@ -54,7 +54,6 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
     term = linear_noise.LimitTerm if kind == "upper_limit" else linear_noise.MeasurementTerm
     support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], _POINTS)
     step = support[1] - support[0]
-
     deviations = np.sqrt(2 * panels.DEPTH)
 
     def one(ln_lum_obs, sigma, z):

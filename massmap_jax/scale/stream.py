@@ -528,6 +528,8 @@ def _check(options: StreamOptions) -> None:
     check_options(replace(options.job, make_map=options.map_centre is not None))
     if options.method not in ("surface", "analytic"):
         raise MassmapError(f"method {options.method!r} is not known here: give surface or analytic")
+    if options.method == "surface" and options.columns.get("noise") == "linear":
+        raise MassmapError("the posterior surface is for lognormal noise, and noise='linear': give method='analytic'")
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known here: give one of {', '.join(FORMATS)}")
     if options.chunk_rows < 1:

@@ -26,22 +26,9 @@ def folder(tmp_path_factory):
     return path
 
 
-def run(folder, *more, out="out", command="run"):
-    args = [
-        command,
-        "c.csv",
-        "--out",
-        out,
-        "--lum",
-        "L",
-        "--sigma",
-        "e_L",
-        "--sigma-kind",
-        "linear",
-        "--noise",
-        "linear",
-    ]
-    return warm_start.run([*args, *more], folder)
+def run(folder, *more, out="out", command="run", table="c.csv"):
+    bars = ["--lum", "L", "--sigma", "e_L", "--sigma-kind", "linear", "--noise", "linear"]
+    return warm_start.run([command, table, "--out", out, *bars, *more], folder)
 
 
 GIVEN = ("--relation", "relation.csv", "--relation-from", "fixed_draws")
@@ -93,19 +80,5 @@ def test_what_cannot_take_it_says_so(folder, command, more, words):
 
 def test_a_signal_to_noise_at_which_noise_alone_explains_all(folder):
     pd.read_csv(folder / "c.csv").assign(e_L=lambda t: t.L / 1.2).to_csv(folder / "faint.csv", index=False)
-    args = [
-        "run",
-        "faint.csv",
-        "--out",
-        "no",
-        "--lum",
-        "L",
-        "--sigma",
-        "e_L",
-        "--sigma-kind",
-        "linear",
-        "--noise",
-        "linear",
-    ]
-    ran = warm_start.run([*args, *GIVEN, "--no-map"], folder)
+    ran = run(folder, *GIVEN, "--no-map", out="no", table="faint.csv")
     assert ran.returncode == 2 and "12 objects have a signal to noise below 5" in ran.stderr, ran.stderr
