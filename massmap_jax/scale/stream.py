@@ -17,6 +17,7 @@ devices; on others, masses that are integrated (not interpolated in surface.npz)
 """
 
 import contextlib
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -340,6 +341,7 @@ class _Run:
         rows = rows_before
         tables = chunks.read(self.options.chunk_rows, len(done))
         self.rows_read = rows_before
+        _import_for_threads()
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             try:
                 ahead = reader.submit(self._next, tables)
@@ -495,6 +497,17 @@ class _Run:
         if "id" in columns and _ids_of(path) != digest_of([held]):
             raise MassmapError(f"the ids in {path} are not those of the catalogue: the disk or the file system failed")
         return line
+
+
+def _import_for_threads() -> None:
+    """Import what reading and writing would import when they need it.
+
+    Modules of astropy import each other. Two threads that do so at the same time may each wait for the other, and
+    Python then ends one of them with a _DeadlockError.
+    """
+    for name in ("astropy.table", "astropy.io.fits", "astropy.io.misc.yaml", "pandas", "pyarrow.parquet"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _ids_of(path: Path) -> str:

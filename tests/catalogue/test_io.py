@@ -565,6 +565,7 @@ import numpy as np
 from massmap_jax.errors import MassmapError
 from massmap_jax.catalogue.result_folder import atomic_directory
 from massmap_jax.catalogue.write import write_table
+sys.dont_write_bytecode = True  # Python 3.11 leaves .pyc files that are cut (gh-126606)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     if sys.argv[2] == "file":

@@ -368,19 +368,21 @@ def test_killed_at_random_moments(tmp_path):
     rng = np.random.default_rng(9)
     manifest = tmp_path / "out" / "manifest.jsonl"
     lines, litter, begun = [0], 0, 0
+    said = tmp_path / "stderr"
     while len(lines) <= KILLS:
         begun += 1
         assert begun < 4 * KILLS, "it always ends before it is killed"
         resume = ["--resume"] if lines[-1] else []
         if not resume and (tmp_path / "out").exists():
             shutil.rmtree(tmp_path / "out")  # killed before the first line: nothing to go on with
-        running = subprocess.Popen(
-            command("o.parquet", "out", *resume, chunk=CHUNK_KILLED),
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with open(said, "w") as stderr:
+            running = subprocess.Popen(
+                command("o.parquet", "out", *resume, chunk=CHUNK_KILLED),
+                cwd=tmp_path,
+                env=ENVIRONMENT,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
         wanted = lines[-1] + rng.integers(0, 16)
         while (count_lines(manifest) < wanted or wanted == 0) and running.poll() is None:
             time.sleep(0.002)
@@ -390,7 +392,7 @@ def test_killed_at_random_moments(tmp_path):
         running.communicate()
         if running.returncode != -signal.SIGKILL:
             # It was faster than this process, on a busy machine: this was no kill. Begin again from nothing.
-            assert running.returncode == 0
+            assert running.returncode == 0, said.read_text()
             shutil.rmtree(tmp_path / "out")
             lines[-1] = 0
             continue
@@ -401,6 +403,30 @@ def test_killed_at_random_moments(tmp_path):
     final = run(tmp_path, "o.parquet", "out", "--resume", chunk=CHUNK_KILLED)
     assert final.returncode == 0, final.stderr
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+# What threads import, written on the last line of stderr.
+IMPORTS_OF_THREADS = """
+import atexit, sys, threading
+found = set()
+def hook(event, arguments):
+    if event == "import" and threading.current_thread() is not threading.main_thread():
+        found.add(arguments[0].partition(".")[0])
+sys.addaudithook(hook)
+atexit.register(lambda: print(*sorted(found), file=sys.stderr))
+from massmap_jax.cli import main
+main()
+"""
+
+
+def test_threads_import_no_large_package(folder):
+    """Two threads that import modules of astropy at the same time may stop the run with a _DeadlockError."""
+    stopped_after(folder, 2)
+    program = [sys.executable, "-c", IMPORTS_OF_THREADS, *command("o.parquet", "out", "--resume", "--quiet")[1:]]
+    done = subprocess.run(program, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stderr.splitlines()[-1].split())
+    assert not imported & {"astropy", "pandas", "scipy", "jax", "equinox"}, imported
 
 
 def count_lines(path):
