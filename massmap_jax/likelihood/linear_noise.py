@@ -16,7 +16,8 @@ the nodes of a lattice. `scripts/make_linear_noise.py` makes the table, and its 
 docs/approximations.md.
 """
 
-from functools import cache
+from functools import cache, partial
+from math import factorial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,8 +36,10 @@ HIGHEST_RATIO = 200.0
 """Largest signal to noise of the table; above it, linear noise is lognormal to 2e-5 (see `nearly_lognormal`)."""
 # The smooth step in y between near and faint, and where the near part is negligible towards faint luminosities.
 STEP_CENTRE, STEP_WIDTH, LOWEST = -1.7, 0.45, 3.6
+ALL_NEAR = 20.1
+"""From this signal to noise on the near part is all of K: see `_TO_NEAR` of scripts/make_linear_noise.py."""
 # Degrees of the polynomials of the near and the faint part.
-NEAR, FAINT = 13, 12
+NEAR, FAINT = 16, 15
 # The lattice: asinh(q / 2), and ln (S + S_0).
 RATIO_NODES = np.arange(-15, 54.5) * 0.1
 SCATTER_ZERO, SCATTER_STEP = 0.02, 0.12
@@ -95,7 +98,7 @@ def intervals(place, scatter, xp=jnp) -> Intervals:
     return Intervals(
         -xp.sqrt(brightest**2 + (7 * scatter) ** 2),
         xp.sqrt(faintest**2 + (7 * scatter) ** 2),
-        -STEP_CENTRE - 3 * blur,
+        -STEP_CENTRE - 4.5 * blur,
         dark,
     )
 
@@ -201,11 +204,15 @@ class MeasurementTerm(eqx.Module):
 
     def __call__(self, t) -> Float[Array, "..."]:
         """K at t."""
-        x, beyond = _on_interval(t, self.on.near_low, self.on.near_high)
-        near = _polynomial(self.near, x) - _FALL * jnp.abs(beyond)
+        near = self.near_at(t)
         x, beyond = _on_interval(t, self.on.faint_low, self.on.faint_high)
         faint = _polynomial(self.faint, x) - _FALL * jnp.maximum(-beyond, 0.0)
         return jnp.maximum(near, faint) + jnp.log1p(jnp.exp(-jnp.abs(near - faint)))
+
+    def near_at(self, t) -> Float[Array, "..."]:
+        """K at t without the faint part."""
+        x, beyond = _on_interval(t, self.on.near_low, self.on.near_high)
+        return _polynomial(self.near, x) - _FALL * jnp.abs(beyond)
 
 
 class LimitTerm(eqx.Module):
@@ -246,17 +253,71 @@ class LimitTerm(eqx.Module):
 
     def __call__(self, t) -> Float[Array, "..."]:
         """K at t."""
+        return log_ndtr(self._score_at(t))
+
+    def above(self, t) -> Float[Array, "..."]:
+        """ln of the probability that a measurement is above the limit, at t."""
+        return log_ndtr(-self._score_at(t))
+
+    def _score_at(self, t):
         x, beyond = _on_interval(t, self.low, self.high)
-        return log_ndtr(_polynomial(self.score, x) + _FALL * jnp.minimum(beyond, 0.0))
+        return _polynomial(self.score, x) + _FALL * jnp.minimum(beyond, 0.0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def kernel(kind: str, t, scatter, place) -> Float[Array, "..."]:
+    """Evaluate K of one object, with derivatives that cost as much as K itself.
+
+    Parameters
+    ----------
+    kind : {"normal", "near", "upper_limit", "above"}
+        A measurement; one with a signal to noise of `ALL_NEAR` or more; an upper limit; a measurement that is above a
+        limit, whatever it is.
+    t : Float[Array, "..."]
+        ln L_ref - ln mu_L(M).
+    scatter : Float[Array, ""]
+        Intrinsic scatter S [ln L].
+    place : Float[Array, ""]
+        asinh(q / 2), with q the signal to noise of the measurement or the limit; not differentiated.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        K in the shape of `t`.
+    """
+    return _at(kind, t, *_made(kind, scatter, place))
+
+
+@kernel.defjvp
+def _kernel_jvp(kind, primals, tangents):
+    """JAX alone would keep each step of the polynomials for the gradient, which takes twice as long."""
+    t, scatter, place = primals
+    made, moved = jax.jvp(lambda s: _made(kind, s, place), (scatter,), (jnp.ones_like(scatter),))
+    value, by_t = jax.jvp(lambda t: _at(kind, t, *made), (t,), (jnp.ones_like(t),))
+    _, by_scatter = jax.jvp(lambda *m: _at(kind, t, *m), made, moved)
+    return value, by_t * tangents[0] + by_scatter * tangents[1]
+
+
+def _made(kind: str, scatter, place):
+    """Coefficients at a scatter and a signal to noise, and the ends of their intervals."""
+    if kind in ("normal", "near"):
+        return _interpolated("normal", place, scatter), tuple(intervals(place, scatter))
+    return _interpolated("upper_limit", place, scatter), limit_interval(place, scatter)
+
+
+def _at(kind: str, t, found, ends):
+    if kind in ("normal", "near"):
+        term = MeasurementTerm(found[: NEAR + 1], found[NEAR + 1 :], Intervals(*ends))
+        return term(t) if kind == "normal" else term.near_at(t)
+    limit = LimitTerm(found, *ends)
+    return limit.above(t) if kind == "above" else limit(t)
 
 
 def _interpolated(kind: str, place, scatter) -> Float[Array, " coefficient"]:
     """The coefficients at a signal to noise and a scatter."""
     table = jnp.asarray(coefficients(kind), dtype=float)
     # The draw's table first: it serves all objects, and the rest is one product of matrices.
-    of_draw = jnp.einsum(
-        "s,rsk->rk", _weights(jnp.log(scatter + SCATTER_ZERO), SCATTER_NODES), table, precision="highest"
-    )
+    of_draw = jnp.einsum("s,rsk->rk", _scatter_weights(scatter), table, precision="highest")
     return jnp.einsum("r,rk->k", _weights(place, RATIO_NODES), of_draw, precision="highest")
 
 
@@ -272,6 +333,27 @@ def _polynomial(coefficients, x):
     for k in range(1, coefficients.shape[0]):
         value = value * x + coefficients[k]
     return value
+
+
+@cache
+def _scatter_spline() -> np.ndarray:
+    """Taylor coefficients (power, cell, node) of the quintic splines that are 1 at one node of the scatter alone."""
+    from scipy.interpolate import make_interp_spline
+
+    spline = make_interp_spline(np.arange(SCATTER_NODES.size), np.eye(SCATTER_NODES.size), k=5)
+    return np.stack([spline(np.arange(SCATTER_NODES.size - 1), nu=k) / factorial(k) for k in range(6)])
+
+
+def _scatter_weights(scatter) -> Float[Array, "node"]:
+    """Weights of the nodes of the scatter that interpolate by a spline.
+
+    A fit varies the scatter: a polynomial through the nearest nodes would jump where these change, by 1e-6 in ln Z of
+    an object, which a sum over a catalogue shows.
+    """
+    place = (jnp.log(scatter + SCATTER_ZERO) - SCATTER_NODES[0]) / SCATTER_STEP
+    cell = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)).astype(int), 0, SCATTER_NODES.size - 2)
+    powers = jnp.asarray(_scatter_spline(), dtype=float)[:, cell]
+    return _polynomial(powers[::-1], place - cell)
 
 
 def _weights(value, nodes: np.ndarray) -> Float[Array, "node"]:

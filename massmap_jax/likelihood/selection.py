@@ -223,6 +223,23 @@ class FluxLimit(eqx.Module):
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min) / spread))
 
+    def limit_of(self, z, ln_error) -> Float[Array, "..."]:
+        """Give the lowest luminosity at which an object is in the catalogue.
+
+        Parameters
+        ----------
+        z : Float[Array, "..."]
+            Redshifts.
+        ln_error : Float[Array, "..."]
+            ln of the error of the luminosities [ln of the catalogue's unit].
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the limit [ln of the catalogue's unit].
+        """
+        return jnp.broadcast_to(jnp.asarray(self.ln_lum_min), jnp.shape(z))
+
     def describe(self) -> str:
         """Describe the selection in a few words, for headers and reports.
 
@@ -436,6 +453,23 @@ class RedshiftLimit(eqx.Module):
         mean, spread = _predicted(relation, ln_mass, z, sigma)
         return _ln_mean(ln_prior, ndtr((mean - self.ln_lum_min(z)) / spread))
 
+    def limit_of(self, z, ln_error) -> Float[Array, "..."]:
+        """Give the lowest luminosity at which an object is in the catalogue.
+
+        Parameters
+        ----------
+        z : Float[Array, "..."]
+            Redshifts.
+        ln_error : Float[Array, "..."]
+            ln of the error of the luminosities [ln of the catalogue's unit].
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the limit [ln of the catalogue's unit].
+        """
+        return self.ln_lum_min(z)
+
     def describe(self) -> str:
         """Describe the selection in a few words, for headers and reports.
 
@@ -445,6 +479,123 @@ class RedshiftLimit(eqx.Module):
             The description.
         """
         return self.told
+
+
+class SignalToNoiseLimit(eqx.Module):
+    """Objects whose luminosity was measured at this signal to noise or more, as in surveys that detect by it.
+
+    It is for linear noise: each object has a limit of its own, snr_min times its error. With lognormal noise there is
+    no such error, and methods that need one raise an error.
+
+    Parameters
+    ----------
+    snr_min : float
+        Lowest signal to noise L_obs / e.
+
+    Attributes
+    ----------
+    snr_min : Float[Array, ""]
+        As above.
+
+    Raises
+    ------
+    MassmapError
+        If it is not one positive, finite number.
+
+    See Also
+    --------
+    FluxLimit : A limit in luminosity that is the same for all objects.
+
+    Notes
+    -----
+    The error e of each object is taken to be known, whatever its luminosity, as that of a survey's noise map is. The
+    probability to be in the catalogue is then that of L + noise >= snr_min e.
+
+    Examples
+    --------
+    >>> import massmap_jax as mm
+    >>> selection = mm.SignalToNoiseLimit(5.0)
+    >>> selection.describe()
+    'signal to noise of at least 5'
+    """
+
+    snr_min: Float[Array | np.ndarray, ""]
+
+    def __init__(self, snr_min: float) -> None:
+        if not (np.ndim(snr_min) == 0 and np.isfinite(snr_min) and snr_min > 0):
+            raise MassmapError(f"snr_min is {snr_min}: give one number above 0")
+        self.snr_min = np.float64(snr_min)
+
+    def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
+        """Refuse: the luminosity alone does not say whether an object is in the catalogue.
+
+        Parameters
+        ----------
+        ln_lum_obs : Float[Array, "..."]
+            ln of the observed luminosities [ln of the catalogue's unit].
+        z : Float[Array, "..."]
+            Redshifts.
+
+        Raises
+        ------
+        MassmapError
+            Always.
+        """
+        raise MassmapError(_LINEAR_ONLY)
+
+    def log_norm(self, relation, prior, z, sigma) -> Float[Array, ""]:
+        """Refuse: the error in ln L does not say at which luminosity the limit is.
+
+        Parameters
+        ----------
+        relation : Relation
+            One draw of the relation.
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            Redshift.
+        sigma : Float[Array, ""]
+            Error of the luminosity [ln L].
+
+        Raises
+        ------
+        MassmapError
+            Always.
+        """
+        raise MassmapError(_LINEAR_ONLY)
+
+    def limit_of(self, z, ln_error) -> Float[Array, "..."]:
+        """Give the lowest luminosity at which an object is in the catalogue.
+
+        Parameters
+        ----------
+        z : Float[Array, "..."]
+            Redshifts.
+        ln_error : Float[Array, "..."]
+            ln of the error of the luminosities [ln of the catalogue's unit].
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the limit [ln of the catalogue's unit].
+        """
+        return ln_error + jnp.log(self.snr_min)
+
+    def describe(self) -> str:
+        """Describe the selection in a few words, for headers and reports.
+
+        Returns
+        -------
+        str
+            The description.
+        """
+        return f"signal to noise of at least {float(self.snr_min):g}"
+
+
+_LINEAR_ONLY = (
+    "a limit in signal to noise is for a fit to linear noise, where the error of each object is one of its luminosity, not"
+    " of its ln: give noise='linear' with such errors, or a limit in luminosity or flux"
+)
 
 
 class TabulatedSelection(eqx.Module):

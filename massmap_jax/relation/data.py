@@ -84,6 +84,8 @@ class CatalogueData:
         Which objects can be in the catalogue; None for every object.
     exact : bool, optional
         Whether redshifts that are not exact are refused.
+    rows : Int[np.ndarray, "used"], optional
+        The usable rows, where their noise need not be lognormal.
 
     Raises
     ------
@@ -92,20 +94,24 @@ class CatalogueData:
         selection excludes, or faint objects left out on signal to noise.
     """
 
-    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None, *, exact: bool = True):
+    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None, *, exact: bool = True, rows=None):
         # Copies: a NumPy array that a float32 function was traced with as a constant comes back in float32 from JAX
         # 0.10 wherever the same array is used in float64, as here, after a NumPyro model of the same prior has run.
         both = prior, NoSelection() if selection is None else selection
         prior, selection = jax.tree.map(lambda a: a.copy() if isinstance(a, np.ndarray) else a, both)
         self.catalogue, self.prior, self.selection = catalogue, prior, selection
-        self.rows = lognormal_rows(catalogue, prior)
+        self.rows = lognormal_rows(catalogue, prior) if rows is None else rows
         self.lum_unit = catalogue.lum_unit
         if exact:
             refuse_uncertain(catalogue, "this likelihood")
         self.num_halos = self.rows.size
         refuse_selection_by_noise(catalogue, self.selection, self.rows)
-        self.constant = float(detection(catalogue, self.selection, self.rows).sum())
+        self.constant = float(self._ln_detection().sum())
         self.extra: Any = None
+
+    def _ln_detection(self) -> np.ndarray:
+        """ln of the probability that each used object was found, given its observed luminosity."""
+        return detection(self.catalogue, self.selection, self.rows)
 
     def compressed(self, scatter: float, whole: Range | None = None) -> Points:
         """Give points that stand for the objects.
@@ -123,15 +129,18 @@ class CatalogueData:
             The points.
         """
         whole = self.range() if whole is None else whole
+        columns = self.halos()[:3]
+        nodes = self.kinks(whole.redshift[1])
+        return compress(*columns, redshift_nodes=nodes, scatter=scatter, sigma_range=whole.sigma)
+
+    def kinks(self, z_max: float) -> np.ndarray:
+        """Give the redshifts where ln Z or ln A has kinks: nodes of the prior and of the selection, up to `z_max`."""
         prior, selection = self.prior, self.selection
-        # F has kinks where the prior has its redshift nodes, and where the selection has.
         of_selection = np.asarray(getattr(selection, "redshift_nodes", ()), dtype=np.float64)
         inside = of_selection[(of_selection > prior.z_min) & (of_selection < min(prior.z_max, 1e3))]
-        nodes = np.union1d(prior.redshift_nodes, inside)
         if prior.redshift_nodes.shape[0] == 1:
-            nodes = np.union1d([0.0, whole.redshift[1]], inside)
-        columns = self.halos()[:3]
-        return compress(*columns, redshift_nodes=nodes, scatter=scatter, sigma_range=whole.sigma)
+            return np.union1d([0.0, z_max], inside)
+        return np.union1d(prior.redshift_nodes, inside)
 
     def halos(self) -> Points:
         """Give the usable objects themselves, each with weight 1."""

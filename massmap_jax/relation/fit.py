@@ -17,6 +17,7 @@ from jaxtyping import Array
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
@@ -30,6 +31,7 @@ from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
+from massmap_jax.relation.linear import LinearData, LinearLikelihood, is_linear
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
     Coordinates,
@@ -80,7 +82,8 @@ def fit_relation(
     Parameters
     ----------
     catalogue : HaloCatalogue
-        The objects, with lognormal noise and redshifts that may be distributions; unusable rows are left out.
+        The objects; unusable rows are left out. Redshifts may be distributions, or, with exact redshifts, noise may be
+        linear and luminosities upper limits.
     prior : MassPrior
         Prior density p(ln M | z) of the masses. The fit rests on it, above all on its lowest mass.
     relation_prior : RelationPrior, str or dict, optional
@@ -206,14 +209,23 @@ def fit_relation(
             num_draws, num_chains, num_warmup, watch,
         )  # fmt: skip
     with jax.enable_x64(True):
-        uncertain = catalogue.redshift_distributions is not None
-        if uncertain and extra is not None:
+        if extra is not None:
             refuse_uncertain(catalogue, "a fit with further likelihoods of the masses")
-        data = UncertainData(catalogue, prior, selection) if uncertain else CatalogueData(catalogue, prior, selection)
+            lognormal_rows(catalogue, prior)
+        data = data_of(catalogue, prior, selection)
         if extra is not None:
             data.extra = ExtraEvidence.of(catalogue, data.rows, data.prior, extra)
             beliefs = BiasedPrior.of(relation_prior, bias)
     return fit_to(data, beliefs, method, key, num_draws, num_chains, num_warmup, watch)
+
+
+def data_of(catalogue: HaloCatalogue, prior: MassPrior, selection) -> CatalogueData:
+    """Collect what a fit needs of a catalogue, whose redshifts may be distributions or whose noise may be linear."""
+    if catalogue.redshift_distributions is not None:
+        return UncertainData(catalogue, prior, selection)
+    if is_linear(catalogue, prior):
+        return LinearData(catalogue, prior, selection)
+    return CatalogueData(catalogue, prior, selection)
 
 
 def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, num_warmup) -> RelationPrior:
@@ -318,9 +330,8 @@ def _search(data: RelationData, coordinates, x, found: float):
     """Likelihood and maximum from x, of scatter `found`; points are made again for a much smaller fitted scatter."""
     for _ in range(8):
         scatter = max(0.5 * found, _LEAST_SCATTER)
-        uncertain = isinstance(data, UncertainData)
-        likelihood: RelationLikelihood | UncertainLikelihood
-        if isinstance(data, UncertainData):
+        likelihood: RelationLikelihood | UncertainLikelihood | LinearLikelihood
+        if isinstance(data, UncertainData | LinearData):
             likelihood = data.likelihood(scatter)
         else:
             likelihood = RelationLikelihood.of(data, scatter=scatter)
@@ -329,7 +340,8 @@ def _search(data: RelationData, coordinates, x, found: float):
             break
         x = best.x
         found = float(relation_at(coordinates, x).scatter)
-        if found > 1.1 * scatter or not (likelihood.compressed or uncertain) or scatter <= _LEAST_SCATTER:
+        exact = isinstance(likelihood, RelationLikelihood) and not likelihood.compressed
+        if found > 1.1 * scatter or exact or scatter <= _LEAST_SCATTER:
             break
     return likelihood, best
 
@@ -343,7 +355,7 @@ def _conflict(coordinates, x) -> float:
 
 def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> RelationLikelihood:
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
-    if isinstance(data, UncertainData) or likelihood.weight.size < _FEW:
+    if not isinstance(likelihood, RelationLikelihood) or likelihood.weight.size < _FEW:
         return likelihood
     centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
     if likelihood.compressed and "scatter" in coordinates.free:
