@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.abundance import CosmologyParameters, Fit, mass_function
+from massmap_jax.halo.abundance import CosmologyParameters, Fit, chebyshev_nodes, chebyshev_sum, mass_function
 from massmap_jax.halo.mass_function import log10_mass_nodes, redshift_nodes
 from massmap_jax.html_table import html_summary
 from massmap_jax.prior import panels
@@ -62,14 +62,6 @@ def _normalised(ln_density, nodes):
     relative = ln_density - ln_density.max(axis=1, keepdims=True)
     cells = jax.vmap(_cell_mass, in_axes=(0, None))(relative, nodes)
     return relative - jnp.log(cells.sum(axis=1, keepdims=True))
-
-
-def _chebyshev(coefficients, x):
-    """Sum of coefficients[i] T_i(x) by Clenshaw's recurrence."""
-    b1 = b2 = jnp.zeros_like(x)
-    for i in range(coefficients.shape[0] - 1, 0, -1):
-        b1, b2 = coefficients[i] + 2 * x * b1 - b2, b1
-    return coefficients[0] + x * b1 - b2
 
 
 class MassPrior(eqx.Module):
@@ -565,7 +557,7 @@ class MassPrior(eqx.Module):
         if norm is None or self.redshift_nodes.shape[0] == 1:
             return row - jnp.log(_cell_mass(row, jnp.asarray(self.ln_mass_nodes)).sum())
         upper, t = self.locate_redshift(z)
-        return row - _chebyshev(norm[upper - 1], 2 * t - 1)
+        return row - chebyshev_sum(norm[upper - 1], 2 * t - 1)
 
     def norm_coefficients(self) -> Float[Array, "j-1 degree"]:
         """Fit the normalisation of the interpolated density as a function of z in each redshift cell.
@@ -581,11 +573,10 @@ class MassPrior(eqx.Module):
         error is below 1e-6 in ln p.
         """
         lower, upper = jnp.asarray(self.ln_density[:-1]), jnp.asarray(self.ln_density[1:])
-        nodes = np.cos(np.pi * (np.arange(_NORM_NODES) + 0.5) / _NORM_NODES)
+        nodes, to_coefficients = chebyshev_nodes(_NORM_NODES)
         t = jnp.asarray(0.5 * (nodes + 1), dtype=lower.dtype)[:, None, None]
         cells = jax.vmap(jax.vmap(_cell_mass, (0, None)), (0, None))
         ln_norm = jnp.log(cells((1 - t) * lower + t * upper, jnp.asarray(self.ln_mass_nodes)).sum(axis=-1))
-        to_coefficients = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, _NORM_NODES - 1))
         return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
 
     def locate_redshift(self, z):
