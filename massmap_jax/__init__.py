@@ -24,6 +24,7 @@ _HOME = {
     "CalibrationMasses": "relation.calibration",
     "Circle": "maps.regions",
     "ConvergenceMap": "maps.convergence",
+    "CosmologyLikelihood": "relation.cosmology_likelihood",
     "Flag": "catalogue.flags",
     "FluxLimit": "likelihood.selection",
     "GaussianTerm": "likelihood.terms",

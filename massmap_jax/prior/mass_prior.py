@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.abundance import CosmologyParameters, Fit, chebyshev_nodes, chebyshev_sum, mass_function
+from massmap_jax.halo.abundance import FITS, CosmologyParameters, Fit, chebyshev_nodes, chebyshev_sum, mass_function
 from massmap_jax.halo.mass_function import log10_mass_nodes, redshift_nodes
 from massmap_jax.html_table import html_summary
 from massmap_jax.prior import panels
@@ -62,6 +62,14 @@ def _normalised(ln_density, nodes):
     relative = ln_density - ln_density.max(axis=1, keepdims=True)
     cells = jax.vmap(_cell_mass, in_axes=(0, None))(relative, nodes)
     return relative - jnp.log(cells.sum(axis=1, keepdims=True))
+
+
+def _of_mass_function(cosmology, redshift, ln_mass, fit, mass_definition) -> dict[str, Any]:
+    """The arrays of a prior that depend on the cosmology, and its mass nodes."""
+    ln_mass = jnp.asarray(ln_mass, dtype=float)
+    ln_n = mass_function(cosmology, redshift, ln_mass, fit=fit, mass_definition=mass_definition)
+    ln_number = jax.nn.logsumexp(ln_n + jnp.log(jnp.gradient(ln_mass)), axis=1)
+    return {"ln_mass_nodes": ln_mass, "ln_density": _normalised(ln_n, ln_mass), "ln_number": ln_number}
 
 
 class MassPrior(eqx.Module):
@@ -398,18 +406,63 @@ class MassPrior(eqx.Module):
         name = cosmology if isinstance(cosmology, str) else "CosmologyParameters"
         if isinstance(cosmology, str):
             cosmology = CosmologyParameters.of(cosmology)
-        ln_mass = jnp.asarray(log10_mass * np.log(10.0), dtype=float)
-        ln_n = mass_function(cosmology, redshift, ln_mass, fit=fit, mass_definition=mass_definition)
         return cls(
             redshift_nodes=redshift,
-            ln_mass_nodes=ln_mass,
-            ln_density=_normalised(ln_n, ln_mass),
-            ln_number=jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1),
+            **_of_mass_function(cosmology, redshift, log10_mass * np.log(10.0), fit, mass_definition),
             support=support,
             mass_definition=mass_definition,
             description=f"{fit} dn/dlnM, {mass_definition}, {name}, EH transfer, massmap_jax",
             uniform=True,
             cosmology=name if name != "CosmologyParameters" else "unknown",
+        )
+
+    @property
+    def fit(self) -> Fit:
+        """The fit behind a prior that `at_cosmology` can move: "Tinker08" or "Tinker10".
+
+        Raises
+        ------
+        MassmapError
+            For a prior that is no such mass function, or has another transfer function.
+        """
+        for fit in FITS:
+            if self.description.startswith(f"{fit} dn/dlnM, ") and ", EH transfer" in self.description:
+                return fit
+        raise MassmapError(
+            f"the mass prior ({self.description}) cannot follow the cosmology: that needs dn/dlnM of "
+            f"{' or '.join(FITS)} with the EH transfer function, from MassPrior.default, from_cosmology or from_hmf"
+        )
+
+    def at_cosmology(self, cosmology: CosmologyParameters, redshift=None) -> "MassPrior":
+        """Make the prior of the same mass function at another cosmology, in JAX.
+
+        Parameters
+        ----------
+        cosmology : CosmologyParameters
+            The cosmology; its numbers may be traced by JAX.
+        redshift : array_like, (j,), optional
+            Redshift nodes; those of this prior by default.
+
+        Returns
+        -------
+        MassPrior
+            The same fit, mass definition and mass nodes.
+
+        Raises
+        ------
+        MassmapError
+            For a prior without a `fit`, or as `from_cosmology` does.
+        """
+        fit = self.fit
+        redshift = self.redshift_nodes if redshift is None else redshift_nodes(redshift)
+        return MassPrior(
+            redshift_nodes=redshift,
+            **_of_mass_function(cosmology, redshift, self.ln_mass_nodes, fit, self.mass_definition),
+            support=self.support,
+            snap=self.snap,
+            mass_definition=self.mass_definition,
+            description=f"{fit} dn/dlnM, {self.mass_definition}, CosmologyParameters, EH transfer, massmap_jax",
+            uniform=self.uniform,
         )
 
     @classmethod
