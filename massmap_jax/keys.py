@@ -26,7 +26,7 @@ def base_normals(key: Array, id_hash: UInt[Array, "2"], shape) -> Float[Array, "
     return jax.random.normal(key, shape)
 
 
-def stratified_picks(key: Array, shares: Float[np.ndarray, "draw"], number: int) -> Int[np.ndarray, "pick"]:
+def stratified_picks(key: Array, shares: Float[np.ndarray, "draw"], number: int) -> Int[np.ndarray, " pick"]:
     """Pick draws at random by their weights, stratified: each is used as evenly as its weight allows.
 
     Parameters

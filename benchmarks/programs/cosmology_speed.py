@@ -77,10 +77,9 @@ def main():
     asked = parser.parse_args()
     with jax.enable_x64(True):
         data = clusters(asked.clusters)
-        catalogue = HaloCatalogue.from_arrays(
-            luminosity=np.exp(data[0]), sigma_ln_luminosity=data[1], redshift=data[2]
-        )
-        prior = MassPrior.from_cosmology("Planck18", redshift=[0.0, 1.6], log10_mass_range=RANGE, dlog10_mass=asked.step, **FIT)
+        catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(data[0]), sigma_ln_luminosity=data[1], redshift=data[2])
+        nodes = {"redshift": [0.0, 1.6], "log10_mass_range": RANGE, "dlog10_mass": asked.step}
+        prior = MassPrior.from_cosmology("Planck18", **nodes, **FIT)
         begin = time.perf_counter()
         likelihood = CosmologyLikelihood.build(catalogue, prior, scatter=0.2)
         build = time.perf_counter() - begin

@@ -243,6 +243,7 @@ def _pivot(alpha3: np.ndarray, unit: str, path: str) -> np.ndarray:
 
 
 def ln_weights(table: ColumnTable, column: str, role: str, path: str) -> np.ndarray:
+    """Read a column of weights, or of their ln, as `weight_column` found it; ln of the weights."""
     values = np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"weight {column!r} of {path}"))
     if role == "log_weight":
         return values

@@ -293,9 +293,9 @@ class CosmologyParameters(eqx.Module):
             values, slopes = jax.vmap(both)(ln_radius)
             return values + offset, slopes
         low, high = ln_radius.min(), ln_radius.max()
-        place, to_coefficients = chebyshev_nodes(_SIGMA_NODES)
+        place, matrix = chebyshev_nodes(_SIGMA_NODES)
         at_nodes = jax.vmap(both)(low + 0.5 * (high - low) * (jnp.asarray(place, dtype=float) + 1))
-        to_coefficients, there = jnp.asarray(to_coefficients, dtype=float), 2 * (ln_radius - low) / (high - low) - 1
+        to_coefficients, there = jnp.asarray(matrix, dtype=float), 2 * (ln_radius - low) / (high - low) - 1
         values, slopes = (chebyshev_sum(to_coefficients @ found, there) for found in at_nodes)
         return values + offset, slopes
 

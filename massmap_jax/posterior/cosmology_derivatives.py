@@ -20,10 +20,10 @@ from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import settings_of
 from massmap_jax.prior import panels
-from massmap_jax.prior.cosmology_draws import PARAMETERS, CosmologyDraws
+from massmap_jax.prior.cosmology_draws import PARAMETERS
 from massmap_jax.prior.mass_function_draws import MassFunctionDraws
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.with_cosmology import with_cosmology
+from massmap_jax.relation.with_cosmology import joined
 
 
 class CosmologyDerivatives(NamedTuple):
@@ -32,7 +32,7 @@ class CosmologyDerivatives(NamedTuple):
     Attributes
     ----------
     ln_mass : dict of str to Float[np.ndarray, "halo"]
-        Derivative of the posterior mean of ln M; NaN for rows that cannot be used.
+        Derivative of the posterior mean of ln M [ln Msun]; NaN for rows that cannot be used.
     mass : dict of str to Float[np.ndarray, "halo"]
         Derivative of the posterior mean of M [Msun].
     ln_total : dict of str to float
@@ -112,11 +112,12 @@ def cosmology_derivatives(
         cosmology = CosmologyParameters.of(prior.cosmology if cosmology is None else cosmology)
     at = {name: float(getattr(cosmology, name)) for name in PARAMETERS}
     slopes = MassFunctionDraws.slopes(prior, at)
-    # The polynomials of the draws start from the prior itself, whatever its cosmology: 0.
-    one = CosmologyDraws.from_arrays(**at).draw(np.zeros(relation.num_draws, dtype=int))
-    paired = with_cosmology(relation, one, prior)
-    paired = eqx.tree_at(lambda r: (r.population.coefficients, r.log_weight), paired,
-                         (np.zeros_like(paired.population.coefficients), relation.as_batch().log_weight))  # fmt: skip
+    one = MassFunctionDraws.of(prior, {name: np.array([value]) for name, value in at.items()})
+    # The polynomials start from the prior itself, whatever its cosmology: 0.
+    one = eqx.tree_at(lambda m: m.coefficients, one, np.zeros_like(one.coefficients))
+    batch = relation.as_batch()
+    functions = jax.tree.map(lambda a: np.repeat(a, batch.num_draws, axis=0), one)
+    paired = joined(batch, functions, batch.log_weight)
     usable = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
     halos = Objects.of(catalogue, usable, prior, None, need_keys=False)
     kernel.check_noise(halos, paired, "analytic", prior)
@@ -142,9 +143,7 @@ def cosmology_derivatives(
     )
 
 
-@devices.over_halos(
-    *("halos", "low", "high"), static=("method", "kind", "normalise", "wide", "num_panels", "num_lum")
-)
+@devices.over_halos(*("halos", "low", "high"), static=("method", "kind", "normalise", "wide", "num_panels", "num_lum"))
 def _chunk(halos, low, high, prior, relation, selection, slopes, *, num_panels, **settings):
     """Means of ln M and M, and their derivatives in the cosmology: (halo, 2) and (halo, 2, parameter)."""
     norm, key = prior.norm_coefficients(), jax.random.key(0)

@@ -225,7 +225,8 @@ def _check_redshifts(catalogue, relation, relation_from, method, selection) -> N
     if population_of(relation) is not None:
         raise MassmapError(
             "a relation that was fitted with a population of its own, or paired with cosmologies, says nothing of how"
-            " many objects there are at each redshift, which redshifts that are not exact need: use a relation alone, or exact redshifts"
+            " many objects there are at each redshift, which redshifts that are not exact need: use a relation alone,"
+            " or exact redshifts"
         )
     if known.contains == "posterior_with_flux" and relation_from == "other_data":
         raise MassmapError(

@@ -212,7 +212,8 @@ class CosmologyDraws(eqx.Module):
         Where a chain has omegabh2 and omegach2, omega_m is their sum over h^2, without neutrinos; omegam of a chain is
         otherwise taken as it is, and may hold neutrinos (0.0014 for 0.06 eV).
         """
-        path, notes = str(path), []
+        path = str(path)
+        notes: list[str] = []
         table, _ = open_chains(path, notes)
         given = {str(name): value for name, value in (columns or {}).items()}
         unknown = sorted(given.keys() - {*PARAMETERS, "weight", "log_weight"})

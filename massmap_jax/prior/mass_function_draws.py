@@ -25,7 +25,7 @@ _DEGREE = 16
 
 
 class MassFunctionDraws(eqx.Module):
-    """p(ln M | z) under draws of the cosmology, relative to a mass prior: one cosmology, or a batch.
+    """The density p(ln M | z) under draws of the cosmology, relative to a mass prior: one cosmology, or a batch.
 
     Attributes
     ----------
@@ -73,9 +73,10 @@ class MassFunctionDraws(eqx.Module):
             A prior that is no such mass function, or that snaps to its redshift nodes.
         """
         if prior.snap is not None:
-            raise MassmapError("draws of the cosmology need a prior that is continuous in redshift: make it without snap")
+            raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
         _ = prior.fit
         with jax.enable_x64(True):
+            made: dict[str, Array | np.ndarray]
             made = {name: np.asarray(values[name], dtype=np.float64) for name in PARAMETERS}
             coefficients = np.asarray(_coefficients(_float64(prior), made))
         draws = coefficients.shape[0]

@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -68,7 +68,7 @@ def _of_mass_function(cosmology, redshift, ln_mass, fit, mass_definition) -> dic
     """The arrays of a prior that depend on the cosmology, and its mass nodes."""
     ln_mass = jnp.asarray(ln_mass, dtype=float)
     ln_n = mass_function(cosmology, redshift, ln_mass, fit=fit, mass_definition=mass_definition)
-    ln_number = jax.nn.logsumexp(ln_n + jnp.log(jnp.gradient(ln_mass)), axis=1)
+    ln_number = jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1)
     return {"ln_mass_nodes": ln_mass, "ln_density": _normalised(ln_n, ln_mass), "ln_number": ln_number}
 
 
@@ -425,7 +425,8 @@ class MassPrior(eqx.Module):
         MassmapError
             For a prior that is no such mass function, or has another transfer function.
         """
-        for fit in FITS:
+        fit: Fit
+        for fit in get_args(Fit):
             if self.description.startswith(f"{fit} dn/dlnM, ") and ", EH transfer" in self.description:
                 return fit
         raise MassmapError(

@@ -25,7 +25,7 @@ _BOXES = Boxes(lum_nodes=9, z_nodes=10, sigma_nodes=5, lum_box=5.2, z_box=1.0, s
 
 
 class CosmologyLikelihood(eqx.Module):
-    """ln P(all observed luminosities | relation, cosmology) of one catalogue, prepared once for many of both.
+    """The function ln P(all observed luminosities | relation, cosmology) of one catalogue, prepared once.
 
     Make one with `build`, and call it with a relation and a cosmology, under `jax.enable_x64(True)`. It is
     differentiable in both. It is not a likelihood of the number of objects: the cosmology enters by the shape of the
@@ -75,9 +75,9 @@ class CosmologyLikelihood(eqx.Module):
     weight: Float[Array | np.ndarray, "point"]
     row: Int[Array | np.ndarray, "point"]
     redshift: Float[Array | np.ndarray, "row"]
-    cell_row: Int[Array | np.ndarray, "cell"]
-    cell_sigma: Float[Array | np.ndarray, "cell"]
-    cell_weight: Float[Array | np.ndarray, "cell"]
+    cell_row: Int[Array | np.ndarray, " cell"]
+    cell_sigma: Float[Array | np.ndarray, " cell"]
+    cell_weight: Float[Array | np.ndarray, " cell"]
     constant: float
     prior: MassPrior
     selection: Selection

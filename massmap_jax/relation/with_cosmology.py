@@ -66,7 +66,7 @@ class RelationAndCosmology(MassLuminosityRelation):
         ln_mass : Float[Array, "..."]
             ln of the true mass [ln Msun].
         z, ln_lum_obs, sigma : Float[Array, ""]
-            What was measured.
+            Redshift, ln of the observed luminosity [ln of its unit], and its error [ln L].
         observed : Observed, optional
             Further observables.
 
@@ -137,20 +137,21 @@ def with_cosmology(
     >>> bool(high > low)
     True
     """
+    if relation.num_draws == 1:
+        batch = relation.as_batch().draw(np.zeros(cosmology.num_draws, dtype=int))
+        log_weight = cosmology.log_weight
+    else:
+        batch, log_weight = relation.as_batch(), np.asarray(relation.log_weight)
+        cosmology = cosmology.pick(jax.random.key(0) if key is None else key, batch.num_draws)
+    return joined(batch, MassFunctionDraws.of(prior, cosmology.values), log_weight)
+
+
+def joined(relation: MassLuminosityRelation, population: MassFunctionDraws, log_weight) -> RelationAndCosmology:
+    """Put draws of a relation and as many mass functions together."""
     if type(relation) is not MassLuminosityRelation:
         raise MassmapError(
             f"draws of the cosmology are paired with a relation of luminosity and mass alone, and this one is a"
             f" {type(relation).__name__}, which brings more along: use its draws under one cosmology"
         )
-    if relation.num_draws == 1:
-        batch = relation.as_batch().draw(np.zeros(cosmology.num_draws, dtype=int))
-        log_weight = cosmology.log_weight
-    else:
-        batch, log_weight = relation.as_batch(), relation.log_weight
-        cosmology = cosmology.pick(jax.random.key(0) if key is None else key, batch.num_draws)
     labels = {name: getattr(relation, name) for name in LABELS}
-    return RelationAndCosmology(
-        population=MassFunctionDraws.of(prior, cosmology.values),
-        **(batch.columns() | {"log_weight": log_weight}),
-        **labels,
-    )
+    return RelationAndCosmology(population=population, **(relation.columns() | {"log_weight": log_weight}), **labels)

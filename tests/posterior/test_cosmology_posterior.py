@@ -111,9 +111,7 @@ def test_maps_take_the_cosmology_of_each_realisation(prior, catalogue):
     grid = mm.PixelGrid.fit(catalogue.ra, catalogue.dec)
     totals = []
     for law in (mm.with_cosmology(relation, extreme, prior), relation):
-        image = mm.mass_map(
-            jax.random.key(0), catalogue, prior, law, grid, relation_from="fixed_draws", num_draws=300
-        )
+        image = mm.mass_map(jax.random.key(0), catalogue, prior, law, grid, relation_from="fixed_draws", num_draws=300)
         totals.append(np.asarray(image.mean).sum())
         expected = mm.mass_posterior(catalogue, prior, law, relation_from="fixed_draws").mean_mass.sum()
         assert totals[-1] == pytest.approx(expected, rel=0.03)

@@ -48,9 +48,7 @@ def test_likelihood_is_the_plain_sum_over_clusters(number, selection):
     catalogue, columns = clusters(number)
     likelihood = CosmologyLikelihood.build(catalogue, prior(), selection, scatter=0.2)
     assert (likelihood.weight.size < number) == (number == 6000)
-    nodes, mass, density, _ = hmf_table(
-        "Tinker08", TEXT, "500c", redshift=np.linspace(0, 1.6, 33), **NODES
-    )
+    nodes, mass, density, _ = hmf_table("Tinker08", TEXT, "500c", redshift=np.linspace(0, 1.6, 33), **NODES)
     limit = None if selection is None else LIMIT
     expected = ln_likelihood(RELATION, PIVOT, *columns, nodes, mass, density, limit)
     found = float(jax.jit(lambda v: value(likelihood, v))(RELATION | COSMOLOGY))
