@@ -66,7 +66,7 @@ class CosmologyLikelihood(eqx.Module):
     >>> with jax.enable_x64(True):
     ...     likelihood = mm.CosmologyLikelihood.build(catalogue, mm.MassPrior.default())
     ...     gradient = jax.grad(lambda c: likelihood(relation, c))(CosmologyParameters.of("Planck18"))
-    >>> bool(gradient.sigma8 != 0)
+    ...     print(bool(gradient.sigma8 != 0))
     True
     """
 
