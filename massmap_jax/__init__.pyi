@@ -56,13 +56,17 @@ from massmap_jax.models.halo_mass import halo_mass_model as halo_mass_model
 from massmap_jax.models.relation import relation_model as relation_model
 from massmap_jax.models.runner import HaloMassSamples as HaloMassSamples
 from massmap_jax.models.runner import sample_halo_masses as sample_halo_masses
+from massmap_jax.posterior.cosmology_derivatives import CosmologyDerivatives as CosmologyDerivatives
+from massmap_jax.posterior.cosmology_derivatives import cosmology_derivatives as cosmology_derivatives
 from massmap_jax.posterior.mass_posterior import mass_posterior as mass_posterior
 from massmap_jax.posterior.result import MassPosterior as MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface as PosteriorSurface
+from massmap_jax.prior.cosmology_draws import CosmologyDraws as CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior as MassPrior
 from massmap_jax.prior.population import Population as Population
 from massmap_jax.relation.beliefs import RelationPrior as RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses as CalibrationMasses
+from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood as CosmologyLikelihood
 from massmap_jax.relation.fit import fit_relation as fit_relation
 from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior
 from massmap_jax.relation.joint import SelectedOn as SelectedOn
@@ -73,6 +77,7 @@ from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
 from massmap_jax.relation.marginal import log_likelihood as log_likelihood
 from massmap_jax.relation.several import MultiObservableRelation as MultiObservableRelation
+from massmap_jax.relation.with_cosmology import with_cosmology as with_cosmology
 from massmap_jax.simulate import MassMeasurements as MassMeasurements
 from massmap_jax.simulate import SimulatedField as SimulatedField
 from massmap_jax.simulate import simulate_field as simulate_field

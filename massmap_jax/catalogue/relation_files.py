@@ -97,7 +97,7 @@ def read_relation(
         weight, or columns and header lines that are not understood.
     """
     path, notes = str(path), [] if notes is None else notes
-    table, header = _open_chains(path, notes)
+    table, header = open_chains(path, notes)
     mapping = {str(key): value for key, value in (columns or {}).items()}
     unknown = sorted(mapping.keys() - {*PARAMETERS, "weight", "log_weight"})
     if unknown:
@@ -112,7 +112,7 @@ def read_relation(
         found["alpha3"] = labels["alpha3"]
         notes.append(f"relation: the pivot alpha3 = {labels['alpha3']:g} Msun is from the header of {path}")
     labels.pop("alpha3", None)
-    weight = _weight_column(table, mapping, path)
+    weight = weight_column(table, mapping, path)
     if "alpha4" not in found and "gamma" in found:
         found["alpha4"] = 0.0
     missing = [name for name in PARAMETERS[:5] if name not in found]
@@ -132,7 +132,7 @@ def read_relation(
     if "alpha3" in draws and isinstance(found["alpha3"], str):
         draws["alpha3"] = _pivot(draws["alpha3"], table.units.get(found["alpha3"], ""), path)
     if weight:
-        draws["log_weight"] = _ln_weights(table, *weight, path)
+        draws["log_weight"] = ln_weights(table, *weight, path)
         notes.append(f"relation: draws are weighted by {weight[0]!r} ({weight[1]})")
     return _checked(draws, path) | labels
 
@@ -179,7 +179,7 @@ def _refuse_dex(table: ColumnTable, found: Mapping[str, str | float]) -> None:
             )
 
 
-def _weight_column(table: ColumnTable, mapping, path: str) -> tuple[str, str] | None:
+def weight_column(table: ColumnTable, mapping, path: str) -> tuple[str, str] | None:
     """Give the column of the weights and whether it holds weights or their ln."""
     if "weight" in mapping and "log_weight" in mapping:
         raise MassmapError("relation columns are given for weight and log_weight: give one of them")
@@ -242,7 +242,8 @@ def _pivot(alpha3: np.ndarray, unit: str, path: str) -> np.ndarray:
     return alpha3
 
 
-def _ln_weights(table: ColumnTable, column: str, role: str, path: str) -> np.ndarray:
+def ln_weights(table: ColumnTable, column: str, role: str, path: str) -> np.ndarray:
+    """Read a column of weights, or of their ln, as `weight_column` found it; ln of the weights."""
     values = np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"weight {column!r} of {path}"))
     if role == "log_weight":
         return values
@@ -355,7 +356,7 @@ def chain_files(path) -> list[Path]:
     return [file for _, file in sorted(found)]
 
 
-def _open_chains(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
+def open_chains(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
     """Open a file of draws, or all chains of a root, one after the other."""
     files = chain_files(path)
     if files in ([], [Path(path)]):

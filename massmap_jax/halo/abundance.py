@@ -41,6 +41,11 @@ _Z_FROZEN = 3.0
 # Wavenumbers [h/Mpc]. A step of 0.01 in ln k is exact to 1e-5 in ln n; see `mass_function.DLNK`.
 _LN_K = np.arange(np.log(1e-5), np.log(2e4), 0.01)
 
+# Chebyshev nodes in ln M between which sigma(M) and its slope are interpolated, where more masses are asked for. They
+# are smooth: 16 nodes for 1e10 to 1e16 Msun already agree within 4e-6 with a sum over k at every mass, which is the
+# error of that sum.
+_SIGMA_NODES = 24
+
 # Tinker et al. 2008, Table 2, with the digits of the authors' code, and 2010, Table 4: a column for each overdensity
 # relative to the mean, and cubic splines between the columns, as hmf has.
 _OVERDENSITY = np.array([200.0, 300, 400, 600, 800, 1200, 1600, 2400, 3200])
@@ -283,8 +288,16 @@ class CosmologyParameters(eqx.Module):
             value, slope = jax.value_and_grad(variance)(ln_radius)
             return 0.5 * jnp.log(value), 0.5 * slope / value / 3
 
-        values, slopes = jax.vmap(both)(ln_radius)
-        return values - 0.5 * jnp.log(variance(ln_r8)) + jnp.log(self.sigma8), slopes
+        offset = jnp.log(self.sigma8) - 0.5 * jnp.log(variance(ln_r8))
+        if ln_radius.shape[0] <= _SIGMA_NODES:
+            values, slopes = jax.vmap(both)(ln_radius)
+            return values + offset, slopes
+        low, high = ln_radius.min(), ln_radius.max()
+        place, matrix = chebyshev_nodes(_SIGMA_NODES)
+        at_nodes = jax.vmap(both)(low + 0.5 * (high - low) * (jnp.asarray(place, dtype=float) + 1))
+        to_coefficients, there = jnp.asarray(matrix, dtype=float), 2 * (ln_radius - low) / (high - low) - 1
+        values, slopes = (chebyshev_sum(to_coefficients @ found, there) for found in at_nodes)
+        return values + offset, slopes
 
     def _ln_relative_power(self, ln_k):
         """Give ln of k^3 P(k) up to a constant, with k in h/Mpc."""
@@ -309,6 +322,46 @@ class CosmologyParameters(eqx.Module):
         k = jnp.asarray(k, dtype=float)
         ln_relative = self._ln_relative_power(jnp.log(k / self.h))
         return ln_relative - ln_variance + 2 * jnp.log(self.sigma8) + jnp.log(2 * jnp.pi**2) - 3 * jnp.log(k)
+
+
+def chebyshev_nodes(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give nodes on [-1, 1], and the matrix that makes Chebyshev coefficients of values there.
+
+    Parameters
+    ----------
+    number : int
+        How many nodes.
+
+    Returns
+    -------
+    nodes : Float[np.ndarray, "node"]
+        The nodes.
+    to_coefficients : Float[np.ndarray, "degree node"]
+        The matrix; `chebyshev_sum` evaluates what it makes.
+    """
+    nodes = np.cos(np.pi * (np.arange(number) + 0.5) / number)
+    return nodes, np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, number - 1))
+
+
+def chebyshev_sum(coefficients, x):
+    """Sum coefficients[i] T_i(x) over i by Clenshaw's recurrence.
+
+    Parameters
+    ----------
+    coefficients : Float[Array, "degree ..."]
+        The coefficients.
+    x : Float[Array, "..."]
+        Where, from -1 to 1.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        The sum, in the shape that a coefficient and `x` broadcast to.
+    """
+    b1 = b2 = jnp.zeros_like(x)
+    for i in range(coefficients.shape[0] - 1, 0, -1):
+        b1, b2 = coefficients[i] + 2 * x * b1 - b2, b1
+    return coefficients[0] + x * b1 - b2
 
 
 _GROWTH_NODES = tuple((1 + v) / 2 if i == 0 else v / 2 for i, v in enumerate(np.polynomial.legendre.leggauss(96)))

@@ -68,8 +68,8 @@ def check_relation(relation) -> None:
     """Refuse a relation whose likelihood is not Gaussian in ln M, or whose draws bring priors of their own."""
     if population_of(relation) is not None:
         raise MassmapError(
-            "the models have one mass prior for all draws, and this relation was fitted jointly with a population: use"
-            " mass_posterior"
+            "the models have one mass prior for all draws, and this relation was fitted jointly with a population,"
+            " or paired with cosmologies: use mass_posterior"
         )
     refuse_several(relation, "a NumPyro model of the masses")
     if not hasattr(relation, "data_term"):

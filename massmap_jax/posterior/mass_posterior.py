@@ -224,8 +224,9 @@ def _check_redshifts(catalogue, relation, relation_from, method, selection) -> N
         raise MassmapError(f"method {method!r} takes redshifts as exact, and these are distributions: use 'analytic'")
     if population_of(relation) is not None:
         raise MassmapError(
-            "a relation that was fitted with a population of its own says nothing of how many of its objects there are"
-            " at each redshift, which redshifts that are not exact need: use a relation alone, or exact redshifts"
+            "a relation that was fitted with a population of its own, or paired with cosmologies, says nothing of how"
+            " many objects there are at each redshift, which redshifts that are not exact need: use a relation alone,"
+            " or exact redshifts"
         )
     if known.contains == "posterior_with_flux" and relation_from == "other_data":
         raise MassmapError(

@@ -315,8 +315,8 @@ class PosteriorSurface(eqx.Module):
         refuse_several(relation, "a posterior surface")
         if population_of(relation) is not None:
             raise MassmapError(
-                "a posterior surface is not made for a relation that was fitted jointly with a population: use"
-                " method='analytic', which integrates each object"
+                "a posterior surface is not made for a relation that was fitted jointly with a population, or paired"
+                " with cosmologies: use method='analytic', which integrates each object"
             )
         levels = tuple(float(v) for v in quantile_levels)
         steps = np.array(_FIRST_STEPS)

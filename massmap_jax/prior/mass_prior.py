@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.abundance import CosmologyParameters, Fit, mass_function
+from massmap_jax.halo.abundance import FITS, CosmologyParameters, Fit, chebyshev_nodes, chebyshev_sum, mass_function
 from massmap_jax.halo.mass_function import log10_mass_nodes, redshift_nodes
 from massmap_jax.html_table import html_summary
 from massmap_jax.prior import panels
@@ -64,12 +64,12 @@ def _normalised(ln_density, nodes):
     return relative - jnp.log(cells.sum(axis=1, keepdims=True))
 
 
-def _chebyshev(coefficients, x):
-    """Sum of coefficients[i] T_i(x) by Clenshaw's recurrence."""
-    b1 = b2 = jnp.zeros_like(x)
-    for i in range(coefficients.shape[0] - 1, 0, -1):
-        b1, b2 = coefficients[i] + 2 * x * b1 - b2, b1
-    return coefficients[0] + x * b1 - b2
+def _of_mass_function(cosmology, redshift, ln_mass, fit, mass_definition) -> dict[str, Any]:
+    """The arrays of a prior that depend on the cosmology, and its mass nodes."""
+    ln_mass = jnp.asarray(ln_mass, dtype=float)
+    ln_n = mass_function(cosmology, redshift, ln_mass, fit=fit, mass_definition=mass_definition)
+    ln_number = jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1)
+    return {"ln_mass_nodes": ln_mass, "ln_density": _normalised(ln_n, ln_mass), "ln_number": ln_number}
 
 
 class MassPrior(eqx.Module):
@@ -406,18 +406,64 @@ class MassPrior(eqx.Module):
         name = cosmology if isinstance(cosmology, str) else "CosmologyParameters"
         if isinstance(cosmology, str):
             cosmology = CosmologyParameters.of(cosmology)
-        ln_mass = jnp.asarray(log10_mass * np.log(10.0), dtype=float)
-        ln_n = mass_function(cosmology, redshift, ln_mass, fit=fit, mass_definition=mass_definition)
         return cls(
             redshift_nodes=redshift,
-            ln_mass_nodes=ln_mass,
-            ln_density=_normalised(ln_n, ln_mass),
-            ln_number=jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1),
+            **_of_mass_function(cosmology, redshift, log10_mass * np.log(10.0), fit, mass_definition),
             support=support,
             mass_definition=mass_definition,
             description=f"{fit} dn/dlnM, {mass_definition}, {name}, EH transfer, massmap_jax",
             uniform=True,
             cosmology=name if name != "CosmologyParameters" else "unknown",
+        )
+
+    @property
+    def fit(self) -> Fit:
+        """The fit behind a prior that `at_cosmology` can move: "Tinker08" or "Tinker10".
+
+        Raises
+        ------
+        MassmapError
+            For a prior that is no such mass function, or has another transfer function.
+        """
+        fit: Fit
+        for fit in get_args(Fit):
+            if self.description.startswith(f"{fit} dn/dlnM, ") and ", EH transfer" in self.description:
+                return fit
+        raise MassmapError(
+            f"the mass prior ({self.description}) cannot follow the cosmology: that needs dn/dlnM of "
+            f"{' or '.join(FITS)} with the EH transfer function, from MassPrior.default, from_cosmology or from_hmf"
+        )
+
+    def at_cosmology(self, cosmology: CosmologyParameters, redshift=None) -> "MassPrior":
+        """Make the prior of the same mass function at another cosmology, in JAX.
+
+        Parameters
+        ----------
+        cosmology : CosmologyParameters
+            The cosmology; its numbers may be traced by JAX.
+        redshift : array_like, (j,), optional
+            Redshift nodes; those of this prior by default.
+
+        Returns
+        -------
+        MassPrior
+            The same fit, mass definition and mass nodes.
+
+        Raises
+        ------
+        MassmapError
+            For a prior without a `fit`, or as `from_cosmology` does.
+        """
+        fit = self.fit
+        redshift = self.redshift_nodes if redshift is None else redshift_nodes(redshift)
+        return MassPrior(
+            redshift_nodes=redshift,
+            **_of_mass_function(cosmology, redshift, self.ln_mass_nodes, fit, self.mass_definition),
+            support=self.support,
+            snap=self.snap,
+            mass_definition=self.mass_definition,
+            description=f"{fit} dn/dlnM, {self.mass_definition}, CosmologyParameters, EH transfer, massmap_jax",
+            uniform=self.uniform,
         )
 
     @classmethod
@@ -565,7 +611,7 @@ class MassPrior(eqx.Module):
         if norm is None or self.redshift_nodes.shape[0] == 1:
             return row - jnp.log(_cell_mass(row, jnp.asarray(self.ln_mass_nodes)).sum())
         upper, t = self.locate_redshift(z)
-        return row - _chebyshev(norm[upper - 1], 2 * t - 1)
+        return row - chebyshev_sum(norm[upper - 1], 2 * t - 1)
 
     def norm_coefficients(self) -> Float[Array, "j-1 degree"]:
         """Fit the normalisation of the interpolated density as a function of z in each redshift cell.
@@ -581,11 +627,10 @@ class MassPrior(eqx.Module):
         error is below 1e-6 in ln p.
         """
         lower, upper = jnp.asarray(self.ln_density[:-1]), jnp.asarray(self.ln_density[1:])
-        nodes = np.cos(np.pi * (np.arange(_NORM_NODES) + 0.5) / _NORM_NODES)
+        nodes, to_coefficients = chebyshev_nodes(_NORM_NODES)
         t = jnp.asarray(0.5 * (nodes + 1), dtype=lower.dtype)[:, None, None]
         cells = jax.vmap(jax.vmap(_cell_mass, (0, None)), (0, None))
         ln_norm = jnp.log(cells((1 - t) * lower + t * upper, jnp.asarray(self.ln_mass_nodes)).sum(axis=-1))
-        to_coefficients = np.linalg.inv(np.polynomial.chebyshev.chebvander(nodes, _NORM_NODES - 1))
         return (jnp.asarray(to_coefficients, dtype=lower.dtype) @ ln_norm).T
 
     def locate_redshift(self, z):

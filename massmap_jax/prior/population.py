@@ -738,8 +738,8 @@ def check_base(relation, prior: MassPrior) -> None:
     population = population_of(relation)
     if population is not None and population.base != fingerprint(prior):
         raise MassmapError(
-            "the relation was fitted jointly with a population, under another mass prior than the one given here:"
-            " give the mass prior of the fit"
+            "the relation was fitted jointly with a population, or paired with cosmologies, under another mass prior"
+            " than the one given here: give that one"
         )
 
 

@@ -16,12 +16,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Interpolation nodes in a box along ln L_obs, z and sigma.
-LUM_NODES, Z_NODES, SIGMA_NODES = 12, 4, 6
-# Box sizes: ln L_obs in units of the least sqrt(S^2 + sigma^2), redshift in ln(1+z), sigma in
-# ln sqrt(1 + sigma^2 / S^2).
-LUM_BOX, Z_BOX, SIGMA_BOX = 2.6, 0.1, 0.4
 _CHUNK = 65_536
+
+
+class Boxes(NamedTuple):
+    """Sizes of the boxes, and how many nodes each has along an axis.
+
+    Attributes
+    ----------
+    lum_nodes, z_nodes, sigma_nodes : int
+        Interpolation nodes in a box along ln L_obs, z and sigma.
+    lum_box : float
+        Size in ln L_obs, in units of the least sqrt(S^2 + sigma^2).
+    z_box : float
+        Size in ln(1 + z).
+    sigma_box : float
+        Size in ln sqrt(1 + sigma^2 / S^2).
+    """
+
+    lum_nodes: int = 12
+    z_nodes: int = 4
+    sigma_nodes: int = 6
+    lum_box: float = 2.6
+    z_box: float = 0.1
+    sigma_box: float = 0.4
+
+
+BETWEEN_NODES = Boxes()
+"""For a prior with redshift nodes, at which the boxes end."""
 
 
 class Points(NamedTuple):
@@ -49,20 +71,20 @@ class Points(NamedTuple):
         return _summed(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
-def redshift_edges(redshift_nodes: np.ndarray, z_max: float) -> np.ndarray:
-    """Ends of the boxes in redshift: the prior's nodes, and more where they are further apart than Z_BOX in ln(1+z).
+def redshift_edges(redshift_nodes: np.ndarray, z_max: float, z_box: float = BETWEEN_NODES.z_box) -> np.ndarray:
+    """Ends of the boxes in redshift: the prior's nodes, and more where they are further apart than `z_box` in ln(1+z).
 
     A prior with one redshift node holds at every redshift: boxes from 0 to `z_max`.
     """
     nodes = redshift_nodes if redshift_nodes.size > 1 else np.array([0.0, max(z_max, 1e-3)])
     pieces = []
     for low, high in pairwise(nodes):
-        number = int(np.ceil(np.log((1 + high) / (1 + low)) / Z_BOX))
+        number = int(np.ceil(np.log((1 + high) / (1 + low)) / z_box))
         pieces.append(np.linspace(low, high, max(number, 1), endpoint=False))
     return np.concatenate([*pieces, nodes[-1:]])
 
 
-def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_range=None) -> Points:
+def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_range=None, boxes=BETWEEN_NODES) -> Points:
     """Make the points that stand for some halos in every sum of a smooth F(ln L_obs, z, sigma).
 
     Parameters
@@ -75,23 +97,26 @@ def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_rang
         Least scatter S of the relations to be evaluated [ln L]: it sets the size of the boxes.
     sigma_range : tuple of (float, float), optional
         Least and greatest sigma of the whole catalogue, where this is a part of one.
+    boxes : Boxes, optional
+        Their sizes and nodes.
 
     Returns
     -------
     Points
         Nodes of all occupied boxes, each place once.
     """
-    edges = redshift_edges(np.asarray(redshift_nodes, dtype=np.float64), float(z.max()))
+    edges = redshift_edges(np.asarray(redshift_nodes, dtype=np.float64), float(z.max()), boxes.z_box)
     least, greatest = (sigma.min(), sigma.max()) if sigma_range is None else sigma_range
-    width = LUM_BOX * np.sqrt(scatter**2 + least**2)
+    width = boxes.lum_box * np.sqrt(scatter**2 + least**2)
     one_sigma = greatest == least
     parts = []
     for start in range(0, z.size, _CHUNK):
         rows = slice(start, start + _CHUNK)
-        axes = [_in_edges(z[rows], edges), _on_lattice(ln_lum_obs[rows], width, LUM_NODES)]
+        axes = [_in_edges(z[rows], edges, boxes.z_nodes), _on_lattice(ln_lum_obs[rows], width, boxes.lum_nodes)]
         if not one_sigma:
             # From ln 1 up: no node stands for a sigma below 0.
-            axes.append(_on_lattice(0.5 * np.log1p((sigma[rows] / scatter) ** 2), SIGMA_BOX, SIGMA_NODES))
+            place = 0.5 * np.log1p((sigma[rows] / scatter) ** 2)
+            axes.append(_on_lattice(place, boxes.sigma_box, boxes.sigma_nodes))
         place, basis = _sum_boxes(axes)
         spread = np.full(basis.size, sigma[0]) if one_sigma else scatter * np.sqrt(np.expm1(2 * place[2]))
         parts.append(Points(place[1], spread, place[0], basis))
@@ -111,11 +136,11 @@ def _lagrange(t: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, np.polynomial.legendre.legvander(t, number - 1) @ to_basis
 
 
-def _in_edges(values, edges) -> _Axis:
+def _in_edges(values, edges, number) -> _Axis:
     """Boxes between given edges. A value on an edge belongs to the box below it, as in `MassPrior`."""
     box = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, edges.size - 2)
     low, high = edges[box], edges[box + 1]
-    nodes, basis = _lagrange(2 * (values - low) / (high - low) - 1, Z_NODES)
+    nodes, basis = _lagrange(2 * (values - low) / (high - low) - 1, number)
     return _Axis(box, basis, low[:, None] + 0.5 * (high - low)[:, None] * (nodes + 1))
 
 

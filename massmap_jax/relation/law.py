@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.choices import PRESETS, RelationPreset
 from massmap_jax.errors import MassmapError
+from massmap_jax.keys import stratified_picks
 from massmap_jax.likelihood.terms import GaussianTerm
 
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
@@ -178,10 +179,7 @@ class Relation(eqx.Module):
         Self
             A batch of `number` draws, to be used with equal weights.
         """
-        cumulative = np.cumsum(self.shares)
-        places = (np.arange(number) + np.asarray(jax.random.uniform(key, (number,)), dtype=np.float64)) / number
-        index = np.searchsorted(cumulative, places * cumulative[-1], side="right")
-        return self.draw(np.minimum(index, cumulative.size - 1))
+        return self.draw(stratified_picks(key, self.shares, number))
 
     def thinned(self, most: int) -> Self:
         """Keep at most `most` draws, evenly spread over the batch.

@@ -238,6 +238,21 @@ def posteriors(
     print(calibration.calibrated, calibration.summary(), calibration.table()["number"], calibration.figure())
 
 
+def cosmologies(catalogue: mm.HaloCatalogue, relation: mm.MassLuminosityRelation, key: jax.Array, path: Path) -> None:
+    """Masses under draws of the cosmology, derivatives, and the likelihood of both."""
+    prior = mm.MassPrior.default()
+    planck = mm.CosmologyDraws.planck18(key, 100)
+    chain = mm.CosmologyDraws.read(path, columns={"sigma8": "s8", "n_s": 0.96}).pick(key, 10)
+    some = mm.CosmologyDraws.from_arrays(omega_m=[0.3, 0.31], sigma8=0.8, h=0.7, n_s=0.96, omega_b=0.05)
+    print(planck.mean["sigma8"], planck.sd, chain.notes, some.num_draws, some.draw(slice(1)).shares)
+    paired = mm.with_cosmology(relation, planck, prior, key)
+    posterior = mm.mass_posterior(catalogue, prior, paired, relation_from="fixed_draws")
+    found: mm.CosmologyDerivatives = mm.cosmology_derivatives(catalogue, prior, relation, "Planck18")
+    print(posterior.mean, found.ln_mass["sigma8"], found.ln_total["omega_m"])
+    likelihood = mm.CosmologyLikelihood.build(catalogue, prior, mm.FluxLimit(1.0), scatter=0.2)
+    print(likelihood(relation, some.draw(slice(1)).parameters()))
+
+
 def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.RelationPrior, path: Path) -> None:
     """Calibrate a relation on measured masses, check it, and use its draws."""
     masses = mm.CalibrationMasses.from_arrays(

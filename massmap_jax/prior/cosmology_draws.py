@@ -1,0 +1,344 @@
+"""CosmologyDraws: what is known of the cosmology, as draws of its parameters, from arrays, a chain or Planck.
+
+Planck as a normal distribution, `CosmologyDraws.planck18`: Planck 2018 results VI (A&A 641, A6), Table 2, last column
+(TT,TE,EE+lowE+lensing+BAO). The table has no correlations, but errors of products, and they tell them: Omega_m h^3,
+known to 0.3 %, says that Omega_m and h go opposite ways, and sigma8 (Omega_m / 0.3)^0.5 how sigma8 goes with Omega_m.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.relation_files import ln_weights, open_chains, weight_column
+from massmap_jax.errors import MassmapError
+from massmap_jax.halo.abundance import CosmologyParameters
+from massmap_jax.keys import stratified_picks
+
+PARAMETERS = ("omega_m", "sigma8", "h", "n_s", "omega_b")
+# Wide enough for any cosmology that was ever believed in.
+_POSSIBLE = {"omega_m": (0.01, 1.0), "sigma8": (0.1, 3.0), "h": (0.1, 2.0), "n_s": (0.3, 2.0), "omega_b": (1e-4, 1.0)}
+# Names of columns in lower case, without the * of derived parameters and the section of CosmoSIS. S8 is no sigma8.
+_COLUMNS = {
+    "omega_m": ("omega_m", "omegam", "om0", "om"),
+    "sigma8": ("sigma8", "sigma_8"),
+    "h": ("h", "h0", "hubble", "little_h"),
+    "n_s": ("n_s", "ns"),
+    "omega_b": ("omega_b", "omegab", "ob0"),
+}
+_BARYONS, _COLD = ("omegabh2", "ombh2", "omega_b_h2"), ("omegach2", "omch2", "omega_cdm_h2")
+# Parameters beyond flat LambdaCDM, and their values in it.
+_BEYOND = {"w": -1.0, "w0": -1.0, "wa": 0.0, "omegak": 0.0, "omega_k": 0.0, "ok0": 0.0}
+# Planck 2018 VI, Table 2, last column: relative errors of Omega_m, H0, sigma8, Omega_m h^3 and sigma8 Omega_m^0.5.
+_SD_M, _SD_H, _SD_8, _SD_MH3, _SD_S8 = 0.0056 / 0.3111, 0.42 / 67.66, 0.0060 / 0.8102, 0.00030 / 0.09635, 0.011 / 0.825
+_SD_NS, _SD_BARYONS = 0.0038, 0.00014 / 0.02242
+
+
+class CosmologyDraws(eqx.Module):
+    """Draws of the cosmology of flat LambdaCDM: a chain, or a belief.
+
+    Make one with `from_arrays`, `read` or `planck18`, and pair it with a relation by `massmap_jax.with_cosmology`.
+
+    Attributes
+    ----------
+    values : dict of str to Float[np.ndarray, "draw"]
+        omega_m, sigma8, h, n_s and omega_b; omega_m without neutrinos, as in `CosmologyParameters`.
+    log_weight : Float[np.ndarray, "draw"]
+        ln weight of each draw.
+    source : str
+        Where the draws are from.
+    notes : tuple of str
+        What was taken for granted.
+
+    See Also
+    --------
+    massmap_jax.with_cosmology : Give each draw of a relation a cosmology of its own.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import massmap_jax as mm
+    >>> planck = mm.CosmologyDraws.planck18(jax.random.key(0), 500)
+    >>> print({name: f"{planck.mean[name]:.4f} +- {planck.sd[name]:.4f}" for name in ("sigma8", "h")})
+    {'sigma8': '0.8102 +- 0.0060', 'h': '0.6766 +- 0.0042'}
+    """
+
+    values: dict[str, Float[np.ndarray, "draw"]]
+    log_weight: Float[np.ndarray, "draw"]
+    source: str = eqx.field(static=True, default="given by the user")
+    notes: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @classmethod
+    def from_arrays(
+        cls, *, omega_m, sigma8, h, n_s, omega_b, log_weight=0.0, source: str = "given by the user"
+    ) -> "CosmologyDraws":
+        """Make draws from arrays; a number stands for all draws.
+
+        Parameters
+        ----------
+        omega_m : array_like, (draw,)
+            Density of matter today, without neutrinos, over the critical one.
+        sigma8 : array_like, (draw,)
+            Standard deviation of the linear density in spheres of 8 Mpc/h; not S8.
+        h : array_like, (draw,)
+            H0 / (100 km/s/Mpc).
+        n_s : array_like, (draw,)
+            Slope of the primordial power spectrum.
+        omega_b : array_like, (draw,)
+            Density of baryons, part of `omega_m`.
+        log_weight : array_like, (draw,), optional
+            ln weight of each draw.
+        source : str, optional
+            Where they are from, for outputs.
+
+        Returns
+        -------
+        CosmologyDraws
+            The draws.
+
+        Raises
+        ------
+        MassmapError
+            Arrays of different lengths, no draw, values that no cosmology has, or no draw with a weight.
+        """
+        given = {"omega_m": omega_m, "sigma8": sigma8, "h": h, "n_s": n_s, "omega_b": omega_b, "log_weight": log_weight}
+        try:
+            arrays = [np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in given.values()]
+            found = dict(zip(given, (a.copy() for a in np.broadcast_arrays(*arrays)), strict=True))
+        except (TypeError, ValueError) as error:
+            raise MassmapError(f"draws of the cosmology are not numbers of one length: {error}") from None
+        weight = found.pop("log_weight")
+        if weight.ndim != 1 or weight.size == 0:
+            raise MassmapError(f"draws of the cosmology have shape {weight.shape}: give at least one draw, as (draw,)")
+        for name, values in found.items():
+            low, high = _POSSIBLE[name]
+            bad = ~((values >= low) & (values <= high))
+            if bad.any():
+                hint = ": give h = H0 / 100" if name == "h" and np.nanmedian(values) > 10 else ""
+                raise MassmapError(
+                    f"{name} of the cosmology must lie in {low:g} to {high:g}, but does not in"
+                    f" {rows_text(bad, values)}{hint or ': remove these draws or correct the column'}"
+                )
+        bad = found["omega_b"] >= found["omega_m"]
+        if bad.any():
+            raise MassmapError(
+                f"omega_b of the cosmology must be below omega_m, which holds the baryons, but is not in"
+                f" {rows_text(bad, found['omega_b'])}: correct the columns"
+            )
+        bad = np.isnan(weight) | (weight == np.inf)
+        if bad.any() or np.isneginf(weight).all():
+            said = rows_text(bad, weight) if bad.any() else "all draws, whose weights are 0"
+            raise MassmapError(f"log_weight of the cosmology must be a number, but is not in {said}")
+        return cls(found, weight, source)
+
+    @classmethod
+    def planck18(cls, key: Array, number: int = 1000) -> "CosmologyDraws":
+        """Draw from Planck's posterior of flat LambdaCDM, as a normal distribution in the logarithms.
+
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        number : int, optional
+            Number of draws, at least 20. Their mean and covariance are those of the distribution, without noise.
+
+        Returns
+        -------
+        CosmologyDraws
+            The draws.
+
+        Raises
+        ------
+        MassmapError
+            Fewer than 20 draws.
+
+        Notes
+        -----
+        Means as astropy's Planck18 has them; errors of Planck 2018 results VI, Table 2, last column. Of the
+        correlations, those of omega_m with h (-0.99) and sigma8 (0.3) follow from the errors of omega_m h^3 and S8 in
+        that table; that of sigma8 with h is taken to come from omega_m alone, n_s and omega_b h^2 are taken to be
+        independent of the rest, and whatever is not normal is left out. A chain, `read`, has all of these.
+        """
+        if number < 20:
+            raise MassmapError(f"{number} draws of the cosmology are too few: give at least 20")
+        mean = CosmologyParameters.of("Planck18")
+        normals = np.asarray(jax.random.normal(key, (number, 5)), dtype=np.float64)
+        normals = normals - normals.mean(axis=0)
+        normals = np.linalg.solve(np.linalg.cholesky(np.cov(normals.T, bias=True)), normals.T).T
+        with_h = (_SD_MH3**2 - _SD_M**2 - 9 * _SD_H**2) / 6
+        with_8 = _SD_S8**2 - _SD_8**2 - _SD_M**2 / 4
+        covariance = np.diag(np.square([_SD_M, _SD_8, _SD_H, _SD_NS / mean.n_s, _SD_BARYONS]))
+        covariance[0, 1] = covariance[1, 0] = with_8
+        covariance[0, 2] = covariance[2, 0] = with_h
+        covariance[1, 2] = covariance[2, 1] = with_8 * with_h / _SD_M**2
+        ratio = np.exp(normals @ np.linalg.cholesky(covariance).T)
+        values = [getattr(mean, name) * ratio[:, i] for i, name in enumerate(PARAMETERS[:4])]
+        baryons = mean.omega_b * mean.h**2 * ratio[:, 4]
+        made = dict(zip(PARAMETERS, [*values, baryons / values[2] ** 2], strict=True))
+        return cls.from_arrays(**made, source="planck18: Planck 2018 VI, Table 2, as a normal distribution")
+
+    @classmethod
+    def read(cls, path, columns: Mapping[str, str | float] | None = None) -> "CosmologyDraws":
+        """Read draws from a chain or a table.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            What `read_relation` reads too: a text chain of GetDist, Cobaya or CosmoSIS or its ROOT, a table (CSV, FITS,
+            Parquet, ...), .npz or HDF5.
+        columns : mapping of str to (str or float), optional
+            Which column is which parameter, as {"sigma8": "s_8"}; a number is the value in all draws, such as
+            {"n_s": 0.96} for a chain without it.
+
+        Returns
+        -------
+        CosmologyDraws
+            The draws with their weights.
+
+        Raises
+        ------
+        MassmapError
+            A file that cannot be read, a parameter that is missing or has two columns, a cosmology that is not flat
+            LambdaCDM, or values that no cosmology has.
+
+        Notes
+        -----
+        Usual names are known (omegam, Om0, H0, ns, ...), also of CosmoSIS. H0 counts as km/s/Mpc where it is above 10.
+        Where a chain has omegabh2 and omegach2, omega_m is their sum over h^2, without neutrinos; omegam of a chain is
+        otherwise taken as it is, and may hold neutrinos (0.0014 for 0.06 eV).
+        """
+        path = str(path)
+        notes: list[str] = []
+        table, _ = open_chains(path, notes)
+        given = {str(name): value for name, value in (columns or {}).items()}
+        unknown = sorted(given.keys() - {*PARAMETERS, "weight", "log_weight"})
+        if unknown:
+            raise MassmapError(
+                f"columns of the cosmology are given for {', '.join(unknown)}: it has {', '.join(PARAMETERS)}, and"
+                " weight or log_weight"
+            )
+        for name, flat in _BEYOND.items():
+            column = _find(table, (name,), name, path)
+            if column is not None and (bad := ~np.isclose(_read(table, column, path), flat)).any():
+                raise MassmapError(
+                    f"{column!r} of {path} is not {flat:g} in {rows_text(bad, _read(table, column, path))}: the mass"
+                    " function here is of flat LambdaCDM, so use a chain of that"
+                )
+        found = {}
+        for name in PARAMETERS:
+            source = given.get(name, _find(table, _COLUMNS[name], name, path))
+            if isinstance(source, str) and source not in table.names:
+                raise MassmapError(f"{path} has no column {source!r} for {name}: it has {', '.join(table.names[:20])}")
+            if source is not None:
+                found[name] = _read(table, source, path) if isinstance(source, str) else float(source)
+        if "h" in found and np.nanmedian(found["h"]) > 10:
+            found["h"] = found["h"] / 100
+        baryons, cold = (_find(table, names, names[0], path) for names in (_BARYONS, _COLD))
+        if "h" in found and baryons is not None:
+            if "omega_b" not in given:
+                found["omega_b"] = _read(table, baryons, path) / found["h"] ** 2
+            if cold is not None and "omega_m" not in given:
+                found["omega_m"] = found["omega_b"] + _read(table, cold, path) / found["h"] ** 2
+                notes.append(f"cosmology: omega_m is ({baryons} + {cold}) / h^2 of {path}, without neutrinos")
+        missing = [name for name in PARAMETERS if name not in found]
+        if missing:
+            raise MassmapError(
+                f"{path} has no {', '.join(missing)}: draws of the cosmology need {', '.join(PARAMETERS)}; name the"
+                f" column or give a number, columns={{'{missing[0]}': ...}}; it has {', '.join(table.names[:20])}"
+            )
+        weight = weight_column(table, {k: v for k, v in given.items() if k.endswith("weight")}, path)
+        log_weight = ln_weights(table, *weight, path) if weight else 0.0
+        made = cls.from_arrays(**found, log_weight=log_weight, source=path)
+        return replace(made, notes=tuple(note.replace("relation: ", "cosmology: ", 1) for note in notes))
+
+    @property
+    def num_draws(self) -> int:
+        """Number of draws."""
+        return self.log_weight.size
+
+    @property
+    def shares(self) -> Float[np.ndarray, "draw"]:
+        """Normalised weight of each draw, (draw,)."""
+        weight = np.exp(self.log_weight - self.log_weight.max())
+        return weight / weight.sum()
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean of each parameter."""
+        return {name: float(self.shares @ values) for name, values in self.values.items()}
+
+    @property
+    def sd(self) -> dict[str, float]:
+        """Standard deviation of each parameter."""
+        mean = self.mean
+        return {name: float(np.sqrt(self.shares @ (v - mean[name]) ** 2)) for name, v in self.values.items()}
+
+    def draw(self, index) -> "CosmologyDraws":
+        """Take some draws.
+
+        Parameters
+        ----------
+        index : slice or array_like, (pick,)
+            Which ones.
+
+        Returns
+        -------
+        CosmologyDraws
+            The draws, with their log weights as they are.
+        """
+        return replace(self, values={n: v[index] for n, v in self.values.items()}, log_weight=self.log_weight[index])
+
+    def pick(self, key: Array, number: int) -> "CosmologyDraws":
+        """Pick draws at random by their weights, in random order.
+
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        number : int
+            How many; one draw may be picked several times.
+
+        Returns
+        -------
+        CosmologyDraws
+            Draws of equal weight.
+        """
+        key_pick, key_order = jax.random.split(key)
+        index = stratified_picks(key_pick, self.shares, number)
+        picked = self.draw(np.asarray(jax.random.permutation(key_order, index)))
+        return replace(picked, log_weight=np.zeros(number))
+
+    def parameters(self) -> CosmologyParameters:
+        """Give all draws as parameters of the mass function, with radiation and neutrinos as in Planck18.
+
+        Returns
+        -------
+        CosmologyParameters
+            Arrays (draw,), and the rest the same for all.
+        """
+        return cosmology_with(self.values)
+
+
+def cosmology_with(values: Mapping[str, Any]) -> CosmologyParameters:
+    """Give the cosmology with these values of `PARAMETERS`, and radiation and neutrinos as in Planck18."""
+    return replace(CosmologyParameters.of("Planck18"), **{name: values[name] for name in PARAMETERS})
+
+
+def _find(table: ColumnTable, names: tuple[str, ...], what: str, path: str) -> str | None:
+    """The column with one of these names."""
+    same = [c for c in table.names if c.strip().lower().rpartition("--")[2].rstrip("*") in names]
+    if len(same) > 1:
+        raise MassmapError(
+            f"{' and '.join(map(repr, same))} of {path} could each be {what}: choose one with"
+            f" columns={{'{what}': '{same[0]}'}}"
+        )
+    return same[0] if same else None
+
+
+def _read(table: ColumnTable, column: str, path: str) -> np.ndarray:
+    return np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"cosmology column {column!r} of {path}"))
