@@ -1,6 +1,7 @@
 """Rows become docs/validation.md, its figures, and the same numbers in JSON."""
 
 import json
+import textwrap
 from pathlib import Path
 
 from validate.record import MET, REPORTED, Row, Section, Table
@@ -32,15 +33,18 @@ def text(sections: list[Section], seconds: dict[str, float], made_by: dict, kept
     parts = ["# Do the error bars hold?", _introduction(sections, seconds, made_by)]
     parts += [_summary(sections)]
     for section in sections:
-        parts += [f"## {section.title}", section.text]
-        parts += [f"Again: `{COMMAND}`, or this section alone: `{again(section.name)}`."]
+        parts += [f"## {section.title}", _wrapped(section.text), f"This section alone: `{again(section.name)}`"]
         if section.rows:
             parts.append(_claims(section.rows))
         parts += [_table(table) for table in section.tables]
         for name, (_, caption) in section.figures.items():
-            parts += [f"![{caption}]({_FIGURE.format(name)})", caption]
+            parts += [f"![{caption}]({_FIGURE.format(name)})", _wrapped(caption)]
     parts.append(kept.strip())
     return "\n\n".join(parts) + "\n"
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(paragraph, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def again(name: str) -> str:
@@ -49,16 +53,22 @@ def again(name: str) -> str:
 
 def _introduction(sections, seconds, made_by) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())
-    quick = " **This was a dry run (`--quick`): its numbers are of too few objects to rest on.**" if made_by["quick"] else ""
+    quick = (
+        " **This was a dry run (`--quick`): its numbers are of too few objects to rest on.**"
+        if made_by["quick"]
+        else ""
+    )
     times = ", ".join(f"{section.name} {seconds[section.name]:.0f} s" for section in sections)
-    return (
+    paragraphs = (
         f"`{COMMAND}` writes this page, its figures and `benchmarks/results/validation.json` from scratch, and nobody "
         f"edits it.{quick} This one is of commit `{made_by['commit']}` on {made_by['processor']} "
-        f"({made_by['cores']} cores), with {versions}. It took {sum(seconds.values()) / 60:.0f} minutes ({times}).\n\n"
-        "Each claim stands with its number and one standard error, what was accepted before it was measured, and a "
-        "*twin*: the same check on a deliberate fault, which it has to find. A claim whose twin is not found is not "
-        "met, because its check could not have failed. Numbers that nothing is demanded of are `reported`."
+        f"({made_by['cores']} cores), with {versions}. It took {sum(seconds.values()) / 60:.0f} minutes ({times}).",
+        "Each claim stands with its number and one standard error, what is accepted, and a *twin*: the same check on a "
+        "deliberate fault, which it has to find. A claim whose twin is not found is not met, because its check could "
+        "not have failed. Numbers that nothing is demanded of are `reported`. What was not measured in this run names "
+        "its commit and machine.",
     )
+    return "\n\n".join(map(_wrapped, paragraphs))
 
 
 def _summary(sections) -> str:
@@ -68,7 +78,8 @@ def _summary(sections) -> str:
     absent = [row for row in rows if row.not_run]
     lines = [
         f"**{len(judged) - len(failed)} of {len(judged)} claims are met**, {len(failed)} are not; "
-        f"{sum(row.verdict == REPORTED for row in rows)} numbers are reported without a demand, and {len(absent)} parts "
+        f"{sum(row.verdict == REPORTED for row in rows)} numbers are reported without a demand, and {len(absent)} "
+        f"parts "
         "were not run."
     ]
     if failed:
@@ -79,10 +90,18 @@ def _summary(sections) -> str:
 
 
 def _claims(rows: list[Row]) -> str:
-    """One table of all rows; columns that no row fills are left out."""
-    columns = {
-        "claim": lambda row: row.claim,
-        "number": Row.number_text,
+    """Tables of rows that have the same numbers, in their order, with a column for each number."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.numbers), []).append(row)
+    return "\n\n".join(_claims_of(names, group) for names, group in groups.items())
+
+
+def _claims_of(names: tuple[str, ...], rows: list[Row]) -> str:
+    """One table; columns that no row fills are left out."""
+    columns = {"claim": lambda row: row.claim}
+    columns |= {name: lambda row, name=name: row.numbers[name].text() for name in names}
+    columns |= {
         "accepted": Row.limit_text,
         "verdict": lambda row: row.verdict,
         "twin that must be found": lambda row: row.twin.text() if row.twin else "",

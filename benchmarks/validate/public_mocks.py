@@ -15,8 +15,7 @@ import massmap_jax as mm
 from massmap_jax.checks.bins import bins_of_data
 from massmap_jax.checks.ecdf_bands import ecdf_at, ecdf_bands, uniformity_p_value
 from massmap_jax.figures import style
-from validate.record import Number, Row, Section, Twin, at_least, average, share
-from validate.recorded import source_of
+from validate.record import Number, Row, Section, Twin, at_least, average, share, source_of
 
 BINS = 3
 LEVEL = 0.01
@@ -75,7 +74,7 @@ def rows_of(found: Survey, which) -> list[Row]:
             "bins with p < 0.01": Number(int((p < LEVEL).sum())),
         }
         ours = name == "massmap_jax"
-        p_wrong, smallest_wrong = p_of_bins(found.wrong, which)
+        p_wrong, _ = p_of_bins(found.wrong, which)
         rows.append(
             Row(
                 f"cosmocnc's SZ survey, true parameters: PITs of {name} are uniform in {BINS} x {BINS} bins of z and q",
@@ -116,15 +115,19 @@ def run(quick: bool) -> Section:
         rows += rows_of(found, which)
         figures["pit"] = (
             lambda: figure(found, which),
-            "ECDF of the PIT minus the diagonal in bins of z (rows) and of the signal to noise q (columns), with the 99 % "
+            "ECDF of the PIT minus the diagonal in bins of z (rows) and of the signal to noise q (columns), with the "
+            "99 % "
             "simultaneous band of each bin (grey). cosmocnc's PITs are of a normal with its mean and sd.",
         )
     return Section(
         "public_mocks",
         "Calibration on simulations that are not ours",
-        "The simulated survey comes with cosmocnc (a survey like the Simons Observatory's; Zubeldia & Bolliet 2024): its "
-        "masses, signals, noise and selection are not made by our code. Both codes are given its true parameters and the "
-        "same table of the mass function. Uniformity is judged by simultaneous bands (Säilynoja, Bürkner & Vehtari 2022), "
+        "The simulated survey comes with cosmocnc (a survey like the Simons Observatory's; Zubeldia & Bolliet 2024): "
+        "its "
+        "masses, signals, noise and selection are not made by our code. Both codes are given its true parameters and "
+        "the "
+        "same table of the mass function. Uniformity is judged by simultaneous bands (Säilynoja, Bürkner & Vehtari "
+        "2022), "
         "in bins of the data. nemo ships no simulated catalogue with true masses.",
         rows + nemo_rows(),
         figures=figures,
@@ -139,13 +142,17 @@ def figure(found: Survey, which):
     for b, ax in enumerate(axes.flat):
         inside = which == b
         bands = ecdf_bands(int(inside.sum()), LEVEL)
-        ax.fill_between(bands.points, bands.low - bands.points, bands.high - bands.points, color="0.88", lw=0, step=None)
+        ax.fill_between(
+            bands.points, bands.low - bands.points, bands.high - bands.points, color="0.88", lw=0, step=None
+        )
         for (name, pit), colour in zip(found.pits.items(), (style.BLUE, style.VERMILLION), strict=False):
             ax.plot(points, ecdf_at(pit[inside], points) - points, color=colour, label=name)
-        ax.plot(points, ecdf_at(found.wrong[inside], points) - points, ":", color=style.BLACK, label="twin: lognormal noise")
+        ax.plot(
+            points, ecdf_at(found.wrong[inside], points) - points, ":", color=style.BLACK, label="twin: lognormal noise"
+        )
         z, q = found.z[inside], found.q[inside]
         ax.set_title(f"z {z.min():.2f} to {z.max():.2f}, q {q.min():.1f} to {q.max():.1f}", fontsize=7)
-    axes[0, 0].legend(loc="upper left", fontsize=6)
+    drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     for ax in axes[-1]:
         ax.set_xlabel("PIT")
     for ax in axes[:, 0]:

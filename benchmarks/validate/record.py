@@ -125,6 +125,13 @@ def average(values) -> Number:
     return Number(float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size)))
 
 
+def source_of(recorded: dict[str, Any]) -> str:
+    """The commit and the machine that a file of benchmarks/results names."""
+    if "commit" not in recorded:
+        return "recorded; the file names neither commit nor machine"
+    return f"recorded: commit {recorded['commit']}, {recorded['cores']} CPU cores"
+
+
 class Table(NamedTuple):
     """A table of the page that is no claim."""
 
