@@ -76,6 +76,14 @@ def tables() -> tuple[MassPrior, PriorReference]:
     return prior, PriorReference(*nodes, per="ln_mass")
 
 
+def simulated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return signal to noise, redshift and true ln M of cosmocnc's simulated survey."""
+    path = cosmocnc.root_path + "data/catalogues_sim/catalogue_so_simulated_0.npy"
+    found = np.load(path, allow_pickle=True)[0]
+    q, z, mass = (np.asarray(found[name], dtype=float) for name in ("q_so_sim", "z", "M"))
+    return q, z, np.log(mass) + LN_UNIT
+
+
 def peer(prior: PriorReference, number):
     """Return mean and sd of ln M from cosmocnc, and its seconds; its mass function is replaced by the prior's table."""
 
@@ -142,10 +150,7 @@ def main():
     warnings.filterwarnings("ignore")
     prior, reference = tables()
     relation = SZRelation.of_survey()
-    path = cosmocnc.root_path + "data/catalogues_sim/catalogue_so_simulated_0.npy"
-    simulated = np.load(path, allow_pickle=True)[0]
-    q, z = (np.asarray(simulated[name], dtype=float)[: given.clusters] for name in ("q_so_sim", "z"))
-    truth = np.log(simulated["M"][: given.clusters]) + LN_UNIT
+    q, z, truth = (column[: given.clusters] for column in simulated())
     rows = np.random.default_rng(0).choice(q.size, min(given.checked, q.size), replace=False)
     best = exact(reference, relation, q[rows], z[rows])
 

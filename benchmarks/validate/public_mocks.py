@@ -7,6 +7,7 @@ what has been recorded of nemo.
 import json
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from provenance import RESULTS
 from scipy.stats import norm
@@ -34,23 +35,25 @@ class Survey(NamedTuple):
 
 def survey(quick: bool) -> Survey:
     """The simulated SZ survey of cosmocnc under its own relation; imports cosmocnc, which may be absent."""
-    import cosmocnc
-    from peers import against_cosmocnc as peer
+    wide = jax.config.jax_enable_x64
+    try:
+        from peers import against_cosmocnc as peer
+    finally:
+        jax.config.update("jax_enable_x64", wide)  # cosmocnc turns it on for the whole process
 
-    found = np.load(cosmocnc.root_path + "data/catalogues_sim/catalogue_so_simulated_0.npy", allow_pickle=True)[0]
+    found = peer.simulated()
     rows = slice(0, 300 if quick else None)
-    q, z = (np.asarray(found[name], dtype=float)[rows] for name in ("q_so_sim", "z"))
-    truth = np.log(found["M"][rows]) + peer.LN_UNIT
+    q, z, truth = (column[rows] for column in found)
     prior, reference = peer.tables()
-    catalogue = mm.HaloCatalogue.from_arrays(luminosity=q, redshift=z, sigma_ln_luminosity=1 / q, noise_kind="normal")
     relation = peer.SZRelation.of_survey()
-    posterior = mm.mass_posterior(catalogue, prior, relation)
-    pits = {"massmap_jax": posterior.cdf(truth)}
+    catalogue = mm.HaloCatalogue.from_arrays(luminosity=q, redshift=z, sigma_ln_luminosity=1 / q, noise_kind="normal")
+    pits = {"massmap_jax": mm.mass_posterior(catalogue, prior, relation).cdf(truth)}
     # The twin: SZ noise as if it were lognormal, which forgets the many halos too light for their signal.
     lognormal = mm.HaloCatalogue.from_arrays(luminosity=q, redshift=z, sigma_ln_luminosity=1 / q)
     wrong = mm.mass_posterior(lognormal, prior, relation, method="quadrature").cdf(truth)
     if not quick:
-        mean, sd, _ = peer.peer(reference, q.size)
+        with jax.enable_x64(True):
+            mean, sd, _ = peer.peer(reference, q.size)
         pits["cosmocnc"] = norm.cdf((truth - mean) / sd)
     return Survey(q, z, truth, pits, wrong)
 
