@@ -148,7 +148,7 @@ def rows_of(corner: Corner) -> list[Row]:
                 {name: Number(float(np.max(values))) for name, values in found.items()},
                 f"{corner.z.size} objects against tests/reference",
                 {name: at_most(limit) for name, limit in TOLERANCE.items()},
-                Twin(f"scatter and noise {corner.fault - 1:.0%} too large", int(seen.sum()), seen.size, 1),
+                Twin(f"scatter and noise {100 * corner.fault - 100:.0f} % too large", int(seen.sum()), seen.size, 1),
             )
         )
     return rows

@@ -38,15 +38,24 @@ def objects(number: int):
     return field.catalogue, prior, relation, plain, accuracy.PriorReference(*table, per="mass")
 
 
-def plain_grid(reference, plain: accuracy.Objects, law, masses: int):
-    """Means by the sum over a grid of masses in float64: what a careful user writes in ten lines of NumPy."""
-    ln_mass = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], masses)
+def plain_grid(reference, plain: accuracy.Objects, law, masses: int, widths: float | None = None):
+    """Means by the trapezoidal rule in float64: what a careful user writes in ten lines of NumPy.
+
+    The grid covers the whole prior, or `widths` of the data term to both sides of its centre, inside the prior.
+    """
+    width = np.hypot(law.scatter, plain.sigma) / law.alpha2
+    offset = plain.ln_lum_obs - law.alpha1 - law.alpha4 * np.log1p(plain.redshift)
+    centre = np.log(law.alpha3) + offset / law.alpha2
+    low, high = (np.full(centre.size, end) for end in (reference.ln_mass[0], reference.ln_mass[-1]))
+    if widths is not None:
+        low, high = np.clip(centre - widths * width, low, high - 1), np.clip(centre + widths * width, low + 1, high)
+    ln_mass = np.linspace(low, high, masses, axis=1)
     rows = reference.rows(plain.redshift)
-    ln_prior = np.stack([np.interp(ln_mass, reference.ln_mass, row) for row in rows])
-    mean = law.alpha1 + law.alpha2 * (ln_mass - np.log(law.alpha3)) + law.alpha4 * np.log1p(plain.redshift)[:, None]
-    ln_p = ln_prior - 0.5 * ((plain.ln_lum_obs[:, None] - mean) / np.hypot(law.scatter, plain.sigma[:, None])) ** 2
+    ln_prior = np.stack([np.interp(m, reference.ln_mass, row) for m, row in zip(ln_mass, rows, strict=True)])
+    ln_p = ln_prior - 0.5 * ((ln_mass - centre[:, None]) / width[:, None]) ** 2
     weight = np.exp(ln_p - ln_p.max(axis=1, keepdims=True))
-    return weight @ ln_mass / weight.sum(axis=1)
+    weight[:, [0, -1]] *= 0.5
+    return (weight * ln_mass).sum(axis=1) / weight.sum(axis=1)
 
 
 def clocked(function: Callable) -> tuple[float, float, np.ndarray]:
@@ -75,12 +84,12 @@ def measured(quick: bool) -> tuple[list[Point], dict[str, float]]:
     ten = catalogue.subset(np.arange(10))
     jax.clear_caches()
     first, *_ = clocked(lambda: mm.mass_posterior(ten, prior, relation).mean)
-    from_nothing, *_ = clocked(lambda: plain_grid(reference, plain.take(slice(0, 10)), law, 4100))
+    from_nothing, *_ = clocked(lambda: plain_grid(reference, plain.take(slice(0, 10)), law, 400, 7.0))
     sampled = (10,) if quick else (10, 100, 1000)
     tried = {("massmap_jax, analytic", ""): posterior("analytic")}
-    tried |= {
-        ("plain NumPy grid", f"{n} masses"): (lambda n=n: plain_grid(reference, plain, law, n)) for n in (64, 410, 4100)
-    }
+    for family, widths in (("NumPy grid over the prior", None), ("NumPy grid about the data", 7.0)):
+        for n in (32, 100, 400, 4000):
+            tried[family, f"{n} masses"] = lambda n=n, widths=widths: plain_grid(reference, plain, law, n, widths)
     tried |= {
         ("massmap_jax, monte_carlo", f"{n} luminosities"): posterior("monte_carlo", num_lum_draws=n) for n in sampled
     }
@@ -96,7 +105,7 @@ def measured(quick: bool) -> tuple[list[Point], dict[str, float]]:
         _, seconds, mean = clocked(function)
         error = float(np.sqrt(np.mean(((mean - exact.mean) / exact.sd) ** 2)))
         points.append(Point(family, setting, error, 1e6 * seconds / len(catalogue)))
-    return points, {"massmap_jax, compilation included": first, "plain NumPy grid, 4,100 masses": from_nothing}
+    return points, {"massmap_jax, compilation included": first, "NumPy grid about the data, 400 masses": from_nothing}
 
 
 def recorded() -> list[tuple[Point, str]]:
@@ -142,27 +151,27 @@ def run(quick: bool) -> Section:
     number = 100 if quick else 1000
     peers = recorded()
     regressions, lost, source = fits()
-    wrong = [p for p in points if p.family == "plain NumPy grid" and p.setting == "64 masses"]
+    wrong = [p for p in points if p.family == "NumPy grid over the prior" and p.setting == "32 masses"]
     rows = [
         Row(
             "The default method is exact",
             {"rms error of the mean [sd]": Number(ours.error)},
             f"{number:,} simulated objects, one relation",
             {"rms error of the mean [sd]": at_most(accuracy.TOLERANCE["mean"])},
-            Twin("a plain grid of 64 masses", int(wrong[0].error > accuracy.TOLERANCE["mean"]), 1, 1),
+            Twin("a grid of 32 masses over the prior", int(wrong[0].error > accuracy.TOLERANCE["mean"]), 1, 1),
         ),
         Row(
             "No other method that was run here is both as fast and as exact as the default",
-            {"methods that are": Number(len(dominated)), "methods that are faster": Number(len(faster))},
+            {"methods as fast and as exact": Number(len(dominated)), "methods that are faster": Number(len(faster))},
             f"the same {number:,} objects, {len(points)} methods and settings, compiled",
-            {"methods that are": at_most(0)},
+            {"methods as fast and as exact": at_most(0)},
             remark="; ".join(f"{p.family} {p.setting}".strip() + f": {p.micros:.1f} us" for p in faster),
         ),
         Row(
             "Ten objects from nothing: ours takes no longer than a plain grid",
             {
                 "times as long": Number(
-                    cold["massmap_jax, compilation included"] / cold["plain NumPy grid, 4,100 masses"]
+                    cold["massmap_jax, compilation included"] / cold["NumPy grid about the data, 400 masses"]
                 )
             }
             | {f"s, {name}": Number(value) for name, value in cold.items()},

@@ -83,7 +83,7 @@ def _summary(sections) -> str:
         "were not run."
     ]
     if failed:
-        lines += ["", "Not met:", "", *(f"- {row.claim}: {row.number_text()}" for row in failed)]
+        lines += ["", "Not met:", "", *(f"- {row.claim}: {row.judged_text()}" for row in failed)]
     if absent:
         lines += ["", "Not run:", "", *(f"- {row.claim}: {row.not_run}" for row in absent)]
     return "\n".join(lines)

@@ -80,6 +80,12 @@ class Row(NamedTuple):
     def number_text(self) -> str:
         return "; ".join(f"{name} {number.text()}" for name, number in self.numbers.items())
 
+    def judged_text(self) -> str:
+        """What was found of the numbers that have a limit, and the limits; and the twin, where it was missed."""
+        found = "; ".join(f"{name} {self.numbers[name].text()}" for name in self.limits)
+        missed = f". The twin was not found ({self.twin.text()})" if self.verdict == TWIN_MISSED and self.twin else ""
+        return f"{found} (accepted: {self.limit_text()}){missed}"
+
     def limit_text(self) -> str:
         return "; ".join(_range_text(name, *limit) for name, limit in self.limits.items())
 
