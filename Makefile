@@ -15,7 +15,7 @@ LOWEST := .venv-lowest
 # Where this is set, every start of Python would compile what it imports anew: 5 s for each program that a test starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo test test-lowest lint bench notebooks docs clean
+.PHONY: venv demo test test-lowest lint bench validate notebooks docs clean
 
 venv: $(STAMP)
 
@@ -69,6 +69,11 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/programs/scaling.py
 	$(BIN)/python benchmarks/programs/lensing_speed.py
 	$(BIN)/python benchmarks/programs/first_result.py
+
+# docs/validation.md from scratch, under an hour on two cores; a dry run: VALIDATE='--quick --output FOLDER'.
+validate: export PYTHONPATH := benchmarks:tests
+validate: $(STAMP)
+	$(BIN)/python -m validate $(VALIDATE)
 
 # Needs the extra `notebooks`.
 notebooks: $(STAMP)

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from inputs import GRID_MASSES, SURVEY, Field, make_field, reference_draws
 from peers import notebook_2017
+from provenance import processor
 
 import massmap_jax
 
@@ -224,7 +225,7 @@ def record_memory(benchmark):
 def environment() -> dict:
     device = jax.devices()[0]
     return {
-        "device": f"{device.platform}: {_processor() if device.platform == 'cpu' else device.device_kind}",
+        "device": f"{device.platform}: {processor() if device.platform == 'cpu' else device.device_kind}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "dtype": str(jnp.zeros(()).dtype),
         "versions": {
@@ -234,12 +235,6 @@ def environment() -> dict:
             "python": platform.python_version(),
         },
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
 @pytest.fixture(scope="session", autouse=True)

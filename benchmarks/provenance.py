@@ -1,6 +1,7 @@
 """The code and the machine that a measured number comes from."""
 
 import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def commit() -> str:
         return subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
 def provenance() -> dict:

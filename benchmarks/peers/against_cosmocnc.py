@@ -67,6 +67,23 @@ class SZRelation(Relation):
         return SCATTER + 0.0 * ln_mass
 
 
+def tables() -> tuple[MassPrior, PriorReference]:
+    """Return the mass function of the catalogue as the prior of the package and of the reference."""
+    mass_function = {"hmf_model": "Tinker08", "mass_definition": "500c", "log10_mass_range": (12.5, 16.0)}
+    cosmology = ",".join(f"{name}={value}" for name, value in COSMOLOGY.items())
+    prior = MassPrior.from_hmf(cosmology=cosmology, redshift=np.arange(0.0, 2.55, 0.05), **mass_function)
+    nodes = (prior.redshift_nodes, np.exp(prior.ln_mass_nodes), np.exp(prior.ln_density))
+    return prior, PriorReference(*nodes, per="ln_mass")
+
+
+def simulated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return signal to noise, redshift and true ln M of cosmocnc's simulated survey."""
+    path = cosmocnc.root_path + "data/catalogues_sim/catalogue_so_simulated_0.npy"
+    found = np.load(path, allow_pickle=True)[0]
+    q, z, mass = (np.asarray(found[name], dtype=float) for name in ("q_so_sim", "z", "M"))
+    return q, z, np.log(mass) + LN_UNIT
+
+
 def peer(prior: PriorReference, number):
     """Return mean and sd of ln M from cosmocnc, and its seconds; its mass function is replaced by the prior's table."""
 
@@ -131,16 +148,9 @@ def main():
     parser.add_argument("--checked", type=int, default=200)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
-    mass_function = {"hmf_model": "Tinker08", "mass_definition": "500c", "log10_mass_range": (12.5, 16.0)}
-    cosmology = ",".join(f"{name}={value}" for name, value in COSMOLOGY.items())
-    prior = MassPrior.from_hmf(cosmology=cosmology, redshift=np.arange(0.0, 2.55, 0.05), **mass_function)
-    nodes = (prior.redshift_nodes, np.exp(prior.ln_mass_nodes), np.exp(prior.ln_density))
-    reference = PriorReference(*nodes, per="ln_mass")
+    prior, reference = tables()
     relation = SZRelation.of_survey()
-    path = cosmocnc.root_path + "data/catalogues_sim/catalogue_so_simulated_0.npy"
-    simulated = np.load(path, allow_pickle=True)[0]
-    q, z = (np.asarray(simulated[name], dtype=float)[: given.clusters] for name in ("q_so_sim", "z"))
-    truth = np.log(simulated["M"][: given.clusters]) + LN_UNIT
+    q, z, truth = (column[: given.clusters] for column in simulated())
     rows = np.random.default_rng(0).choice(q.size, min(given.checked, q.size), replace=False)
     best = exact(reference, relation, q[rows], z[rows])
 
