@@ -63,6 +63,7 @@ _HOME = {
     "SelectedOnMass": "relation.joint",
     "ShearProfiles": "likelihood.shear",
     "SimulatedField": "simulate",
+    "SignalToNoiseLimit": "likelihood.selection",
     "TabulatedSelection": "likelihood.selection",
     "TabulatedTerm": "likelihood.terms",
     "calibrated_model": "models.calibrated",

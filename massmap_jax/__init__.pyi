@@ -23,6 +23,7 @@ from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods as rea
 from massmap_jax.likelihood.selection import FluxLimit as FluxLimit
 from massmap_jax.likelihood.selection import NoSelection as NoSelection
 from massmap_jax.likelihood.selection import RedshiftLimit as RedshiftLimit
+from massmap_jax.likelihood.selection import SignalToNoiseLimit as SignalToNoiseLimit
 from massmap_jax.likelihood.selection import TabulatedSelection as TabulatedSelection
 from massmap_jax.likelihood.shear import ShearProfiles as ShearProfiles
 from massmap_jax.likelihood.shear_file import read_shear_profiles as read_shear_profiles

@@ -120,6 +120,23 @@ def check_lum_limit(lum_min) -> None:
         raise MassmapError(f"the luminosity limit is {lum_min}: give one positive luminosity in the catalogue's unit")
 
 
+def check_snr_limit(snr_min) -> None:
+    """Refuse a limit in signal to noise that is not one positive number.
+
+    Parameters
+    ----------
+    snr_min : float
+        Lowest signal to noise of the objects in the catalogue.
+
+    Raises
+    ------
+    MassmapError
+        If it is not one finite number above 0.
+    """
+    if not (np.ndim(snr_min) == 0 and np.isfinite(snr_min) and snr_min > 0):
+        raise MassmapError(f"the limit in signal to noise is {snr_min}: give one number above 0, such as 5")
+
+
 def check_flux_min(flux_min) -> None:
     """Refuse a flux limit that is not one positive number, or too large to be in erg/s/cm2.
 

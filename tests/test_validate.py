@@ -54,7 +54,9 @@ def test_the_page_says_what_is_not_met_and_what_was_not_run(modules, tmp_path):
     made_by = {"versions": {}, "quick": False, "commit": "abc", "processor": "cpu", "cores": 2}
     text = page.write([section], {"some": 1.0}, made_by, "## Kept\n", tmp_path).read_text()
     assert "**1 of 2 claims are met**, 1 are not" in text and "1 parts were not run" in text
-    assert "- A wrong claim: error 1.50 +- 0.10 (accepted: error at most 1)" in text and "- A claim: data absent" in text
+    assert (
+        "- A wrong claim: error 1.50 +- 0.10 (accepted: error at most 1)" in text and "- A claim: data absent" in text
+    )
     assert text.endswith("## Kept\n")
     kept = json.loads((tmp_path / "benchmarks" / "results" / "validation.json").read_text())
     assert [one["verdict"] for one in kept["sections"]["some"]] == ["met", "NOT MET", "not run: data absent"]

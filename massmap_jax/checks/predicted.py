@@ -14,6 +14,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.redshifts import place
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.linear import Part
 
 _CHUNK = 2048
 # Gauss-Legendre nodes per panel in ln M, and least and largest number of panels (the latter for tiny scatter).
@@ -79,6 +80,48 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
             "log_norm gives for all luminosities; correct log_norm"
         )
     return np.clip(pit, 0.0, 1.0), int((~possible).sum())
+
+
+def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:
+    """Compute the predicted probability of a luminosity below the observed one for rows with linear noise.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    rows : Int[np.ndarray, "row"]
+        Row numbers.
+    prior : MassPrior
+        The mass prior.
+    relation : MassLuminosityRelation
+        A batch of relation draws, which are averaged over by their weights.
+    selection : Selection or None
+        A sharp limit; None if every object is in the catalogue.
+
+    Returns
+    -------
+    pit : Float[np.ndarray, "row"]
+        PIT of each row: one minus the probability of a measurement above the observed luminosity, over that of one
+        above the limit.
+    impossible : int
+        Number of rows below the limit.
+    """
+    z, ln_lum = catalogue.redshift[rows], catalogue.ln_lum_obs[rows]
+    ln_error = ln_lum + np.log(catalogue.sigma_ln_lum[rows])
+    scatter, ones = float(np.min(relation.scatter)), np.ones(rows.size)
+    own = Part.above(z, ln_lum, ln_error, ones, scatter)
+    limit, below = None, np.zeros(rows.size, bool)
+    if selection is not None:
+        ln_limit = np.asarray(selection.limit_of(z, ln_error))
+        limit, below = Part.above(z, ln_limit, ln_error, ones, scatter), ln_lum < ln_limit - 1e-5
+    pit = np.zeros(rows.size)
+    for number, share in enumerate(relation.shares):
+        one = relation.draw(number)
+        ln_chance = np.asarray(own.each(one, prior))
+        if limit is not None:
+            ln_chance = ln_chance - np.asarray(limit.each(one, prior))
+        pit += share * -np.expm1(np.minimum(ln_chance[: rows.size], 0.0))
+    return pit, int(below.sum())
 
 
 def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, float]:

@@ -15,13 +15,14 @@ from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
 from massmap_jax.checks.ecdf_bands import MAX_POINTS, ecdf_at
-from massmap_jax.checks.predicted import predictive_pit
+from massmap_jax.checks.predicted import linear_pit, predictive_pit
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
-from massmap_jax.prior.population import check_base, refuse_selected
+from massmap_jax.prior.population import check_base, population_of, refuse_selected
 from massmap_jax.relation.fitted import fitted_without_masses
+from massmap_jax.relation.law import MassLuminosityRelation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,7 +159,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     Parameters
     ----------
     catalogue : HaloCatalogue
-        The catalogue; rows with lognormal noise are used.
+        The catalogue; rows with a measured luminosity are used, of lognormal or linear noise.
     prior : MassPrior
         The mass prior.
     relation : Relation
@@ -218,19 +219,25 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     check_base(relation, prior)
     refuse_selected(relation, "prior_check")
     flag = flag_outside_prior(catalogue, prior)
-    rows = np.flatnonzero(((flag & UNUSABLE) == 0) & (catalogue.noise_codes == NOISE_KINDS.index("lognormal")))
+    usable, codes = (flag & UNUSABLE) == 0, catalogue.noise_codes
+    rows = np.flatnonzero(usable & (codes != NOISE_KINDS.index("upper_limit")))
     if rows.size == 0:
         raise MassmapError(
-            f"none of {len(catalogue)} rows has lognormal noise, and the check knows no other: give "
-            "noise_kind='lognormal' with the error in ln L"
+            f"none of {len(catalogue)} rows has a measured luminosity, and the check knows no limits: give measurements"
         )
+    linear = codes[rows] == NOISE_KINDS.index("normal")
+    given = selection is not None and not isinstance(selection, NoSelection)
+    if linear.any():
+        _check_linear(catalogue, rows[linear], relation, selection if given else None)
     if catalogue.redshift_distributions is not None:
         # Each has dozens of redshift nodes: a part of a large catalogue shows a misfit as well.
         rows = rows[:: -(-rows.size // _MOST_UNCERTAIN)]
-    given = selection is not None and not isinstance(selection, NoSelection)
     draws = relation.thinned(4 if given else 16)
-    pit = np.full(len(catalogue), np.nan)
-    pit[rows], impossible = predictive_pit(catalogue, rows, prior, draws, selection if given else None)
+    pit, impossible = np.full(len(catalogue), np.nan), 0
+    for chosen, function in ((rows[~linear], predictive_pit), (rows[linear], linear_pit)):
+        if chosen.size:
+            pit[chosen], ruled_out = function(catalogue, chosen, prior, draws, selection if given else None)
+            impossible += ruled_out
     lost = rows[~np.isfinite(pit[rows])]
     if lost.size:
         raise MassmapError(
@@ -263,3 +270,20 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         selection_given=given,
         without_masses=fitted_without_masses(relation),
     )
+
+
+def _check_linear(catalogue: HaloCatalogue, rows, relation, selection) -> None:
+    """Refuse what linear noise cannot be checked with."""
+    first = f"{rows.size} objects have linear noise, first row {rows[0]}"
+    if catalogue.redshift_distributions is not None:
+        raise MassmapError(f"the check of objects whose redshifts are distributions needs lognormal noise, and {first}")
+    if not isinstance(relation, MassLuminosityRelation):
+        raise MassmapError(
+            f"with linear noise the check needs a power law, and the relation is a {type(relation).__name__}; {first}"
+        )
+    if population_of(relation) is not None:
+        raise MassmapError(f"with linear noise the check needs the mass prior alone, without a population; {first}")
+    if selection is not None and not hasattr(selection, "limit_of"):
+        raise MassmapError(
+            f"with linear noise a selection has to be a sharp limit, and it is a {type(selection).__name__}; {first}"
+        )

@@ -386,8 +386,7 @@ def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
     Raises
     ------
     MassmapError
-        If there is no usable row, or one with another kind of noise: the fit of the relation and the models are for
-        lognormal noise.
+        If there is no usable row, or one with another kind of noise.
     """
     rows = usable_rows(catalogue, prior)
     kinds = catalogue.noise_codes[rows]
@@ -396,7 +395,7 @@ def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
         first = int(np.argmax(other))
         raise MassmapError(
             f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
-            f"({NOISE_KINDS[kinds[first]]}): leave them out, or give errors in ln L; masses and maps under a relation "
-            "that is not fitted to them take any noise"
+            f"({NOISE_KINDS[kinds[first]]}): leave them out, or give errors in ln L; masses, maps and the fit of a"
+            " relation to luminosities alone take any noise"
         )
     return rows

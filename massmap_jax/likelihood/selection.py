@@ -17,7 +17,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from massmap_jax.choices import check_flux_min, check_lum_limit
+from massmap_jax.choices import check_flux_min, check_lum_limit, check_snr_limit
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.population import population_of
 
@@ -522,8 +522,7 @@ class SignalToNoiseLimit(eqx.Module):
     snr_min: Float[Array | np.ndarray, ""]
 
     def __init__(self, snr_min: float) -> None:
-        if not (np.ndim(snr_min) == 0 and np.isfinite(snr_min) and snr_min > 0):
-            raise MassmapError(f"snr_min is {snr_min}: give one number above 0")
+        check_snr_limit(snr_min)
         self.snr_min = np.float64(snr_min)
 
     def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
@@ -593,8 +592,8 @@ class SignalToNoiseLimit(eqx.Module):
 
 
 _LINEAR_ONLY = (
-    "a limit in signal to noise is for a fit to linear noise, where the error of each object is one of its luminosity, not"
-    " of its ln: give noise='linear' with such errors, or a limit in luminosity or flux"
+    "a limit in signal to noise is for a fit to linear noise, where an error is one of the luminosity and not of its ln"
+    " (noise='linear'): give a limit in luminosity or flux"
 )
 
 

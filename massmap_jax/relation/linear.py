@@ -51,13 +51,13 @@ class Part(eqx.Module):
 
     Attributes
     ----------
-    ln_reference : Float[Array, "block point"]
+    ln_reference : Float[Array, "*block point"]
         ln L_ref of each measurement or limit.
-    z : Float[Array, "block point"]
+    z : Float[Array, "*block point"]
         Redshift.
-    place : Float[Array, "block point"]
+    place : Float[Array, "*block point"]
         asinh(q / 2), with q the signal to noise.
-    weight : Float[Array, "block point"]
+    weight : Float[Array, "*block point"]
         How often an integral counts; 0 for copies that fill up a block.
     kind : {"normal", "near", "upper_limit", "above"}
         What K is, see `likelihood.linear_noise.kernel`.
@@ -65,10 +65,10 @@ class Part(eqx.Module):
         Number of panels over the interval where K changes, and beside it.
     """
 
-    ln_reference: Float[Array | np.ndarray, "block point"]
-    z: Float[Array | np.ndarray, "block point"]
-    place: Float[Array | np.ndarray, "block point"]
-    weight: Float[Array | np.ndarray, "block point"]
+    ln_reference: Float[Array | np.ndarray, "*block point"]
+    z: Float[Array | np.ndarray, "*block point"]
+    place: Float[Array | np.ndarray, "*block point"]
+    weight: Float[Array | np.ndarray, "*block point"]
     kind: str = eqx.field(static=True)
     inner: int = eqx.field(static=True)
     outer: int = eqx.field(static=True)
@@ -105,8 +105,39 @@ class Part(eqx.Module):
         blocks = (a.reshape(-1, _BLOCK) for a in (*columns, weights))
         return cls(*blocks, kind, int(np.ceil(max(inner, 3))), outer)
 
+    @classmethod
+    def above(cls, z, ln_limit, ln_error, weight, scatter: float) -> "Part":
+        """Collect probabilities that a measurement is above a limit, whatever the luminosity.
+
+        Parameters
+        ----------
+        z, ln_limit, ln_error, weight : Float[np.ndarray, "point"]
+            Redshift, ln of the limit and of the error [ln of the catalogue's unit], and weight of each.
+        scatter : float
+            Least scatter S of the relations [ln L].
+
+        Returns
+        -------
+        Part
+            Integrals, whose ln is that of the probability.
+        """
+        ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
+        return cls.of("above", ln_reference, z, place, weight, scatter)
+
     def __call__(self, relation, prior: MassPrior, norm) -> Float[Array, ""]:
         """Sum the ln integrals under one relation; `norm` is `prior.norm_coefficients()`."""
+        # Checkpointed: the gradient does not keep the nodes of all objects in memory.
+        sums = jax.checkpoint(lambda block: (block.weight * block._each(relation, prior, norm)).sum())
+        return jax.lax.map(sums, jax.tree.map(jnp.asarray, self)).sum()
+
+    @jax.jit
+    def each(self, relation, prior: MassPrior) -> Float[Array, "point"]:
+        """Evaluate the ln integrals under one relation, those of the copies at the end included."""
+        norm = prior.norm_coefficients()
+        return jax.lax.map(lambda block: block._each(relation, prior, norm), jax.tree.map(jnp.asarray, self)).ravel()
+
+    def _each(self, relation, prior: MassPrior, norm) -> Float[Array, "point"]:
+        """The ln integrals of one block."""
         slope, scatter, ln_pivot = relation.alpha2, relation.scatter, jnp.log(relation.alpha3)
         ends = jnp.asarray(prior.ln_mass_nodes)[np.array([0, -1])]
 
@@ -135,13 +166,7 @@ class Part(eqx.Module):
             peak = jax.lax.stop_gradient(ln_integrand.max())
             return peak + jnp.log((weights * jnp.exp(ln_integrand - peak)).sum())
 
-        def block(inputs):
-            *points, weight = inputs
-            return (weight * jax.vmap(one)(*points)).sum()
-
-        inputs = tuple(jnp.asarray(a) for a in (self.ln_reference, self.z, self.place, self.weight))
-        # Checkpointed: the gradient does not keep the nodes of all objects in memory.
-        return jax.lax.map(jax.checkpoint(block), inputs).sum()
+        return jax.vmap(one)(self.ln_reference, self.z, self.place)
 
 
 class LinearData(CatalogueData):
@@ -231,9 +256,7 @@ class LinearData(CatalogueData):
             ln_error, _, z, weight = short
         else:
             weight = np.ones(z.size)
-        ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
-        ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
-        return Part.of("above", ln_reference, z, place, -weight, scatter)
+        return Part.above(z, np.asarray(self.selection.limit_of(z, ln_error)), ln_error, -weight, scatter)
 
 
 class LinearLikelihood(eqx.Module):
@@ -273,6 +296,8 @@ class LinearLikelihood(eqx.Module):
         Float[Array, ""]
             Sum over the halos of ln (Z_k / A_k).
         """
+        # Not as NumPy arrays, which JAX would keep in float64 as constants: see CatalogueData.
+        relation = jax.tree.map(jnp.asarray, relation)
         total = jnp.asarray(self.constant)
         for part in self.parts:
             total = total + part(relation, self.prior, jnp.asarray(self.norm))

@@ -70,6 +70,7 @@ def log_likelihood(
     See Also
     --------
     RelationLikelihood : the same function, prepared once for many relations.
+    massmap_jax.relation.linear.LinearLikelihood : the same for linear noise and upper limits.
     fit_relation : the posterior of the relation.
 
     Notes

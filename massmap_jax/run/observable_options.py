@@ -154,7 +154,8 @@ def _check_the_rest(options: JobOptions) -> None:
                 f"selected_on={options.selected_on!r} names no observable of these:"
                 f" {', '.join(named(options, 'observable'))}; a limit of the luminosity is lum_limit="
             )
-        limits = [name for name in ("lum_limit", "flux_limit", "flux_min") if getattr(options, name) is not None]
+        names = ("lum_limit", "flux_limit", "flux_min", "snr_limit")
+        limits = [name for name in names if getattr(options, name) is not None]
         if limits:
             raise MassmapError(f"{limits[0]}= and selected_on= are given: a catalogue has one limit")
 

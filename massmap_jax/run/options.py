@@ -29,6 +29,7 @@ from massmap_jax.choices import (
     check_nside,
     check_redshift_edges,
     check_relation_from_known,
+    check_snr_limit,
     check_source_redshift,
     need_healpix,
 )
@@ -288,6 +289,12 @@ class JobOptions:
         "Least flux in the catalogue [erg/s/cm2]: the luminosity limit at each redshift, with distances"
         " of --cosmology.",
         RELATION,
+    )
+    snr_limit: float | None = option(
+        None,
+        "Least signal to noise in the catalogue, with --noise linear: each object's limit is so many of its errors.",
+        RELATION,
+        commands=_RUN_FIT,
     )
     k_correction: float = option(
         0.0,
@@ -601,6 +608,8 @@ class JobOptions:
         )
 
 
+# Options that say which objects are in the catalogue by their luminosity; it has one of them.
+LIMITS = ("lum_limit", "flux_limit", "flux_min", "snr_limit")
 # Options that act only with others, by field of `JobOptions` or `PriorOptions`: when they act, and with what.
 _ACTS = {
     "hmf_model": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
@@ -681,7 +690,7 @@ _ACTS = {
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
-        ("lum_limit", "flux_limit", "flux_min"),
+        ("lum_limit", "flux_limit", "flux_min", "snr_limit"),
         (
             lambda o: o.relation == "fit" or o.relation_from == "other_data",
             "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
@@ -789,11 +798,12 @@ def check_options(options: JobOptions) -> None:
         _check_prior_file(options.prior.source)
     if options.num_relation_draws < 1:
         raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
-    limits = [name for name in ("lum_limit", "flux_limit", "flux_min") if getattr(options, name) is not None]
+    limits = [name for name in LIMITS if getattr(options, name) is not None]
     if len(limits) > 1:
         raise MassmapError(f"{' and '.join(f'{name}=' for name in limits)} are given: a catalogue has one limit")
     for name in limits:
-        (check_flux_min if name == "flux_min" else check_lum_limit)(getattr(options, name))
+        checks = {"flux_min": check_flux_min, "snr_limit": check_snr_limit}
+        checks.get(name, check_lum_limit)(getattr(options, name))
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
     if options.column_names is not None:
@@ -1147,12 +1157,14 @@ def selection_of(options: JobOptions, lum_unit: str = ""):
         For a limit in flux with luminosities that are not in a unit of power.
     """
     limit = options.flux_limit if options.lum_limit is None else options.lum_limit
-    if limit is None and options.flux_min is None:
+    if limit is None and options.flux_min is None and options.snr_limit is None:
         return None
-    from massmap_jax.likelihood.selection import FluxLimit, RedshiftLimit
+    from massmap_jax.likelihood.selection import FluxLimit, RedshiftLimit, SignalToNoiseLimit
 
     if limit is not None:
         return FluxLimit(limit)
+    if options.snr_limit is not None:
+        return SignalToNoiseLimit(options.snr_limit)
     slope = options.k_correction
     return RedshiftLimit.from_flux(options.flux_min, options.prior.cosmology, lum_unit=lum_unit, k_slope=slope)
 

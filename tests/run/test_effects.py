@@ -119,6 +119,7 @@ PAIRS = [
     ([*PRESET, "--relation-from", "fixed_draws"], ["--lum-limit", "2"], "lum_limit", "--relation-from other_data"),
     (IDENTITY, ["--flux-limit", "2"], "flux_limit", "which objects are in the catalogue"),
     (PUBLISHED, ["--flux-min", "1e-12"], "flux_min", "which objects are in the catalogue"),
+    (IDENTITY, ["--snr-limit", "5"], "snr_limit", "which objects are in the catalogue"),
     (IDENTITY, ["--k-correction", "0.5"], "k_correction", "--flux-min"),
     ([*FIT, "--lum-limit", "2"], ["--k-correction", "0.5"], "k_correction", "--flux-min"),
     (PRESET, ["--pivot", "1e14"], "pivot", "--relation identity"),

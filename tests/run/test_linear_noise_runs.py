@@ -1,6 +1,7 @@
 """Masses with linear noise by the program: those of the library, and one sentence where something cannot take it."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,15 @@ def test_masses_are_those_of_the_library(folder):
 @pytest.mark.parametrize(
     ("command", "more", "words"),
     [
-        ("run", ["--relation-prior", "bigmali2017"], ("noise has to be lognormal", "12 objects")),
+        (
+            "run",
+            ["--relation-prior", "bigmali2017", "--snr-limit", "3"],
+            ("2 objects have a signal to noise below", "row 0"),
+        ),
+        ("run", [*GIVEN, "--snr-limit", "3"], ("snr_limit has no effect", "which objects are in the catalogue")),
+        ("run", ["--snr-limit", "-1"], ("limit in signal to noise is -1",)),
+        ("run", ["--snr-limit", "1", "--lum-limit", "1"], ("--lum-limit and --snr-limit are given",)),
+        ("fit", ["--noise", "lognormal", "--snr-limit", "5"], ("for a fit to linear noise",)),
         ("run", [*GIVEN, "--method", "surface"], ("method 'surface' is for lognormal noise", "12 objects")),
         ("run", [*GIVEN, "--min-snr", "2"], ("min_snr has no effect", "--noise linear")),
         ("run", [*GIVEN, "--noise", "poisson"], ("noise is 'poisson'", "lognormal or linear")),
@@ -82,3 +91,28 @@ def test_a_signal_to_noise_at_which_noise_alone_explains_all(folder):
     pd.read_csv(folder / "c.csv").assign(e_L=lambda t: t.L / 1.2).to_csv(folder / "faint.csv", index=False)
     ran = run(folder, *GIVEN, "--no-map", out="no", table="faint.csv")
     assert ran.returncode == 2 and "12 objects have a signal to noise below 5" in ran.stderr, ran.stderr
+
+
+BELIEFS = "alpha1=1.6:0.5,alpha2=1.7:0.3,alpha4=0.5,scatter=0.2:0.1,alpha3=3e14"
+
+
+def test_a_fit_with_a_limit_in_signal_to_noise(tmp_path):
+    """The program fits what the library fits, checks it and says so; the limit is in the record."""
+    rng = np.random.default_rng(8)
+    z = rng.uniform(0.1, 0.8, 150)
+    lum = np.exp(1.6 + 1.7 * rng.normal(0, 0.5, z.size) + 0.5 * np.log1p(z)) + 0.4 * rng.normal(size=z.size)
+    table = pd.DataFrame({"L": lum, "e_L": 0.4, "z": z})[lum > 5 * 0.4]
+    table.to_csv(tmp_path / "c.csv", index=False, float_format="%.17g")
+    more = ["--relation-prior", BELIEFS, "--snr-limit", "5", "--accept-misfit"]
+    ran = run(tmp_path, *more, command="fit")
+    assert ran.returncode == 0, ran.stderr
+    found = read_relation(tmp_path / "out" / "relation.npz")
+    catalogue = mm.read_catalogue(tmp_path / "c.csv", lum="L", sigma="e_L", sigma_kind="linear", noise="linear")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = mm.fit_relation(catalogue, mm.MassPrior.default(), BELIEFS, selection=mm.SignalToNoiseLimit(5.0))
+    for name in ("alpha1", "alpha2", "scatter"):
+        assert abs(np.mean(found[name]) - own.mean[name]) < 0.3 * own.sd[name], name
+    record = (tmp_path / "out" / "run.json").read_text()
+    assert '"snr_limit": 5' in record and "signal to noise of at least 5" in record
+    assert json.loads(record)["fit"]["selection"] == "signal to noise of at least 5"

@@ -84,6 +84,7 @@ def selections(relation: mm.MassLuminosityRelation, prior: mm.MassPrior) -> None
         mm.TabulatedSelection([0.0, 1.0], ln_lum, [[0.0, 1.0], [0.5, 1.0]]),
     ):
         print(selection.describe(), selection.log_prob(ln_lum, z).sum(), selection.log_norm(relation, prior, 0.1, 0.05))
+    print(mm.SignalToNoiseLimit(5.0).limit_of(z, ln_lum).max(), mm.SignalToNoiseLimit(snr_min=5).describe())
     limit = mm.RedshiftLimit.tabulated([0.1, 0.2], [1e4, 2e4])
     print(limit.ln_lum_min(z).max(), limit.ln_lum_min(0.3).item(), limit.redshift_nodes.size)
 
