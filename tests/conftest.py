@@ -87,7 +87,6 @@ BARELY_OPTIMISED = {
     "test_calibrated.py",
     "test_data_term.py",
     "test_documents.py",
-    "test_linear.py",
     "test_map_kinds.py",
     "test_map_options.py",
     "test_mass_map.py",

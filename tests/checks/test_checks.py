@@ -342,7 +342,7 @@ def test_no_usable_row():
     with pytest.raises(MassmapError, match="no usable row"):
         prior_check(bad, package_prior(), package_relation())
     limits = HaloCatalogue.from_arrays(luminosity=[10.0, 20.0], redshift=[0.5, 0.6], noise_kind="upper_limit")
-    with pytest.raises(MassmapError, match="none of 2 rows has lognormal noise"):
+    with pytest.raises(MassmapError, match="none of 2 rows has a measured luminosity"):
         prior_check(limits, package_prior(), package_relation())
 
 

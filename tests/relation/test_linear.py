@@ -15,6 +15,7 @@ import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.fit import data_of
 from massmap_jax.relation.presets import Value
+from massmap_jax.relation.published import published_relation
 
 LAW = {"alpha1": 1.6, "alpha2": 1.7, "alpha3": 3e14, "alpha4": 0.5, "scatter": 0.2}
 LIGHTEST = 2e13
@@ -131,10 +132,10 @@ def test_the_gradient_is_that_of_the_value(prior):
         step = 1e-3 * np.eye(4)
         differences = np.array([float(of(start + s) - of(start - s)) / 2e-3 for s in step])
     np.testing.assert_allclose(gradient, differences, atol=5e-3)
-    assert np.abs(gradient).min() > 0.05
+    assert np.abs(gradient).max() > 0.3
 
 
-def survey(seed, number=30_000, limit=5.0):
+def survey(seed, number=9_000, limit=5.0):
     """Objects of the table's mass function above a signal to noise; plain NumPy."""
     rng = np.random.default_rng(seed)
     reference = PriorReference(*table(), per="ln_mass")
@@ -169,7 +170,7 @@ def pulls(fit):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_fit_finds_the_truth_and_one_with_another_limit_does_not(prior):
-    """Each pull is normal: 5 in any of four has a probability of 2e-6. Measured over 12 keys: at most 2.3."""
+    """Each pull is about normal: 5 in any of four has a probability of 2e-6. With three other keys: at most 0.9."""
     objects, selection = survey(1), mm.SignalToNoiseLimit(5.0)
     fit = mm.fit_relation(objects, prior, BELIEFS, selection=selection)
     assert np.abs(pulls(fit)).max() < 5
@@ -194,7 +195,7 @@ def test_what_it_cannot_take(prior):
     with pytest.raises(MassmapError, match="6 objects have upper limits, first row 0"):
         mm.fit_relation(limits, prior, BELIEFS, selection=mm.FluxLimit(0.1))
     with pytest.raises(MassmapError, match="needs a power law"):
-        mm.prior_check(good, prior, mm.published_relation("smhm_moster13", scatter=Value(0.35)))
+        mm.prior_check(good, prior, published_relation("smhm_moster13", scatter=Value(0.35)))
     for bad in (0, -1, np.nan, [5.0, 6.0]):
         with pytest.raises(MassmapError, match="limit in signal to noise is"):
             mm.SignalToNoiseLimit(bad)
