@@ -76,7 +76,7 @@ _HOME = {
     "field_model": "models.field",
     "fit_relation": "relation.fit",
     "halo_mass_model": "models.halo_mass",
-    "log_likelihood": "relation.marginal",
+    "log_likelihood": "relation.direct",
     "map_kinds_figure": "figures.map_kinds",
     "map_of_kind": "maps.kinds",
     "mass_in_circle": "maps.circle",

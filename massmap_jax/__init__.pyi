@@ -68,6 +68,7 @@ from massmap_jax.prior.population import Population as Population
 from massmap_jax.relation.beliefs import RelationPrior as RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses as CalibrationMasses
 from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood as CosmologyLikelihood
+from massmap_jax.relation.direct import log_likelihood as log_likelihood
 from massmap_jax.relation.fit import fit_relation as fit_relation
 from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior
 from massmap_jax.relation.joint import SelectedOn as SelectedOn
@@ -76,7 +77,6 @@ from massmap_jax.relation.joint_posterior import JointPosterior as JointPosterio
 from massmap_jax.relation.law import MassLuminosityRelation as MassLuminosityRelation
 from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
-from massmap_jax.relation.marginal import log_likelihood as log_likelihood
 from massmap_jax.relation.several import MultiObservableRelation as MultiObservableRelation
 from massmap_jax.relation.with_cosmology import with_cosmology as with_cosmology
 from massmap_jax.simulate import MassMeasurements as MassMeasurements

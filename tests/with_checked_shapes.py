@@ -14,7 +14,8 @@ with install_import_hook("massmap_jax", "shape_checker.check_shapes"):
     import massmap_jax as mm
     from massmap_jax.keys import base_normals
     from massmap_jax.likelihood.selection import FluxLimit
-    from massmap_jax.relation.marginal import RelationLikelihood, log_likelihood
+    from massmap_jax.relation.direct import log_likelihood
+    from massmap_jax.relation.marginal import RelationLikelihood
 
 rng, halos = np.random.default_rng(0), 12
 catalogue = mm.HaloCatalogue.from_arrays(

@@ -21,8 +21,8 @@ from provenance import RESULTS
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.fit import find_maximum, fit_relation, prepare
-from massmap_jax.relation.marginal import log_likelihood
 from massmap_jax.relation.search import at_alpha3, covariance_of
 from massmap_jax.run.outputs import versions
 

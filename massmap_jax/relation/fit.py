@@ -26,12 +26,13 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
 from massmap_jax.relation.correlations import LKJ_SHAPE
-from massmap_jax.relation.data import CatalogueData, RelationData
+from massmap_jax.relation.data import RelationData
+from massmap_jax.relation.direct import data_of
 from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
-from massmap_jax.relation.linear import LinearData, LinearLikelihood, is_linear
+from massmap_jax.relation.linear import LinearData, LinearLikelihood
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
     Coordinates,
@@ -217,15 +218,6 @@ def fit_relation(
             data.extra = ExtraEvidence.of(catalogue, data.rows, data.prior, extra)
             beliefs = BiasedPrior.of(relation_prior, bias)
     return fit_to(data, beliefs, method, key, num_draws, num_chains, num_warmup, watch)
-
-
-def data_of(catalogue: HaloCatalogue, prior: MassPrior, selection) -> CatalogueData:
-    """Collect what a fit needs of a catalogue, whose redshifts may be distributions or whose noise may be linear."""
-    if catalogue.redshift_distributions is not None:
-        return UncertainData(catalogue, prior, selection)
-    if is_linear(catalogue, prior):
-        return LinearData(catalogue, prior, selection)
-    return CatalogueData(catalogue, prior, selection)
 
 
 def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, num_warmup) -> RelationPrior:

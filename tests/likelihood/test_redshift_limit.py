@@ -20,9 +20,10 @@ from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.surface import SUMMARIES, Lattice, PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.law import MassLuminosityRelation
-from massmap_jax.relation.marginal import RelationLikelihood, log_likelihood
+from massmap_jax.relation.marginal import RelationLikelihood
 
 TABLE = schechter_table()
 REFERENCE = PriorReference(*TABLE, per="mass")

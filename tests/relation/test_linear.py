@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
-from massmap_jax.relation.fit import data_of
+from massmap_jax.relation.direct import data_of
 from massmap_jax.relation.presets import Value
 from massmap_jax.relation.published import published_relation
 
@@ -86,6 +86,7 @@ def test_measurements_and_limits_against_dense_sums(prior, reference, changes):
     ]
     found = value(mixed, prior, None, relation)
     assert abs(found - sum(exact)) < 2e-3
+    assert abs(float(mm.log_likelihood(relation, mixed, prior)) - found) < 1e-3
     # Lognormal objects in the same catalogue.
     plain = replace(catalogue(), noise_code=np.where(np.arange(8) < 3, 0, 1).astype(np.int8))
     own = float(mm.log_likelihood(relation, catalogue(LUM[:3], RATIO[:3], Z[:3], "lognormal"), prior))

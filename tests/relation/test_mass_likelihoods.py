@@ -17,10 +17,11 @@ from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.extra import BiasedRelation, ExtraEvidence
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.fitted import RelationPosterior
-from massmap_jax.relation.marginal import RelationLikelihood, log_likelihood
+from massmap_jax.relation.marginal import RelationLikelihood
 
 TABLE = schechter_table()
 PRIOR, SLOW_PRIOR = MassPrior.from_table(*TABLE), PriorReference(*TABLE, per="mass")

@@ -25,9 +25,9 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation import fit as relation_fit
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.data import CatalogueData
+from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.fitted import RelationPosterior
-from massmap_jax.relation.marginal import log_likelihood
 from relation.test_relation_likelihood import PARAMETERS, PRIOR, TRUTH, reference_ln_likelihood, simulate
 
 PIVOT = TRUTH.alpha3

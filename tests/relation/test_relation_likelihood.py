@@ -15,9 +15,10 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import compress
+from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.evidence_table import EvidenceTable
 from massmap_jax.relation.law import MassLuminosityRelation
-from massmap_jax.relation.marginal import RelationLikelihood, log_likelihood
+from massmap_jax.relation.marginal import RelationLikelihood
 
 TABLE = schechter_table()
 REFERENCE = PriorReference(*TABLE, per="mass")
