@@ -523,7 +523,7 @@ class SignalToNoiseLimit(eqx.Module):
 
     def __init__(self, snr_min: float) -> None:
         check_snr_limit(snr_min)
-        self.snr_min = np.float64(snr_min)
+        self.snr_min = np.asarray(snr_min, dtype=np.float64)
 
     def log_prob(self, ln_lum_obs, z) -> Float[Array, "..."]:
         """Refuse: the luminosity alone does not say whether an object is in the catalogue.

@@ -102,8 +102,8 @@ class Part(eqx.Module):
         missing = number * _BLOCK - z.size
         columns = [np.pad(a, (0, missing), mode="edge") for a in (ln_reference, z, place)]
         weights = np.pad(weight, (0, missing))
-        blocks = (a.reshape(-1, _BLOCK) for a in (*columns, weights))
-        return cls(*blocks, kind, int(np.ceil(max(inner, 3))), outer)
+        ln_reference, z, place, weight = (a.reshape(-1, _BLOCK) for a in (*columns, weights))
+        return cls(ln_reference, z, place, weight, kind=kind, inner=int(np.ceil(max(inner, 3))), outer=outer)
 
     @classmethod
     def above(cls, z, ln_limit, ln_error, weight, scatter: float) -> "Part":
@@ -226,12 +226,11 @@ class LinearData(CatalogueData):
             near = ratio >= linear_noise.ALL_NEAR
             groups += [(noisy & near, "near", 0), (noisy & (ratio >= _NO_FAINT) & ~near, "normal", 0)]
             groups[0] = (noisy & (ratio < _NO_FAINT), "normal", _OUTER_PANELS)
-        ones = np.ones(z.size)
         parts = []
         for chosen, kind, outer in groups:
             if chosen.any():
-                columns = (a[chosen] for a in (ln_reference, z, place, ones))
-                parts.append(Part.of(kind, *columns, scatter, outer))
+                own = ln_reference[chosen], z[chosen], place[chosen], np.ones(chosen.sum())
+                parts.append(Part.of(kind, *own, scatter, outer))
         # The density per luminosity of a measurement; ln e.
         ln_error = ln_lum + np.log(sigma)
         constant = self.constant - (ln_error[noisy] + HALF_LN_2PI).sum()
@@ -245,7 +244,7 @@ class LinearData(CatalogueData):
             lognormal.append(_of_lognormal(others, prior, selection, scatter, nearly=False))
             constant = constant - float(lognormal[-1].constant)
         return LinearLikelihood(
-            tuple(parts), tuple(lognormal), np.float64(constant), np.asarray(prior.norm_coefficients()), prior
+            tuple(parts), tuple(lognormal), np.asarray(constant), np.asarray(prior.norm_coefficients()), prior
         )
 
     def _chance(self, z, ln_error, scatter: float) -> Part:
