@@ -21,7 +21,7 @@ from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
 from massmap_jax.likelihood.linear_noise import HIGHEST_SCATTER, largest_scatter
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
 from massmap_jax.posterior.noise_range import noise_ranges
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
@@ -644,8 +644,13 @@ def check_chance(halos: Objects, selection) -> None:
     Raises
     ------
     MassmapError
-        For linear noise or limits: the chance is that of an object with lognormal noise.
+        For linear noise or limits, or a limit in signal to noise: the chance is that of an object with lognormal noise.
     """
+    if isinstance(selection, SignalToNoiseLimit):
+        raise MassmapError(
+            "a limit in signal to noise cannot weigh draws of a relation: fit the relation to this catalogue with it,"
+            " or use draws that these objects do not update (relation_from='fixed_draws')"
+        )
     other = halos.kind != _LOGNORMAL
     if selection is not None and not isinstance(selection, NoSelection) and other.any():
         first = int(np.argmax(other))

@@ -13,7 +13,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, SignalToNoiseLimit
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import columns_of, exact_summaries, settings_of
@@ -169,7 +169,9 @@ def mass_posterior(
     if relation_from == "other_data":
         kernel.check_chance(halos, selection)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
-    selection = NoSelection() if selection is None else selection
+    # Where draws are not weighed, masses do not depend on the selection, and one in signal to noise has no evidence.
+    if selection is None or isinstance(selection, SignalToNoiseLimit):
+        selection = NoSelection()
 
     number = len(catalogue)
     columns = {name: np.full(number, np.nan) for name in columns_of(halos)}
