@@ -56,7 +56,7 @@ class CalibratorsCheck(eqx.Module):
 
     rows: Int[np.ndarray, "calibrator"]
     pit: Float[np.ndarray, "kind calibrator"]
-    p_values: Float[np.ndarray, "kind"]
+    p_values: Float[np.ndarray, " kind"]
     log_density: Float[np.ndarray, "calibrator"]
     pareto_k: Float[np.ndarray, "calibrator"]
     p_value: float
