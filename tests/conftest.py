@@ -85,6 +85,7 @@ QUICK = {
 BARELY_OPTIMISED = {
     "test_abundance.py",
     "test_calibrated.py",
+    "test_calibrators.py",
     "test_data_term.py",
     "test_documents.py",
     "test_map_kinds.py",

@@ -37,10 +37,10 @@ class CalibratorsCheck(eqx.Module):
     ----------
     rows : Int[np.ndarray, "calibrator"]
         Rows of the catalogue that have a measured mass.
-    pit : Float[np.ndarray, "3 calibrator"]
+    pit : Float[np.ndarray, "kind calibrator"]
         PITs of ln M_obs given ln L_obs and z, of ln L_obs given z, and of ln M_obs given z; each predicted by the other
-        objects.
-    p_values : Float[np.ndarray, "3"]
+        objects. The first alone where `left_out` says so.
+    p_values : Float[np.ndarray, "kind"]
         p value of the uniformity of each, over all objects and in bins of redshift.
     log_density : Float[np.ndarray, "calibrator"]
         ln p(ln M_obs | ln L_obs, z), predicted by the other objects.
@@ -50,15 +50,23 @@ class CalibratorsCheck(eqx.Module):
         p value of the whole check.
     level : float
         False-alarm probability that it is compared with.
+    left_out : str
+        Why luminosities and masses are not checked each by itself; empty where they are.
     """
 
     rows: Int[np.ndarray, "calibrator"]
-    pit: Float[np.ndarray, "3 calibrator"]
-    p_values: Float[np.ndarray, "3"]
+    pit: Float[np.ndarray, "kind calibrator"]
+    p_values: Float[np.ndarray, " kind"]
     log_density: Float[np.ndarray, "calibrator"]
     pareto_k: Float[np.ndarray, "calibrator"]
     p_value: float
     level: float = eqx.field(static=True)
+    left_out: str = eqx.field(static=True)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is predicted in each row of `pit`: "mass given luminosity", and if valid "luminosity" and "mass"."""
+        return KINDS[: self.p_values.size]
 
     @property
     def fits(self) -> bool:
@@ -76,12 +84,13 @@ class CalibratorsCheck(eqx.Module):
         Returns
         -------
         str
-            The verdict, and how each kind of prediction does.
+            The verdict, what is worst where the fit does not predict the masses, and what was left out.
         """
         means = self.pit.mean(axis=1)
         verdict = "predicts" if self.fits else "does not predict"
+        what = "at their luminosities" if self.left_out else "and their luminosities"
         lines = [
-            f"calibrators check: the fit {verdict} the {self.rows.size} measured masses and their luminosities"
+            f"calibrators check: the fit {verdict} the {self.rows.size} measured masses {what}"
             f" ({p_text(self.p_value)}); mean ln p(M_obs | L, z) = {self.score:.3f}"
         ]
         if not self.fits:
@@ -91,6 +100,8 @@ class CalibratorsCheck(eqx.Module):
             lines.append(
                 f"  worst: {what} lie {side} what is predicted (mean PIT {means[worst]:.3f} where 0.5 is right)"
             )
+        if self.left_out:
+            lines.append(f"  {self.left_out}")
         bad = int((self.pareto_k > MAX_K).sum())
         if bad:
             lines.append(
@@ -100,7 +111,7 @@ class CalibratorsCheck(eqx.Module):
         return "\n".join(lines)
 
     def figure(self) -> "Figure":
-        """Draw the distribution of the three kinds of PIT.
+        """Draw the distribution of each kind of PIT.
 
         Returns
         -------
@@ -143,8 +154,8 @@ def calibrators_check(
     Raises
     ------
     MassmapError
-        If the fit is of another mass prior, was not made with calibration masses or with a selection on the measured
-        mass, or `level` is not valid.
+        If the fit is of another mass prior, was made without calibration masses, with ones that were chosen in another
+        way or with a selection on the measured mass, or `level` is not valid.
 
     See Also
     --------
@@ -156,6 +167,10 @@ def calibrators_check(
     it out (Gelfand, Dey & Chang 1992; Vehtari, Gelman & Gabry 2017, truncated as in Ionides 2008). The mass given the
     luminosity is what masses of other objects rest on. With L and z alone, a wrong population cannot be seen; with
     measured masses it can.
+
+    Objects that were chosen by their luminosity, or are in a catalogue with a limit in luminosity, are no fair sample
+    of the population: their luminosities, and their masses, lie above what is predicted for it although nothing is
+    wrong. Such a choice cancels from the mass given the luminosity, which alone is checked then.
 
     Examples
     --------
@@ -185,12 +200,32 @@ def calibrators_check(
     refuse_selected(fit.draws, "calibrators_check")
     if fit.num_calibrators == 0:
         raise MassmapError("the fit was made without calibration masses: use prior_check")
+    if calibration.chosen_by != fit.chosen_by:
+        raise MassmapError(
+            f"the fit was made with calibration masses chosen by {fit.chosen_by!r}, and these were chosen by"
+            f" {calibration.chosen_by!r}: give those of the fit"
+        )
+    left_out = _left_out(fit)
+    kinds = KINDS[:1] if left_out else KINDS
     rows = calibrator_rows(catalogue, prior, calibration)
     pit, ln_density, k = predicted_masses(fit, catalogue, prior, calibration, rows)
     number = int(np.clip(rows.size // LEAST_IN_BIN, 1, _REDSHIFT_BINS))
     which = equal_parts(catalogue.redshift[rows], number)
-    each = np.array([p_values(values, which, number)[2] for values in np.clip(pit.T, 0.0, 1.0)])
-    return CalibratorsCheck(rows, pit.T, each, ln_density, k, float(min(1.0, each.size * each.min())), level)
+    pit = pit.T[: len(kinds)]
+    each = np.array([p_values(values, which, number)[2] for values in np.clip(pit, 0.0, 1.0)])
+    return CalibratorsCheck(rows, pit, each, ln_density, k, float(min(1.0, each.size * each.min())), level, left_out)
+
+
+def _left_out(fit: JointPosterior) -> str:
+    """Why the calibrators are no fair sample of the population, as one sentence; empty if they are one."""
+    whys = ["the objects with a measured mass were chosen by their luminosity"] if fit.chosen_by == "luminosity" else []
+    whys += [f"the catalogue was selected ({fit.selection})"] if fit.selection != "none" else []
+    if not whys:
+        return ""
+    return (
+        f"only masses at given luminosity were checked: {' and '.join(whys)}, so that their luminosities, and their"
+        " masses by themselves, are no fair sample of the population"
+    )
 
 
 def calibrator_rows(catalogue: HaloCatalogue, prior: MassPrior, calibration: CalibrationMasses) -> np.ndarray:
@@ -242,7 +277,7 @@ def predicted_masses(
     Returns
     -------
     pit : Float[np.ndarray, "calibrator 3"]
-        The PITs of `CalibratorsCheck`.
+        The PITs of `CalibratorsCheck`, all three kinds.
     log_density : Float[np.ndarray, "calibrator"]
         ln p(ln M_obs | ln L_obs, z).
     pareto_k : Float[np.ndarray, "calibrator"]

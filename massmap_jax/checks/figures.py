@@ -97,13 +97,14 @@ def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
         ECDF of the PITs minus the diagonal: a curve that leaves its band is the alarm.
     """
     mass, lum = r"$M_\mathrm{obs}$", r"$L_\mathrm{obs}$"
-    titles = (f"{mass} given {lum}, $z$", f"{lum} given $z$", f"{mass} given $z$")
-    figure = new_figure(PAGE, 2.75)
-    for ax, title, pit, p in zip(figure.subplots(1, 3), titles, check.pit, check.p_values, strict=True):
+    titles = (f"{mass} given {lum}, $z$", f"{lum} given $z$", f"{mass} given $z$")[: len(check.kinds)]
+    figure = new_figure(PAGE if len(titles) > 1 else COLUMN, 2.75)
+    axes = figure.subplots(1, len(titles), squeeze=False)[0]
+    for ax, title, pit, p in zip(axes, titles, check.pit, check.p_values, strict=True):
         ecdf_axes(ax, pit, check.level / len(titles))
         ax.set_title(f"{title}\n{count_text(pit.size)}, {p_text(p)}")
     pit_text = "PIT: probability of a lower value, as the other objects predict it"
-    figure.supxlabel(_label(pit_text, "values"), fontsize=_LABEL)
+    figure.supxlabel(_label(pit_text, "values", 150 if len(titles) > 1 else 60), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     verdict = "the fit predicts the measured masses" if check.fits else "the fit does not predict the measured masses"
     figure.suptitle(f"{verdict} ({p_text(check.p_value)})")

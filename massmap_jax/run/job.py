@@ -473,6 +473,7 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
 
     check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
     notes.extend(check.summary().splitlines()[:1])
+    notes.extend([check.left_out] if check.left_out else [])
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"

@@ -226,6 +226,8 @@ def _calibrators_record(result) -> dict | None:
     check = result.calibrated.check
     return {
         "p_value": check.p_value,
+        "kinds": list(check.kinds),
+        "left_out": check.left_out,
         "mean_pit": [float(v) for v in check.pit.mean(axis=1)],
         "mean_ln_density": check.score,
         "calibrators": int(check.rows.size),

@@ -209,7 +209,9 @@ def _relation(record, result) -> str:
             text += f"<p>Calibrated on {calibrated['calibrators']:,} measured masses, chosen by "
             text += f"{escape(calibrated['chosen_by'])}; all masses share an error of "
             text += f"{calibrated['shared_error_ln_mass']:.3f} in ln M. Check of the calibrators: p = "
-            text += f"{calibrated['p_value']:.2g}. The masses ({escape(calibrated['mass_definition'])}) are from "
+            text += f"{calibrated['p_value']:.2g}"
+            text += f" ({escape(calibrated['left_out'])})" if calibrated["left_out"] else ""
+            text += f". The masses ({escape(calibrated['mass_definition'])}) are from "
             text += f"{escape(record['options']['calib_file'] or 'the catalogue')}.</p>"
         if check := record["prior_check"]:
             text += f"<p>{escape(check['summary'])}</p>"

@@ -187,6 +187,8 @@ def test_with_luminosity_chosen_calibrators_all_objects_are_fitted(field):
     assert found.num_halos == NUMBER and found.num_calibrators < CALIBRATORS
     assert abs(found.mean["alpha1"] - 1.0) < 4.5 * found.sd["alpha1"]
     assert abs(found.mean["alpha2"] - 0.8) < 4.5 * found.sd["alpha2"]
+    check = calibrators_check(found, catalogue, MassPrior.default(), masses_of(bright, chosen_by="luminosity"))
+    assert check.p_value > 1e-4 and "chosen by their luminosity" in check.left_out
 
 
 def test_a_luminosity_limit_goes_with_a_population(field):

@@ -68,7 +68,7 @@ def test_coverage_is_of_known_truths():
 def test_measured_masses_and_where_they_are_from():
     fit = {"mean": {"alpha1": 1.0}, "sd": {"alpha1": 0.1}, "prior_sd": {"alpha1": 3.0}, "prior_mean": {"alpha1": 0.0}}
     fit |= {"objects": 40, "method": "laplace", "alpha3": 3e14, "selection": "none", "problems": []}
-    check = {"calibrators": 40, "chosen_by": "random", "shared_error_ln_mass": 0.05, "p_value": 0.3}
+    check = {"calibrators": 40, "chosen_by": "random", "shared_error_ln_mass": 0.05, "p_value": 0.3, "left_out": ""}
     told = {
         "fit": fit,
         "calibrators_check": check | {"mass_definition": "200m"},
@@ -78,6 +78,9 @@ def test_measured_masses_and_where_they_are_from():
         page = html_report(record(**told, options=asdict(JobOptions(calib_file=path))), result(), {})
         assert "Calibrated on 40 measured masses" in page and "The masses (200m) are from" in page
         assert shown in page and "<script" not in page
+    told["calibrators_check"]["left_out"] = "only masses at given luminosity were checked: <chosen>"
+    page = html_report(record(**told), result(), {})
+    assert "p = 0.3 (only masses at given luminosity were checked: &lt;chosen&gt;). The masses" in page
 
 
 def test_no_object_with_a_mass():

@@ -59,6 +59,17 @@ def methods(key, **options):
     return test_relation_fit.p_of_methods(key, **options)
 
 
+def calibrators(name, **mistake):
+    """p values of a field, by the name of the function in `test_calibrators.py`."""
+
+    def p_value(key, found=None):
+        from checks import test_calibrators
+
+        return getattr(test_calibrators, name)(key, **mistake)
+
+    return p_value
+
+
 def job(key, found, scatter_factor=1.0):
     """As `test_job.py` compares the program's masses by NUTS with the grid's: as many halos, draws and chains."""
     import jax
@@ -142,6 +153,26 @@ CHECKS = {
         },
         {},
         20,
+    ),
+    "calibrators, the brightest": Check(
+        "test_calibrators.py::test_a_choice_by_luminosity_is_no_false_alarm[p_of_brightest]",
+        "calibrators_check, masses of the 200 brightest of 2,000",
+        calibrators("p_of_brightest"),
+        {
+            "errors of the masses / 3": calibrators("p_of_brightest", errors=3.0),
+            "masses as M^0.5": calibrators("p_of_brightest", slope=0.5),
+            "masses as M^1.5": calibrators("p_of_brightest", slope=1.5),
+        },
+        {},
+        40,
+    ),
+    "calibrators above a limit": Check(
+        "test_calibrators.py::test_a_choice_by_luminosity_is_no_false_alarm[p_above_a_limit]",
+        "calibrators_check, 200 masses of 2,000 objects above a limit in luminosity",
+        calibrators("p_above_a_limit"),
+        {},
+        {},
+        40,
     ),
     "SBC by NUTS": Check(
         "test_relation_sbc.py::test_nuts_at_50_halos[None]",
