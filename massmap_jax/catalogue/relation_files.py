@@ -351,7 +351,8 @@ def chain_files(path) -> list[Path]:
     root = Path(path)
     if root.is_file():
         return [root]
-    if not any(root.with_name(f"{root.name}.{beside}").is_file() for beside in ("paramnames", "updated.yaml")):
+    beside = [f"{root}.{ending}" for ending in ("paramnames", "updated.yaml")]
+    if not any(Path(file).is_file() for file in beside):
         return []
     number = re.compile(re.escape(root.name) + r"(?:[._](\d+))?\.txt")
     found = [(int(match[1] or 0), file) for file in root.parent.iterdir() if (match := number.fullmatch(file.name))]
