@@ -789,9 +789,8 @@ def _value_given(error) -> str:
 def _of_other_commands(error) -> str:
     """A sentence on an option that this command does not have, and others have; empty for other errors."""
     flag = getattr(error, "option_name", "")
-    have = [
-        name for name, settings in SETTINGS.items() if flag.lstrip("-").replace("-", "_") in {s.name for s in settings}
-    ]
+    flags = {name: {f"--{s.name.replace('_', '-')}" for s in settings} for name, settings in SETTINGS.items()}
+    have = [name for name, known in flags.items() if flag in known]
     if not have:
         return ""
     return f"{flag} is an option of {PROGRAM} {' and '.join(have)}, not of {error.ctx.info_name}: leave it out"

@@ -54,7 +54,7 @@ def read_cosmology(options: JobOptions, prior: MassPrior, notes: list[str]) -> C
     if options.draws_of_planck:
         return None
     columns = named_columns("cosmology_columns", options.cosmology_columns, "omega_m=A,sigma8=B")
-    told = {name: number_or_name(text) for name, text in columns.items()}
+    told = {name: value for name, text in columns.items() if (value := number_or_name(text)) is not None}
     draws = CosmologyDraws.read(options.cosmology_draws, columns=told)
     notes.extend(draws.notes)
     return draws

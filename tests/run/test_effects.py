@@ -32,7 +32,12 @@ PAIRS = [
     ([*IDENTITY, "--no-map"], ["--cosmology", "WMAP9"], "cosmology", "--prior hmf"),
     ([*IDENTITY, "--prior", "prior.txt"], ["--cosmology-draws", "planck18"], "cosmology_draws", "--prior default"),
     (DRAWS, ["--cosmology-columns", "sigma8=s8"], "cosmology_columns", "--cosmology-draws"),
-    ([*DRAWS, "--cosmology-draws", "planck18"], ["--cosmology-columns", "h=h0"], "cosmology_columns", "a file of draws"),
+    (
+        [*DRAWS, "--cosmology-draws", "planck18"],
+        ["--cosmology-columns", "h=h0"],
+        "cosmology_columns",
+        "a file of draws",
+    ),
     (IDENTITY, ["--num-relation-draws", "50"], "num_relation_draws", "draws itself"),
     (DRAWS, ["--num-relation-draws", "50"], "num_relation_draws", "draws itself"),
     (IDENTITY, ["--relation-from", "other_data"], "relation_from", "a relation with draws"),
