@@ -285,7 +285,7 @@ def run(
     start_jax(precision, device)
     from massmap_jax.run.outputs import check_output
 
-    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear)
+    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear, job.cosmology_draws)
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
     _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
@@ -741,6 +741,8 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, si
         lines += [line for line in result.fitted.summary().splitlines() if not line.startswith("note")]
         lines += [] if result.check is None else [result.check.summary()]
     lines += [f"relation: {record['relation_source']}; weights: {record['relation_from']}"]
+    if record["cosmology_draws"] is not None:
+        lines.append(f"cosmology: {record['cosmology_draws']['summary']}")
     if result.mass_map is not None:
         lines.append(map_line(result.mass_map))
     if result.circle is not None:
@@ -782,6 +784,16 @@ def _value_given(error) -> str:
         if option in sys.argv[:-1]:
             return f" (given: {sys.argv[sys.argv.index(option) + 1]})"
     return ""
+
+
+def _of_other_commands(error) -> str:
+    """A sentence on an option that this command does not have, and others have; empty for other errors."""
+    flag = getattr(error, "option_name", "")
+    flags = {name: {f"--{s.name.replace('_', '-')}" for s in settings} for name, settings in SETTINGS.items()}
+    have = [name for name, known in flags.items() if flag in known]
+    if not have:
+        return ""
+    return f"{flag} is an option of {PROGRAM} {' and '.join(have)}, not of {error.ctx.info_name}: leave it out"
 
 
 class _Stop:
@@ -836,7 +848,7 @@ def main() -> None:
     except MassmapError as error:
         message = _as_options(str(error))
     except usage_error as error:
-        message = error.format_message() + _value_given(error)
+        message = _of_other_commands(error) or error.format_message() + _value_given(error)
     except BrokenPipeError:
         sys.exit(1)
     except (RuntimeError, AssertionError):

@@ -86,6 +86,7 @@ BARELY_OPTIMISED = {
     "test_abundance.py",
     "test_calibrated.py",
     "test_calibrators.py",
+    "test_cosmology_runs.py",
     "test_data_term.py",
     "test_documents.py",
     "test_map_kinds.py",

@@ -179,19 +179,21 @@ def _refuse_dex(table: ColumnTable, found: Mapping[str, str | float]) -> None:
             )
 
 
-def weight_column(table: ColumnTable, mapping, path: str) -> tuple[str, str] | None:
-    """Give the column of the weights and whether it holds weights or their ln."""
+def weight_column(table: ColumnTable, mapping, path: str, option: str = "relation_columns") -> tuple[str, str] | None:
+    """Give the column of the weights and whether it holds weights or their ln; `option` is what names columns."""
     if "weight" in mapping and "log_weight" in mapping:
-        raise MassmapError("relation columns are given for weight and log_weight: give one of them")
+        raise MassmapError(f"{option}= is given for weight and log_weight: give one of them")
     for role in ("weight", "log_weight"):
         if role in mapping:
-            return named_column(table, str(mapping[role]), "relation_columns"), role
+            return named_column(table, str(mapping[role]), option), role
     found = [(c, "weight") for c in table.names if c.strip().lower() in _WEIGHTS]
     found += [(c, "log_weight") for c in table.names if c.strip().lower() in _LN_WEIGHTS]
     if len(found) > 1:
+        # A relation has no column that is not understood; draws of the cosmology have many.
+        other = ", and ignore_columns for the other" if option == "relation_columns" else ""
         raise MassmapError(
             f"{' and '.join(repr(c) for c, _ in found)} of {path} are both weights of the draws: choose one with"
-            f" relation_columns='{found[0][1]}={found[0][0]}', and ignore_columns for the other"
+            f" {option}='{found[0][1]}={found[0][0]}'{other}"
         )
     return found[0] if found else None
 
@@ -242,7 +244,7 @@ def _pivot(alpha3: np.ndarray, unit: str, path: str) -> np.ndarray:
     return alpha3
 
 
-def ln_weights(table: ColumnTable, column: str, role: str, path: str) -> np.ndarray:
+def ln_weights(table: ColumnTable, column: str, role: str, path: str, option: str = "relation_columns") -> np.ndarray:
     """Read a column of weights, or of their ln, as `weight_column` found it; ln of the weights."""
     values = np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"weight {column!r} of {path}"))
     if role == "log_weight":
@@ -252,7 +254,7 @@ def ln_weights(table: ColumnTable, column: str, role: str, path: str) -> np.ndar
         said = rows_text(bad, values) if bad.any() else "all of them are 0"
         raise MassmapError(
             f"weights {column!r} of {path} must be finite, not negative and not all 0, but {said}: correct them, or say"
-            f" relation_columns='log_weight={column}' if they are logarithms"
+            f" {option}='log_weight={column}' if they are logarithms"
         )
     with np.errstate(divide="ignore"):
         return np.log(values)
@@ -349,7 +351,8 @@ def chain_files(path) -> list[Path]:
     root = Path(path)
     if root.is_file():
         return [root]
-    if not any(root.with_name(f"{root.name}.{beside}").is_file() for beside in ("paramnames", "updated.yaml")):
+    beside = [f"{root}.{ending}" for ending in ("paramnames", "updated.yaml")]
+    if not any(Path(file).is_file() for file in beside):
         return []
     number = re.compile(re.escape(root.name) + r"(?:[._](\d+))?\.txt")
     found = [(int(match[1] or 0), file) for file in root.parent.iterdir() if (match := number.fullmatch(file.name))]

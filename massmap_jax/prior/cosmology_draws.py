@@ -21,6 +21,8 @@ from massmap_jax.halo.abundance import CosmologyParameters
 from massmap_jax.keys import stratified_picks
 
 PARAMETERS = ("omega_m", "sigma8", "h", "n_s", "omega_b")
+# The option of a run that says which column is which.
+_OPTION = "cosmology_columns"
 # Wide enough for any cosmology that was ever believed in.
 _POSSIBLE = {"omega_m": (0.01, 1.0), "sigma8": (0.1, 3.0), "h": (0.1, 2.0), "n_s": (0.3, 2.0), "omega_b": (1e-4, 1.0)}
 # Names of columns in lower case, without the * of derived parameters and the section of CosmoSIS. S8 is no sigma8.
@@ -231,7 +233,7 @@ class CosmologyDraws(eqx.Module):
                 )
         found = {}
         for name in PARAMETERS:
-            source = given.get(name, _find(table, _COLUMNS[name], name, path))
+            source = given[name] if name in given else _find(table, _COLUMNS[name], name, path)
             if isinstance(source, str) and source not in table.names:
                 raise MassmapError(f"{path} has no column {source!r} for {name}: it has {', '.join(table.names[:20])}")
             if source is not None:
@@ -249,10 +251,11 @@ class CosmologyDraws(eqx.Module):
         if missing:
             raise MassmapError(
                 f"{path} has no {', '.join(missing)}: draws of the cosmology need {', '.join(PARAMETERS)}; name the"
-                f" column or give a number, columns={{'{missing[0]}': ...}}; it has {', '.join(table.names[:20])}"
+                f" column or give a number with {_OPTION}='{missing[0]}=...' (columns in Python); it has"
+                f" {', '.join(table.names[:20])}"
             )
-        weight = weight_column(table, {k: v for k, v in given.items() if k.endswith("weight")}, path)
-        log_weight = ln_weights(table, *weight, path) if weight else 0.0
+        weight = weight_column(table, {k: v for k, v in given.items() if k.endswith("weight")}, path, _OPTION)
+        log_weight = ln_weights(table, *weight, path, _OPTION) if weight else 0.0
         made = cls.from_arrays(**found, log_weight=log_weight, source=path)
         return replace(made, notes=tuple(note.replace("relation: ", "cosmology: ", 1) for note in notes))
 
@@ -335,7 +338,7 @@ def _find(table: ColumnTable, names: tuple[str, ...], what: str, path: str) -> s
     if len(same) > 1:
         raise MassmapError(
             f"{' and '.join(map(repr, same))} of {path} could each be {what}: choose one with"
-            f" columns={{'{what}': '{same[0]}'}}"
+            f" {_OPTION}='{what}={same[0]}' (columns in Python)"
         )
     return same[0] if same else None
 

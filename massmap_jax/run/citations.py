@@ -13,6 +13,7 @@ _MASS_FUNCTIONS = {
     "Bocquet200mDMOnly": "Bocquet et al. 2016, MNRAS 456, 2361",
 }
 _HMF = "hmf: Murray, Power & Robotham 2013, Astronomy and Computing 3, 23, doi:10.1016/j.ascom.2013.11.001"
+_PLANCK = "Planck Collaboration 2020, A&A 641, A6, doi:10.1051/0004-6361/201833910"
 _JAX = "JAX: Bradbury et al. 2018, github.com/jax-ml/jax"
 _NUMPYRO = "NumPyro: Phan, Pradhan & Jankowiak 2019, arXiv:1912.11554"
 _ASTROPY = "Astropy: Astropy Collaboration 2022, ApJ 935, 167, doi:10.3847/1538-4357/ac7c74"
@@ -45,6 +46,10 @@ def citations(record: Mapping) -> list[str]:
         lines.append(f"mass prior: the source of {record['prior']}")
     if record["fit"] is None:
         lines.append(f"relation of mass and luminosity: the source of {record['relation_source']}")
+    if options["cosmology_draws"] is not None:
+        draws = options["cosmology_draws"]
+        source = _PLANCK if draws == "planck18" else f"the source of {draws}"
+        lines.append(f"draws of the cosmology: {source}")
     lines.append(_JAX)
     if "nuts" in (options["method"], record["fit"] and record["fit"]["method"]):
         lines.append(_NUMPYRO)

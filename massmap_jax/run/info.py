@@ -59,6 +59,8 @@ def _lines_of_record(path: Path, record: dict) -> list[str]:
     if record.get("fit"):
         fit = record["fit"]
         lines += [f"  {p}: {fit['mean'][p]:.5g} +- {fit['sd'][p]:.2g}" for p in fit["mean"]]
+    if cosmology := record.get("cosmology_draws"):
+        lines.append(f"cosmology: {cosmology['summary']}")
     for name, found in ((record.get("observables") or {}).get("by_name") or {}).items():
         kinds = ("measured", "upper_limits", "lower_limits", "missing")
         told = ", ".join(f"{found[kind]} {kind.replace('_', ' ')}" for kind in kinds if found[kind])

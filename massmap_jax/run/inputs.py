@@ -10,7 +10,9 @@ from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
 
-FILES = ("catalogue", "relation", "prior", "calib_file", "mass_likelihood", "shear")
+FILES = ("catalogue", "relation", "prior", "cosmology_draws", "calib_file", "mass_likelihood", "shear")
+# Those that may be the root of chains.
+_CHAINS = ("relation", "cosmology_draws")
 """The options that may name a file."""
 
 
@@ -28,7 +30,7 @@ def inputs_of(config: Mapping) -> dict[str, dict[str, str]]:
         "path" and "sha256" of each option of `FILES` that names a file, or the root of chains.
     """
     named = {name: split_extension(str(config[name]))[0] for name in FILES if config.get(name) is not None}
-    files = {name: chain_files(path) if name == "relation" else [Path(path)] for name, path in named.items()}
+    files = {name: chain_files(path) if name in _CHAINS else [Path(path)] for name, path in named.items()}
     files = {name: [file for file in found if file.is_file()] for name, found in files.items()}
     return {name: {"path": named[name], "sha256": _sha256(found)} for name, found in files.items() if found}
 

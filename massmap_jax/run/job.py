@@ -25,6 +25,7 @@ from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
+from massmap_jax.run.cosmology import paired, read_cosmology
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from massmap_jax.checks.populations import PopulationComparison
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.models.runner import HaloMassSamples
+    from massmap_jax.prior.cosmology_draws import CosmologyDraws
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.relation.fitted import RelationPosterior
     from massmap_jax.run.mass_likelihood_columns import MassLikelihoods
@@ -111,6 +113,8 @@ class JobResult:
         Mass likelihoods of some objects, if there are any.
     picture : MassMap or None
         What is drawn in place of the map: the same, smoothed, where its pixels hold few objects.
+    cosmology : CosmologyDraws or None
+        The cosmologies of the relation's draws, None where they have that of the mass prior.
     """
 
     posterior: MassPosterior
@@ -126,6 +130,7 @@ class JobResult:
     calibrated: Calibrated | None = None
     likelihoods: "MassLikelihoods | None" = None
     picture: MassMap | None = None
+    cosmology: "CosmologyDraws | None" = None
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -195,6 +200,7 @@ def compute(
     if options.flux_limit is not None:
         notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")
     key_relation, key_lum, key_map = jax.random.split(jax.random.key(options.seed), 3)
+    key_cosmology = jax.random.fold_in(jax.random.key(options.seed), 3)
     fitted, check, findings, relation_from = None, None, [], options.relation_from
     calibrated, of_masses = None, None
     if options.relation == "fit" and relation_from not in (None, "this_catalogue"):
@@ -203,6 +209,7 @@ def compute(
         )
     with clock.stage("prior"):
         prior = load_prior(options.prior)
+        cosmology = read_cosmology(options, prior, notes)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     extra = None if likelihoods is None else likelihoods.term
@@ -233,6 +240,9 @@ def compute(
         with clock.stage("relation"):
             relation = load_relation(options, key_relation, prior, notes)
         check_units(catalogue, relation)
+    if options.cosmology_draws is not None:
+        with clock.stage("a mass function for each draw"):
+            relation, cosmology = paired(relation, cosmology, prior, options, key_cosmology, notes)
     if relation_from is None and relation.num_draws > 1:
         relation_from = "fixed_draws"
         notes.append(
@@ -318,6 +328,7 @@ def compute(
         calibrated,
         likelihoods,
         picture,
+        cosmology,
     )
 
 

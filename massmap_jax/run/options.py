@@ -273,6 +273,19 @@ class JobOptions:
         RELATION,
         commands=_RUN_STREAM,
     )
+    cosmology_draws: str | None = option(
+        None,
+        "planck18, or a chain or table of draws of the cosmology: each draw of the relation gets a mass function of "
+        "its own, in place of that of the mass prior's cosmology.",
+        PRIOR,
+        commands=_RUN,
+    )
+    cosmology_columns: str | None = option(
+        None,
+        "Columns of that file: omega_m=A,sigma8=B,...,weight=W; a number is a value in all draws (n_s=0.965).",
+        PRIOR,
+        commands=_RUN,
+    )
     fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
     accept_misfit: bool = option(
         False,
@@ -566,9 +579,14 @@ class JobOptions:
 
     @property
     def has_draws(self) -> bool:
-        """Whether the relation is uncertain."""
+        """Whether the relation is uncertain, or the cosmology that its draws are paired with."""
         uncertain = any(text is not None and ":" in text for text in (self.relation_scatter, self.mass_bias))
-        return self.relation != "identity" or uncertain
+        return self.relation != "identity" or uncertain or self.cosmology_draws is not None
+
+    @property
+    def draws_of_planck(self) -> bool:
+        """Whether draws of the cosmology are those of `CosmologyDraws.planck18`, and of no file."""
+        return self.cosmology_draws == "planck18"
 
     @property
     def is_published(self) -> bool:
@@ -587,6 +605,12 @@ class JobOptions:
         """Whether the map depends on a cosmology."""
         per_mpc2 = self.map_unit == "Msun/Mpc2"
         return per_mpc2 or self.halo_profile is not None or self.source_redshift is not None
+
+    @property
+    def uses_distances(self) -> bool:
+        """Whether anything but the mass prior depends on a cosmology."""
+        measured = self.flux_min is not None or self.apparent_magnitudes or self.calib_convert or self.shear is not None
+        return measured or (self.make_map and self.needs_distances)
 
     @property
     def form(self) -> MapForm:
@@ -620,16 +644,17 @@ _ACTS = {
     "h": (lambda o: o.prior.is_text and o.prior.mass_unit == "Msun/h", "a text prior with prior_mass_unit='Msun/h'"),
     "support": (lambda o: not o.prior.source.endswith(".npz"), "a prior that is no .npz, which states its own"),
     "cosmology": (
-        lambda o: (
-            o.prior.source == "hmf"
-            or (o.make_map and o.needs_distances)
-            or o.flux_min is not None
-            or o.apparent_magnitudes
-            or o.calib_convert
-            or o.shear is not None
-        ),
+        lambda o: o.prior.source == "hmf" or o.uses_distances,
         "prior='hmf', calib_convert=, shear=, a map in Msun/Mpc2, with halo_profile= or source_redshift=, flux_min=, or"
         " magnitudes='apparent'",
+    ),
+    "cosmology_draws": (
+        lambda o: not o.prior.is_text,
+        "a mass prior that is a mass function, prior='default' or 'hmf', and a text file has no cosmology",
+    ),
+    "cosmology_columns": (
+        lambda o: o.cosmology_draws is not None and not o.draws_of_planck,
+        "cosmology_draws=, a file of draws of the cosmology",
     ),
     "num_relation_draws": (
         lambda o: o.has_draws and not o.is_file,
@@ -790,6 +815,7 @@ def check_options(options: JobOptions) -> None:
         _check_published(options)
     check_observables(options)
     _check_likelihoods(options)
+    _check_cosmology_draws(options)
     value_of("relation_scatter", options.relation_scatter)
     value_of("mass_bias", options.mass_bias)
     if options.relation_from is not None:
@@ -876,6 +902,41 @@ def _check_likelihoods(options: JobOptions) -> None:
     from massmap_jax.relation.calibration import belief
 
     belief("extra_bias", options.mass_likelihood_bias)
+
+
+def _check_cosmology_draws(options: JobOptions) -> None:
+    """Refuse draws of the cosmology that are no file, and what `with_cosmology` has no answer for."""
+    given = options.cosmology_draws
+    if given is None:
+        return
+    if not options.draws_of_planck and not chain_files(given):
+        raise MassmapError(
+            f"cosmology_draws={given!r} is no file and no known name: give 'planck18', or a chain or table of draws"
+            " that exists"
+        )
+    named_columns("cosmology_columns", options.cosmology_columns, "omega_m=A,sigma8=B")
+    fitted_together = {
+        "calib_mass": options.calib_mass is not None,
+        "observable": options.observable is not None,
+        "mass_likelihood": options.relation == "fit" and options.mass_likelihood is not None,
+        "shear": options.relation == "fit" and options.shear is not None,
+    }
+    for name, is_given in fitted_together.items():
+        if is_given:
+            raise MassmapError(
+                f"cosmology_draws= and {name}= are given: cosmologies are paired with a relation of luminosity and mass"
+                f" alone, and one that is fitted with {name}= brings more along; leave one of them out"
+            )
+    if options.uncertain_redshifts:
+        raise MassmapError(
+            "cosmology_draws= and z_err= are given: redshifts that are not exact need the number of objects at each"
+            " redshift, which draws of the cosmology do not tell; leave one of them out"
+        )
+    if options.method in ("surface", "nuts"):
+        raise MassmapError(
+            f"method {options.method!r} knows one mass prior, and cosmology_draws= give every draw its own: give method"
+            " 'analytic', or leave it out"
+        )
 
 
 def _check_mass_definition(name: str, definition: str | None) -> None:
@@ -1107,18 +1168,22 @@ def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] |
         return RelationPosterior.load(name).draws
     from massmap_jax.catalogue.relation_files import read_relation
 
-    columns = relation_columns(options.relation_columns)
+    columns = named_columns("relation_columns", options.relation_columns, "alpha1=A,alpha2=B")
     draws = read_relation(name, columns=columns, ignore_columns=options.ignore_columns, notes=notes)
     return MassLuminosityRelation.from_draws(**draws, source=Path(name).name)
 
 
-def relation_columns(text: str | None) -> dict[str, str]:
+def named_columns(option: str, text: str | None, example: str) -> dict[str, str]:
     """Read which column of a file of draws is which parameter, "alpha1=a,alpha3=3e14".
 
     Parameters
     ----------
+    option : str
+        Name of the option, for the message.
     text : str or None
-        The text of the option.
+        Its value.
+    example : str
+        How it may begin, for the message.
 
     Returns
     -------
@@ -1132,7 +1197,7 @@ def relation_columns(text: str | None) -> dict[str, str]:
     """
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     if not all(name.strip() and equals and column.strip() for name, equals, column in pairs):
-        raise MassmapError(f"relation_columns is {text!r}: give alpha1=A,alpha2=B,... with the columns' names")
+        raise MassmapError(f"{option} is {text!r}: give {example},... with the columns' names")
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from massmap_jax.maps.convergence import ConvergenceMap
     from massmap_jax.maps.images import MassMap
     from massmap_jax.maps.regions import RegionMass
+    from massmap_jax.prior.cosmology_draws import CosmologyDraws
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.fitted import RelationPosterior
     from massmap_jax.relation.law import MassLuminosityRelation
@@ -83,6 +84,9 @@ def write_outputs(
     )
     if meta["luminosity_unit"] == "unknown" and fitted is None:
         meta["luminosity_unit"] = relation.lum_unit or "unknown"
+    cosmology = None if result.cosmology is None else _cosmology_record(result.cosmology)
+    # Of all that rests on the masses; the relation itself was fitted under the cosmology of the mass prior.
+    told = meta if cosmology is None else meta | {"cosmology_draws": cosmology["summary"]}
     with clock.stage("writing tables and map"):
         columns = result.table()
         if options.format == "fits" and ids_change_in_fits(columns["id"]):
@@ -98,17 +102,17 @@ def write_outputs(
                 columns | rows, options.column_names, posterior.prior.mass_definition, posterior.catalogue.lum_unit
             )
             info["descriptions"] |= dict.fromkeys(rows, "row number from 0")
-        write_table(directory / f"masses.{options.format}", columns, meta, **info)
+        write_table(directory / f"masses.{options.format}", columns, told, **info)
         if fitted is not None:
             _write_relation(directory, fitted, meta)
         if image is not None:
             from massmap_jax.maps.files import write_map
 
-            write_map(directory / "mass_map.fits", image, meta)
+            write_map(directory / "mass_map.fits", image, told)
         if result.convergence is not None:
             from massmap_jax.maps.convergence_files import write_convergence
 
-            write_convergence(directory / "convergence.fits", result.convergence, meta)
+            write_convergence(directory / "convergence.fits", result.convergence, told)
     pictures = []
     if options.make_figures:
         with clock.stage("figures"):
@@ -132,6 +136,7 @@ def write_outputs(
         "circle": None if result.circle is None else _circle_record(options.circle, result.circle),
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
+        "cosmology_draws": cosmology,
         "observables": _observables_record(posterior.catalogue, relation),
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
@@ -329,6 +334,16 @@ def _fit_record(fitted: RelationPosterior) -> dict:
         "notes": list(fitted.notes),
         "problems": fitted.check(),
     }
+
+
+def _cosmology_record(used: CosmologyDraws) -> dict:
+    """Collect what run.json says of the cosmologies that the draws of the relation were paired with."""
+    mean, sd = used.mean, used.sd
+    # A parameter that is the same in all draws has an sd of a rounding error.
+    errors = {name: f" +- {sd[name]:.2g}" if sd[name] > 1e-9 * mean[name] else "" for name in mean}
+    values = ", ".join(f"{name} {mean[name]:.4g}{errors[name]}" for name in mean)
+    summary = f"{used.num_draws:,} draws of {used.source}: {values}"
+    return {"source": used.source, "draws": used.num_draws, "mean": mean, "sd": sd, "summary": summary}
 
 
 def _observables_record(catalogue: HaloCatalogue, relation) -> dict | None:

@@ -215,7 +215,8 @@ def _relation(record, result) -> str:
             text += f"{escape(record['options']['calib_file'] or 'the catalogue')}.</p>"
         if check := record["prior_check"]:
             text += f"<p>{escape(check['summary'])}</p>"
-        return text + html_table(("parameter", "", "posterior", "prior"), rows) + _observables(record)
+        text += html_table(("parameter", "", "posterior", "prior"), rows)
+        return text + _observables(record) + _cosmology(record)
     relation = result.posterior.relation
     held = {name: np.asarray(getattr(relation, name)) for name in _PARAMETERS if hasattr(relation, name)}
     lines = [
@@ -224,7 +225,15 @@ def _relation(record, result) -> str:
     ]
     text = f"<p>{escape(str(record['relation_source']))}; draws: {relation.num_draws}.</p>"
     text += html_table(("parameter", "", "mean ± sd of the draws"), lines) if lines else ""
-    return text + _observables(record)
+    return text + _observables(record) + _cosmology(record)
+
+
+def _cosmology(record) -> str:
+    """Describe the cosmologies that the draws of the relation were paired with."""
+    if not (cosmology := record.get("cosmology_draws")):
+        return ""
+    told = escape(cosmology["summary"]).replace("+-", "±")
+    return f"<p>Each draw has a mass function of its own, from draws of the cosmology: {told}.</p>"
 
 
 def _of_another(name: str, record) -> str:

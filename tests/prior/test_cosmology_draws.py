@@ -75,7 +75,8 @@ def test_table_with_names_numbers_and_constants(tmp_path):
         ("omega_m,sigma8,h,n_s,omega_b", ["0.3,0.8,0.7,0.96,0.05", "0.3,-0.8,0.7,0.96,0.05"], "sigma8 of the cosmology must lie in 0.1 to 3, but does not in 1 row, first row 1 with value -0.8"),
         ("omega_m,sigma8,h,n_s,omega_b", ["0.3,0.8,0.7,nan,0.05"], "n_s of the cosmology must lie in"),
         ("omega_m,sigma8,h,n_s,omega_b", ["0.05,0.8,0.7,0.96,0.05"], "omega_b of the cosmology must be below omega_m"),
-        ("omega_m,sigma8,h,n_s,omega_b,weight", ["0.3,0.8,0.7,0.96,0.05,-1"], "weights 'weight' of .* must be finite, not negative"),
+        ("omega_m,sigma8,h,n_s,omega_b,weight", ["0.3,0.8,0.7,0.96,0.05,-1"], "weights 'weight' of .* must be finite, not negative.* cosmology_columns='log_weight=weight'"),
+        ("omega_m,sigma8,h,n_s,omega_b,weight,wt", ["0.3,0.8,0.7,0.96,0.05,1,1"], "both weights of the draws: choose one with cosmology_columns='weight=weight'$"),
     ],
 )  # fmt: skip
 def test_bad_files_are_refused_in_a_sentence(tmp_path, header, rows, words):
@@ -97,6 +98,13 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path, header, rows, words):
 def test_bad_arrays_are_refused_in_a_sentence(changed, words):
     with pytest.raises(MassmapError, match=words):
         CosmologyDraws.from_arrays(**(GOOD | changed))
+
+
+def test_one_of_two_columns_is_chosen(tmp_path):
+    path = tmp_path / "draws.csv"
+    path.write_text("omega_m,sigma8,sigma_8,h,n_s,omega_b,weight,wt\n0.3,0.8,0.9,0.7,0.96,0.05,1,1\n")
+    draws = CosmologyDraws.read(path, columns={"sigma8": "sigma_8", "weight": "wt"})
+    assert draws.values["sigma8"] == [0.9]
 
 
 def test_unknown_columns_and_too_few_draws_are_refused(tmp_path):

@@ -93,6 +93,7 @@ def test_no_object_with_a_mass():
 @pytest.mark.parametrize(
     ("options", "fit", "words"),
     [
+        (JobOptions(cosmology_draws="planck18"), None, ("doi:10.1051/0004-6361/201833910",)),
         (JobOptions(), None, ("Tinker et al. 2010", "hmf: Murray", "draws.csv")),
         (JobOptions(prior=PriorOptions("hmf", hmf_model="Tinker08")), {"method": "nuts"}, ("2008", "NumPyro")),
         (JobOptions(prior=PriorOptions("hmf", hmf_model="Ishiyama")), None, ("Ishiyama",)),
