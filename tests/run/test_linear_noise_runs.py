@@ -113,7 +113,9 @@ def test_a_fit_with_a_limit_in_signal_to_noise(tmp_path):
         warnings.simplefilter("ignore")
         own = mm.fit_relation(catalogue, mm.MassPrior.default(), BELIEFS, selection=mm.SignalToNoiseLimit(5.0))
     for name in ("alpha1", "alpha2", "scatter"):
-        assert abs(found.maximum[name] - own.maximum[name]) < 1e-2 * own.sd[name], name
+        assert abs(float(found.maximum.parameter(name)) - float(own.maximum.parameter(name))) < 1e-2 * own.sd[name], (
+            name
+        )
     record = (tmp_path / "out" / "run.json").read_text()
     assert '"snr_limit": 5' in record and "signal to noise of at least 5" in record
     assert json.loads(record)["fit"]["selection"] == "signal to noise of at least 5"
