@@ -198,9 +198,12 @@ def test_a_luminosity_limit_goes_with_a_population(field):
     part = HaloCatalogue.from_arrays(
         luminosity=np.exp(catalogue.ln_lum_obs[kept]), redshift=catalogue.redshift[kept], sigma_ln_luminosity=0.1
     )
-    found = fitted(part, masses_of(mass[kept], chosen_by="luminosity"), selection=FluxLimit(limit))
+    masses = masses_of(mass[kept], chosen_by="luminosity")
+    found = fitted(part, masses, selection=FluxLimit(limit))
     for p in ("alpha1", "alpha2", "scatter"):
         assert abs(found.mean[p] - TRUTH[p]) < 4.5 * found.sd[p], p
+    check = calibrators_check(found, part, MassPrior.default(), masses)
+    assert check.p_value > 1e-4 and "and the catalogue was selected (luminosity limit" in check.left_out
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

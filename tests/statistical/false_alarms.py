@@ -59,15 +59,10 @@ def methods(key, **options):
     return test_relation_fit.p_of_methods(key, **options)
 
 
-def calibrators(name, **mistake):
-    """p values of a field, by the name of the function in `test_calibrators.py`."""
+def calibrators(key, found=None, **mistake):
+    from checks import test_calibrators
 
-    def p_value(key, found=None):
-        from checks import test_calibrators
-
-        return getattr(test_calibrators, name)(key, **mistake)
-
-    return p_value
+    return test_calibrators.p_of_brightest(key, **mistake)
 
 
 def job(key, found, scatter_factor=1.0):
@@ -155,22 +150,13 @@ CHECKS = {
         20,
     ),
     "calibrators, the brightest": Check(
-        "test_calibrators.py::test_a_choice_by_luminosity_is_no_false_alarm[p_of_brightest]",
+        "test_calibrators.py::test_a_choice_by_luminosity_is_no_false_alarm",
         "calibrators_check, masses of the 200 brightest of 2,000",
-        calibrators("p_of_brightest"),
+        calibrators,
         {
-            "errors of the masses / 3": calibrators("p_of_brightest", errors=3.0),
-            "masses as M^0.5": calibrators("p_of_brightest", slope=0.5),
-            "masses as M^1.5": calibrators("p_of_brightest", slope=1.5),
+            "errors of the masses / 3": partial(calibrators, errors=3.0),
+            "masses as M^0.5": partial(calibrators, slope=0.5),
         },
-        {},
-        40,
-    ),
-    "calibrators above a limit": Check(
-        "test_calibrators.py::test_a_choice_by_luminosity_is_no_false_alarm[p_above_a_limit]",
-        "calibrators_check, 200 masses of 2,000 objects above a limit in luminosity",
-        calibrators("p_above_a_limit"),
-        {},
         {},
         40,
     ),
