@@ -25,7 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
+from jax.scipy.special import log_ndtr, logsumexp
 from jaxtyping import Array, Float
 
 TABLE = Path(__file__).parent.parent / "data" / "linear_noise.npz"
@@ -52,6 +52,9 @@ _ANY_MASS = float(np.log(1e14))
 # A limit without noise is treated as one with this relative error, which is none in its reference luminosity.
 _LEAST_ERROR = 1e-4
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
+# Nodes and weights of a mean over a standard normal.
+_NORMALS, _SHARES = np.polynomial.hermite_e.hermegauss(10)
+_SHARES = _SHARES / _SHARES.sum()
 
 
 class Intervals(NamedTuple):
@@ -262,6 +265,30 @@ class LimitTerm(eqx.Module):
     def _score_at(self, t):
         x, beyond = _on_interval(t, self.low, self.high)
         return _polynomial(self.score, x) + _FALL * jnp.minimum(beyond, 0.0)
+
+
+def lifted(t, scatter, place) -> Float[Array, "..."]:
+    """Evaluate ln of the probability that noise lifts an object over a limit that is far above its luminosity.
+
+    Beyond its interval `LimitTerm` keeps its last value. That is right for staying below, which is certain there, and
+    not for the few that are above, which count where there are very many faint objects.
+
+    Parameters
+    ----------
+    t : Float[Array, "..."]
+        ln L_ref - ln mu_L(M), beyond the interval.
+    scatter : Float[Array, ""]
+        Intrinsic scatter S [ln L].
+    place : Float[Array, ""]
+        asinh(q / 2), with q the limit over its error.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        ln of the mean of Phi(L / e - q), in the shape of `t`.
+    """
+    ratio = jnp.exp(jnp.minimum(place - t[..., None] + scatter * _NORMALS, 10.0))
+    return logsumexp(log_ndtr(ratio - 2 * jnp.sinh(place)), b=_SHARES, axis=-1)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -7,10 +7,12 @@ whole support of the prior: in panels over the interval where K changes, and in 
 noise explains a measurement.
 
 An object is in the catalogue if its measurement is above a limit. At its error the probability of that is one minus
-that of staying below, so ln A is an integral of the same kind, with K = ln of that probability.
+that of staying below, so ln A is an integral of the same kind, with K = ln of that probability; very many light halos,
+each with a small chance to be lifted over the limit by noise alone, count in it.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import equinox as eqx
@@ -151,18 +153,26 @@ class Part(eqx.Module):
             # The nodes need no derivatives: the integral is the same wherever they are.
             found = jax.lax.stop_gradient(jnp.sort(ln_pivot + (at_pivot - interval) / slope))
             low, high = jnp.clip(found, ends[0], ends[1])
+            lighter, heavier = (ends[0], low), (high, ends[1])
             rising = jax.lax.stop_gradient(slope) > 0
-            ranges = [(low, high, self.inner)]
-            if self.outer:
-                # K is constant on the other side, or negligible.
-                bright = rising == (self.kind == "above")
-                ranges.append((jnp.where(bright, high, ends[0]), jnp.where(bright, ends[1], low), self.outer))
-            ln_mass = jnp.concatenate([panels.panel_nodes(*r) for r in ranges])
-            weights = jnp.concatenate([panels.panel_weights(*r) for r in ranges])
-            ln_prior = prior.interpolate(prior.ln_density_at(z, norm), ln_mass)
-            ln_integrand = ln_prior + linear_noise.kernel(
-                self.kind, at_pivot - slope * (ln_mass - ln_pivot), scatter, place
+            faint, bright = (
+                jnp.where(rising, jnp.stack(a), jnp.stack(b)) for a, b in ((lighter, heavier), (heavier, lighter))
             )
+            row = prior.ln_density_at(z, norm)
+
+            def piece(ends, number, ln_likelihood):
+                ln_mass = panels.panel_nodes(*ends, number)
+                t = at_pivot - slope * (ln_mass - ln_pivot)
+                return prior.interpolate(row, ln_mass) + ln_likelihood(t), panels.panel_weights(*ends, number)
+
+            own = partial(linear_noise.kernel, self.kind, scatter=scatter, place=place)
+            pieces = [piece((low, high), self.inner, own)]
+            if self.outer:
+                # On the other side of a measurement or an upper limit the likelihood is negligible.
+                pieces.append(piece(bright if self.kind == "above" else faint, self.outer, own))
+            if self.kind == "above":
+                pieces.append(piece(faint, self.outer, partial(linear_noise.lifted, scatter=scatter, place=place)))
+            ln_integrand, weights = (jnp.concatenate(of_all) for of_all in zip(*pieces, strict=True))
             peak = jax.lax.stop_gradient(ln_integrand.max())
             return peak + jnp.log((weights * jnp.exp(ln_integrand - peak)).sum())
 

@@ -428,7 +428,7 @@ VIZIER = (
         ("\ufeffid,z,lum\r\n\r\nA,0.1,1.5\r\nB,0.2,2.5", {}, 1),
         ("id,z,lum\rA,0.1,1.5\rB,0.2,2.5\r", {}, 1),
         ("Böhringer,z,lum\nA,0.1,1.5\nB,0.2,2.5\n".encode("latin-1"), {}, 1),
-        (gzip.compress(b"id,z,lum\nA,0.1,1.5\nB,0.2,2.5\n"), {}, 1),
+        (gzip.compress(b"id,z,lum\nA,0.1,1.5\nB,0.2,2.5\n", mtime=0), {}, 1),
         (bz2.compress(b"id\tz\tlum\nA\t0.1\t1.5\nB\t0.2\t2.5\n"), {}, 1),
     ],
 )

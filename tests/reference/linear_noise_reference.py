@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import norm
 
-LN_DENSITY = {"normal": lambda score: -0.5 * score**2, "upper_limit": norm.logcdf}
+LN_DENSITY = {"normal": lambda score: -0.5 * score**2, "upper_limit": norm.logcdf, "above": norm.logsf}
 
 
 class LinearNoise:
@@ -14,7 +14,7 @@ class LinearNoise:
     prior : PriorReference
     lum_obs, error, z : the object; error in the unit of the luminosity
     relation : Relation
-    kind : "normal" or "upper_limit"
+    kind : "normal", "upper_limit", or "above" (a measurement above L_obs, whatever it is)
     """
 
     def __init__(self, prior, lum_obs, error, z, relation, kind):

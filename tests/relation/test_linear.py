@@ -48,7 +48,7 @@ def ln_z(reference, lum, error, z, relation, kind):
 
 
 def ln_chance(reference, limit, error, z, relation):
-    return np.log(-np.expm1(ln_z(reference, limit, error, z, relation, "upper_limit")))
+    return ln_z(reference, limit, error, z, relation, "above")
 
 
 def relation_of(**changes):
@@ -117,6 +117,25 @@ def test_with_a_limit(prior, reference, changes, kind):
     assert abs(found - exact) < 3e-3
     without = value(catalogue(lum[keep], RATIO[keep], Z[keep]), prior, None, relation)
     assert abs(without - exact) > 1  # the twin
+
+
+def test_false_detections_of_very_many_light_halos():
+    """With halos from 1e10 Msun on, noise alone lifts more of them over 4 sigma than masses do: they count in A."""
+    redshift, mass = np.array([0.0, 1.0]), np.geomspace(1e10, 6e15, 400)
+    density = np.array([mass**-1.1 * np.exp(-((mass / 3e14) ** 0.8)) for _ in redshift])
+    prior = mm.MassPrior.from_table(redshift, mass, density, per="ln_mass", support="sharp")
+    relation, error, z = relation_of(), LUM[:6] / RATIO[:6], Z[:6]
+    objects = catalogue(LUM[:6], RATIO[:6], z)
+    found = value(objects, prior, None, relation) - value(objects, prior, mm.SignalToNoiseLimit(4.0), relation)
+
+    def sum_of_chances(least):
+        table = PriorReference(redshift, mass[mass >= least], density[:, mass >= least], per="ln_mass")
+        return sum(ln_chance(table, 4 * e, e, z, relation) for e, z in zip(error, z, strict=True))
+
+    massive = mass >= LIGHTEST
+    share = np.trapezoid(density[0][massive], np.log(mass[massive])) / np.trapezoid(density[0], np.log(mass))
+    assert abs(found - sum_of_chances(0)) < 0.02
+    assert found - (6 * np.log(share) + sum_of_chances(LIGHTEST)) > 2  # the twin: without light halos
 
 
 def test_the_gradient_is_that_of_the_value(prior):
