@@ -287,8 +287,10 @@ def lifted(t, scatter, place) -> Float[Array, "..."]:
     Float[Array, "..."]
         ln of the mean of Phi(L / e - q), in the shape of `t`.
     """
-    ratio = jnp.exp(jnp.minimum(place - t[..., None] + scatter * _NORMALS, 10.0))
-    return logsumexp(log_ndtr(ratio - 2 * jnp.sinh(place)), b=_SHARES, axis=-1)
+    # Not as they are: JAX 0.10 would keep NumPy's arrays in the precision of their first use.
+    normals, shares = (jnp.asarray(a, dtype=float) for a in (_NORMALS, _SHARES))
+    ratio = jnp.exp(jnp.minimum(place - t[..., None] + scatter * normals, 10.0))
+    return logsumexp(log_ndtr(ratio - 2 * jnp.sinh(place)), b=shares, axis=-1)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
