@@ -103,6 +103,10 @@ def check_relation_from(relation, relation_from: RelationFrom | None) -> Relatio
     return relation_from
 
 
+# Options that say which objects are in the catalogue by their luminosity; it has one of them.
+LIMITS = ("lum_limit", "flux_limit", "flux_min", "snr_limit")
+
+
 def check_lum_limit(lum_min) -> None:
     """Refuse a luminosity limit that is not one positive number.
 

@@ -21,6 +21,8 @@ from massmap_jax.halo.abundance import CosmologyParameters
 from massmap_jax.keys import stratified_picks
 
 PARAMETERS = ("omega_m", "sigma8", "h", "n_s", "omega_b")
+# Draws of Planck at least: their mean and covariance are made exact.
+FEWEST = 20
 # The option of a run that says which column is which.
 _OPTION = "cosmology_columns"
 # Wide enough for any cosmology that was ever believed in.
@@ -166,8 +168,8 @@ class CosmologyDraws(eqx.Module):
         that table; that of sigma8 with h is taken to come from omega_m alone, n_s and omega_b h^2 are taken to be
         independent of the rest, and whatever is not normal is left out. A chain, `read`, has all of these.
         """
-        if number < 20:
-            raise MassmapError(f"{number} draws of the cosmology are too few: give at least 20")
+        if number < FEWEST:
+            raise MassmapError(f"{number} draws of the cosmology are too few: give at least {FEWEST}")
         mean = CosmologyParameters.of("Planck18")
         normals = np.asarray(jax.random.normal(key, (number, 5)), dtype=np.float64)
         normals = normals - normals.mean(axis=0)

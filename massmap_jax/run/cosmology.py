@@ -4,14 +4,11 @@ import jax
 from jaxtyping import Array
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.prior.cosmology_draws import CosmologyDraws
+from massmap_jax.prior.cosmology_draws import FEWEST, CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.with_cosmology import RelationAndCosmology, with_cosmology
 from massmap_jax.run.options import JobOptions, named_columns, number_or_name
-
-# The fewest that `CosmologyDraws.planck18` makes.
-_FEWEST = 20
 
 
 def read_cosmology(options: JobOptions, prior: MassPrior, notes: list[str]) -> CosmologyDraws | None:
@@ -100,7 +97,7 @@ def paired(
     key_draws, key_pairs = jax.random.split(key)
     number = relation.num_draws if relation.num_draws > 1 else options.num_relation_draws
     if cosmology is None:
-        cosmology = CosmologyDraws.planck18(key_draws, max(_FEWEST, number))
+        cosmology = CosmologyDraws.planck18(key_draws, max(FEWEST, number))
     if cosmology.num_draws > number:
         notes.append(f"{number:,} of {cosmology.num_draws:,} draws of the cosmology are used, picked by their weights")
         if relation.num_draws == 1:

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.choices import LIMITS
 from massmap_jax.errors import MassmapError
 
 if TYPE_CHECKING:
@@ -154,8 +155,7 @@ def _check_the_rest(options: JobOptions) -> None:
                 f"selected_on={options.selected_on!r} names no observable of these:"
                 f" {', '.join(named(options, 'observable'))}; a limit of the luminosity is lum_limit="
             )
-        names = ("lum_limit", "flux_limit", "flux_min", "snr_limit")
-        limits = [name for name in names if getattr(options, name) is not None]
+        limits = [name for name in LIMITS if getattr(options, name) is not None]
         if limits:
             raise MassmapError(f"{limits[0]}= and selected_on= are given: a catalogue has one limit")
 

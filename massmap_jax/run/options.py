@@ -17,6 +17,7 @@ from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.write import SUFFIXES
 from massmap_jax.choices import (
     FIT_METHODS,
+    LIMITS,
     METHODS,
     PRESETS,
     check_flux_min,
@@ -632,8 +633,6 @@ class JobOptions:
         )
 
 
-# Options that say which objects are in the catalogue by their luminosity; it has one of them.
-LIMITS = ("lum_limit", "flux_limit", "flux_min", "snr_limit")
 # Options that act only with others, by field of `JobOptions` or `PriorOptions`: when they act, and with what.
 _ACTS = {
     "hmf_model": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
@@ -715,7 +714,7 @@ _ACTS = {
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
-        ("lum_limit", "flux_limit", "flux_min", "snr_limit"),
+        LIMITS,
         (
             lambda o: o.relation == "fit" or o.relation_from == "other_data",
             "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
