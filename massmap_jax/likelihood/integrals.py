@@ -251,8 +251,8 @@ def log_likelihood(method: str, kind: str = "lognormal"):
     ----------
     method : {"analytic", "monte_carlo", "importance", "quadrature"}
         Integration method, see the module. The sampled ones are for lognormal noise.
-    kind : {"lognormal", "normal", "upper_limit"}
-        Noise kind.
+    kind : {"lognormal", "normal", "near", "upper_limit"}
+        Noise kind; "near" as in `likelihood.linear_noise.kernel`.
 
     Returns
     -------

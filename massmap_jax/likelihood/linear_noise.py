@@ -187,7 +187,7 @@ class MeasurementTerm(eqx.Module):
     on: Intervals
 
     @classmethod
-    def of(cls, place, scatter) -> "MeasurementTerm":
+    def of(cls, place, scatter, kind: str = "normal") -> "MeasurementTerm":
         """Interpolate the table.
 
         Parameters
@@ -196,26 +196,32 @@ class MeasurementTerm(eqx.Module):
             asinh(q / 2), with q the signal to noise.
         scatter : Float[Array, ""]
             Intrinsic scatter S [ln L].
+        kind : {"normal", "near"}, optional
+            "near" for the near part alone, whose table is half as large.
 
         Returns
         -------
         MeasurementTerm
             The term.
         """
-        found = _interpolated("normal", place, scatter)
+        found = _interpolated(kind, place, scatter)
         return cls(found[: NEAR + 1], found[NEAR + 1 :], intervals(place, scatter))
 
     def __call__(self, t) -> Float[Array, "..."]:
         """K at t."""
-        near = self.near_at(t)
-        x, beyond = _on_interval(t, self.on.faint_low, self.on.faint_high)
-        faint = _polynomial(self.faint, x) - _FALL * jnp.maximum(-beyond, 0.0)
-        return jnp.maximum(near, faint) + jnp.log1p(jnp.exp(-jnp.abs(near - faint)))
+        near, faint = self.near_at(t), self.faint_at(t)
+        # Not log1p, which takes longer: what it would keep is below the rounding of K.
+        return jnp.maximum(near, faint) + jnp.log(1 + jnp.exp(-jnp.abs(near - faint)))
 
     def near_at(self, t) -> Float[Array, "..."]:
         """K at t without the faint part."""
         x, beyond = _on_interval(t, self.on.near_low, self.on.near_high)
         return _polynomial(self.near, x) - _FALL * jnp.abs(beyond)
+
+    def faint_at(self, t) -> Float[Array, "..."]:
+        """K at t without the near part."""
+        x, beyond = _on_interval(t, self.on.faint_low, self.on.faint_high)
+        return _polynomial(self.faint, x) - _FALL * jnp.maximum(-beyond, 0.0)
 
 
 class LimitTerm(eqx.Module):
@@ -330,7 +336,7 @@ def _kernel_jvp(kind, primals, tangents):
 def _made(kind: str, scatter, place):
     """Coefficients at a scatter and a signal to noise, and the ends of their intervals."""
     if kind in ("normal", "near"):
-        return _interpolated("normal", place, scatter), tuple(intervals(place, scatter))
+        return _interpolated(kind, place, scatter), tuple(intervals(place, scatter))
     return _interpolated("upper_limit", place, scatter), limit_interval(place, scatter)
 
 
@@ -344,7 +350,8 @@ def _at(kind: str, t, found, ends):
 
 def _interpolated(kind: str, place, scatter) -> Float[Array, " coefficient"]:
     """The coefficients at a signal to noise and a scatter."""
-    table = jnp.asarray(coefficients(kind), dtype=float)
+    table = coefficients("normal")[..., : NEAR + 1] if kind == "near" else coefficients(kind)
+    table = jnp.asarray(table, dtype=float)
     # The draw's table first: it serves all objects, and the rest is one product of matrices.
     of_draw = jnp.einsum("s,rsk->rk", _scatter_weights(scatter), table, precision="highest")
     return jnp.einsum("r,rk->k", _weights(place, RATIO_NODES), of_draw, precision="highest")
@@ -467,8 +474,8 @@ def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, 
         One draw, whose scatter does not depend on the mass.
     normals : object
         Not used; the other integrals over L take it.
-    kind : {"normal", "upper_limit"}
-        Noise kind.
+    kind : {"normal", "near", "upper_limit"}
+        Noise kind, as in `kernel`.
 
     Returns
     -------
@@ -480,4 +487,6 @@ def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, 
     scatter = relation.scatter_ln_lum(_ANY_MASS, z)
     if kind == "upper_limit":
         return LimitTerm.of(place, scatter)(t)
-    return MeasurementTerm.of(place, scatter)(t) - (ln_lum_obs + jnp.log(relative_error) + _HALF_LN_2PI)
+    term = MeasurementTerm.of(place, scatter, kind)
+    ln_g = term.near_at(t) if kind == "near" else term(t)
+    return ln_g - (ln_lum_obs + jnp.log(relative_error) + _HALF_LN_2PI)

@@ -41,6 +41,8 @@ _COARSE_CELL = 0.15
 # Objects in a chunk on a CPU: the fastest number for 1, 10 and 100 draws and for every method, and small enough that
 # padding a short catalogue to it costs little. Larger chunks do not stay in cache.
 _CHUNK = 2048
+# A chunk of linear noise has so many times fewer objects: the coefficients of every draw have to stay in cache, too.
+_SMALL_CHUNK = 4
 # Arrays that are alive at the same time, each holding one block of draws at the panel nodes of a chunk: 2 for
 # "analytic", 10 for sampled methods, 67 for "quadrature" (measured on CPU), in each of two chunks that are in progress.
 _ARRAYS_ALIVE = 2 * 64
@@ -482,7 +484,7 @@ class Group(NamedTuple):
     wide : bool
         Whether the posterior may go on beyond the mass nodes in another way than a Gaussian does.
     kind : str
-        Noise kind.
+        Noise kind; "near" for linear noise without what is far fainter than it looks.
     """
 
     rows: np.ndarray
@@ -526,7 +528,7 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
     high = np.full(number, prior.ln_mass_max)
     counts = _wide_panels(halos, relation, high[0] - low[0])
     gaussian = np.asarray(is_gaussian(halos, relation))
-    wide_of = ~gaussian
+    wide_of, kinds = ~gaussian, np.array(NOISE_KINDS)[halos.kind]
     fine = 8 if np.diff(prior.ln_mass_nodes).max() > _COARSE_CELL else 1
     searches = [(np.flatnonzero(gaussian), ranges)]
     if method == "analytic" and is_alone(halos, relation):
@@ -536,13 +538,15 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
     for rows, search in searches:
         if rows.size:
             outputs = in_chunks(lambda i, search=search: search(halos.take(i), prior, relation), rows, chunk_size)
-            low[rows], high[rows], narrowest, *edge = (np.concatenate(part) for part in zip(*outputs, strict=True))
+            low[rows], high[rows], narrowest, *noisy = (np.concatenate(part) for part in zip(*outputs, strict=True))
             counts[rows] = fine * number_of_panels(low[rows], high[rows], narrowest)
-            wide_of[rows] = edge[0] if edge else False
+            wide_of[rows] = noisy[0] if noisy else False
+            if noisy:
+                kinds[rows[noisy[1]]] = "near"
     groups = []
-    for wide, count, kind in sorted(set(zip(wide_of, counts, halos.kind, strict=True))):
-        chosen = np.flatnonzero((wide_of == wide) & (counts == count) & (halos.kind == kind))
-        groups.append(Group(chosen, int(count), bool(wide), NOISE_KINDS[kind]))
+    for wide, count, kind in sorted(set(zip(wide_of, counts, kinds, strict=True))):
+        chosen = np.flatnonzero((wide_of == wide) & (counts == count) & (kinds == kind))
+        groups.append(Group(chosen, int(count), bool(wide), str(kind)))
     return low, high, groups
 
 
@@ -588,9 +592,11 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int, met
     """
     chunk_size = max(1, chunk_size // halos.z.shape[1])
     low, high, groups = plan(halos, prior, relation, chunk_size, method)
+    on_cpu = devices.free_bytes() is None
     for group in groups:
-        # With more panels, fewer objects at a time need the same memory.
-        size = max(1, chunk_size * panels.BASE_PANELS // group.num_panels)
+        # With more panels, fewer objects at a time need the same memory; and with the table of linear noise.
+        share = _SMALL_CHUNK if on_cpu and group.kind != "lognormal" and method == "analytic" else 1
+        size = max(1, chunk_size * panels.BASE_PANELS // (share * group.num_panels))
         start = 0
         for outputs in in_chunks(lambda i, g=group: kernel(i, low[i], high[i], **g.static), group.rows, size):
             count = jax.tree.leaves(outputs)[0].shape[0]

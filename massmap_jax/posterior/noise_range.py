@@ -7,6 +7,7 @@ draws of the relation, over the whole support of the prior.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 
 from massmap_jax import devices
 from massmap_jax.likelihood import linear_noise
@@ -23,6 +24,13 @@ _AT_THE_EDGE = 12.0
 # Towards bright luminosities linear noise falls like a Gaussian of half its width in ln L, and faint luminosities are
 # all alike: nothing changes faster than this width.
 _SHARE, _WIDEST = 0.5, 1.0
+# The posterior is integrated down to exp(-20) of its peak: what is left out hardly changes mean and sd, even where a
+# thousand times as many halos are light.
+_DEPTH = 20.0
+# The faint part of the table takes two thirds of the time, and at most signals to noise it is out of the question that
+# an object is far fainter than it looks. It is left out where mean and variance would change by less than this without
+# it, in standard deviations, and where less of it than this lies below three of them.
+_NO_CHANGE, _NO_TAIL = 3e-4, 1e-5
 
 
 @devices.over_halos("halos", static=("kind",))
@@ -50,11 +58,14 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
         Length in ln M of the range that the narrowest feature of the likelihood would need alone.
     at_the_edge : Bool[Array, "halo"]
         Whether part of the posterior may lie beyond the ends of the prior's table.
+    near : Bool[Array, "halo"]
+        Whether the near part of the table is all of the likelihood that counts.
     """
+    measured = kind != "upper_limit"
     term = linear_noise.LimitTerm if kind == "upper_limit" else linear_noise.MeasurementTerm
     support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], _POINTS)
     step = support[1] - support[0]
-    deviations = np.sqrt(2 * panels.DEPTH)
+    deviations = np.sqrt(2 * _DEPTH)
 
     def one(ln_lum_obs, sigma, z):
         ln_reference, place = linear_noise.reference(ln_lum_obs, sigma)
@@ -72,31 +83,57 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
 
         def corner(scatter, number):
             own, draw = term.of(place, scatter), jax.tree.map(lambda a: a[number], relation)
-            t = ln_reference - draw.mean_ln_lum(support, z)
-            values = ln_prior + own(t)
+
+            def ln_mean(ln_mass):
+                return ln_reference - draw.mean_ln_lum(ln_mass, z)
+
+            t = ln_mean(support)
             nearest = jnp.clip(jnp.argmin(jnp.abs(t)), 1, _POINTS - 2)
             slope = jnp.maximum(jnp.abs(t[nearest + 1] - t[nearest - 1]) / (2 * step), _LEAST_SLOPE)
             centre = support[nearest] + jnp.clip(
                 t[nearest] / slope * jnp.sign(t[nearest - 1] - t[nearest + 1]), -step, step
             )
-            # The posterior at the measurement is a lower bound of its peak that no distance of the points can miss.
-            at_centre = prior.interpolate(row, centre) + own(ln_reference - draw.mean_ln_lum(centre, z))
-            keep = values >= jnp.maximum(values.max(), at_centre) - panels.DEPTH
-            # The neighbours of the points that are kept, between which and them it falls.
-            low = jnp.where(keep, support - step, jnp.inf).min()
-            high = jnp.where(keep, support + step, -jnp.inf).max()
+            prior_at_centre = prior.interpolate(row, centre)
             lighter, heavier = (jnp.hypot(deviations * scatter, y) / slope for y in (fainter, brighter))
-            low = jnp.clip(jnp.minimum(low, centre - lighter), support[0], support[-1])
-            high = jnp.clip(jnp.maximum(high, centre + heavier), support[0], support[-1])
-            ends = values[np.array([0, -1])] > values.max() - _AT_THE_EDGE
             width = jnp.hypot(scatter, _SHARE * jnp.minimum(relative, _WIDEST)) / slope
-            return low, high, 2 * deviations * width, ends.any()
+
+            def peak_of(part):
+                # The posterior at the measurement is a lower bound of its peak that no distance of the points can miss.
+                values = ln_prior + part(t)
+                return values, jnp.maximum(values.max(), prior_at_centre + part(ln_mean(centre)))
+
+            def range_of(values, peak):
+                keep = values >= peak - _DEPTH
+                # The neighbours of the points that are kept, between which and them it falls.
+                low = jnp.where(keep, support - step, jnp.inf).min()
+                high = jnp.where(keep, support + step, -jnp.inf).max()
+                low = jnp.clip(jnp.minimum(low, centre - lighter), support[0], support[-1])
+                high = jnp.clip(jnp.maximum(high, centre + heavier), support[0], support[-1])
+                ends = values[np.array([0, -1])] > values.max() - _AT_THE_EDGE
+                return low, high, ends.any()
+
+            found = peak_of(own)
+            if not measured:
+                return range_of(*found), range_of(*found), 2 * np.sqrt(2 * panels.DEPTH) * width, jnp.zeros((), dtype=bool)
+            of_near = peak_of(own.near_at)
+            weight = jnp.exp(of_near[0] - of_near[0].max())
+            weight = weight / weight.sum()
+            score = (support - weight @ support) / width
+            variance = weight @ score**2
+            faint = jnp.exp(ln_prior + own.faint_at(t) - logsumexp(found[0]))
+            near = (jnp.abs(faint @ score) < _NO_CHANGE) & (jnp.abs(faint @ (score**2 - variance)) < _NO_CHANGE)
+            near = near & (faint @ (score < -3 * jnp.sqrt(variance)) < _NO_TAIL)
+            return range_of(*found), range_of(*of_near), 2 * np.sqrt(2 * panels.DEPTH) * width, near
 
         # Four corners bound all draws: the posterior moves with the mean, and widens with the scatter. The scatters are
-        # the same for all objects, so that the table is interpolated there once.
-        scatters = jnp.stack([scatter.min(), scatter.max()])
-        numbers = jnp.stack([jnp.argmin(mean), jnp.argmax(mean)])
-        low, high, narrowest, edge = jax.vmap(jax.vmap(corner, (None, 0)), (0, None))(scatters, numbers)
-        return low.min(), high.max(), narrowest.min(), edge.any()
+        # the same for all objects, so that the table is interpolated there once. One draw has one corner.
+        several = scatter.shape[0] > 1
+        scatters = jnp.stack([scatter.min(), scatter.max()]) if several else scatter
+        numbers = jnp.stack([jnp.argmin(mean), jnp.argmax(mean)]) if several else np.zeros(1, dtype=int)
+        corners = jax.vmap(jax.vmap(corner, (None, 0)), (0, None))(scatters, numbers)
+        of_all, of_near, narrowest, near = corners
+        near = near.all()
+        low, high, edge = (jnp.where(near, b, a) for a, b in zip(of_all, of_near, strict=True))
+        return low.min(), high.max(), narrowest.min(), edge.any(), near
 
     return jax.vmap(one)(halos.ln_lum_obs[:, 0], halos.sigma, halos.z[:, 0])

@@ -14,9 +14,11 @@ from scipy import stats
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.selection import FluxLimit
 from massmap_jax.maps.circle import mass_in_circle
 from massmap_jax.maps.regions import Circle
+from massmap_jax.posterior import kernel
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import PARAMETERS, MassLuminosityRelation
@@ -629,6 +631,28 @@ def test_linear_noise_leaves_room_for_light_masses_that_a_steep_prior_prefers(pr
         np.testing.assert_allclose(got.quantiles[i], np.interp(ENDS, cdf, m), atol=1e-2 * sd)
         light.append(np.trapezoid(np.where(m < np.log(1e13), density, 0.0), m))
     assert light[0] > 0.03 and light[2] < 1e-6
+
+
+@pytest.mark.parametrize("scatter", [0.2, 0.6])
+def test_where_the_faint_part_of_linear_noise_is_left_out(scatter):
+    """About 8 sigma mean, sd and quantiles stay right, with a mass function that goes down to 1e10 Msun."""
+    prior = MassPrior.default()
+    nodes = (prior.redshift_nodes, np.exp(prior.ln_mass_nodes), np.exp(prior.ln_density))
+    reference = PriorReference(*(np.asarray(a, dtype=float) for a in nodes), per="ln_mass")
+    known = {"alpha1": 9.0, "alpha2": 1.0, "alpha3": 1e14, "alpha4": 0.0, "scatter": scatter}
+    number = 10
+    ln_lum, z, sigma = np.linspace(8.0, 11.0, number), np.full(number, 0.3), 1 / np.linspace(6.5, 11.0, number)
+    catalogue = make_catalogue(ln_lum, sigma, z, noise_kind="normal")
+    relation = MassLuminosityRelation.create(**known)
+    got = mass_posterior(catalogue, prior, relation, quantile_levels=ENDS)
+    objects = Objects.of(catalogue, np.arange(number), prior)
+    _, _, groups = kernel.plan(objects, prior, relation.as_batch(), CHUNK, "analytic")
+    assert {group.kind for group in groups} == {"normal", "near"}
+    for i in range(number):
+        m, density, mean, sd = with_linear_noise(reference, [Relation(**known)], [0.0], ln_lum[i], z[i], sigma[i])
+        assert abs(got.mean[i] - mean) < 1e-3 * sd and abs(got.sd[i] / sd - 1) < 1.5e-3
+        cdf = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(m))])
+        np.testing.assert_allclose(got.quantiles[i], np.interp(ENDS, cdf, m), atol=1e-2 * sd)
 
 
 def test_upper_limits_against_plain_numpy(prior, reference):
