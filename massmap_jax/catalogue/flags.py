@@ -20,7 +20,7 @@ class Flag(enum.IntFlag):
     LUM_SENTINEL : int
         2: the luminosity is a placeholder such as -99.
     LUM_NOT_POSITIVE : int
-        4: the luminosity is zero or negative.
+        4: the luminosity is zero or negative; with linear noise, more than four errors below zero.
     SIGMA_MISSING : int
         8: the error of the luminosity is missing.
     SIGMA_NEGATIVE : int
@@ -86,7 +86,7 @@ class Flag(enum.IntFlag):
 REASONS = {
     Flag.LUM_MISSING: "luminosity missing (NaN, infinite or masked)",
     Flag.LUM_SENTINEL: "luminosity is a placeholder such as -99",
-    Flag.LUM_NOT_POSITIVE: "luminosity zero or negative",
+    Flag.LUM_NOT_POSITIVE: "luminosity zero or negative (with linear noise: more than four errors below zero)",
     Flag.SIGMA_MISSING: "luminosity error missing",
     Flag.SIGMA_NEGATIVE: "luminosity error negative",
     Flag.SIGMA_LOW_SNR: "luminosity below the signal-to-noise limit",

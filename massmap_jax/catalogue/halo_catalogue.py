@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, UInt32
+from jaxtyping import Bool, Float, Int, UInt32
 
 from massmap_jax.catalogue.columns import as_float64, as_ids, is_negative_sentinel, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import LUM_BAD, SIGMA_BAD, UNUSABLE, Z_BAD, Flag
@@ -17,6 +17,8 @@ from massmap_jax.errors import MassmapError
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
+LEAST_SNR = -4.0
+"""A measurement with linear noise that is further below zero, in its errors, is no noise: it is flagged."""
 # One value for the whole catalogue.
 _OF_ALL = (
     "noise_kind",
@@ -58,6 +60,9 @@ class HaloCatalogue:
         The row number that replaces the id in `hashes`, where ids were not unique.
     noise_code : Int[np.ndarray, "halo"] or None
         Kind of noise of each object, an index into `NOISE_KINDS`; None means `noise_kind` for all.
+    snr_below_zero, ln_error_below_zero : Float[np.ndarray, "halo"] or None
+        Signal to noise L_obs / e, and ln e, of measurements of zero or less with linear noise, and NaN for all others.
+        These have no logarithm: `ln_lum_obs` and `sigma_ln_lum` are NaN for them.
     noise_kind : {"lognormal", "normal", "upper_limit"}
         Kind of noise of the luminosity, for all objects.
     frame : {"sky", "flat"}
@@ -107,6 +112,8 @@ class HaloCatalogue:
     truth_ln_mass: Float[np.ndarray, " halo"] | None = None
     key_number: Int[np.ndarray, " halo"] | None = None
     noise_code: Int[np.ndarray, " halo"] | None = None
+    snr_below_zero: Float[np.ndarray, " halo"] | None = None
+    ln_error_below_zero: Float[np.ndarray, " halo"] | None = None
     noise_kind: str = "lognormal"
     frame: str = "sky"
     lum_unit: str = ""
@@ -136,6 +143,7 @@ class HaloCatalogue:
         luminosity=None,
         ln_luminosity=None,
         sigma_ln_luminosity=0.05,
+        sigma_luminosity=None,
         ra=None,
         dec=None,
         ids=None,
@@ -161,7 +169,11 @@ class HaloCatalogue:
         ln_luminosity : array_like, (halo,), optional
             ln of the observed luminosity, instead of it: exactly one of the two is given.
         sigma_ln_luminosity : float or array_like, (halo,)
-            Standard deviation of the error in ln L, one for all or one per object; 0 is allowed.
+            Standard deviation of the error in ln L, one for all or one per object; 0 is allowed. For another
+            `noise_kind` than lognormal the error as a fraction of L.
+        sigma_luminosity : float or array_like, (halo,), optional
+            The error in the unit of `luminosity` instead, where the noise is not lognormal. With it, measurements of
+            zero and less are kept, down to `LEAST_SNR` errors.
         ra, dec : array_like, (halo,), optional
             Position, both or neither, in the unit that `position_unit` says: degrees; hours and degrees for
             "hourangle"; offsets from the field centre for "arcmin", x to the east and y to the north.
@@ -213,6 +225,11 @@ class HaloCatalogue:
         """
         if (luminosity is None) == (ln_luminosity is None):
             raise MassmapError("give exactly one of luminosity= (linear) and ln_luminosity=")
+        if sigma_luminosity is not None and (luminosity is None or noise_kind == "lognormal"):
+            raise MassmapError(
+                "sigma_luminosity is the error of luminosity= in its own unit, for noise_kind='normal' or"
+                " 'upper_limit': give the error of lognormal noise as sigma_ln_luminosity="
+            )
         linear = ln_luminosity is None
         lum = as_float64(luminosity, "luminosity") if linear else as_float64(ln_luminosity, "ln_luminosity")
         n = lum.size
@@ -220,6 +237,11 @@ class HaloCatalogue:
             raise MassmapError("the catalogue has no rows: at least one object is needed")
         z = as_float64(redshift, "redshift", rows=n)
         sigma = as_float64(sigma_ln_luminosity, "sigma_ln_luminosity", rows=n, scalar=True)
+        error = None
+        if sigma_luminosity is not None:
+            error = as_float64(sigma_luminosity, "sigma_luminosity", rows=n, scalar=True)
+            with np.errstate(all="ignore"):
+                sigma = error / np.where(lum > 0, lum, 1.0)
         truth = None if truth_mass is None else as_float64(truth_mass, "truth_mass", rows=n)
         if (ra is None) != (dec is None):
             given, lacking = ("dec", "ra") if ra is None else ("ra", "dec")
@@ -237,7 +259,7 @@ class HaloCatalogue:
             notes += more
 
         with np.errstate(all="ignore"):
-            return cls(
+            catalogue = cls(
                 ln_lum_obs=np.where(bits & int(LUM_BAD), np.nan, np.log(lum) if linear else lum),
                 sigma_ln_lum=np.where(bits & int(SIGMA_BAD), np.nan, sigma),
                 redshift=np.where(bits & int(Z_BAD), np.nan, z),
@@ -253,6 +275,9 @@ class HaloCatalogue:
                 mass_definition=mass_definition,
                 notes=notes,
             )
+            if error is None or noise_kind != "normal":
+                return catalogue
+            return catalogue.with_below_zero(lum / error, np.log(error))
 
     def __len__(self) -> int:
         return len(self.flag)
@@ -267,6 +292,101 @@ class HaloCatalogue:
             True where the row can be used.
         """
         return (self.flag & int(UNUSABLE)) == 0
+
+    def with_below_zero(self, snr, ln_error) -> "HaloCatalogue":
+        """Keep measurements of zero and less, which linear noise makes of faint objects.
+
+        Parameters
+        ----------
+        snr : Float[np.ndarray, "halo"]
+            Signal to noise L_obs / e of every row; NaN where it is not known.
+        ln_error : Float[np.ndarray, "halo"]
+            ln e [ln of the catalogue's unit].
+
+        Returns
+        -------
+        HaloCatalogue
+            The same objects. Rows that are flagged LUM_NOT_POSITIVE can be used where `snr` is at least `LEAST_SNR`:
+            what is further below zero is no noise.
+        """
+        with np.errstate(invalid="ignore"):
+            below = ((self.flag & int(Flag.LUM_NOT_POSITIVE)) != 0) & (snr <= 0) & (snr >= LEAST_SNR)
+        below &= np.isfinite(ln_error) & ((self.flag & int(Flag.SIGMA_NEGATIVE)) == 0)
+        if not below.any():
+            return self
+        away = int(Flag.LUM_NOT_POSITIVE | Flag.SIGMA_MISSING)
+        return replace(
+            self,
+            flag=np.where(below, self.flag & ~away, self.flag).astype(self.flag.dtype),
+            sigma_ln_lum=np.where(below, np.nan, self.sigma_ln_lum),
+            snr_below_zero=np.where(below, snr, np.nan),
+            ln_error_below_zero=np.where(below, ln_error, np.nan),
+        )
+
+    def in_unit(self, factor: float, lum_unit: str) -> "HaloCatalogue":
+        """Convert the luminosities to another unit.
+
+        Parameters
+        ----------
+        factor : float
+            What multiplies them.
+        lum_unit : str
+            The unit that they have then.
+
+        Returns
+        -------
+        HaloCatalogue
+            The same objects.
+        """
+        below = self.ln_error_below_zero
+        return replace(
+            self,
+            ln_lum_obs=self.ln_lum_obs + np.log(factor),
+            ln_error_below_zero=None if below is None else below + np.log(factor),
+            lum_unit=lum_unit,
+        )
+
+    def is_below_zero(self, rows=slice(None)) -> Bool[np.ndarray, " row"]:
+        """Tell which rows are measurements of zero or less.
+
+        Parameters
+        ----------
+        rows : slice or array_like, (row,), optional
+            Row numbers; all by default.
+
+        Returns
+        -------
+        Bool[np.ndarray, "row"]
+            True for such rows.
+        """
+        if self.snr_below_zero is None:
+            return np.zeros(len(self), dtype=bool)[rows]
+        return np.isfinite(self.snr_below_zero[rows])
+
+    def signed_measurements(self, rows) -> tuple[np.ndarray, np.ndarray]:
+        """Give luminosities and errors of any sign, as the integrals over linear noise take them.
+
+        Parameters
+        ----------
+        rows : array_like, (row,)
+            Row numbers.
+
+        Returns
+        -------
+        ln_lum : Float[np.ndarray, "row"]
+            ln of the absolute value of the luminosity.
+        relative_error : Float[np.ndarray, "row"]
+            Error over luminosity: negative where that is below zero.
+        """
+        ln_lum, error = self.ln_lum_obs[rows], self.sigma_ln_lum[rows]
+        below = self.is_below_zero(rows)
+        if not below.any():
+            return ln_lum, error
+        assert self.snr_below_zero is not None and self.ln_error_below_zero is not None
+        # So near zero that the likelihood is that of zero, whose logarithm there is not.
+        snr = np.where(below, np.minimum(self.snr_below_zero[rows], -1e-6), -1.0)
+        ln_lum = np.where(below, self.ln_error_below_zero[rows] + np.log(-snr), ln_lum)
+        return ln_lum, np.where(below, 1 / snr, error)
 
     def with_redshifts(self, distributions: RedshiftDistributions) -> "HaloCatalogue":
         """Give the objects redshifts that are not exact.

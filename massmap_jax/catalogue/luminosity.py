@@ -54,6 +54,8 @@ class Luminosity(NamedTuple):
         Unit of the luminosity.
     flag : Int[np.ndarray, "row"]
         `Flag` bits.
+    ln_scale : float
+        ln of the factor between the column and `unit`, where the column is linear; 0 where it is not.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Luminosity(NamedTuple):
     ln_lum_obs: np.ndarray
     unit: str
     flag: np.ndarray
+    ln_scale: float = 0.0
 
 
 def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.ndarray:
@@ -111,6 +114,7 @@ def read_luminosity(
     lum_in: str | None,
     magnitudes: Magnitudes | None,
     redshift: np.ndarray,
+    signed: bool = False,
 ) -> Luminosity:
     """Read a luminosity column.
 
@@ -134,6 +138,8 @@ def read_luminosity(
         How magnitudes become luminosities, where the column holds magnitudes.
     redshift : Float[np.ndarray, "row"]
         Redshifts, for apparent magnitudes.
+    signed : bool, optional
+        Whether values below zero are ordinary, as with linear noise.
 
     Returns
     -------
@@ -175,7 +181,7 @@ def read_luminosity(
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
     scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
     if lum_log is None:
-        _refuse_hidden_log(where, name, unit, raw, true_scale)
+        _refuse_hidden_log(where, name, unit, raw, true_scale, signed)
     log = lum_log or "none"
     if log == "none":
         flag = _linear_flags(raw, typical(table, name, raw))
@@ -185,8 +191,9 @@ def read_luminosity(
         _refuse_linear(where, raw, log)
         flag = _log_flags(raw, log, typical(table, name, raw))
         ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
+    ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
-    return Luminosity(name, raw, log, text, ln_lum, unit, flag)
+    return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale)
 
 
 def converted(where: str, ln_lum, unit: str, lum_in: str | None, notes: list[str]) -> tuple[np.ndarray, str]:
@@ -326,8 +333,11 @@ def named_log(name: str) -> str:
     return "log10" if found else ""
 
 
-def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float):
-    """Refuse values that nobody called linear and that can be logarithms, judged by name, unit and values."""
+def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float, signed: bool):
+    """Refuse values that nobody called linear and that can be logarithms, judged by name, unit and values.
+
+    Where they are `signed`, with linear noise, negative ones are ordinary.
+    """
     good = raw[np.isfinite(raw) & (raw > 0)]
     shown = f"values {raw[np.isfinite(raw)].min(initial=np.inf):g} to {good.max(initial=-np.inf):g}, first row 0"
     shown += f" with value {float(raw[0])!r}"
@@ -348,7 +358,7 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:
             reason = "since no halo has so few solar masses"
-        elif negative.sum() > max(2, 0.1 * raw.size):
+        elif negative.sum() > max(2, 0.1 * raw.size) and not signed:
             reason = f"since {negative.sum()} rows are negative"
         elif close and np.unique(good).size > good.size // 2:
             reason = f"since all values lie within {100 * np.std(np.log(good)):.1f} % of each other"

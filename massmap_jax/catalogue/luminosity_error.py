@@ -67,7 +67,8 @@ def read_sigma(
     Returns
     -------
     sigma : Float[np.ndarray, "row"]
-        Standard deviation of the error in ln L, or for linear noise as a fraction of L; NaN in flagged rows.
+        Standard deviation of the error in ln L, or for linear noise as a fraction of the absolute value of L; NaN in
+        flagged rows.
     flag : Int[np.ndarray, "row"]
         `Flag` bits of rows whose error cannot be used.
 
@@ -444,7 +445,7 @@ def _linear_bars(raw, up, down, min_snr):
     """
     if min_snr is None:
         with np.errstate(all="ignore"):
-            sigma, low = np.where(raw > 0, 0.5 * (up + down) / raw, np.nan), np.zeros(raw.size, dtype=bool)
+            sigma, low = 0.5 * (up + down) / np.abs(raw), np.zeros(raw.size, dtype=bool)
     else:
         sigma = sigma_ln_from_bars(raw, up, down)
         with np.errstate(all="ignore"):

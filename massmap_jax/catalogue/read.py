@@ -104,7 +104,8 @@ def read_catalogue(
         number or the lower bar reaches zero: lognormal noise cannot describe such bars.
     noise : {"lognormal", "linear"}
         How the luminosity scatters about the true one: lognormal, or with a normal error of the luminosity itself, as
-        counts, fluxes and significances do. Linear noise needs linear bars, and keeps rows of any signal to noise.
+        counts, fluxes and significances do. Linear noise needs linear bars, and keeps rows of any signal to noise,
+        those of zero and less down to four errors below it.
     ra, dec : str, optional
         Columns of the position, in the unit that `position_unit` says. Where there are none, galactic coordinates (GLON
         and GLAT, or l and b with the unit deg) and a SkyCoord column of astropy are converted.
@@ -285,7 +286,10 @@ def read_catalogue(
         lum_in=lum_in,
         magnitudes=how,
         redshift=redshift,
+        signed=noise == "linear",
     )
+    if noise == "linear" and luminosity.log == "none":
+        luminosity = luminosity._replace(raw=_without_zeros(luminosity.raw))
     sigma_ln, more_bits = read_sigma(
         table,
         luminosity,
@@ -320,6 +324,10 @@ def read_catalogue(
         **position,
     )
     catalogue = replace(catalogue, columns_read=columns_read)
+    if noise == "linear" and luminosity.log == "none":
+        with np.errstate(all="ignore"):
+            ln_error = np.log(np.abs(luminosity.raw) * sigma_ln) + luminosity.ln_scale
+            catalogue = catalogue.with_below_zero(np.sign(luminosity.raw) / sigma_ln, ln_error)
     if uncertain is not None:
         catalogue = catalogue.with_redshifts(uncertain)
     if need_usable and not catalogue.usable.any():
@@ -331,6 +339,12 @@ def read_catalogue(
             ask = "is the error of the luminosity the right column (sigma), in the right unit (sigma_kind)?"
         raise MassmapError(f"none of the {len(catalogue)} rows of {table.label} can be used ({reasons}{snr}): {ask}")
     return catalogue
+
+
+def _without_zeros(raw: np.ndarray) -> np.ndarray:
+    """Replace luminosities of exactly zero, of which an error is no fraction, by others that no error tells from it."""
+    some = np.abs(raw[np.isfinite(raw) & (raw != 0)])
+    return np.where(raw == 0, -1e-9 * (np.median(some) if some.size else 1.0), raw)
 
 
 def _magnitudes(mode, zero, k_slope, cosmology) -> Magnitudes | None:

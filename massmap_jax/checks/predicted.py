@@ -106,14 +106,16 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tu
     impossible : int
         Number of rows below the limit.
     """
-    z, ln_lum = catalogue.redshift[rows], catalogue.ln_lum_obs[rows]
-    ln_error = ln_lum + np.log(catalogue.sigma_ln_lum[rows])
+    z = catalogue.redshift[rows]
+    ln_lum, relative = catalogue.signed_measurements(rows)
+    ln_error = ln_lum + np.log(np.abs(relative))
     scatter, ones = float(np.min(relation.scatter)), np.ones(rows.size)
-    own = Part.above(z, ln_lum, ln_error, ones, scatter)
+    own = Part.above(z, ln_lum, relative, ones, scatter)
     limit, below = None, np.zeros(rows.size, bool)
     if selection is not None:
         ln_limit = np.asarray(selection.limit_of(z, ln_error))
-        limit, below = Part.above(z, ln_limit, ln_error, ones, scatter), ln_lum < ln_limit - 1e-5
+        limit = Part.above(z, ln_limit, np.exp(ln_error - ln_limit), ones, scatter)
+        below = (ln_lum < ln_limit - 1e-5) | (relative < 0)
     pit = np.zeros(rows.size)
     for number, share in enumerate(relation.shares):
         one = relation.draw(number)

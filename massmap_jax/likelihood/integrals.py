@@ -106,7 +106,8 @@ def log_noise(ln_lum_obs, ln_lum, sigma_ln_lum, kind: str = "lognormal"):
     ln_lum : Float[Array, "..."]
         ln of the true luminosity, in the same unit.
     sigma_ln_lum : Float[Array, "..."]
-        Error of the luminosity: in ln L, or for the other kinds as a fraction of L_obs.
+        Error of the luminosity: in ln L, or for the other kinds as a fraction of L_obs, which is negative where a
+        measurement is below zero; `ln_lum_obs` is then ln of its absolute value.
     kind : {"lognormal", "normal", "upper_limit"}
         One of `catalogue.halo_catalogue.NOISE_KINDS`, see Notes.
 
@@ -125,7 +126,7 @@ def log_noise(ln_lum_obs, ln_lum, sigma_ln_lum, kind: str = "lognormal"):
         return ln_normal(ln_lum_obs, ln_lum, sigma_ln_lum) - ln_lum_obs
     ratio = jnp.exp(jnp.minimum(ln_lum - ln_lum_obs, 40.0))  # beyond exp(40) both densities are zero
     if kind == "normal":
-        return ln_normal(1.0, ratio, sigma_ln_lum) - ln_lum_obs
+        return ln_normal(jnp.sign(sigma_ln_lum), ratio, jnp.abs(sigma_ln_lum)) - ln_lum_obs
     return log_ndtr((1.0 - ratio) / sigma_ln_lum)
 
 
@@ -215,7 +216,7 @@ def _quadrature(ln_mass, z, ln_lum_obs, sigma, relation: AnyRelation, normals, k
     else:
         # A measurement narrows p3 to about the product of the two lognormals; the window is widened for the
         # skewness that linear noise has in ln L.
-        variance = 1 / (1 + (scatter / sigma) ** 2)
+        variance = 1 / (1 + (scatter / sigma) ** 2)  # sigma may be negative
         centre, window = variance * scatter * offset / sigma**2, 1.5 * reach * jnp.sqrt(variance)
         edges = jnp.stack([centre - window, centre + window])
         if kind == "normal":

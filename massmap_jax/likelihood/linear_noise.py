@@ -350,8 +350,8 @@ def _at(kind: str, t, found, ends):
 
 def _interpolated(kind: str, place, scatter) -> Float[Array, " coefficient"]:
     """The coefficients at a signal to noise and a scatter."""
-    table = coefficients("normal")[..., : NEAR + 1] if kind == "near" else coefficients(kind)
-    table = jnp.asarray(table, dtype=float)
+    of_kind = coefficients("normal")[..., : NEAR + 1] if kind == "near" else coefficients(kind)
+    table = jnp.asarray(of_kind, dtype=float)
     # The draw's table first: it serves all objects, and the rest is one product of matrices.
     of_draw = jnp.einsum("s,rsk->rk", _scatter_weights(scatter), table, precision="highest")
     return jnp.einsum("r,rk->k", _weights(place, RATIO_NODES), of_draw, precision="highest")
@@ -440,9 +440,9 @@ def reference(ln_lum_obs, relative_error):
     Parameters
     ----------
     ln_lum_obs : Float[Array, "..."]
-        ln of the observed luminosity, or of the limit.
+        ln of the absolute value of the observed luminosity, or of the limit.
     relative_error : Float[Array, "..."]
-        Its linear error as a fraction of it.
+        Its linear error as a fraction of it; negative for a measurement below zero.
 
     Returns
     -------
@@ -451,10 +451,10 @@ def reference(ln_lum_obs, relative_error):
     place : Float[Array, "..."]
         asinh(q / 2), with q the signal to noise; at most that of the table's end.
     """
-    relative_error = jnp.maximum(relative_error, _LEAST_ERROR)
-    place = jnp.arcsinh(0.5 / relative_error)
+    size = jnp.maximum(jnp.abs(relative_error), _LEAST_ERROR)
+    place = jnp.where(relative_error < 0, -1.0, 1.0) * jnp.arcsinh(0.5 / size)
     # Beyond the table, nothing else but the place of a limit changes.
-    return ln_lum_obs + jnp.log(relative_error) + place, jnp.minimum(place, RATIO_NODES[-1])
+    return ln_lum_obs + jnp.log(size) + place, jnp.minimum(place, RATIO_NODES[-1])
 
 
 def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, kind: str):
@@ -467,9 +467,9 @@ def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, 
     z : Float[Array, ""]
         Redshift.
     ln_lum_obs : Float[Array, ""]
-        ln of the observed luminosity or of the limit [ln of the catalogue's unit].
+        ln of the absolute value of the observed luminosity or of the limit [ln of the catalogue's unit].
     relative_error : Float[Array, ""]
-        Linear error of the luminosity, as a fraction of it.
+        Linear error of the luminosity, as a fraction of it; negative for a measurement below zero.
     relation : AnyRelation
         One draw, whose scatter does not depend on the mass.
     normals : object
@@ -489,4 +489,4 @@ def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, 
         return LimitTerm.of(place, scatter)(t)
     term = MeasurementTerm.of(place, scatter, kind)
     ln_g = term.near_at(t) if kind == "near" else term(t)
-    return ln_g - (ln_lum_obs + jnp.log(relative_error) + _HALF_LN_2PI)
+    return ln_g - (ln_lum_obs + jnp.log(jnp.abs(relative_error)) + _HALF_LN_2PI)

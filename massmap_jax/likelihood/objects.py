@@ -193,8 +193,8 @@ class Objects(eqx.Module):
         nodes = place(catalogue, rows, prior)
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
-        ln_lum, sigma = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
-        small = (kind == NOISE_KINDS.index("normal")) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
+        ln_lum, sigma = catalogue.signed_measurements(rows)
+        small = (kind == NOISE_KINDS.index("normal")) & (sigma > 0) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
         if small.any():
             ln_lum = np.where(small, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
             kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)

@@ -112,9 +112,9 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
                 ends = values[np.array([0, -1])] > values.max() - _AT_THE_EDGE
                 return low, high, ends.any()
 
-            found = peak_of(own)
+            found, narrowest = peak_of(own), 2 * np.sqrt(2 * panels.DEPTH) * width
             if not measured:
-                return range_of(*found), range_of(*found), 2 * np.sqrt(2 * panels.DEPTH) * width, jnp.zeros((), dtype=bool)
+                return range_of(*found), range_of(*found), narrowest, jnp.zeros((), dtype=bool)
             of_near = peak_of(own.near_at)
             weight = jnp.exp(of_near[0] - of_near[0].max())
             weight = weight / weight.sum()
@@ -123,7 +123,7 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
             faint = jnp.exp(ln_prior + own.faint_at(t) - logsumexp(found[0]))
             near = (jnp.abs(faint @ score) < _NO_CHANGE) & (jnp.abs(faint @ (score**2 - variance)) < _NO_CHANGE)
             near = near & (faint @ (score < -3 * jnp.sqrt(variance)) < _NO_TAIL)
-            return range_of(*found), range_of(*of_near), 2 * np.sqrt(2 * panels.DEPTH) * width, near
+            return range_of(*found), range_of(*of_near), narrowest, near
 
         # Four corners bound all draws: the posterior moves with the mean, and widens with the scatter. The scatters are
         # the same for all objects, so that the table is interpolated there once. One draw has one corner.

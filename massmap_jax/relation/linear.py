@@ -28,7 +28,7 @@ from massmap_jax.likelihood.objects import usable_rows
 from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.compress import compress
+from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
 from massmap_jax.relation.marginal import RelationLikelihood
 
@@ -108,13 +108,14 @@ class Part(eqx.Module):
         return cls(ln_reference, z, place, weight, kind=kind, inner=int(np.ceil(max(inner, 3))), outer=outer)
 
     @classmethod
-    def above(cls, z, ln_limit, ln_error, weight, scatter: float) -> "Part":
+    def above(cls, z, ln_limit, relative_error, weight, scatter: float) -> "Part":
         """Collect probabilities that a measurement is above a limit, whatever the luminosity.
 
         Parameters
         ----------
-        z, ln_limit, ln_error, weight : Float[np.ndarray, "point"]
-            Redshift, ln of the limit and of the error [ln of the catalogue's unit], and weight of each.
+        z, ln_limit, relative_error, weight : Float[np.ndarray, "point"]
+            Redshift, ln of the limit [ln of the catalogue's unit], error as a fraction of the limit, and weight of
+            each. A limit below zero has a negative fraction, and ln of its absolute value.
         scatter : float
             Least scatter S of the relations [ln L].
 
@@ -123,7 +124,7 @@ class Part(eqx.Module):
         Part
             Integrals, whose ln is that of the probability.
         """
-        ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
+        ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_limit, relative_error))
         return cls.of("above", ln_reference, z, place, weight, scatter)
 
     def __call__(self, relation, prior: MassPrior, norm) -> Float[Array, ""]:
@@ -207,6 +208,13 @@ class LinearData(CatalogueData):
             return np.zeros(self.rows.size)
         return super()._ln_detection()
 
+    def halos(self) -> Points:
+        """Give the usable objects; one that is not above zero has the luminosity that its likelihood counts from."""
+        ln_lum, sigma = self.catalogue.signed_measurements(self.rows)
+        below = self.catalogue.is_below_zero(self.rows)
+        ln_lum = np.where(below, np.asarray(linear_noise.reference(ln_lum, sigma)[0]), ln_lum)
+        return Points(ln_lum, np.abs(sigma), self.catalogue.redshift[self.rows], np.ones(self.rows.size))
+
     def likelihood(self, scatter: float) -> "LinearLikelihood":
         """Prepare the likelihood.
 
@@ -221,12 +229,10 @@ class LinearData(CatalogueData):
             The likelihood.
         """
         catalogue, prior, selection = self.catalogue, self.prior, self.selection
-        codes, ln_lum, sigma, z = (
-            a[self.rows]
-            for a in (catalogue.noise_codes, catalogue.ln_lum_obs, catalogue.sigma_ln_lum, catalogue.redshift)
-        )
+        codes, z = catalogue.noise_codes[self.rows], catalogue.redshift[self.rows]
+        ln_lum, sigma = catalogue.signed_measurements(self.rows)
         linear = codes == _NORMAL
-        nearly = linear & (sigma < 1 / linear_noise.HIGHEST_RATIO)
+        nearly = linear & (sigma > 0) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
         ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_lum, sigma))
         noisy = linear & ~nearly
         ratio = 2 * np.sinh(place)
@@ -242,7 +248,7 @@ class LinearData(CatalogueData):
                 own = ln_reference[chosen], z[chosen], place[chosen], np.ones(chosen.sum())
                 parts.append(Part.of(kind, *own, scatter, outer))
         # The density per luminosity of a measurement; ln e.
-        ln_error = ln_lum + np.log(sigma)
+        ln_error = ln_lum + np.log(np.abs(sigma))
         constant = self.constant - (ln_error[noisy] + HALF_LN_2PI).sum()
         if linear.any() and not isinstance(selection, NoSelection):
             parts.append(self._chance(z[linear], ln_error[linear], scatter))
@@ -265,7 +271,8 @@ class LinearData(CatalogueData):
             ln_error, _, z, weight = short
         else:
             weight = np.ones(z.size)
-        return Part.above(z, np.asarray(self.selection.limit_of(z, ln_error)), ln_error, -weight, scatter)
+        ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
+        return Part.above(z, ln_limit, np.exp(ln_error - ln_limit), -weight, scatter)
 
 
 class LinearLikelihood(eqx.Module):
@@ -369,6 +376,13 @@ def _check_selection(catalogue: HaloCatalogue, selection, rows) -> None:
             f"{limits.sum()} objects have upper limits, first row {rows[np.argmax(limits)]}, and the selection asks for"
             " a measured luminosity: such objects are in the catalogue for another reason; leave them out, or leave the"
             " selection out"
+        )
+    below = catalogue.is_below_zero(rows)
+    if below.any():
+        raise MassmapError(
+            f"{below.sum()} objects have a luminosity of zero or less, first row {rows[np.argmax(below)]}, and the"
+            " selection is a limit above it: such objects are in the catalogue for another reason; leave them out, or"
+            " leave the selection out"
         )
     if not hasattr(selection, "limit_of"):
         raise MassmapError(

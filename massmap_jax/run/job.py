@@ -669,7 +669,7 @@ def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCata
     notes.append(
         f"luminosity: {catalogue.lum_unit} in the catalogue, multiplied by {factor:g} to be in the relation's {wanted}"
     )
-    return replace(catalogue, ln_lum_obs=catalogue.ln_lum_obs + np.log(factor), lum_unit=wanted)
+    return catalogue.in_unit(factor, wanted)
 
 
 def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str]) -> MassPosterior:
@@ -740,7 +740,7 @@ def _faint(posterior: MassPosterior) -> str:
     """What linear noise may have to do with masses below the prior's."""
     catalogue = posterior.catalogue
     linear = posterior.usable & (catalogue.noise_codes == NOISE_KINDS.index("normal"))
-    few = (linear & (catalogue.sigma_ln_lum > 1 / _NOISE_ALONE)).sum()
+    few = (linear & ((catalogue.sigma_ln_lum > 1 / _NOISE_ALONE) | catalogue.is_below_zero())).sum()
     if not few:
         return ""
     return (

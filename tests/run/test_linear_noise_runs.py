@@ -119,3 +119,18 @@ def test_a_fit_with_a_limit_in_signal_to_noise(tmp_path):
     record = (tmp_path / "out" / "run.json").read_text()
     assert '"snr_limit": 5' in record and "signal to noise of at least 5" in record
     assert json.loads(record)["fit"]["selection"] == "signal to noise of at least 5"
+
+
+def test_measurements_below_zero(folder):
+    """Zero and -1.5 errors have masses; -6 errors is no noise, and the row is counted."""
+    table = pd.read_csv(folder / "c.csv")
+    table.loc[0, "L"], table.loc[1, "L"], table.loc[2, "L"] = -1.5 * table["e_L"][0], 0.0, -6 * table["e_L"][2]
+    table.to_csv(folder / "below.csv", index=False)
+    ran = run(folder, *GIVEN, out="below", table="below.csv")
+    assert ran.returncode == 0, ran.stderr
+    found = pd.read_parquet(folder / "below" / "masses.parquet")
+    assert np.isfinite(found["log10_mass_mean"]).tolist() == [True, True, False] + [True] * (NUMBER - 3)
+    assert found["log10_mass_mean"][:2].max() < found["log10_mass_mean"][3:].max()
+    assert "more than four errors below zero" in ran.stdout + ran.stderr
+    ran = run(folder, "--lum-limit", "0.1", *FITTED, out="fit", table="below.csv", command="fit")
+    assert ran.returncode != 0 and "2 objects have a luminosity of zero or less, first row 0" in ran.stderr
