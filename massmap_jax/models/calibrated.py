@@ -23,7 +23,7 @@ def calibrated_model(
     relation_prior: RelationPrior | str | dict,
     *,
     calibration: CalibrationMasses | None = None,
-    population: Population | None = None,
+    population: Population | str | None = None,
     observables: Mapping | None = None,
     scatter_correlation=LKJ_SHAPE,
     selection=None,
@@ -42,7 +42,7 @@ def calibrated_model(
         Prior of the relation of the luminosity.
     calibration : CalibrationMasses, optional
         Measured masses, one entry for each row of the catalogue.
-    population : Population, optional
+    population : Population or str, optional
         Form of the population; by default `Population.hmf_completeness()` with measured masses, and the mass prior as
         it is without.
     observables : dict of str to RelationPrior, optional

@@ -65,7 +65,7 @@ def fit_relation(
     relation_prior: RelationPrior | str | dict = "bigmali2017",
     *,
     calibration: CalibrationMasses | None = None,
-    population: Population | None = None,
+    population: Population | str | None = None,
     extra: TabulatedTerm | None = None,
     extra_bias=0.0,
     observables: Mapping | None = None,
@@ -94,10 +94,11 @@ def fit_relation(
     calibration : CalibrationMasses, optional
         Measured masses of some objects, one entry for each row of the catalogue. With them the relation no longer
         rests on the shape of the mass function.
-    population : Population, optional
+    population : Population or str, optional
         Form of the distribution of masses in the catalogue, fitted jointly. By default the mass function times a
         completeness, `Population.hmf_completeness()`, where there are calibration masses, and the mass prior as it is,
-        `Population.fixed()`, where there are none.
+        `Population.fixed()`, where there are none. A name, such as "gaussian" or "mixture:3", is read by
+        `Population.parse`.
     extra : TabulatedTerm, optional
         A likelihood of ln M for each row of the catalogue, such as that of weak lensing; blank where there is none. It
         has to hold the whole error of these masses, their scatter too, and must be independent of the luminosity at

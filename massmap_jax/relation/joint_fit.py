@@ -154,6 +154,12 @@ def beliefs_asked(calibration, population, observables, scatter_correlation, sel
     if population is None:
         without = calibration is None and not isinstance(selection, SelectedOnMass)
         population = Population.fixed() if without else Population.hmf_completeness()
+    elif isinstance(population, str):
+        population = Population.parse(population)
+    elif not isinstance(population, Population):
+        raise MassmapError(
+            f"population is a {type(population).__name__}: give a form such as Population.gaussian(), or its name"
+        )
     return laws, correlations, population
 
 

@@ -23,6 +23,7 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.joint import SelectedOnMass
+from massmap_jax.relation.joint_fit import beliefs_asked
 from massmap_jax.relation.joint_posterior import JointPosterior
 
 TRUTH = {"alpha1": 1.0, "alpha2": 0.8, "alpha4": 1.0, "scatter": 0.3, "bias": 0.1, "population_width": 0.4}
@@ -305,3 +306,11 @@ def test_masses_brought_to_another_definition():
         CalibrationMasses.from_arrays(mass=[5e14], sigma_ln_mass=0.1).in_definition("200m", [0.3])
     with pytest.raises(MassmapError, match="'fof'"):
         masses.in_definition("fof", [0.3, 0.3, 0.3])
+
+
+def test_a_population_by_its_name():
+    asked = beliefs_asked(None, "mixture:3,drift=no", None, None, None)[2]
+    assert asked == Population.mixture(3, drift=False)
+    for other, match in (("gauss", "population 'gauss' is not known"), (3, "population is a int: give a form such as")):
+        with pytest.raises(MassmapError, match=match):
+            beliefs_asked(None, other, None, None, None)
