@@ -14,12 +14,15 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import ln_normal, pareto_k
+from massmap_jax.likelihood.objects import Observed
+from massmap_jax.likelihood.observables import given_the_others
 from massmap_jax.likelihood.selection import mass_nodes
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import check_base, refuse_selected
-from massmap_jax.relation.calibrated import covariance
+from massmap_jax.relation.calibrated import covariance, rows_and_mass
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.joint_posterior import JointPosterior
+from massmap_jax.relation.several import names_of, term_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +41,8 @@ class CalibratorsCheck(eqx.Module):
     rows : Int[np.ndarray, "calibrator"]
         Rows of the catalogue that have a measured mass.
     pit : Float[np.ndarray, "kind calibrator"]
-        PITs of ln M_obs given ln L_obs and z, of ln L_obs given z, and of ln M_obs given z; each predicted by the other
-        objects. The first alone where `left_out` says so.
+        PITs of ln M_obs given ln L_obs (and all else that was measured) and z, of ln L_obs given z, and of ln M_obs
+        given z; each predicted by the other objects. The first alone where `left_out` says so.
     p_values : Float[np.ndarray, "kind"]
         p value of the uniformity of each, over all objects and in bins of redshift.
     log_density : Float[np.ndarray, "calibrator"]
@@ -168,9 +171,9 @@ def calibrators_check(
     luminosity is what masses of other objects rest on. With L and z alone, a wrong population cannot be seen; with
     measured masses it can.
 
-    Objects that were chosen by their luminosity, or are in a catalogue with a limit in luminosity, are no fair sample
-    of the population: their luminosities, and their masses, lie above what is predicted for it although nothing is
-    wrong. Such a choice cancels from the mass given the luminosity, which alone is checked then.
+    Objects that were chosen by their luminosity or another observable, or are in a catalogue with a limit in one, are
+    no fair sample of the population: their luminosities, and their masses, lie above what is predicted for it although
+    nothing is wrong. Such a choice cancels from the mass given all that was measured, which alone is checked then.
 
     Examples
     --------
@@ -283,8 +286,13 @@ def predicted_masses(
     pareto_k : Float[np.ndarray, "calibrator"]
         Reliability of leaving the object out.
     """
-    columns = (catalogue.ln_lum_obs, catalogue.sigma_ln_lum, calibration.ln_mass, calibration.sigma)
-    data = [a[rows] for a in (*columns, calibration.correlation, catalogue.redshift)]
+    catalogue = catalogue.seen_by(names_of(fit.draws))
+    observed = None if catalogue.observables is None else Observed.of(catalogue, rows)
+    lum = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
+    if observed is not None:
+        lum = observed.with_numbers(*lum)
+    columns = (calibration.ln_mass, calibration.sigma, calibration.correlation, catalogue.redshift)
+    data = *lum, *(a[rows] for a in columns), observed
     draws = fit.draws.thinned(_DRAWS)
     with jax.enable_x64(True):
         pit, ln_density, k = (np.asarray(a) for a in _predicted(data, prior, draws, fitted))
@@ -311,18 +319,27 @@ def _predicted(data, prior, draws, fitted):
         given_lum, alone = jnp.exp(with_lum) @ pit[:, 0], jnp.exp(ln_weight) @ pit[:, 1:]
         return jnp.concatenate([given_lum[None], alone]), ln_density, k
 
-    return jax.lax.map(one, tuple(jnp.asarray(a, dtype=float) for a in data))
+    return jax.lax.map(one, jax.tree.map(jnp.asarray, data))
 
 
-def _under(draw, prior, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, z) -> Any:
-    """The three PITs of one object under one draw, ln p(ln L | z) and ln p(ln L, ln M_obs | z)."""
+def _under(draw, prior, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, z, observed) -> Any:
+    """The three PITs of one object under one draw, ln p(ln L | z) and ln p(ln L, ln M_obs | z).
+
+    Further observables stand beside the luminosity. A selection on one of them, which is then known, or known to be
+    above a limit, cancels as one on the luminosity does.
+    """
     ln_mass, ln_p = mass_nodes(prior, z, draw)
-    c11, c12, c22 = covariance(draw, sigma, sigma_mass, rho)
+    c11, _, c22 = covariance(draw, sigma, sigma_mass, rho)
     mean = draw.mean_ln_lum(ln_mass, z)
     middle = ln_mass + draw.measured["bias"]
-    given = middle + c12 / c11 * (ln_lum - mean)
-    spread = jnp.sqrt(c22 - c12**2 / c11)
-    ln_lum_density = ln_p + ln_normal(ln_lum, mean, jnp.sqrt(c11))
+    (residual, slope, matrix, there), with_mass = rows_and_mass(draw, ln_lum, sigma, sigma_mass, rho, z, observed)
+    offset, rise, spread = given_the_others(residual, slope, matrix, there, 1.0, with_mass)
+    ln_pivot = jnp.log(draw.alpha3)
+    given = ln_pivot + draw.measured["bias"] + offset + rise * (ln_mass - ln_pivot)
+    ln_lum_density = ln_p + term_of(draw, ln_lum, sigma, z, observed)(ln_mass)
+    if observed is not None and names_of(draw):
+        # At fixed mass and luminosity the measured mass says nothing of another observable.
+        ln_lum_density = ln_lum_density + draw.ln_limits(ln_mass, ln_lum, sigma, z, observed)
     of_lum, plain = jax.nn.softmax(ln_lum_density), jax.nn.softmax(ln_p)
     pit = jnp.stack(
         [

@@ -5,20 +5,25 @@ How often it is wrong over fresh keys is in tests/statistical/FALSE_ALARMS.md.
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from scipy.stats import kstest
 from statistical.two_keys import LEVEL, check_with_two_keys
 
 from massmap_jax.checks.calibrators import KINDS, calibrators_check, predicted_masses
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.prior.population import Population
+from massmap_jax.prior.population import Lattice, Population, PopulationDraws
+from massmap_jax.relation.calibrated import CalibratedRelation
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.fit import fit_relation
+from massmap_jax.relation.joint import SelectedOn
 from massmap_jax.relation.law import MassLuminosityRelation
-from massmap_jax.simulate import simulate_field
+from massmap_jax.relation.several import MultiObservableRelation
+from massmap_jax.simulate import MassMeasurements, simulate_field
 
 LAW = {"alpha1": 1.0, "alpha2": 0.8, "alpha3": 1e11, "alpha4": 1.0}
 # The scatter is known: a free one would take up most mistakes of the measured masses.
@@ -101,3 +106,30 @@ def test_another_choice_than_that_of_the_fit_is_refused(brightest):
     _, fit, catalogue, masses = brightest
     with pytest.raises(MassmapError, match="chosen by 'luminosity', and these were chosen by 'random'"):
         calibrators_check(fit, catalogue, PRIOR, replace(masses, chosen_by="random"))
+
+
+def test_a_selection_on_another_observable_cancels():
+    """At the truth the PITs of the mass given all that was measured are uniform, and given the luminosity alone not."""
+    richness = MassLuminosityRelation(alpha1=3.0, alpha2=1.0, alpha3=1e11, scatter=0.5)
+    law = {"others": {"richness": richness}, "scatter_correlation": [[1, -0.5], [-0.5, 1]]}
+    relation = MultiObservableRelation(**LAW, scatter=0.3, **law)
+    field = simulate_field(
+        jax.random.key(5), 60_000, z_max=1.0, prior=PRIOR, relation=relation, sigma_observables={"richness": 0.1},
+        measured=MassMeasurements(4000, sigma_ln_mass=0.2, scatter=0.1, scatter_correlation=0.4),
+        selected_on=SelectedOn("richness", 20.0),
+    )  # fmt: skip
+    measured = {"bias": np.zeros(1), "mass_scatter": np.array([0.1]), "correlation": np.array([0.4])}
+    population = jax.vmap(lambda _: PopulationDraws.of(Population.fixed(), {}, 0.5, Lattice.of(PRIOR)))(np.zeros(1))
+    law = {"others": {"richness": richness.as_batch()}, "scatter_correlation": relation.scatter_correlation}
+    plain = relation.columns() | {"log_weight": np.zeros(1)}
+    of_both, of_lum = (
+        CalibratedRelation(measured=measured, population=population, **jax.tree.map(np.atleast_1d, plain), **more)
+        for more in (law, {})
+    )
+    rows = np.flatnonzero(np.isfinite(field.calibration.ln_mass))
+    p_values = []
+    for draws in (of_both, of_lum):
+        told = SimpleNamespace(draws=draws)
+        pit, _, _ = predicted_masses(told, field.catalogue, PRIOR, field.calibration, rows, fitted="nothing")
+        p_values.append(kstest(pit[:, 0], "uniform").pvalue)
+    assert rows.size > 500 and p_values[0] > 1e-5 and p_values[1] < 1e-9
