@@ -41,6 +41,7 @@ SLOWEST = (
     "test_mass_likelihood_runs.py",
     "test_linear_noise_runs.py",
     "test_linear.py",
+    "test_below_zero.py",
     "test_validate.py",
     "test_shear.py",
     "test_surveys.py",

@@ -294,7 +294,7 @@ def lifted(t, scatter, place) -> Float[Array, "..."]:
         ln of the mean of Phi(L / e - q), in the shape of `t`.
     """
     # Not as they are: JAX 0.10 would keep NumPy's arrays in the precision of their first use.
-    normals, shares = (jnp.asarray(a, dtype=float) for a in (_NORMALS, _SHARES))
+    normals, shares = (jnp.asarray(a, dtype=jnp.result_type(t)) for a in (_NORMALS, _SHARES))
     ratio = jnp.exp(jnp.minimum(place - t[..., None] + scatter * normals, 10.0))
     return logsumexp(log_ndtr(ratio - 2 * jnp.sinh(place)), b=shares, axis=-1)
 
@@ -351,7 +351,7 @@ def _at(kind: str, t, found, ends):
 def _interpolated(kind: str, place, scatter) -> Float[Array, " coefficient"]:
     """The coefficients at a signal to noise and a scatter."""
     of_kind = coefficients("normal")[..., : NEAR + 1] if kind == "near" else coefficients(kind)
-    table = jnp.asarray(of_kind, dtype=float)
+    table = jnp.asarray(of_kind, dtype=jnp.result_type(place, scatter))
     # The draw's table first: it serves all objects, and the rest is one product of matrices.
     of_draw = jnp.einsum("s,rsk->rk", _scatter_weights(scatter), table, precision="highest")
     return jnp.einsum("r,rk->k", _weights(place, RATIO_NODES), of_draw, precision="highest")
@@ -386,20 +386,21 @@ def _scatter_weights(scatter) -> Float[Array, "node"]:
     A fit varies the scatter: a polynomial through the nearest nodes would jump where these change, by 1e-6 in ln Z of
     an object, which a sum over a catalogue shows.
     """
-    place = (jnp.log(scatter + SCATTER_ZERO) - SCATTER_NODES[0]) / SCATTER_STEP
+    place = (jnp.log(scatter + SCATTER_ZERO) - float(SCATTER_NODES[0])) / SCATTER_STEP
     cell = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)).astype(int), 0, SCATTER_NODES.size - 2)
-    powers = jnp.asarray(_scatter_spline(), dtype=float)[:, cell]
+    powers = jnp.asarray(_scatter_spline(), dtype=jnp.result_type(place))[:, cell]
     return _polynomial(powers[::-1], place - cell)
 
 
 def _weights(value, nodes: np.ndarray) -> Float[Array, "node"]:
     """Weights of the nodes of a lattice that interpolate at a value: a polynomial through the six nearest."""
-    step = nodes[1] - nodes[0]
-    place = (value - nodes[0]) / step
+    # Python's numbers: those of NumPy would turn single precision into double.
+    lowest, step = float(nodes[0]), float(nodes[1] - nodes[0])
+    place = (value - lowest) / step
     first = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)) - (_TAPS // 2 - 1), 0, nodes.size - _TAPS)
     u = place - first
     index = np.arange(nodes.size)
-    weights = jnp.zeros(nodes.size)
+    weights = jnp.zeros(nodes.size, dtype=jnp.result_type(place))
     for k in range(_TAPS):
         others = [j for j in range(_TAPS) if j != k]
         own = 1.0

@@ -141,11 +141,14 @@ class Part(eqx.Module):
 
     def _each(self, relation, prior: MassPrior, norm) -> Float[Array, "point"]:
         """The ln integrals of one block."""
-        slope, scatter, ln_pivot = relation.alpha2, relation.scatter, jnp.log(relation.alpha3)
+        ln_pivot = jnp.log(relation.alpha3)
+        slope, scatter = (jnp.asarray(a, dtype=jnp.float32) for a in (relation.alpha2, relation.scatter))
         ends = jnp.asarray(prior.ln_mass_nodes)[np.array([0, -1])]
 
         def one(ln_reference, z, place):
-            at_pivot = ln_reference - relation.mean_ln_lum(ln_pivot, z)
+            # Single precision from here on, three times as fast: only the sum over many objects needs more.
+            at_pivot = (ln_reference - relation.mean_ln_lum(ln_pivot, z)).astype(jnp.float32)
+            place = jnp.asarray(place, dtype=jnp.float32)
             if self.kind in _MEASURED:
                 on = linear_noise.intervals(place, scatter)
                 interval = jnp.stack([on.near_low, on.near_high])
@@ -163,8 +166,9 @@ class Part(eqx.Module):
 
             def piece(ends, number, ln_likelihood):
                 ln_mass = panels.panel_nodes(*ends, number)
-                t = at_pivot - slope * (ln_mass - ln_pivot)
-                return prior.interpolate(row, ln_mass) + ln_likelihood(t), panels.panel_weights(*ends, number)
+                t = at_pivot - slope * (ln_mass - ln_pivot).astype(jnp.float32)
+                ln_integrand = prior.interpolate(row, ln_mass).astype(jnp.float32) + ln_likelihood(t)
+                return ln_integrand, panels.panel_weights(*ends, number).astype(jnp.float32)
 
             own = partial(linear_noise.kernel, self.kind, scatter=scatter, place=place)
             pieces = [piece((low, high), self.inner, own)]

@@ -1,6 +1,5 @@
 """Measurements of zero and less, which linear noise makes of faint objects: masses, likelihood, check and reading."""
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,10 +142,3 @@ def test_bad_input(prior):
         int(mm.Flag.LUM_NOT_POSITIVE),
         int(mm.Flag.LUM_NOT_POSITIVE | mm.Flag.SIGMA_NEGATIVE),
     ]
-
-
-def test_draws_of_a_map_and_float64(prior):
-    with jax.enable_x64(True):
-        exact = mm.mass_posterior(catalogue(), prior, relation_of())
-    single = mm.mass_posterior(catalogue(), prior, relation_of())
-    np.testing.assert_allclose(single.mean, exact.mean, atol=1e-4)
