@@ -10,7 +10,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
 from massmap_jax.catalogue.luminosity import named_log, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
@@ -328,6 +328,12 @@ def read_catalogue(
         with np.errstate(all="ignore"):
             ln_error = np.log(np.abs(luminosity.raw) * sigma_ln) + luminosity.ln_scale
             catalogue = catalogue.with_below_zero(np.sign(luminosity.raw) / sigma_ln, ln_error)
+        if number := int(catalogue.is_below_zero().sum()):
+            told = (
+                f"{number} luminosities of zero or less, down to {-LEAST_SNR:g} errors below it, are kept:"
+                " ln_lum_obs is NaN for them"
+            )
+            catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if uncertain is not None:
         catalogue = catalogue.with_redshifts(uncertain)
     if need_usable and not catalogue.usable.any():

@@ -118,6 +118,7 @@ def test_reading(tmp_path, prior):
     bars = {"lum": "flux", "sigma": "e_flux", "sigma_kind": "linear"}
     read = mm.read_catalogue(tmp_path / "c.csv", **bars, noise="linear", lum_scale=10.0)
     assert read.usable.tolist() == [True, True, True, False, True, False]  # -5.5 is no noise, and no error is no error
+    assert any(note.startswith("2 luminosities of zero or less") for note in read.notes)
     assert mm.Flag.LUM_NOT_POSITIVE in mm.Flag(int(read.flag[3]))
     plain = mm.HaloCatalogue.from_arrays(
         luminosity=10 * lum, redshift=np.full(6, 0.3), sigma_luminosity=10 * frame["e_flux"], noise_kind="normal"
