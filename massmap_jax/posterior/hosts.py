@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
+import jax
 import numpy as np
 
 from massmap_jax.catalogue.columns import rows_text
@@ -295,6 +297,12 @@ def check_hosts(catalogue, prior, relation, satellites, membership, selection, r
         raise MassmapError(
             f"satellites is {type(satellites).__name__}: give SchechterSatellites(...), SchechterSatellites.preset("
             "'cacciato2009'), or a subclass of SatelliteLuminosityFunction"
+        )
+    strange = [leaf for leaf in jax.tree.leaves(satellites) if not eqx.is_array_like(leaf)]
+    if strange:
+        raise MassmapError(
+            f"a parameter of the satellites is {strange[0]!r}, and JAX takes arrays and numbers: declare that field as"
+            " equinox.field(static=True)"
         )
     if names_of(relation):
         raise MassmapError(

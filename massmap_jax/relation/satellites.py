@@ -38,8 +38,8 @@ class SatelliteLuminosityFunction(eqx.Module):
     """The interface of a satellites' luminosity function: subclass it to use forms of your own.
 
     A subclass defines `ln_norm`, `slope` and `ln_ratio`, written with `jax.numpy` for masses of any shape. Its
-    parameters are fields, arrays or numbers; they are the same for all draws of the centrals' relation.
-    `SchechterSatellites` is the one that the package brings along.
+    parameters are fields, arrays or numbers; they are the same for all draws of the centrals' relation. The labels are
+    given by name when it is made. `SchechterSatellites` is the one that the package brings along.
 
     Attributes
     ----------
@@ -61,11 +61,10 @@ class SatelliteLuminosityFunction(eqx.Module):
     >>> import numpy as np
     >>> import massmap_jax as mm
     >>> class Proportional(mm.SatelliteLuminosityFunction):
-    ...     mass_definition: str = "200m"
-    ...     lum_unit: str = ""
+    ...     one_per: float
     ...
     ...     def ln_norm(self, ln_mass, z):
-    ...         return ln_mass - jnp.log(1e12)
+    ...         return ln_mass - jnp.log(self.one_per)
     ...
     ...     def slope(self, ln_mass, z):
     ...         return jnp.full_like(ln_mass, -1.1)
@@ -73,13 +72,14 @@ class SatelliteLuminosityFunction(eqx.Module):
     ...     def ln_ratio(self, ln_mass, z):
     ...         return jnp.full_like(ln_mass, -0.5)
     >>> relation = mm.MassLuminosityRelation(alpha1=1.0, alpha2=0.4, scatter=0.3)
-    >>> number = Proportional().mean_number(relation, np.log([1e13, 1e14]), 0.1, ln_lum_min=0.0)
+    >>> satellites = Proportional(1e12, mass_definition="200m")
+    >>> number = satellites.mean_number(relation, np.log([1e13, 1e14]), 0.1, ln_lum_min=0.0)
     >>> print(number.round(2))
     [ 1.17 50.6 ]
     """
 
-    mass_definition: eqx.AbstractVar[str]
-    lum_unit: eqx.AbstractVar[str]
+    mass_definition: str = eqx.field(static=True, kw_only=True, default="unknown")
+    lum_unit: str = eqx.field(static=True, kw_only=True, default="")
 
     @abstractmethod
     def ln_norm(self, ln_mass, z) -> Float[Array, "..."]:
@@ -278,8 +278,6 @@ class SchechterSatellites(SatelliteLuminosityFunction):
     norm_pivot: float = eqx.field(static=True)
     slope_pivot: float = eqx.field(static=True)
     slope_rate: float = eqx.field(static=True)
-    mass_definition: str = eqx.field(static=True)
-    lum_unit: str = eqx.field(static=True)
     source: str = eqx.field(static=True)
 
     def __init__(

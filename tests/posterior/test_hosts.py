@@ -15,6 +15,17 @@ LN_LUM = np.log([2e9, 1e10, 3e10, 1e11, 3e11])
 LIMIT = mm.FluxLimit(1e9)
 
 
+class Named(mm.SatelliteLuminosityFunction):
+    """One with a field that JAX cannot take."""
+
+    name: str
+
+    def ln_norm(self, ln_mass, z):
+        return ln_mass
+
+    slope = ln_ratio = ln_norm
+
+
 @pytest.fixture(scope="module")
 def prior():
     return prior_of()
@@ -210,6 +221,7 @@ def test_masses_at_the_end_of_the_table_are_flagged():
         ({"prior": {"mass_definition": "200m"}}, "180m"),
         ({"satellites": mm.SchechterSatellites(norm=1.0, ratio=0.5, slope_low=-1, mass_definition="vir")}, "vir"),
         ({"satellites": mm.SchechterSatellites(norm=1.0, ratio=0.5, slope_low=-1, lum_unit="1e10 Lsun")}, "1e10 Lsun"),
+        ({"satellites": Named(name="mine")}, "a parameter of the satellites is 'mine'"),
         ({"satellites": "cacciato2009"}, "satellites is str: give SchechterSatellites"),
         ({"catalogue": {"sigma": [0.1, 0.7, 0.1, 0.1, 0.1]}}, "above 0.6 in ln L in 1 row, first row 1 with value 0.7"),
         ({"catalogue": {"noise_kind": "normal"}}, "noise has to be lognormal"),

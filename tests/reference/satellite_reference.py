@@ -4,6 +4,7 @@ Everything here is in Msun and Lsun without h, and natural logarithms; the numbe
 Lsun/h^2, to base 10.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -99,7 +100,7 @@ def galaxies(seed, num_drawn, ln_lum_min, sigma):
     """Galaxies from n(M) [Phi_c + Phi_s], each in a halo of its own: no two share a host, and so no error."""
     rng = np.random.default_rng(seed)
     faintest = ln_lum_min - 6 * sigma
-    number = np.interp(LN_MASS, LN_MASS[::8], number_above(faintest, LN_MASS[::8], 0.0))
+    number = np.interp(LN_MASS, LN_MASS[::8], _expected(faintest))
     density = mass_function(LN_MASS)
     of_type = np.trapezoid([density, density * number], LN_MASS)
     is_central = rng.uniform(0, of_type.sum(), num_drawn) < of_type[0]
@@ -120,8 +121,7 @@ def field(seed, num_halos, ln_lum_min, sigma):
     ln_mass = _from_density(rng, mass_function(LN_MASS), num_halos)
     central = central_ln_lum(ln_mass) + rng.normal(0, SCATTER, num_halos)
     faintest = ln_lum_min - 6 * sigma
-    number = number_above(faintest, LN_MASS[::8], 0.0)
-    number = rng.poisson(np.interp(ln_mass, LN_MASS[::8], number))
+    number = rng.poisson(np.interp(ln_mass, LN_MASS[::8], _expected(faintest)))
     halo = np.repeat(np.arange(num_halos), number)
     satellite = _satellites(rng, ln_mass[halo], faintest)
     ln_lum = np.concatenate([central, satellite])
@@ -130,6 +130,12 @@ def field(seed, num_halos, ln_lum_min, sigma):
     ln_lum_obs = ln_lum + rng.normal(0, sigma, ln_lum.size)
     seen = ln_lum_obs >= ln_lum_min
     return Galaxies(ln_lum_obs[seen], ln_mass[halo[seen]], is_central[seen], halo[seen], ln_mass)
+
+
+@cache
+def _expected(faintest):
+    """Mean number of satellites above a true luminosity, at every eighth mass."""
+    return number_above(faintest, LN_MASS[::8], 0.0)
 
 
 def _from_density(rng, density, number):

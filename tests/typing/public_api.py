@@ -367,11 +367,10 @@ def maps(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, relation: mm.MassLumi
 class Proportional(mm.SatelliteLuminosityFunction):
     """Satellites of a form of one's own."""
 
-    mass_definition: str = "200m"
-    lum_unit: str = ""
+    one_per: float
 
     def ln_norm(self, ln_mass: jax.Array, z: jax.Array) -> jax.Array:
-        return jnp.asarray(ln_mass) - jnp.log(1e12)
+        return jnp.asarray(ln_mass) - jnp.log(self.one_per)
 
     def slope(self, ln_mass: jax.Array, z: jax.Array) -> jax.Array:
         return jnp.full_like(ln_mass, -1.1)
@@ -391,7 +390,9 @@ def hosts() -> mm.MassMap:
     single: mm.HostPosterior = mm.host_posterior(catalogue, prior, relation, satellites, membership=known)
     print(single.p_sat.mean(), single.summary(), single.to_table()["p_sat"], flags.known.all(), len(groups))
     mm.host_posterior(catalogue, prior, relation, mm.SchechterSatellites.preset("cacciato2009"), membership=flags)
-    mm.host_posterior(catalogue, prior, relation, Proportional(), quantile_levels=[0.5], chunk_size=64)
+    mm.host_posterior(
+        catalogue, prior, relation, Proportional(1e12, mass_definition="200m"), quantile_levels=[0.5], chunk_size=64
+    )
     found = mm.host_posterior(
         catalogue, prior, relation, satellites, membership=groups, selection=limit, relation_from="fixed_draws"
     )
