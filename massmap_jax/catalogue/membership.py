@@ -34,7 +34,7 @@ class Membership:
     --------
     >>> import massmap_jax as mm
     >>> known = mm.Membership.from_flags([True, False], purity=0.85)
-    >>> known.central.tolist(), known.satellite.round(2).tolist()
+    >>> known.central.round(2).tolist(), known.satellite.round(2).tolist()
     ([0.85, 0.15], [0.15, 0.85])
     """
 

@@ -97,10 +97,10 @@ def host_map(
     --------
     >>> import jax
     >>> import massmap_jax as mm
-    >>> relation = mm.MassLuminosityRelation(alpha1=24.0, alpha2=0.4, alpha3=1e13, scatter=0.35)
-    >>> satellites = mm.SchechterSatellites(norm=[-1.8, 1.0], ratio=0.56, slope_low=-1.1)
+    >>> relation = mm.MassLuminosityRelation(alpha1=24.6, alpha2=0.35, alpha3=1e13, scatter=0.35)
+    >>> satellites = mm.SchechterSatellites(norm=[-1.8, 1.0, -0.04], ratio=0.56, slope_low=-1.1)
     >>> galaxies = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=[2e10, 5e10], redshift=[0.1, 0.1], sigma_ln_luminosity=0.1, ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ...     luminosity=[3e10, 5e10], redshift=[0.1, 0.1], sigma_ln_luminosity=0.1, ra=[150.0, 150.2], dec=[2.0, 2.1]
     ... )
     >>> hosts = mm.host_posterior(galaxies, mm.MassPrior.default(), relation, satellites)
     >>> grid = mm.PixelGrid.fit(galaxies.ra, galaxies.dec)

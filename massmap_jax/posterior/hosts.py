@@ -115,21 +115,21 @@ def host_posterior(
 
     >>> import numpy as np
     >>> import massmap_jax as mm
-    >>> relation = mm.MassLuminosityRelation(alpha1=24.0, alpha2=0.4, alpha3=1e13, scatter=0.35)
-    >>> satellites = mm.SchechterSatellites(norm=[-1.8, 1.0], ratio=0.56, slope_low=-1.1)
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[2e10, 5e10], redshift=[0.1, 0.1], sigma_ln_luminosity=0.1)
+    >>> relation = mm.MassLuminosityRelation(alpha1=24.6, alpha2=0.35, alpha3=1e13, scatter=0.35)
+    >>> satellites = mm.SchechterSatellites(norm=[-1.8, 1.0, -0.04], ratio=0.56, slope_low=-1.1)
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3e10, 5e10], redshift=[0.1, 0.1], sigma_ln_luminosity=0.1)
     >>> hosts = mm.host_posterior(catalogue, mm.MassPrior.default(), relation, satellites)
     >>> print(hosts.p_sat.round(2))
-    [0.21 0.13]
+    [0.13 0.2 ]
     >>> print((hosts.mean_central / np.log(10)).round(1), (hosts.mean_satellite / np.log(10)).round(1))
-    [12.3 13.1] [13.3 13.9]
+    [12.  12.6] [13.7 14. ]
 
     What a flag says, which is right for 85 % of the galaxies:
 
     >>> known = mm.Membership.from_flags([0, 0], purity=0.85)
     >>> flagged = mm.host_posterior(catalogue, mm.MassPrior.default(), relation, satellites, membership=known)
     >>> print(flagged.p_sat.round(2))
-    [0.6  0.46]
+    [0.46 0.58]
     """
     check_hosts(catalogue, prior, relation, satellites, membership, selection, relation_from)
     levels = check_levels(quantile_levels)

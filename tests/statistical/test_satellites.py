@@ -92,7 +92,7 @@ def test_all_as_centrals_is_noticed(single):
     found, inside = hosts(mm.Membership.from_flags(np.ones(galaxies.ln_mass.size), purity=1.0))
     p, told = p_of_coverage(inside)
     bias = (found.mean - galaxies.ln_mass).mean()
-    print(f"all as centrals {told}, bias {bias:.2f}; satellites"
+    print(f"all as centrals {told}, bias {bias:.2f}, sd {found.sd.mean():.2f}; satellites"
           f" {p_of_coverage(inside, [~galaxies.is_central])[1]}")  # fmt: skip
     assert p < LEVEL and bias < -0.5 and told[0] < 58 and told[1] < 82
 
