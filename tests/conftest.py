@@ -45,6 +45,7 @@ SLOWEST = (
     "test_shear.py",
     "test_hosts.py",
     "test_satellites.py",
+    "test_host_map.py",
     "test_surveys.py",
     "test_abundance.py",
     "test_devices.py",

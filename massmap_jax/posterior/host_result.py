@@ -7,18 +7,42 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.catalogue.described import DescribedTable, writable
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.membership import Membership
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior import host_kernel
+from massmap_jax.posterior.columns import column_info, provenance
 from massmap_jax.posterior.host_kernel import Hosts
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import Relation
 from massmap_jax.relation.satellites import SatelliteLuminosityFunction
 
 _LN10 = float(np.log(10.0))
+
+
+def refuse_hosts(posterior, what: str) -> None:
+    """Refuse the posterior of hosts where it would be taken for that of objects which are halos of their own.
+
+    Parameters
+    ----------
+    posterior : MassPosterior or HostPosterior or None
+        What was given.
+    what : str
+        Who refuses, for the message.
+
+    Raises
+    ------
+    MassmapError
+        For a `HostPosterior`.
+    """
+    if isinstance(posterior, HostPosterior):
+        raise MassmapError(
+            f"the posterior given to {what} is that of the hosts of galaxies, and would count each halo once for every"
+            " galaxy in it: use host_map, which counts it once, at its central"
+        )
 
 
 class HostPosterior(eqx.Module):
@@ -207,6 +231,43 @@ class HostPosterior(eqx.Module):
         table |= {"host_mass_mean": self.mean_mass, "central_mass_mean": self.mean_central_mass}
         table |= {"edge_mass": self.edge_mass, "flag": self.flag, "flag_reason": describe_all(self.flag)}
         return table
+
+    def _described(self) -> DescribedTable:
+        """Columns of `to_table` with what they mean and how they were made."""
+        table = {name: writable(values) for name, values in self.to_table().items()}
+        meta = provenance(self.prior, self.relation) | {
+            "satellites_source": getattr(self.satellites, "source", type(self.satellites).__name__),
+            "membership": "unknown" if self.membership is None else self.membership.told,
+            "relation_from": self.relation_from or "one relation",
+            "luminosity_unit": self.catalogue.lum_unit or "unknown",
+        }
+        return DescribedTable(table, meta, **column_info(table))
+
+    def to_astropy(self) -> Any:
+        """Make an astropy Table of the columns of `to_table`, with units, descriptions, UCDs and metadata.
+
+        Returns
+        -------
+        astropy.table.Table
+            One row per row of the catalogue. How the masses were made is in its `meta`.
+        """
+        return self._described().astropy()
+
+    def to_pandas(self) -> Any:
+        """Make a pandas DataFrame of the columns of `to_table`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per row of the catalogue. Its `attrs` hold how the masses were made, and units, descriptions and
+            ucds by column.
+
+        Raises
+        ------
+        MassmapError
+            Where pandas is not installed.
+        """
+        return self._described().pandas()
 
     def summary(self) -> str:
         """Summarise the result in a few lines of text: rows, flags, satellites, range of masses and typical error bar.

@@ -26,7 +26,7 @@ def prior():
 def galaxies():
     """Twelve galaxies in a row, one in each pixel but for two that share one."""
     rng = np.random.default_rng(0)
-    place = {"ra": np.append(np.arange(11.0), 10.2), "dec": np.zeros(12), "position_unit": "arcmin"}
+    place = {"ra": np.append(np.arange(11.0), 10.0), "dec": np.zeros(12), "position_unit": "arcmin"}
     given = {"redshift": np.full(12, 0.1), "sigma_ln_luminosity": 0.1, "lum_unit": "Lsun"} | place
     return mm.HaloCatalogue.from_arrays(ln_luminosity=rng.uniform(22.5, 25.0, 12), **given)
 
@@ -42,28 +42,32 @@ def grid(galaxies):
 
 
 def test_each_pixel_holds_indicator_times_mass(galaxies, hosts, grid):
-    found = mm.host_map(KEY, hosts, grid, num_draws=300, keep_draws=True)
+    found = mm.host_map(KEY, hosts, grid, num_draws=100, keep_draws=True)
     cells = grid.index(galaxies.ra, galaxies.dec)
     expected = np.bincount(cells, weights=hosts.mean_central_mass, minlength=grid.num_pixels)
     np.testing.assert_allclose(found.mean.ravel(), expected, rtol=1e-12)
     assert found.total_mass == pytest.approx(hosts.mean_central_mass.sum(), rel=1e-12)
     assert found.total_mass < 0.7 * hosts.mean_mass.sum() and found.n_mapped == 12
-    error = found.draws.std(axis=0) / np.sqrt(300)
+    error = found.draws.std(axis=0) / np.sqrt(100)
     assert (np.abs(found.sampled_mean - found.mean) <= 5 * error + 1).all()
     # Where the galaxy is a satellite there is nothing.
-    empty = (found.draws.reshape(300, -1)[:, cells[:10]] == 0).mean(axis=0)
+    empty = (found.draws.reshape(100, -1)[:, cells[:10]] == 0).mean(axis=0)
     p = hosts.p_sat[:10]
-    assert (np.abs(empty - p) < 5 * np.sqrt(p * (1 - p) / 300) + 1e-9).all()
+    assert (np.abs(empty - p) < 5 * np.sqrt(p * (1 - p) / 100) + 1e-9).all()
 
 
 def test_a_group_is_counted_once_at_its_central(galaxies, prior, grid):
-    known = mm.Membership.from_groups([*range(10), 10, 10], [1] * 11 + [0])
-    hosts = mm.host_posterior(galaxies, prior, CENTRALS, SATELLITES, membership=known, selection=mm.FluxLimit(5e9))
-    found = mm.host_map(KEY, hosts, grid, num_draws=50)
-    central = grid.index(galaxies.ra, galaxies.dec)[10]
-    assert found.n_mapped == 11 and found.nobj.ravel()[central] == 1
-    assert found.mean.ravel()[central] == pytest.approx(hosts.mean_mass[10], rel=1e-12)
-    assert found.total_mass == pytest.approx(hosts.mean_mass[:11].sum(), rel=1e-12)
+    """Two groups of two: the first shares a pixel, the members of the second lie in two."""
+    chosen = galaxies.subset([10, 11, 2, 5])
+    known = mm.Membership.from_groups(["a", "a", "b", "b"], [1, 0, 0, 1])
+    hosts = mm.host_posterior(chosen, prior, CENTRALS, SATELLITES, membership=known, selection=mm.FluxLimit(5e9))
+    found = mm.host_map(KEY, hosts, grid, num_draws=20)
+    cells = grid.index(chosen.ra, chosen.dec)
+    assert found.n_mapped == 2 and found.n_flagged == 0 and found.nobj.ravel()[cells].tolist() == [1, 1, 0, 1]
+    expected = hosts.mean_mass[[0, 0, 3, 3]] * [1, 1, 0, 1]
+    np.testing.assert_allclose(found.mean.ravel()[cells], expected, rtol=1e-12)
+    assert found.total_mass == pytest.approx(hosts.mean_mass[[0, 3]].sum(), rel=1e-12)
+    assert hosts.mean_mass[2] == hosts.mean_mass[3]
 
 
 def test_draws_share_the_relation(galaxies, prior, grid):
@@ -87,19 +91,21 @@ def test_slices_footprint_and_units(hosts, grid):
     footprint = np.ones(grid.shape, dtype=bool)
     footprint[:, :3] = False
     found = mm.host_map(
-        KEY, hosts, grid, num_draws=10, footprint=footprint, unit="Msun/arcmin2", redshift_edges=[0.0, 0.05, 0.2]
+        KEY, hosts, grid, num_draws=100, footprint=footprint, unit="Msun/arcmin2", redshift_edges=[0.0, 0.05, 0.2]
     )
     assert found.mean.shape == (2, *grid.shape) and np.isnan(found.mean[:, :, :3]).all() and found.n_masked == 3
     assert np.nansum(found.mean[0]) == 0 and np.nansum(found.mean[1]) == pytest.approx(
         hosts.mean_central_mass[3:].sum(), rel=1e-9
     )
     form = mm.MapForm(fwhm_arcmin=3.0)
-    assert mm.host_map(KEY, hosts, grid, num_draws=10, form=form).fwhm_arcmin == 3.0
+    assert mm.host_map(KEY, hosts, grid, num_draws=100, form=form).fwhm_arcmin == 3.0
 
 
 def test_what_would_count_hosts_several_times_is_refused(galaxies, hosts, prior, grid):
     with pytest.raises(MassmapError, match="count each halo once for every galaxy in it: use host_map"):
         mm.mass_map(KEY, galaxies, prior, CENTRALS, grid, posterior=hosts)
+    with pytest.raises(MassmapError, match="given to map_of_kind is that of the hosts"):
+        mm.map_of_kind(KEY, "marginal", galaxies, prior, CENTRALS, grid, posterior=hosts)
     posterior = mm.mass_posterior(galaxies, prior, CENTRALS)
     with pytest.raises(MassmapError, match="needs the result of host_posterior, and was given MassPosterior"):
         mm.host_map(KEY, posterior, grid)

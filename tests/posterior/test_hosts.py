@@ -97,9 +97,9 @@ def test_probabilities_multiply_the_odds(prior, chance):
 
 @pytest.fixture(scope="module")
 def groups(prior):
-    """A galaxy alone, one with two satellites, and one with four."""
+    """A galaxy alone, and two with many satellites."""
     rng = np.random.default_rng(1)
-    members = [np.zeros(0), np.log([3e9, 5e9]), np.log(rng.uniform(1.5e9, 2e10, 4))]
+    members = [np.zeros(0), *(np.log(rng.uniform(1.5e9, 2e10, number)) for number in (17, 20))]
     ln_lum = np.concatenate([[one, *of_one] for one, of_one in zip(LN_LUM[1:4], members, strict=True)])
     group = np.repeat(["a", "b", "c"], [1 + of_one.size for of_one in members])
     is_central = np.append(True, group[1:] != group[:-1])
@@ -131,14 +131,42 @@ def test_groups_agree_with_a_grid(groups):
     assert (found.mean_central_mass[~is_central] == 0).all()
 
 
+def test_certain_centrals_have_the_masses_of_mass_posterior():
+    """At several redshifts and errors, with evolution and a table of draws: the other path of the package agrees."""
+    rng = np.random.default_rng(2)
+    catalogue = mm.HaloCatalogue.from_arrays(
+        ln_luminosity=rng.uniform(1.0, 5.0, 12), redshift=rng.uniform(0.1, 1.0, 12),
+        sigma_ln_luminosity=rng.uniform(0.05, 0.4, 12),
+    )  # fmt: skip
+    relation = mm.MassLuminosityRelation(alpha1=[1.0, 1.2], alpha2=0.8, alpha4=1.5, scatter=[0.2, 0.3], alpha3=1e13)
+    satellites = mm.SchechterSatellites(norm=[0.0, 1.0], ratio=0.5, slope_low=-1.1)
+    prior = mm.MassPrior.default()
+    certain = mm.Membership.from_flags(np.ones(12), purity=1.0)
+    found = mm.host_posterior(
+        catalogue, prior, relation, satellites, membership=certain, relation_from="this_catalogue"
+    )
+    expected = mm.mass_posterior(catalogue, prior, relation, relation_from="this_catalogue")
+    assert np.abs((found.mean - expected.mean) / expected.sd).max() < 1e-3
+    np.testing.assert_allclose(found.sd, expected.sd, rtol=1e-3)
+    np.testing.assert_allclose(found.mean_mass, expected.mean_mass, rtol=2e-3)
+    np.testing.assert_allclose(found.quantiles, expected.quantiles, atol=2e-3)
+    # The limit of a group is that at its own redshift: fainter ones are refused there.
+    limit = mm.RedshiftLimit.tabulated([0.1, 1.0], [np.exp(0.5), np.exp(2.0)])
+    groups = mm.Membership.from_groups(range(12), np.ones(12))
+    below = catalogue.ln_lum_obs < np.asarray(limit.ln_lum_min(catalogue.redshift))
+    assert 0 < below.sum() < 12
+    with pytest.raises(MassmapError, match=f"below the limit .* in {below.sum()} row"):
+        mm.host_posterior(catalogue, prior, relation.draw(0), satellites, membership=groups, selection=limit)
+
+
 def test_members_of_a_group_share_a_draw(groups):
     found, _, is_central, group = groups
-    ln_mass, central = found.sample(jax.random.key(0), 100)
+    ln_mass, central = found.sample(jax.random.key(0), 20)
     for name in "abc":
         rows = ln_mass[group == name]
         assert (rows == rows[0]).all()
     assert (central == is_central[:, None]).all()
-    assert np.abs((ln_mass.mean(axis=1) - found.mean) / found.sd).max() < 5 / np.sqrt(100)
+    assert np.abs((ln_mass.mean(axis=1) - found.mean) / found.sd).max() < 5 / np.sqrt(20)
 
 
 def test_draws_of_one_galaxy_follow_its_posterior(prior):
@@ -169,12 +197,13 @@ def test_draws_of_the_relation_are_averaged(prior):
 
 
 def test_neither_order_nor_chunks_matter(prior):
-    ln_lum = np.linspace(21.5, 26.0, 40)
-    found = mm.host_posterior(galaxies(ln_lum, ids=np.arange(40)), prior, CENTRALS, SATELLITES)
-    turned = mm.host_posterior(
-        galaxies(ln_lum[::-1], ids=np.arange(40)[::-1]), prior, CENTRALS, SATELLITES, chunk_size=16
-    )
+    ln_lum = np.linspace(21.5, 26.0, 12)
+    found = mm.host_posterior(galaxies(ln_lum, ids=np.arange(12)), prior, CENTRALS, SATELLITES)
+    reverse = galaxies(ln_lum[::-1], ids=np.arange(12)[::-1])
+    turned = mm.host_posterior(reverse, prior, CENTRALS, SATELLITES)
     np.testing.assert_array_equal(found.mean, turned.mean[::-1])
+    in_fours = mm.host_posterior(reverse, prior, CENTRALS, SATELLITES, chunk_size=4)
+    np.testing.assert_allclose(found.mean, in_fours.mean[::-1], rtol=2e-6)
     draws = found.sample(jax.random.key(1), 3)[0]
     np.testing.assert_array_equal(draws, turned.sample(jax.random.key(1), 3)[0][::-1])
 
@@ -188,6 +217,10 @@ def test_rows_that_cannot_be_used_keep_their_place(prior):
     assert np.isfinite(found.mean).tolist() == [True, False, False, True, True, False]
     table = found.to_table()
     assert table["flag_reason"].tolist()[1] == "MEMBERSHIP_BAD" and np.isnan(table["p_sat"][1])
+    described = found.to_astropy()
+    assert all(described[name].description for name in described.colnames)
+    assert str(described["host_mass_mean"].unit) == "solMass" and described.meta["mass_definition"] == "180m"
+    assert "Cacciato" in found.to_pandas().attrs["satellites_source"]
     assert "3 rows: " not in found.summary() and "satellites expected among 3 galaxies" in found.summary()
 
 
@@ -200,19 +233,13 @@ def test_a_group_with_a_bad_row_has_no_host(prior):
 
 
 def test_masses_at_the_end_of_the_table_are_flagged():
-    """A table that ends below the hosts of bright galaxies: flagged where it goes on, not where its end is sharp."""
+    """A table that ends below the hosts of bright galaxies, and goes on in truth."""
     nodes = slow.LN_MASS[:800:5]
-    for support, flag in (("extend", int(mm.Flag.EDGE)), ("sharp", 0)):
-        prior = mm.MassPrior.from_table(
-            [0.1],
-            np.exp(nodes),
-            slow.mass_function(nodes)[None],
-            per="ln_mass",
-            mass_definition="180m",
-            support=support,
-        )
-        found = mm.host_posterior(galaxies(), prior, CENTRALS, SATELLITES)
-        assert found.flag[-1] == flag
+    prior = mm.MassPrior.from_table(
+        [0.1], np.exp(nodes), slow.mass_function(nodes)[None], per="ln_mass", mass_definition="180m"
+    )
+    found = mm.host_posterior(galaxies(), prior, CENTRALS, SATELLITES)
+    assert found.flag[-1] == int(mm.Flag.EDGE) and found.edge_mass[-1] > 0.1
 
 
 @pytest.mark.parametrize(

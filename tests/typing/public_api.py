@@ -396,6 +396,7 @@ def hosts() -> mm.MassMap:
     found = mm.host_posterior(
         catalogue, prior, relation, satellites, membership=groups, selection=limit, relation_from="fixed_draws"
     )
+    print(found.to_astropy().meta, found.to_pandas().shape)
     ln_mass, is_central = found.sample(jax.random.key(1), 10)
     print(found.cdf(ln_mass[:, 0]), is_central.sum(), found.usable, found.in_groups)
     grid = mm.PixelGrid.fit([150.0, 150.1], [2.0, 2.1])
