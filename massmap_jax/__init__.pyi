@@ -6,6 +6,7 @@ from massmap_jax.catalogue.flags import Flag as Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue as HaloCatalogue
 from massmap_jax.catalogue.match import Matches as Matches
 from massmap_jax.catalogue.match import match_to_catalogue as match_to_catalogue
+from massmap_jax.catalogue.membership import Membership as Membership
 from massmap_jax.catalogue.observables import Observables as Observables
 from massmap_jax.catalogue.photo_z import RedshiftDistributions as RedshiftDistributions
 from massmap_jax.catalogue.read import read_catalogue as read_catalogue
@@ -38,6 +39,7 @@ from massmap_jax.maps.files import read_map as read_map
 from massmap_jax.maps.files import write_map as write_map
 from massmap_jax.maps.form import MapForm as MapForm
 from massmap_jax.maps.healpix import HealpixGrid as HealpixGrid
+from massmap_jax.maps.host_map import host_map as host_map
 from massmap_jax.maps.images import MassMap as MassMap
 from massmap_jax.maps.images import one_slice as one_slice
 from massmap_jax.maps.images import sum_of_slices as sum_of_slices
@@ -59,6 +61,8 @@ from massmap_jax.models.runner import HaloMassSamples as HaloMassSamples
 from massmap_jax.models.runner import sample_halo_masses as sample_halo_masses
 from massmap_jax.posterior.cosmology_derivatives import CosmologyDerivatives as CosmologyDerivatives
 from massmap_jax.posterior.cosmology_derivatives import cosmology_derivatives as cosmology_derivatives
+from massmap_jax.posterior.host_result import HostPosterior as HostPosterior
+from massmap_jax.posterior.hosts import host_posterior as host_posterior
 from massmap_jax.posterior.mass_posterior import mass_posterior as mass_posterior
 from massmap_jax.posterior.result import MassPosterior as MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface as PosteriorSurface
@@ -77,6 +81,8 @@ from massmap_jax.relation.joint_posterior import JointPosterior as JointPosterio
 from massmap_jax.relation.law import MassLuminosityRelation as MassLuminosityRelation
 from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
+from massmap_jax.relation.satellites import SatelliteLuminosityFunction as SatelliteLuminosityFunction
+from massmap_jax.relation.satellites import SchechterSatellites as SchechterSatellites
 from massmap_jax.relation.several import MultiObservableRelation as MultiObservableRelation
 from massmap_jax.relation.with_cosmology import with_cosmology as with_cosmology
 from massmap_jax.simulate import MassMeasurements as MassMeasurements

@@ -50,6 +50,11 @@ class Flag(enum.IntFlag):
         32768: the error of the redshift, or its p(z), is missing or impossible.
     NO_LUMINOSITY : int
         65536: the luminosity is missing, and the mass is that of the other observables. The mass is reported.
+    MEMBERSHIP_BAD : int
+        131072: the probability that the galaxy is a central is missing, or not between 0 and 1. Where centrals and
+        satellites are told apart the row has no mass.
+    GROUP_BAD : int
+        262144: another row of the galaxy's group cannot be used, and so the mass of their host is not known.
 
     Examples
     --------
@@ -81,6 +86,8 @@ class Flag(enum.IntFlag):
     NOT_CONVERGED = 1 << 14
     Z_ERROR_BAD = 1 << 15
     NO_LUMINOSITY = 1 << 16
+    MEMBERSHIP_BAD = 1 << 17
+    GROUP_BAD = 1 << 18
 
 
 REASONS = {
@@ -103,12 +110,17 @@ REASONS = {
     "again with a longer warm-up",
     Flag.Z_ERROR_BAD: "redshift error, or p(z), missing or impossible",
     Flag.NO_LUMINOSITY: "no luminosity; the mass is that of the other observables",
+    Flag.MEMBERSHIP_BAD: "probability of being a central missing or not between 0 and 1",
+    Flag.GROUP_BAD: "another row of its group cannot be used",
 }
 
 LUM_BAD = Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.LUM_NOT_POSITIVE
 SIGMA_BAD = Flag.SIGMA_MISSING | Flag.SIGMA_NEGATIVE | Flag.SIGMA_LOW_SNR
 Z_BAD = Flag.Z_MISSING | Flag.Z_SENTINEL | Flag.Z_NEGATIVE
-UNUSABLE = LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_ERROR_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT
+UNUSABLE = (
+    LUM_BAD | SIGMA_BAD | Z_BAD | Flag.Z_ERROR_BAD | Flag.Z_OUTSIDE_PRIOR | Flag.NO_SUPPORT | Flag.MEMBERSHIP_BAD
+    | Flag.GROUP_BAD
+)  # fmt: skip
 """Bits that make the mass NaN: all but POSITION_BAD, EDGE, OUTSIDE_RELATION, NOT_CONVERGED and NO_LUMINOSITY."""
 
 

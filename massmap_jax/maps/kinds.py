@@ -25,6 +25,7 @@ from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map, profile_layers
 from massmap_jax.maps.pixels import SkyPixels
 from massmap_jax.maps.sums import MapSums
+from massmap_jax.posterior.host_result import refuse_hosts
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -108,6 +109,7 @@ def map_of_kind(
         raise MassmapError(f"map kind {kind!r} is not known: give one of {', '.join(KINDS)}")
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
+    refuse_hosts(posterior, "map_of_kind")
     relation_from = check_relation_from(relation, relation_from)
     shared: dict[str, Any] = {"relation_from": relation_from, "selection": selection}
     if kind == "coherent":

@@ -42,6 +42,7 @@ from massmap_jax.maps.sums import MapSums
 from massmap_jax.maps.units import MASS
 from massmap_jax.memory import check_memory
 from massmap_jax.posterior import kernel
+from massmap_jax.posterior.host_result import refuse_hosts
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.several import names_of
@@ -168,6 +169,7 @@ def mass_map(
     """
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
+    refuse_hosts(posterior, "mass_map")
     if posterior is not None and (
         posterior.method not in ("analytic", "surface") or not eqx.tree_equal(posterior.extra, extra)
     ):

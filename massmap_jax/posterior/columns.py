@@ -16,6 +16,7 @@ PROGRAM = "massmap-jax"
 # One sentence for every table, since its columns hold logarithms to both bases.
 LOGARITHMS = "columns log10_* are to base 10 [dex]; ln_*, sigma_ln_lum, log_evidence and the relation are natural"
 _UNITS = {"ra": "deg", "dec": "deg", "x": "arcmin", "y": "arcmin", "mass_mean": "solMass", "information_bits": "bit"}
+_UNITS |= {"host_mass_mean": "solMass", "central_mass_mean": "solMass"}
 _DESCRIPTIONS = {
     "id": "object, as in the catalogue",
     "ra": "right ascension",
@@ -42,6 +43,18 @@ _DESCRIPTIONS = {
     "flag": "bits; 0 is good",
     "flag_reason": "names of the bits",
 }
+# Those of the hosts of galaxies, which the program does not write: a user's own column may have such a name.
+_OF_HOSTS = {
+    "p_sat": "probability that the galaxy is a satellite",
+    "log10_host_mass_mean": "posterior mean of log10(M/Msun) of the galaxy's host, as central or satellite",
+    "log10_host_mass_sd": "posterior standard deviation of it; there may be two humps",
+    "log10_host_mass_mean_central": "the mean if the galaxy is the central of its host",
+    "log10_host_mass_sd_central": "the standard deviation if it is the central",
+    "log10_host_mass_mean_satellite": "the mean if it is a satellite",
+    "log10_host_mass_sd_satellite": "the standard deviation if it is a satellite",
+    "host_mass_mean": "posterior mean of M of the host; not to be summed, as galaxies share hosts",
+    "central_mass_mean": "posterior mean of M if the galaxy is the central, else 0; may be summed",
+}
 # https://www.ivoa.net/documents/UCD1+ has no word for a logarithm: the description says it.
 _UCDS = {
     "id": "meta.id;meta.main",
@@ -59,13 +72,15 @@ _UCDS = {
     "log10_mass_mode": "phys.mass;stat.max",
     "log10_mass_true": "phys.mass",
     "mass_mean": "phys.mass;stat.mean",
+    "p_sat": "stat.probability",
+    **dict.fromkeys(("host_mass_mean", "central_mass_mean", "log10_host_mass_mean"), "phys.mass;stat.mean"),
     "log_evidence": "stat.likelihood",
     "edge_mass": "stat.probability",
     "flag": "meta.code.qual",
     "flag_reason": "meta.note",
 }
 KNOWN_COLUMNS = tuple(_DESCRIPTIONS)
-_QUANTILE = re.compile(r"log10_mass_q(\d+)")
+_QUANTILE = re.compile(r"log10_(host_)?mass_q(\d+)")
 
 
 class ColumnInfo(TypedDict):
@@ -89,10 +104,12 @@ def column_info(names: Collection[str]) -> ColumnInfo:
     dict of str to dict
         "units", "descriptions" and "ucds", each by name, as `write_table` takes them.
     """
-    quantiles = {name: found[1] for name in names if (found := _QUANTILE.fullmatch(name))}
-    descriptions = _DESCRIPTIONS | {
-        name: f"posterior quantile {float('0.' + digits):g} of log10(M/Msun)" for name, digits in quantiles.items()
-    }
+    quantiles = {name: found[2] for name in names if (found := _QUANTILE.fullmatch(name))}
+    descriptions = (
+        _DESCRIPTIONS
+        | _OF_HOSTS
+        | {name: f"posterior quantile {float('0.' + digits):g} of log10(M/Msun)" for name, digits in quantiles.items()}
+    )
     ucds = (
         _UCDS
         | dict.fromkeys(quantiles, "phys.mass;stat.percentile")

@@ -529,7 +529,7 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
     counts = _wide_panels(halos, relation, high[0] - low[0])
     gaussian = np.asarray(is_gaussian(halos, relation))
     wide_of, kinds = ~gaussian, np.array(NOISE_KINDS)[halos.kind]
-    fine = 8 if np.diff(prior.ln_mass_nodes).max() > _COARSE_CELL else 1
+    fine = refinement(prior)
     searches = [(np.flatnonzero(gaussian), ranges)]
     if method == "analytic" and is_alone(halos, relation):
         for number, kind in enumerate(NOISE_KINDS):
@@ -548,6 +548,11 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
         chosen = np.flatnonzero((wide_of == wide) & (counts == count) & (kinds == kind))
         groups.append(Group(chosen, int(count), bool(wide), str(kind)))
     return low, high, groups
+
+
+def refinement(prior: MassPrior) -> int:
+    """Give the factor by which the kinks of a coarse mass prior raise the number of panels."""
+    return 8 if np.diff(prior.ln_mass_nodes).max() > _COARSE_CELL else 1
 
 
 def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:

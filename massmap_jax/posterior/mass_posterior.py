@@ -51,7 +51,8 @@ def mass_posterior(
     catalogue : HaloCatalogue
         One row per object. Rows that cannot be used (their `Flag` says why) get NaN, and every row keeps its place.
     prior : MassPrior
-        The mass prior P(ln M | z): the halo mass function of centrals. Satellites are not modelled.
+        The mass prior P(ln M | z): the halo mass function of centrals. `host_posterior` is for galaxies that may be
+        satellites.
     relation : Relation
         One mass-luminosity relation or a batch of draws: a `MassLuminosityRelation`, or your own subclass of
         `massmap_jax.Relation`.
@@ -111,6 +112,7 @@ def mass_posterior(
     massmap_jax.fit_relation : Infer the relation from the catalogue, to get draws for "this_catalogue".
     massmap_jax.mass_map : Sum the masses of objects: their relation errors are shared, which this result cannot show.
     massmap_jax.PosteriorSurface : The table behind method "surface".
+    massmap_jax.host_posterior : Host masses of galaxies that may be satellites.
 
     Notes
     -----

@@ -76,8 +76,8 @@ class MassPrior(eqx.Module):
     """Prior density p(ln M | z) of the halo mass [Msun, no h] at each redshift.
 
     Make one with `MassPrior.default`, `MassPrior.from_table`, `MassPrior.from_hmf`, `MassPrior.from_cosmology` or
-    `MassPrior.load`. Halo mass functions, the default among them, are densities of halo *centrals*; satellites are not
-    modelled.
+    `MassPrior.load`. Halo mass functions, the default among them, are densities of halo *centrals*; galaxies that may
+    be satellites are for `massmap_jax.host_posterior`.
 
     Attributes
     ----------
@@ -308,7 +308,7 @@ class MassPrior(eqx.Module):
         Returns
         -------
         MassPrior
-            The prior of halo centrals: the mass function counts halos, not satellites.
+            The prior of halo centrals: the mass function counts halos, not satellites (`massmap_jax.host_posterior`).
 
         See Also
         --------

@@ -250,7 +250,7 @@ def uniformity(p):
 FILES = (
     "statistical/test_coverage.py", "statistical/test_map_calibration.py", "statistical/test_mass_likelihoods.py",
     "statistical/test_mixtures.py",
-    "statistical/test_relation_sbc.py", "statistical/test_samplers.py", "statistical/test_shear.py", "reference/test_reference_agrees.py",
+    "statistical/test_relation_sbc.py", "statistical/test_samplers.py", "statistical/test_satellites.py", "statistical/test_shear.py", "reference/test_reference_agrees.py",
     "test_checks.py", "test_ecdf_bands.py", "test_lensing.py", "test_likelihood.py", "test_map_kinds.py",
     "test_mass_map.py", "test_models.py", "test_posterior.py", "test_prior.py", "test_quantile_table.py",
     "test_relation.py", "test_simulate.py", "test_surface.py", "test_regions.py", "test_relation_fit.py", "test_lsdb.py", "test_job.py",

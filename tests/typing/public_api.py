@@ -364,6 +364,45 @@ def maps(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, relation: mm.MassLumi
     print(kappa.mean.max(), kappa.n_lenses, mm.read_convergence(path)["mean"])
 
 
+class Proportional(mm.SatelliteLuminosityFunction):
+    """Satellites of a form of one's own."""
+
+    one_per: float
+
+    def ln_norm(self, ln_mass: jax.Array, z: jax.Array) -> jax.Array:
+        return jnp.asarray(ln_mass) - jnp.log(self.one_per)
+
+    def slope(self, ln_mass: jax.Array, z: jax.Array) -> jax.Array:
+        return jnp.full_like(ln_mass, -1.1)
+
+    def ln_ratio(self, ln_mass: jax.Array, z: jax.Array) -> jax.Array:
+        return jnp.full_like(ln_mass, -0.5)
+
+
+def hosts() -> mm.MassMap:
+    """Hosts of galaxies, and a map of them."""
+    catalogue, prior, relation = catalogues(Path("galaxies.fits")), mm.MassPrior.default(), relations()
+    satellites = mm.SchechterSatellites(norm=[-1.8, 1.0], ratio=0.56, slope_low=-1.1, slope_high=-1.5)
+    known = mm.Membership.from_probability(np.array([0.9, 0.2]), central_fraction=0.8)
+    flags = mm.Membership.from_flags([True, False], purity=0.85)
+    groups = mm.Membership.from_groups(["a", "a"], np.array([True, False]))
+    limit = mm.FluxLimit(1e4)
+    single: mm.HostPosterior = mm.host_posterior(catalogue, prior, relation, satellites, membership=known)
+    print(single.p_sat.mean(), single.summary(), single.to_table()["p_sat"], flags.known.all(), len(groups))
+    mm.host_posterior(catalogue, prior, relation, mm.SchechterSatellites.preset("cacciato2009"), membership=flags)
+    mm.host_posterior(
+        catalogue, prior, relation, Proportional(1e12, mass_definition="200m"), quantile_levels=[0.5], chunk_size=64
+    )
+    found = mm.host_posterior(
+        catalogue, prior, relation, satellites, membership=groups, selection=limit, relation_from="fixed_draws"
+    )
+    print(found.to_astropy().meta, found.to_pandas().shape)
+    ln_mass, is_central = found.sample(jax.random.key(1), 10)
+    print(found.cdf(ln_mass[:, 0]), is_central.sum(), found.usable, found.in_groups)
+    grid = mm.PixelGrid.fit([150.0, 150.1], [2.0, 2.1])
+    return mm.host_map(jax.random.key(2), found, grid, num_draws=50, unit="Msun/arcmin2", keep_draws=True)
+
+
 def simulations() -> mm.SimulatedField:
     """Simulate fields with their truth."""
     field = mm.simulate_field(jax.random.key(6), 1000, side_arcmin=20.0, sigma_ln_lum=np.full(1000, 0.1), centre=None)
