@@ -40,7 +40,7 @@ class CosmologyBelief(eqx.Module):
     massmap_jax.prior.cosmology_draws.CosmologyDraws : The draws that it is made of.
     """
 
-    mean: Float[Array | np.ndarray, "parameter"]
+    mean: Float[Array | np.ndarray, " parameter"]
     root: Float[Array | np.ndarray, "parameter direction"]
     varying: tuple[str, ...] = eqx.field(static=True)
 

@@ -251,6 +251,8 @@ def fit_relation(
             lognormal_rows(catalogue, prior)
             beliefs = BiasedPrior.of(relation_prior, bias)
         if cosmology is not None:
+            if not isinstance(cosmology, CosmologyDraws):
+                raise MassmapError(f"cosmology= is {cosmology!r}: give CosmologyDraws, of arrays, a chain or Planck")
             together = CosmologyData(catalogue, prior, selection, cosmology, extra)
             both = CosmologyPrior.of(beliefs, together.belief)
             return fit_to(together, both, method, key, num_draws, num_chains, num_warmup, watch)
