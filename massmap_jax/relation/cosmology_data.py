@@ -16,6 +16,9 @@ from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import ExtraEvidence
 
+# Redshifts between which the range of an integrand is interpolated.
+_NODES = 12
+
 
 class LikelihoodUnderCosmology(eqx.Module):
     """ln P(data | relation, cosmology) as a function of a relation that brings its cosmology along.
@@ -50,9 +53,11 @@ class LikelihoodUnderCosmology(eqx.Module):
         total = self.plain(relation, cosmology)
         if self.extra is None:
             return total
-        # `extra.redshift` may repeat itself, so only its rows are used, and not its intervals.
-        rows = self.plain.prior_at(cosmology, self.extra.redshift).ln_density
-        prior = self.plain.prior_at(cosmology, self.plain.redshift)
+        redshift = jnp.asarray(self.extra.redshift)
+        rows = self.plain.prior_at(cosmology, redshift).ln_density
+        # Where the integrands lie is looked up in intervals, and `redshift` may repeat itself.
+        around = jnp.linspace(redshift.min(), redshift.max() + 1e-3, _NODES)
+        prior = self.plain.prior_at(cosmology, around)
         return total + eqx.tree_at(lambda e: e.ln_prior, self.extra, rows)(relation, prior)
 
     def with_prior(self, prior: MassPrior) -> "LikelihoodUnderCosmology":

@@ -327,6 +327,7 @@ def fit_to(
             "lum_unit": data.lum_unit,
             "shift_if_lowest_mass_doubles": shift,
         }
+        result: RelationPosterior
         if isinstance(data, CosmologyData):
             if method == "laplace":
                 watch("weighing a part of the draws")

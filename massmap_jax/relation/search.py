@@ -215,8 +215,8 @@ def relation_at(coordinates, x):
 def covariance_of(best: Maximum, coordinates: Coordinates) -> np.ndarray:
     """Inverse Hessian at the maximum; an error that says why, where there is no maximum inside the prior."""
     x, hessian = np.asarray(best.x), np.asarray(best.hessian)
-    values = {p: float(v) for p, v in coordinates.values(x).items()}
-    at = ", ".join(f"{p} = {float(v):.4g}" for p, v in coordinates.reported(x).items())
+    values = {p: float(v) for p, v in coordinates.values(best.x).items()}
+    at = ", ".join(f"{p} = {float(v):.4g}" for p, v in coordinates.reported(best.x).items())
     for name, value in values.items():
         support = coordinates.prior.beliefs[name].support
         ends = [float(getattr(support, end)) for end in ("lower_bound", "upper_bound") if hasattr(support, end)]

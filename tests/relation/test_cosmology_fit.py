@@ -140,7 +140,7 @@ def test_mass_likelihoods_add_what_they_add_under_each_cosmology():
     catalogue, (ln_lum, sigma, z) = clusters()
     nodes = np.linspace(np.log(1e13), np.log(1e17), 150)
     table = np.zeros((NUMBER, nodes.size))
-    of_masses = {3: (33.6, 0.3), 10: (34.5, 0.2)}
+    of_masses = {int(np.argmin(z)): (33.6, 0.3), 10: (34.5, 0.2), int(np.argmax(z)): (33.0, 0.4)}
     for row, (mean, sd) in of_masses.items():
         table[row] = -0.5 * ((nodes - mean) / sd) ** 2
     law = {"alpha1": 0.4, "scatter": 0.35} | FIXED
