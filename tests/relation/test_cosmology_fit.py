@@ -30,7 +30,7 @@ FIXED = {"alpha2": 1.6, "alpha4": 1.0}
 # Means and errors of the ln of the parameters, which are correlated by 0.5.
 CENTRE, WIDTH = {"sigma8": 0.8, "omega_m": 0.3}, {"sigma8": 0.12, "omega_m": 0.08}
 COVARIANCE = np.outer([0.12, 0.08], [0.12, 0.08]) * np.array([[1.0, 0.5], [0.5, 1.0]])
-NUMBER = 300
+NUMBER = 200
 
 
 def prior():
@@ -60,7 +60,10 @@ SELECTION = mm.FluxLimit(np.exp(LIMIT))
 
 @pytest.fixture(scope="module")
 def fit():
-    return mm.fit_relation(clusters()[0], prior(), BELIEFS, cosmology=cosmology(), selection=SELECTION, num_draws=100)
+    with pytest.warns(UserWarning, match="of the cosmology, the catalogue informs"):
+        return mm.fit_relation(
+            clusters()[0], prior(), BELIEFS, cosmology=cosmology(), selection=SELECTION, num_draws=100
+        )
 
 
 def plain_table(ln8, ln_m, redshift):
@@ -121,19 +124,18 @@ def test_gradient_is_that_of_differences():
     catalogue, _ = clusters()
     with jax.enable_x64(True):
         data = CosmologyData(catalogue.subset(np.arange(40)), prior(), SELECTION, cosmology())
-        both = CosmologyPrior.of(RelationPrior.of(BELIEFS), data.belief)
-        coordinates, likelihood = Coordinates.at(both, np.log(PIVOT), 0.4), data.likelihood(0.2)
-        value = jax.jit(lambda x: coordinates.log_density(x, likelihood))
+        beliefs = CosmologyPrior.of(RelationPrior.of(BELIEFS), data.belief)
+        coordinates, likelihood = Coordinates.at(beliefs, np.log(PIVOT), 0.4), data.likelihood(0.2)
+        both = jax.jit(jax.value_and_grad(lambda x: coordinates.log_density(x, likelihood)))
         x = np.array([0.3, -1.1, 0.4, -0.7])
-        gradient = jax.jit(jax.grad(lambda x: coordinates.log_density(x, likelihood)))(x)
+        gradient = both(x)[1]
         for i, step in enumerate(3e-2 * np.eye(4)):
-            around = [float(value(x + j * step)) for j in (-2, -1, 1, 2)]
+            around = [float(both(x + j * step)[0]) for j in (-2, -1, 1, 2)]
             expected = (around[0] - 8 * around[1] + 8 * around[2] - around[3]) / 0.36
             assert float(gradient[i]) == pytest.approx(expected, rel=3e-3, abs=5e-3)
         # A cosmology that cannot be has no density, and no gradient that is not a number.
         far = np.array([0.3, -1.1, 80.0, -0.7])
-        assert value(far) == -np.inf
-        assert np.isfinite(jax.grad(lambda x: likelihood(both.relation(coordinates.values(x))))(far)).all()
+        assert both(far)[0] == -np.inf and np.isfinite(both(far)[1]).all()
 
 
 def test_mass_likelihoods_add_what_they_add_under_each_cosmology():
@@ -183,16 +185,14 @@ def test_what_a_fit_tells(fit):
 def test_draws_go_where_a_relation_goes(fit):
     catalogue, _ = clusters()
     some, base = catalogue.subset(np.arange(5)), prior()
-    found = mm.mass_posterior(some, base, fit.draws, relation_from="this_catalogue")
     each = []
-    for i in range(0, 100, 20):
+    for i in (0, 60):
         values = {p: float(v[i]) for p, v in fit.draws.population.values.items()}
         own = base.at_cosmology(cosmology_with(values))
         law = mm.MassLuminosityRelation(**{p: v[i] for p, v in fit.draws.columns().items() if p != "log_weight"})
         each.append(mm.mass_posterior(some, own, law).mean)
-    five = mm.mass_posterior(some, base, fit.draws.draw(np.arange(0, 100, 20)), relation_from="this_catalogue")
-    np.testing.assert_allclose(five.mean, np.mean(each, axis=0), atol=2e-3)
-    assert np.isfinite(found.mean).all()
+    two = mm.mass_posterior(some, base, fit.draws.draw([0, 60]), relation_from="this_catalogue")
+    np.testing.assert_allclose(two.mean, np.mean(each, axis=0), atol=2e-3)
     other = mm.MassPrior.from_cosmology("WMAP9", fit="Tinker08", mass_definition="500c", redshift=[0.0, 1.0])
     with pytest.raises(MassmapError, match="under another mass prior"):
         mm.mass_posterior(some, other, fit.draws, relation_from="this_catalogue")
