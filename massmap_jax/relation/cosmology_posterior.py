@@ -143,8 +143,8 @@ class CosmologyPosterior(RelationPosterior):
             found.append(f"of the cosmology, the catalogue informs {', '.join(told)}")
         elif self.of_cosmology:
             found.append(
-                f"the catalogue does not narrow the cosmology: the errors of {', '.join(self.of_cosmology)} are those of"
-                f" the belief ({self.belief['source']})"
+                "the catalogue does not narrow the cosmology: the errors of"
+                f" {', '.join(self.of_cosmology)} are those of the belief ({self.belief['source']})"
             )
         if self.with_sigma8 and self.with_sigma8["correlation"] ** 2 > _RESTS:
             with_it = self.with_sigma8
