@@ -27,6 +27,7 @@ _HOME = {
     "CosmologyDerivatives": "posterior.cosmology_derivatives",
     "CosmologyDraws": "prior.cosmology_draws",
     "CosmologyLikelihood": "relation.cosmology_likelihood",
+    "CosmologyPosterior": "relation.cosmology_posterior",
     "Flag": "catalogue.flags",
     "FluxLimit": "likelihood.selection",
     "GaussianTerm": "likelihood.terms",

@@ -72,6 +72,7 @@ from massmap_jax.prior.population import Population as Population
 from massmap_jax.relation.beliefs import RelationPrior as RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses as CalibrationMasses
 from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood as CosmologyLikelihood
+from massmap_jax.relation.cosmology_posterior import CosmologyPosterior as CosmologyPosterior
 from massmap_jax.relation.direct import log_likelihood as log_likelihood
 from massmap_jax.relation.fit import fit_relation as fit_relation
 from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior

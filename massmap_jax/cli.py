@@ -321,7 +321,7 @@ def fit(
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
-    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear)
+    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear, job.cosmology_draws)
     options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
     asked = record | _asked(catalogue, columns, options)
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:

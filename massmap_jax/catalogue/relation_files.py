@@ -209,6 +209,12 @@ def _refuse_unknown(table, used, lines, ignore, weighted, notes) -> None:
             f"{table.label} holds draws of a relation that was fitted jointly with a population, and they belong"
             " together: give relation.npz of the same fit, which keeps them paired, and not this table"
         )
+    if not ignore and any(c.strip().lower() == "sigma8" for c in strange):
+        raise MassmapError(
+            f"{table.label} holds draws of a relation that was fitted together with a cosmology ('sigma8'), and they"
+            " belong together: give relation.npz of the same fit, which keeps them paired; ignore_columns=True takes"
+            " the relation alone, whose masses then lack the error of the cosmology"
+        )
     if known:
         listed = ", ".join(c or "the unnamed index" for c in known)
         notes.append(f"relation: {listed} of {table.label} are a sampler's own columns and not used")

@@ -18,6 +18,7 @@ LABELS = {
     "alpha4": r"$\alpha_4$ (evolution)",
     "scatter": r"$S$ (scatter in $\ln L$)",
     "extra_bias": r"$b$ (bias of mass likelihoods)",
+    "sigma8": r"$\sigma_8$",
     "bias": r"$B_0$ (bias of $\ln M_\mathrm{obs}$)",
     "mass_scatter": r"$S_m$ (scatter of $\ln M_\mathrm{obs}$)",
     "population_centre": "population: centre",

@@ -292,7 +292,8 @@ class CosmologyParameters(eqx.Module):
         if ln_radius.shape[0] <= _SIGMA_NODES:
             values, slopes = jax.vmap(both)(ln_radius)
             return values + offset, slopes
-        low, high = ln_radius.min(), ln_radius.max()
+        # Not min() and max(): where a compiler rounds their argument anew, their derivative is 0 / 0.
+        low, high = ln_radius[jnp.argmin(ln_mass)], ln_radius[jnp.argmax(ln_mass)]
         place, matrix = chebyshev_nodes(_SIGMA_NODES)
         at_nodes = jax.vmap(both)(low + 0.5 * (high - low) * (jnp.asarray(place, dtype=float) + 1))
         to_coefficients, there = jnp.asarray(matrix, dtype=float), 2 * (ln_radius - low) / (high - low) - 1

@@ -26,7 +26,7 @@ FEWEST = 20
 # The option of a run that says which column is which.
 _OPTION = "cosmology_columns"
 # Wide enough for any cosmology that was ever believed in.
-_POSSIBLE = {"omega_m": (0.01, 1.0), "sigma8": (0.1, 3.0), "h": (0.1, 2.0), "n_s": (0.3, 2.0), "omega_b": (1e-4, 1.0)}
+POSSIBLE = {"omega_m": (0.01, 1.0), "sigma8": (0.1, 3.0), "h": (0.1, 2.0), "n_s": (0.3, 2.0), "omega_b": (1e-4, 1.0)}
 # Names of columns in lower case, without the * of derived parameters and the section of CosmoSIS. S8 is no sigma8.
 _COLUMNS = {
     "omega_m": ("omega_m", "omegam", "om0", "om"),
@@ -120,7 +120,7 @@ class CosmologyDraws(eqx.Module):
         if weight.ndim != 1 or weight.size == 0:
             raise MassmapError(f"draws of the cosmology have shape {weight.shape}: give at least one draw, as (draw,)")
         for name, values in found.items():
-            low, high = _POSSIBLE[name]
+            low, high = POSSIBLE[name]
             bad = ~((values >= low) & (values <= high))
             if bad.any():
                 hint = ": give h = H0 / 100" if name == "h" and np.nanmedian(values) > 10 else ""

@@ -59,7 +59,8 @@ def _cell_mass(row, nodes):
 @jax.jit
 def _normalised(ln_density, nodes):
     """ln densities (redshift, mass), each row with an integral of 1, differentiable."""
-    relative = ln_density - ln_density.max(axis=1, keepdims=True)
+    # The result does not depend on the largest value, whose derivative can be 0 / 0 where it is rounded anew.
+    relative = ln_density - jax.lax.stop_gradient(ln_density.max(axis=1, keepdims=True))
     cells = jax.vmap(_cell_mass, in_axes=(0, None))(relative, nodes)
     return relative - jnp.log(cells.sum(axis=1, keepdims=True))
 

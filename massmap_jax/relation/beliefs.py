@@ -132,6 +132,21 @@ class Beliefs(eqx.Module):
             total = total + jnp.where(inside, belief.log_prob(safe), -jnp.inf)
         return total
 
+    def reported(self, values: Mapping) -> dict[str, Float[Array, "*draw"]]:
+        """Give the parameters that a fit reports, of those that it varies: the same ones, where no class says more.
+
+        Parameters
+        ----------
+        values : dict of str to Float[Array, "*draw"]
+            Free parameters by name.
+
+        Returns
+        -------
+        dict of str to Float[Array, "*draw"]
+            Parameters by name.
+        """
+        return dict(values)
+
     def density(self, values: Mapping) -> dict[str, np.ndarray]:
         """Evaluate the prior density of each free parameter on its own.
 

@@ -112,12 +112,7 @@ class CosmologyLikelihood(eqx.Module):
             lognormal, or an object that the selection excludes.
         """
         check_labels(catalogue=catalogue, mass_prior=prior)
-        _ = prior.fit
-        if not (selection is None or isinstance(selection, NoSelection | FluxLimit)):
-            raise MassmapError(
-                f"a fit with a free cosmology knows no selection but a limit in luminosity, and this one is"
-                f" {selection.describe()}: cut the catalogue at one luminosity and give that limit"
-            )
+        cls.check(prior, selection)
         data = CatalogueData(catalogue, prior, selection)
         points = data.halos()
         ln_lum, sigma, z, _ = points
@@ -141,6 +136,47 @@ class CosmologyLikelihood(eqx.Module):
             num_halos=data.num_halos,
         )
 
+    @staticmethod
+    def check(prior: MassPrior, selection) -> None:
+        """Refuse what the likelihood does not know, before any work.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The mass function.
+        selection : Selection or None
+            Which objects can be in the catalogue.
+
+        Raises
+        ------
+        MassmapError
+            A prior that is no mass function of Tinker et al., or another selection than a limit in luminosity.
+        """
+        _ = prior.fit
+        if not (selection is None or isinstance(selection, NoSelection | FluxLimit)):
+            raise MassmapError(
+                f"a fit with a free cosmology knows no selection but a limit in luminosity, and this one is"
+                f" {selection.describe()}: cut the catalogue at one luminosity and give that limit"
+            )
+
+    def prior_at(self, cosmology: CosmologyParameters, redshift) -> MassPrior:
+        """Make the mass function at a cosmology and some redshifts, any of which may be traced by JAX.
+
+        Parameters
+        ----------
+        cosmology : CosmologyParameters
+            The cosmology.
+        redshift : Float[Array, "row"]
+            The redshifts; the rows of the prior are to be used, and not to be interpolated.
+
+        Returns
+        -------
+        MassPrior
+            The mass function.
+        """
+        nodes = eqx.tree_at(lambda p: p.redshift_nodes, self.prior, jnp.asarray(redshift))
+        return nodes.at_cosmology(cosmology)
+
     def __call__(self, relation, cosmology: CosmologyParameters) -> Float[Array, ""]:
         """Evaluate the ln likelihood of one relation and one cosmology.
 
@@ -156,8 +192,8 @@ class CosmologyLikelihood(eqx.Module):
         Float[Array, ""]
             Sum over the objects of ln (Z_k / A_k).
         """
-        prior = self.prior.at_cosmology(cosmology, self.redshift)
         redshift, row = jnp.asarray(self.redshift), jnp.asarray(self.row)
+        prior = self.prior_at(cosmology, redshift)
         term = relation.data_term(jnp.asarray(self.ln_lum_obs), jnp.asarray(self.sigma), redshift[row])
 
         def evidence(i, centre, width):

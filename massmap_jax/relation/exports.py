@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LATEX = {"alpha1": r"\alpha_1", "alpha2": r"\alpha_2", "alpha3": r"\alpha_3", "alpha4": r"\alpha_4", "scatter": "S"}
 _LATEX |= {"gamma": r"\gamma", "extra_bias": "b"}
+_LATEX |= {"omega_m": r"\Omega_m", "sigma8": r"\sigma_8", "h": "h", "n_s": "n_s", "omega_b": r"\Omega_b"}
 
 
 def to_arviz(fitted: RelationPosterior) -> Any:

@@ -257,7 +257,8 @@ class ExtraEvidence(eqx.Module):
         Float[Array, ""]
             Sum of the ln of the likelihood's mean over each object's posterior without it.
         """
-        bias = getattr(relation, "extra_bias", 0.0)
+        bias = getattr(relation, "extra_bias", None)
+        bias = 0.0 if bias is None else bias
 
         def one(point):
             ln_lum, sigma, z, row, values, slopes = point

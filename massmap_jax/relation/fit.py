@@ -7,7 +7,7 @@ where some masses were measured. `relation.search` finds the maximum and draws a
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -21,11 +21,15 @@ from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
 from massmap_jax.relation.correlations import LKJ_SHAPE
+from massmap_jax.relation.cosmology_data import CosmologyData, LikelihoodUnderCosmology
+from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
+from massmap_jax.relation.cosmology_prior import CosmologyPrior
 from massmap_jax.relation.data import RelationData
 from massmap_jax.relation.direct import data_of
 from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
@@ -35,11 +39,13 @@ from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
 from massmap_jax.relation.linear import LinearData, LinearLikelihood
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
+    PART,
     Coordinates,
     at_alpha3,
     covariance_of,
     draw_by,
     maximise,
+    off_normal,
     potentials,
     relation_at,
 )
@@ -51,12 +57,14 @@ METHODS = ("laplace", "nuts", "importance")
 _LEAST_SCATTER = 1e-3
 # Draws from the prior that a maximum is compared with, and the distance from the prior's middle, in its standard
 # deviations, beyond which a second search starts from the best of them.
-_STARTS, _FAR_SD = 64, 3.0
+_STARTS, _FAR_SD = PART, 3.0
 # The table of G has to hold this many standard deviations about the maximum, in every direction. Centre and width go
 # as 1 / alpha2, so there is no table where this brings alpha2 near 0.
 _REACH, _LEAST_SLOPE = 6.0, 0.3
 # Below this number of points, integrating each one is faster than building a table.
 _FEW = 200
+# Draws of a normal approximation that are weighed to see how far it is off, where a weight takes milliseconds.
+_WEIGHED = 200
 
 
 def fit_relation(
@@ -70,6 +78,7 @@ def fit_relation(
     extra_bias=0.0,
     observables: Mapping | None = None,
     scatter_correlation=LKJ_SHAPE,
+    cosmology: CosmologyDraws | None = None,
     method: Method = "laplace",
     selection=None,
     key: Array | None = None,
@@ -112,6 +121,11 @@ def fit_relation(
     scatter_correlation : float or dict of str to object, optional
         Belief about the correlations of their scatters at fixed mass: the shape of an LKJ prior, or beliefs by name,
         "correlation_A" of A with the luminosity and "partial_A_B" of A and B at fixed luminosity.
+    cosmology : CosmologyDraws, optional
+        What is known of the cosmology: relation and cosmology are fitted together, with the mean and the covariance of
+        the ln of these draws as the prior of the cosmology. The mass prior has to be a mass function of Tinker et al.,
+        whose own cosmology is not used. Beside luminosities it takes `extra`, and no selection but a limit in
+        luminosity.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
@@ -136,7 +150,8 @@ def fit_relation(
     RelationPosterior
         Draws, maximum, covariance, diagnostics and notes. `fit.draws` goes into `mass_posterior` and `mass_map` with
         `relation_from="this_catalogue"`. With calibration masses or a population it is a `JointPosterior`, whose draws
-        bring the population along; with `extra` its draws bring that bias along.
+        bring the population along; with `extra` its draws bring that bias along. With `cosmology` it is a
+        `CosmologyPosterior`, each draw of which has a cosmology and a mass function of its own.
 
     Raises
     ------
@@ -144,7 +159,9 @@ def fit_relation(
         Unknown names, no usable row, a selection that excludes a catalogued object, mass definitions of the two priors
         that differ, no maximum inside the prior, or draws of "importance" with a Pareto k of 0.7 or more. With a
         population: no calibration masses or fewer than 10, fewer than 30 without NUTS, or masses of objects that were
-        chosen by mass without that selection.
+        chosen by mass without that selection. With a cosmology: a mass prior that cannot follow it, another selection,
+        noise that is not lognormal, draws that are too few or as good as free, or `calibration`, `population` or
+        `observables` beside it.
 
     Warns
     -----
@@ -169,6 +186,10 @@ def fit_relation(
     With luminosities and redshifts alone, the shape of the mass function is what sets the slope and the scatter.
     Compare the fit with the prior of the relation (`unconstrained`, `notes`).
 
+    With a cosmology, the prior of the cosmology is normal in the ln of its parameters, and p(ln M | z) is made anew for
+    each cosmology that the fit looks at. Where a higher sigma8 makes halos of one rank more massive, the normalisation
+    follows: with luminosities and redshifts alone the two are degenerate, and the notes say by how much.
+
     Examples
     --------
     >>> import jax
@@ -186,6 +207,16 @@ def fit_relation(
     200
     >>> print(f"{fit.mean['alpha2']:.2f}")
     0.35
+
+    The same with sigma8 known to 0.05; the draws have a cosmology of their own each:
+
+    >>> sigma8 = 0.81 + 0.05 * jax.random.normal(jax.random.key(1), (500,))
+    >>> draws = mm.CosmologyDraws.from_arrays(omega_m=0.31, sigma8=sigma8, h=0.68, n_s=0.97, omega_b=0.05)
+    >>> fit = mm.fit_relation(catalogue, prior, "bigmali2017", cosmology=draws, num_draws=50)
+    >>> fit.free
+    ('alpha1', 'alpha2', 'alpha4', 'scatter', 'sigma8')
+    >>> fit.draws.parameter("sigma8").shape
+    (50,)
     """
     relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
     beliefs: RelationPrior | BiasedPrior = relation_prior
@@ -201,6 +232,11 @@ def fit_relation(
             f"the selection is on {selection.observable}, which is not fitted: give its relation, observables="
         )
     if joint or isinstance(selection, SelectedOnMass):
+        if cosmology is not None:
+            raise MassmapError(
+                "cosmology= cannot be fitted together with calibration=, population=, observables= or a selection on"
+                " mass: give measured masses as likelihoods, extra=, or leave these out"
+            )
         if extra is not None:
             raise MassmapError(
                 "extra= cannot be fitted together with calibration=, population=, observables= or a selection on mass:"
@@ -214,10 +250,16 @@ def fit_relation(
         if extra is not None:
             refuse_uncertain(catalogue, "a fit with further likelihoods of the masses")
             lognormal_rows(catalogue, prior)
+            beliefs = BiasedPrior.of(relation_prior, bias)
+        if cosmology is not None:
+            if not isinstance(cosmology, CosmologyDraws):
+                raise MassmapError(f"cosmology= is {cosmology!r}: give CosmologyDraws, of arrays, a chain or Planck")
+            together = CosmologyData(catalogue, prior, selection, cosmology, extra)
+            both = CosmologyPrior.of(beliefs, together.belief)
+            return fit_to(together, both, method, key, num_draws, num_chains, num_warmup, watch)
         data = data_of(catalogue, prior, selection)
         if extra is not None:
             data.extra = ExtraEvidence.of(catalogue, data.rows, data.prior, extra)
-            beliefs = BiasedPrior.of(relation_prior, bias)
     return fit_to(data, beliefs, method, key, num_draws, num_chains, num_warmup, watch)
 
 
@@ -241,7 +283,7 @@ def check_fit(prior: MassPrior, relation_prior, method, num_draws, num_chains, n
 
 def fit_to(
     data: RelationData,
-    relation_prior: RelationPrior | BiasedPrior,
+    relation_prior: RelationPrior | BiasedPrior | CosmologyPrior,
     method,
     key,
     num_draws,
@@ -268,24 +310,35 @@ def fit_to(
         if no_selection:
             watch("moving the prior's lowest mass")
             shift = _shift_with_lowest_mass(prior, coordinates, likelihood, best)
-        result = RelationPosterior.assemble(
-            relation_prior,
-            values={p: np.asarray(v).ravel() for p, v in values.items()},
-            log_weight=log_weight,
-            maximum={p: float(v) for p, v in maximum.items()},
-            covariance=np.asarray(covariance_at_alpha3),
-            num_chains=chains.shape[0],
-            method=method,
-            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)}
-            | found
-            | ({} if data.extra is None else {"with_mass_likelihood": data.extra.number}),
-            num_halos=int(data.num_halos),
-            selection="none" if no_selection else data.selection.describe(),
-            mass_prior=prior.description,
-            mass_definition=prior.mass_definition,
-            lum_unit=data.lum_unit,
-            shift_if_lowest_mass_doubles=shift,
-        )
+        diagnosed = {"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found
+        if data.extra is not None:
+            diagnosed["with_mass_likelihood"] = data.extra.number
+        made: dict[str, Any] = {
+            "values": {p: np.asarray(v).ravel() for p, v in values.items()},
+            "log_weight": log_weight,
+            "maximum": {p: float(v) for p, v in maximum.items()},
+            "covariance": np.asarray(covariance_at_alpha3),
+            "num_chains": chains.shape[0],
+            "method": method,
+            "diagnostics": diagnosed,
+            "num_halos": int(data.num_halos),
+            "selection": "none" if no_selection else data.selection.describe(),
+            "mass_prior": prior.description,
+            "mass_definition": prior.mass_definition,
+            "lum_unit": data.lum_unit,
+            "shift_if_lowest_mass_doubles": shift,
+        }
+        result: RelationPosterior
+        if isinstance(data, CosmologyData):
+            if method == "laplace":
+                watch("weighing a part of the draws")
+                part = chains[0][np.linspace(0, chains.shape[1] - 1, min(chains.shape[1], _WEIGHED)).astype(int)]
+                diagnosed["off_normal"] = off_normal(coordinates, likelihood, best, covariance, part)
+            watch("making the mass functions of the draws")
+            pivot = float(coordinates.pivot_ln_mass), float(coordinates.pivot_evolution)
+            result = CosmologyPosterior.of_fit(relation_prior, prior, data.told, pivot, **made)
+        else:
+            result = RelationPosterior.assemble(relation_prior, **made)
     for note in result.notes:
         warnings.warn(note, stacklevel=3)
     return result
@@ -323,8 +376,8 @@ def _search(data: RelationData, coordinates, x, found: float):
     """Likelihood and maximum from x, of scatter `found`; points are made again for a much smaller fitted scatter."""
     for _ in range(8):
         scatter = max(0.5 * found, _LEAST_SCATTER)
-        likelihood: RelationLikelihood | UncertainLikelihood | LinearLikelihood
-        if isinstance(data, UncertainData | LinearData):
+        likelihood: RelationLikelihood | UncertainLikelihood | LinearLikelihood | LikelihoodUnderCosmology
+        if isinstance(data, UncertainData | LinearData | CosmologyData):
             likelihood = data.likelihood(scatter)
         else:
             likelihood = RelationLikelihood.of(data, scatter=scatter)
@@ -341,8 +394,7 @@ def _search(data: RelationData, coordinates, x, found: float):
 
 def _conflict(coordinates, x) -> float:
     """The largest distance of a parameter from its prior's middle, in standard deviations of the prior."""
-    prior, relation = coordinates.prior, relation_at(coordinates, x)
-    values = {p: relation.parameter(p) for p in coordinates.free}
+    prior, values = coordinates.prior, coordinates.values(x)
     return max(prior_deviations(values, prior.central(), prior.sd()).values())
 
 
@@ -376,6 +428,6 @@ def _shift_with_lowest_mass(prior, coordinates, likelihood, best) -> dict[str, f
     cut = likelihood.with_prior(eqx.tree_at(lambda p: (p.ln_mass_nodes, p.ln_density), prior, nodes_and_density))
     again = maximise(coordinates, cut, best.x)
     if not float(again.decrement) < 1e-2:
-        return dict.fromkeys(coordinates.free, float("nan"))
-    before, after = relation_at(coordinates, best.x), relation_at(coordinates, again.x)
-    return {p: float(after.parameter(p) - before.parameter(p)) for p in coordinates.free}
+        return dict.fromkeys(coordinates.reported(best.x), float("nan"))
+    before, after = coordinates.reported(best.x), coordinates.reported(again.x)
+    return {p: float(after[p] - value) for p, value in before.items()}

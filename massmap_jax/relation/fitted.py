@@ -27,6 +27,11 @@ DESCRIPTIONS = {
     "log_weight": "ln of the weight of the draw, up to a constant",
     "gamma": "exponent of E(z)",
     "extra_bias": "bias b of mass likelihoods, which are taken at ln M + b; natural logarithm",
+    "omega_m": "density of matter today, without neutrinos, over the critical one",
+    "sigma8": "standard deviation of the linear density in spheres of 8 Mpc/h",
+    "h": "H0 / (100 km/s/Mpc)",
+    "n_s": "slope of the primordial power spectrum",
+    "omega_b": "density of baryons today, part of omega_m",
     "bias": "mean of ln M_obs - ln M of the measured masses",
     "mass_scatter": "intrinsic scatter of the measured masses; natural logarithm",
     "correlation": "correlation of that scatter with the scatter of ln L",
@@ -298,7 +303,8 @@ class RelationPosterior(eqx.Module):
         if "with_mass_likelihood" in self.diagnostics:
             objects += f", {self.diagnostics['with_mass_likelihood']} of them with a mass likelihood"
             names = (*FITTED, "extra_bias")
-        width = max(8, len(names[-1]))
+        names = (*names, *(p for p in self.free if p not in names))
+        width = max(8, *(len(p) for p in names))
         lines = [f"relation fitted to {objects} ({self.method}; selection: {self.selection})"]
         for p in names:
             if p in self.free:

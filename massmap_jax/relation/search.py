@@ -28,6 +28,8 @@ _MAX_STEPS = 100
 _CONVERGED = 1e-7
 # The same where the likelihood has small steps of its own: within 0.005 standard deviations of the maximum.
 _CONVERGED_BY_DIFFERENCES = 1e-5
+# Points whose densities are evaluated by one call of compiled code.
+PART = 64
 _TILTS = ("alpha2", "alpha4")
 
 
@@ -68,6 +70,10 @@ class Coordinates(eqx.Module):
         for p in (p for p in self.free if p.startswith("alpha1")):
             values[p] = values[p] - self._shift(values, p.removeprefix("alpha1"))
         return values
+
+    def reported(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
+        """Give the parameters that a fit reports, at alpha3, of points in the sampling coordinates."""
+        return self.prior.reported(self.values(x))
 
     def place(self, values: dict) -> Float[Array, " dim"]:
         """Give the sampling coordinates of given parameters."""
@@ -194,9 +200,10 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
 
 @jax.jit
 def at_alpha3(coordinates, chains, best, covariance):
-    """Draws, maximum and covariance of the free parameters at alpha3, from the sampling coordinates."""
-    jacobian = jax.jacobian(lambda x: jnp.stack([coordinates.values(x)[p] for p in coordinates.free]))(best)
-    return coordinates.values(chains), coordinates.values(best), jacobian @ covariance @ jacobian.T
+    """Draws, maximum and covariance of the reported parameters at alpha3, from the sampling coordinates."""
+    maximum = coordinates.reported(best)
+    jacobian = jax.jacobian(lambda x: jnp.stack([coordinates.reported(x)[p] for p in maximum]))(best)
+    return coordinates.reported(chains), maximum, jacobian @ covariance @ jacobian.T
 
 
 @jax.jit
@@ -208,8 +215,8 @@ def relation_at(coordinates, x):
 def covariance_of(best: Maximum, coordinates: Coordinates) -> np.ndarray:
     """Inverse Hessian at the maximum; an error that says why, where there is no maximum inside the prior."""
     x, hessian = np.asarray(best.x), np.asarray(best.hessian)
-    values = {p: float(relation_at(coordinates, x).parameter(p)) for p in coordinates.free}
-    at = ", ".join(f"{p} = {v:.4g}" for p, v in values.items())
+    values = {p: float(v) for p, v in coordinates.values(best.x).items()}
+    at = ", ".join(f"{p} = {float(v):.4g}" for p, v in coordinates.reported(best.x).items())
     for name, value in values.items():
         support = coordinates.prior.beliefs[name].support
         ends = [float(getattr(support, end)) for end in ("lower_bound", "upper_bound") if hasattr(support, end)]
@@ -251,7 +258,7 @@ def draw_by(method, key, coordinates, prepared, best, covariance, num_draws, num
             key_draw, negative_log_density, model, start, num_warmup=num_warmup, num_samples=each, watch=watch
         )
         x = centre + chains.draws @ root.T
-        values = {p: np.asarray(v) for p, v in coordinates.values(x).items()}
+        values = {p: np.asarray(v) for p, v in coordinates.reported(x).items()}
         found = {
             name: {p: diagnostics(v)[name] for p, v in values.items()} for name in ("r_hat", "ess_bulk", "ess_tail")
         }
@@ -307,7 +314,10 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
 
 def _log_weights(normals, model) -> np.ndarray:
     """ln of the weights that make draws of the normal exact, up to a constant."""
-    return -np.asarray(potentials(normals, model)) + 0.5 * (normals**2).sum(axis=1)
+    # In parts of one size, of which the last is filled up: another number of draws compiles nothing new.
+    filled = np.concatenate([normals, np.repeat(normals[-1:], -len(normals) % PART, axis=0)])
+    parts = [np.asarray(potentials(part, model)) for part in filled.reshape(-1, PART, filled.shape[1])]
+    return -np.concatenate(parts)[: len(normals)] + 0.5 * (normals**2).sum(axis=1)
 
 
 def _within_prior(key, coordinates, x, centre, root):

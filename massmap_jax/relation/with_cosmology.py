@@ -5,12 +5,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax import numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_function_draws import MassFunctionDraws
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.extra import BiasedRelation
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
 
@@ -24,6 +25,8 @@ class RelationAndCosmology(MassLuminosityRelation):
     ----------
     population : MassFunctionDraws
         The mass functions, draw by draw.
+    extra_bias : float or array_like, (draw,), optional
+        Bias of mass likelihoods that were fitted too, as in `BiasedRelation`; None where there were none.
     **relation : object
         Arguments of `MassLuminosityRelation`.
 
@@ -31,17 +34,32 @@ class RelationAndCosmology(MassLuminosityRelation):
     ----------
     population : MassFunctionDraws
         As above.
+    extra_bias : Float[Array, "*draw"] or None
+        As above.
 
     See Also
     --------
     with_cosmology : Pair a relation with draws of the cosmology.
+    fit_relation : Fit both together.
     """
 
     population: MassFunctionDraws
+    extra_bias: Float[Array | np.ndarray, "*draw"] | None
 
-    def __init__(self, *, population: MassFunctionDraws, **relation: Any):
+    def __init__(self, *, population: MassFunctionDraws, extra_bias: Any = None, **relation: Any):
         super().__init__(**relation)
         self.population = population
+        self.extra_bias = None if extra_bias is None else np.asarray(extra_bias, dtype=np.float64)
+
+    def columns(self) -> dict[str, Float[Array | np.ndarray, "*draw"]]:
+        """Give the parameters of the relation and the ln weights by name.
+
+        Returns
+        -------
+        dict of str to Float[Array, "*draw"]
+            Those of `MassLuminosityRelation`, and extra_bias where there is one.
+        """
+        return super().columns() | ({} if self.extra_bias is None else {"extra_bias": self.extra_bias})
 
     def parameter(self, name: str):
         """Give a parameter by its name.
@@ -148,7 +166,7 @@ def with_cosmology(
 
 def joined(relation: MassLuminosityRelation, population: MassFunctionDraws, log_weight) -> RelationAndCosmology:
     """Put draws of a relation and as many mass functions together."""
-    if type(relation) is not MassLuminosityRelation:
+    if type(relation) not in (MassLuminosityRelation, BiasedRelation):
         raise MassmapError(
             f"draws of the cosmology are paired with a relation of luminosity and mass alone, and this one is a"
             f" {type(relation).__name__}, which brings more along: use its draws under one cosmology"

@@ -1,4 +1,4 @@
-"""Draws of the cosmology in a run: read, and paired with the draws of the relation."""
+"""Draws of the cosmology in a run: read, and fitted with the relation or paired with its draws."""
 
 import jax
 from jaxtyping import Array
@@ -12,7 +12,7 @@ from massmap_jax.run.options import JobOptions, named_columns, number_or_name
 
 
 def read_cosmology(options: JobOptions, prior: MassPrior, notes: list[str]) -> CosmologyDraws | None:
-    """Read the draws of the cosmology from the file that the options name.
+    """Read the draws of the cosmology that the options name.
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def read_cosmology(options: JobOptions, prior: MassPrior, notes: list[str]) -> C
     Returns
     -------
     CosmologyDraws or None
-        The draws; None where there is no such file.
+        The draws; None where there are none, and where those of Planck are to be paired with a relation, which makes as
+        many as are used.
 
     Raises
     ------
@@ -49,7 +50,8 @@ def read_cosmology(options: JobOptions, prior: MassPrior, notes: list[str]) -> C
             f" cosmology={options.prior.cosmology} in all draws"
         )
     if options.draws_of_planck:
-        return None
+        # A fit takes their mean and covariance alone, which are exact for any number of them.
+        return CosmologyDraws.planck18(jax.random.key(options.seed)) if options.relation == "fit" else None
     columns = named_columns("cosmology_columns", options.cosmology_columns, "omega_m=A,sigma8=B")
     told = {name: value for name, text in columns.items() if (value := number_or_name(text)) is not None}
     draws = CosmologyDraws.read(options.cosmology_draws, columns=told)
@@ -102,12 +104,34 @@ def paired(
         notes.append(f"{number:,} of {cosmology.num_draws:,} draws of the cosmology are used, picked by their weights")
         if relation.num_draws == 1:
             cosmology = cosmology.pick(key_pairs, number)
-    if options.relation == "fit" or options.relation_from == "this_catalogue":
+    if options.relation_from == "this_catalogue":
         notes.append(
             "the relation was fitted under one cosmology, and its draws do not follow those of the cosmology: the"
             " luminosities do not tell sigma8 from the normalisation of the relation, so the error that the cosmology"
             " gives the masses comes out too small"
         )
     pairs = with_cosmology(relation, cosmology, prior, key_pairs)
-    values, log_weight = pairs.population.values, pairs.log_weight
-    return pairs, CosmologyDraws.from_arrays(**values, log_weight=log_weight, source=cosmology.source)
+    return pairs, cosmologies_of(pairs, cosmology.source)
+
+
+def cosmologies_of(pairs: RelationAndCosmology, source: str) -> CosmologyDraws:
+    """Give the cosmologies that the draws of a relation bring along.
+
+    Parameters
+    ----------
+    pairs : RelationAndCosmology
+        The draws.
+    source : str
+        Where the cosmologies are from.
+
+    Returns
+    -------
+    CosmologyDraws
+        The cosmologies, with the weights of the draws.
+    """
+    return CosmologyDraws.from_arrays(**pairs.population.values, log_weight=pairs.log_weight, source=source)
+
+
+def fitted_from(cosmology: CosmologyDraws) -> str:
+    """Say where the cosmologies of a fit are from."""
+    return f"a fit of relation and cosmology, under {cosmology.source}"

@@ -75,8 +75,11 @@ def _lines_of_record(path: Path, record: dict) -> list[str]:
 def _describe_npz(path: Path) -> str:
     """Describe a mass prior or a fitted relation."""
     from massmap_jax.prior.mass_prior import MassPrior
+    from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
     from massmap_jax.relation.joint_posterior import JointPosterior
 
+    if CosmologyPosterior.is_saved(path):
+        return f"{path}: {CosmologyPosterior.load(path).summary()}"
     if JointPosterior.is_saved(path):
         return f"{path}: {JointPosterior.load(path).summary()}"
     try:

@@ -23,9 +23,10 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
+from massmap_jax.relation.with_cosmology import RelationAndCosmology
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
-from massmap_jax.run.cosmology import paired, read_cosmology
+from massmap_jax.run.cosmology import cosmologies_of, fitted_from, paired, read_cosmology
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
@@ -226,7 +227,7 @@ def compute(
     if options.relation == "fit":
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
-            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration, extra)
+            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration, extra, cosmology)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
@@ -240,7 +241,17 @@ def compute(
         with clock.stage("relation"):
             relation = load_relation(options, key_relation, prior, notes)
         check_units(catalogue, relation)
-    if options.cosmology_draws is not None:
+    if options.cosmology_draws is not None and fitted is not None:
+        cosmology = cosmologies_of(relation, fitted_from(cosmology))
+    elif isinstance(relation, RelationAndCosmology):
+        # Of a fit that kept its cosmologies.
+        if options.cosmology_draws is not None:
+            raise MassmapError(
+                f"cosmology_draws= is given, and the relation {options.relation} brings the cosmologies along that it"
+                " was fitted with: leave cosmology_draws= out"
+            )
+        cosmology = cosmologies_of(relation, str(options.relation))
+    elif options.cosmology_draws is not None:
         with clock.stage("a mass function for each draw"):
             relation, cosmology = paired(relation, cosmology, prior, options, key_cosmology, notes)
     if relation_from is None and relation.num_draws > 1:
@@ -386,6 +397,8 @@ class FitResult:
         Several populations, if that was asked for.
     likelihoods : MassLikelihoods or None
         Mass likelihoods of some objects, if there are any.
+    cosmology : CosmologyDraws or None
+        The cosmologies of the relation's draws, None where they have that of the mass prior.
     """
 
     prior: MassPrior
@@ -396,6 +409,7 @@ class FitResult:
     notes: list[str] = field(default_factory=list)
     compared: "PopulationComparison | None" = None
     likelihoods: "MassLikelihoods | None" = None
+    cosmology: "CosmologyDraws | None" = None
 
 
 def compute_fit(
@@ -435,12 +449,13 @@ def compute_fit(
     notes: list[str] = []
     with clock.stage("prior"):
         prior = load_prior(options.prior)
+        cosmology = read_cosmology(options, prior, notes)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     extra = None if likelihoods is None else likelihoods.term
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
-        fitted = fit(catalogue, prior, options, key, clock.say, calibration, extra)
+        fitted = fit(catalogue, prior, options, key, clock.say, calibration, extra, cosmology)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = _check_fitted(catalogue, prior, draws, options, notes)
@@ -452,7 +467,10 @@ def compute_fit(
     if options.compare_populations and calibration is not None:
         with clock.stage("comparing populations"):
             compared = _compare(catalogue, prior, options, key, clock.say, calibration)
-    return FitResult(prior, fitted, check, [f.what for f in findings], calibrated, notes, compared, likelihoods)
+    if cosmology is not None:
+        cosmology = cosmologies_of(fitted.draws, fitted_from(cosmology))
+    what = [f.what for f in findings]
+    return FitResult(prior, fitted, check, what, calibrated, notes, compared, likelihoods, cosmology)
 
 
 def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> "PopulationComparison":
@@ -506,6 +524,7 @@ def fit(
     watch=lambda stage: None,
     calibration=None,
     extra=None,
+    cosmology=None,
 ):
     """Fit the relation as the options ask for it; the notes come with the result.
 
@@ -525,6 +544,8 @@ def fit(
         Measured masses.
     extra : TabulatedTerm, optional
         Mass likelihoods of some objects.
+    cosmology : CosmologyDraws, optional
+        What is known of the cosmology, which is fitted too.
 
     Returns
     -------
@@ -548,6 +569,7 @@ def fit(
             extra=extra,
             extra_bias=options.mass_likelihood_bias,
             scatter_correlation=beliefs_about_scatters(options),
+            cosmology=cosmology,
             method=options.fit_method,
             selection=selection_of_fit(options, catalogue.lum_unit),
             key=key,

@@ -276,16 +276,16 @@ class JobOptions:
     )
     cosmology_draws: str | None = option(
         None,
-        "planck18, or a chain or table of draws of the cosmology: each draw of the relation gets a mass function of "
-        "its own, in place of that of the mass prior's cosmology.",
+        "planck18, or a chain or table of draws of the cosmology: a fit varies it with the relation, and each draw of "
+        "any other relation gets a mass function of its own.",
         PRIOR,
-        commands=_RUN,
+        commands=_RUN_FIT,
     )
     cosmology_columns: str | None = option(
         None,
         "Columns of that file: omega_m=A,sigma8=B,...,weight=W; a number is a value in all draws (n_s=0.965).",
         PRIOR,
-        commands=_RUN,
+        commands=_RUN_FIT,
     )
     fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
     accept_misfit: bool = option(
@@ -904,7 +904,7 @@ def _check_likelihoods(options: JobOptions) -> None:
 
 
 def _check_cosmology_draws(options: JobOptions) -> None:
-    """Refuse draws of the cosmology that are no file, and what `with_cosmology` has no answer for."""
+    """Refuse draws of the cosmology that are no file, and what neither a fit nor `with_cosmology` takes beside them."""
     given = options.cosmology_draws
     if given is None:
         return
@@ -914,17 +914,13 @@ def _check_cosmology_draws(options: JobOptions) -> None:
             " that exists"
         )
     named_columns("cosmology_columns", options.cosmology_columns, "omega_m=A,sigma8=B")
-    fitted_together = {
-        "calib_mass": options.calib_mass is not None,
-        "observable": options.observable is not None,
-        "mass_likelihood": options.relation == "fit" and options.mass_likelihood is not None,
-        "shear": options.relation == "fit" and options.shear is not None,
-    }
+    fitted_together = {"calib_mass": options.calib_mass is not None, "observable": options.observable is not None}
     for name, is_given in fitted_together.items():
         if is_given:
             raise MassmapError(
-                f"cosmology_draws= and {name}= are given: cosmologies are paired with a relation of luminosity and mass"
-                f" alone, and one that is fitted with {name}= brings more along; leave one of them out"
+                f"cosmology_draws= and {name}= are given: cosmologies go with a relation of luminosity and mass alone,"
+                f" and one that is fitted with {name}= brings more along; leave one of them out, or give masses as"
+                " mass_likelihood="
             )
     if options.uncertain_redshifts:
         raise MassmapError(
@@ -1158,9 +1154,12 @@ def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] |
         return MassLuminosityRelation.preset_draws(name, key, options.num_relation_draws)
     if options.is_published:
         return published_relation(name, key, options.num_relation_draws, **uncertain)
+    from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
     from massmap_jax.relation.fitted import RelationPosterior
     from massmap_jax.relation.joint_posterior import JointPosterior
 
+    if CosmologyPosterior.is_saved(name):
+        return CosmologyPosterior.load(name).draws
     if JointPosterior.is_saved(name):
         return JointPosterior.load(name).draws
     if RelationPosterior.is_saved(name):

@@ -85,7 +85,6 @@ def write_outputs(
     if meta["luminosity_unit"] == "unknown" and fitted is None:
         meta["luminosity_unit"] = relation.lum_unit or "unknown"
     cosmology = None if result.cosmology is None else _cosmology_record(result.cosmology)
-    # Of all that rests on the masses; the relation itself was fitted under the cosmology of the mass prior.
     told = meta if cosmology is None else meta | {"cosmology_draws": cosmology["summary"]}
     with clock.stage("writing tables and map"):
         columns = result.table()
@@ -104,7 +103,7 @@ def write_outputs(
             info["descriptions"] |= dict.fromkeys(rows, "row number from 0")
         write_table(directory / f"masses.{options.format}", columns, told, **info)
         if fitted is not None:
-            _write_relation(directory, fitted, meta)
+            _write_relation(directory, fitted, told)
         if image is not None:
             from massmap_jax.maps.files import write_map
 
@@ -185,9 +184,11 @@ def write_fit_outputs(
     seen = catalogue.seen_by(names_of(fitted.draws))
     meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
     meta |= {"relation_from": "this_catalogue"}
+    cosmology = None if result.cosmology is None else _cosmology_record(result.cosmology)
+    told = meta if cosmology is None else meta | {"cosmology_draws": cosmology["summary"]}
     notes = [*catalogue.notes, *result.notes, *fitted.notes]
     with clock.stage("writing tables and figures"):
-        _write_relation(directory, fitted, meta)
+        _write_relation(directory, fitted, told)
         if result.compared is not None:
             from massmap_jax.checks.populations import DESCRIPTIONS
 
@@ -206,6 +207,7 @@ def write_fit_outputs(
         "prior_check": None if result.check is None else _check_record(result.check),
         "calibrators_check": _calibrators_record(result),
         "mass_likelihoods": _likelihoods_record(result),
+        "cosmology_draws": cosmology,
         "misfits": result.misfits,
     }
     return _write_record(directory, _full_record(record | meta | found, options, clock))
@@ -337,7 +339,7 @@ def _fit_record(fitted: RelationPosterior) -> dict:
 
 
 def _cosmology_record(used: CosmologyDraws) -> dict:
-    """Collect what run.json says of the cosmologies that the draws of the relation were paired with."""
+    """Collect what run.json says of the cosmologies that the draws of the relation have."""
     mean, sd = used.mean, used.sd
     # A parameter that is the same in all draws has an sd of a rounding error.
     errors = {name: f" +- {sd[name]:.2g}" if sd[name] > 1e-9 * mean[name] else "" for name in mean}

@@ -13,7 +13,7 @@ import massmap_jax as mm
 from massmap_jax import CosmologyDraws
 from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.run.cosmology import paired
-from massmap_jax.run.options import JobOptions
+from massmap_jax.run.options import JobOptions, load_relation
 
 NUMBER, DRAWS = 120, 20
 GIVEN = ("--relation", "relation.csv", "--relation-from", "this_catalogue")
@@ -26,7 +26,11 @@ GOOD = {"omega_m": 0.3, "sigma8": 0.8, "h": 0.7, "n_s": 0.96, "omega_b": 0.05}
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("cosmology")
     rng = np.random.default_rng(8)
-    table = {"id": np.arange(NUMBER), "L": np.exp(rng.normal(1.5, 0.5, NUMBER)), "z": rng.uniform(0.1, 0.8, NUMBER)}
+    table = {
+        "id": np.arange(NUMBER),
+        "L": np.exp(np.clip(rng.normal(1.5, 0.5, NUMBER), -0.6, None)),
+        "z": rng.uniform(0.1, 0.8, NUMBER),
+    }
     table |= {"ra": rng.uniform(150, 151, NUMBER), "dec": rng.uniform(2, 3, NUMBER)}
     pd.DataFrame(table).to_csv(path / "c.csv", index=False, float_format="%.17g")
     # One law in all draws: what all objects share is the cosmology alone.
@@ -147,7 +151,7 @@ def test_a_chain_that_has_changed_is_refused_where_a_run_is_repeated(folder, und
         ("run", ["planck18", "--method", "surface"], ("method 'surface' knows one mass prior", "analytic")),
         ("run", ["planck18", "--method", "nuts"], ("method 'nuts' knows one mass prior",)),
         ("run", ["planck18", "--prior", "hmf", "--transfer-model", "EH_NoBAO"], ("can follow the cosmology", "EH")),
-        ("stream", ["planck18"], ("--cosmology-draws is an option of massmap-jax run, not of stream",)),
+        ("stream", ["planck18"], ("--cosmology-draws is an option of massmap-jax run and fit, not of stream",)),
         # No command has it: a slip of the pen is told as before.
         ("run", ["planck18", "--cosmology_columns", "h=h0"], ("No such option: --cosmology_columns",)),
     ],
@@ -165,8 +169,6 @@ def test_refused_in_one_sentence(folder, command, more, words):
     ("more", "words"),
     [
         (["--calib-mass", "L", "--calib-sigma", "0.2"], "--cosmology-draws and --calib-mass are given"),
-        (["--mass-likelihood", "c.csv"], "--cosmology-draws and --mass-likelihood are given"),
-        (["--shear", "c.csv"], "--cosmology-draws and --shear are given"),
         (
             ["--observable", "y=L", "--observable-sigma", "y=0.1", "--observable-prior", "y:bigmali2017"],
             "--cosmology-draws and --observable are given",
@@ -176,6 +178,58 @@ def test_refused_in_one_sentence(folder, command, more, words):
 def test_a_fit_that_brings_more_along_is_refused(folder, more, words):
     ran = run(folder, "--relation-prior", "bigmali2017", "--cosmology-draws", "planck18", *more)
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and words in ran.stderr, ran.stderr
+
+
+FIT = ("--relation-prior", "alpha1=0:0.5,alpha2=1:0.1,alpha4=0.2,scatter=0.6:0.1,alpha3=1e14", *CHAIN)
+FIT += ("--no-figures", "--accept-misfit", "--lum-limit", "0.5")
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    ran = run(folder, *FIT, command="fit", out="fitted")
+    assert ran.returncode == 0, ran.stderr
+    return json.loads((folder / "fitted" / "run.json").read_text()), ran.stdout
+
+
+def test_a_fit_varies_the_cosmology_and_says_so(folder, fitted):
+    record, said = fitted
+    assert list(record["fit"]["mean"])[-2:] == ["omega_m", "sigma8"] and "sigma8" in said
+    told = record["cosmology_draws"]
+    assert told["source"] == "a fit of relation and cosmology, under chain.csv" and told["draws"] == 1000
+    assert told["sd"]["sigma8"] == pytest.approx(record["fit"]["sd"]["sigma8"])
+    assert "the catalogue does not narrow the cosmology" in " ".join(record["fit"]["notes"])
+    words = warm_start.run(["info", "fitted/relation.npz"], folder).stdout
+    assert "sigma8" in words and "prior 0.8" in words
+    own = pd.read_csv(folder / "fitted" / "relation.csv")
+    assert own["sigma8"].mean() == pytest.approx(record["fit"]["mean"]["sigma8"], rel=1e-6)
+
+
+def test_masses_are_under_the_fitted_cosmologies(folder, fitted):
+    """Those of a run that fits are those of the library under the draws that `fit` kept."""
+    direct, _ = record_of(folder, *FIT, "--num-relation-draws", DRAWS, out="direct")
+    assert direct["fit"]["mean"] == fitted[0]["fit"]["mean"]
+    assert not any("fitted under one cosmology" in note for note in direct["notes"])
+    options = JobOptions(relation=str(folder / "fitted" / "relation.npz"))
+    prior = mm.MassPrior.default()
+    kept = load_relation(options, jax.random.key(0), prior).thinned(DRAWS)
+    catalogue = mm.read_catalogue(folder / "c.csv", lum="L", sigma=0.1)
+    own = mm.mass_posterior(catalogue, prior, kept, relation_from="this_catalogue")
+    found = pd.read_parquet(folder / "direct" / "masses.parquet")["log10_mass_mean"]
+    np.testing.assert_allclose(found * np.log(10), own.mean, atol=1e-4)
+    assert direct["cosmology_draws"]["mean"]["sigma8"] == pytest.approx(kept.parameter("sigma8").mean())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--relation", "fitted/relation.npz", *CHAIN], "brings the cosmologies along"),
+        (["--relation", "fitted/relation.csv"], "give relation.npz of the same fit"),
+        (["--relation", "fitted/relation.npz", "--prior", "hmf", "--cosmology", "WMAP9"], "under another mass prior"),
+    ],
+)
+def test_a_fit_is_not_taken_apart(folder, fitted, more, words):
+    ran = run(folder, *more, "--relation-from", "this_catalogue", *CIRCLE)
+    assert ran.returncode == 2 and words in ran.stderr and not (folder / "no").exists(), ran.stderr
 
 
 def test_a_published_law_of_another_form_is_refused(folder):

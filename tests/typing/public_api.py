@@ -252,6 +252,10 @@ def cosmologies(catalogue: mm.HaloCatalogue, relation: mm.MassLuminosityRelation
     print(posterior.mean, found.ln_mass["sigma8"], found.ln_total["omega_m"])
     likelihood = mm.CosmologyLikelihood.build(catalogue, prior, mm.FluxLimit(1.0), scatter=0.2)
     print(likelihood(relation, some.draw(slice(1)).parameters()))
+    fit = mm.fit_relation(catalogue, prior, cosmology=planck, selection=mm.FluxLimit(1.0), method="importance")
+    if isinstance(fit, mm.CosmologyPosterior):
+        print(fit.with_sigma8["slope"], fit.belief["source"], fit.informed["sigma8"], fit.draws.population.values)
+    print(mm.CosmologyPosterior.load(path).of_cosmology, mm.CosmologyPosterior.is_saved(path))
 
 
 def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.RelationPrior, path: Path) -> None:

@@ -1,0 +1,293 @@
+"""The result of a fit of relation and cosmology together, draw by draw: `CosmologyPosterior`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.prior.cosmology_draws import PARAMETERS
+from massmap_jax.prior.mass_function_draws import MassFunctionDraws
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.cosmology_prior import CosmologyPrior
+from massmap_jax.relation.fitted import RelationPosterior, around
+from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.search import MAX_PARETO_K
+from massmap_jax.relation.with_cosmology import RelationAndCosmology, joined
+
+# A parameter of the cosmology whose error is at most this share of the belief's counts as informed by the catalogue.
+_INFORMED = 0.9
+# Where the normal approximation is off by more than this, in standard deviations of a parameter, a note says so.
+_MUCH_OFF = 0.4
+# Beyond this share of its variance, a note says that the normalisation rests on the belief about sigma8.
+_RESTS = 0.5
+
+
+class CosmologyPosterior(RelationPosterior):
+    """The posterior of a relation together with the cosmology, as `fit_relation(..., cosmology=)` returns it.
+
+    It has everything that a `RelationPosterior` has; `free`, `mean`, `sd` and the other columns by name also hold the
+    parameters of the cosmology that vary in the draws it was given, and `prior_mean` and `prior_sd` are those of these
+    draws.
+
+    Attributes
+    ----------
+    draws : RelationAndCosmology
+        A batch of draws, each with its cosmology and its mass function.
+    maximum : RelationAndCosmology
+        Those of highest density.
+    with_sigma8 : dict of str to float
+        How the normalisation of the relation goes with sigma8, of the draws: "correlation", "slope" (d ln L / d sigma8
+        at fixed mass), and where: "pivot_mass" [Msun] and "pivot_z". Empty where sigma8 does not vary.
+    belief : dict of str to object
+        "source" of the draws of the cosmology that were given, and "not_normal", by parameter the skewness and excess
+        kurtosis of its ln where they are large: the fit takes mean and covariance of the ln alone.
+
+    See Also
+    --------
+    fit_relation : The fit, with an example.
+    CosmologyDraws : What is known of the cosmology.
+    """
+
+    draws: RelationAndCosmology
+    maximum: RelationAndCosmology
+    with_sigma8: dict[str, float]
+    belief: dict[str, Any]
+
+    @classmethod
+    def of_fit(
+        cls,
+        both: CosmologyPrior,
+        prior: MassPrior,
+        belief: dict[str, Any],
+        pivot: tuple[float, float],
+        *,
+        values: Mapping,
+        maximum: Mapping,
+        **made,
+    ) -> "CosmologyPosterior":
+        """Make the posterior from draws of the reported parameters at alpha3.
+
+        Parameters
+        ----------
+        both : CosmologyPrior
+            Prior of relation and cosmology.
+        prior : MassPrior
+            The mass prior.
+        belief : dict of str to object
+            The attribute `belief`.
+        pivot : tuple of (float, float)
+            ln(M / alpha3), and ln(1 + z) or ln E(z), where the normalisation is compared with sigma8.
+        values : dict of str to Float[np.ndarray, "draw"]
+            Draws of each parameter.
+        maximum : dict of str to float
+            The parameters at the maximum.
+        **made : object
+            Further arguments of `RelationPosterior.assemble`.
+
+        Returns
+        -------
+        CosmologyPosterior
+            The posterior.
+        """
+        of_relation, names = both.relation_prior, both.belief.varying
+        own = RelationPosterior.assemble(
+            of_relation,
+            values={p: values[p] for p in of_relation.free},
+            maximum={p: maximum[p] for p in of_relation.free},
+            **made,
+        )
+        fixed = dict(zip(PARAMETERS, np.exp(np.asarray(both.belief.mean)), strict=True))
+        number = own.draws.num_draws
+        cosmologies = {
+            p: np.append(values[p], maximum[p]) if p in names else np.full(number + 1, fixed[p]) for p in PARAMETERS
+        }
+        functions = MassFunctionDraws.of(prior, cosmologies)
+        draws = joined(own.draws, jax.tree.map(lambda a: a[:-1], functions), own.draws.log_weight)
+        believed = both.of_cosmology
+        places = {p: around(values[p], own.weights) for p in names}
+        densities, middle = believed.density(places), believed.central()
+        kept = {f.name: getattr(own, f.name) for f in fields(RelationPosterior)} | {
+            "draws": draws,
+            "maximum": joined(own.maximum, jax.tree.map(lambda a: a[-1], functions), own.maximum.log_weight),
+            "prior_curve": own.prior_curve | {p: np.stack([places[p], densities[p]]) for p in names},
+            "prior_mean": own.prior_mean | {p: middle[p] for p in names},
+            "prior_sd": own.prior_sd | believed.sd(),
+            "free": (*own.free, *names),
+        }
+        return cls(with_sigma8=_with_sigma8(draws, pivot) if "sigma8" in names else {}, belief=belief, **kept)
+
+    @property
+    def of_cosmology(self) -> tuple[str, ...]:
+        """Names of the parameters of the cosmology that vary."""
+        return tuple(p for p in self.free if p in PARAMETERS)
+
+    @property
+    def informed(self) -> dict[str, float]:
+        """By how much the data reduced the variance of each free parameter: 1 is all by data, 0 all by belief."""
+        sd = self.sd
+        return {p: float(1 - (sd[p] / self.prior_sd[p]) ** 2) for p in self.free}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know, one sentence each."""
+        found = list(super().notes)
+        sd = self.sd
+        share = {p: sd[p] / self.prior_sd[p] for p in self.of_cosmology}
+        told = [f"{p} ({sd[p]:.2g}, {v:.2f} of the belief's error)" for p, v in share.items() if v < _INFORMED]
+        if told:
+            found.append(f"of the cosmology, the catalogue informs {', '.join(told)}")
+        elif self.of_cosmology:
+            found.append(
+                "the catalogue does not narrow the cosmology: the errors of"
+                f" {', '.join(self.of_cosmology)} are those of the belief ({self.belief['source']})"
+            )
+        if self.with_sigma8 and self.with_sigma8["correlation"] ** 2 > _RESTS:
+            with_it = self.with_sigma8
+            more = "" if "with_mass_likelihood" in self.diagnostics else ", and luminosities and redshifts alone cannot"
+            more = more and f"{more} tell the two apart: measured masses (extra=) can"
+            found.append(
+                f"sigma8 and the normalisation of the relation (at {with_it['pivot_mass']:.2g} Msun and z ="
+                f" {with_it['pivot_z']:.2f}) go together, with a correlation of {with_it['correlation']:+.2f} and"
+                f" d ln L / d sigma8 = {with_it['slope']:+.2f}: {with_it['correlation'] ** 2:.0%} of the variance of"
+                f" the normalisation is that of sigma8{more}"
+            )
+        for p, shape in self.belief["not_normal"].items():
+            found.append(
+                f"the draws of {p} are not normal in its ln (skewness {shape['skewness']:+.1f}, excess kurtosis"
+                f" {shape['kurtosis']:+.1f}), and the fit takes their mean and covariance alone"
+            )
+        off = self.diagnostics.get("off_normal")
+        if off is not None:
+            p, shift = max(off["shift"].items(), key=lambda item: abs(item[1]))
+            if not off["pareto_k"] < MAX_PARETO_K and not abs(shift) < _MUCH_OFF:
+                found.append(
+                    f"the posterior is far from the normal distribution that the draws are from: {p} is off by about"
+                    f" {abs(shift):.1f} of its error (Pareto k = {off['pareto_k']:.2f}): use method='nuts'"
+                )
+        return tuple(found)
+
+    def to_table(self) -> dict[str, np.ndarray]:
+        """Give the draws as columns.
+
+        Returns
+        -------
+        dict of str to Float[np.ndarray, "draw"]
+            The columns of `RelationPosterior.to_table`, and omega_m, sigma8, h, n_s and omega_b.
+        """
+        return super().to_table() | {p: np.asarray(v) for p, v in self.draws.population.values.items()}
+
+    def save(self, path) -> None:
+        """Write the posterior to a .npz file that `load` reads back unchanged.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; 11 MB for 1000 draws under the default mass prior, whose mass functions are kept.
+
+        Raises
+        ------
+        MassmapError
+            The file exists already.
+        """
+        functions = self.draws.population
+        # The same in all draws: kept once.
+        arrays: dict[str, Any] = {"redshift_nodes": functions.redshift_nodes[0], "ends": functions.ends[0]}
+        arrays["covariance"] = self.covariance
+        for name, relation in (("draws", self.draws), ("maximum", self.maximum)):
+            arrays |= {f"{name}.{p}": np.asarray(v) for p, v in relation.columns().items()}
+            arrays |= {f"{name}.cosmology.{p}": np.asarray(v) for p, v in relation.population.values.items()}
+            arrays[f"{name}.coefficients"] = np.asarray(relation.population.coefficients)
+        arrays |= {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
+        own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
+        meta = {
+            "labels": {name: getattr(self.draws, name) for name in LABELS},
+            "base": functions.base,
+            "own": {name: getattr(self, name) for name in own},
+        }
+        from massmap_jax.catalogue.write import atomic_file
+
+        with atomic_file(Path(path)) as part, open(part, "wb") as file:
+            np.savez_compressed(file, **arrays, cosmology=json.dumps(meta))
+
+    @staticmethod
+    def is_saved(path) -> bool:
+        """Tell whether a file looks like one that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        bool
+            True for a file of `save`; False for one of `RelationPosterior.save`.
+        """
+        return "cosmology.npy" in members(path)
+
+    @classmethod
+    def load(cls, path) -> "CosmologyPosterior":
+        """Read a posterior that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        CosmologyPosterior
+            The posterior as it was.
+
+        Raises
+        ------
+        MassmapError
+            The file does not exist, or `save` did not write it.
+        """
+        with told_of_archive(f"relation posterior {path}", "is not a file that CosmologyPosterior.save() wrote"):
+            columns = read_npz(path)
+            meta = json.loads(str(columns["cosmology"]))
+            own = meta["own"] | {"free": tuple(meta["own"]["free"])}
+            own["draws"], own["maximum"] = (_relation_of(columns, f"{name}.", meta) for name in ("draws", "maximum"))
+            own["prior_curve"] = {p: columns[f"prior_curve.{p}"] for p in own["free"]}
+            return cls(covariance=columns["covariance"], **own)
+
+
+def _relation_of(columns: Mapping, prefix: str, meta: Mapping) -> RelationAndCosmology:
+    """A relation with its mass functions, from the arrays of `save`."""
+    own = {p.removeprefix(prefix): v for p, v in columns.items() if p.startswith(prefix)}
+    coefficients = own.pop("coefficients")
+    values = {p: own.pop(f"cosmology.{p}") for p in PARAMETERS}
+    shape = coefficients.shape[:-2]
+    nodes, ends = (np.broadcast_to(columns[p], (*shape, columns[p].size)).copy() for p in ("redshift_nodes", "ends"))
+    functions = MassFunctionDraws(values, coefficients, nodes, ends, meta["base"])
+    return RelationAndCosmology(population=functions, **own, **meta["labels"])
+
+
+def _with_sigma8(draws: RelationAndCosmology, pivot: tuple[float, float]) -> dict[str, float]:
+    """How the normalisation at a pivot goes with sigma8."""
+    ln_mass, evolution = pivot
+    a = draws.alpha1 + draws.alpha2 * ln_mass + draws.alpha4 * evolution
+    shares, sigma8 = draws.shares, draws.parameter("sigma8")
+    a, sigma8 = a - shares @ a, sigma8 - shares @ sigma8
+    together, variance = float(shares @ (a * sigma8)), float(shares @ sigma8**2)
+    correlation = together / np.sqrt(variance * float(shares @ a**2))
+    return {
+        "correlation": float(correlation),
+        "slope": together / variance,
+        "pivot_mass": float(np.ravel(draws.alpha3)[0] * np.exp(ln_mass)),
+        "pivot_z": float(_redshift_of(draws, evolution)),
+    }
+
+
+def _redshift_of(relation: MassLuminosityRelation, evolution: float) -> float:
+    """Redshift of a value of what alpha4 multiplies."""
+    if relation.evolution == "power":
+        return float(np.expm1(evolution))
+    cubed = (np.exp(2 * evolution) - 1 + relation.omega_m) / relation.omega_m
+    return float(np.cbrt(cubed) - 1)
