@@ -11,6 +11,7 @@ from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.prior.population import population_of
 from massmap_jax.relation.data import CatalogueData, detection, ln_z_per_halo
 from massmap_jax.relation.extra import ExtraEvidence
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -78,6 +79,11 @@ def log_likelihood(
     """
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     refuse_several(relation, "this likelihood")
+    if population_of(relation) is not None:
+        raise MassmapError(
+            f"this likelihood is that of the mass prior, and the relation is a {type(relation).__name__}, whose draws have"
+            " a population or a cosmology of their own: give a MassLuminosityRelation, or use CosmologyLikelihood"
+        )
     selection = NoSelection() if selection is None else selection
     if catalogue.redshift_distributions is None and is_linear(catalogue, prior):
         return _of_linear(relation, catalogue, prior, selection, extra)

@@ -250,6 +250,8 @@ class SchechterSatellites(SatelliteLuminosityFunction):
 
     Notes
     -----
+    With x = ln(M / norm_pivot),
+
         ln phi* = norm[0] + norm[1] x + norm[2] x^2 + ...
         alpha = slope_low + (slope_high - slope_low) {1/2 + atan[slope_rate ln(M / slope_pivot)] / pi}
 

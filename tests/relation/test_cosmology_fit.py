@@ -195,6 +195,8 @@ def test_draws_go_where_a_relation_goes(fit):
     other = mm.MassPrior.from_cosmology("WMAP9", fit="Tinker08", mass_definition="500c", redshift=[0.0, 1.0])
     with pytest.raises(MassmapError, match="under another mass prior"):
         mm.mass_posterior(some, other, fit.draws, relation_from="this_catalogue")
+    with pytest.raises(MassmapError, match="have a population or a cosmology of their own"):
+        mm.log_likelihood(fit.draws.draw(0), some, base)
 
 
 def test_a_fit_is_read_back_as_it_was(fit, tmp_path):
