@@ -81,8 +81,8 @@ def log_likelihood(
     refuse_several(relation, "this likelihood")
     if population_of(relation) is not None:
         raise MassmapError(
-            f"this likelihood is that of the mass prior, and the relation is a {type(relation).__name__}, whose draws have"
-            " a population or a cosmology of their own: give a MassLuminosityRelation, or use CosmologyLikelihood"
+            f"this likelihood is that of the mass prior, and the relation is a {type(relation).__name__}, whose draws"
+            " have a population or a cosmology of their own: give a MassLuminosityRelation, or use CosmologyLikelihood"
         )
     selection = NoSelection() if selection is None else selection
     if catalogue.redshift_distributions is None and is_linear(catalogue, prior):
