@@ -22,6 +22,7 @@ import typer
 from massmap_jax import __version__
 from massmap_jax.errors import MassmapError, MisfitError
 from massmap_jax.run.config import COMMAND_LINE_ONLY, Config, Setting, read_config, template
+from massmap_jax.run.hosts import HostOptions, check_host_options
 from massmap_jax.run.inputs import check_unchanged, inputs_of
 from massmap_jax.run.observable_options import named
 from massmap_jax.run.options import (
@@ -111,7 +112,7 @@ def _program(
     """Options before the command's name."""
 
 
-def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
+def command(name: str, *kinds, own: tuple = (), epilog: str | None = None, like: str | None = None):
     """Decorator: a command with the options that dataclasses declare for it (`run.options.option`).
 
     Parameters
@@ -126,10 +127,12 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None):
         Options and arguments that this command alone has, passed on as they are given.
     epilog : str, optional
         Shown below the options.
+    like : str, optional
+        Another command, whose options of these classes this one has as well.
     """
 
     def decorate(function):
-        declared = {shown: (kind, f) for kind in kinds for shown, f in _options_of(kind, name).items()}
+        declared = {shown: (kind, f) for kind in kinds for shown, f in _options_of(kind, {name, like}).items()}
         wants_config = "config" in inspect.signature(function).parameters
         REPEATABLE.update(shown for shown, (_, f) in declared.items() if f.metadata["many"])
 
@@ -225,10 +228,10 @@ def _as_given(given: dict) -> dict:
     }
 
 
-def _options_of(kind, command_name: str) -> dict:
-    """The fields of a dataclass that a command has as options, by the names that users write."""
+def _options_of(kind, command_names: set) -> dict:
+    """The fields of a dataclass that one of some commands has as options, by the names that users write."""
     found = {f.metadata.get("name") or f.name: f for f in fields(kind) if "help" in f.metadata}
-    return {shown: f for shown, f in found.items() if command_name in f.metadata["commands"]}
+    return {shown: f for shown, f in found.items() if command_names.intersection(f.metadata["commands"])}
 
 
 def _parameter(shown: str, f) -> inspect.Parameter:
@@ -341,6 +344,64 @@ def fit(
         lines += [f"prior: {record['prior']}"]
         seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["seconds"].items())
         typer.echo("\n".join([*lines, f"seed {options.seed}; {seconds}", f"results in {out}"]))
+
+
+@command(
+    "hosts", CatalogueOptions, PriorOptions, HostOptions, own=_own(_common) + _own(_replaceable), like="fit"
+)  # fmt: skip
+def hosts(
+    columns,
+    prior,
+    options,
+    *,
+    catalogue: str,
+    out: Path,
+    overwrite: bool,
+    precision: str,
+    device: str,
+    quiet: bool,
+    record: dict,
+):
+    """Host masses of galaxies that may be satellites, and a map that counts each halo once, into a new folder.
+
+    Writes hosts.FORMAT, host_map.fits, figures/ and run.json. A galaxy has the probability of being a satellite, the
+    mass of its host, and the mass if it is a central and if it is a satellite.
+
+    Example:
+
+        massmap-jax hosts galaxies.fits --out hosts --lum L_r --z z --sigma 0.1 --sigma-kind ln
+        --relation lc_cacciato09 --satellites cacciato2009 --prior prior_180m.npz --is-central FLAG --purity 0.85
+    """
+    options = replace(options, prior=prior)
+    check_host_options(options)
+    start_jax(precision, device)
+    from massmap_jax.catalogue.flags import summary_lines
+    from massmap_jax.catalogue.result_folder import atomic_directory
+    from massmap_jax.run.clock import Clock
+    from massmap_jax.run.hosts import compute_hosts, read_membership, write_hosts
+    from massmap_jax.run.outputs import check_output, map_line
+
+    check_output(out, overwrite, catalogue)
+    asked = record | {"catalogue": str(catalogue), "columns": columns.keywords}
+    with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
+        clock = Clock(watch)
+        with clock.stage("reading"):
+            galaxies = _reader(asked, need_positions=False)()
+            membership = read_membership(catalogue, asked["columns"], options)
+        result = compute_hosts(galaxies, membership, options, clock)
+        record = write_hosts(directory, result, options, clock, asked)
+    if quiet:
+        return
+    lines = [f"note: {_as_options(note)}" for note in result.notes]
+    lines += summary_lines(result.posterior.flag)
+    lines += [
+        f"satellites expected among them: {record['expected_satellites']:,.1f}",
+        f"prior: {record['prior']}; masses {record['mass_definition']}, Msun without h",
+        f"relation: {record['relation_source']}; satellites: {record['satellites_source']}",
+    ]
+    if result.mass_map is not None:
+        lines.append(map_line(result.mass_map))
+    typer.echo("\n".join([*lines, f"seed {options.seed}", f"results in {out}"]))
 
 
 def _own_of_stream(
@@ -650,7 +711,7 @@ def columns(name: Annotated[str | None, typer.Argument(help="A layout; without o
 
 @app.command()
 def config(
-    command: Annotated[str, typer.Argument(help="The command that it is for: run, fit or stream.")] = "run",
+    command: Annotated[str, typer.Argument(help="The command that it is for: run, fit, hosts or stream.")] = "run",
 ):
     """A file with all options of a command at their defaults, for its --config.
 

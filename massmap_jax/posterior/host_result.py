@@ -232,8 +232,14 @@ class HostPosterior(eqx.Module):
         table |= {"edge_mass": self.edge_mass, "flag": self.flag, "flag_reason": describe_all(self.flag)}
         return table
 
-    def _described(self) -> DescribedTable:
-        """Columns of `to_table` with what they mean and how they were made."""
+    def described(self) -> DescribedTable:
+        """Give the columns of `to_table` with what they mean and how they were made.
+
+        Returns
+        -------
+        DescribedTable
+            Columns, units, descriptions, UCDs and metadata.
+        """
         table = {name: writable(values) for name, values in self.to_table().items()}
         meta = provenance(self.prior, self.relation) | {
             "satellites_source": getattr(self.satellites, "source", type(self.satellites).__name__),
@@ -251,7 +257,7 @@ class HostPosterior(eqx.Module):
         astropy.table.Table
             One row per row of the catalogue. How the masses were made is in its `meta`.
         """
-        return self._described().astropy()
+        return self.described().astropy()
 
     def to_pandas(self) -> Any:
         """Make a pandas DataFrame of the columns of `to_table`.
@@ -267,7 +273,7 @@ class HostPosterior(eqx.Module):
         MassmapError
             Where pandas is not installed.
         """
-        return self._described().pandas()
+        return self.described().pandas()
 
     def summary(self) -> str:
         """Summarise the result in a few lines of text: rows, flags, satellites, range of masses and typical error bar.

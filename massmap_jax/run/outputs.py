@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def write_outputs(
         "rows_with_mass": int(posterior.usable.sum()),
         "flags": count(posterior.flag),
         "notes": result.notes,
-        "map": None if image is None else _map_record(image),
+        "map": None if image is None else map_record(image),
         "circle": None if result.circle is None else _circle_record(options.circle, result.circle),
         "convergence": None if result.convergence is None else _convergence_record(result.convergence),
         "fit": None if fitted is None else _fit_record(fitted),
@@ -143,13 +143,13 @@ def write_outputs(
         "misfits": result.misfits,
         "median_sd_log10_mass": _finite(np.nanmedian(posterior.sd[posterior.usable]) / np.log(10)),
     }
-    record = _full_record(record | meta | found, options, clock)
+    record = full_record(record | meta | found, options, clock)
     if options.make_report:
         from massmap_jax.run.report import html_report
 
         shown = {path.stem: path.read_bytes() for path in pictures if path.suffix == ".png"}
         (directory / "report.html").write_text(html_report(record, result, shown), encoding="utf-8")
-    return _write_record(directory, record)
+    return write_record(directory, record)
 
 
 def write_fit_outputs(
@@ -210,7 +210,7 @@ def write_fit_outputs(
         "cosmology_draws": cosmology,
         "misfits": result.misfits,
     }
-    return _write_record(directory, _full_record(record | meta | found, options, clock))
+    return write_record(directory, full_record(record | meta | found, options, clock))
 
 
 def _of_calibration(result, catalogue: HaloCatalogue, prior: MassPrior) -> dict[str, Callable[[], Figure]]:
@@ -269,16 +269,44 @@ def _warning(misfits: list[str]) -> dict:
     return {"warning": "MISFIT ACCEPTED BY THE USER: " + "; ".join(misfits)} if misfits else {}
 
 
-def _write_record(directory: Path, record: dict) -> dict:
-    """Write run.json, last of all: it lists the files of the folder, which alone may be overwritten."""
+def write_record(directory: Path, record: dict) -> dict:
+    """Write run.json, last of all: it lists the files of the folder, which alone may be overwritten.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder.
+    record : dict
+        What to write.
+
+    Returns
+    -------
+    dict
+        The record with the files.
+    """
     files = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
     record = record | {"files": [*files, RECORD]}
     (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 
-def _full_record(record: dict, options: JobOptions, clock: Clock) -> dict:
-    """Add the options and versions that made the results."""
+def full_record(record: dict, options: Any, clock: Clock) -> dict:
+    """Add the options and versions that made the results.
+
+    Parameters
+    ----------
+    record : dict
+        What is known.
+    options : dataclass
+        The options of the command.
+    clock : Clock
+        Times of the stages.
+
+    Returns
+    -------
+    dict
+        The record with them.
+    """
     import jax
 
     from massmap_jax import devices
@@ -384,8 +412,19 @@ def _check_record(check) -> dict:
     }
 
 
-def _map_record(image: MassMap) -> dict:
-    """Collect what run.json says of the mass map."""
+def map_record(image: MassMap) -> dict:
+    """Collect what run.json says of the mass map.
+
+    Parameters
+    ----------
+    image : MassMap
+        The map.
+
+    Returns
+    -------
+    dict
+        Its numbers.
+    """
     record = {
         "shape": list(image.mean.shape),
         "pixel_arcmin": image.grid.pixel_arcmin,

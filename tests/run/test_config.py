@@ -28,7 +28,7 @@ def refused(tmp_path, text, command="run", name="run.yaml"):
 # -- what a file holds -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "fit", "stream"])
+@pytest.mark.parametrize("command", ["run", "fit", "hosts", "stream"])
 def test_the_written_file_gives_the_defaults(command, tmp_path):
     """As it is written it gives nothing; with every default set in it, the defaults, of their own types."""
     text = template(command, SETTINGS[command])
@@ -277,7 +277,7 @@ def test_the_command_line_goes_before_the_file(folder):
     assert (folder / "seed" / "report.html").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "fit", "stream"])
+@pytest.mark.parametrize("command", ["run", "fit", "hosts", "stream"])
 def test_every_switch_of_a_file_can_be_turned_off_and_on(command, tmp_path):
     switches = [s.name for s in SETTINGS[command] if s.kind is bool and s.name not in COMMAND_LINE_ONLY]
     assert "quiet" in switches
@@ -379,7 +379,7 @@ def test_version_and_completion(tmp_path):
         assert name in program(tmp_path, "--help", COLUMNS="120").stdout
 
 
-@pytest.mark.parametrize("command", ["run", "fit", "stream"])
+@pytest.mark.parametrize("command", ["run", "fit", "hosts", "stream"])
 def test_options_stand_under_their_headings(command, tmp_path):
     shown = program(tmp_path, command, "--help", COLUMNS="120").stdout
     headings = ["Catalogue", "Observable", "Mass prior", "Relation", "Output", "Machine"]

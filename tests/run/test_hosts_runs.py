@@ -1,0 +1,139 @@
+"""`massmap-jax hosts`: host masses and map are those of the library, and one sentence where something is wrong."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import warm_start
+
+import massmap_jax as mm
+
+NUMBER = 40
+SATELLITES = {"norm": [-1.8, 1.0, -0.04], "ratio": 0.56, "slope_low": -1.1, "mass_definition": "200m"}
+LAW = {"alpha1": 24.6, "alpha2": 0.35, "alpha3": 1e13, "alpha4": 0.0, "scatter": 0.35}
+GIVEN = ("--relation", "relation.csv", "--relation-from", "fixed_draws", "--satellites", "satellites.json")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hosts")
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(NUMBER // 2), 2)
+    is_central = np.tile([1, 0], NUMBER // 2)
+    lum = 10 ** np.where(is_central, rng.uniform(10.6, 11, NUMBER), rng.uniform(10.1, 10.5, NUMBER))
+    z = np.repeat(rng.uniform(0.05, 0.2, NUMBER // 2), 2)
+    table = {"id": np.arange(NUMBER), "L": lum, "z": z, "central": is_central, "group": group}
+    table |= {
+        "p": np.where(is_central, 0.8, 0.3),
+        "ra": rng.uniform(150, 150.3, NUMBER),
+        "dec": rng.uniform(2, 2.3, NUMBER),
+    }
+    frame = pd.DataFrame(table)
+    frame.to_csv(path / "g.csv", index=False, float_format="%.17g")
+    frame.assign(p=frame["p"].where(frame["id"] != 3, 1.4)).to_csv(path / "odd.csv", index=False)
+    pd.DataFrame([LAW, LAW | {"alpha1": 24.7}]).to_csv(path / "relation.csv", index=False)
+    (path / "satellites.json").write_text(json.dumps(SATELLITES))
+    (path / "broken.json").write_text('{"norm": [1.0], "rate": 2}')
+    return path
+
+
+def run(folder, *more, out="out", table="g.csv"):
+    lum = ["--lum", "L", "--sigma", "0.1", "--sigma-kind", "ln"]
+    return warm_start.run(["hosts", table, "--out", out, *lum, *more], folder)
+
+
+def library(folder, membership, **more):
+    catalogue = mm.read_catalogue(folder / "g.csv", lum="L", sigma=0.1, sigma_kind="ln")
+    laws = {name: [value, 24.7 if name == "alpha1" else value] for name, value in LAW.items() if name != "alpha3"}
+    relation = mm.MassLuminosityRelation.from_draws(**laws, alpha3=LAW["alpha3"])
+    prior, satellites = mm.MassPrior.default(), mm.SchechterSatellites(**SATELLITES)
+    told = {"membership": membership, "relation_from": "fixed_draws"}
+    return mm.host_posterior(catalogue, prior, relation, satellites, **told, **more)
+
+
+def test_galaxies_with_flags(folder):
+    ran = run(folder, *GIVEN, "--is-central", "central", "--purity", "0.85", "--num-map-draws", "20", out="flags")
+    assert ran.returncode == 0, ran.stderr
+    found = pd.read_parquet(folder / "flags" / "hosts.parquet")
+    own = library(folder, mm.Membership.from_flags(np.tile([1, 0], NUMBER // 2), purity=0.85))
+    np.testing.assert_allclose(found["log10_host_mass_mean"] * np.log(10), own.mean, atol=1e-4)
+    np.testing.assert_allclose(found["p_sat"], own.p_sat, atol=1e-4)
+    unknown = library(folder, None)
+    assert np.abs(unknown.p_sat - own.p_sat).max() > 0.1  # the twin: without the flags
+    record = json.loads((folder / "flags" / "run.json").read_text())
+    assert abs(record["expected_satellites"] - own.p_sat.sum()) < 1e-3
+    assert set(record["files"]) >= {"hosts.parquet", "host_map.fits", "figures/host_map.png"}
+    image = mm.read_map(folder / "flags" / "host_map.fits")
+    key, grid = jax.random.split(jax.random.key(0))[1], mm.PixelGrid.fit(own.catalogue.ra, own.catalogue.dec)
+    again = mm.host_map(key, own, grid, num_draws=20)
+    np.testing.assert_allclose(image["mean"], np.asarray(again.mean), rtol=1e-4)
+    assert "satellites expected among them" in ran.stdout
+
+
+def test_groups_share_a_host(folder):
+    asked = ("--is-central", "central", "--group", "group", "--lum-limit", "1e10", "--no-map")
+    ran = run(folder, *GIVEN, *asked, out="groups")
+    assert ran.returncode == 0, ran.stderr
+    found = pd.read_parquet(folder / "groups" / "hosts.parquet")
+    mean = found["log10_host_mass_mean"].to_numpy()
+    assert (mean[::2] == mean[1::2]).all() and not (folder / "groups" / "host_map.fits").exists()
+    membership = mm.Membership.from_groups(np.repeat(np.arange(NUMBER // 2), 2), np.tile([1, 0], NUMBER // 2))
+    own = library(folder, membership, selection=mm.FluxLimit(1e10))
+    np.testing.assert_allclose(mean * np.log(10), own.mean, atol=1e-4)
+
+
+def test_a_bad_probability_is_counted(folder):
+    ran = run(folder, *GIVEN, "--central-probability", "p", "--no-map", "--format", "csv", out="odd", table="odd.csv")
+    assert ran.returncode == 0, ran.stderr
+    found = pd.read_csv(folder / "odd" / "hosts.csv")
+    assert np.isnan(found["p_sat"]).sum() == 1 and found["flag_reason"][3] == "MEMBERSHIP_BAD"
+    assert "39 with a mass, 1 without" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        (("--satellites", "cacciato2009"), "--relation is needed"),
+        (("--relation", "lc_cacciato09"), "--satellites is needed"),
+        ((*GIVEN, "--is-central", "central"), "needs either --purity"),
+        ((*GIVEN, "--is-central", "central", "--purity", "0.9", "--group", "group"), "needs either --purity"),
+        ((*GIVEN, "--purity", "0.9"), "--purity needs --is-central"),
+        ((*GIVEN, "--is-central", "central", "--group", "group"), "--group needs --lum-limit"),
+        ((*GIVEN, "--lum-limit", "1e10"), "--lum-limit has no effect on galaxies one by one"),
+        ((*GIVEN, "--central-probability", "p", "--is-central", "central"), "in two ways"),
+        ((*GIVEN, "--central-fraction", "0.7"), "--central-fraction has no effect"),
+        ((*GIVEN, "--no-map", "--pixel-arcmin", "1"), "--pixel-arcmin has no effect"),
+        ((*GIVEN, "--central-probability", "q"), "'q'"),
+        ((*GIVEN, "--is-central", "central", "--purity", "85"), "purity is 85"),
+        ((*GIVEN[:4], "--satellites", "broken.json"), "broken.json does not hold the arguments"),
+        ((*GIVEN[:4], "--satellites", "yang"), "'yang' is not known"),
+        (("--relation", "lc_cacciato09", "--satellites", "cacciato2009"), "180m"),
+    ],
+)
+def test_refused_in_one_sentence(folder, asked, words):
+    ran = run(folder, *asked, out="refused")
+    assert ran.returncode == 2 and words in ran.stderr and ran.stderr.count("\n") == 1, ran.stderr
+    assert not (folder / "refused").exists()
+
+
+def test_satellites_of_a_preset_belong_to_their_relation(folder):
+    prior = replace(mm.MassPrior.default(), mass_definition="180m")
+    prior.save(folder / "prior.npz")
+    asked = (
+        "--relation",
+        "lc_cacciato09",
+        "--satellites",
+        "cacciato2009",
+        "--prior",
+        "prior.npz",
+        "--lum-unit",
+        "Lsun",
+    )
+    ran = run(folder, *asked, "--no-map", out="preset")
+    assert ran.returncode == 0, ran.stderr
+    record = json.loads((folder / "preset" / "run.json").read_text())
+    assert "Cacciato" in record["satellites_source"] and record["mass_definition"] == "180m"
+    assert "nothing is known of the galaxies' types" in ran.stdout
