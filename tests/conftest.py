@@ -48,6 +48,7 @@ SLOWEST = (
     "test_validate.py",
     "test_shear.py",
     "test_hosts.py",
+    "test_hosts_runs.py",
     "test_satellites.py",
     "test_host_map.py",
     "test_surveys.py",

@@ -319,7 +319,7 @@ def test_refusals_by_the_program(folder):
     assert "catalogue" in error.lower()
     assert "first exists" in refused_by_program(folder, "run", "--config", "run.yaml")
     assert "give it to massmap-jax run" in refused_by_program(folder, "fit", "--config", "first/run.json")
-    assert "run, fit, stream" in refused_by_program(folder, "config", "demo")
+    assert "run, fit, hosts, stream" in refused_by_program(folder, "config", "demo")
 
 
 @pytest.mark.slow
