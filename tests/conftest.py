@@ -92,6 +92,7 @@ QUICK = {
 # Files whose tests compute so little that code which is not optimised at all saves more in compiling than it costs.
 BARELY_OPTIMISED = {
     "test_abundance.py",
+    "test_below_zero.py",
     "test_calibrated.py",
     "test_calibrators.py",
     "test_cosmology_fit.py",
