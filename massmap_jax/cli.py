@@ -382,7 +382,8 @@ def hosts(
     from massmap_jax.run.outputs import check_output, map_line
 
     check_output(out, overwrite, catalogue)
-    asked = record | {"catalogue": str(catalogue), "columns": columns.keywords}
+    # Apparent magnitudes need the cosmology, as in a run.
+    asked = record | _asked(catalogue, columns, _with_columns(prior, options.job, columns))
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):

@@ -2,7 +2,9 @@
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,29 @@ def read_npz(path) -> dict[str, np.ndarray]:
     """Read every array of an .npz file; pickled objects are refused. For use inside `told_of_archive`."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def write_npz(path, arrays: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Write arrays to an .npz file under another name first, so that a failure leaves what was there before.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    arrays : dict of str to array_like
+        What to write, by name; text is an array too.
+    overwrite : bool, optional
+        Whether an existing file is replaced.
+
+    Raises
+    ------
+    MassmapError
+        The file exists already.
+    """
+    from massmap_jax.catalogue.write import atomic_file
+
+    with atomic_file(Path(path), overwrite=overwrite) as part, open(part, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,8 @@ _DESCRIPTIONS = {
     "flag": "bits; 0 is good",
     "flag_reason": "names of the bits",
 }
-# Those of the hosts of galaxies, which the program does not write: a user's own column may have such a name.
+# Those of the hosts of galaxies, which only the table of hosts has: beside masses, a user's own column may have such a
+# name.
 _OF_HOSTS = {
     "p_sat": "probability that the galaxy is a satellite",
     "log10_host_mass_mean": "posterior mean of log10(M/Msun) of the galaxy's host, as central or satellite",

@@ -24,7 +24,6 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -34,9 +33,8 @@ from jaxtyping import Array, Float, Int
 from scipy.special import ndtr, ndtri
 
 from massmap_jax import devices
-from massmap_jax.catalogue.archives import read_npz, told_of_archive
+from massmap_jax.catalogue.archives import read_npz, told_of_archive, write_npz
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.catalogue.write import atomic_file
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -572,8 +570,7 @@ class PosteriorSurface(eqx.Module):
             "relation_from": self.relation_from,
             "names": self.names,
         }
-        with atomic_file(Path(path), overwrite=True) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **arrays, meta=json.dumps(meta))
+        write_npz(path, arrays | {"meta": json.dumps(meta)}, overwrite=True)
 
     @classmethod
     def load(cls, path) -> "PosteriorSurface":

@@ -183,6 +183,33 @@ class Beliefs(eqx.Module):
         return {p: self.beliefs[p].sample(k, shape) for p, k in zip(self.names, keys, strict=True) if p in self.free}
 
 
+class AroundRelation(Beliefs):
+    """Beliefs about a relation and something beside it, which has the pivot and the labels of the relation.
+
+    Attributes
+    ----------
+    relation_prior : RelationPrior
+        Beliefs about the relation alone, or with less beside it.
+    """
+
+    relation_prior: eqx.AbstractVar[Any]
+
+    @property
+    def alpha3(self) -> float:
+        """Pivot mass of the relation [Msun]."""
+        return self.relation_prior.alpha3
+
+    @property
+    def gamma(self) -> float | None:
+        """Exponent of E(z) of the relation; None stands for 0."""
+        return self.relation_prior.gamma
+
+    @property
+    def labels(self) -> tuple[tuple[str, object], ...]:
+        """Labels of the relation."""
+        return self.relation_prior.labels
+
+
 class RelationPrior(Beliefs):
     """Independent priors of the parameters alpha1, alpha2, alpha4 and scatter of a power-law relation.
 

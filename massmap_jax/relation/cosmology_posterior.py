@@ -3,13 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.catalogue.archives import members, read_npz, told_of_archive, write_npz
 from massmap_jax.prior.cosmology_draws import PARAMETERS
 from massmap_jax.prior.mass_function_draws import MassFunctionDraws
 from massmap_jax.prior.mass_prior import MassPrior
@@ -209,10 +208,7 @@ class CosmologyPosterior(RelationPosterior):
             "base": functions.base,
             "own": {name: getattr(self, name) for name in own},
         }
-        from massmap_jax.catalogue.write import atomic_file
-
-        with atomic_file(Path(path)) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **arrays, cosmology=json.dumps(meta))
+        write_npz(path, arrays | {"cosmology": json.dumps(meta)})
 
     @staticmethod
     def is_saved(path) -> bool:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import PARAMETERS
-from massmap_jax.relation.beliefs import Beliefs, RelationPrior, pack
+from massmap_jax.relation.beliefs import AroundRelation, Beliefs, RelationPrior, pack
 from massmap_jax.relation.extra import BiasedPrior
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
@@ -51,7 +51,7 @@ class RelationUnderCosmology(MassLuminosityRelation):
         self.extra_bias = extra_bias
 
 
-class CosmologyPrior(Beliefs):
+class CosmologyPrior(AroundRelation):
     """Beliefs about a relation, perhaps with the bias of mass likelihoods, and about the cosmology.
 
     Attributes
@@ -91,21 +91,6 @@ class CosmologyPrior(Beliefs):
     def names(self) -> tuple[str, ...]:
         """Names of all parameters."""
         return (*self.relation_prior.names, *self.belief.directions)
-
-    @property
-    def alpha3(self) -> float:
-        """Pivot mass of the relation [Msun]."""
-        return self.relation_prior.alpha3
-
-    @property
-    def gamma(self) -> float | None:
-        """Exponent of E(z) of the relation; None stands for 0."""
-        return self.relation_prior.gamma
-
-    @property
-    def labels(self) -> tuple[tuple[str, object], ...]:
-        """Labels of the relation."""
-        return self.relation_prior.labels
 
     @property
     def of_cosmology(self) -> "ParameterBeliefs":

@@ -22,7 +22,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.beliefs import Beliefs, RelationPrior, pack
+from massmap_jax.relation.beliefs import AroundRelation, RelationPrior, pack
 from massmap_jax.relation.data import HALF_LN_2PI, filled, prior_rows
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 
@@ -77,7 +77,7 @@ class BiasedRelation(MassLuminosityRelation):
         return super().columns() | {"extra_bias": self.extra_bias}
 
 
-class BiasedPrior(Beliefs):
+class BiasedPrior(AroundRelation):
     """Beliefs about a relation and about the bias that mass likelihoods share.
 
     Attributes
@@ -113,21 +113,6 @@ class BiasedPrior(Beliefs):
     def names(self) -> tuple[str, ...]:
         """Names of all parameters."""
         return (*self.relation_prior.names, "extra_bias")
-
-    @property
-    def alpha3(self) -> float:
-        """Pivot mass of the relation [Msun]."""
-        return self.relation_prior.alpha3
-
-    @property
-    def gamma(self) -> float | None:
-        """Exponent of E(z) of the relation; None stands for 0."""
-        return self.relation_prior.gamma
-
-    @property
-    def labels(self) -> tuple[tuple[str, object], ...]:
-        """Labels of the relation."""
-        return self.relation_prior.labels
 
     def relation(self, values: Mapping, log_weight=0.0) -> BiasedRelation:
         """Make the relation with its bias, without a check of the values.

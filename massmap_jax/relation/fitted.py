@@ -2,14 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.catalogue.archives import members, read_npz, told_of_archive, write_npz
 from massmap_jax.html_table import html_summary
 from massmap_jax.relation import exports
 from massmap_jax.relation.beliefs import FITTED, RelationPrior, prior_deviations
@@ -425,11 +424,8 @@ class RelationPosterior(eqx.Module):
         meta = {name: getattr(self, name) for name in _META} | {"labels": labels}
         maximum = {f"maximum_{p}": v for p, v in self.maximum.columns().items() if p != "log_weight"}
         curves = {f"prior_curve_{p}": curve for p, curve in self.prior_curve.items()}
-        from massmap_jax.catalogue.write import atomic_file
-
-        with atomic_file(Path(path)) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **self.to_table(), **maximum, **curves, covariance=self.covariance,
-                                meta=json.dumps(meta))  # fmt: skip
+        told = {"covariance": self.covariance, "meta": json.dumps(meta)}
+        write_npz(path, self.to_table() | maximum | curves | told)
 
     @staticmethod
     def is_saved(path) -> bool:

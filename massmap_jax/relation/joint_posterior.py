@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
+from massmap_jax.catalogue.archives import members, read_npz, told_of_archive, write_npz
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
 from massmap_jax.prior.population import PopulationDraws
@@ -228,10 +227,7 @@ class JointPosterior(RelationPosterior):
         own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
         meta["own"] = {name: getattr(self, name) for name in own}
         arrays |= {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
-        from massmap_jax.catalogue.write import atomic_file
-
-        with atomic_file(Path(path)) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **arrays, joint=json.dumps(meta))
+        write_npz(path, arrays | {"joint": json.dumps(meta)})
 
     @staticmethod
     def is_saved(path) -> bool:

@@ -6,14 +6,13 @@ JAX is imported where it is needed, so that bad options are refused at once.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from massmap_jax.catalogue.column_names import named_column
-from massmap_jax.choices import check_lum_limit, check_relation_from_known
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.options import (
     FORMATS,
@@ -23,9 +22,11 @@ from massmap_jax.run.options import (
     RELATION,
     JobOptions,
     PriorOptions,
+    check_of_all,
     load_prior,
     load_relation,
     option,
+    selection_of,
 )
 
 if TYPE_CHECKING:
@@ -94,6 +95,18 @@ class HostOptions:
     format: str = option("parquet", f"Kind of the table: {', '.join(FORMATS)}.", OUTPUT, commands=_HOSTS)
     seed: int = option(0, "Random seed, written to every output.", MACHINE, commands=_HOSTS)
 
+    @property
+    def job(self) -> JobOptions:
+        """What a run would be asked for by the options that both have, under the same names.
+
+        Returns
+        -------
+        JobOptions
+            Those options; all others have their defaults.
+        """
+        shared = {f.name for f in fields(self)} & {f.name for f in fields(JobOptions)}
+        return JobOptions(**{name: getattr(self, name) for name in shared})
+
 
 class Hosts(NamedTuple):
     """What `compute_hosts` gives.
@@ -136,8 +149,7 @@ def check_host_options(options: HostOptions) -> None:
             f"satellites= is needed: the number of satellites of each luminosity; give {_PRESET}, or a JSON file with"
             " the arguments of SchechterSatellites"
         )
-    if options.relation_from is not None:
-        check_relation_from_known(options.relation_from)
+    check_of_all(options.job)
     ways = {"central_probability": options.central_probability, "is_central": options.is_central}
     if None not in ways.values():
         raise MassmapError("central_probability= and is_central= say the same in two ways: give one of them")
@@ -151,19 +163,15 @@ def check_host_options(options: HostOptions) -> None:
         )
     if options.central_fraction is not None and options.central_probability is None:
         raise MassmapError("central_fraction= has no effect without central_probability=: leave it out")
-    if options.lum_limit is not None:
-        check_lum_limit(options.lum_limit)
-        if options.group is None:
-            raise MassmapError("lum_limit= has no effect on galaxies one by one: it is for groups; leave it out")
-    elif options.group is not None:
+    if options.lum_limit is not None and options.group is None:
+        raise MassmapError("lum_limit= has no effect on galaxies one by one: it is for groups; leave it out")
+    if options.lum_limit is None and options.group is not None:
         raise MassmapError(
             "group= needs lum_limit=, the luminosity above which galaxies are in the catalogue: the members that a halo"
             " lacks say that it is light"
         )
     if options.pixel_arcmin is not None and not options.make_map:
         raise MassmapError("pixel_arcmin= has no effect with no_map: leave it out")
-    if options.format not in FORMATS:
-        raise MassmapError(f"format is {options.format!r}: give one of {', '.join(FORMATS)}")
 
 
 def read_satellites(source: str) -> SchechterSatellites:
@@ -258,35 +266,22 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     """
     import jax
 
-    from massmap_jax.likelihood.selection import FluxLimit
+    from massmap_jax.catalogue.flags import UNUSABLE
+    from massmap_jax.likelihood.objects import flag_outside_prior
     from massmap_jax.maps.host_map import host_map
     from massmap_jax.posterior.hosts import host_posterior
-    from massmap_jax.run.job import in_unit_of
+    from massmap_jax.run.job import in_unit_of_relation
     from massmap_jax.run.map_plan import plan_map
 
     notes = list(catalogue.notes)
     key_relation, key_map = jax.random.split(jax.random.key(options.seed))
     with clock.stage("prior and relation"):
         prior, satellites = load_prior(options.prior), read_satellites(str(options.satellites))
-        job = JobOptions(
-            prior=options.prior,
-            relation=options.relation,
-            num_relation_draws=options.num_relation_draws,
-            relation_columns=options.relation_columns,
-            ignore_columns=options.ignore_columns,
-            make_map=options.make_map,
-            pixel_arcmin=options.pixel_arcmin,
-            num_map_draws=options.num_map_draws,
-        )
-        relation = load_relation(job, key_relation, prior, notes)
-    before = catalogue.lum_unit
-    catalogue = in_unit_of(catalogue, relation, notes)
-    selection = None
-    if options.lum_limit is not None:
-        from massmap_jax.catalogue.units import unit_factor
-
-        factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
-        selection = FluxLimit(options.lum_limit * (factor or 1.0))
+        relation = load_relation(options.job, key_relation, prior, notes)
+    job, catalogue = in_unit_of_relation(options.job, catalogue, relation, notes)
+    # A map that cannot be made is refused before the masses are computed.
+    usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
+    grid, of_map = plan_map(catalogue, usable, job)
     told = cast("RelationFrom | None", options.relation_from)
     if told is None and relation.num_draws > 1:
         told = "fixed_draws"
@@ -298,12 +293,11 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
         )
     with clock.stage("host masses"):
         found = host_posterior(
-            catalogue, prior, relation, satellites, membership=membership, selection=selection,
+            catalogue, prior, relation, satellites, membership=membership, selection=selection_of(job),
             relation_from=told, watch=clock.say,
         )  # fmt: skip
     image = None
-    grid, more = plan_map(catalogue, found.usable, job)
-    notes += more
+    notes += of_map
     if grid is not None:
         with clock.stage("mass map"):
             image = host_map(key_map, found, grid, num_draws=options.num_map_draws, watch=clock.say)

@@ -261,7 +261,7 @@ def compute(
             "may not update them"
         )
     if options.is_published:
-        options, catalogue = _in_unit_of_relation(options, catalogue, relation, notes)
+        options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if catalogue.redshift_distributions is not None and relation.num_draws > _DRAWS_OF_UNCERTAIN:
@@ -651,8 +651,27 @@ def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> Ha
     return replace(catalogue, mass_definition="")
 
 
-def _in_unit_of_relation(options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]):
-    """Bring the catalogue, and the luminosity limit in the options, to the unit of a published relation."""
+def in_unit_of_relation(
+    options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]
+) -> tuple[JobOptions, HaloCatalogue]:
+    """Bring the catalogue, and the luminosity limit in the options, to the unit of a published relation.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options of the run.
+    catalogue : HaloCatalogue
+        The objects.
+    relation : Relation
+        The relation.
+    notes : list of str
+        A note is added if something changes.
+
+    Returns
+    -------
+    tuple of (JobOptions, HaloCatalogue)
+        Both in that unit.
+    """
     before = catalogue.lum_unit
     catalogue = in_unit_of(catalogue, relation, notes)
     factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None

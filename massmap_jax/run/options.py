@@ -817,6 +817,25 @@ def check_options(options: JobOptions) -> None:
     _check_cosmology_draws(options)
     value_of("relation_scatter", options.relation_scatter)
     value_of("mass_bias", options.mass_bias)
+    check_of_all(options)
+    if options.circle is not None:
+        _check_circle(options.circle)
+    _check_map(options)
+
+
+def check_of_all(options: JobOptions) -> None:
+    """Refuse values that no command can use, whatever it computes.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options.
+
+    Raises
+    ------
+    MassmapError
+        For an unknown name, a value out of range, or more than one limit of the catalogue.
+    """
     if options.relation_from is not None:
         check_relation_from_known(options.relation_from)
     if options.prior.source not in ("default", "hmf"):
@@ -840,9 +859,6 @@ def check_options(options: JobOptions) -> None:
     size = options.pixel_arcmin
     if size is not None and not (np.isfinite(size) and size > 0):
         raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
-    if options.circle is not None:
-        _check_circle(options.circle)
-    _check_map(options)
 
 
 def _check_calibration(options: JobOptions) -> None:
