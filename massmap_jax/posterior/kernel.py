@@ -125,14 +125,11 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         term = jax.vmap(jax.vmap(of_draw, (None, 0, 0)), (0, None, None))(relation, ln_lum_obs, z)
 
         def node(z, centre, width):
-            if population_of(relation) is not None:
-                # Each draw has its own prior: the extreme Gaussians alone do not bound its posterior.
-                each = jax.vmap(lambda r, c, w: r.population.posterior_range(prior, z, c, w))(relation, centre, width)
-                return each[0].min(), each[1].max(), each[2].min()
-            narrow, wide = width.min(), width.max()
-            corners = jnp.stack([centre.min(), centre.min(), centre.max(), centre.max()])
-            widths = jnp.stack([narrow, wide, narrow, wide])
-            return prior.posterior_range(z, corners, widths)
+            own = population_of(relation)
+            if own is not None:
+                return own.range_of_draws(prior, z, centre, width)
+            (centres,), (widths,) = panels.corners([[centre], [width]])
+            return prior.posterior_range(z, centres, widths)
 
         low, high, narrowest = jax.vmap(node, (0, 1, 1))(z, term.centre, term.width)
         if z.shape[0] == 1:
@@ -385,7 +382,10 @@ def mixture_panel(
         relation, log_weight, first = inputs
         own = ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
         if has_population:
-            mean_prior = jnp.logaddexp(mean_prior, jax.nn.logsumexp(own + log_weight[:, None], axis=1))
+            highest, total = mean_prior
+            new = jnp.maximum(highest, own.max())
+            total = total * jnp.exp(highest - new) + (jnp.exp(own - new) * jnp.exp(log_weight)[:, None]).sum(axis=1)
+            mean_prior = new, total
         joint = joint_of_draws(halo, relation, draw_normals(first), own, ln_mass, method, kind)
         if halo.conditional:
             joint = settle(halo, joint, ln_mass_of_nodes(joint[:, :, :inside], weights[:inside]))
@@ -413,7 +413,7 @@ def mixture_panel(
             of_node = of_node + (at_nodes[:, :, :inside] @ weights[:inside]) @ scale
         return (density, of_node, reference, mean_prior), (ln_evidence, ln_beyond)
 
-    no_prior_yet = jnp.full_like(ln_prior, -jnp.inf) if has_population else None
+    no_prior_yet = (jnp.full_like(low, -1e30), jnp.zeros_like(ln_prior)) if has_population else None
     no_nodes_yet = None if halo.ln_moved is None else jnp.zeros_like(halo.z)
     start = (jnp.zeros_like(ln_mass[:inside]), no_nodes_yet, jnp.full_like(low, -1e30), no_prior_yet)
     firsts = jnp.arange(blocks)
@@ -421,7 +421,7 @@ def mixture_panel(
         step, start, (relations, log_weight, firsts)
     )
     if mean_prior is not None:
-        ln_prior = mean_prior
+        ln_prior = mean_prior[0] + jnp.log(mean_prior[1])
     ln_prior = ln_prior[:, :inside]
     ln_prior = ln_prior[0] if ln_prior.shape[0] == 1 else jax.nn.logsumexp(ln_prior, axis=0)
     return Panel(low, high, density, ln_prior, ln_evidence.ravel()[:draws], ln_beyond.ravel()[:draws], of_node)
@@ -429,13 +429,14 @@ def mixture_panel(
 
 def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
     """Give the ln evidence outside the mass nodes, in closed form for a Gaussian likelihood; (draw,)."""
-    nodes = jnp.asarray(prior.ln_mass_nodes)
+    nodes = _ends(jnp.asarray(prior.ln_mass_nodes))
 
     def one(relation, ln_lum_obs, z, ln_z_weight, row):
+        # Only the end cells matter: ln p is continued from them. A copy of the whole row for each draw would cost more
+        # than the panels.
+        row = _ends(row)
         if population_of(relation) is not None:
-            # Only the end cells matter: ln p is continued from them.
-            ends = np.array([0, 1, -2, -1])
-            row = row.at[ends].set(relation.population.ln_density(row[ends], nodes[ends], z))
+            row = relation.population.ln_density(row, nodes, z)
         term = term_of(relation, ln_lum_obs, halo.sigma, z, halo.observed)
         # ln_beyond_edges integrates a unit Gaussian exp(-x^2/2) / (width sqrt(2 pi)).
         ln_scale = term.log_norm + jnp.log(term.width) + 0.5 * np.log(2 * np.pi)
@@ -445,6 +446,11 @@ def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
     ln_weight = halo.ln_z_weight if halo.ln_moved is None else halo.ln_z_weight + halo.ln_moved
     beyond = jax.vmap(over_nodes, (0, None, None, None, None))(relation, halo.ln_lum_obs, halo.z, ln_weight, prior_rows)
     return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
+
+
+def _ends(row):
+    """The first two and the last two of the values at the mass nodes."""
+    return jnp.concatenate([row[:2], row[-2:]])
 
 
 def auto_chunk(relation) -> int:

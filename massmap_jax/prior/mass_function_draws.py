@@ -154,8 +154,8 @@ class MassFunctionDraws(eqx.Module):
         """
         return ln_base + self.ln_ratio(ln_mass, z)
 
-    def posterior_range(self, prior: MassPrior, z, centre, width):
-        """Find the interval of ln M that holds mass function x Gaussian, for one cosmology.
+    def range_of_draws(self, prior: MassPrior, z, centre, width):
+        """Find the interval of ln M that holds mass function x Gaussian under every draw of a batch.
 
         Parameters
         ----------
@@ -163,23 +163,26 @@ class MassFunctionDraws(eqx.Module):
             The mass prior.
         z : Float[Array, ""]
             One redshift.
-        centre, width : Float[Array, ""]
-            Mean and standard deviation of the Gaussian [ln Msun].
+        centre, width : Float[Array, "draw"]
+            Mean and standard deviation of each draw's Gaussian [ln Msun].
 
         Returns
         -------
         low, high : Float[Array, ""]
             Ends of the interval [ln Msun], inside the mass nodes.
         narrowest : Float[Array, ""]
-            Length of the interval.
+            Length of the shortest interval of an extreme draw.
         """
         blocks = prior.blocks_at(z)
-        ends = self.ln_ratio(jnp.append(blocks.left, blocks.right[-1]), z)
+        edges = jnp.append(blocks.left, blocks.right[-1])
+        ratios = jax.vmap(lambda draw: draw.ln_ratio(edges, z))(self)
+        least, most = ratios.min(axis=0), ratios.max(axis=0)
         # The ratio is smooth: between the ends of a block it leaves their range by far less than `panels.DEPTH`.
-        lowest = blocks.lowest + jnp.minimum(ends[:-1], ends[1:])
-        highest = blocks.highest + jnp.maximum(ends[:-1], ends[1:])
+        lowest = blocks.lowest + jnp.minimum(least[:-1], least[1:])
+        highest = blocks.highest + jnp.maximum(most[:-1], most[1:])
         changed = panels.Blocks(lowest, highest, blocks.left, blocks.right)
-        return panels.posterior_range(changed, centre[None], width[None])
+        (centres,), (widths,) = panels.corners([[centre], [width]])
+        return panels.posterior_range(changed, centres, widths)
 
 
 def _float64(prior: MassPrior) -> MassPrior:

@@ -942,7 +942,7 @@ class MassPrior(eqx.Module):
         Parameters
         ----------
         row : Float[Array, "k"]
-            ln p at the mass nodes for that redshift, from `ln_density_at`.
+            ln p at the mass nodes for that redshift, from `ln_density_at`; the first two and the last two will do.
         centre : Float[Array, "..."]
             Mean of the Gaussian [ln Msun].
         width : Float[Array, "..."]

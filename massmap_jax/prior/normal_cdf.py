@@ -26,6 +26,20 @@ _P = (
     -5.948552419722501e-07,
     -2.3746809939617194e-06,
 )
+# The same at 11 Chebyshev nodes: errors up to 4e-8, below the rounding of float32.
+_P_FLOAT32 = (
+    -1.5052102759867212,
+    0.741447228185296,
+    0.1150423946870987,
+    -0.02817042144976883,
+    -0.021749448386429074,
+    0.00161408407777443,
+    0.004808080510071365,
+    1.191845026743201e-05,
+    -0.0010861725160278024,
+    -2.0735824304877476e-05,
+    0.00016619782531790935,
+)
 
 
 def log_ndtr(d: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -49,8 +63,9 @@ def log_ndtr(d: Float[Array, "..."]) -> Float[Array, "..."]:
     a = jnp.where(low, -d, d)
     u = 1 / (1 + _SCALE * a)
     x = 2 * u - 1
-    tail = jnp.full_like(x, _P[-1])
-    for coefficient in _P[-2::-1]:
+    powers = _P if x.dtype == jnp.float64 else _P_FLOAT32
+    tail = jnp.full_like(x, powers[-1])
+    for coefficient in powers[-2::-1]:
         tail = tail * x + coefficient
     tail = tail - 0.5 * a * a  # ln Phi(-a) - ln u
     return jnp.log(jnp.where(low, u, 1 - u * jnp.exp(tail))) + jnp.where(low, tail, 0.0)

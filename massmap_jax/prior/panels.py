@@ -121,6 +121,26 @@ def posterior_range(
     return low.min(), high.max(), (high - low).min()
 
 
+def corners(groups) -> list[list[Float[Array, "corner"]]]:
+    """Combine the least and the greatest values of some quantities over draws.
+
+    Parameters
+    ----------
+    groups : list of list of Float[Array, "draw"]
+        Quantities; those of one group are at their least values, or their greatest ones, together.
+
+    Returns
+    -------
+    list of list of Float[Array, "corner"]
+        In the same form, their values at each of the 2^n combinations of n groups.
+    """
+    at_most = (np.arange(2 ** len(groups))[:, None] >> np.arange(len(groups))) & 1 == 1
+    return [
+        [jnp.where(at_most[:, i], quantity.max(), quantity.min()) for quantity in group]
+        for i, group in enumerate(groups)
+    ]
+
+
 def panel_nodes(low, high, panels: int) -> Float[Array, "node"]:
     """Return the quadrature nodes of an interval of ln M.
 

@@ -11,6 +11,7 @@ Every form depends on d = (ln M - centre(z)) / width, where the centre drifts wi
 
 import hashlib
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, Literal, cast, get_args
 
 import equinox as eqx
@@ -412,7 +413,7 @@ class PopulationDraws(eqx.Module):
             return log_ndtr(d)
         if self.kind == "mixture":
             parts = [share + _ln_normal(ln_mass - centre - offset, w**2) for offset, w, share in self._components()]
-            return jax.nn.logsumexp(jnp.stack(parts), axis=0)
+            return reduce(jnp.logaddexp, parts)
         normal = _ln_normal(ln_mass - centre, width**2)
         if self.kind == "gaussian":
             return normal
@@ -513,6 +514,48 @@ class PopulationDraws(eqx.Module):
             narrowest = jnp.minimum(narrowest, 2 * np.sqrt(2 * panels.DEPTH) * jnp.stack(scales).min())
         return low, high, narrowest
 
+    def range_of_draws(self, prior: MassPrior, z, centre, width):
+        """Find the interval of ln M that holds population x Gaussian under every draw of a batch.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            One redshift.
+        centre, width : Float[Array, "draw"]
+            Mean and standard deviation of each draw's Gaussian [ln Msun].
+
+        Returns
+        -------
+        low, high : Float[Array, ""]
+            Ends of the interval [ln Msun], inside the mass nodes.
+        narrowest : Float[Array, ""]
+            Length of the shortest interval of a draw, as in `posterior_range`.
+
+        Notes
+        -----
+        The extreme draws are enough: the posterior moves up in mass with the centre of the population and with that of
+        the Gaussian, whatever the widths. The range of a mixture is that of its components.
+        """
+        middle = centre if self.kind == "fixed" else jax.vmap(lambda draw: draw.centre_at(z))(self)
+        values = self.values
+        parts = [{name: values[name] for name in ("width", "skewness") if name in values} | {"centre": middle}]
+        for i in range(2, self.components + 1):
+            parts.append({"width": values[f"width_{i}"], "centre": middle + values[f"offset_{i}"]})
+        kind = "gaussian" if self.kind == "mixture" else self.kind
+        found = []
+        for part in parts:
+            names = [name for name in part if name != "centre"]
+            (middles, centres), (widths,), *others = panels.corners(
+                [[part["centre"], centre], [width], *([part[name]] for name in names)]
+            )
+            at = {"centre": middles} | {name: other for name, (other,) in zip(names, others, strict=True)}
+            extreme = PopulationDraws(at, None, jnp.zeros((middles.size, 2)), kind)
+            found.append(jax.vmap(lambda draw, c, w: draw.posterior_range(prior, z, c, w))(extreme, centres, widths))
+        low, high, narrowest = (jnp.concatenate(ends) for ends in zip(*found, strict=True))
+        return low.min(), high.max(), narrowest.min()
+
     def log_evidence_of_row(self, prior: MassPrior, row, centre, z, width) -> Float[Array, ""]:
         """Compute G, the ln of the integral of population x Gaussian, for one set of values and one object.
 
@@ -556,7 +599,7 @@ class PopulationDraws(eqx.Module):
             parts = [
                 share + _ln_normal(centre - middle - offset, w**2 + width**2) for offset, w, share in self._components()
             ]
-            return jax.nn.logsumexp(jnp.stack(parts))
+            return reduce(jnp.logaddexp, parts)
         variance = own**2 + width**2
         normal = _ln_normal(centre - middle, variance)
         if self.kind == "gaussian":

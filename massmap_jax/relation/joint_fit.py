@@ -43,6 +43,9 @@ _CARRIED = 0.3
 _MANY = 3000
 # Draws that tell whether the posterior is near enough to a normal.
 _DRAWS_OF_CHECK = 200
+# Measured masses further outside the mass prior, in their errors, are refused. A halo of the lowest mass is measured
+# below it as often as above.
+_FURTHEST = 5
 # Points are not made for a smaller scatter S: their number would grow without bound.
 _LEAST_SCATTER = 1e-3
 
@@ -189,6 +192,8 @@ def prepare(
         selected = {"ln_threshold": selection.ln_threshold, "width": selection.width, "sigma_mass": typical}
     measured, pivot = beliefs_of(calibration), (ln_mass, z)
     joint_prior = JointPrior.of(relation_prior, measured, population, pivot, data.prior, selected, laws, correlations)
+    if calibration is not None:
+        _check_range(calibration, data, has_mass, joint_prior)
     return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z))
 
 
@@ -207,17 +212,24 @@ def _measured(calibration, data: CatalogueData) -> np.ndarray:
             f"none of the {calibration.number} objects with a calibration mass can be used: their luminosity or"
             " redshift is flagged, or lies outside the mass prior"
         )
-    ln_mass = calibration.ln_mass[data.rows]
+    return found
+
+
+def _check_range(calibration, data: CatalogueData, has_mass, joint_prior: JointPrior) -> None:
+    """Refuse measured masses so far outside the mass prior that no halo of it can have them: a wrong unit, mostly."""
+    central, spread = joint_prior.central(), joint_prior.sd()
+    rows = data.rows[has_mass]
+    ln_mass = calibration.ln_mass[rows] - central["bias"]
+    error = np.hypot(calibration.sigma[rows], np.hypot(spread.get("bias", 0.0), central["mass_scatter"]))
     low, high = data.prior.ln_mass_min, data.prior.ln_mass_max
-    outside = found & ((ln_mass < low) | (ln_mass > high))
+    outside = np.maximum(low - ln_mass, ln_mass - high) > _FURTHEST * error
     if outside.any():
-        first = int(data.rows[np.argmax(outside)])
+        first = int(np.argmax(outside))
         raise MassmapError(
             f"calibration masses of {outside.sum()} objects lie outside the mass prior's {np.exp(low):.3g} to"
-            f" {np.exp(high):.3g} Msun, first row {first}: {np.exp(calibration.ln_mass[first]):.3g} Msun; check their"
-            " unit, or give a prior that covers them"
+            f" {np.exp(high):.3g} Msun by more than {_FURTHEST} of their errors, first row {rows[first]}:"
+            f" {np.exp(calibration.ln_mass[rows[first]]):.3g} Msun; check their unit, or give a prior that covers them"
         )
-    return found
 
 
 def _check(calibration, population, relation_prior, has_mass, selection, method, data) -> None:

@@ -116,6 +116,31 @@ def test_evidence_is_accurate_and_does_not_jump(own_width, prior):
             assert np.abs(np.diff(steps, 2)).max() < 1e-6 + 3 * (1e-4 / min(width, own_width)) ** 2
 
 
+@pytest.mark.parametrize("population", FORMS, ids=lambda p: p.kind)
+def test_one_range_serves_all_draws(population, prior):
+    """Nothing that counts of any draw lies outside, and the range is not much longer than that of all of them."""
+    rng, number = np.random.default_rng(2), 12
+    sd = {"centre": 0.2, "width": 0.1, "skewness": 1.0, "width_2": 0.05}
+    fine = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 20_001)
+    with jax.enable_x64(True):
+        base = Lattice.of(prior)
+        values = {p: VALUES[p] + sd.get(p, 0.2) * rng.uniform(-1, 1, number) for p in population.parameters}
+        batch = jax.vmap(lambda v, z_p: PopulationDraws.of(population, v, z_p, base))(values, np.full(number, 0.4))
+        find = jax.jit(lambda c, z, w: (batch.range_of_draws(prior, z, c, w), jax.vmap(
+            lambda p, c, w: p.posterior_range(prior, z, c, w))(batch, c, w)))  # fmt: skip
+        for middle, z in ((30.0, 0.1), (32.5, 0.5), (35.5, 1.5)):
+            centre, width = middle + 0.3 * rng.normal(size=number), rng.uniform(0.1, 0.8, number)
+            (low, high, narrowest), each = find(centre, jnp.asarray(z), width)
+            outside = (fine < float(low)) | (fine > float(high))
+            for j in range(number):
+                own = VALUES | {p: v[j] for p, v in values.items()}
+                product = density(population, prior, fine, z, own) * stats.norm(centre[j], width[j]).pdf(fine)
+                assert product[outside].sum() < 1e-8 * product.sum()
+            longest = float(each[1].max() - each[0].min())
+            assert longest * 0.8 < float(high - low) < longest + 2.0
+            assert 0.3 * float(each[2].min()) < float(narrowest) <= 1.2 * float(each[2].min())
+
+
 def test_a_batch_is_its_draws(prior):
     population = Population.hmf_completeness()
     with jax.enable_x64(True):

@@ -207,6 +207,41 @@ def test_a_luminosity_limit_goes_with_a_population(field):
     assert check.p_value > 1e-4 and "and the catalogue was selected (luminosity limit" in check.left_out
 
 
+def test_masses_measured_below_the_lowest_mass():
+    """A complete sample of all halos above a mass: its lowest ones are measured below it as often as above."""
+    from massmap_jax.relation.data import CatalogueData
+    from massmap_jax.relation.joint import JointPrior
+    from massmap_jax.relation.joint_fit import likelihood_of
+
+    rng = np.random.default_rng(3)
+    ln_mass, z = np.log(1e13) + rng.exponential(1.0, NUMBER), rng.uniform(0.1, 0.8, NUMBER)
+    nodes = np.linspace(np.log(1e13), np.log(1e13) + 12, 601)
+    table = np.broadcast_to(np.exp(nodes[0] - nodes), (2, 601))
+    prior = MassPrior.from_table([0.0, 1.0], np.exp(nodes), table, per="ln_mass", support="sharp")
+    ln_lum = 1.0 + 0.8 * (ln_mass - np.log(ALPHA3)) + np.log1p(z) + np.hypot(0.3, 0.1) * rng.normal(size=NUMBER)
+    ln_obs = ln_mass + np.hypot(0.1, 0.2) * rng.normal(size=NUMBER)
+    ln_obs[CALIBRATORS:] = np.nan
+    assert (ln_obs < nodes[0]).sum() > 5
+    catalogue = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=0.1)
+    masses = masses_of(np.exp(ln_obs), bias=0.0, scatter=0.1)
+    found = fitted(catalogue, masses, prior=prior, population="hmf_completeness")
+    for p in ("alpha1", "alpha2", "alpha4", "scatter"):
+        assert abs(found.mean[p] - TRUTH[p]) < 4.5 * found.sd[p], p
+    # The likelihood of the lowest of them is the integral over masses above the prior's lowest one.
+    with jax.enable_x64(True):
+        data = CatalogueData(catalogue, prior)
+        has_mass = np.isfinite(masses.ln_mass[data.rows])
+        likelihood = likelihood_of(data, masses, has_mass, has_mass, None, 0.1)
+        joint = JointPrior.of(BELIEFS, masses.beliefs, Population.fixed(), (32.7, 0.4), prior)
+        ln_z = np.asarray(likelihood.ln_z(joint.relation(TRUTH | {"bias": 0.0, "mass_scatter": 0.1, "correlation": 0})))
+    row = int(np.nanargmin(ln_obs))
+    t = np.linspace(nodes[0], nodes[0] + 6, 200_001)
+    mean = 1.0 + 0.8 * (t - np.log(ALPHA3)) + np.log1p(z[row])
+    density = np.exp(nodes[0] - t) * norm(mean, np.hypot(0.3, 0.1)).pdf(ln_lum[row])
+    expected = np.log(np.trapezoid(density * norm(t, np.hypot(0.1, 0.2)).pdf(ln_obs[row]), t))
+    assert ln_z[row] == pytest.approx(expected, abs=2e-3)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
