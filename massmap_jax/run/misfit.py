@@ -52,7 +52,7 @@ _OBSERVABLE = (
 )
 _SELECTION = "the catalogue was selected and nothing says how (--lum-limit, or a relation known from elsewhere)"
 _MASSES = (
-    "the objects are not a fair sample of all halos above the prior's lowest mass (--prior hmf with another range, "
+    "the objects are not a fair sample of all halos above the prior's lowest mass (--prior hmf --prior-mass-range, "
     "--prior-support sharp where the table's ends are physical)"
 )
 _MEASURED = (

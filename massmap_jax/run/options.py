@@ -199,6 +199,10 @@ class PriorOptions:
     h: float | None = option(None, "Little h of a prior in Msun/h.", PRIOR)
     snap: str | None = option(None, "upper: next redshift node up, as in 2017.", PRIOR, name="prior_snap")
     support: str = option("extend", "extend, or sharp (table ends are physical).", PRIOR, name="prior_support")
+    mass_range: str | None = option(
+        None, "hmf: lowest and highest mass of its halos [Msun], 1e13:1e16; 1e10:1e16 where not given.", PRIOR,
+        name="prior_mass_range",
+    )  # fmt: skip
     hmf_model: str = option("Tinker10", "hmf: mass function.", PRIOR)
     cosmology: str = option(
         "Planck18",
@@ -635,6 +639,7 @@ class JobOptions:
 
 # Options that act only with others, by field of `JobOptions` or `PriorOptions`: when they act, and with what.
 _ACTS = {
+    "mass_range": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
     "hmf_model": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
     "transfer_model": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
     "per": (lambda o: o.prior.is_text, "a prior that is a text file"),
@@ -791,6 +796,7 @@ def check_options(options: JobOptions) -> None:
         raise MassmapError(
             "no relation between mass and observable is given, and none is guessed: give relation= " + RELATION_CHOICES
         )
+    _log10_masses(options.prior.mass_range)
     if options.relation == "fit" and options.relation_prior is None:
         raise MassmapError(
             "the relation is to be fitted, and it has no prior: give relation_prior='alpha1=MEAN:SD,"
@@ -1080,6 +1086,7 @@ def load_prior(options: PriorOptions) -> MassPrior:
         prior = replace(MassPrior.default(), support=options.support)
     elif options.source == "hmf":
         prior = MassPrior.from_hmf(
+            log10_mass_range=_log10_masses(options.mass_range),
             hmf_model=options.hmf_model,
             cosmology=options.cosmology,
             transfer_model=options.transfer_model,
@@ -1095,6 +1102,22 @@ def load_prior(options: PriorOptions) -> MassPrior:
             "such as prior='hmf'"
         )
     return prior
+
+
+def _log10_masses(text: str | None) -> tuple[float, float]:
+    """Read "LOWEST:HIGHEST" masses in Msun, as log10."""
+    if text is None:
+        return 10.0, 16.0
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not 1e3 <= low < high <= 1e18:
+        raise MassmapError(
+            f"prior_mass_range {text!r} cannot be used: give the lowest and the highest mass in Msun, such as"
+            " 1e13:1e16, not their logs"
+        )
+    return float(np.log10(low)), float(np.log10(high))
 
 
 def _prior_from_file(options: PriorOptions) -> MassPrior:

@@ -388,3 +388,14 @@ def test_options_stand_under_their_headings(command, tmp_path):
     assert len(set(places)) == len(headings)
     plain = shown[shown.index("─ Options ─") :].split("╰")[0]
     assert {line.split()[1] for line in plain.splitlines() if line.startswith("│ --")} == {"--config", "--help"}
+
+
+def test_range_of_the_mass_prior():
+    """The lowest mass of the prior is what a fit rests on: the command line sets it for --prior hmf."""
+    from massmap_jax.run.options import JobOptions, PriorOptions, check_options, load_prior
+
+    prior = load_prior(PriorOptions(source="hmf", mass_range="2e13:3e15"))
+    assert np.exp([prior.ln_mass_min, prior.ln_mass_max]) == pytest.approx([2e13, 3e15], rel=0.05)
+    for text in ("13:16", "1e16:1e13", "1e13", "1e13:nan", "a:b"):
+        with pytest.raises(MassmapError, match="prior_mass_range .* such as 1e13:1e16"):
+            check_options(JobOptions(relation="identity", prior=PriorOptions(source="hmf", mass_range=text)))

@@ -17,6 +17,7 @@ NPZ_PRIOR = ["--prior", "prior.npz"]
 MEASURED = ["--calib-mass", "M", "--calib-sigma", "0.2"]
 # (options that are given, the one that has no effect beside them, its field, words of what it is for)
 PAIRS = [
+    (IDENTITY, ["--prior-mass-range", "1e13:1e16"], "mass_range", "--prior hmf"),
     (IDENTITY, ["--hmf-model", "Tinker08"], "hmf_model", "--prior hmf"),
     ([*IDENTITY, *NPZ_PRIOR], ["--hmf-model", "Tinker08"], "hmf_model", "--prior hmf"),
     (IDENTITY, ["--transfer-model", "CAMB"], "transfer_model", "--prior hmf"),
