@@ -199,6 +199,41 @@ def test_draws_go_where_a_relation_goes(fit):
         mm.log_likelihood(fit.draws.draw(0), some, base)
 
 
+def test_a_map_has_the_error_of_the_cosmology(fit):
+    """Totals of maps scatter as the masses under each draw do, with relation and cosmology in pairs."""
+    (_, (ln_lum, sigma, z)), few, rng = clusters(), np.arange(30), np.random.default_rng(0)
+    sky = {"ra": 150 + 0.2 * rng.random(few.size), "dec": 2 + 0.2 * rng.random(few.size)}
+    some = mm.HaloCatalogue.from_arrays(
+        ln_luminosity=ln_lum[few], sigma_ln_luminosity=sigma[few], redshift=z[few], **sky
+    )
+    draws, known = fit.draws.draw(np.arange(25)), {"relation_from": "fixed_draws"}
+    mean, variance = np.zeros((2, 25))
+    for j in range(25):
+        own = mm.mass_posterior(some, prior(), draws.draw([j]), **known)
+        # Of the mass itself, as that of a lognormal distribution.
+        mean[j] = np.exp(own.mean + own.sd**2 / 2).sum()
+        variance[j] = (np.exp(2 * own.mean + own.sd**2) * np.expm1(own.sd**2)).sum()
+    grid = mm.PixelGrid.fit(some.ra, some.dec)
+    totals = mm.mass_map(jax.random.key(1), some, prior(), draws, grid, num_draws=300, **known).total_draws
+    sd = np.sqrt(mean.var() + variance.mean())
+    assert totals.mean() == pytest.approx(mean.mean(), abs=5 * sd / np.sqrt(300))
+    assert totals.std() == pytest.approx(sd, rel=0.2)
+    # All masses share most of that error: without it the map would be far too sure.
+    assert sd > 3 * np.sqrt(variance.mean())
+
+
+def test_nuts_agrees_with_laplace(fit):
+    chains = {"method": "nuts", "num_chains": 1, "num_warmup": 60, "num_draws": 120}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = {"cosmology": cosmology(), "selection": SELECTION} | chains
+        nuts = mm.fit_relation(clusters()[0], prior(), BELIEFS, **given)
+    for p, rhat in nuts.diagnostics["r_hat"].items():
+        assert rhat < 1.2 and abs(nuts.mean[p] - fit.mean[p]) < 0.7 * fit.sd[p], p
+        assert 0.6 < nuts.sd[p] / fit.sd[p] < 1.7, p
+    assert set(nuts.draws.population.values) == {"omega_m", "sigma8", "h", "n_s", "omega_b"}
+
+
 def test_a_fit_is_read_back_as_it_was(fit, tmp_path):
     fit.save(tmp_path / "fit.npz")
     assert CosmologyPosterior.is_saved(tmp_path / "fit.npz") and not mm.RelationPosterior.is_saved(tmp_path / "fit.npz")
