@@ -33,7 +33,9 @@ def read_shear_profiles(
     shear: str | None = None,
     error: str | None = None,
     source_redshift: str | float | None = None,
+    sigma_crit: str | None = None,
     radius_unit: str | None = None,
+    sigma_crit_unit: str | None = None,
 ) -> ShearProfiles:
     """Read tangential shear profiles of some objects of a catalogue.
 
@@ -49,8 +51,12 @@ def read_shear_profiles(
         those with a usual name, CLMM's among them (radius, gt, gt_err).
     source_redshift : str or float, optional
         Column of the sources' redshift, or one number for all; by default z_source, or z, as CLMM calls it.
+    sigma_crit : str, optional
+        Column of the critical surface density of a bin's sources (proper, without h), in place of their redshift.
     radius_unit : str, optional
         Unit of the radii, in place of the table's: a length (proper, without h) or an angle, such as "kpc" or "arcmin".
+    sigma_crit_unit : str, optional
+        Unit of `sigma_crit`, in place of the table's, such as "Msun/pc2".
 
     Returns
     -------
@@ -81,11 +87,19 @@ def read_shear_profiles(
     ([1], (1, 3))
     """
     notes: list[str] = []
+    if sigma_crit is not None and source_redshift is not None:
+        raise MassmapError("source_redshift= and sigma_crit= are given: a lens needs one of them, leave the other out")
     columns = {"radius": radius, "shear": shear, "error": error, "source_redshift": source_redshift}
+    of_sources = "source_redshift"
+    if sigma_crit is not None:
+        columns["sigma_crit"], of_sources = sigma_crit, "sigma_crit"
+    units_given = radius_unit, sigma_crit_unit
     tables = source if _is_by_id(source) else {None: source}
     if not tables:
         raise MassmapError("no shear profiles are given: the tables by id are none")
-    parts = [_rows_of(one, name, catalogue, id, columns, radius_unit, notes) for name, one in tables.items()]
+    parts = [
+        _rows_of(one, name, catalogue, id, columns, of_sources, units_given, notes) for name, one in tables.items()
+    ]
     for note in dict.fromkeys(notes):
         warnings.warn(f"shear profiles: {note}", stacklevel=2)
     units = sorted({unit for unit, _ in parts})
@@ -106,7 +120,7 @@ def read_shear_profiles(
     whole = np.full((4, objects.size, bins.max() + 1), np.nan)
     whole[:, of_row, bins] = at, shears, errors, behind
     return ShearProfiles.from_arrays(
-        whole[0], whole[1], error=whole[2], source_redshift=whole[3], rows=objects, radius_unit=units[0]  # type: ignore[arg-type]
+        whole[0], whole[1], error=whole[2], rows=objects, radius_unit=units[0], **{of_sources: whole[3]}  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -117,8 +131,8 @@ def _is_by_id(source) -> bool:
     )
 
 
-def _rows_of(source, name, catalogue, id, columns, radius_unit, notes) -> tuple[str, tuple[np.ndarray, ...]]:
-    """Kind of the radii; the catalogue's row, radius, shear, error and source redshift of each row with a shear."""
+def _rows_of(source, name, catalogue, id, columns, of_sources, units, notes) -> tuple[str, tuple[np.ndarray, ...]]:
+    """Kind of the radii; row, radius, shear, error and redshift or density of the sources, of each row with a shear."""
     table = open_table(source, text_columns=id_columns(id))
     notes.extend(table.notes)
 
@@ -126,7 +140,7 @@ def _rows_of(source, name, catalogue, id, columns, radius_unit, notes) -> tuple[
         given = columns[role]
         if isinstance(given, int | float):
             return None, np.full(number, float(given))
-        column, guessed = choose_column(table, role, given, role, usual=_USUAL[role], required=True)
+        column, guessed = choose_column(table, role, given, role, usual=_USUAL.get(role), required=True)
         notes.extend(guessed)
         return column, as_float64(table.column(column), f"column {column!r} of {table.label}")
 
@@ -141,8 +155,11 @@ def _rows_of(source, name, catalogue, id, columns, radius_unit, notes) -> tuple[
         one = ColumnTable("the tables by id", ("id",), lambda _: np.array([name]))
         rows = np.full(number, catalogue_rows(catalogue, one, "id")[0])
     column, radius = values("radius")
-    kind, factor = _kind_of_radius(source, table, str(column), radius_unit)
-    found = (radius * factor, *(values(role)[1] for role in ("shear", "error", "source_redshift")))
+    kind, factor = _kind_of_radius(source, table, str(column), units[0])
+    column, behind = values(of_sources)
+    if of_sources == "sigma_crit":
+        behind = behind * _unit_of_density(table, str(column), units[1])
+    found = radius * factor, values("shear")[1], values("error")[1], behind
     there = ~np.isnan(found[1])
     return kind, (rows[there], *(a[there] for a in found))
 
@@ -162,3 +179,20 @@ def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | N
         f"radii in column {column!r} of {table.label} are in {unit!r}, which is no length without h and no angle:"
         " convert them to Mpc or arcmin, or give the right radius_unit="
     )
+
+
+def _unit_of_density(table: ColumnTable, column: str, given: str | None) -> float:
+    """What critical surface densities are multiplied by to be in Msun / Mpc^2."""
+    unit = given or table.units.get(column)
+    if not unit:
+        raise MassmapError(
+            f"critical surface densities in column {column!r} of {table.label} state no unit: give"
+            " sigma_crit_unit='Msun/Mpc2', 'Msun/pc2', ..."
+        )
+    factor = unit_factor(unit, "Msun / Mpc2")
+    if factor is None:
+        raise MassmapError(
+            f"critical surface densities in column {column!r} of {table.label} are in {unit!r}, which is no mass per"
+            " area without h: convert them to Msun/Mpc2, or give the right sigma_crit_unit="
+        )
+    return factor

@@ -540,7 +540,9 @@ class PopulationDraws(eqx.Module):
         """
         middle = centre if self.kind == "fixed" else jax.vmap(lambda draw: draw.centre_at(z))(self)
         values = self.values
-        parts = [{name: values[name] for name in ("width", "skewness") if name in values} | {"centre": middle}]
+        parts: list[dict[str, Any]] = [
+            {name: values[name] for name in ("width", "skewness") if name in values} | {"centre": middle}
+        ]
         for i in range(2, self.components + 1):
             parts.append({"width": values[f"width_{i}"], "centre": middle + values[f"offset_{i}"]})
         kind = "gaussian" if self.kind == "mixture" else self.kind
@@ -550,7 +552,9 @@ class PopulationDraws(eqx.Module):
             (middles, centres), (widths,), *others = panels.corners(
                 [[part["centre"], centre], [width], *([part[name]] for name in names)]
             )
-            at = {"centre": middles} | {name: other for name, (other,) in zip(names, others, strict=True)}
+            at: dict[str, Any] = {"centre": middles} | {
+                name: other for name, (other,) in zip(names, others, strict=True)
+            }
             extreme = PopulationDraws(at, None, jnp.zeros((middles.size, 2)), kind)
             found.append(jax.vmap(lambda draw, c, w: draw.posterior_range(prior, z, c, w))(extreme, centres, widths))
         low, high, narrowest = (jnp.concatenate(ends) for ends in zip(*found, strict=True))

@@ -31,7 +31,10 @@ _OF_MASSES = {
 _OF_SHEARS = {
     "shear": "shear_gt",
     "source_redshift": "shear_z",
-    **{name: f"shear_{name}" for name in ("id", "radius", "error", "radius_unit", "scatter")},
+    **{
+        name: f"shear_{name}"
+        for name in ("id", "radius", "error", "radius_unit", "sigma_crit", "sigma_crit_unit", "scatter", "profile")
+    },
 }
 
 
@@ -137,7 +140,9 @@ def _shears(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
         shear=options.shear_gt,
         error=options.shear_error,
         source_redshift=number_or_name(options.shear_z),  # type: ignore[arg-type]
+        sigma_crit=options.shear_sigma_crit,
         radius_unit=options.shear_radius_unit,
+        sigma_crit_unit=options.shear_sigma_crit_unit,
     )
     return MassLikelihoods(file, profiles=profiles)
 
@@ -211,11 +216,13 @@ def under_prior(
     if found.profiles is not None:
         with _as_options(_OF_SHEARS, notes):
             term = found.profiles.likelihoods(
-                catalogue, prior, scatter=options.shear_scatter, cosmology=options.prior.cosmology
-            )
+                catalogue, prior, scatter=options.shear_scatter, cosmology=options.prior.cosmology,
+                profile=options.shear_profile,  # type: ignore[arg-type]
+            )  # fmt: skip
+        halos = {"nfw": "NFW", "bmo1": "truncated NFW (bmo1)"}[options.shear_profile]
         notes.append(
-            f"mass likelihoods of {found.file}: reduced shear of NFW halos ({wanted}), their concentrations those of"
-            f" Duffy et al. 2008 with scatter, and a scatter of {options.shear_scatter:g} in ln of the lensing masses"
+            f"mass likelihoods of {found.file}: reduced shear of {halos} halos ({wanted}), their concentrations those"
+            f" of Duffy et al. 2008 with scatter, and a scatter of {options.shear_scatter:g} in ln of lensing masses"
         )
         return replace(found, term=term, mass_definition=wanted)
     if given in UNSTATED or wanted in UNSTATED:

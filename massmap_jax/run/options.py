@@ -466,6 +466,16 @@ class JobOptions:
     shear_z: str | None = option(
         None, "Redshift of the sources, a column or one number.", LIKELIHOODS, commands=_RUN_FIT
     )
+    shear_sigma_crit: str | None = option(
+        None, "Column of their critical surface density (proper, without h), in place of --shear-z.", LIKELIHOODS,
+        commands=_RUN_FIT,
+    )  # fmt: skip
+    shear_sigma_crit_unit: str | None = option(
+        None, "Its unit, in place of the file's, such as Msun/pc2.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    shear_profile: str = option(
+        "nfw", "Halos of the shears: nfw, or bmo1, NFW with a smooth truncation.", LIKELIHOODS, commands=_RUN_FIT
+    )
     shear_scatter: float = option(
         0.2, "Intrinsic scatter of lensing masses about the true ones in ln M.", LIKELIHOODS, commands=_RUN_FIT
     )
@@ -699,8 +709,22 @@ _ACTS = {
         "a relation that is fitted with mass_likelihood= or shear=, a file of mass likelihoods or of shear profiles",
     ),
     **dict.fromkeys(
-        ("shear_id", "shear_radius", "shear_radius_unit", "shear_gt", "shear_error", "shear_z", "shear_scatter"),
+        (
+            "shear_id",
+            "shear_radius",
+            "shear_radius_unit",
+            "shear_gt",
+            "shear_error",
+            "shear_z",
+            "shear_sigma_crit",
+            "shear_profile",
+            "shear_scatter",
+        ),
         (lambda o: o.shear is not None, "shear=, a file of shear profiles"),
+    ),
+    "shear_sigma_crit_unit": (
+        lambda o: o.shear_sigma_crit is not None,
+        "shear_sigma_crit=, a column of the shear file",
     ),
     "observable": (
         lambda o: o.relation == "fit" or o.is_file,
@@ -919,6 +943,8 @@ def _check_likelihoods(options: JobOptions) -> None:
         scatter = getattr(options, name)
         if not (np.isfinite(scatter) and scatter >= 0):
             raise MassmapError(f"{name} is {scatter:g}: give a number in ln M, at least 0")
+    if options.shear_profile not in ("nfw", "bmo1"):
+        raise MassmapError(f"shear_profile is {options.shear_profile!r}: give nfw or bmo1")
     _check_mass_definition("mass_likelihood_definition", options.mass_likelihood_definition)
     from massmap_jax.relation.calibration import belief
 

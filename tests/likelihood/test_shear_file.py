@@ -95,9 +95,23 @@ def test_blank_bins_and_one_redshift_of_all_sources():
     assert found.rows.tolist() == [2] and (found.source_redshift == 1.1).all()
 
 
+@pytest.mark.parametrize(("unit", "given"), [("Msun / pc2", None), (None, "Msun/pc2"), ("g / cm2", None)])
+def test_critical_surface_densities_in_place_of_redshifts(unit, given):
+    density = np.array([2800.0, 2900.0, 3000.0, 3100.0, 3200.0])
+    scale = (1 * units.Unit("Msun/pc2")).to_value(unit) if unit == "g / cm2" else 1.0
+    column = density * scale if unit is None else units.Quantity(density * scale, unit)
+    found = read_shear_profiles(long_table(z_source=None, sc=column), CATALOGUE, sigma_crit="sc", sigma_crit_unit=given)
+    assert found.source_redshift is None
+    np.testing.assert_allclose(np.sort(found.sigma_crit[~np.isnan(found.sigma_crit)]), density * 1e12, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("changes", "given", "told"),
     [
+        ({"sc": [3e15] * 5}, {"sigma_crit": "sc"}, "column 'sc' of .* state no unit: give sigma_crit_unit="),
+        ({"sc": [3e15] * 5}, {"sigma_crit": "sc", "sigma_crit_unit": "Msun/Mpc"}, "no mass per area without h"),
+        ({"sc": [-1.0] * 5 * units.Unit("Msun/pc2")}, {"sigma_crit": "sc"}, "densities are not above 0"),
+        ({}, {"sigma_crit": "sc", "source_redshift": 1.0}, "source_redshift= and sigma_crit= are given"),
         ({"id": ["C", "A", "C", "X", "A"]}, {}, "not in the catalogue: 1 row, first row 3 with value 'X'"),
         ({"id": None}, {}, "usual name for the id: choose it with id="),
         ({"radius": [2.0, 1.0, 0.5, 1.0, 0.5]}, {}, "'radius' .* states no unit: give radius_unit='Mpc'"),

@@ -397,5 +397,5 @@ def test_range_of_the_mass_prior():
     prior = load_prior(PriorOptions(source="hmf", mass_range="2e13:3e15"))
     assert np.exp([prior.ln_mass_min, prior.ln_mass_max]) == pytest.approx([2e13, 3e15], rel=0.05)
     for text in ("13:16", "1e16:1e13", "1e13", "1e13:nan", "a:b"):
-        with pytest.raises(MassmapError, match="prior_mass_range .* such as 1e13:1e16"):
+        with pytest.raises(MassmapError, match=r"prior_mass_range .* such as 1e13:1e16"):
             check_options(JobOptions(relation="identity", prior=PriorOptions(source="hmf", mass_range=text)))

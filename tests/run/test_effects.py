@@ -99,6 +99,7 @@ PAIRS = [
             ("bias", "0:0.05"),
         )
     ],
+    ([*FIT, "--shear", "s.csv"], ["--shear-sigma-crit-unit", "Msun/pc2"], "shear_sigma_crit_unit", "a column of the"),
     ([*IDENTITY, "--shear", "s.csv"], ["--mass-likelihood-bias", "0:0.05"], "mass_likelihood_bias", "that is fitted"),
     *[
         (FIT, [f"--shear-{name.replace('_', '-')}", value], f"shear_{name}", "--shear")
@@ -106,6 +107,8 @@ PAIRS = [
             ("id", "name"),
             ("radius", "r"),
             ("radius_unit", "kpc"),
+            ("sigma_crit", "sc"),
+            ("profile", "bmo1"),
             ("gt", "g"),
             ("error", "e"),
             ("z", "1.0"),

@@ -174,6 +174,8 @@ def test_shear_profiles(folder):
         (lambda t: t.rename_column("gt", "g"), [], ["usual name for the shear", "--shear-gt"]),
         (lambda t: t, ["--shear-gt", "gx"], ["no column 'gx'"]),
         (lambda t: t, ["--shear-scatter", "-1"], ["shear_scatter is -1"]),
+        (lambda t: t, ["--shear-profile", "einasto"], ["'einasto'", "nfw or bmo1"]),
+        (lambda t: t, ["--shear-sigma-crit", "z"], ["state no unit", "--shear-sigma-crit-unit"]),
         (lambda t: t, ["--mass-likelihood", "lens.csv"], ["--mass-likelihood and --shear are given"]),
         (lambda t: t, ["--calib-mass", "M_true", "--calib-sigma", "0.2"], ["--shear cannot be fitted together"]),
     ],
