@@ -16,6 +16,7 @@ from massmap_jax import plot
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures import axes as sky_axes
+from massmap_jax.figures import maps as map_plots
 from massmap_jax.figures import relation as relation_plots
 from massmap_jax.figures import style
 from massmap_jax.figures import truth as truth_plots
@@ -23,6 +24,7 @@ from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.standard import figure_makers
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.smoothing import smoothed
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -255,6 +257,32 @@ def test_map_panels_that_are_asked_for(field):
     filled = fieldmap.mean > 0
     found = np.asarray(images[4].get_array())[filled]
     np.testing.assert_allclose(found, (fieldmap.sd / np.where(filled, fieldmap.mean, 1))[filled], rtol=1e-6)
+
+
+def test_tails_of_a_smoothed_map_are_empty(model):
+    """Where a Gaussian has next to nothing, sd / mean means nothing; a pixel with an object is never empty."""
+    catalogue = random_catalogue(np.append(np.full(60, 150.0), 150.6), np.append(np.full(60, 2.0), 2.3))
+    grid = PixelGrid("tangent", (40, 60), 1.0, (150.3, 2.15))
+    plain = mass_map(jax.random.key(0), catalogue, *model, grid, num_draws=4, keep_draws=True)
+    soft = smoothed(plain, 4.0)
+    figure = plot.map_panels(soft)
+    check_legible(figure)
+    _, relative, counts = (ax.get_images()[0] for ax in figure.axes if ax.get_title())
+    filled = np.ma.filled(relative.get_array(), -1.0) >= 0
+    assert filled[soft.nobj > 0].all() and (soft.nobj > 0).sum() == 2
+    assert ((soft.mean > 0) & ~filled).sum() > 50 and (soft.mean[~filled] < 1e-3 * soft.mean.max()).all()
+    ticks = figure.axes[2].child_axes[0].get_yticks()
+    assert np.array_equal(ticks, np.rint(ticks)) and counts.norm.vmax > 1
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["no objects near"]
+
+
+@pytest.mark.parametrize("corner", ["upper right", "upper left", "lower right", "lower left"])
+def test_a_legend_is_put_where_the_map_is_emptiest(corner):
+    filled = np.ones((30, 60), dtype=bool)
+    filled[slice(20, 30) if "upper" in corner else slice(0, 10), slice(40, 60) if "right" in corner else slice(20)] = 0
+    assert map_plots._emptiest_corner(filled) == corner
+    assert map_plots._emptiest_corner(np.ones((30, 60), dtype=bool)) == "upper right"
 
 
 @pytest.mark.parametrize("name", ["magma", "grey"])
