@@ -6,7 +6,7 @@ redshift, luminosities from the relation, 5 % noise. Unlike theirs, masses follo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -94,7 +94,7 @@ class SimulatedField(eqx.Module):
     catalogue: HaloCatalogue
     ln_lum_true: np.ndarray
     prior: MassPrior
-    relation: Relation
+    relation: Any  # a Relation, but mostly a power law, whose parameters one wants to see
     flux_limit: float | None = eqx.field(static=True)
     num_halos: int = eqx.field(static=True)
     calibration: "CalibrationMasses | None" = None

@@ -77,8 +77,8 @@ def calibration_figure(
         corrected, np.exp(at_middle), lum_bars, mass_bars, fmt=".", color=BLACK, ms=2, elinewidth=0.3, alpha=0.5
     )
     left.set(xscale="log", yscale="log", xlim=np.exp(line[[0, -1]]))
-    label_log_axis(left.xaxis, *left.get_xlim(), most=3)
-    label_log_axis(left.yaxis, *left.get_ylim(), most=5)
+    for axis, (low, high), most in ((left.xaxis, left.get_xlim(), 3), (left.yaxis, left.get_ylim(), 5)):
+        label_log_axis(axis, low, high, most)
     left.set_xlabel(f"measured mass, bias removed [{MSUN}]")
     unit = f" [{plain_text(catalogue.lum_unit)}]" if catalogue.lum_unit else ""
     left.set_ylabel(rf"$L_\mathrm{{obs}}$ at $z = {middle:.2f}${unit}")

@@ -263,7 +263,7 @@ def plane_of(mass_map, pixel_arcmin: float | None = None) -> PixelGrid:
         return whole
     held = PixelGrid.fit(ra[filled], dec[filled], pixel_arcmin=pixel_arcmin)
     rim = 2 * int(np.ceil(max(grid.pixel_arcmin, mass_map.fwhm_arcmin or 0.0) / pixel_arcmin))
-    shape = tuple(min(side + rim, most) for side, most in zip(held.shape, whole.shape, strict=True))
+    shape = min(held.shape[0] + rim, whole.shape[0]), min(held.shape[1] + rim, whole.shape[1])
     return whole if shape == whole.shape else PixelGrid("tangent", shape, pixel_arcmin, held.centre)
 
 
