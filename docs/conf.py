@@ -6,10 +6,13 @@ import massmap_jax
 
 project = "massmap_jax"
 author = "massmap_jax developers"
+project_copyright = author
 version = release = massmap_jax.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "myst_parser"]
 html_theme = "furo"
 html_title = f"massmap_jax {version}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 exclude_patterns = ["_build"]
 default_role = "code"
 numpydoc_show_class_members = False

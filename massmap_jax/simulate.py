@@ -6,7 +6,7 @@ redshift, luminosities from the relation, 5 % noise. Unlike theirs, masses follo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from massmap_jax.choices import ChosenBy
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.lognormal import LightCone, lognormal_density, places_in_density
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import MassLuminosityRelation, Relation
 from massmap_jax.relation.several import names_of
 
 if TYPE_CHECKING:  # NumPyro, which these import, is slow to load
@@ -77,7 +77,7 @@ class SimulatedField(eqx.Module):
         ln of the luminosity before noise [ln of the relation's unit], float64.
     prior : MassPrior
         What masses were drawn from.
-    relation : MassLuminosityRelation
+    relation : Relation
         What luminosities were drawn from.
     flux_limit : float or None
         Lower limit on the observed luminosity, in the relation's unit.
@@ -94,7 +94,7 @@ class SimulatedField(eqx.Module):
     catalogue: HaloCatalogue
     ln_lum_true: np.ndarray
     prior: MassPrior
-    relation: MassLuminosityRelation
+    relation: Any  # a Relation, but mostly a power law, whose parameters one wants to see
     flux_limit: float | None = eqx.field(static=True)
     num_halos: int = eqx.field(static=True)
     calibration: "CalibrationMasses | None" = None
@@ -107,7 +107,7 @@ def simulate_field(
     side_arcmin: float = 40.0,
     z_max: float = 3.5,
     prior: MassPrior | None = None,
-    relation: MassLuminosityRelation | None = None,
+    relation: Relation | None = None,
     sigma_ln_lum=0.05,
     flux_limit: float | None = None,
     sigma_observables: Mapping[str, float] | None = None,
@@ -136,7 +136,7 @@ def simulate_field(
         Highest redshift; the given dN/dz is cut there.
     prior : MassPrior, optional
         Density that masses are drawn from; `MassPrior.default` by default.
-    relation : MassLuminosityRelation, optional
+    relation : Relation, optional
         One relation, not a batch of draws; the preset `bigmali2017` by default. With a `MultiObservableRelation` the
         catalogue has the further observables.
     sigma_ln_lum : float or array_like, (num_halos,)
@@ -291,7 +291,7 @@ def simulate_field(
         field_centre=centre,
         ids=kept,
         truth_mass=np.exp(ln_mass[kept]),
-        lum_unit=relation.lum_unit,
+        lum_unit=getattr(relation, "lum_unit", ""),
     )
     if observables is not None:
         catalogue = catalogue.with_observables(observables.take(kept))
@@ -336,8 +336,8 @@ def _check_several(relation, sigma_observables, measured, selected_on) -> None:
 def _scores(ln_mass, ln_lum, z, relation) -> np.ndarray:
     """Scatter of each luminosity about its mean, in units of the scatter; 0 where there is none."""
     off = ln_lum - np.asarray(relation.mean_ln_lum(ln_mass, z), np.float64)
-    scatter = float(np.squeeze(relation.scatter))
-    return off / scatter if scatter > 0 else np.zeros_like(off)
+    scatter = np.broadcast_to(np.asarray(relation.scatter_ln_lum(ln_mass, z), np.float64), off.shape)
+    return np.divide(off, scatter, out=np.zeros_like(off), where=scatter > 0)
 
 
 def _further_observables(key, ln_mass, ln_lum, z, relation, sigma_observables) -> Observables | None:

@@ -4,11 +4,13 @@
     python scripts/execute_notebooks.py notebooks/02*.ipynb
 
 A notebook is not written if it has an error, a warning or an absolute path in its outputs, or more than 300 kB. As in
-the tests, public catalogues are looked for in the folder named by MASSMAP_TEST_DATA. Needs the extra `notebooks`.
+the tests, public catalogues are looked for in the folder named by MASSMAP_TEST_DATA, which takes the place of `DATA`
+while a notebook runs. Needs the extra `notebooks`.
 """
 
 import base64
 import io
+import os
 import re
 import sys
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 MOST_BYTES = 300_000
 SECONDS = 600
+_DATA = 'DATA = Path("data")'
 # A path from the root or from a home folder, but not the fractions and URLs in a text.
 _PATH = re.compile(r"(?<![\w./:)\]$<])(?:~|/(?!/)[\w.-]+)/[\w.-]+|[A-Z]:\\\w")
 
@@ -84,10 +87,16 @@ def execute(path: Path) -> list[str]:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
+    written = [cell.source for cell in notebook.cells]
+    if data := os.environ.get("MASSMAP_TEST_DATA"):
+        for cell in notebook.cells:
+            cell.source = cell.source.replace(_DATA, f"DATA = Path({data!r})")
     start = time.perf_counter()
     client = NotebookClient(notebook, timeout=SECONDS, allow_errors=True, resources={"metadata": {"path": path.parent}})
     client.execute()
     seconds = time.perf_counter() - start
+    for cell, source in zip(notebook.cells, written, strict=True):
+        cell.source = source
     _tidy(notebook)
     nbformat.validate(notebook)
     found = problems(notebook)

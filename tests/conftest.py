@@ -41,6 +41,7 @@ SLOWEST = (
     "test_mass_likelihood_runs.py",
     "test_linear_noise_runs.py",
     "test_linear.py",
+    "test_tutorials.py",
     "test_below_zero.py",
     "test_cosmology_runs.py",
     "test_cosmology_fit.py",
@@ -112,6 +113,7 @@ BARELY_OPTIMISED = {
     "test_several.py",
     "test_several_observables.py",
     "test_transforms.py",
+    "test_tutorials.py",
 }
 
 

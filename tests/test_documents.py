@@ -1,10 +1,13 @@
 """README and guides: the lines of Python in the README run, and links between documents lead somewhere."""
 
+import ast
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from massmap_jax.posterior.columns import column_info
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -59,3 +62,35 @@ def test_lines_of_the_readme_run():
     assert np.allclose(printed, [made["masses"].mean, made["masses"].sd], atol=0.02)
     assert made["field"].mean.sum() == pytest.approx(made["field"].total_mass)
     assert made["field"].sd.max() > 0
+
+
+def texts_of_the_package() -> str:
+    """All texts in the source of the package, a NUL where a value is put in, a line each."""
+    found = []
+    for path in sorted((REPOSITORY / "massmap_jax").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(p.value if isinstance(p, ast.Constant) else "\0" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_messages_of_the_troubleshooting_exist():
+    """The words that a reader searches for are those of the source."""
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+    texts = texts_of_the_package()
+    parts = [part.strip() for message in messages for part in message.split("...")]
+    assert len(messages) >= 20 and not [part for part in parts if part not in texts]
+    assert "a message that no one wrote" not in texts
+
+
+def test_columns_of_the_conventions_are_those_of_the_tables():
+    page = (REPOSITORY / "docs" / "conventions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w*) ?\| (.+) \|$", page, re.MULTILINE)
+    told = column_info([name for name, _, _ in rows])
+    assert {name: meaning.replace("\\|", "|") for name, _, meaning in rows} == told["descriptions"]
+    assert {name: unit for name, unit, _ in rows if unit} == told["units"]
+    written = {"log10_mass_mean", "log10_mass_sd", "mass_mean", "log_evidence", "edge_mass", "ess", "flag"}
+    assert written < {name for name, _, _ in rows}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import matplotlib
@@ -23,17 +24,20 @@ def source(cell) -> str:
     return "".join(cell["source"])
 
 
+def small(code) -> str:
+    """The code at small size, without the commands of a notebook."""
+    return re.sub(r"^%.*$", "", code, flags=re.MULTILINE).replace("SMALL = False", "SMALL = True")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_small_size(path, tmp_path, monkeypatch, capsys):
     """The code cells, in one namespace and in this process, which shares what is compiled."""
-    monkeypatch.setenv("MASSMAP_NOTEBOOK_SIZE", "small")
-    monkeypatch.delenv("MASSMAP_TEST_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where no public catalogues are
     namespace = {"__name__": path.stem}
     with matplotlib.rc_context({"backend": "Agg"}):
         for number, cell in enumerate(json.loads(path.read_text())["cells"]):
             if cell["cell_type"] == "code" and LEFT_OUT not in cell["metadata"].get("tags", []):
-                exec(compile(source(cell), f"{path.name}, cell {number}", "exec"), namespace)
+                exec(compile(small(source(cell)), f"{path.name}, cell {number}", "exec"), namespace)
         namespace["plt"].close("all")
     printed = capsys.readouterr().out
     assert namespace["SMALL"] is True
@@ -55,6 +59,10 @@ def test_what_is_committed_is_whole(path):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"])
     assert "you will be able to" in source(notebook["cells"][0])
+    # What sets the figures up is folded away, and no environment is asked for.
+    assert code[0]["metadata"]["jupyter"]["source_hidden"] and "plt.style" in source(code[0])
+    shown = "\n".join(map(source, code[1:]))
+    assert not [word for word in ("environ", "plt.style", "plt.close", "filterwarnings") if word in shown]
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
     nbformat.validate(nbformat.reads(text, as_version=4))
 

@@ -13,6 +13,7 @@ import massmap_jax
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.published import published_relation
 from massmap_jax.simulate import _places_in_lognormal, simulate_field
 
 NUM = 20_000
@@ -345,3 +346,22 @@ def test_selections_and_choices():
 def test_what_cannot_be_simulated(options, match):
     with pytest.raises(mm.MassmapError, match=match):
         of_several(**options)
+
+
+def test_relations_of_other_laws():
+    """A scatter that falls with mass: the scores of ln L about the law's mean, by its own formula, are normal."""
+    law = published_relation("lambda_murata18")
+    mass = np.geomspace(1e13, 3e15, 40)
+    prior = mm.MassPrior.from_table([0.0, 1.0], mass, np.tile(1 / mass, (2, 1)), per="ln_mass")
+    field = simulate_field(jax.random.key(2), 4_000, prior=prior, relation=law, z_max=0.9, sigma_ln_lum=0.0,
+                           measured=mm.MassMeasurements(2_000, 0.1, scatter=0.3, scatter_correlation=0.8))  # fmt: skip
+    x = field.catalogue.truth_ln_mass - np.log(3e14 / 0.7)
+    scatter = 0.456 - 0.169 * np.maximum(x, np.log(1e13 / 3e14))
+    scores = (field.ln_lum_true - 3.207 - 0.993 * x) / scatter
+    assert kstest(scores, "norm").pvalue > 1e-5
+    assert field.catalogue.lum_unit == "richness"
+    # Those of the measured masses are correlated with them.
+    rows = np.isfinite(field.calibration.ln_mass)
+    off = (field.calibration.ln_mass - field.catalogue.truth_ln_mass)[rows]
+    expected = 0.8 * 0.3 / np.hypot(0.3, 0.1)
+    assert abs(np.corrcoef(off, scores[rows])[0, 1] - expected) < 5 * (1 - expected**2) / np.sqrt(2_000)

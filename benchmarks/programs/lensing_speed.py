@@ -3,9 +3,10 @@
     PYTHONPATH=benchmarks:tests python benchmarks/programs/lensing_speed.py [--halos N] [--draws N] [--figures PATH]
 
 Both are given the same masses and concentrations (one realisation) and add the same profile, BMO1; here it is cut at
-`reach` halo radii, in the loop it is not cut. The error is the difference between the timed image and the image of the
-loop, in units of its peak. Then a whole `convergence_map` with many realisations is timed, masses included, and the
-peak memory of the process is read. Writes results/lensing-<device>.json.
+`reach` halo radii, in the loop it is not cut. Pixels have the value at their centre, and of a halo that they hold the
+mean over their area, which the loop adds after it is timed. The error is the difference between the timed image and the
+image of the loop, in units of its peak. Then a whole `convergence_map` with many realisations is timed, masses
+included, and the peak memory of the process is read. Writes results/lensing-<device>.json.
 """
 
 import argparse
@@ -36,7 +37,17 @@ def loop(x, y, mass, c, z):
     for k, (theta, amplitude) in enumerate(scales):
         u = np.hypot(columns - x[k], rows - y[k]) * per_pixel / theta
         total += amplitude * lensing_loop.bmo_sigma(u, 2.6 * c[k])
-    return total, time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
+    # The pixel that holds a halo has the mean over its area.
+    for k, (theta, amplitude) in enumerate(scales):
+        row, column = int(np.floor(y[k] + 0.5)), int(np.floor(x[k] + 0.5))
+
+        def sigma(r, scale=theta / per_pixel, tau=2.6 * c[k]):
+            return lensing_loop.bmo_sigma(r / scale, tau)
+
+        held = lensing_loop.mean_over_pixel(sigma, y[k] - row, x[k] - column)
+        total[row, column] += amplitude * (held - sigma(np.hypot(column - x[k], row - y[k])))
+    return total, seconds
 
 
 def main():
@@ -94,7 +105,8 @@ def main():
         "lenses": many.n_lenses,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
-    found["passed"] = found["largest_error_of_peak"] < 1e-4
+    # The loop has no cut, and the peak is a mean over a pixel: a quarter of what the pixel's centre had.
+    found["passed"] = found["largest_error_of_peak"] < 4e-4
     given.figures.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from massmap_jax.checks.prior_check import PriorCheck
 
 _FINE = np.linspace(0, 1, 401)
-_LABEL = 7  # points: one line has to fit across the page
+_LABEL = 7  # points; 115 letters fit across the page
 _HOW_TO_READ = (
     "How to read this: inside the band, as predicted; above 0, {what} lower than predicted, below, higher; "
     "first above, then below: errors too small"
 )
 
 
-def _label(pit: str, what: str, width: int = 150) -> str:
+def _label(pit: str, what: str, width: int = 115) -> str:
     """Label of the axis of PITs, and how to read the curves."""
     return f"{pit}\n" + textwrap.fill(_HOW_TO_READ.format(what=what), width)
 
@@ -76,7 +76,7 @@ def prior_check_figure(check: "PriorCheck") -> "Figure":
     for ax in axes[len(groups) :]:
         ax.remove()
     pit_text = r"PIT: predicted probability of a luminosity below $L_\mathrm{obs}$"
-    figure.supxlabel(_label(pit_text, "luminosities", 150 if columns > 1 else 60), fontsize=_LABEL)
+    figure.supxlabel(_label(pit_text, "luminosities", 115 if columns > 1 else 55), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     figure.suptitle(_title("the model fits" if check.fits else "the model does not fit", check, columns))
     return figure
@@ -104,7 +104,7 @@ def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
         ecdf_axes(ax, pit, check.level / len(titles))
         ax.set_title(f"{title}\n{count_text(pit.size)}, {p_text(p)}")
     pit_text = "PIT: probability of a lower value, as the other objects predict it"
-    figure.supxlabel(_label(pit_text, "values", 150 if len(titles) > 1 else 60), fontsize=_LABEL)
+    figure.supxlabel(_label(pit_text, "values", 115 if len(titles) > 1 else 55), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
     verdict = "the fit predicts the measured masses" if check.fits else "the fit does not predict the measured masses"
     figure.suptitle(f"{verdict} ({p_text(check.p_value)})")

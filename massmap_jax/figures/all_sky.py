@@ -7,7 +7,7 @@ sin(theta), 2 theta + sin(2 theta) = pi sin(dec). Coordinates are those of an im
 import numpy as np
 from jaxtyping import Float
 
-from massmap_jax.figures.style import GREY, LABEL_BOX, ORANGE, axes_inches
+from massmap_jax.figures.style import GREY, ORANGE, axes_inches, outline
 
 _ROOT2 = np.sqrt(2.0)
 _THETA = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
@@ -93,9 +93,9 @@ class MollweidePlane:
             ax.plot(*self.project(self.middle + along, dec + 0 * along), color=ORANGE, lw=0.5, alpha=0.6, zorder=2)
             if dec % (60 if small else 30) == 0:
                 x, y = self.project(self.middle + 180.0, dec)
-                _name(ax, x, y, f"{dec:g}°".replace("-", "−"), "right")
+                _name(ax, x - 0.01 * nx, y, f"{dec:g}°".replace("-", "−"), "right")
         ax.set_xlabel("right ascension at the equator, declination at the rim [deg]")
 
 
 def _name(ax, x, y, text, side) -> None:
-    ax.text(x, y, text, fontsize=7, ha=side, va="center", zorder=5, bbox=LABEL_BOX)
+    ax.text(x, y, text, fontsize=7, ha=side, va="center", zorder=5, path_effects=outline())

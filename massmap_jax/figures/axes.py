@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.figures.style import LABEL_BOX, ORANGE, axes_inches
+from massmap_jax.figures.style import ORANGE, axes_inches, outline
 
 
 def sky_frame(catalogue):
@@ -125,7 +125,7 @@ def _flat_ticks(ax, grid):
 def _sky_ticks(ax, grid):
     """Label RA at the lower side and Dec at the left, where their lines meet it; draw the lines on wide fields."""
     ny, nx = grid.shape
-    width, height = _sides_degrees(grid)
+    width, _ = _sides_degrees(grid)
     radius = _radius(grid)
     ra0, dec0 = grid.centre
     num_x, num_y = _num_ticks(ax, ny / nx)
@@ -133,7 +133,9 @@ def _sky_ticks(ax, grid):
     reach = np.rad2deg(np.arcsin(min(1.0, np.sin(np.deg2rad(radius)) / np.cos(np.deg2rad(dec0)))))
     shown = np.rad2deg(np.arctan(np.deg2rad(width / 2) / np.cos(np.deg2rad(dec0))))
     ra_step = _tick_step(2 * shown, num_x, angle=True)
-    dec_step = _tick_step(2 * np.rad2deg(np.arctan(np.deg2rad(height / 2))), num_y, angle=True)
+    # Along the left side: on a wide field it covers less in Dec than the middle.
+    low, high = grid.sky_of(np.array([-0.5, -0.5]), np.array([-0.5, ny - 0.5]))[1]
+    dec_step = _tick_step(high - low, num_y, angle=True)
     # RA is counted on from that of the centre, so 0 = 360 needs no care.
     meridians = _multiples(ra0 - reach, ra0 + reach, ra_step)
     parallels = _multiples(dec0 - radius, dec0 + radius, dec_step)
@@ -171,7 +173,7 @@ def _polar_ticks(ax, grid):
     small = axes_inches(ax, ny / nx)[0] < 2.5
 
     def name(x, y, text):
-        ax.text(x, y, text, fontsize=7, ha="center", va="center", zorder=5, bbox=LABEL_BOX)
+        ax.text(x, y, text, fontsize=7, ha="center", va="center", zorder=5, path_effects=outline())
 
     for value in np.arange(0.0, 360.0, 30.0):
         x, y = grid.project(np.full(from_pole.size, value), from_pole)

@@ -13,6 +13,7 @@ from massmap_jax.figures.style import (
     PAGE,
     SKY_BLUE,
     VERMILLION,
+    label_log_axis,
     new_figure,
     plain_text,
     styled,
@@ -75,7 +76,9 @@ def calibration_figure(
     left.errorbar(
         corrected, np.exp(at_middle), lum_bars, mass_bars, fmt=".", color=BLACK, ms=2, elinewidth=0.3, alpha=0.5
     )
-    left.set(xscale="log", yscale="log")
+    left.set(xscale="log", yscale="log", xlim=np.exp(line[[0, -1]]))
+    for axis, (low, high), most in ((left.xaxis, left.get_xlim(), 3), (left.yaxis, left.get_ylim(), 5)):
+        label_log_axis(axis, low, high, most)
     left.set_xlabel(f"measured mass, bias removed [{MSUN}]")
     unit = f" [{plain_text(catalogue.lum_unit)}]" if catalogue.lum_unit else ""
     left.set_ylabel(rf"$L_\mathrm{{obs}}$ at $z = {middle:.2f}${unit}")

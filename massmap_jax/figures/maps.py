@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # Of pixels without objects and of those outside the footprint, by the colours of the map.
 _EMPTY = {"magma": "#0d1b2a", "grey": "#cfe6f5"}
 _MASKED = {"magma": "#d8d4c6", "grey": "#f7e9c8"}
+# Of a smoothed map's largest value: less is empty.
+_TAIL = 1e-3
 
 
 @styled
@@ -49,8 +51,8 @@ def mass_map_image(
     Parameters
     ----------
     mass_map : MassMap
-        A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
-        Mollweide's projection of the whole sky where it is too wide for one.
+        A map without redshift slices; a HEALPix map is shown on a tangent plane about its objects, or in Mollweide's
+        projection of the whole sky where it is too wide for one.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a new figure.
     quantity : {"mean", "sampled_mean", "sd", "q16", "q50", "q84", "nobj"}
@@ -81,7 +83,7 @@ def mass_map_image(
     shown = values[_filled(mass_map)]
     norm = _count_norm(shown) if quantity == "nobj" else map_norm([shown], _is_smoothed(mass_map))
     image = draw_map(ax, mass_map, values, norm, colours)
-    bar = side_bar(ax, image, ny / nx)
+    bar = side_bar(ax, image, ny / nx, counts=quantity == "nobj")
     label = _MAP_LABELS[quantity]
     if quantity != "nobj":
         if mass_map.unit != MASS:
@@ -120,8 +122,8 @@ def map_panels(
     Parameters
     ----------
     mass_map : MassMap
-        A map without redshift slices; a HEALPix map is shown on a tangent plane, or in
-        Mollweide's projection of the whole sky where it is too wide for one.
+        A map without redshift slices; a HEALPix map is shown on a tangent plane about its objects, or in Mollweide's
+        projection of the whole sky where it is too wide for one.
     quantities : sequence of {"mean", "q16", "q50", "q84", "sd", "relative", "nobj"}
         What the panels show. The mean and the quantiles have one colour scale; "relative" is sd / mean.
     colours : {"magma", "grey"}
@@ -169,7 +171,7 @@ def map_panels(
     }
     for ax, name in zip(axes, quantities, strict=False):
         image = draw_map(ax, mass_map, values[name], norms.get(name, shared), colours)
-        side_bar(ax, image, ny / nx)
+        side_bar(ax, image, ny / nx, counts=name == "nobj")
         with_unit = f" [{UNIT_LABELS[mass_map.unit]}]" if name in (*_MASSES, "sd") else ""
         ax.set_title(_PANEL_TITLES[name] + with_unit)
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
@@ -202,7 +204,7 @@ def convergence_panels(kappa: "ConvergenceMap") -> "Figure":
     """Draw the mean and standard deviation of a convergence map.
 
     The colour scales are logarithmic; that of the mean is linear below a hundredth of its top. They end at the 99.9 %
-    quantile, as a pixel whose centre is that of a halo has the cusp of the profile's projection.
+    quantile: the few pixels that hold the centre of a massive halo stand far above the rest.
 
     Parameters
     ----------
@@ -278,7 +280,8 @@ def slice_panels(mass_map: "MassMap", colours: str = "magma", remark: str = "") 
     number = 0 if mass_map.slice_draws is None else len(mass_map.slice_mass)
     slices = [one_slice(mass_map, i) for i in range(max(1, min(number, 12)))]
     edges, title = [one.redshift_edges for one in slices], map_title(mass_map) + remark
-    slices = [_on_plane(one) for one in slices]
+    plane = _plane_of(mass_map)
+    slices = [_on_plane(one, plane) for one in slices]
     ny, nx = slices[0].grid.shape
     num_columns = min(len(slices), 4 if ny < 1.6 * nx else 6)
     num_rows = -(-len(slices) // num_columns)
@@ -303,8 +306,17 @@ def slice_panels(mass_map: "MassMap", colours: str = "magma", remark: str = "") 
     return figure
 
 
-def _on_plane(mass_map):
-    """Give a map on a plane unchanged, and a HEALPix map as seen on a tangent plane."""
+def _plane_of(mass_map):
+    """Give what a HEALPix map is drawn on: the plane of its objects, or the whole sky; None for a map on a plane."""
+    if isinstance(mass_map.grid, PixelGrid):
+        return None
+    from massmap_jax.maps.healpix import plane_of
+
+    return plane_of(mass_map) if mass_map.grid.on_a_plane() else MollweidePlane()
+
+
+def _on_plane(mass_map, plane=None):
+    """Give a map on a plane unchanged, and a HEALPix map as seen on this plane, by default its own."""
     if np.ndim(mass_map.mean) != np.size(mass_map.grid.shape):
         raise MassmapError(
             f"this map has {len(mass_map.slice_mass)} redshift slices and the figure shows one: take one with "
@@ -312,9 +324,9 @@ def _on_plane(mass_map):
         )
     if isinstance(mass_map.grid, PixelGrid):
         return mass_map
-    from massmap_jax.maps.healpix import on_plane, seen_on
+    from massmap_jax.maps.healpix import seen_on
 
-    return on_plane(mass_map) if mass_map.grid.on_a_plane() else seen_on(mass_map, MollweidePlane())
+    return seen_on(mass_map, _plane_of(mass_map) if plane is None else plane)
 
 
 def _is_smoothed(mass_map) -> bool:
@@ -329,8 +341,14 @@ def _quantity_text(mass_map) -> str:
 
 
 def _filled(mass_map) -> np.ndarray:
-    """Tell which pixels have mass: those with objects, and those into which smoothing has spread it."""
-    return np.asarray(mass_map.mean) > 0
+    """Tell which pixels have mass: those with objects, and those into which smoothing has spread some.
+
+    The far tails of the Gaussian are left out: they would colour empty sky, and their relative errors mean nothing.
+    """
+    mean = np.asarray(mass_map.mean)
+    if not _is_smoothed(mass_map):
+        return mean > 0
+    return (mean > _TAIL * np.nanmax(mean, initial=0.0)) | ((mean > 0) & (np.asarray(mass_map.nobj) > 0))
 
 
 def draw_map(ax, mass_map, values, norm, colours="magma"):
@@ -374,7 +392,7 @@ def map_norm(values, smoothed=False):
         return LogNorm(0.1, 1.0)
     low, high = np.quantile(positive, [0.01, 0.999])
     if smoothed:
-        low = max(low, high / 1000)
+        low = max(low, _TAIL * high)
     return LogNorm(low / 1.1, high * 1.1) if high < 1.2 * low else LogNorm(low, high)
 
 
@@ -391,8 +409,11 @@ def _count_norm(values):
     return _linear_norm(values) if values.size == 0 or values.max() <= 50 else map_norm([values])
 
 
-def side_bar(ax, mappable, aspect):
-    """Add a colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit."""
+def side_bar(ax, mappable, aspect, counts=False):
+    """Add a colour bar as tall as the axes, whatever their aspect (height over width), with as many labels as fit.
+
+    Those of counts are whole numbers.
+    """
     unit = max(1.0, aspect)
     bar = ax.figure.colorbar(mappable, cax=ax.inset_axes([1 + 0.03 * unit, 0.0, 0.045 * unit, 1.0]))
     height = axes_inches(ax, aspect)[1]
@@ -402,7 +423,7 @@ def side_bar(ax, mappable, aspect):
     else:
         from matplotlib.ticker import MaxNLocator
 
-        bar.locator = MaxNLocator(most, steps=[1, 2, 5, 10])
+        bar.locator = MaxNLocator(most, steps=[1, 2, 5, 10], integer=counts)
         bar.update_ticks()
     return bar
 
@@ -438,7 +459,21 @@ def _empty_legend(ax, mass_map, colours):
     from matplotlib.patches import Patch
 
     inside = np.ones(mass_map.grid.shape, dtype=bool) if mass_map.footprint is None else mass_map.footprint
-    shown = [(_EMPTY[colours], "no objects", inside & ~_filled(mass_map)), (_MASKED[colours], "not observed", ~inside)]
+    filled = _filled(mass_map)
+    empty = "no objects near" if _is_smoothed(mass_map) else "no objects"
+    shown = [(_EMPTY[colours], empty, inside & ~filled), (_MASKED[colours], "not observed", ~inside)]
     patches = [Patch(fc=colour, ec=GREY, lw=0.5, label=label) for colour, label, where in shown if where.any()]
     if patches:
-        ax.legend(handles=patches, loc="upper right", frameon=True)
+        ax.legend(handles=patches, loc=_emptiest_corner(filled), frameon=True)
+
+
+def _emptiest_corner(filled) -> str:
+    """Name the corner of an image with the fewest filled pixels; the upper right one if it is as empty as any."""
+    ny, nx = (-(-side // 3) for side in filled.shape)
+    corners = {
+        "upper right": filled[-ny:, -nx:],
+        "upper left": filled[-ny:, :nx],
+        "lower right": filled[:ny, -nx:],
+        "lower left": filled[:ny, :nx],
+    }
+    return min(corners, key=lambda name: corners[name].sum())

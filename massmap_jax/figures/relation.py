@@ -85,6 +85,7 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
     title = rf"Relation fitted to {fitted.num_halos:,} objects ({fitted.method}), pivot {pivot} {MSUN}"
     figure.suptitle(title if number > 2 else title.replace("), ", "),\n"), fontsize="medium")
     _legend(figure, axes, truth is not None)
+    figure.align_labels()
     return figure
 
 

@@ -87,6 +87,13 @@ def settle(figure: "Figure") -> None:
         engine.execute(figure)
 
 
+def outline() -> list:
+    """Give the path effects of a text that stays legible on an image without hiding it: a white rim."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.5, foreground="white")]
+
+
 def given_or_new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 3.0) -> "Axes":
     """Give the axes that were passed, or those of a new figure of this size [inches]."""
     return new_figure(width, height).subplots() if ax is None else ax

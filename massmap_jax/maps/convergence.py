@@ -2,7 +2,8 @@
 
 kappa = Sigma / Sigma_crit, every halo an NFW or truncated NFW profile of its drawn mass, its concentration drawn about
 a published relation. A map draw has the masses that `mass_map` draws with the same key, so the two agree draw by draw.
-Only catalogued halos lens here: kappa is that of the objects, not of all matter along the line of sight.
+Only catalogued halos lens here: kappa is that of the objects, not of all matter along the line of sight. A pixel has
+the value at its centre, but of a halo that lies in the pixel kappa's mean over the pixel's area (`cusp`).
 """
 
 from functools import partial
@@ -25,6 +26,7 @@ from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.maps.cusp import mean_over_pixel
 from massmap_jax.maps.images import images_of
 from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
@@ -41,6 +43,9 @@ _COMPONENTS = ("kappa", "gamma1", "gamma2")
 
 class ConvergenceMap(eqx.Module):
     """Convergence (and shear) of catalogued halos; images (ny, nx), row 0 at the bottom, values at pixel centres.
+
+    Only the kappa of a halo whose centre lies in the pixel is the mean over the pixel's area, as the value at a halo's
+    centre is not finite, and near it depends on where in the pixel the halo happens to lie.
 
     gamma1 > 0 stretches along the image's x, gamma2 > 0 along the diagonal of x and y. (On a tangent plane x grows to
     the west: measured from an x axis to the east, gamma2 has the other sign.)
@@ -369,6 +374,8 @@ def add_profiles(images: Float[np.ndarray, "part ny nx"], lenses: Lenses, shapes
     parts, ny, nx = images.shape
     reach, x, y = shapes.radius, lenses.x, lenses.y
     touching = (x + reach > 0) & (x - reach < nx - 1) & (y + reach > 0) & (y - reach < ny - 1)
+    # However small, a halo on the map is in the pixel that holds it.
+    touching |= (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
     # The window that holds the circle about the pixel nearest to the halo.
     side = np.maximum(2 ** np.ceil(np.log2(2 * reach + 3)), _SMALLEST).astype(int)
     whole = int(2 ** np.ceil(np.log2(2 * max(ny, nx))))
@@ -380,17 +387,18 @@ def add_profiles(images: Float[np.ndarray, "part ny nx"], lenses: Lenses, shapes
             shape, padding = (ny, nx), 0
         else:
             padding = int(width)
-            middle = np.stack([np.rint(y[picked]), np.rint(x[picked])], axis=1).astype(int)
+            middle = np.floor(np.stack([y[picked], x[picked]], axis=1) + 0.5).astype(int)
             corner = middle - width // 2 + padding
             shape = (int(width), int(width))
         place = np.stack([y[picked], x[picked]], axis=1) + padding - corner  # in the window
         values = np.column_stack([place, *(a[picked] for a in shapes[:4])])
         # A last row that adds nothing, for `_blocks` to fill up with.
-        values = np.concatenate([values, [[0.0, 0.0, 0.0, 1.0, 1.0, 0.0]]])
+        values = np.concatenate([values, [[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]])
         corner = np.concatenate([corner, np.zeros((1, 2), dtype=int)])
         padded = tuple(jnp.zeros((parts, ny + 2 * padding, nx + 2 * padding)))
         for block in _blocks(picked.size):
-            padded = _add_windows(padded, corner[block], tuple(values[block].astype(padded[0].dtype).T), shape, profile)
+            columns = tuple(values[block].astype(padded[0].dtype).T)
+            padded = _add_windows(padded, corner[block], (*columns, _cusps(*columns, profile)), shape, profile)
         inner = slice(padding, padding + ny), slice(padding, padding + nx)
         for image, one in zip(images, padded, strict=True):
             image += np.asarray(one)[inner]
@@ -407,23 +415,39 @@ def _blocks(number: int):
         start += size
 
 
+@partial(jax.jit, static_argnames="profile")
+def _cusps(y, x, amplitude, scale, tau, radius, profile):
+    """Mean of sigma over the pixel that holds each halo, (halo,); its `amplitude` is not in it."""
+
+    def one(y, x, scale, tau, radius):
+        off = y - jnp.floor(y + 0.5), x - jnp.floor(x + 0.5)
+        return mean_over_pixel(*off, radius, lambda r: _mean_sigma(r / scale, tau, profile))
+
+    return jax.vmap(one)(y, x, scale, tau, radius)
+
+
+def _mean_sigma(x, tau, profile):
+    return profiles.bmo_mean_sigma(x, tau) if profile == "bmo1" else profiles.nfw_mean_sigma(x)
+
+
 @partial(jax.jit, static_argnames=("shape", "profile"), donate_argnums=0)
 def _add_windows(images, corners, values, shape, profile):
     """Profiles in windows of one shape added to padded images one after the other, in place."""
     rows, columns = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])[None, :]
 
     def add(images, halo):
-        corner, (y, x, amplitude, scale, tau, radius) = halo
+        corner, (y, x, amplitude, scale, tau, radius, cusp) = halo
         dy, dx = rows - y, columns - x
         square = dy**2 + dx**2
-        # A pixel centre that is the halo's place has no finite NFW density: 1e-3 of a pixel off.
+        # The shear in a pixel whose centre is the halo's place is that 1e-3 of a pixel off, and so is not infinite.
         distance = jnp.sqrt(jnp.maximum(square, 1e-6))
         inside = jnp.where(distance < radius, amplitude, 0.0)
         u = distance / scale
         sigma = profiles.bmo_sigma(u, tau) if profile == "bmo1" else profiles.nfw_sigma(u)
-        found = [sigma * inside]
+        holds = (rows == jnp.floor(y + 0.5)) & (columns == jnp.floor(x + 0.5))
+        found = [jnp.where(holds, amplitude * cusp, sigma * inside)]
         if len(images) > 1:
-            mean = profiles.bmo_mean_sigma(u, tau) if profile == "bmo1" else profiles.nfw_mean_sigma(u)
+            mean = _mean_sigma(u, tau, profile)
             # The barrier keeps XLA from repeating all of it for each part.
             sigma, mean = jax.lax.optimization_barrier((sigma, mean))
             tangential = inside * (mean - sigma) / jnp.maximum(square, 1e-6)

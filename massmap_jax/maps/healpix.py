@@ -232,8 +232,10 @@ def _units():
     return units
 
 
-def on_plane(mass_map, pixel_arcmin: float | None = None):
-    """Show a HEALPix map on a tangent plane, for figures.
+def plane_of(mass_map, pixel_arcmin: float | None = None) -> PixelGrid:
+    """Choose a tangent plane on which to show a HEALPix map: its objects, in all redshift slices, and a rim.
+
+    The pixels of a map fill a circle on the sky, of which a field in the form of a strip takes up little.
 
     Parameters
     ----------
@@ -244,8 +246,7 @@ def on_plane(mass_map, pixel_arcmin: float | None = None):
 
     Returns
     -------
-    MassMap
-        On a `PixelGrid`; see `seen_on`.
+    PixelGrid
 
     Raises
     ------
@@ -255,7 +256,15 @@ def on_plane(mass_map, pixel_arcmin: float | None = None):
     grid = mass_map.grid
     if pixel_arcmin is None:
         pixel_arcmin = grid.pixel_arcmin * max(0.25, np.sqrt(grid.num_pixels) / 1000)
-    return seen_on(mass_map, PixelGrid.fit(*grid.centres(), pixel_arcmin=pixel_arcmin))
+    ra, dec = grid.centres()
+    whole = PixelGrid.fit(ra, dec, pixel_arcmin=pixel_arcmin)
+    filled = np.reshape(mass_map.nobj, (-1, grid.num_pixels)).sum(axis=0) > 0
+    if not filled.any():
+        return whole
+    held = PixelGrid.fit(ra[filled], dec[filled], pixel_arcmin=pixel_arcmin)
+    rim = 2 * int(np.ceil(max(grid.pixel_arcmin, mass_map.fwhm_arcmin or 0.0) / pixel_arcmin))
+    shape = min(held.shape[0] + rim, whole.shape[0]), min(held.shape[1] + rim, whole.shape[1])
+    return whole if shape == whole.shape else PixelGrid("tangent", shape, pixel_arcmin, held.centre)
 
 
 def seen_on(mass_map, plane):

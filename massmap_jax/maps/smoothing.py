@@ -50,7 +50,8 @@ def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True
         No draws, a width that is not positive or exceeds the map, a map smoothed before.
 
     Notes
-    ----- The kernel is sampled at pixel centres: its variance is right to 1e-4 from a FWHM of 2 pixels on, and below
+    -----
+    The kernel is sampled at pixel centres: its variance is right to 1e-4 from a FWHM of 2 pixels on, and below
     one pixel the map hardly changes. On a tangent plane it is round in the plane: at a distance t from the centre the
     FWHM on the sky is less by the factors cos(t) along the tangential and cos^2(t) along the radial direction (0.4 and
     0.8 % at 5 degrees). On HEALPix distances are on the sphere. A surface density is smoothed as mass, then divided by
@@ -167,16 +168,20 @@ def _sphere_kernel(mass_map, fwhm_arcmin):
     sigma = np.radians(fwhm_arcmin / 60) * _SIGMA_PER_FWHM
     inside = np.ones(grid.num_pixels, dtype=bool) if mass_map.footprint is None else mass_map.footprint
     pixels = np.flatnonzero(inside)
-    ra, dec = (np.radians(angle.ravel()[pixels]) for angle in grid.centres())
-    tree = cKDTree(np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1))
-    pairs = tree.sparse_distance_matrix(tree, 2 * np.sin(_REACH * sigma / 2), output_type="ndarray")
+    # Mass comes from pixels that have some: often a small part of them.
+    images = [a.reshape(-1, grid.num_pixels) for a in (mass_map.draws, mass_map.mean)]
+    sources = np.flatnonzero(inside & np.any([(image != 0).any(axis=0) for image in images], axis=0))
+    ra, dec = (np.radians(angle.ravel()) for angle in grid.centres())
+    place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    tree, of_sources = cKDTree(place[pixels]), cKDTree(place[sources])
+    pairs = tree.sparse_distance_matrix(of_sources, 2 * np.sin(_REACH * sigma / 2), output_type="ndarray")
     weight = np.exp(-0.5 * (2 * np.arcsin(pairs["v"] / 2) / sigma) ** 2)
-    weight /= np.bincount(pairs["j"], weight, minlength=pixels.size)[pairs["j"]]
-    kernel = csr_array((weight, (pairs["i"], pairs["j"])), shape=(pixels.size, pixels.size))
+    weight /= np.bincount(pairs["j"], weight, minlength=sources.size)[pairs["j"]]
+    kernel = csr_array((weight, (pairs["i"], pairs["j"])), shape=(pixels.size, sources.size))
 
     def spread(image):
         out = np.zeros(image.shape)
-        out[pixels] = kernel @ image[pixels]
+        out[pixels] = kernel @ image[sources]
         return out
 
     return spread

@@ -117,6 +117,34 @@ class Relation(eqx.Module):
             Standard deviation of ln L at fixed mass [ln L].
         """
 
+    def sample(self, key: Array, ln_mass, z) -> Float[Array, "..."]:
+        """Draw one luminosity for each mass and redshift, from one relation.
+
+        Parameters
+        ----------
+        key : Key[Array, ""]
+            Random key.
+        ln_mass : float or array_like, (halo,)
+            ln of the mass [ln Msun].
+        z : float or array_like, (halo,)
+            Redshift; it broadcasts with `ln_mass`.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln L, without measurement error, in the shape that `ln_mass` and `z` broadcast to.
+
+        Raises
+        ------
+        MassmapError
+            The relation is a batch of draws.
+        """
+        if self.is_batch:
+            raise MassmapError("sample needs one relation, and this is a batch of draws: take relation.draw(i) first")
+        ln_mass, z = jnp.asarray(ln_mass), jnp.asarray(z)
+        mean = self.mean_ln_lum(ln_mass, z)
+        return mean + self.scatter_ln_lum(ln_mass, z) * jax.random.normal(key, mean.shape, mean.dtype)
+
     @property
     def is_batch(self) -> bool:
         """Whether the arrays have an axis of draws."""
@@ -650,33 +678,6 @@ class MassLuminosityRelation(Relation):
             Standard deviation of ln L at fixed mass [ln L].
         """
         return self.scatter
-
-    def sample(self, key: Array, ln_mass, z) -> Float[Array, "..."]:
-        """Draw one luminosity for each mass and redshift, from one relation.
-
-        Parameters
-        ----------
-        key : Key[Array, ""]
-            Random key.
-        ln_mass : float or array_like, (halo,)
-            ln of the mass [ln Msun].
-        z : float or array_like, (halo,)
-            Redshift; it broadcasts with `ln_mass`.
-
-        Returns
-        -------
-        Float[Array, "..."]
-            ln L, without measurement error, in the shape that `ln_mass` and `z` broadcast to.
-
-        Raises
-        ------
-        MassmapError
-            The relation is a batch of draws.
-        """
-        if self.is_batch:
-            raise MassmapError("sample needs one relation, and this is a batch of draws: take relation.draw(i) first")
-        mean = self.mean_ln_lum(jnp.asarray(ln_mass), jnp.asarray(z))
-        return mean + self.scatter * jax.random.normal(key, mean.shape, mean.dtype)
 
     def data_term(self, ln_lum_obs, sigma_ln_lum, z) -> GaussianTerm:
         """Give the likelihood of ln M of one object, with the true luminosity integrated out.

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from massmap_jax.errors import MassmapError
 from massmap_jax.maps.images import MassMap, one_slice
 from massmap_jax.maps.kinds import map_of_kind
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid, SkyPixels
-from massmap_jax.maps.smoothing import smoothed
+from massmap_jax.maps.smoothing import check_smoothing, smoothed
 from massmap_jax.run.options import JobOptions
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 # Objects that are too few for a pixel, and how many a Gaussian that smooths the picture holds instead, within these
 # bounds of its FWHM [pixels]. A Gaussian has the area pi / (4 ln 2) FWHM^2.
-_FEW, _FWHM_BOUNDS = 10.0, (2.0, 6.0)
+_FEW, _FWHM_BOUNDS = 10.0, (3.0, 6.0)
 _AREA = np.pi / (4 * np.log(2))
-# Images of all draws are kept for a picture up to this size [bytes].
-_LARGEST = 2e8
+# Images of all draws are kept for a picture up to this size [bytes], and HEALPix pixels smoothed up to this number of
+# pairs, of a pixel with objects and one that it spreads to: about 2 s.
+_LARGEST, _MOST_PAIRS = 2e8, 1e7
 # The demo's figure: redshifts below this, where halos are large enough to be seen; pixels and smoothing [arcmin].
 _Z_MAX, _PIXEL, _FWHM = 1.0, 0.25, 1.5
 
@@ -45,17 +47,24 @@ def fwhm_of_picture(number: int, grid: SkyPixels, options: JobOptions) -> float 
     -------
     float or None
         FWHM [arcmin]; None where pixels hold enough objects, no figures are drawn, the user has chosen how halos are
-        drawn, the pixels are HEALPix, or the images of all draws are too large.
+        drawn, or the images of all draws, or the pixels that a Gaussian spreads over, are too many.
     """
     form = options.form
     per_pixel = number / (grid.num_pixels * form.num_slices)
     size = 8.0 * grid.num_pixels * form.num_slices * options.num_map_draws
     chosen = form.fwhm_arcmin is not None or form.halo_profile is not None
-    if not options.make_figures or chosen or not isinstance(grid, PixelGrid) or not 0 < per_pixel < _FEW:
+    if not options.make_figures or chosen or not 0 < per_pixel < _FEW or size >= _LARGEST:
         return None
     pixels = float(np.clip(np.sqrt(_FEW / (_AREA * per_pixel)), *_FWHM_BOUNDS))
     fwhm = float(f"{pixels * grid.pixel_arcmin:.2g}")
-    return fwhm if size < _LARGEST and fwhm <= max(grid.shape) * grid.pixel_arcmin else None
+    # Within 5 standard deviations there are 14 pixels for each in a square whose side is the FWHM.
+    if not isinstance(grid, PixelGrid) and 14 * pixels**2 * min(number, grid.num_pixels) > _MOST_PAIRS:
+        return None
+    try:
+        check_smoothing(grid, fwhm)
+    except MassmapError:  # wider than the field, or too much for the memory: a picture must not cost the map
+        return None
+    return fwhm
 
 
 def with_picture(image: MassMap, fwhm: float | None) -> tuple[MassMap, MassMap | None]:

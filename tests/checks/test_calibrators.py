@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from legible import check_legible
 from scipy.stats import kstest
 from statistical.two_keys import LEVEL, check_with_two_keys
 
 from massmap_jax.checks.calibrators import KINDS, calibrators_check, predicted_masses
 from massmap_jax.errors import MassmapError
+from massmap_jax.figures.calibration import calibration_figure
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.calibrated import CalibratedRelation
@@ -85,6 +87,8 @@ def test_what_was_left_out_is_said(brightest):
     assert "predicts the 200 measured masses at their luminosities" in first
     assert "only masses at given luminosity were checked" in second and "chosen by their luminosity" in second
     assert len(check.figure().axes) == 1
+    for figure in (check.figure(), calibration_figure(fit, catalogue, PRIOR, masses)):
+        check_legible(figure)
 
 
 def test_a_limit_of_the_catalogue_counts_as_a_choice(brightest):
@@ -100,6 +104,7 @@ def test_random_calibrators_are_checked_in_full(brightest):
     # That they were drawn at random is not true of these, and is seen.
     assert check.kinds == KINDS and not check.left_out and check.p_values[1] < 1e-9
     assert "and their luminosities" in check.summary() and len(check.figure().axes) == 3
+    check_legible(check.figure())
 
 
 def test_another_choice_than_that_of_the_fit_is_refused(brightest):

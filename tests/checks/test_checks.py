@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.special import ndtr
+from legible import check_legible
 from reference.tables import read_three_columns
 from scipy.integrate import quad
 from scipy.special import ndtr as scipy_ndtr
@@ -334,7 +335,7 @@ def test_one_halo():
     one = calibration_check(posterior, posterior.median)
     assert one.number.tolist() == [1, 1] and one.calibrated
     for figure in (check.figure(), one.figure()):
-        figure.canvas.draw()
+        check_legible(figure)
 
 
 def test_no_usable_row():
@@ -374,9 +375,11 @@ def test_figures(tmp_path):
     figure = check.figure()
     figure.savefig(tmp_path / "calibration.png")
     assert len(figure.axes) == 2 + 9
+    check_legible(figure)
     figure = prior_check(catalogue(ln_lum, z), package_prior(), package_relation()).figure()
     figure.savefig(tmp_path / "prior.png")
     assert len(figure.axes) == 1 + 4
+    check_legible(figure)
 
 
 # -- the public light cone -------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ import matplotlib.figure
 import matplotlib.text
 import numpy as np
 import pytest
+from legible import check_legible
 from scipy import stats
 
 from massmap_jax import plot
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures import axes as sky_axes
+from massmap_jax.figures import maps as map_plots
 from massmap_jax.figures import relation as relation_plots
 from massmap_jax.figures import style
 from massmap_jax.figures import truth as truth_plots
@@ -23,6 +25,7 @@ from massmap_jax.figures.all_sky import MollweidePlane
 from massmap_jax.figures.standard import figure_makers
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.smoothing import smoothed
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -61,33 +64,6 @@ def box(ra, dec, n=300):
 def field(model):
     catalogue = simulate_field(jax.random.key(1), 1500, prior=model[0], relation=model[1]).catalogue
     return catalogue, *results(catalogue, model)
-
-
-def check_legible(figure, skip_overlap=()):
-    """Text of 7 pt or more, inside the canvas, and tick labels that keep apart."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    for text in figure.findobj(matplotlib.text.Text):
-        if text.get_text().strip() and text.get_visible():
-            assert text.get_fontsize() >= 7, text
-    everything = figure.bbox.padded(3)
-    drawn = figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)
-    assert everything.x0 <= drawn.x0 and drawn.x1 <= everything.x1, (drawn, everything)
-    assert everything.y0 <= drawn.y0 and drawn.y1 <= everything.y1, (drawn, everything)
-    for ax in figure.findobj(matplotlib.axes.Axes):
-        for axis in (ax.xaxis, ax.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            labels = [
-                label.get_window_extent(renderer)
-                for tick in axis.get_major_ticks()
-                for label in (tick.label1, tick.label2)
-                if label.get_visible() and label.get_text() and low <= tick.get_loc() <= high
-            ]
-            for i, one in enumerate(labels):
-                assert not any(one.overlaps(other) for other in labels[i + 1 :]), axis.get_label().get_text()
 
 
 def test_matplotlib_is_imported_when_called():
@@ -255,6 +231,32 @@ def test_map_panels_that_are_asked_for(field):
     filled = fieldmap.mean > 0
     found = np.asarray(images[4].get_array())[filled]
     np.testing.assert_allclose(found, (fieldmap.sd / np.where(filled, fieldmap.mean, 1))[filled], rtol=1e-6)
+
+
+def test_tails_of_a_smoothed_map_are_empty(model):
+    """Where a Gaussian has next to nothing, sd / mean means nothing; a pixel with an object is never empty."""
+    catalogue = random_catalogue(np.append(np.full(60, 150.0), 150.6), np.append(np.full(60, 2.0), 2.3))
+    grid = PixelGrid("tangent", (40, 60), 1.0, (150.3, 2.15))
+    plain = mass_map(jax.random.key(0), catalogue, *model, grid, num_draws=4, keep_draws=True)
+    soft = smoothed(plain, 4.0)
+    figure = plot.map_panels(soft)
+    check_legible(figure)
+    _, relative, counts = (ax.get_images()[0] for ax in figure.axes if ax.get_title())
+    filled = np.ma.filled(relative.get_array(), -1.0) >= 0
+    assert filled[soft.nobj > 0].all() and (soft.nobj > 0).sum() == 2
+    assert ((soft.mean > 0) & ~filled).sum() > 50 and (soft.mean[~filled] < 1e-3 * soft.mean.max()).all()
+    ticks = figure.axes[2].child_axes[0].get_yticks()
+    assert np.array_equal(ticks, np.rint(ticks)) and counts.norm.vmax > 1
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["no objects near"]
+
+
+@pytest.mark.parametrize("corner", ["upper right", "upper left", "lower right", "lower left"])
+def test_a_legend_is_put_where_the_map_is_emptiest(corner):
+    filled = np.ones((30, 60), dtype=bool)
+    filled[slice(20, 30) if "upper" in corner else slice(0, 10), slice(40, 60) if "right" in corner else slice(20)] = 0
+    assert map_plots._emptiest_corner(filled) == corner
+    assert map_plots._emptiest_corner(np.ones((30, 60), dtype=bool)) == "upper right"
 
 
 @pytest.mark.parametrize("name", ["magma", "grey"])

@@ -1,5 +1,6 @@
 """HEALPix maps against healpy (another implementation) and loops, and their files as healpy and astropy read them."""
 
+import dataclasses
 import re
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from massmap_jax.run.outputs import map_line
 
 pytest.importorskip("astropy_healpix")
 from massmap_jax.maps.form import MapForm
-from massmap_jax.maps.healpix import HealpixGrid, on_plane
+from massmap_jax.maps.healpix import HealpixGrid, plane_of, seen_on
 
 NUMBER, DRAWS, NSIDE = 400, 30, 128
 LN_MASS = np.random.default_rng(1).normal(31.0, 1.0, (NUMBER, DRAWS))
@@ -298,16 +299,40 @@ def test_figure_on_a_plane():
     found = of_objects(HealpixGrid.fit(*positions(), NSIDE), redshift_edges=(0.0, 2.0))
     found = sum_of_slices(found)
     ax = mass_map_image(found)
-    seen = on_plane(found)
+    seen = seen_on(found, plane_of(found))
     ra, dec = seen.grid.centres()
     for row, column in np.argwhere(seen.footprint)[::97]:
         number = ring_number(NSIDE, ra[row, column], dec[row, column])
         assert seen.sd[row, column] == found.sd[found.grid.pixels == number]
     assert np.isnan(seen.mean[~seen.footprint]).all() and 0 < (~seen.footprint).sum() < seen.mean.size / 2
+    assert seen.nobj.max() > 0 and (seen.nobj[:, 0] == 0).all() and (seen.nobj[0] == 0).all()
     assert ax.get_title() == "400 objects, HEALPix nside 128, z 0 to 2, 30 draws"
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"no objects", "not observed"}
     with pytest.raises(MassmapError, match="2 redshift slices"):
         mass_map_image(of_objects(HealpixGrid.fit(*positions(), 64), redshift_edges=(0.0, 0.5, 2.0)))
+
+
+def test_a_strip_is_drawn_without_the_circle_around_it():
+    """The circle on the sky that holds a strip is as high as wide; the plane about its objects is not, in any slice."""
+    ra = np.linspace(-20, 20, NUMBER) % 360
+    objects = HaloCatalogue.from_arrays(
+        luminosity=np.ones(NUMBER), redshift=np.linspace(0.1, 1, NUMBER), ra=ra, dec=np.linspace(-1, 1, NUMBER)
+    )
+    grid = HealpixGrid.fit(objects.ra, objects.dec, 64)
+    sums = MapSums(grid, FixedDraws(), MapForm(redshift_edges=(0.0, 0.5, 2.0)))
+    mass = np.exp(LN_MASS)
+    sums.add_masses(
+        objects, np.ones(NUMBER, dtype=bool), mass.mean(axis=1), lambda rows: [(np.arange(rows.size), LN_MASS[rows])]
+    )
+    cube = sums.finish(ess=1.0, relation_from="fixed_draws", keep_draws=True)
+    whole = PixelGrid.fit(*grid.centres(), pixel_arcmin=plane_of(cube).pixel_arcmin)
+    plane = plane_of(cube)
+    assert plane.shape[0] < 0.15 * whole.shape[0] and plane.shape[1] > 0.9 * whole.shape[1]
+    assert (plane.index(objects.ra, objects.dec) >= 0).all()
+    wide = plane_of(dataclasses.replace(cube, form=dataclasses.replace(cube.form, fwhm_arcmin=120.0)))
+    assert wide.shape[0] == plane.shape[0] + 2 * int(np.ceil(120.0 / plane.pixel_arcmin)) - 2 * int(
+        np.ceil(grid.pixel_arcmin / plane.pixel_arcmin)
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from reference.tables import schechter_table
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo import concentration
+from massmap_jax.halo import concentration, profiles
 from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration
 from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps import convergence as lensing
 from massmap_jax.maps.convergence import convergence_map
+from massmap_jax.maps.cusp import mean_over_pixel
 from massmap_jax.maps.mass_map import chosen_samples
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.prior.mass_prior import MassPrior
@@ -91,6 +92,44 @@ def test_shear_of_single_halos():
     assert images[1, 12, 20] < 0 < images[1, 22, 10] and images[2, 20, 18] < 0
 
 
+@pytest.mark.parametrize("profile", ["bmo1", "nfw"])
+def test_mean_over_the_pixel_that_holds_a_halo(profile):
+    """Far smaller and larger halos than the pixel, in its middle, anywhere, and on its rim and corner."""
+    rng = np.random.default_rng(8)
+    places = [(0.0, 0.0), (1e-6, -1e-5), *rng.uniform(-0.5, 0.5, (6, 2)), (0.4998, 0.1), (-0.5, 0.49999), (0.5, 0.5)]
+    mean = {"bmo1": lambda u: profiles.bmo_mean_sigma(u, 13.0), "nfw": profiles.nfw_mean_sigma}[profile]
+    density = {"bmo1": lambda u: lensing_loop.bmo_sigma(u, 13.0), "nfw": lambda u: lensing_loop.bmo_sigma(u, 1e6)}
+    with jax.enable_x64(True):
+        for scale in (0.003, 0.1, 1.3, 40.0):
+            for dy, dx in places:
+                found = float(mean_over_pixel(dy, dx, 1e4, lambda r, a=scale: mean(r / a)))
+                wanted = lensing_loop.mean_over_pixel(lambda r, a=scale: density[profile](r / a), dy, dx)
+                # Less than 1e-4 from a side, a halo is taken to be at that distance.
+                on_the_rim = max(abs(dy), abs(dx)) > 0.4999
+                assert found == pytest.approx(
+                    wanted, rel=2e-4 / scale + 1e-3 if on_the_rim else 1e-3 if scale < 0.1 else 1e-4
+                )
+    # A halo that ends inside the pixel gives it all that it has.
+    inside = float(mean_over_pixel(0.2, -0.1, 0.05, lambda r: mean(r / 0.01)))
+    assert inside == pytest.approx(np.pi * 0.05**2 * float(mean(5.0)), rel=1e-3)
+
+
+def test_the_cusp_does_not_depend_on_where_in_its_pixel_a_halo_is():
+    """Kappa at the centre of a pixel grows without bound as a small halo nears it; the mean over the pixel does not."""
+    held, beside = [], []
+    for off in (0.0, 0.01, 0.2, 0.4):
+        z, x, y = np.array([0.3]), np.array([20.0 + off]), np.array([20.0])
+        lenses = lensing.Lenses.of(z, x, y, GRID, SOURCE, "200m", "Planck18", "bmo1", 2.6, 10.0)
+        images = np.zeros((1, *GRID.shape))
+        lensing.add_profiles(images, lenses, lenses.shapes(np.log([1e13]), np.log([5.0])), "bmo1")
+        held.append(images[0, 20, 20])
+        beside.append(images[0].sum() - images[0, 20, 20])
+    at_centre = lensing_loop.scales(1e13, 5.0, 0.3, SOURCE)[1] * lensing_loop.bmo_sigma(1e-4, 13.0)
+    assert np.ptp(held) < 0.25 * held[0] and at_centre > 8 * held[0]
+    # Most of the mass is in that pixel, and hardly any is lost or made where the others have the value at their centre.
+    assert np.ptp(np.add(held, beside)) < 0.1 * (held[0] + beside[0])
+
+
 def test_windows_and_blocks_of_any_size_add_up():
     """Haloes of all sizes, on and off the map: in windows, against each alone on the whole grid."""
     rng = np.random.default_rng(2)
@@ -106,9 +145,19 @@ def test_windows_and_blocks_of_any_size_add_up():
     for k in range(number):
         one = lensing_loop.convergence(GRID.shape, 2.0, x[[k]], y[[k]], mass[[k]], c[[k]], z[[k]], SOURCE, 2.6)
         inside = np.hypot(columns - x[k], rows - y[k]) < shapes.radius[k]
-        wanted += np.where(inside, one, 0.0)
+        one = np.where(inside, one, 0.0)
+        row, column = int(np.floor(y[k] + 0.5)), int(np.floor(x[k] + 0.5))
+        if 0 <= row < GRID.shape[0] and 0 <= column < GRID.shape[1]:
+            scale, amplitude = lensing_loop.scales(mass[k], c[k], z[k], SOURCE)
+            scale, radius, tau = scale / np.radians(2.0 / 60), shapes.radius[k], 2.6 * c[k]
+            one[row, column] = amplitude * lensing_loop.mean_over_pixel(
+                lambda r, a=scale, radius=radius, tau=tau: (r < radius) * lensing_loop.bmo_sigma(r / a, tau),
+                *(y[k] - row, x[k] - column, 200),
+            )  # fmt: skip
+            assert touching[k]
+        wanted += one
         assert touching[k] or not inside.any()
-    np.testing.assert_allclose(images[0], wanted, atol=1e-5 * wanted.max())
+    np.testing.assert_allclose(images[0], wanted, atol=2e-5 * wanted.max())
     assert 20 < (~touching).sum() < 130
     at_rim = [
         lensing_loop.scales(mass[k], c[k], z[k], SOURCE)[1] * lensing_loop.bmo_sigma(4 * c[k], 2.6 * c[k])

@@ -1,14 +1,17 @@
 """`run` and `fit` with measured masses, through the program: numbers, files, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import warm_start
+from pages_that_run import run_page
 
 PRIOR = "alpha1=0:3,alpha2=1:0.5,alpha4=0:2,scatter=0.3:0.3,alpha3=3e14"
 NUMBER, CALIBRATORS = 400, 100
+TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial_weak_lensing.md"
 COMMON = ["--lum", "L500", "--sigma", "e_L500", "--sigma-kind", "linear", "--lum-unit", "1e44 erg/s", "--lum-in",
           "1e44 erg/s", "--population", "gaussian"]  # fmt: skip
 MASSES = ["--calib-mass", "M_lens", "--calib-sigma", "e_M_lens", "--calib-unit", "1e14 Msun"]
@@ -67,6 +70,12 @@ def test_masses_are_those_of_the_truth(done, source):
     assert "100 of 400 objects have a calibration mass ('M_lens')" in told
     assert "The model fits the observed luminosities" in told and "cannot see" not in told
     assert "calibrators check: the fit predicts" in told and "error that all masses share" in told
+
+
+def test_the_tutorial_runs(done, tmp_path, monkeypatch):
+    """It has as many objects as the run above, which has compiled all that it needs."""
+    monkeypatch.chdir(tmp_path)
+    run_page(TUTORIAL.read_text(encoding="utf-8"), tmp_path)
 
 
 def test_files_of_the_run(done):

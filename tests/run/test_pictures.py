@@ -18,8 +18,8 @@ def fwhm(number, grid=GRID, **options):
 
 def test_width_follows_the_number_of_objects():
     assert fwhm(10 * 64**2) is None and fwhm(0) is None  # enough in every pixel; nothing to smooth
-    assert fwhm(9 * 64**2) == 1.0  # two pixels at least
-    assert fwhm(64**2) == pytest.approx(0.5 * np.sqrt(10 / (np.pi / (4 * np.log(2)))), abs=0.05)
+    assert fwhm(9 * 64**2) == 1.5  # three pixels at least
+    assert fwhm(64**2 // 2) == pytest.approx(0.5 * np.sqrt(20 / (np.pi / (4 * np.log(2)))), abs=0.05)
     assert fwhm(30) == 3.0  # six pixels at most
 
 
@@ -30,9 +30,12 @@ def test_what_is_drawn_as_it_is(options):
     assert fwhm(64**2) is not None and fwhm(64**2, **options) is None
 
 
-def test_healpix_maps_are_drawn_as_they_are():
+def test_width_on_healpix():
     pytest.importorskip("astropy_healpix")
-    assert fwhm(100, mm.HealpixGrid(8)) is None
+    grid = mm.HealpixGrid(32)
+    assert fwhm(3000, grid) == pytest.approx(6 * grid.pixel_arcmin, rel=0.01)
+    assert fwhm(100, mm.HealpixGrid(2)) is None  # wider than can be smoothed on the sphere
+    assert fwhm(10**6, mm.HealpixGrid(256)) is None  # too many pixels for a picture
 
 
 def test_the_map_itself_is_not_smoothed():
