@@ -16,6 +16,8 @@ __all__ = ["Labels", "check_labels", "labels_of", "same_cosmology", "same_unit",
 UNSTATED = ("", "unknown", "none", None)
 # Relative difference of H0 and Om0 below which two cosmologies are the same: papers round to three digits.
 _SAME_COSMOLOGY = 2e-3
+# How a mass prior is called in a sentence; its definition is the one that is easily chosen.
+_PRIOR = "the mass prior"
 
 
 class Labels(NamedTuple):
@@ -88,9 +90,11 @@ def _compare(first: Labels, second: Labels) -> None:
     """Refuse two things whose labels contradict each other."""
     masses = first.mass_definition, second.mass_definition
     if None not in masses and masses[0] != masses[1]:
+        others = [labels.mass_definition for labels in (first, second) if labels.what != _PRIOR]
+        way = f", a prior with prior='hmf' and mass_definition={others[0]!r}" if len(others) == 1 else ""
         raise MassmapError(
             f"{first.what} is for {masses[0]} masses and {second.what} for {masses[1]}: masses of one definition are "
-            "never converted to another unasked, so choose both for the same definition (or correct the label)"
+            f"never converted to another unasked, so choose both for the same definition{way} (or correct the label)"
         )
     units = first.lum_unit, second.lum_unit
     if None not in units and not same_unit(*units):

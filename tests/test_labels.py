@@ -120,3 +120,10 @@ def test_cosmologies_are_compared_by_their_parameters():
     assert not same_cosmology("Planck18", "WMAP9")
     assert not same_cosmology("Planck18", "my own")
     assert np.all([same_cosmology(name, name) for name in ("WMAP9", "my own")])
+
+
+def test_the_way_out_of_another_definition_is_named():
+    with pytest.raises(MassmapError, match="a prior with prior='hmf' and mass_definition='500c'"):
+        check_labels(relation=Labels("the relation", mass_definition="500c"), mass_prior=PRIOR)
+    with pytest.raises(MassmapError, match=r"both for the same definition \(or correct"):
+        check_labels(fit=Labels("the fit", mass_definition="500c"), map=Labels("the map", mass_definition="200m"))
