@@ -48,7 +48,7 @@ TRUTH = {
     "h": 0.674, "omega_m": 0.315, "omega_b": 0.04897, "sigma8": 0.811, "n_s": 0.96,
 }  # fmt: skip
 ELSEWHERE = TRUTH | {"sigma8": 0.80, "omega_m": 0.32, "bias": 0.78}
-SKY, Q_MIN, Q_MAX, Z_MIN, Z_MAX = 0.4, 5.0, 200.0, 0.005, 2.5
+SKY, Q_MIN, Q_MAX, Z_MIN, Z_MAX = 0.4, 5.0, 150.0, 0.005, 2.5
 LN_UNIT, SPEED, RADIATION = np.log(1e14), 299792.458, {"t_cmb": 2.7255, "n_eff": 3.046}
 LN_MASS = np.linspace(13.0, 16.0, 76) * np.log(10)
 ASKED_MS = 50.0
@@ -57,7 +57,7 @@ ASKED_MS = 50.0
 class Lattice:
     """Nodes in (ln q, z), and the fixed linear maps from ln T there to the clusters and to a quadrature."""
 
-    def __init__(self, q, z, num_q=40, num_z=40):
+    def __init__(self, q, z, num_q=44, num_z=40):
         self.ln_q = np.linspace(np.log(Q_MIN), np.log(Q_MAX), num_q)
         # Equal in z^(1/2): the volume and the noise change fastest nearby.
         self.z = np.linspace(Z_MIN**0.5, Z_MAX**0.5, num_z) ** 2
