@@ -341,6 +341,9 @@ def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
     flag = np.array(catalogue.flag, dtype=np.int32)
     with np.errstate(invalid="ignore"):
         outside = (catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max)
+        if catalogue.redshift_distributions is not None:
+            low, high = catalogue.redshift_distributions.bounds()
+            outside |= (high <= prior.z_min) | (low >= prior.z_max)
     flag[outside & ((flag & UNUSABLE) == 0)] |= Flag.Z_OUTSIDE_PRIOR
     return flag
 

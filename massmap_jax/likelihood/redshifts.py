@@ -15,11 +15,19 @@ from jaxtyping import Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions, ln_density_at
+from massmap_jax.catalogue.redshift_shapes import DEPTH
 from massmap_jax.errors import MassmapError
+from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
 
 # Below this redshift distances are not those of the Hubble flow, and ln D_L diverges.
 _LEAST_Z = 1e-3
+# Nodes per panel of a p(z) that is not normal.
+_PER_PANEL = 8
+# Nodes of a normal p(z), and of one of another shape, where the relation is not asked how many are needed.
+_NORMAL, _OTHER = 32, 48
+# Objects whose nodes are placed at a time; and arrays of all nodes that are alive while objects are collected.
+_BLOCK, _ARRAYS = 8192, 8
 
 
 class RedshiftNodes(NamedTuple):
@@ -40,7 +48,7 @@ class RedshiftNodes(NamedTuple):
     ln_moved: Float[np.ndarray, "halo q"]
 
 
-def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
+def place(catalogue: HaloCatalogue, rows, prior: MassPrior, number: int | None = None) -> RedshiftNodes:
     """Place the redshift nodes of some objects.
 
     Parameters
@@ -51,12 +59,14 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
         Row numbers.
     prior : MassPrior
         The mass prior, which says how many halos there are at each redshift.
+    number : int, optional
+        Nodes per object; by default what the distributions say, or else 32 for normal ones and 48 for others.
 
     Returns
     -------
     RedshiftNodes
-        The nodes: those of Gauss and Legendre in ln(1 + z), over 5 standard deviations to both sides or the part of a
-        grid that is not 0, cut to the redshifts of the prior.
+        The nodes: those of Gauss and Legendre in ln(1 + z), over 5 standard deviations to both sides, or on panels
+        where a p(z) of another shape is not 0; cut to the redshifts of the prior.
 
     Raises
     ------
@@ -66,23 +76,103 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
     known = catalogue.redshift[rows][:, None]
     if catalogue.redshift_distributions is None:
         return RedshiftNodes(known, np.zeros_like(known), np.zeros_like(known))
-    given = catalogue.redshift_distributions.take(rows)
+    given = catalogue.redshift_distributions
+    if number is None:
+        number = given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER)
+    shape = (rows.size, number)
+    check_memory(
+        _ARRAYS * 8.0 * rows.size * number,
+        f"{rows.size:,} objects with {number} redshift nodes each",
+        "compute the catalogue in parts, or ask for fewer nodes",
+    )
+    z, ln_weight = np.empty(shape), np.empty(shape)
+    for start in range(0, rows.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        z[block], ln_weight[block] = _nodes_of(given.take(rows[block]), prior, number)
+    at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
+    return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
+
+
+def _nodes_of(given: RedshiftDistributions, prior: MassPrior, number: int):
+    """Redshift nodes of some objects, and ln of their weights, which sum to 1."""
     least, most = max(prior.z_min, _LEAST_Z), min(prior.z_max, 1e3)
-    low, high = (np.clip(end, least, most) for end in given.bounds())
-    start, length = np.log1p(low)[:, None], (np.log1p(high) - np.log1p(low))[:, None]
-    nodes, weights = np.polynomial.legendre.leggauss(given.num_nodes)
-    u = start + 0.5 * length * (nodes + 1)
+    points = given.shape.points()
+    if points is None:
+        low, high = (np.log1p(np.clip(end, least, most))[:, None] for end in given.bounds())
+        nodes, weights = np.polynomial.legendre.leggauss(number)
+        u = low + 0.5 * (high - low) * (nodes + 1)
+        length = 0.5 * (high - low) * weights
+    else:
+        points = np.clip(points, least, most)
+        u, length = _on_panels(np.log1p(points), given.shape.ln_density(points), number)
     z = np.clip(np.expm1(u), least, most)
     with np.errstate(divide="ignore", invalid="ignore"):
         # dz = (1 + z) du.
-        ln_weight = np.log(0.5 * length * weights) + u + given.ln_likelihood(z)
+        ln_weight = np.log(length) + u + given.ln_likelihood(z)
         if given.contains != "posterior_with_flux":
             ln_weight = ln_weight + _ln_parent(given, prior, z)
         top = ln_weight.max(axis=1, keepdims=True)
         total = np.exp(ln_weight - np.where(np.isfinite(top), top, 0.0)).sum(axis=1, keepdims=True)
-        ln_weight = np.where(total > 0, ln_weight - top - np.log(total), -np.inf)
-    at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
-    return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
+        return z, np.where(total > 0, ln_weight - top - np.log(total), -np.inf)
+
+
+def _on_panels(u, ln_density, number: int):
+    """Nodes of Gauss and Legendre on panels where a density is, and their weights.
+
+    Parameters
+    ----------
+    u : Float[np.ndarray, "halo point"]
+        ln(1 + z), in rising order, of points between which the density is smooth.
+    ln_density : Float[np.ndarray, "halo point"]
+        ln of the density there.
+    number : int
+        Nodes.
+
+    Returns
+    -------
+    nodes, weights : Float[np.ndarray, "halo number"]
+        In ln(1 + z). Gaps without density are left out, and each panel holds the same share of the cube root of the
+        density, so that narrow humps have panels of their own and tails are not forgotten.
+    """
+    each = min(_PER_PANEL, number)
+    sizes = [len(part) for part in np.array_split(np.arange(number), -(-number // each))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ln_p = ln_density - ln_density.max(axis=1, keepdims=True)
+        there = np.maximum(ln_p[:, 1:], ln_p[:, :-1]) > -DEPTH
+        root = np.exp(ln_p / 3)
+        width = np.where(there, np.diff(u, axis=1), 0.0)
+        share = width * 0.5 * (root[:, 1:] + root[:, :-1])
+    # Without the gaps, all that is left is one interval of v.
+    v, mass = (np.pad(np.cumsum(a, axis=1), ((0, 0), (1, 0))) for a in (width, share))
+    edges = np.arange(len(sizes) + 1) / len(sizes) * mass[:, -1:]
+    cell, fraction = _cells_of(mass, edges)
+    ends = _take(v, cell) + fraction * _take(width, cell)
+    nodes, weights = [], []
+    for k, size in enumerate(sizes):
+        x, w = np.polynomial.legendre.leggauss(size)
+        half = 0.5 * np.diff(ends[:, k : k + 2], axis=1)
+        nodes.append(ends[:, k : k + 1] + half * (x + 1))
+        weights.append(half * w)
+    place = np.concatenate(nodes, axis=1)
+    cell, fraction = _cells_of(v, place)
+    return _take(u, cell) + fraction * _take(width, cell), np.concatenate(weights, axis=1)
+
+
+def _cells_of(sums, values):
+    """Cell of running sums that each value lies in, and where in it, from 0 to 1; row by row."""
+    rows, number = np.arange(sums.shape[0])[:, None], sums.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # All rows in one search, each on its own stretch; empty rows have no cells.
+        scale = np.where(sums[:, -1:] > 0, sums[:, -1:], 1.0)
+        flat = (sums / scale + 2 * rows).ravel()
+        found = np.searchsorted(flat, (values / scale + 2 * rows).ravel(), side="right").reshape(values.shape)
+        cell = np.clip(found - 1 - rows * number, 0, number - 2)
+        left, right = _take(sums, cell), _take(sums, cell + 1)
+        return cell, np.where(right > left, np.clip((values - left) / (right - left), 0.0, 1.0), 0.0)
+
+
+def _take(values, cell):
+    return np.take_along_axis(values, cell, axis=1)
 
 
 def _cosmology(given: RedshiftDistributions, prior: MassPrior) -> str:
