@@ -295,8 +295,9 @@ def _array_of(file: str, name: str, kind: str) -> np.ndarray | None:
     with fits.open(file) as hdus:
         key = int(name) if name.isdigit() else name
         hdu = hdus[key] if (isinstance(key, int) and key < len(hdus)) or key in hdus else None
-        image = isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU) and hdu.data is not None
-        return np.array(hdu.data, dtype=np.float64) if image else None
+        if not isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU) or hdu.data is None:
+            return None
+        return np.array(hdu.data, dtype=np.float64)
 
 
 def _density_of(path: str) -> tuple[np.ndarray, np.ndarray]:

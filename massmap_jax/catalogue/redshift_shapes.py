@@ -4,7 +4,7 @@ Each gives ln of its density at any redshift, and the points between which that 
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol, Self, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -41,8 +41,11 @@ class RedshiftShape(Protocol):
         Whether it is smooth everywhere, with one scale.
     """
 
-    variable: Variable
     smooth: ClassVar[bool]
+
+    @property
+    def variable(self) -> Variable:
+        """What it is a density of."""
 
     def __len__(self) -> int: ...
 
@@ -50,7 +53,7 @@ class RedshiftShape(Protocol):
     def usable(self) -> Bool[np.ndarray, " halo"]:
         """Which rows can be used."""
 
-    def take(self, rows) -> "RedshiftShape":
+    def take(self, rows) -> Self:
         """Take some rows."""
 
     def bounds(self) -> tuple[Float[np.ndarray, " halo"], Float[np.ndarray, " halo"]]:
