@@ -10,12 +10,13 @@ with n(z) the density of all halos above the lowest mass of the prior: a catalog
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions, ln_density_at
-from massmap_jax.catalogue.redshift_shapes import DEPTH
+from massmap_jax.catalogue.redshift_shapes import DEPTH, Normal
 from massmap_jax.errors import MassmapError
 from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
@@ -26,6 +27,10 @@ _LEAST_Z = 1e-3
 _PER_PANEL = 8
 # Nodes of a normal p(z), and of one of another shape, where the relation is not asked how many are needed.
 _NORMAL, _OTHER = 32, 48
+# Numbers of nodes to choose from where it is asked: few, since each is compiled by itself.
+_CHOICES = (12, 20, 32, 64)
+# Draws of a relation that are asked.
+_DRAWS_ASKED = 4
 # Objects whose nodes are placed at a time; and arrays of all nodes that are alive while objects are collected.
 _BLOCK, _ARRAYS = 8192, 8
 
@@ -91,6 +96,57 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior, number: int | None =
         z[block], ln_weight[block] = _nodes_of(given.take(rows[block]), prior, number)
     at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
     return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
+
+
+def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> Int[np.ndarray, " row"]:
+    """Choose how many redshift nodes each object needs for its mass to be right to 1e-3 of its standard deviation.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue, with redshift distributions.
+    rows : Int[np.ndarray, "row"]
+        Row numbers.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws.
+
+    Returns
+    -------
+    Int[np.ndarray, "row"]
+        10 + 1.6 r or the next larger choice, where r is the standard deviation of ln M that a normal error of the
+        redshift alone makes, over the width of the likelihood of ln M at one redshift; for p(z) of another shape, and
+        where it was said, the same number for all.
+
+    Notes
+    -----
+    `benchmarks/programs/photo_z.py` measures the error.
+    """
+    given = catalogue.redshift_distributions
+    assert given is not None
+    if given.num_nodes is not None or not isinstance(given.shape, Normal) or not hasattr(relation, "data_term"):
+        return np.full(rows.size, given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER))
+    shape, known = given.shape.take(rows), np.maximum(catalogue.redshift[rows], _LEAST_Z)
+    sd = shape.sd if shape.variable == "ln_1z" else shape.sd / (1 + np.maximum(shape.mean, 0.0))
+    middle = shape.mean if shape.variable == "ln_1z" else np.log1p(np.maximum(shape.mean, 0.0))
+    least, most = np.log1p(max(prior.z_min, _LEAST_Z)), np.log1p(min(prior.z_max, 1e3))
+    ends = np.expm1(np.clip(np.stack([middle - sd, middle + sd]), least, most))
+    ln_lum, sigma = catalogue.signed_measurements(rows)
+    at_ends = ln_lum + flux_of_luminosity(given, prior, ends) - flux_of_luminosity(given, prior, known)
+    draws = np.unique(np.linspace(0, relation.num_draws - 1, _DRAWS_ASKED).round().astype(int))
+    some = jax.tree.map(lambda a: np.asarray(a)[draws], relation.as_batch())
+    # On the host: a handful of numbers per object is not worth a compilation.
+    spread = np.zeros(rows.size)
+    for number in range(draws.size):
+        one = jax.tree.map(lambda a, n=number: a[n], some)
+        low, high = (one.data_term(at, sigma, z) for at, z in zip(at_ends, ends, strict=True))
+        width = np.minimum(np.asarray(low.width), np.asarray(high.width))
+        moved = 0.5 * np.abs(np.asarray(high.centre) - np.asarray(low.centre))
+        spread = np.maximum(spread, moved / np.maximum(width, 1e-3))
+    choices = np.array(_CHOICES)
+    wanted = np.nan_to_num(10 + 1.6 * spread, nan=choices[-1], posinf=choices[-1])
+    return choices[np.minimum(np.searchsorted(choices, wanted), choices.size - 1)]
 
 
 def _nodes_of(given: RedshiftDistributions, prior: MassPrior, number: int):

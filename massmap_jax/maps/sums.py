@@ -88,12 +88,13 @@ class MapSums:
         def draw(rows):
             done = 0
             watch(Step("mass map", done, rows.size, "objects"))
-            objects = Objects.of(catalogue, rows, posterior.prior, posterior.extra)
             drawn = self.samples.with_redshifts if in_slices else self.samples
-            for picked, *values in drawn(objects, chunk_size):
-                yield picked, *values
-                done += picked.size
-                watch(Step("mass map", done, rows.size, "objects"))
+            relations = self.samples.relations
+            for places, objects in Objects.in_parts(catalogue, rows, posterior.prior, relations, posterior.extra):
+                for picked, *values in drawn(objects, chunk_size):
+                    yield places[picked], *values
+                    done += picked.size
+                    watch(Step("mass map", done, rows.size, "objects"))
 
         add = self._add_drawn_redshifts if in_slices else self.add_masses
         add(catalogue, posterior.usable, posterior.mean_mass, draw)
