@@ -182,8 +182,8 @@ def mass_posterior(
     quantiles = np.full((number, levels.size), np.nan)
     beside = 0
     if method == "surface":
-        ((_, halos),) = parts
         surface = for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface)
+        ((_, halos),) = parts
         found, read_quantiles = surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], halos.sigma)
         for name, values in found.items():
             columns[name][rows] = values
