@@ -125,6 +125,7 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
     """
     given = catalogue.redshift_distributions
     assert given is not None
+    _need_number(given, prior)
     if given.num_nodes is not None or not isinstance(given.shape, Normal) or not hasattr(relation, "data_term"):
         return np.full(rows.size, given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER))
     shape, known = given.shape.take(rows), np.maximum(catalogue.redshift[rows], _LEAST_Z)
@@ -242,15 +243,20 @@ def _cosmology(given: RedshiftDistributions, prior: MassPrior) -> str:
     return found
 
 
-def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
-    """ln of the number of halos per unit redshift."""
-    if given.parent is not None:
-        return ln_density_at(given.parent, z)
-    if prior.ln_number is None:
+def _need_number(given: RedshiftDistributions, prior: MassPrior) -> None:
+    """Refuse a mass prior that does not say how many halos there are, where that is needed."""
+    if given.parent is None and given.contains != "posterior_with_flux" and prior.ln_number is None:
         raise MassmapError(
             "the mass prior does not say how many halos there are at each redshift, which uncertain redshifts need:"
             " make it with from_hmf, from_cosmology or from_table(..., number_density=True), or give parent=(z, dN/dz)"
         )
+
+
+def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
+    """ln of the number of halos per unit redshift."""
+    if given.parent is not None:
+        return ln_density_at(given.parent, z)
+    _need_number(given, prior)
     from massmap_jax.halo.cosmology import comoving_volume
 
     nodes = np.linspace(0.0, np.log1p(float(z.max())), 400)
@@ -258,6 +264,7 @@ def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
         volume = np.log(comoving_volume(_cosmology(given, prior), np.expm1(nodes[1:])))
     # Less its own shape at small z, dV/dz ~ z^2, so that a straight line serves between the nodes.
     smooth = np.interp(np.log1p(z), nodes[1:], volume - 2 * np.log(np.expm1(nodes[1:])))
+    assert prior.ln_number is not None
     number = np.asarray(prior.ln_number, dtype=np.float64)
     redshift = np.asarray(prior.redshift_nodes, dtype=np.float64)
     return smooth + 2 * np.log(z) + (np.interp(z, redshift, number) if redshift.size > 1 else number[0])

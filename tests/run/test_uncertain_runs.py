@@ -117,6 +117,25 @@ def test_p_of_z_of_a_file_by_options_and_by_a_file_of_options(with_p_of_z):
     assert json.loads((again / "run.json").read_text())["inputs"]["z_grid"]["path"] == "grid.txt"
 
 
+def test_slices_of_a_map(clusters):
+    """Their sum is the mass of the map, as all p(z) lie between the outer edges."""
+    from astropy.io import fits
+
+    rows = Table.read(clusters, format="ascii.csv")
+    rows["ra"], rows["dec"] = np.linspace(150.0, 150.2, 12), np.linspace(2.0, 2.2, 12)
+    rows.write(clusters, overwrite=True)
+    out = clusters.parent / "out"
+    options = [option for option in RUN if option != "--no-map"] + ["--num-map-draws", "20"]
+    sliced = ["--map-slices", "0.01,0.25,0.6", "--z-err", "0.03", "--z-err-kind", "z", *SAID]
+    done = warm_start.run(["run", str(clusters), "--out", str(out), *options, *sliced], clusters.parent)
+    assert done.returncode == 0, done.stderr
+    table = Table.read(next(out.glob("masses.*")))
+    with fits.open(out / "mass_map.fits") as hdus:
+        cube = hdus["MEAN"].data
+        assert cube.shape[0] == 2 and (cube.sum(axis=(1, 2)) > 0).all()
+        assert cube.sum() == pytest.approx(np.sum(table["mass_mean"]), rel=1e-4)
+
+
 def test_quantiles_and_a_code_prior(clusters):
     from scipy.special import ndtri
 
