@@ -386,7 +386,9 @@ class FromQuantiles:
         """Evaluate ln of the density of `variable`, in any normalisation."""
         last = self.scores.size - 1
         # How many quantiles lie below: the interval, -1 and `last` outside of all.
-        place = (self.values[:, None, :] <= z[:, :, None]).sum(axis=2) - 1
+        place = np.full(z.shape, -1)
+        for value in self.values.T:
+            place += value[:, None] <= z
         cell = np.clip(place, 0, last - 1)
 
         def at(array, index):

@@ -8,6 +8,7 @@ ln F the evidence of an object is a sum over nodes z_q,
 with n(z) the density of all halos above the lowest mass of the prior: a catalogue's own N(z) has seen the flux already.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -31,8 +32,9 @@ _NORMAL, _OTHER = 32, 48
 _CHOICES = (12, 20, 32, 64)
 # Draws of a relation that are asked.
 _DRAWS_ASKED = 4
-# Objects whose nodes are placed at a time; and arrays of all nodes that are alive while objects are collected.
-_BLOCK, _ARRAYS = 8192, 8
+# Numbers in an array of the objects whose nodes are placed at a time; and arrays of all nodes that are alive while
+# objects are collected.
+_NUMBERS, _ARRAYS = 2**20, 8
 
 
 class RedshiftNodes(NamedTuple):
@@ -91,8 +93,10 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior, number: int | None =
         "compute the catalogue in parts, or ask for fewer nodes",
     )
     z, ln_weight = np.empty(shape), np.empty(shape)
-    for start in range(0, rows.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    points = None if rows.size == 0 else given.take(rows[:1]).shape.points()
+    size = max(1, _NUMBERS // max(number, 0 if points is None else points.shape[1]))
+    for start in range(0, rows.size, size):
+        block = slice(start, start + size)
         z[block], ln_weight[block] = _nodes_of(given.take(rows[block]), prior, number)
     at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
     return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
@@ -252,18 +256,37 @@ def _need_number(given: RedshiftDistributions, prior: MassPrior) -> None:
         )
 
 
+def _farthest(prior: MassPrior) -> float:
+    """ln(1 + z) of the largest redshift; the same for all objects, so that none depends on what else there is."""
+    return float(np.log1p(min(prior.z_max, 1e3)))
+
+
+@cache
+def _volumes(cosmology: str, farthest: float) -> tuple[np.ndarray, np.ndarray]:
+    """ln(1 + z), and ln of dV/dz / z^2 there."""
+    from massmap_jax.halo.cosmology import comoving_volume
+
+    u = np.linspace(0.0, farthest, 2001)[1:]
+    return u, np.log(comoving_volume(cosmology, np.expm1(u))) - 2 * np.log(np.expm1(u))
+
+
+@cache
+def _distances(cosmology: str, farthest: float) -> tuple[np.ndarray, np.ndarray]:
+    """ln(1 + z), and ln of D_L / z there."""
+    from massmap_jax.halo.cosmology import luminosity_distance
+
+    u = np.linspace(np.log1p(_LEAST_Z), max(farthest, 0.01), 2000)
+    return u, np.log(luminosity_distance(cosmology, np.expm1(u))) - np.log(np.expm1(u))
+
+
 def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
     """ln of the number of halos per unit redshift."""
     if given.parent is not None:
         return ln_density_at(given.parent, z)
     _need_number(given, prior)
-    from massmap_jax.halo.cosmology import comoving_volume
-
-    nodes = np.linspace(0.0, np.log1p(float(z.max())), 400)
-    with np.errstate(divide="ignore"):
-        volume = np.log(comoving_volume(_cosmology(given, prior), np.expm1(nodes[1:])))
+    u, smooth_volume = _volumes(_cosmology(given, prior), _farthest(prior))
     # Less its own shape at small z, dV/dz ~ z^2, so that a straight line serves between the nodes.
-    smooth = np.interp(np.log1p(z), nodes[1:], volume - 2 * np.log(np.expm1(nodes[1:])))
+    smooth = np.interp(np.log1p(z), u, smooth_volume)
     assert prior.ln_number is not None
     number = np.asarray(prior.ln_number, dtype=np.float64)
     redshift = np.asarray(prior.redshift_nodes, dtype=np.float64)
@@ -289,13 +312,10 @@ def flux_of_luminosity(given: RedshiftDistributions, prior: MassPrior, z) -> np.
     """
     if not given.lum_moves:
         return np.zeros_like(z)
-    from massmap_jax.halo.cosmology import luminosity_distance
-
     u = np.log1p(z)
-    nodes = np.linspace(np.log1p(_LEAST_Z), max(float(u.max()), 0.01), 2000)
-    ln_distance = np.log(luminosity_distance(_cosmology(given, prior), np.expm1(nodes)))
+    nodes, smooth_distance = _distances(_cosmology(given, prior), _farthest(prior))
     # Less its own shape at small z, as above.
-    smooth = np.interp(u, nodes, ln_distance - np.log(np.expm1(nodes)))
+    smooth = np.interp(u, nodes, smooth_distance)
     return 2 * (smooth + np.log(z)) + given.k_slope * u
 
 

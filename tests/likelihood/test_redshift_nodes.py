@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 import massmap_jax as mm
 from massmap_jax.halo.cosmology import comoving_volume, luminosity_distance
-from massmap_jax.likelihood.redshifts import place
+from massmap_jax.likelihood.redshifts import nodes_needed, place
 
 U = np.log1p(np.array([0.25, 0.4, 0.55, 0.7]))
 # Weights, means less the middle, and sds, in ln(1 + z).
@@ -86,7 +86,7 @@ def test_mixtures(shape, prior):
 @pytest.mark.parametrize("shape", ["apart", "narrow on wide"])
 def test_nodes_in_one_piece_do_not_resolve_humps(shape, prior, monkeypatch):
     monkeypatch.setattr("massmap_jax.catalogue.redshift_shapes.Mixture.points", lambda self: None)
-    assert largest_error(shape, prior, mixture(shape)) > 0.02
+    assert largest_error(shape, prior, mixture(shape, num_nodes=32)) > 0.02
 
 
 def test_normal_errors(prior):
@@ -172,3 +172,32 @@ def test_a_large_catalogue_is_refused_where_memory_ends(monkeypatch):
     prior = mm.MassPrior.from_cosmology("Planck18", redshift=np.linspace(0.1, 1.0, 4))
     with pytest.raises(mm.errors.MassmapError, match="redshift nodes each needs about"):
         place(catalogue_with(mixture("two")), np.arange(U.size), prior)
+
+
+def test_nodes_do_not_depend_on_how_many_are_placed_at_a_time(prior, monkeypatch):
+    some = catalogue_with(mixture("two"))
+    together = place(some, np.arange(U.size), prior)
+    monkeypatch.setattr("massmap_jax.likelihood.redshifts._NUMBERS", 1)
+    for a, b in zip(together, place(some, np.arange(U.size), prior), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_as_many_nodes_as_are_needed(prior):
+    """More where a redshift moves the mass more: by its error, its distance, and the slope of the relation."""
+    z = np.array([0.15, 0.5, 0.5, 1.0])
+    steep, flat = (mm.MassLuminosityRelation(alpha1=0, alpha2=a, alpha3=3e14, scatter=0.2) for a in (1.7, 0.36))
+    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=z)
+    found = {}
+    for name, error in (("small", 0.003), ("large", 0.1)):
+        normal = mm.RedshiftDistributions.gaussian(z, error, variable="ln_1z", **OPTIONS)
+        some = catalogue.with_redshifts(normal)
+        for law, relation in (("steep", steep), ("flat", flat)):
+            found[name, law] = nodes_needed(some, np.arange(4), prior, relation.as_batch())
+    assert set(found["small", "steep"]) == {12} and (found["large", "steep"] >= 20).all()
+    assert found["large", "steep"][0] >= found["large", "steep"][3]  # nearer
+    # Slope and width of the likelihood of ln M go together.
+    np.testing.assert_array_equal(found["large", "flat"], found["large", "steep"])
+    said = catalogue.with_redshifts(mm.RedshiftDistributions.gaussian(z, 0.1, num_nodes=40, **OPTIONS))
+    assert set(nodes_needed(said, np.arange(4), prior, steep.as_batch())) == {40}
+    still = mm.RedshiftDistributions.gaussian(z, 0.1, contains="likelihood", lum_moves=False)
+    assert set(nodes_needed(catalogue.with_redshifts(still), np.arange(4), prior, steep.as_batch())) == {12}
