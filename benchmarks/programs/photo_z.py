@@ -156,7 +156,10 @@ def fits(number, seed=100):
             ln_luminosity=(catalogue.ln_lum_obs + true["alpha1"] + true["alpha4"] * np.log1p(z))[:PER_FIT],
             redshift=catalogue.redshift[:PER_FIT], sigma_ln_luminosity=ALL["sigma"],
         )  # fmt: skip
-        for way, some in (("right", with_errors(catalogue)), ("point z", catalogue)):
+        ways = {"right": with_errors(catalogue)}
+        if i % 3 == 0:  # the twin fails with fewer
+            ways["point z"] = catalogue
+        for way, some in ways.items():
             start = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -172,7 +175,7 @@ def fits(number, seed=100):
             p = float(kstest(rank, "uniform").pvalue)
             rows[f"{way}, {name}"] = {"pull": float(pull.mean()), "sd": float(pull.std()), "p_of_ranks": p}
             said = f"pull {pull.mean():+.2f}, its sd {pull.std():.2f}, ranks uniform p = {p:.1e}"
-            print(f"{number} fits, {way}, {name}: {said}", flush=True)
+            print(f"{pull.size} fits, {way}, {name}: {said}", flush=True)
     median = float(np.median([s for way, s in seconds if way == "right"]))
     print(f"a fit to {PER_FIT} objects takes {median:.1f} s (median, compiled anew for each catalogue)", flush=True)
     return rows | {"seconds_median": median, "objects": PER_FIT, "fits": number, "beliefs": SBC}

@@ -256,9 +256,11 @@ def _need_number(given: RedshiftDistributions, prior: MassPrior) -> None:
         )
 
 
-def _farthest(prior: MassPrior) -> float:
-    """ln(1 + z) of the largest redshift; the same for all objects, so that none depends on what else there is."""
-    return float(np.log1p(min(prior.z_max, 1e3)))
+def _of_cosmology(table, given: RedshiftDistributions, prior: MassPrior):
+    """A table of a cosmology up to the largest redshift, so that no object's depends on what else there is."""
+    cosmology, farthest = _cosmology(given, prior), float(np.log1p(min(prior.z_max, 1e3)))
+    # An object of astropy is no key of a cache.
+    return table(cosmology, farthest) if isinstance(cosmology, str) else table.__wrapped__(cosmology, farthest)
 
 
 @cache
@@ -284,7 +286,7 @@ def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
     if given.parent is not None:
         return ln_density_at(given.parent, z)
     _need_number(given, prior)
-    u, smooth_volume = _volumes(_cosmology(given, prior), _farthest(prior))
+    u, smooth_volume = _of_cosmology(_volumes, given, prior)
     # Less its own shape at small z, dV/dz ~ z^2, so that a straight line serves between the nodes.
     smooth = np.interp(np.log1p(z), u, smooth_volume)
     assert prior.ln_number is not None
@@ -313,7 +315,7 @@ def flux_of_luminosity(given: RedshiftDistributions, prior: MassPrior, z) -> np.
     if not given.lum_moves:
         return np.zeros_like(z)
     u = np.log1p(z)
-    nodes, smooth_distance = _distances(_cosmology(given, prior), _farthest(prior))
+    nodes, smooth_distance = _of_cosmology(_distances, given, prior)
     # Less its own shape at small z, as above.
     smooth = np.interp(u, nodes, smooth_distance)
     return 2 * (smooth + np.log(z)) + given.k_slope * u
