@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, Protocol, Self, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import ndtri
 
 from massmap_jax.catalogue.columns import as_float64
 from massmap_jax.errors import MassmapError
@@ -351,6 +350,8 @@ class FromQuantiles:
                 f" level; row 0 is {_shown(z)}"
             )
         z[~good] = np.arange(level.size)
+        from scipy.special import ndtri  # slow to import
+
         scores = ndtri(level)
         slopes = _monotone_slopes(z, scores)
         z[~good] = np.nan
