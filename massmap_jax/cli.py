@@ -493,7 +493,7 @@ def _with_columns(prior: PriorOptions, job: JobOptions, columns: CatalogueOption
         prior=prior,
         apparent_magnitudes=columns.magnitudes == "apparent",
         moving_luminosity=columns.lum_moves == "yes",
-        uncertain_redshifts=columns.z_err is not None,
+        uncertain_redshifts=(columns.z_err, columns.z_pdf, columns.z_quantiles) != (None, None, None),
     )
 
 

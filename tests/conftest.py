@@ -32,6 +32,8 @@ SLOWEST = (
     "test_observable_runs.py",
     "test_mass_likelihoods.py",
     "test_uncertain.py",
+    "test_uncertain_slices.py",
+    "test_tutorial_photo_z.py",
     "test_surface.py",
     "test_stream.py",
     "test_models.py",
@@ -114,6 +116,8 @@ BARELY_OPTIMISED = {
     "test_several_observables.py",
     "test_transforms.py",
     "test_tutorials.py",
+    "test_tutorial_photo_z.py",
+    "test_uncertain_slices.py",
 }
 
 

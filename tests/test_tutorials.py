@@ -6,8 +6,8 @@ import pytest
 from pages_that_run import run_page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-# Their runs repeat what other tests run and so have compiled: tests/run/test_calibrated_runs.py.
-ELSEWHERE = {"tutorial_weak_lensing"}
+# Run elsewhere: tests/run/test_calibrated_runs.py has compiled what one needs, and test_tutorial_photo_z.py checks more.
+ELSEWHERE = {"tutorial_weak_lensing", "tutorial_photo_z"}
 PAGES = [page for page in sorted(DOCS.glob("tutorial_*.md")) if page.stem not in ELSEWHERE]
 
 

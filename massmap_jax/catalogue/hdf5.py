@@ -12,6 +12,8 @@ _BY_ASTROPY = ".__table_column_meta__"
 def read_hdf5(path: str, group: str | None) -> ColumnTable:
     """Read a table from an HDF5 file: a data set with named fields, or a group of data sets of one length.
 
+    A data set of two dimensions is a column with an array in each row.
+
     Parameters
     ----------
     path : str
@@ -81,7 +83,13 @@ def _tables(file, h5py) -> dict[str, dict]:
             return
         sets = {key: value for key, value in item.items() if isinstance(value, h5py.Dataset) and value.ndim == 1}
         sets = {key: value for key, value in sets.items() if not value.dtype.names and value.size > 0}
-        if len(sets) > 1 and len({value.size for value in sets.values()}) == 1:
+        arrays = {key: value for key, value in item.items() if isinstance(value, h5py.Dataset) and value.ndim == 2}
+        # p(z) of each object, and beside it the redshifts of its columns, which are no column of the table.
+        heights, widths = {a.shape[0] for a in arrays.values()}, {a.shape[1] for a in arrays.values()}
+        if len(heights) == 1 and any(value.size in heights for value in sets.values()):
+            sets = {key: value for key, value in sets.items() if value.size in heights or value.size not in widths}
+            sets |= arrays
+        if len(sets) > 1 and len({value.shape[0] for value in sets.values()}) == 1:
             found["/" + name.strip("/")] = {key: (value, None) for key, value in sets.items()}
 
     look("/", file)

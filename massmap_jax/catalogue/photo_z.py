@@ -1,4 +1,4 @@
-"""What is known of the redshift of each object, where it is not exact: a normal error, or p(z) on a grid.
+"""What is known of the redshift of each object, where it is not exact: a normal error, or a p(z) of any shape.
 
 What a p(z) holds decides how it may be used, so it has to be said (`contains`). How it is used with the mass prior and
 the luminosity is in `likelihood.redshifts`.
@@ -11,12 +11,19 @@ import numpy as np
 from jaxtyping import Float
 
 from massmap_jax.catalogue.columns import as_float64
+from massmap_jax.catalogue.redshift_shapes import (
+    FromQuantiles,
+    Mixture,
+    Normal,
+    OnGrid,
+    RedshiftShape,
+    Variable,
+    check_nodes,
+    check_variable,
+)
 from massmap_jax.errors import MassmapError
 
 Contains = Literal["likelihood", "posterior", "posterior_with_flux"]
-Variable = Literal["z", "ln_1z"]
-# Nodes reach this many standard deviations, or down to exp(-DEPTH) of the peak of a grid.
-REACH, _DEPTH = 5.0, 12.5
 # An error that stands for a redshift that is exact.
 _EXACT = 1e-5
 # Above this error in ln(1 + z) a redshift says nothing.
@@ -27,10 +34,13 @@ _MOST = 2.0
 class RedshiftDistributions:
     """The redshifts of objects that are not known exactly, one row per object, in host memory.
 
-    Make one with `gaussian` or `grid`, and give it to `HaloCatalogue.with_redshifts`.
+    Make one with `gaussian`, `mixture`, `grid`, `quantiles` or `from_qp`, and give it to
+    `HaloCatalogue.with_redshifts`.
 
     Attributes
     ----------
+    shape : RedshiftShape
+        The densities, one of those in `massmap_jax.catalogue.redshift_shapes`.
     contains : {"likelihood", "posterior", "posterior_with_flux"}
         What went into p(z): only what was measured, p(data | z); also a distribution of redshifts `code_prior`; or also
         the flux of the object, as with a prior in magnitudes or training on magnitudes.
@@ -38,14 +48,6 @@ class RedshiftDistributions:
         Whether the luminosity was computed from a flux with the catalogue's redshift, so that it changes with z.
     k_slope : float
         Such a luminosity goes as D_L^2 (1 + z)^k_slope.
-    mean, sd : Float[np.ndarray, "halo"] or None
-        Mean and standard deviation of a normal distribution, in `variable`.
-    variable : {"z", "ln_1z"}
-        What is normal: z, or ln(1 + z).
-    nodes : Float[np.ndarray, "node"] or None
-        Redshifts of a grid.
-    ln_density : Float[np.ndarray, "halo node"] or None
-        ln p(z) there, in any normalisation; linear between the nodes.
     code_prior : tuple of (array, array) or None
         Redshifts and density of the distribution that a posterior holds; it is divided out.
     parent : tuple of (array, array) or None
@@ -53,8 +55,8 @@ class RedshiftDistributions:
         and before any selection; None for that of the mass prior.
     cosmology : str
         Of the distances; "" for that of the mass prior.
-    num_nodes : int
-        Redshift nodes per object.
+    num_nodes : int or None
+        Redshift nodes per object; None for as many as are needed.
 
     See Also
     --------
@@ -74,18 +76,14 @@ class RedshiftDistributions:
     [0.012, 0.027]
     """
 
+    shape: RedshiftShape
     contains: Contains
     lum_moves: bool
     k_slope: float = 0.0
-    mean: Float[np.ndarray, " halo"] | None = None
-    sd: Float[np.ndarray, " halo"] | None = None
-    variable: Variable = "z"
-    nodes: Float[np.ndarray, " node"] | None = None
-    ln_density: Float[np.ndarray, "halo node"] | None = None
     code_prior: tuple[np.ndarray, np.ndarray] | None = None
     parent: tuple[np.ndarray, np.ndarray] | None = None
     cosmology: str = ""
-    num_nodes: int = 32
+    num_nodes: int | None = None
 
     def __post_init__(self):
         if self.contains not in get_args(Contains):
@@ -108,7 +106,7 @@ class RedshiftDistributions:
                 _check_density(name, getattr(self, name))
         if not self.lum_moves and self.k_slope:
             raise MassmapError(f"k_slope={self.k_slope:g} has no effect on a luminosity that does not move with z")
-        if not 8 <= self.num_nodes <= 256:
+        if self.num_nodes is not None and not 8 <= self.num_nodes <= 256:
             raise MassmapError(f"{self.num_nodes} redshift nodes: give 8 to 256")
 
     @classmethod
@@ -140,8 +138,7 @@ class RedshiftDistributions:
         MassmapError
             For unknown words, errors of 0 that are not said to be exact, or errors that are no errors of a redshift.
         """
-        if variable not in get_args(Variable):
-            raise MassmapError(f"variable {variable!r} is not known: give 'z' or 'ln_1z' (the error over 1 + z)")
+        check_variable(variable)
         if zero not in ("refuse", "exact"):
             raise MassmapError(f"zero={zero!r} is not known: give 'refuse' or 'exact'")
         z = as_float64(redshift, "redshift")
@@ -171,7 +168,48 @@ class RedshiftDistributions:
                 f"half of the redshift errors are above {typical:.2g} (1 + z): these say nothing of the redshift; is it"
                 " an error of another column, or a percentage?"
             )
-        return cls(mean=mean, sd=sd, variable=variable, **options)
+        return cls(Normal(mean, sd, variable), **options)
+
+    @classmethod
+    def mixture(cls, weights, means, sds, *, variable: Variable = "z", **options) -> "RedshiftDistributions":
+        """Describe redshifts by sums of normal densities.
+
+        Parameters
+        ----------
+        weights : array_like, (halo, component)
+            Weights, in any normalisation: 0 for components that an object lacks. Or (component,), the same for all.
+        means : array_like, (halo, component)
+            Their means, in `variable`.
+        sds : array_like, (halo, component)
+            Their standard deviations, in `variable`; or (component,), the same for all.
+        variable : {"z", "ln_1z"}, optional
+            Whether the densities are normal in z, or in ln(1 + z).
+        **options : object
+            Attributes of `RedshiftDistributions`, by name; `contains` and `lum_moves` are needed.
+
+        Returns
+        -------
+        RedshiftDistributions
+            The distributions. Rows with a weight below 0 or without any, and those with a standard deviation that is
+            not above 0, cannot be used.
+
+        Raises
+        ------
+        MassmapError
+            For shapes that do not agree, or where no row can be used.
+
+        Examples
+        --------
+        >>> import massmap_jax as mm
+        >>> two_humps = mm.RedshiftDistributions.mixture(
+        ...     [[0.7, 0.3], [1.0, 0.0]], [[0.2, 0.5], [0.3, 0.0]], [[0.02, 0.05], [0.02, 0.0]],
+        ...     contains="likelihood", lum_moves=True,
+        ... )
+        >>> two_humps.usable.tolist()
+        [True, True]
+        """
+        check_variable(variable)
+        return cls(Mixture.of(weights, means, sds, variable), **options)
 
     @classmethod
     def grid(cls, nodes, density, **options) -> "RedshiftDistributions":
@@ -189,39 +227,82 @@ class RedshiftDistributions:
         Returns
         -------
         RedshiftDistributions
-            The distributions. Rows that are not finite, or 0 everywhere, are NaN.
+            The distributions. Rows that are not finite, negative somewhere, or 0 everywhere, cannot be used.
 
         Raises
         ------
         MassmapError
-            For nodes that do not increase, shapes that do not agree, or negative densities.
+            For nodes that do not increase, shapes that do not agree, or where no row can be used.
         """
-        z = np.asarray(nodes, dtype=np.float64)
-        p = np.array(density, dtype=np.float64)
-        if z.ndim != 1 or z.size < 3 or not (np.isfinite(z).all() and (np.diff(z) > 0).all() and z[0] >= 0):
-            raise MassmapError("the redshifts of a p(z) grid have to be at least 3 numbers from 0 on that increase")
-        if p.ndim != 2 or p.shape[1] != z.size:
-            raise MassmapError(
-                f"p(z) has shape {p.shape} and {z.size} redshifts: give one row per object and one column per redshift"
-            )
-        below = p < 0
-        if below.any():
-            row, column = np.argwhere(below)[0]
-            raise MassmapError(
-                f"p(z) is negative in {np.count_nonzero(below.any(axis=1))} rows, first row {row} at z = {z[column]:g}:"
-                f" {p[row, column]:g}; a density is not (are these logarithms?)"
-            )
-        top = p.max(axis=1, keepdims=True)
-        with np.errstate(all="ignore"):
-            # exp(-60) of the peak stands for 0, so that the logarithm can be interpolated.
-            ln_p = np.log(np.maximum(p / top, 1e-26))
-        ln_p[~(np.isfinite(p).all(axis=1) & (top[:, 0] > 0))] = np.nan
-        if np.isnan(ln_p).all():
-            raise MassmapError(f"none of the {p.shape[0]} p(z) can be used: each is NaN somewhere, or 0 everywhere")
-        return cls(nodes=z, ln_density=ln_p, **options)
+        return cls(OnGrid.of(nodes, density), **options)
+
+    @classmethod
+    def quantiles(cls, levels, values, **options) -> "RedshiftDistributions":
+        """Describe redshifts by quantiles of p(z).
+
+        Between the quantiles, the normal score of the CDF is a monotone cubic of z; beyond them it goes on as a
+        straight line, so that p(z) ends as a normal density does.
+
+        Parameters
+        ----------
+        levels : array_like, (level,)
+            CDF levels, increasing, between 0 and 1: nine or more, from 0.02 or less to 0.98 or more.
+        values : array_like, (halo, level)
+            Redshifts below which lies that share of p(z).
+        **options : object
+            Attributes of `RedshiftDistributions`, by name; `contains` and `lum_moves` are needed.
+
+        Returns
+        -------
+        RedshiftDistributions
+            The distributions. Rows that are not finite or do not increase cannot be used.
+
+        Raises
+        ------
+        MassmapError
+            For too few levels, shapes that do not agree, or where no row can be used.
+        """
+        return cls(FromQuantiles.of(levels, values), **options)
+
+    @classmethod
+    def from_qp(cls, ensemble, *, z=None, **options) -> "RedshiftDistributions":
+        """Describe redshifts by an ensemble of the package qp (qp-prob).
+
+        Parameters
+        ----------
+        ensemble : qp.Ensemble
+            One distribution per object; whatever has a method `pdf` of redshifts will do.
+        z : array_like, (node,), optional
+            Redshifts at which p(z) is evaluated; by default those of the ensemble's own grid, where it has one.
+        **options : object
+            Attributes of `RedshiftDistributions`, by name; `contains` and `lum_moves` are needed.
+
+        Returns
+        -------
+        RedshiftDistributions
+            The distributions, on that grid.
+
+        Raises
+        ------
+        MassmapError
+            For something without a `pdf`, an ensemble without a grid of its own where none is given, and as `grid`.
+        """
+        if not callable(getattr(ensemble, "pdf", None)):
+            raise MassmapError(f"a {type(ensemble).__name__} has no method pdf: give an ensemble of qp")
+        if z is None:
+            metadata = getattr(ensemble, "metadata", {})
+            z = (metadata() if callable(metadata) else metadata).get("xvals")
+            if z is None:
+                raise MassmapError(
+                    "the ensemble has no grid of its own: say where to evaluate its p(z), with z=, redshifts that are"
+                    " closer than a third of the narrowest p(z)"
+                )
+            z = np.ravel(z)
+        z = check_nodes(z)
+        return cls.grid(z, np.atleast_2d(ensemble.pdf(z)), **options)
 
     def __len__(self) -> int:
-        return (self.mean if self.ln_density is None else self.ln_density).shape[0]  # type: ignore[union-attr]
+        return len(self.shape)
 
     @property
     def usable(self) -> np.ndarray:
@@ -230,9 +311,9 @@ class RedshiftDistributions:
         Returns
         -------
         Bool[np.ndarray, "halo"]
-            False where the error or the grid is missing.
+            False where the error or p(z) is missing or impossible.
         """
-        return np.isfinite(self.sd if self.ln_density is None else self.ln_density[:, 0])  # type: ignore[arg-type]
+        return self.shape.usable
 
     def take(self, rows) -> "RedshiftDistributions":
         """Take some rows.
@@ -247,8 +328,7 @@ class RedshiftDistributions:
         RedshiftDistributions
             The chosen rows.
         """
-        own = {n: getattr(self, n) for n in ("mean", "sd", "ln_density")}
-        return replace(self, **{name: value[rows] for name, value in own.items() if value is not None})
+        return replace(self, shape=self.shape.take(rows))
 
     def bounds(self) -> tuple[Float[np.ndarray, " halo"], Float[np.ndarray, " halo"]]:
         """Give the redshifts between which each distribution lies.
@@ -258,17 +338,7 @@ class RedshiftDistributions:
         low, high : Float[np.ndarray, "halo"]
             Redshifts, from 0 on.
         """
-        if self.ln_density is None or self.nodes is None:
-            assert self.mean is not None and self.sd is not None
-            ends = self.mean - REACH * self.sd, self.mean + REACH * self.sd
-            low, high = ends if self.variable == "z" else (np.expm1(ends[0]), np.expm1(ends[1]))
-        else:
-            there = self.ln_density > -_DEPTH
-            last = there.shape[1] - 1
-            first = np.argmax(there, axis=1)
-            final = last - np.argmax(there[:, ::-1], axis=1)
-            low, high = self.nodes[np.maximum(first - 1, 0)], self.nodes[np.minimum(final + 1, last)]
-        return np.maximum(low, 0.0), high
+        return self.shape.bounds()
 
     def ln_likelihood(self, z: Float[np.ndarray, "halo q"]) -> Float[np.ndarray, "halo q"]:
         """Evaluate ln of what the measurement says of z, with the code's prior divided out.
@@ -283,18 +353,9 @@ class RedshiftDistributions:
         Float[np.ndarray, "halo q"]
             ln p(data | z), or ln p(z) per unit z where that has seen the flux; in any normalisation.
         """
-        if self.ln_density is None or self.nodes is None:
-            assert self.mean is not None and self.sd is not None
-            x = z if self.variable == "z" else np.log1p(z)
-            value = -0.5 * ((x - self.mean[:, None]) / self.sd[:, None]) ** 2
-            if self.variable == "ln_1z" and self.contains != "likelihood":
-                value = value - np.log1p(z)  # a density per unit z
-        else:
-            cell = np.clip(np.searchsorted(self.nodes, z, side="right") - 1, 0, self.nodes.size - 2)
-            fraction = (z - self.nodes[cell]) / (self.nodes[cell + 1] - self.nodes[cell])
-            rows = np.arange(len(self))[:, None]
-            left, right = self.ln_density[rows, cell], self.ln_density[rows, cell + 1]
-            value = left + fraction * (right - left)
+        value = self.shape.ln_density(z)
+        if self.shape.variable == "ln_1z" and self.contains != "likelihood":
+            value = value - np.log1p(z)  # a density per unit z
         return value if self.code_prior is None else value - ln_density_at(self.code_prior, z)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column, normal_name
+from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
@@ -15,9 +15,10 @@ from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
 from massmap_jax.catalogue.luminosity import named_log, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
-from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions, Variable
+from massmap_jax.catalogue.photo_z import Contains
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
+from massmap_jax.catalogue.redshift_columns import RedshiftColumns
 from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
@@ -67,7 +68,11 @@ def read_catalogue(
     z_err: str | float | None = None,
     z_err_kind: Literal["z", "relative"] | None = None,
     z_err_zero: Literal["refuse", "exact"] = "refuse",
+    z_pdf: str | None = None,
+    z_grid: str | None = None,
+    z_quantiles: str | None = None,
     z_contains: Contains | None = None,
+    z_code_prior: str | None = None,
     lum_moves: Literal["yes", "no"] | None = None,
     z_k_slope: float = 0.0,
     format: str | None = None,
@@ -152,12 +157,25 @@ def read_catalogue(
         Whether that error is one of z, or is over 1 + z. A column is one of z by default; for a number it is asked.
     z_err_zero : {"refuse", "exact"}
         What an error of 0 means: it is refused, or the redshift is exact.
-    z_contains : {"likelihood", "posterior_with_flux"}, optional
-        What went into the redshifts; it has to be said with `z_err`. "likelihood": they scatter about the true ones by
-        the error. "posterior_with_flux": they are the middle of a p(z) that has seen the flux of the object.
+    z_pdf : str, optional
+        Column of p(z), an array of numbers in each row: a vector column of FITS or VOTable, a column of lists in
+        Parquet, a data set of two dimensions in HDF5. It takes the place of `z_err`; `z` stays the redshift that the
+        luminosity was computed with.
+    z_grid : str, optional
+        The redshifts that p(z) is for: a range "0:3:301" (first, last, number), a column that holds them in each row,
+        or a file: a column of text, or path[NAME] of an image or table of FITS, or of a data set of HDF5.
+    z_quantiles : str, optional
+        Columns of quantiles of p(z), per cent and column: "1:z01,5:z05,16:z16,...". Nine or more, from 2 or less to 98
+        or more; it takes the place of `z_err`.
+    z_contains : {"likelihood", "posterior", "posterior_with_flux"}, optional
+        What went into the redshifts; it has to be said with `z_err`, `z_pdf` or `z_quantiles`. "likelihood": they
+        scatter about the true ones by the error, or p(z) is what was measured alone. "posterior": also a distribution
+        of redshifts, `z_code_prior`. "posterior_with_flux": p(z) has seen the flux of the object.
+    z_code_prior : str, optional
+        File with that distribution, redshifts and density in its first two columns; it is divided out.
     lum_moves : {"yes", "no"}, optional
         Whether the luminosity was computed from a flux with this redshift, so that it changes with z; it has to be
-        said with `z_err`.
+        said, too.
     z_k_slope : float
         Slope s of the K-correction (1 + z)^s of such a luminosity.
     format : {"cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable"}, optional
@@ -304,9 +322,14 @@ def read_catalogue(
     )
     if noise == "linear":
         notes.append("luminosity noise: normal in L itself; sigma_ln_lum is the error as a fraction of the observed L")
-    uncertain = _redshift_errors(
-        table, z_name, redshift, notes, z_err, z_err_kind, z_err_zero, z_contains, lum_moves, z_k_slope
+    not_exact = RedshiftColumns(
+        z_err, z_err_kind, z_err_zero, z_pdf, z_grid, z_quantiles, z_contains, z_code_prior, lum_moves, z_k_slope
     )
+    uncertain = None
+    if not_exact.check():
+        uncertain = not_exact.read(table, redshift, notes)
+    else:
+        _note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
     catalogue = HaloCatalogue.from_arrays(
@@ -367,55 +390,6 @@ def _magnitudes(mode, zero, k_slope, cosmology) -> Magnitudes | None:
         return luminosity_distance(cosmology, redshift)
 
     return Magnitudes(mode, zero, distance, cosmology, k_slope)
-
-
-def _redshift_errors(
-    table: ColumnTable, z_name: str, redshift, notes: list[str], error, kind, zero, contains, lum_moves, k_slope
-) -> RedshiftDistributions | None:
-    """Read the errors of the redshifts; None, and a note, where they are not asked for."""
-    if error is None:
-        given = {"z_err_kind": kind, "z_contains": contains, "lum_moves": lum_moves, "z_k_slope": k_slope or None}
-        if zero != "refuse":
-            given["z_err_zero"] = zero
-        for name, value in given.items():
-            if value is not None:
-                raise MassmapError(f"{name}={value!r} has no effect without z_err=, the error of the redshift")
-        _note_redshift_errors(table, z_name, notes)
-        return None
-    if contains not in ("likelihood", "posterior_with_flux"):
-        raise MassmapError(
-            "say what went into the redshifts whose errors are given, z_contains='likelihood' (they scatter about the"
-            " true ones by the error) or 'posterior_with_flux' (they are the middle of a p(z) that has seen the flux,"
-            " as with a prior in magnitudes)"
-        )
-    if lum_moves not in ("yes", "no"):
-        raise MassmapError(
-            "say whether the luminosity changes with the redshift whose error is given: lum_moves='yes' for one that"
-            " was computed from a flux with this redshift, 'no' for one that was not, such as a richness"
-        )
-    if isinstance(error, str):
-        values = numbers(table, named_column(table, error, "z_err"), "redshift error", notes)
-        kind = kind or "z"
-    else:
-        values = np.full(redshift.size, float(error))
-        if kind is None:
-            raise MassmapError(
-                f"z_err={error:g} is one number: say z_err_kind='relative' for an error over 1 + z, or 'z' for one of z"
-            )
-    if kind not in ("z", "relative"):
-        raise MassmapError(f"z_err_kind is {kind!r}: give 'z', or 'relative' for an error over 1 + z")
-    variable: Variable = "z" if kind == "z" else "ln_1z"
-    found = RedshiftDistributions.gaussian(
-        redshift, values, variable=variable, zero=zero, contains=contains, lum_moves=lum_moves == "yes", k_slope=k_slope
-    )
-    with np.errstate(invalid="ignore"):
-        typical = np.nanmedian(found.sd / (1 + redshift) if kind == "z" else found.sd)
-    moves = "moves with the redshift" if lum_moves == "yes" else "does not change with the redshift"
-    notes.append(
-        f"redshifts have errors ({error!r}, an error {'of z' if kind == 'z' else 'over 1 + z'}; median {typical:.2g}"
-        f" (1 + z)); p(z) contains: {contains}; the luminosity {moves}"
-    )
-    return found
 
 
 def _note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:

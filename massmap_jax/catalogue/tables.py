@@ -420,6 +420,8 @@ def _array_from_arrow(column) -> np.ndarray:
         column = column.cast(pa.float64())
     if pa.types.is_temporal(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         column = column.cast(pa.string())
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        return _rows_from_arrow(column)
     null = None if column.null_count == 0 else column.is_null().to_numpy()
     if null is not None and pa.types.is_integer(column.type):
         return np.ma.masked_array(column.fill_null(0).to_numpy(), null)
@@ -428,3 +430,26 @@ def _array_from_arrow(column) -> np.ndarray:
             return column.to_numpy().astype(str)
         return np.ma.masked_array(column.fill_null("").to_numpy().astype(str), null)
     return column.to_numpy()
+
+
+def _rows_from_arrow(column) -> np.ndarray:
+    """Give the rows of a column of lists: a matrix where they hold numbers and have one length, NaN where null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    lengths = {int(n) for chunk in chunks for n in pc.unique(pc.list_value_length(chunk.drop_null())).to_pylist()}
+    value = column.type.value_type
+    if len(lengths) != 1 or not (pa.types.is_floating(value) or pa.types.is_integer(value)):
+        return np.array(column.to_pylist(), dtype=object) if len(lengths) > 1 else column.to_numpy(zero_copy_only=False)
+    length = lengths.pop()
+    parts = []
+    for chunk in chunks:
+        # Chunk by chunk: all numbers together may be more than the offsets of one list can count.
+        flat = pc.list_flatten(chunk.drop_null()).to_numpy(zero_copy_only=False).reshape(-1, length)
+        if chunk.null_count:
+            rows = np.full((len(chunk), length), np.nan)
+            rows[chunk.is_valid().to_numpy(zero_copy_only=False)] = flat
+            flat = rows
+        parts.append(flat)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

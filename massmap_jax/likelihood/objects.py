@@ -11,7 +11,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.observables import MISSING, UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
-from massmap_jax.likelihood.redshifts import place
+from massmap_jax.likelihood.redshifts import nodes_needed, place
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 
@@ -168,7 +168,14 @@ class Objects(eqx.Module):
 
     @classmethod
     def of(
-        cls, catalogue: HaloCatalogue, rows, prior: MassPrior, extra: TabulatedTerm | None = None, *, need_keys=True
+        cls,
+        catalogue: HaloCatalogue,
+        rows,
+        prior: MassPrior,
+        extra: TabulatedTerm | None = None,
+        *,
+        need_keys: bool = True,
+        num_nodes: int | None = None,
     ) -> "Objects":
         """Collect some usable rows of a catalogue as host arrays, in the layout that the kernels expect.
 
@@ -184,13 +191,15 @@ class Objects(eqx.Module):
             A further likelihood of ln M, for every row of the catalogue.
         need_keys : bool, optional
             Whether random numbers will be drawn. If False, the ids are not hashed and the hashes are 0.
+        num_nodes : int, optional
+            Redshift nodes of each object whose redshift is a distribution; see `likelihood.redshifts.place`.
 
         Returns
         -------
         Objects
             The rows, in the order given.
         """
-        nodes = place(catalogue, rows, prior)
+        nodes = place(catalogue, rows, prior, num_nodes)
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
         ln_lum, sigma = catalogue.signed_measurements(rows)
@@ -215,6 +224,40 @@ class Objects(eqx.Module):
             observed=observed,
             conditional=known is not None and known.contains == "posterior_with_flux",
         )
+
+    @classmethod
+    def in_parts(
+        cls, catalogue: HaloCatalogue, rows, prior: MassPrior, relation, extra: TabulatedTerm | None = None, **options
+    ) -> "list[tuple[Int[np.ndarray, ' part'], Objects]]":
+        """Collect some usable rows in parts that have as many redshift nodes as their objects need.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+            The catalogue.
+        rows : Int[np.ndarray, "m"]
+            Row numbers.
+        prior : MassPrior
+            The mass prior.
+        relation : Relation
+            A batch of draws.
+        extra : TabulatedTerm, optional
+            A further likelihood of ln M, for every row of the catalogue.
+        **options : object
+            As in `of`.
+
+        Returns
+        -------
+        list of tuple of (Int[np.ndarray, "part"], Objects)
+            Places in `rows`, and these objects; one part with all where redshifts are exact.
+        """
+        if catalogue.redshift_distributions is None or rows.size == 0:
+            return [(np.arange(rows.size), cls.of(catalogue, rows, prior, extra, **options))]
+        needed = nodes_needed(catalogue, rows, prior, relation)
+        places = [(np.flatnonzero(needed == number), int(number)) for number in np.unique(needed)]
+        return [
+            (own, cls.of(catalogue, rows[own], prior, extra, num_nodes=number, **options)) for own, number in places
+        ]
 
     def take(self, rows) -> "Objects":
         """Select some of these objects, as host arrays.
@@ -341,6 +384,9 @@ def flag_of_part(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
     flag = np.array(catalogue.flag, dtype=np.int32)
     with np.errstate(invalid="ignore"):
         outside = (catalogue.redshift < prior.z_min) | (catalogue.redshift > prior.z_max)
+        if catalogue.redshift_distributions is not None:
+            low, high = catalogue.redshift_distributions.bounds()
+            outside |= (high <= prior.z_min) | (low >= prior.z_max)
     flag[outside & ((flag & UNUSABLE) == 0)] |= Flag.Z_OUTSIDE_PRIOR
     return flag
 

@@ -8,18 +8,33 @@ ln F the evidence of an object is a sum over nodes z_q,
 with n(z) the density of all halos above the lowest mass of the prior: a catalogue's own N(z) has seen the flux already.
 """
 
+from functools import cache
 from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions, ln_density_at
+from massmap_jax.catalogue.redshift_shapes import DEPTH, Normal
 from massmap_jax.errors import MassmapError
+from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
 
 # Below this redshift distances are not those of the Hubble flow, and ln D_L diverges.
 _LEAST_Z = 1e-3
+# Nodes per panel of a p(z) that is not normal.
+_PER_PANEL = 8
+# Nodes of a normal p(z), and of one of another shape, where the relation is not asked how many are needed.
+_NORMAL, _OTHER = 32, 48
+# Numbers of nodes to choose from where it is asked: few, since each is compiled by itself.
+_CHOICES = (12, 20, 32, 64)
+# Draws of a relation that are asked.
+_DRAWS_ASKED = 4
+# Numbers in an array of the objects whose nodes are placed at a time; and arrays of all nodes that are alive while
+# objects are collected.
+_NUMBERS, _ARRAYS = 2**20, 8
 
 
 class RedshiftNodes(NamedTuple):
@@ -40,7 +55,7 @@ class RedshiftNodes(NamedTuple):
     ln_moved: Float[np.ndarray, "halo q"]
 
 
-def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
+def place(catalogue: HaloCatalogue, rows, prior: MassPrior, number: int | None = None) -> RedshiftNodes:
     """Place the redshift nodes of some objects.
 
     Parameters
@@ -51,12 +66,14 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
         Row numbers.
     prior : MassPrior
         The mass prior, which says how many halos there are at each redshift.
+    number : int, optional
+        Nodes per object; by default what the distributions say, or else 32 for normal ones and 48 for others.
 
     Returns
     -------
     RedshiftNodes
-        The nodes: those of Gauss and Legendre in ln(1 + z), over 5 standard deviations to both sides or the part of a
-        grid that is not 0, cut to the redshifts of the prior.
+        The nodes: those of Gauss and Legendre in ln(1 + z), over 5 standard deviations to both sides, or on panels
+        where a p(z) of another shape is not 0; cut to the redshifts of the prior.
 
     Raises
     ------
@@ -66,23 +83,157 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior) -> RedshiftNodes:
     known = catalogue.redshift[rows][:, None]
     if catalogue.redshift_distributions is None:
         return RedshiftNodes(known, np.zeros_like(known), np.zeros_like(known))
-    given = catalogue.redshift_distributions.take(rows)
+    given = catalogue.redshift_distributions
+    if number is None:
+        number = given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER)
+    shape = (rows.size, number)
+    check_memory(
+        _ARRAYS * 8.0 * rows.size * number,
+        f"{rows.size:,} objects with {number} redshift nodes each",
+        "compute the catalogue in parts, or ask for fewer nodes",
+    )
+    z, ln_weight = np.empty(shape), np.empty(shape)
+    points = None if rows.size == 0 else given.take(rows[:1]).shape.points()
+    size = max(1, _NUMBERS // max(number, 0 if points is None else points.shape[1]))
+    for start in range(0, rows.size, size):
+        block = slice(start, start + size)
+        z[block], ln_weight[block] = _nodes_of(given.take(rows[block]), prior, number)
+    at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
+    return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
+
+
+def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> Int[np.ndarray, " row"]:
+    """Choose how many redshift nodes each object needs for its mass to be right to 1e-3 of its standard deviation.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue, with redshift distributions.
+    rows : Int[np.ndarray, "row"]
+        Row numbers.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws.
+
+    Returns
+    -------
+    Int[np.ndarray, "row"]
+        10 + 1.6 r or the next larger choice, where r is the standard deviation of ln M that a normal error of the
+        redshift alone makes, over the width of the likelihood of ln M at one redshift; for p(z) of another shape, and
+        where it was said, the same number for all.
+
+    Notes
+    -----
+    `benchmarks/programs/photo_z.py` measures the error.
+    """
+    given = catalogue.redshift_distributions
+    assert given is not None
+    _need_number(given, prior)
+    if given.num_nodes is not None or not isinstance(given.shape, Normal) or not hasattr(relation, "data_term"):
+        return np.full(rows.size, given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER))
+    shape, known = given.shape.take(rows), np.maximum(catalogue.redshift[rows], _LEAST_Z)
+    sd = shape.sd if shape.variable == "ln_1z" else shape.sd / (1 + np.maximum(shape.mean, 0.0))
+    middle = shape.mean if shape.variable == "ln_1z" else np.log1p(np.maximum(shape.mean, 0.0))
+    least, most = np.log1p(max(prior.z_min, _LEAST_Z)), np.log1p(min(prior.z_max, 1e3))
+    ends = np.expm1(np.clip(np.stack([middle - sd, middle + sd]), least, most))
+    ln_lum, sigma = catalogue.signed_measurements(rows)
+    at_ends = ln_lum + flux_of_luminosity(given, prior, ends) - flux_of_luminosity(given, prior, known)
+    draws = np.unique(np.linspace(0, relation.num_draws - 1, _DRAWS_ASKED).round().astype(int))
+    some = jax.tree.map(lambda a: np.asarray(a)[draws], relation.as_batch())
+    # On the host: a handful of numbers per object is not worth a compilation.
+    spread = np.zeros(rows.size)
+    for number in range(draws.size):
+        one = jax.tree.map(lambda a, n=number: a[n], some)
+        low, high = (one.data_term(at, sigma, z) for at, z in zip(at_ends, ends, strict=True))
+        width = np.minimum(np.asarray(low.width), np.asarray(high.width))
+        moved = 0.5 * np.abs(np.asarray(high.centre) - np.asarray(low.centre))
+        spread = np.maximum(spread, moved / np.maximum(width, 1e-3))
+    choices = np.array(_CHOICES)
+    wanted = np.nan_to_num(10 + 1.6 * spread, nan=choices[-1], posinf=choices[-1])
+    return choices[np.minimum(np.searchsorted(choices, wanted), choices.size - 1)]
+
+
+def _nodes_of(given: RedshiftDistributions, prior: MassPrior, number: int):
+    """Redshift nodes of some objects, and ln of their weights, which sum to 1."""
     least, most = max(prior.z_min, _LEAST_Z), min(prior.z_max, 1e3)
-    low, high = (np.clip(end, least, most) for end in given.bounds())
-    start, length = np.log1p(low)[:, None], (np.log1p(high) - np.log1p(low))[:, None]
-    nodes, weights = np.polynomial.legendre.leggauss(given.num_nodes)
-    u = start + 0.5 * length * (nodes + 1)
+    points = given.shape.points()
+    if points is None:
+        low, high = (np.log1p(np.clip(end, least, most))[:, None] for end in given.bounds())
+        nodes, weights = np.polynomial.legendre.leggauss(number)
+        u = low + 0.5 * (high - low) * (nodes + 1)
+        length = 0.5 * (high - low) * weights
+    else:
+        points = np.clip(points, least, most)
+        u, length = _on_panels(np.log1p(points), given.shape.ln_density(points), number)
     z = np.clip(np.expm1(u), least, most)
     with np.errstate(divide="ignore", invalid="ignore"):
         # dz = (1 + z) du.
-        ln_weight = np.log(0.5 * length * weights) + u + given.ln_likelihood(z)
+        ln_weight = np.log(length) + u + given.ln_likelihood(z)
         if given.contains != "posterior_with_flux":
             ln_weight = ln_weight + _ln_parent(given, prior, z)
         top = ln_weight.max(axis=1, keepdims=True)
         total = np.exp(ln_weight - np.where(np.isfinite(top), top, 0.0)).sum(axis=1, keepdims=True)
-        ln_weight = np.where(total > 0, ln_weight - top - np.log(total), -np.inf)
-    at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
-    return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
+        return z, np.where(total > 0, ln_weight - top - np.log(total), -np.inf)
+
+
+def _on_panels(u, ln_density, number: int):
+    """Nodes of Gauss and Legendre on panels where a density is, and their weights.
+
+    Parameters
+    ----------
+    u : Float[np.ndarray, "halo point"]
+        ln(1 + z), in rising order, of points between which the density is smooth.
+    ln_density : Float[np.ndarray, "halo point"]
+        ln of the density there.
+    number : int
+        Nodes.
+
+    Returns
+    -------
+    nodes, weights : Float[np.ndarray, "halo number"]
+        In ln(1 + z). Gaps without density are left out, and each panel holds the same share of the cube root of the
+        density, so that narrow humps have panels of their own and tails are not forgotten.
+    """
+    each = min(_PER_PANEL, number)
+    sizes = [len(part) for part in np.array_split(np.arange(number), -(-number // each))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ln_p = ln_density - ln_density.max(axis=1, keepdims=True)
+        there = np.maximum(ln_p[:, 1:], ln_p[:, :-1]) > -DEPTH
+        root = np.exp(ln_p / 3)
+        width = np.where(there, np.diff(u, axis=1), 0.0)
+        share = width * 0.5 * (root[:, 1:] + root[:, :-1])
+    # Without the gaps, all that is left is one interval of v.
+    v, mass = (np.pad(np.cumsum(a, axis=1), ((0, 0), (1, 0))) for a in (width, share))
+    edges = np.arange(len(sizes) + 1) / len(sizes) * mass[:, -1:]
+    cell, fraction = _cells_of(mass, edges)
+    ends = _take(v, cell) + fraction * _take(width, cell)
+    nodes, weights = [], []
+    for k, size in enumerate(sizes):
+        x, w = np.polynomial.legendre.leggauss(size)
+        half = 0.5 * np.diff(ends[:, k : k + 2], axis=1)
+        nodes.append(ends[:, k : k + 1] + half * (x + 1))
+        weights.append(half * w)
+    place = np.concatenate(nodes, axis=1)
+    cell, fraction = _cells_of(v, place)
+    return _take(u, cell) + fraction * _take(width, cell), np.concatenate(weights, axis=1)
+
+
+def _cells_of(sums, values):
+    """Cell of running sums that each value lies in, and where in it, from 0 to 1; row by row."""
+    rows, number = np.arange(sums.shape[0])[:, None], sums.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # All rows in one search, each on its own stretch; empty rows have no cells.
+        scale = np.where(sums[:, -1:] > 0, sums[:, -1:], 1.0)
+        flat = (sums / scale + 2 * rows).ravel()
+        found = np.searchsorted(flat, (values / scale + 2 * rows).ravel(), side="right").reshape(values.shape)
+        cell = np.clip(found - 1 - rows * number, 0, number - 2)
+        left, right = _take(sums, cell), _take(sums, cell + 1)
+        return cell, np.where(right > left, np.clip((values - left) / (right - left), 0.0, 1.0), 0.0)
+
+
+def _take(values, cell):
+    return np.take_along_axis(values, cell, axis=1)
 
 
 def _cosmology(given: RedshiftDistributions, prior: MassPrior) -> str:
@@ -96,22 +247,49 @@ def _cosmology(given: RedshiftDistributions, prior: MassPrior) -> str:
     return found
 
 
-def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
-    """ln of the number of halos per unit redshift."""
-    if given.parent is not None:
-        return ln_density_at(given.parent, z)
-    if prior.ln_number is None:
+def _need_number(given: RedshiftDistributions, prior: MassPrior) -> None:
+    """Refuse a mass prior that does not say how many halos there are, where that is needed."""
+    if given.parent is None and given.contains != "posterior_with_flux" and prior.ln_number is None:
         raise MassmapError(
             "the mass prior does not say how many halos there are at each redshift, which uncertain redshifts need:"
             " make it with from_hmf, from_cosmology or from_table(..., number_density=True), or give parent=(z, dN/dz)"
         )
+
+
+def _of_cosmology(table, given: RedshiftDistributions, prior: MassPrior):
+    """A table of a cosmology up to the largest redshift, so that no object's depends on what else there is."""
+    cosmology, farthest = _cosmology(given, prior), float(np.log1p(min(prior.z_max, 1e3)))
+    # An object of astropy is no key of a cache.
+    return table(cosmology, farthest) if isinstance(cosmology, str) else table.__wrapped__(cosmology, farthest)
+
+
+@cache
+def _volumes(cosmology: str, farthest: float) -> tuple[np.ndarray, np.ndarray]:
+    """ln(1 + z), and ln of dV/dz / z^2 there."""
     from massmap_jax.halo.cosmology import comoving_volume
 
-    nodes = np.linspace(0.0, np.log1p(float(z.max())), 400)
-    with np.errstate(divide="ignore"):
-        volume = np.log(comoving_volume(_cosmology(given, prior), np.expm1(nodes[1:])))
+    u = np.linspace(0.0, farthest, 2001)[1:]
+    return u, np.log(comoving_volume(cosmology, np.expm1(u))) - 2 * np.log(np.expm1(u))
+
+
+@cache
+def _distances(cosmology: str, farthest: float) -> tuple[np.ndarray, np.ndarray]:
+    """ln(1 + z), and ln of D_L / z there."""
+    from massmap_jax.halo.cosmology import luminosity_distance
+
+    u = np.linspace(np.log1p(_LEAST_Z), max(farthest, 0.01), 2000)
+    return u, np.log(luminosity_distance(cosmology, np.expm1(u))) - np.log(np.expm1(u))
+
+
+def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
+    """ln of the number of halos per unit redshift."""
+    if given.parent is not None:
+        return ln_density_at(given.parent, z)
+    _need_number(given, prior)
+    u, smooth_volume = _of_cosmology(_volumes, given, prior)
     # Less its own shape at small z, dV/dz ~ z^2, so that a straight line serves between the nodes.
-    smooth = np.interp(np.log1p(z), nodes[1:], volume - 2 * np.log(np.expm1(nodes[1:])))
+    smooth = np.interp(np.log1p(z), u, smooth_volume)
+    assert prior.ln_number is not None
     number = np.asarray(prior.ln_number, dtype=np.float64)
     redshift = np.asarray(prior.redshift_nodes, dtype=np.float64)
     return smooth + 2 * np.log(z) + (np.interp(z, redshift, number) if redshift.size > 1 else number[0])
@@ -136,13 +314,10 @@ def flux_of_luminosity(given: RedshiftDistributions, prior: MassPrior, z) -> np.
     """
     if not given.lum_moves:
         return np.zeros_like(z)
-    from massmap_jax.halo.cosmology import luminosity_distance
-
     u = np.log1p(z)
-    nodes = np.linspace(np.log1p(_LEAST_Z), max(float(u.max()), 0.01), 2000)
-    ln_distance = np.log(luminosity_distance(_cosmology(given, prior), np.expm1(nodes)))
+    nodes, smooth_distance = _of_cosmology(_distances, given, prior)
     # Less its own shape at small z, as above.
-    smooth = np.interp(u, nodes, ln_distance - np.log(np.expm1(nodes)))
+    smooth = np.interp(u, nodes, smooth_distance)
     return 2 * (smooth + np.log(z)) + given.k_slope * u
 
 

@@ -184,6 +184,30 @@ class MapCells:
         MassmapError
             Positions on the sky and a flat grid, or the other way about.
         """
+        pixel = self.pixels_of(catalogue)
+        if self.form.redshift_edges is None:
+            return pixel
+        # Unusable redshifts are NaN, and no object with one is mapped.
+        place = self.slices_of(catalogue.redshift)
+        return np.where(pixel < 0, pixel, np.where(place >= 0, place * self.grid.num_pixels + pixel, BEYOND))
+
+    def pixels_of(self, catalogue: HaloCatalogue) -> Int[np.ndarray, "halo"]:
+        """Find the pixel of each object, whatever its redshift.
+
+        Parameters
+        ----------
+        catalogue : HaloCatalogue
+
+        Returns
+        -------
+        Int[np.ndarray, "halo"]
+            OUTSIDE or MASKED where an object has none.
+
+        Raises
+        ------
+        MassmapError
+            Positions on the sky and a flat grid, or the other way about.
+        """
         if (catalogue.frame == "flat") != (self.grid.projection == "flat"):
             raise MassmapError(
                 f"the catalogue's positions are {catalogue.frame} and the grid is {self.grid.projection}: offsets in "
@@ -192,14 +216,24 @@ class MapCells:
         pixel = self.grid.index(catalogue.ra, catalogue.dec)
         if self.footprint is not None:
             pixel = np.where((pixel >= 0) & ~self.footprint[pixel], MASKED, pixel)
-        if self.form.redshift_edges is None:
-            return pixel
-        # Unusable redshifts are NaN, and no object with one is mapped.
+        return pixel
+
+    def slices_of(self, redshift: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """Find the slice of each redshift.
+
+        Parameters
+        ----------
+        redshift : Float[np.ndarray, "..."]
+
+        Returns
+        -------
+        Int[np.ndarray, "..."]
+            BEYOND where it is in none.
+        """
         edges, num_slices = np.array(self.form.redshift_edges), self.form.num_slices
-        place = np.searchsorted(edges, catalogue.redshift, side="right") - 1
-        place = np.where(catalogue.redshift == edges[-1], num_slices - 1, place)
-        inside = (place >= 0) & (place < num_slices)
-        return np.where(pixel < 0, pixel, np.where(inside, place * self.grid.num_pixels + pixel, BEYOND))
+        place = np.searchsorted(edges, redshift, side="right") - 1
+        place = np.where(redshift == edges[-1], num_slices - 1, place)
+        return np.where((place >= 0) & (place < num_slices), place, BEYOND)
 
     def areas(self, cells: Int[np.ndarray, "halo"], redshift: Float[np.ndarray, "halo"]) -> Float[np.ndarray, "halo"]:
         """Give the area that each object's mass is divided by, in the unit of the map.

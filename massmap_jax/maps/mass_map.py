@@ -120,7 +120,9 @@ def mass_map(
         "exact" integrates each object under each draw's relation; "table" looks its mass up in the prior's tabulated
         quantile function (within 0.002 of the posterior's sd, rms); "auto" takes the table above 3 million masses.
     redshift_edges : array_like, (slice + 1,), optional
-        Edges of slices [z_i, z_i+1), the last closed: the map is then a cube, all slices from the same draws.
+        Edges of slices [z_i, z_i+1), the last closed: the map is then a cube, all slices from the same draws. A
+        redshift that is not exact is drawn with the mass, and each draw is in the slice of its own redshift; `nobj`
+        counts an object where most of its draws are.
     footprint : Bool[np.ndarray, "ny nx"], optional
         Pixels observed, (pixel,) on HEALPix: the others are NaN, and objects there are counted, not mapped.
     unit : {"Msun", "Msun/arcmin2", "Msun/Mpc2"}
@@ -273,17 +275,20 @@ def check_map(
     ------
     MassmapError
         More memory than the machine has; a smoothing wider than the map; halos at redshift 0 that are to have a size,
-        or an area in Mpc^2, or objects whose redshift is a distribution that are to have these, or slices; profiles on
+        or an area in Mpc^2, or objects whose redshift is a distribution that are to have these; profiles on
         HEALPix; positions on the sky and a flat grid, or the other way about.
     """
-    if form.redshift_edges is not None or form.distances:
-        refuse_uncertain(catalogue, "a map with slices in redshift, profiles of halos or areas in Mpc^2")
+    if form.distances:
+        refuse_uncertain(catalogue, "a map with profiles of halos or areas in Mpc^2")
     cells = MapCells(grid, form)
     cells.check_memory(num_draws, form.copies_of_images(keep_draws))
     if form.fwhm_arcmin is not None:
         check_smoothing(grid, form.fwhm_arcmin, None if cells.footprint is None else int(cells.footprint.sum()))
-    cell = cells.of(catalogue)
-    occupied = np.unique(cell[usable & (cell >= 0)]).size
+    cell, copies = cells.of(catalogue), 1
+    if catalogue.redshift_distributions is not None:
+        # An object may be in any slice.
+        cell, copies = cells.pixels_of(catalogue), form.num_slices
+    occupied = copies * np.unique(cell[usable & (cell >= 0)]).size
     # Twice: sums grow by doubling.
     what = f"a map with objects in {occupied:,} pixels, under {num_draws:,} draws,"
     check_memory(2 * 8.0 * occupied * num_draws, what, "ask for fewer map draws")

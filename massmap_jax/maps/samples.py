@@ -71,6 +71,13 @@ class MassSamples:
         if rows.size:
             yield from self._integrate(halos, rows, chunk_size)
 
+    def with_redshifts(self, halos: Objects, chunk_size: int | None = None) -> Iterator[tuple]:
+        """(rows, ln M (row, draw), z (row, draw)): redshifts that are not exact, drawn together with the masses.
+
+        The masses are those of `__call__`, since each redshift is drawn given its mass.
+        """
+        yield from self._integrate(halos, np.arange(halos.sigma.shape[0]), chunk_size, redshifts=True)
+
     def _table_for(self, halos: Objects) -> QuantileTable | None:
         """A table that holds these objects, kept for the next part; None where noise and scatter are both 0."""
         width = width_range(self.relations, halos.sigma, halos.z)
@@ -96,16 +103,22 @@ class MassSamples:
 
         yield from _ahead(work, range(0, rows.size, size))
 
-    def _integrate(self, halos, rows, chunk_size):
+    def _integrate(self, halos, rows, chunk_size, redshifts=False):
         chosen = halos.take(rows)
         kernel.check_noise(chosen, self.relations, "analytic", self.prior)
 
         def chunk(i, low, high, **group):
-            return _draw_chunk(chosen.take(i), low, high, self.prior, self.relations, self.key, **group)
+            given = self.prior, self.relations, self.key
+            return _draw_chunk(chosen.take(i), low, high, *given, redshifts=redshifts, **group)
 
         size = chunk_size or kernel.auto_chunk(self.relations)
-        for found, ln_mass in kernel.run(chunk, chosen, self.prior, self.relations, size):
-            yield rows[found], ln_mass
+        for found, drawn in kernel.run(chunk, chosen, self.prior, self.relations, size):
+            if redshifts:
+                # An outer node may be spread beyond the mass prior.
+                ln_mass, z = drawn
+                yield rows[found], ln_mass, np.clip(z, self.prior.z_min, self.prior.z_max)
+            else:
+                yield rows[found], drawn
 
 
 def _ahead(work, starts):
@@ -134,9 +147,12 @@ def _looked_up(halos, table: QuantileTable, relations, key) -> Float[Array, "hal
     return jax.vmap(one)(jax.tree.map(jnp.asarray, halos))
 
 
-@devices.over_halos("halos", "low", "high", static=("num_panels", "wide", "kind"))
-def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kind):
-    """One ln M per halo and map draw, each from the posterior under that map draw's relation; (halo, map draw)."""
+@devices.over_halos("halos", "low", "high", static=("num_panels", "wide", "kind", "redshifts"))
+def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kind, redshifts):
+    """One ln M per halo and map draw, each from the posterior under that map draw's relation; (halo, map draw).
+
+    With `redshifts`, a tuple of these and of redshifts, each from the posterior of z given that mass.
+    """
     norm = prior.norm_coefficients()
 
     # Whole blocks of draws: a rest would be compiled a second time.
@@ -147,21 +163,56 @@ def _draw_chunk(halos, low, high, prior, relation, key, *, num_panels, wide, kin
 
     def one(halo, low, high):
         ln_mass = panels.panel_nodes(low, high, num_panels)
-        ln_prior = kernel.ln_prior_at(halo, prior, kernel.prior_rows_of(halo, prior, norm), ln_mass)
+        weights = panels.panel_weights(low, high, num_panels)
+        rows = kernel.prior_rows_of(halo, prior, norm)
+        ln_prior = kernel.ln_prior_at(halo, prior, rows, ln_mass)
         scores = base_normals(key, halo.id_hash, (draws,))[index]
+        of_redshifts = base_normals(jax.random.fold_in(key, 1), halo.id_hash, (draws,))[index] if redshifts else scores
+
+        def joint_at(relation, ln_prior, ln_mass):
+            own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
+            normals = jnp.zeros((relation.log_weight.shape[0], 1))
+            return kernel.joint_of_draws(halo, relation, normals, own, ln_mass, "analytic", kind)
 
         def draw(inputs):
-            relation, score = inputs
-            own = kernel.ln_prior_of_draws(halo, relation, ln_prior, ln_mass)
-            joint = kernel.joint_of_draws(halo, relation, jnp.zeros((block, 1)), own, ln_mass, "analytic", kind)
+            relation, score, of_redshift = inputs
+            joint = joint_at(relation, ln_prior, ln_mass)
+            of_nodes = None
             if halo.conditional:
-                weights = panels.panel_weights(low, high, num_panels)
-                joint = kernel.settle(halo, joint, kernel.ln_mass_of_nodes(joint, weights))
+                of_nodes = kernel.ln_mass_of_nodes(joint, weights)
+                joint = kernel.settle(halo, joint, of_nodes)
             joint = kernel.over_redshifts(joint)
             density = jnp.exp(joint - joint.max(axis=1, keepdims=True))
             quantile = jax.vmap(panels.panel_quantile, (0, None, None, None, 0, 0))
-            return quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))
+            drawn = quantile(density, low, high, num_panels, ndtr(score), ndtr(-score))
+            if not redshifts:
+                return drawn
 
-        return jax.lax.map(draw, (relations, scores)).ravel()[:draws]
+            def redshift(relation, ln_mass, score, of_nodes):
+                relation, ln_mass = jax.tree.map(lambda a: a[None], relation), ln_mass[None]
+                joint = joint_at(relation, kernel.ln_prior_at(halo, prior, rows, ln_mass), ln_mass)
+                if halo.conditional:
+                    joint = kernel.settle(halo, joint, of_nodes[:, None])
+                return _redshift_of(halo.z, joint[:, 0, 0], ndtr(score))
+
+            axes = (0, 0, 0, 1 if halo.conditional else None)
+            return drawn, jax.vmap(redshift, axes)(relation, drawn, of_redshift, of_nodes)
+
+        drawn = jax.lax.map(draw, (relations, scores, of_redshifts))
+        return jax.tree.map(lambda a: a.ravel()[:draws], drawn)
 
     return jax.vmap(one, (halos.axes(), 0, 0))(halos, jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float))
+
+
+def _redshift_of(z: Float[Array, " q"], ln_share: Float[Array, " q"], level) -> Float[Array, ""]:
+    """Redshift at a level of the CDF of nodes, each spread about its place up to half way to the nearer neighbour."""
+    share = jnp.exp(ln_share - jnp.maximum(ln_share.max(), -1e30))
+    cdf = jnp.cumsum(share)
+    wanted = level * cdf[-1]
+    chosen = jnp.minimum((cdf <= wanted).sum(), z.shape[0] - 1)
+    within = (wanted - (cdf[chosen] - share[chosen])) / jnp.where(share[chosen] > 0, share[chosen], 1.0)
+    u = jnp.log1p(z)
+    step = jnp.diff(u)
+    # The nearer neighbour, since a gap between two humps may lie on the other side.
+    reach = jnp.minimum(jnp.append(step, step[-1]), jnp.append(step[0], step))
+    return jnp.expm1(u[chosen] + (jnp.clip(within, 0.0, 1.0) - 0.5) * reach[chosen])

@@ -83,16 +83,21 @@ class MapSums:
             Called with a line of text after each piece.
         """
 
+        in_slices = catalogue.redshift_distributions is not None and self.form.redshift_edges is not None
+
         def draw(rows):
             done = 0
             watch(Step("mass map", done, rows.size, "objects"))
-            objects = Objects.of(catalogue, rows, posterior.prior, posterior.extra)
-            for picked, ln_mass in self.samples(objects, chunk_size):
-                yield picked, ln_mass
-                done += picked.size
-                watch(Step("mass map", done, rows.size, "objects"))
+            drawn = self.samples.with_redshifts if in_slices else self.samples
+            relations = self.samples.relations
+            for places, objects in Objects.in_parts(catalogue, rows, posterior.prior, relations, posterior.extra):
+                for picked, *values in drawn(objects, chunk_size):
+                    yield places[picked], *values
+                    done += picked.size
+                    watch(Step("mass map", done, rows.size, "objects"))
 
-        self.add_masses(catalogue, posterior.usable, posterior.mean_mass, draw)
+        add = self._add_drawn_redshifts if in_slices else self.add_masses
+        add(catalogue, posterior.usable, posterior.mean_mass, draw)
 
     def add_masses(self, catalogue: HaloCatalogue, usable, mean_mass, draw) -> None:
         """Add objects whose masses come from elsewhere than `draws`.
@@ -143,6 +148,45 @@ class MapSums:
             else:
                 shared = shares(picked, ln_mass)
                 self._add_layers(cell[rows[picked]], weight[picked], mass, shared, mean_mass[rows[picked]])
+
+    def _add_drawn_redshifts(self, catalogue: HaloCatalogue, usable, mean_mass, draw) -> None:
+        """Add objects each draw of which is in the slice of its own redshift; the mean mass by the share of its draws.
+
+        `nobj` counts an object where most of its draws are, in one slice or beyond them all.
+        """
+        pixel = self.cells.pixels_of(catalogue)
+        self.n_flagged += int((~usable).sum())
+        self.n_outside += int((usable & (pixel == OUTSIDE)).sum())
+        self.n_masked += int((usable & (pixel == MASKED)).sum())
+        rows = np.flatnonzero(usable & (pixel >= 0))
+        if rows.size == 0:
+            return
+        from scipy.sparse import csr_array
+
+        rows = rows[np.argsort(pixel[rows], kind="stable")]
+        for picked, ln_mass, redshift in draw(rows):
+            here = rows[picked]
+            mass, in_slice = np.exp(ln_mass, dtype=np.float64), self.cells.slices_of(redshift)
+            weight = 1.0 / self.cells.areas(pixel[here], catalogue.redshift[here])
+            shares = np.stack([(in_slice == number).sum(axis=1) for number in range(self.form.num_slices)])
+            most, beyond = np.argmax(shares, axis=0), in_slice.shape[1] - shares.sum(axis=0)
+            counted = shares.max(axis=0) >= beyond
+            self.n_beyond += int((~counted).sum())
+            np.add.at(self.nobj, (most * self.grid.num_pixels + pixel[here])[counted], 1.0)
+            for number in range(self.form.num_slices):
+                inside = in_slice == number
+                touched = np.flatnonzero(inside.any(axis=1))
+                if touched.size == 0:
+                    continue
+                part = np.where(inside[touched], mass[touched], 0.0)
+                cell = number * self.grid.num_pixels + pixel[here[touched]]
+                self._make_room(np.unique(cell))
+                place, column = np.unique(self.place[cell], return_inverse=True)
+                self.sums[place] += csr_array((weight[touched], (column, np.arange(touched.size)))) @ part
+                self.total[number] += part.sum(axis=0)
+                mean = mean_mass[here[touched]] * part.sum(axis=1) / mass[touched].sum(axis=1)
+                self.total_mean[number] += mean.sum()
+                np.add.at(self.mean, cell, mean * weight[touched])
 
     def _add_layers(self, cell, weight, mass, shares, mean_mass) -> None:
         """Mass (object, map draw) into every layer by its share; mean_mass by the share that its draws have in all."""

@@ -165,36 +165,40 @@ def mass_posterior(
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
-    halos = Objects.of(catalogue, rows, prior, extra, need_keys=method in SAMPLED_METHODS)
     _check_redshifts(catalogue, relation, relation_from, method, selection)
-    kernel.check_noise(halos, relation, method, prior)
-    if relation_from == "other_data":
-        kernel.check_chance(halos, selection)
+    needed = {"need_keys": method in SAMPLED_METHODS}
+    parts = Objects.in_parts(catalogue, rows, prior, relation.as_batch(), extra, **needed)
+    for _, halos in parts:
+        kernel.check_noise(halos, relation, method, prior)
+        if relation_from == "other_data":
+            kernel.check_chance(halos, selection)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
     # Where draws are not weighed, masses do not depend on the selection, and one in signal to noise has no evidence.
     if selection is None or isinstance(selection, SignalToNoiseLimit):
         selection = NoSelection()
 
     number = len(catalogue)
-    columns = {name: np.full(number, np.nan) for name in columns_of(halos)}
+    columns = {name: np.full(number, np.nan) for name in columns_of(parts[0][1])}
     quantiles = np.full((number, levels.size), np.nan)
     beside = 0
     if method == "surface":
         surface = for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface)
+        ((_, halos),) = parts
         found, read_quantiles = surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], halos.sigma)
         for name, values in found.items():
             columns[name][rows] = values
         quantiles[rows] = read_quantiles
-        outside = ~np.isfinite(found["mean"])
-        beside = int(outside.sum())
-        halos, rows = halos.take(outside), rows[outside]
+        outside = np.flatnonzero(~np.isfinite(found["mean"]))
+        beside = outside.size
+        parts = [(outside, halos.take(outside))]
     settings = settings_of(method, relation_from, num_lum_draws)
-    exact, exact_quantiles = exact_summaries(
-        halos, prior, relation.as_batch(), selection, key, chunk_size, levels, settings, watch
-    )
-    for name, values in exact.items():
-        columns[name][rows] = values
-    quantiles[rows] = exact_quantiles
+    for places, halos in parts:
+        exact, exact_quantiles = exact_summaries(
+            halos, prior, relation.as_batch(), selection, key, chunk_size, levels, settings, watch
+        )
+        for name, values in exact.items():
+            columns[name][rows[places]] = values
+        quantiles[rows[places]] = exact_quantiles
     flag[usable & ~np.isfinite(columns["log_evidence"])] |= Flag.NO_SUPPORT
     with np.errstate(invalid="ignore"):
         flag[columns["edge_mass"] > EDGE_LIMIT] |= Flag.EDGE

@@ -10,7 +10,10 @@ from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.errors import MassmapError
 
-FILES = ("catalogue", "relation", "prior", "cosmology_draws", "calib_file", "mass_likelihood", "shear")
+FILES = (
+    *("catalogue", "relation", "prior", "cosmology_draws", "calib_file", "mass_likelihood", "shear"),
+    *("z_grid", "z_code_prior"),
+)
 # Those that may be the root of chains.
 _CHAINS = ("relation", "cosmology_draws")
 """The options that may name a file."""

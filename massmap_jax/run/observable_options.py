@@ -136,8 +136,8 @@ def _check_the_rest(options: JobOptions) -> None:
         )
     if options.uncertain_redshifts:
         raise MassmapError(
-            "z_err= makes redshifts distributions, and several observables need exact ones: leave out z_err=, or"
-            " observable="
+            "z_err=, z_pdf= and z_quantiles= make redshifts distributions, and several observables need exact ones:"
+            " leave these out, or observable="
         )
     if options.compare_populations:
         raise MassmapError(

@@ -162,10 +162,34 @@ class CatalogueOptions:
     z_err_zero: str = option(
         "refuse", "An error of 0: refuse it, or exact for a spectroscopic redshift.", REDSHIFTS, commands=_RUN_FIT
     )
+    z_pdf: str | None = option(
+        None,
+        "Column of p(z), an array in each row (FITS, Parquet, HDF5), in place of an error.",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+    z_grid: str | None = option(
+        None,
+        "The redshifts of p(z): first:last:number as in 0:3:301, a column, or a file.",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+    z_quantiles: str | None = option(
+        None,
+        "Columns of nine or more quantiles of p(z), per cent and column, 1:z01,5:z05,16:z16,...",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
     z_contains: str | None = option(
         None,
-        "What went into the redshifts: likelihood (they scatter about the true ones), or posterior_with_flux (the "
-        "middle of a p(z) that has seen the flux).",
+        "What went into the redshifts: likelihood (they scatter about the true ones), posterior (also --z-code-prior), "
+        "or posterior_with_flux (p(z) has seen the flux).",
+        REDSHIFTS,
+        commands=_RUN_FIT,
+    )
+    z_code_prior: str | None = option(
+        None,
+        "File of the distribution of redshifts that went into p(z), columns z and density: it is divided out.",
         REDSHIFTS,
         commands=_RUN_FIT,
     )
@@ -972,7 +996,8 @@ def _check_cosmology_draws(options: JobOptions) -> None:
             )
     if options.uncertain_redshifts:
         raise MassmapError(
-            "cosmology_draws= and z_err= are given: redshifts that are not exact need the number of objects at each"
+            "cosmology_draws= and redshifts that are not exact (z_err=, z_pdf=, z_quantiles=) are given: these need the"
+            " number of objects at each"
             " redshift, which draws of the cosmology do not tell; leave one of them out"
         )
     if options.method in ("surface", "nuts"):

@@ -36,6 +36,8 @@ _NOT_FOR_PARTITIONS = (
     "need_usable",
     "need_positions",
     "duplicate_ids",
+    "z_pdf",
+    "z_grid",
 )
 
 

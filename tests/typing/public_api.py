@@ -4,6 +4,7 @@ A user has NumPy arrays, keys and keywords. tests/test_types.py holds that no na
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,11 @@ def catalogues(path: Path) -> mm.HaloCatalogue:
     if part.ra is not None and part.dec is not None:
         print(part.ra.mean(), part.dec.mean(), len(part.notes))
     photo_z = mm.RedshiftDistributions.gaussian(part.redshift, 0.02, contains="likelihood", lum_moves=True)
+    said: dict[str, Any] = {"contains": "likelihood", "lum_moves": True}
+    mm.RedshiftDistributions.mixture([[1.0]], part.redshift[:, None], [[0.02]], variable="ln_1z", **said)
+    mm.RedshiftDistributions.grid(np.linspace(0, 1, 9), np.ones((2, 9)), **said)
+    mm.RedshiftDistributions.quantiles(np.linspace(0.01, 0.99, 9), np.ones((2, 9)), **said)
+    mm.RedshiftDistributions.from_qp(object(), z=np.linspace(0, 1, 9), **said)
     print(part.with_redshifts(photo_z).redshift_distributions, photo_z.usable.sum(), photo_z.bounds()[0].min())
     mm.write_table(
         path, {"z": redshift, "lum": luminosity}, {"cosmology": "Planck18"}, units={"lum": "erg/s"}, overwrite=True

@@ -1,0 +1,208 @@
+"""Masses, maps and fits with uncertain redshifts: time, accuracy, and whether their error bars hold the truth.
+
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/photo_z.py [--objects N] [--truth N] [--skies N] [--fits N]
+
+Clusters and galaxies above a limit of flux whose redshifts have errors of 5 % of 1 + z, as simulated in
+tests/posterior/test_uncertain_redshifts.py. Four parts, each of which is left out with 0:
+
+--objects  time of masses under 10 draws of the relation beside that of the same masses with the redshifts taken as
+           exact, second calls both, and the errors of 500 of these masses against 128 redshift nodes;
+--truth    coverage of so many true masses by 68 and 95 % intervals, and by the wrong ways to use such redshifts;
+--skies    coverage of the true mass in redshift slices of so many skies of 60 clusters;
+--fits     fits to so many catalogues, whose ranks of the true parameters are to be uniform.
+
+Writes results/photo-z-<device>.json.
+"""
+
+import argparse
+import itertools
+import json
+import time
+import warnings
+
+import jax
+import numpy as np
+from maps.test_uncertain_slices import EDGES, drawn
+from posterior.test_uncertain_redshifts import CLUSTERS, GALAXIES, prior_of, relation_of, universe, with_errors
+from provenance import RESULTS, provenance
+from relation.test_uncertain import ALL
+from scipy.stats import kstest
+
+import massmap_jax as mm
+
+KINDS = {"clusters": CLUSTERS, "galaxies": GALAXIES}
+SBC = "alpha1=0:0.3,alpha2=1.7:0.15,alpha4=0:0.5,scatter=0.3:0.05,alpha3=3e14"
+DRAWS, CHECKED, MANY, PER_SKY, PER_FIT = 10, 500, 128, 60, 400
+
+
+def relations(kind, number=DRAWS):
+    """Draws of the relation, as a fit gives them."""
+    rng = np.random.default_rng(0)
+    return mm.MassLuminosityRelation(
+        alpha1=0.02 * rng.normal(size=number), alpha2=kind["slope"] * (1 + 0.02 * rng.normal(size=number)),
+        alpha3=kind["pivot"], alpha4=0.0, scatter=kind["scatter"] * (1 + 0.02 * rng.normal(size=number)),
+    )  # fmt: skip
+
+
+def seconds_of(function):
+    """Seconds of the second call, and what it returned."""
+    function()
+    start = time.perf_counter()
+    found = function()
+    return time.perf_counter() - start, found
+
+
+def speed(name, number):
+    kind = KINDS[name]
+    prior = prior_of(kind)
+    *_, catalogue = universe(kind, prior, int(1.2 * number), 1)
+    catalogue = catalogue.subset(np.arange(min(number, len(catalogue))))
+    uncertain, relation = with_errors(catalogue), relations(kind)
+
+    def masses(catalogue):
+        return mm.mass_posterior(catalogue, prior, relation, relation_from="fixed_draws")
+
+    exact, _ = seconds_of(lambda: masses(catalogue))
+    photo, found = seconds_of(lambda: masses(uncertain))
+    rows = np.linspace(0, len(catalogue) - 1, CHECKED).round().astype(int)
+    truth = masses(with_errors(catalogue.subset(rows), num_nodes=MANY))
+    error = np.abs(found.mean[rows] - truth.mean) / truth.sd, np.abs(found.sd[rows] / truth.sd - 1)
+    row = {
+        "objects": len(catalogue), "draws": DRAWS, "seconds_exact": exact, "seconds": photo, "ratio": photo / exact,
+        "mean_rms": float(np.sqrt(np.mean(error[0] ** 2))), "mean_largest": float(error[0].max()),
+        "sd_largest": float(error[1].max()),
+    }  # fmt: skip
+    print(
+        f"{name}: {len(catalogue):,} objects, {DRAWS} draws: {photo:.1f} s, {photo / exact:.1f} times the {exact:.2f} s"
+        f" with exact redshifts; mean of ln M off by {row['mean_rms']:.1e} sd (rms), {row['mean_largest']:.1e} at most;"
+        f" sd by {row['sd_largest']:.1e} at most",
+        flush=True,
+    )
+    return row
+
+
+def truth(name, number):
+    kind = KINDS[name]
+    prior, relation = prior_of(kind), relation_of(kind)
+    z, ln_mass, catalogue = universe(kind, prior, int(1.2 * number), 7)
+    some = np.arange(min(number, len(catalogue)))
+    z, ln_mass, catalogue = z[some], ln_mass[some], catalogue.subset(some)
+    counts, edges = np.histogram(z, np.linspace(0.1, 0.9, 41))
+    ways = {
+        "right": with_errors(catalogue),
+        "point z": catalogue,
+        "luminosity held": with_errors(catalogue, lum_moves=False),
+        "without n(z)": with_errors(catalogue, parent=(np.array([0.0, 1.0]), np.ones(2))),
+        "N(z) of the catalogue": with_errors(catalogue, parent=(0.5 * (edges[1:] + edges[:-1]), counts + 0.1)),
+        "flux seen": with_errors(catalogue, contains="posterior_with_flux"),
+    }
+    found = {}
+    for way, changed in ways.items():
+        posterior = mm.mass_posterior(changed, prior, relation)
+        low, q16, _, q84, high = posterior.quantiles.T
+        bias = float(np.mean(posterior.mean - ln_mass))
+        inside = [float(np.mean((ln_mass > a) & (ln_mass < b))) for a, b in ((q16, q84), (low, high))]
+        summed = float(posterior.mean_mass.sum() / np.exp(ln_mass).sum())
+        found[way] = {"bias": bias, "covered_68": inside[0], "covered_95": inside[1], "summed": summed}
+        print(
+            f"{name}, {way}: {number:,} objects, ln M off by {bias:+.3f}, intervals hold {100 * inside[0]:.2f} and"
+            f" {100 * inside[1]:.2f} %, summed mass {summed:.3f}",
+            flush=True,
+        )
+    return found
+
+
+def skies(number):
+    prior = prior_of(CLUSTERS)
+    z, ln_mass, catalogue = universe(CLUSTERS, prior, int(1.35 * number * PER_SKY), 23)
+    some = number * PER_SKY
+    ln_m, together = drawn(prior, catalogue, np.arange(some), 200)
+    ways = {
+        "together": together,
+        "apart": np.random.default_rng(4).permuted(together, axis=1),
+        "point z": np.broadcast_to(catalogue.redshift[:some, None], together.shape),
+    }
+    found = {}
+    for way, redshift in ways.items():
+        pit = []
+        for low, high in itertools.pairwise(EDGES):
+            inside = (z[:some] >= low) & (z[:some] < high)
+            true = np.where(inside, np.exp(ln_mass[:some]), 0.0).reshape(number, PER_SKY).sum(axis=1)
+            mass = np.where((redshift >= low) & (redshift < high), np.exp(ln_m), 0.0)
+            mass = mass.reshape(number, PER_SKY, -1).sum(axis=1)
+            pit.append((mass < true[:, None]).mean(axis=1))
+        pit = np.array(pit)
+        covered = [float(np.mean((pit > a) & (pit < 1 - a))) for a in (0.16, 0.025)]
+        found[way] = {"covered_68": covered[0], "covered_95": covered[1], "pit_of_first_slice": float(pit[0].mean())}
+        print(
+            f"slices of {number} skies, {way}: hold {100 * covered[0]:.1f} and {100 * covered[1]:.1f} %, mean PIT of"
+            f" the first {pit[0].mean():.3f}",
+            flush=True,
+        )
+    return found
+
+
+def fits(number, seed=100):
+    """Ranks of parameters that are drawn from their prior among the draws of fits, with redshift errors and without."""
+    prior = prior_of(ALL)
+    beliefs = mm.RelationPrior.parse(SBC)
+    drawn_from = {name: np.asarray(v, float) for name, v in beliefs.sample(jax.random.key(seed), (number,)).items()}
+    found, seconds = {"right": {}, "point z": {}}, []
+    for i in range(number):
+        true = {name: float(values[i]) for name, values in drawn_from.items()}
+        kind = ALL | {"slope": true["alpha2"], "scatter": true["scatter"]}
+        z, _, catalogue = universe(kind, prior, int(1.3 * PER_FIT), seed + i)
+        catalogue = mm.HaloCatalogue.from_arrays(
+            ln_luminosity=(catalogue.ln_lum_obs + true["alpha1"] + true["alpha4"] * np.log1p(z))[:PER_FIT],
+            redshift=catalogue.redshift[:PER_FIT], sigma_ln_luminosity=ALL["sigma"],
+        )  # fmt: skip
+        ways = {"right": with_errors(catalogue)}
+        if i % 3 == 0:  # the twin fails with fewer
+            ways["point z"] = catalogue
+        for way, some in ways.items():
+            start = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fit = mm.fit_relation(some, prior, beliefs, num_draws=500, key=jax.random.key(i))
+            seconds.append((way, time.perf_counter() - start))
+            for name in fit.free:
+                rank = float(np.mean(np.asarray(fit.draws.parameter(name)) < true[name]))
+                found[way].setdefault(name, []).append(((fit.mean[name] - true[name]) / fit.sd[name], rank))
+    rows = {}
+    for way, parameters in found.items():
+        for name, values in parameters.items():
+            pull, rank = np.array(values).T
+            p = float(kstest(rank, "uniform").pvalue)
+            rows[f"{way}, {name}"] = {"pull": float(pull.mean()), "sd": float(pull.std()), "p_of_ranks": p}
+            said = f"pull {pull.mean():+.2f}, its sd {pull.std():.2f}, ranks uniform p = {p:.1e}"
+            print(f"{pull.size} fits, {way}, {name}: {said}", flush=True)
+    median = float(np.median([s for way, s in seconds if way == "right"]))
+    print(f"a fit to {PER_FIT} objects takes {median:.1f} s (median, compiled anew for each catalogue)", flush=True)
+    return rows | {"seconds_median": median, "objects": PER_FIT, "fits": number, "beliefs": SBC}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--truth", type=int, default=100_000)
+    parser.add_argument("--skies", type=int, default=300)
+    parser.add_argument("--fits", type=int, default=80)
+    given = parser.parse_args()
+    path = RESULTS / f"photo-z-{jax.default_backend()}.json"
+    results: dict = {}
+    for name in KINDS:
+        if given.objects:
+            results.setdefault("speed", {})[name] = speed(name, given.objects)
+        if given.truth:
+            results.setdefault("truth", {})[name] = truth(name, given.truth)
+    if given.skies:
+        results["skies"] = skies(given.skies)
+    if given.fits:
+        results["fits"] = fits(given.fits)
+    # What was left out stays as an earlier run found it.
+    results = (json.loads(path.read_text()) if path.exists() else {}) | results
+    path.write_text(json.dumps(results | {"provenance": provenance()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""Redshifts that are not exact, from the columns of a table: an error, p(z) on a grid, or quantiles."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import named_column
+from massmap_jax.catalogue.columns import ColumnTable, as_float64
+from massmap_jax.catalogue.luminosity import numbers
+from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
+from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable, as_matrix, check_nodes
+from massmap_jax.catalogue.tables import open_table, sniff_format, split_extension
+from massmap_jax.errors import MassmapError
+
+# A p(z) with less than this of its peak at the ends of its grid has been cut off.
+_CUT_OFF = 0.01
+
+
+@dataclass(frozen=True)
+class RedshiftColumns:
+    """What is said of redshifts that are not exact: the keywords of `read_catalogue`, by the same names."""
+
+    z_err: str | float | None = None
+    z_err_kind: Literal["z", "relative"] | None = None
+    z_err_zero: Literal["refuse", "exact"] = "refuse"
+    z_pdf: str | None = None
+    z_grid: str | None = None
+    z_quantiles: str | None = None
+    z_contains: Contains | None = None
+    z_code_prior: str | None = None
+    lum_moves: Literal["yes", "no"] | None = None
+    z_k_slope: float = 0.0
+
+    def check(self) -> bool:
+        """Refuse what has no effect, and what has to be said and is not.
+
+        Returns
+        -------
+        bool
+            Whether redshifts are distributions.
+
+        Raises
+        ------
+        MassmapError
+            With the keyword, and what to give.
+        """
+        sources = [name for name in ("z_err", "z_pdf", "z_quantiles") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            raise MassmapError(f"{sources[0]}= and {sources[1]}= are given: what is known of a redshift is said once")
+        own = {"z_err": ("z_err_kind", "z_err_zero"), "z_pdf": ("z_grid",), "z_quantiles": ()}
+        told = {"z_err": "the error of the redshift", "z_pdf": "a column of p(z)"}
+        for source, names in own.items():
+            for name in names:
+                if sources != [source]:
+                    self._refuse_unless_default(name, f"{source}=, {told[source]}")
+        if not sources:
+            for name in ("z_contains", "z_code_prior", "lum_moves", "z_k_slope"):
+                self._refuse_unless_default(name, "z_err=, the error of the redshift, z_pdf= or z_quantiles=")
+            return False
+        what = "redshifts whose errors are given" if sources == ["z_err"] else "p(z) that is given"
+        if self.z_contains not in ("likelihood", "posterior", "posterior_with_flux"):
+            raise MassmapError(
+                f"say what went into the {what}, z_contains='likelihood' (the redshifts scatter about the true ones by"
+                " the error), 'posterior' (also the distribution of redshifts in z_code_prior=) or"
+                " 'posterior_with_flux' (p(z) that has seen the flux, as with a prior in magnitudes)"
+            )
+        if (self.z_contains == "posterior") != (self.z_code_prior is not None):
+            raise MassmapError(
+                f"z_contains={self.z_contains!r} and z_code_prior={self.z_code_prior!r}: a distribution of redshifts is"
+                " divided out of p(z) that is a 'posterior', so give both; a prior that was flat in z needs none of it,"
+                " z_contains='likelihood'"
+            )
+        if self.lum_moves not in ("yes", "no"):
+            raise MassmapError(
+                f"say whether the luminosity changes with the {what}: lum_moves='yes' for one that was computed from a"
+                " flux with this redshift, 'no' for one that was not, such as a richness"
+            )
+        return True
+
+    def _refuse_unless_default(self, name: str, needs: str) -> None:
+        value = getattr(self, name)
+        if value != getattr(type(self), name):
+            raise MassmapError(f"{name}={value!r} has no effect without {needs}")
+
+    def read(self, table: ColumnTable, redshift, notes: list[str]) -> RedshiftDistributions:
+        """Read them, after `check`.
+
+        Parameters
+        ----------
+        table : ColumnTable
+            The table.
+        redshift : Float[np.ndarray, "halo"]
+            Redshifts of the catalogue.
+        notes : list of str
+            What was read is added to it.
+
+        Returns
+        -------
+        RedshiftDistributions
+            One for each row.
+
+        Raises
+        ------
+        MassmapError
+            For a column that is missing or holds something else.
+        """
+        told: list[str] = []
+        options: dict = {
+            "contains": self.z_contains,
+            "lum_moves": self.lum_moves == "yes",
+            "k_slope": self.z_k_slope,
+            "code_prior": None if self.z_code_prior is None else _density_of(self.z_code_prior),
+        }
+        if self.z_err is not None:
+            what, found = self._errors(table, redshift, told, options)
+        elif self.z_pdf is not None:
+            name = named_column(table, self.z_pdf, "z_pdf")
+            nodes = self._nodes(table)
+            what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
+            density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}")
+            found = RedshiftDistributions.grid(nodes, density, **options)
+            told += _of_grids(found.shape)
+        else:
+            levels, names = self._quantiles(table)
+            values = np.stack([numbers(table, name, f"quantile {name!r} of the redshift", told) for name in names], 1)
+            what = f"redshifts have {len(names)} quantiles"
+            found = RedshiftDistributions.quantiles(levels, values, **options)
+        _refuse_others(found, redshift, table.label)
+        bad = np.count_nonzero(~found.usable)
+        if bad and self.z_err is None:
+            what += f"; {bad} of {len(found)} cannot be used, missing, negative or 0 everywhere: Z_ERROR_BAD"
+        moves = "moves with the redshift" if self.lum_moves == "yes" else "does not change with the redshift"
+        notes.append(f"{what}; p(z) contains: {self.z_contains}; the luminosity {moves}")
+        notes.extend(told)
+        return found
+
+    def _errors(self, table: ColumnTable, redshift, told: list[str], options: dict):
+        """Distributions with a normal error, and what was read."""
+        error, kind = self.z_err, self.z_err_kind
+        if isinstance(error, str):
+            values = numbers(table, named_column(table, error, "z_err"), "redshift error", told)
+            kind = kind or "z"
+        else:
+            assert error is not None
+            values = np.full(redshift.size, float(error))
+            if kind is None:
+                raise MassmapError(
+                    f"z_err={error:g} is one number: say z_err_kind='relative' for an error over 1 + z, or 'z' for one"
+                    " of z"
+                )
+        if kind not in ("z", "relative"):
+            raise MassmapError(f"z_err_kind is {kind!r}: give 'z', or 'relative' for an error over 1 + z")
+        variable: Variable = "z" if kind == "z" else "ln_1z"
+        found = RedshiftDistributions.gaussian(redshift, values, variable=variable, zero=self.z_err_zero, **options)
+        with np.errstate(invalid="ignore"):
+            sd = found.shape.sd  # type: ignore[attr-defined]
+            typical = np.nanmedian(sd / (1 + redshift) if kind == "z" else sd)
+        of = "of z" if kind == "z" else "over 1 + z"
+        return f"redshifts have errors ({error!r}, an error {of}; median {typical:.2g} (1 + z))", found
+
+    def _nodes(self, table: ColumnTable) -> np.ndarray:
+        """Redshifts of the grid of p(z): a range, a column of the table, or a file."""
+        given = self.z_grid
+        if given is None:
+            raise MassmapError(
+                "z_pdf= is given without the redshifts that its columns are for: give z_grid=, a range such as"
+                " '0:3:301' (first, last, number), a column that holds them in each row, or a file"
+            )
+        parts = given.split(":")
+        if len(parts) == 3 and given not in table.names and not Path(split_extension(given)[0]).exists():
+            try:
+                low, high, number = float(parts[0]), float(parts[1]), int(parts[2])
+            except ValueError:
+                raise MassmapError(
+                    f"z_grid={given!r} is no range: give first, last and number, as in '0:3:301'"
+                ) from None
+            if not (np.isfinite([low, high]).all() and 3 <= number <= 100_000):
+                raise MassmapError(f"z_grid={given!r}: give two finite redshifts and from 3 to 100000 for their number")
+            return check_nodes(np.linspace(low, high, number))
+        if given in table.names:
+            rows = as_matrix(table.column(given), f"z_grid column {given!r}")
+            there = np.isfinite(rows).all(axis=1)
+            if not there.any():
+                raise MassmapError(f"z_grid column {given!r} of {table.label} has no row without a missing number")
+            first = rows[np.argmax(there)]
+            other = there & (rows != first).any(axis=1)
+            if other.any():
+                raise MassmapError(
+                    f"z_grid column {given!r} of {table.label} is not the same in all rows, {np.count_nonzero(other)}"
+                    f" differ, first row {int(np.argmax(other))}: evaluate p(z) of all objects at the same redshifts"
+                )
+            return check_nodes(first)
+        if not Path(split_extension(given)[0]).is_file():
+            raise MassmapError(
+                f"z_grid={given!r} is neither a range such as '0:3:301', nor a column of {table.label}, nor a file"
+            )
+        return check_nodes(_numbers_of_file(given))
+
+    def _quantiles(self, table: ColumnTable) -> tuple[np.ndarray, list[str]]:
+        """Levels and columns of "1:z01,16:z16,..."."""
+        assert self.z_quantiles is not None
+        found = {}
+        for part in self.z_quantiles.split(","):
+            level, colon, name = part.strip().partition(":")
+            try:
+                percent = float(level)
+            except ValueError:
+                percent = np.nan
+            if not colon or not 0 < percent < 100:
+                raise MassmapError(
+                    f"z_quantiles={self.z_quantiles!r}: give per cent and column, separated by commas, as in"
+                    f" '2.5:z_low,50:z_median,97.5:z_high', and not {part!r}"
+                )
+            if percent in found:
+                raise MassmapError(f"z_quantiles={self.z_quantiles!r} gives {percent:g} per cent twice")
+            found[percent] = named_column(table, name, "z_quantiles")
+        if max(found) < 1:
+            raise MassmapError(f"z_quantiles={self.z_quantiles!r}: the levels are per cent, 50 for the median")
+        levels = sorted(found)
+        return np.array(levels) / 100, [found[level] for level in levels]
+
+
+def _of_grids(shape) -> list[str]:
+    """What a user should know about p(z) on a grid."""
+    assert isinstance(shape, OnGrid)
+    good, told = shape.usable, []
+    off = good & (np.abs(shape.integral - 1) > 0.01)
+    if off.any():
+        told.append(
+            f"p(z) do not integrate to 1 in {np.count_nonzero(off)} of {good.size} rows (median integral"
+            f" {np.median(shape.integral[off]):.4g}): each is normalised"
+        )
+    edge = np.log(_CUT_OFF)
+    with np.errstate(invalid="ignore"):
+        cut = (shape.ln_values[:, -1] > edge) | ((shape.ln_values[:, 0] > edge) & (shape.nodes[0] > 0.01))
+        # Few nodes within one standard deviation of the peak.
+        coarse = (shape.ln_values > -0.5).sum(axis=1) < 2
+    if cut.any():
+        told.append(
+            f"p(z) are not near 0 at an end of their redshifts in {np.count_nonzero(cut)} of {good.size} rows:"
+            " what lies beyond is lost; give p(z) over a wider range"
+        )
+    if (coarse & good).any():
+        told.append(
+            f"p(z) have fewer than 2 redshifts within a standard deviation of their peak in"
+            f" {np.count_nonzero(coarse & good)} of {good.size} rows: give p(z) on a finer grid"
+        )
+    return told
+
+
+def _refuse_others(found: RedshiftDistributions, redshift, label: str) -> None:
+    """Refuse p(z) that most of the catalogue's redshifts have nothing to do with."""
+    low, high = found.bounds()
+    with np.errstate(invalid="ignore"):
+        known = found.usable & np.isfinite(redshift) & (redshift >= 0)
+        beside = known & ((redshift < low) | (redshift > high))
+    if np.count_nonzero(beside) > 0.5 * np.count_nonzero(known):
+        first = int(np.argmax(beside))
+        raise MassmapError(
+            f"the redshifts of {label} lie outside of their own p(z) in {np.count_nonzero(beside)} of"
+            f" {np.count_nonzero(known)} rows, first row {first}: z = {redshift[first]:g}, and p(z) goes from"
+            f" {low[first]:g} to {high[first]:g}; is the grid of redshifts right, and are the rows in the same order?"
+        )
+
+
+def _numbers_of_file(path: str) -> np.ndarray:
+    """Numbers of a file: its only column, or the array in the only row of a table or in a data set."""
+    file, extension = split_extension(path)
+    kind = sniff_format(file)
+    if extension is not None and kind in ("fits", "hdf5"):
+        array = _array_of(file, extension, kind)
+        if array is not None:
+            return np.ravel(array)
+    table = open_table(path)
+    named = [name for name in table.names if name.lower() in ("z", "z_grid", "zgrid", "redshift", "xvals", "z_mid")]
+    chosen = table.names[0] if len(table.names) == 1 else named[0] if len(named) == 1 else None
+    if chosen is None:
+        raise MassmapError(f"z_grid={path!r} has {len(table.names)} columns: give a file with one, or name it z")
+    values = table.column(chosen)
+    return np.ravel(values) if np.ndim(values) == 2 and len(values) == 1 else as_float64(values, "z_grid")
+
+
+def _array_of(file: str, name: str, kind: str) -> np.ndarray | None:
+    """A data set of HDF5 or an image of FITS; None where it is a table."""
+    if kind == "hdf5":
+        import h5py
+
+        with h5py.File(file, "r") as opened:
+            item = opened.get(name)
+            return item[()] if isinstance(item, h5py.Dataset) and item.dtype.names is None else None
+    from astropy.io import fits
+
+    with fits.open(file) as hdus:
+        key = int(name) if name.isdigit() else name
+        hdu = hdus[key] if (isinstance(key, int) and key < len(hdus)) or key in hdus else None
+        if not isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU) or hdu.data is None:
+            return None
+        return np.array(hdu.data, dtype=np.float64)
+
+
+def _density_of(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Redshifts and density, the first two columns of a file."""
+    table = open_table(path)
+    if len(table.names) < 2:
+        raise MassmapError(f"z_code_prior={path!r} has one column: give redshifts and the density there")
+    z, density = (as_float64(table.column(name), f"column {name!r} of {path}") for name in table.names[:2])
+    return z, density

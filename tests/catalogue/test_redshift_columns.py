@@ -1,0 +1,232 @@
+"""p(z) from files: what arrays in FITS, Parquet and HDF5 become, quantiles, and what is refused or told."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.table import Table
+
+import massmap_jax as mm
+from massmap_jax.catalogue.redshift_shapes import OnGrid
+from massmap_jax.errors import MassmapError
+
+N = 30
+Z = np.linspace(0.2, 0.6, N)
+NODES = np.linspace(0.0, 1.5, 301)
+P = np.exp(-0.5 * ((NODES - Z[:, None]) / 0.04) ** 2) / (0.04 * np.sqrt(2 * np.pi))
+SAID = {"z_contains": "likelihood", "lum_moves": "yes"}
+READ = {"lum": "lx", "z": "z", "sigma": 0.1}
+
+
+def columns(p=P, **more):
+    return {"id": np.arange(N), "z": Z, "lx": np.linspace(1, 2, N), "pz": p} | more
+
+
+def write(tmp_path, kind, p=P, **more):
+    path, given = tmp_path / f"clusters.{kind}", columns(p, **more)
+    if kind == "parquet":
+        pd.DataFrame({k: v if np.ndim(v) == 1 else list(v) for k, v in given.items()}).to_parquet(path)
+    elif kind == "hdf5":
+        import h5py
+
+        with h5py.File(path, "w") as file:
+            for name, values in given.items():
+                file[f"catalogue/{name}"] = values
+    else:
+        Table(given).write(path)
+    return path
+
+
+def read(path, **more):
+    options = READ | SAID | {"z_pdf": "pz", "z_grid": "0:1.5:301"} | more
+    return mm.read_catalogue(path, **{name: value for name, value in options.items() if value is not None})
+
+
+def density(catalogue):
+    shape = catalogue.redshift_distributions.shape
+    assert isinstance(shape, OnGrid)
+    return np.exp(shape.ln_values), shape.nodes
+
+
+@pytest.mark.parametrize("kind", ["fits", "parquet", "hdf5", "ecsv"])
+def test_arrays_in_files_are_p_of_z(kind, tmp_path):
+    catalogue = read(write(tmp_path, kind))
+    found, nodes = density(catalogue)
+    np.testing.assert_allclose(nodes, NODES, atol=1e-12)
+    np.testing.assert_allclose(found, P / P.max(axis=1, keepdims=True), atol=1e-6)
+    assert "'pz', at 301 redshifts from 0 to 1.5" in " ".join(catalogue.notes)
+    assert catalogue.usable.all()
+
+
+def test_single_precision_and_masked_or_missing_rows(tmp_path):
+    p = P.astype(np.float32)
+    rows = [None if i == 4 else row for i, row in enumerate(p)]
+    path = tmp_path / "clusters.parquet"
+    pd.DataFrame(columns() | {"pz": rows}).to_parquet(path)
+    for source in (path, pd.read_parquet(path)):
+        catalogue = read(source)
+        assert np.flatnonzero(catalogue.flag).tolist() == [4]
+        assert catalogue.flag[4] == int(mm.Flag.Z_ERROR_BAD)
+        np.testing.assert_allclose(density(catalogue)[0][3], P[3] / P[3].max(), atol=1e-6)
+
+
+def test_the_grid_is_a_column_a_file_or_a_data_set(tmp_path):
+    import h5py
+    from astropy.io import fits
+
+    rows = write(tmp_path, "fits", zz=np.tile(NODES, (N, 1)))
+    text, image, data = tmp_path / "grid.txt", tmp_path / "grid.fits", tmp_path / "grid.hdf5"
+    np.savetxt(text, NODES)
+    with h5py.File(data, "w") as file:
+        file["meta/xvals"] = NODES[None]
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(NODES, name="ZGRID")]).writeto(image)
+    one_row = tmp_path / "row.fits"
+    Table({"ZGRID": NODES[None]}).write(one_row)
+    for grid in ("zz", str(text), f"{image}[ZGRID]", str(one_row), f"{data}[meta/xvals]"):
+        np.testing.assert_allclose(density(read(rows, z_grid=grid))[1], NODES, atol=1e-12)
+
+
+def test_redshifts_beside_the_p_of_z_of_one_file(tmp_path):
+    """HDF5 files often hold the grid in the same group; it has another length than the columns."""
+    path = write(tmp_path, "hdf5", zgrid=NODES)
+    np.testing.assert_allclose(density(read(path, z_grid=f"{path}[catalogue/zgrid]"))[1], NODES)
+
+
+def test_bad_rows_are_flagged_and_counted(tmp_path):
+    p = P.copy()
+    p[1] = 0.0
+    p[2, 40] = -0.5
+    p[3, 10] = np.nan
+    p[4] *= 7.0
+    p[5, 200] = -1e-9  # the rounding of an interpolation
+    p[6, 200] = np.inf
+    catalogue = read(write(tmp_path, "fits", p))
+    assert np.flatnonzero(catalogue.flag).tolist() == [1, 2, 3, 6]
+    assert set(catalogue.flag[[1, 2, 3, 6]]) == {int(mm.Flag.Z_ERROR_BAD)}
+    told = " ".join(catalogue.notes)
+    assert "4 of 30 cannot be used" in told and "do not integrate to 1 in 1 of 30 rows (median integral 7)" in told
+    assert np.exp(catalogue.redshift_distributions.shape.ln_values[4]).max() == pytest.approx(1.0)
+
+
+def test_cut_off_and_coarse_grids_are_told():
+    short = read(columns(P[:, :124]), z_grid="0:0.615:124")
+    assert any("not near 0 at an end" in note for note in short.notes)
+    coarse = read(columns(P[:, ::30]), z_grid="0:1.5:11")
+    assert any("fewer than 2 redshifts within a standard deviation" in note for note in coarse.notes)
+    good = " ".join(read(columns()).notes)
+    assert "fewer than" not in good and "near 0 at an end" not in good and "integrate" not in good
+
+
+LEVELS = [0.01, 0.05, 0.16, 0.3, 0.5, 0.7, 0.84, 0.95, 0.99]
+
+
+def quantile_columns():
+    from scipy.special import ndtri
+
+    return {f"z{round(100 * q):02d}": Z + 0.04 * ndtri(q) for q in LEVELS}
+
+
+def test_quantiles_of_a_normal_are_that_normal():
+    given = {name: value for name, value in columns().items() if name != "pz"} | quantile_columns()
+    text = ",".join(f"{100 * q:g}:z{round(100 * q):02d}" for q in LEVELS)
+    catalogue = read(given, z_pdf=None, z_grid=None, z_quantiles=text)
+    z = Z[:, None] + np.linspace(-0.15, 0.15, 21)
+    found = catalogue.redshift_distributions.ln_likelihood(z)
+    found -= found[:, 10:11]
+    np.testing.assert_allclose(found, -0.5 * ((z - Z[:, None]) / 0.04) ** 2, atol=1e-9)
+    given["z16"] = given["z16"].copy()
+    given["z16"][7] = 3.0
+    assert np.flatnonzero(read(given, z_pdf=None, z_grid=None, z_quantiles=text).flag).tolist() == [7]
+
+
+REFUSED = {
+    "no grid": ({"z_grid": None}, "z_grid="),
+    "no range": ({"z_grid": "0:x:301"}, "no range"),
+    "a range that falls": ({"z_grid": "1.5:0:301"}, "increase"),
+    "other length": ({"z_grid": "0:1.5:300"}, "300 redshifts"),
+    "no such file": ({"z_grid": "nothing.txt"}, "nor a file"),
+    "two sources": ({"z_err": "z"}, "said once"),
+    "not said": ({"z_contains": None}, "went into"),
+    "no code prior": ({"z_contains": "posterior"}, "z_code_prior"),
+    "code prior of a likelihood": ({"z_code_prior": "n.txt"}, "z_code_prior"),
+    "moves": ({"lum_moves": None}, "lum_moves="),
+    "a plain column": ({"z_pdf": "lx"}, "one array of numbers per object"),
+    "no such column": ({"z_pdf": "pdf"}, "pdf"),
+    "wrong grid": ({"z_grid": "5:9:301"}, "outside of their own"),
+    "grid without p(z)": ({"z_pdf": None}, "no effect without z_pdf"),
+    "three quantiles": ({"z_pdf": None, "z_grid": None, "z_quantiles": "16:z,50:z,84:z"}, "3 quantiles"),
+    "fractions": ({"z_pdf": None, "z_grid": None, "z_quantiles": "0.16:z,0.5:z,0.84:z"}, "per cent"),
+    "no level": ({"z_pdf": None, "z_grid": None, "z_quantiles": "median:z"}, "median:z"),
+    "twice": ({"z_pdf": None, "z_grid": None, "z_quantiles": "50:z,50:z"}, "twice"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_read_is_refused(case):
+    options, words = REFUSED[case]
+    with pytest.raises(MassmapError) as error:
+        read(columns(), **options)
+    assert words in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [
+        (np.log(P + 1e-9), "are these logarithms"),
+        (np.full_like(P, np.nan), "none of the 30 p(z)"),
+        (np.zeros_like(P), "none of the 30 p(z)"),
+        ([row[: 300 - i] for i, row in enumerate(P)], "one array per object, all of a length"),
+        ([["a"] * 301] * N, "has text"),
+    ],
+)
+def test_columns_without_a_density_are_refused(p, words):
+    with pytest.raises(MassmapError, match=words.replace("(", r"\(").replace(")", r"\)")):
+        read(columns(p))
+
+
+def test_grids_that_differ_are_refused():
+    grids = np.tile(NODES, (N, 1))
+    grids[5] += 0.01
+    with pytest.raises(MassmapError, match="1 differ, first row 5"):
+        read(columns(zz=grids), z_grid="zz")
+
+
+def test_a_code_prior_is_divided_out(tmp_path):
+    path = tmp_path / "prior.txt"
+    path.write_text("z density\n0.0 1.0\n3.0 4.0\n")
+    catalogue = read(columns(), z_contains="posterior", z_code_prior=str(path))
+    z = np.broadcast_to(NODES[50:100:10], (N, 5))
+    plain = read(columns()).redshift_distributions.ln_likelihood(z)
+    np.testing.assert_allclose(plain - catalogue.redshift_distributions.ln_likelihood(z), np.log(1 + z), atol=1e-12)
+
+
+class Ensemble:
+    """What is used of an ensemble of qp."""
+
+    def __init__(self, metadata):
+        self.metadata = metadata
+
+    def pdf(self, z):
+        return np.exp(-0.5 * ((z - Z[:, None]) / 0.04) ** 2)
+
+
+def test_an_ensemble_of_qp():
+    options = {"contains": "likelihood", "lum_moves": True}
+    for metadata in ({"xvals": NODES[None]}, lambda: {"xvals": NODES}):
+        found = mm.RedshiftDistributions.from_qp(Ensemble(metadata), **options)
+        np.testing.assert_allclose(found.shape.nodes, NODES)
+        np.testing.assert_allclose(np.exp(found.shape.ln_values), P / P.max(axis=1, keepdims=True), atol=1e-6)
+    with pytest.raises(MassmapError, match="no grid of its own"):
+        mm.RedshiftDistributions.from_qp(Ensemble({}), **options)
+    assert len(mm.RedshiftDistributions.from_qp(Ensemble({}), z=NODES, **options)) == N
+    with pytest.raises(MassmapError, match="no method pdf"):
+        mm.RedshiftDistributions.from_qp(P, **options)
+
+
+def test_the_package_qp_itself():
+    qp = pytest.importorskip("qp", reason="qp-prob is not installed")
+    ensemble = qp.interp.create_ensemble(xvals=NODES, yvals=P)
+    found = mm.RedshiftDistributions.from_qp(ensemble, contains="likelihood", lum_moves=True)
+    np.testing.assert_allclose(np.exp(found.shape.ln_values), P / P.max(axis=1, keepdims=True), atol=1e-6)
+    normal = qp.Ensemble(qp.stats.norm, data={"loc": Z[:, None], "scale": np.full((N, 1), 0.04)})
+    found = mm.RedshiftDistributions.from_qp(normal, z=NODES, contains="likelihood", lum_moves=True)
+    np.testing.assert_allclose(np.exp(found.shape.ln_values), P / P.max(axis=1, keepdims=True), atol=1e-6)
