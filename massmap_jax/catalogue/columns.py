@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from massmap_jax.errors import MassmapError
 
@@ -124,6 +125,50 @@ def as_float64(values, name: str, *, rows: int | None = None, scalar: bool = Fal
     return np.array(array, dtype=np.float64)
 
 
+def as_matrix(values, name: str) -> Float[np.ndarray, "halo column"]:
+    """Give one row of numbers per object; NaN in rows that are missing.
+
+    Parameters
+    ----------
+    values : array_like, (halo, column)
+        Numbers, or an array of lists of one length, as columns of Parquet are.
+    name : str
+        What they are, for messages.
+
+    Returns
+    -------
+    Float[np.ndarray, "halo column"]
+        The rows, in the precision that they have.
+
+    Raises
+    ------
+    MassmapError
+        Where there is no row of numbers per object, or rows have different lengths.
+    """
+    array = np.ma.filled(values.astype(float), np.nan) if np.ma.isMaskedArray(values) else values
+    if isinstance(array, list | tuple) or getattr(array, "dtype", None) == np.dtype(object):
+        rows = [None if _is_nothing(row) else np.asarray(row, dtype=object) for row in array]
+        sizes = {row.shape for row in rows if row is not None}
+        if len(sizes) != 1 or len(next(iter(sizes))) != 1:
+            told = "numbers, not arrays" if sizes == {()} else f"arrays of shapes {sorted(sizes)[:3]}"
+            raise MassmapError(
+                f"{name} holds {told if sizes else 'nothing'}: give one array per object, all of a length"
+            )
+        empty = np.full(next(iter(sizes)), np.nan)
+        try:
+            array = np.stack([empty if row is None else row.astype(np.float64) for row in rows])
+        except (TypeError, ValueError):
+            raise MassmapError(f"{name} holds arrays of something else than numbers: choose another column") from None
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf" or array.ndim != 2:
+        what = "text" if array.dtype.kind in "SUO" else f"shape {array.shape}"
+        raise MassmapError(
+            f"{name} has {what}: it has to be one array of numbers per object, a vector column of FITS or VOTable, a"
+            " column of lists in Parquet, or a data set of two dimensions in HDF5"
+        )
+    return array
+
+
 def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Convert ids to a native array, and tell which are missing.
 
@@ -207,6 +252,10 @@ def _integers(values: np.ndarray) -> np.ndarray:
         except OverflowError:
             continue
     return values
+
+
+def _is_nothing(row) -> bool:
+    return row is None or (isinstance(row, float) and row != row)
 
 
 def _is_missing(value) -> bool:

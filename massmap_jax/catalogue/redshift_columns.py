@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 
 from massmap_jax.catalogue.column_names import named_column
-from massmap_jax.catalogue.columns import ColumnTable, as_float64
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
 from massmap_jax.catalogue.luminosity import numbers
 from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
-from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable, as_matrix, check_nodes
+from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable, check_nodes
 from massmap_jax.catalogue.tables import open_table, sniff_format, split_extension
 from massmap_jax.errors import MassmapError
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol, Self, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
-from massmap_jax.catalogue.columns import as_float64
+from massmap_jax.catalogue.columns import as_float64, as_matrix
 from massmap_jax.errors import MassmapError
 
 Variable = Literal["z", "ln_1z"]
@@ -409,50 +409,6 @@ class FromQuantiles:
         return np.log(slope) - 0.5 * score**2
 
 
-def as_matrix(values, name: str) -> Float[np.ndarray, "halo column"]:
-    """Give one row of numbers per object; NaN in rows that are missing.
-
-    Parameters
-    ----------
-    values : array_like, (halo, column)
-        Numbers, or an array of lists of one length, as columns of Parquet are.
-    name : str
-        What they are, for messages.
-
-    Returns
-    -------
-    Float[np.ndarray, "halo column"]
-        The rows, in the precision that they have.
-
-    Raises
-    ------
-    MassmapError
-        Where there is no row of numbers per object, or rows have different lengths.
-    """
-    array = np.ma.filled(values.astype(float), np.nan) if np.ma.isMaskedArray(values) else values
-    if isinstance(array, list | tuple) or getattr(array, "dtype", None) == np.dtype(object):
-        rows = [None if _is_nothing(row) else np.asarray(row, dtype=object) for row in array]
-        sizes = {row.shape for row in rows if row is not None}
-        if len(sizes) != 1 or len(next(iter(sizes))) != 1:
-            told = "numbers, not arrays" if sizes == {()} else f"arrays of shapes {sorted(sizes)[:3]}"
-            raise MassmapError(
-                f"{name} holds {told if sizes else 'nothing'}: give one array per object, all of a length"
-            )
-        empty = np.full(next(iter(sizes)), np.nan)
-        try:
-            array = np.stack([empty if row is None else row.astype(np.float64) for row in rows])
-        except (TypeError, ValueError):
-            raise MassmapError(f"{name} holds arrays of something else than numbers: choose another column") from None
-    array = np.asarray(array)
-    if array.dtype.kind not in "iuf" or array.ndim != 2:
-        what = "text" if array.dtype.kind in "SUO" else f"shape {array.shape}"
-        raise MassmapError(
-            f"{name} has {what}: it has to be one array of numbers per object, a vector column of FITS or VOTable, a"
-            " column of lists in Parquet, or a data set of two dimensions in HDF5"
-        )
-    return array
-
-
 def check_nodes(nodes) -> Float[np.ndarray, " node"]:
     """Refuse redshifts of a grid that are not at least 3 numbers from 0 on that increase.
 
@@ -505,10 +461,6 @@ def _monotone_slopes(x, y) -> np.ndarray:
 def _first(values, there) -> np.ndarray:
     """The value of the first component that an object has, as a column."""
     return np.take_along_axis(values, np.argmax(there, axis=1)[:, None], axis=1)
-
-
-def _is_nothing(row) -> bool:
-    return row is None or (isinstance(row, float) and row != row)
 
 
 def _shown(values) -> str:

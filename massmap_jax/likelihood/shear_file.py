@@ -1,4 +1,4 @@
-"""Tangential shear profiles from a file with one row for each bin, matched by id: `read_shear_profiles`."""
+"""Tangential shear profiles from a file with a row for each bin, or one of arrays: `read_shear_profiles`."""
 
 import warnings
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, id_columns
-from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix, rows_text
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import unit_factor
@@ -34,6 +34,7 @@ def read_shear_profiles(
     error: str | None = None,
     source_redshift: str | float | None = None,
     sigma_crit: str | None = None,
+    covariance: str | None = None,
     radius_unit: str | None = None,
     sigma_crit_unit: str | None = None,
 ) -> ShearProfiles:
@@ -42,8 +43,9 @@ def read_shear_profiles(
     Parameters
     ----------
     source : str or pathlib.Path or table or Mapping
-        A table with one row for each object and bin: a file in any format that `read_catalogue` reads, or a table in
-        memory. Or one such table for each object, by the object's id, as CLMM makes them: {"A1689": table, ...}.
+        A table with one row for each object and bin, or with one row for each object and an array of bins in each
+        column: a file in any format that `read_catalogue` reads, or a table in memory. Or one table of bins for each
+        object, by the object's id, as CLMM makes them: {"A1689": table, ...}.
     catalogue : HaloCatalogue
         The catalogue, with ids.
     id, radius, shear, error : str, optional
@@ -53,6 +55,9 @@ def read_shear_profiles(
         Column of the sources' redshift, or one number for all; by default z_source, or z, as CLMM calls it.
     sigma_crit : str, optional
         Column of the critical surface density of a bin's sources (proper, without h), in place of their redshift.
+    covariance : str, optional
+        Column of the covariance of the bins, in place of `error`: a matrix in each row, or its rows one after the
+        other. For tables with one row for each object.
     radius_unit : str, optional
         Unit of the radii, in place of the table's: a length (proper, without h) or an angle, such as "kpc" or "arcmin".
     sigma_crit_unit : str, optional
@@ -94,11 +99,28 @@ def read_shear_profiles(
     if sigma_crit is not None:
         columns["sigma_crit"], of_sources = sigma_crit, "sigma_crit"
     units_given = radius_unit, sigma_crit_unit
+    if covariance is not None and error is not None:
+        raise MassmapError("error= and covariance= are given: the bins have one of them, leave the other out")
     tables = source if _is_by_id(source) else {None: source}
+    opened = {name: open_table(one, text_columns=id_columns(id)) for name, one in tables.items()}
+    if None in opened and opened[None].names:
+        table = opened[None]
+        found, _ = choose_column(table, "radius", radius, "radius", usual=_USUAL["radius"], required=True)
+        cells = table.column(str(found))
+        if cells.size and (np.ndim(cells) > 1 or np.ndim(cells[0]) > 0):
+            return _of_arrays(
+                source, table, catalogue, id, columns | {"covariance": covariance}, of_sources, units_given
+            )
+    if covariance is not None:
+        raise MassmapError(
+            "covariance= is for a table with one row for each object and arrays of bins in its columns, and this one"
+            " has a row for each bin: give their errors, error=, or ShearProfiles.from_arrays(covariance=)"
+        )
     if not tables:
         raise MassmapError("no shear profiles are given: the tables by id are none")
     parts = [
-        _rows_of(one, name, catalogue, id, columns, of_sources, units_given, notes) for name, one in tables.items()
+        _rows_of(one, opened[name], name, catalogue, id, columns, of_sources, units_given, notes)
+        for name, one in tables.items()
     ]
     for note in dict.fromkeys(notes):
         warnings.warn(f"shear profiles: {note}", stacklevel=2)
@@ -124,6 +146,57 @@ def read_shear_profiles(
     )  # fmt: skip
 
 
+def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> ShearProfiles:
+    """Profiles of a table with one row for each object, whose columns hold an array of bins in each row."""
+    notes = list(table.notes)
+
+    def chosen(role: str) -> str:
+        name, guessed = choose_column(table, role, columns[role], role, usual=_USUAL.get(role), required=True)
+        notes.extend(guessed)
+        return str(name)
+
+    def bins(name: str) -> np.ndarray:
+        return as_matrix(table.column(name), f"column {name!r} of {table.label}")
+
+    id_name, guessed = choose_column(table, "id", id, "id", required=True)
+    notes.extend(guessed)
+    rows = catalogue_rows(catalogue, table, str(id_name))
+    twice = np.isin(rows, rows[np.setdiff1d(np.arange(rows.size), np.unique(rows, return_index=True)[1])])
+    if twice.any():
+        raise MassmapError(
+            f"{table.label} has arrays of bins and more than one row of an object: {rows_text(twice, rows)} (its row in"
+            " the catalogue); give one profile each"
+        )
+    column = chosen("radius")
+    kind, factor = _kind_of_radius(source, table, column, units[0])
+    radius, shear = bins(column) * factor, bins(chosen("shear"))
+    given: dict[str, Any] = {}
+    if columns["covariance"] is None:
+        given["error"] = bins(chosen("error"))
+    else:
+        name, number = chosen("covariance"), shear.shape[1]
+        matrix = np.asarray(table.column(name))
+        matrix = matrix if matrix.ndim == 3 else bins(name)
+        if matrix[0].size != number**2:
+            raise MassmapError(
+                f"covariance column {name!r} of {table.label} holds {matrix[0].size} numbers in each row, and"
+                f" {number} bins need {number} x {number}"
+            )
+        given["covariance"] = matrix.reshape(-1, number, number)
+    if isinstance(columns[of_sources], int | float):
+        behind = np.full((rows.size, 1), float(columns[of_sources]))
+    else:
+        name = chosen(of_sources)
+        cells = table.column(name)
+        single = np.ndim(cells) == 1 and np.ndim(cells[0]) == 0
+        behind = as_float64(cells, f"column {name!r} of {table.label}")[:, None] if single else bins(name)
+        if of_sources == "sigma_crit":
+            behind = behind * _unit_of_density(table, name, units[1])
+    for note in dict.fromkeys(notes):
+        warnings.warn(f"shear profiles: {note}", stacklevel=3)
+    return ShearProfiles.from_arrays(radius, shear, rows=rows, radius_unit=kind, **given, **{of_sources: behind})  # type: ignore[arg-type]
+
+
 def _is_by_id(source) -> bool:
     """Whether it holds tables, and is not one whose columns are arrays."""
     return isinstance(source, Mapping) and all(
@@ -131,9 +204,10 @@ def _is_by_id(source) -> bool:
     )
 
 
-def _rows_of(source, name, catalogue, id, columns, of_sources, units, notes) -> tuple[str, tuple[np.ndarray, ...]]:
+def _rows_of(
+    source, table, name, catalogue, id, columns, of_sources, units, notes
+) -> tuple[str, tuple[np.ndarray, ...]]:
     """Kind of the radii; row, radius, shear, error and redshift or density of the sources, of each row with a shear."""
-    table = open_table(source, text_columns=id_columns(id))
     notes.extend(table.notes)
 
     def values(role: str) -> tuple[str | None, np.ndarray]:

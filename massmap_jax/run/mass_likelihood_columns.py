@@ -31,10 +31,8 @@ _OF_MASSES = {
 _OF_SHEARS = {
     "shear": "shear_gt",
     "source_redshift": "shear_z",
-    **{
-        name: f"shear_{name}"
-        for name in ("id", "radius", "error", "radius_unit", "sigma_crit", "sigma_crit_unit", "scatter", "profile")
-    },
+    **{name: f"shear_{name}" for name in ("id", "radius", "error", "covariance", "sigma_crit", "scatter", "profile")},
+    **{name: f"shear_{name}" for name in ("radius_unit", "sigma_crit_unit")},
 }
 
 
@@ -141,6 +139,7 @@ def _shears(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
         error=options.shear_error,
         source_redshift=number_or_name(options.shear_z),  # type: ignore[arg-type]
         sigma_crit=options.shear_sigma_crit,
+        covariance=options.shear_covariance,
         radius_unit=options.shear_radius_unit,
         sigma_crit_unit=options.shear_sigma_crit_unit,
     )

@@ -487,6 +487,12 @@ class JobOptions:
         None, "Its column of tangential (reduced) shears, blank where a bin has none.", LIKELIHOODS, commands=_RUN_FIT
     )
     shear_error: str | None = option(None, "Its column of their errors.", LIKELIHOODS, commands=_RUN_FIT)
+    shear_covariance: str | None = option(
+        None,
+        "Or of their covariance, a matrix in each row, in a file with one row for each object and arrays of bins.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
     shear_z: str | None = option(
         None, "Redshift of the sources, a column or one number.", LIKELIHOODS, commands=_RUN_FIT
     )
@@ -739,6 +745,7 @@ _ACTS = {
             "shear_radius_unit",
             "shear_gt",
             "shear_error",
+            "shear_covariance",
             "shear_z",
             "shear_sigma_crit",
             "shear_profile",

@@ -1,6 +1,7 @@
 """Shear profiles from tables with one row for each bin: what is read, and what is refused in one sentence."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from astropy import units
 from astropy.table import Table
@@ -50,6 +51,63 @@ def test_rows_are_sorted_into_profiles(tmp_path, suffix):
     np.testing.assert_array_equal(found.source_redshift, [[0.8, 0.9, nan], [1.0, 1.1, 1.2]])
     sd = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
     np.testing.assert_allclose(sd, [[0.05, 0.01, nan], [0.03, 0.04, 0.02]], rtol=1e-12)
+
+
+def wide_table(**changes):
+    """One row for each object, with arrays of bins; the second bin of A is blank."""
+    sd, rho = np.array([0.01, 0.02, 0.03]), 0.4 ** np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
+    columns = {
+        "id": ["C", "A"],
+        "radius": [[0.5, 1.0, 2.0], [0.4, 0.8, 1.6]] * units.Mpc,
+        "gt": [[0.09, 0.04, 0.02], [0.08, np.nan, 0.03]],
+        "gt_err": [[0.01, 0.02, 0.03]] * 2,
+        "z_source": [1.0, 1.1],
+        "cov": [np.outer(sd, sd) * rho] * 2,
+    } | changes
+    return Table({name: values for name, values in columns.items() if values is not None})
+
+
+@pytest.mark.parametrize("form", ["memory", "fits", "parquet", "flat"])
+def test_one_row_for_each_object_with_arrays_of_bins(tmp_path, form):
+    table = wide_table()
+    expected = np.array(table["cov"])
+    if form in ("flat", "parquet"):
+        table["cov"] = expected.reshape(2, 9)
+    if form == "fits":
+        table.write(tmp_path / "wide.fits")
+        table = tmp_path / "wide.fits"
+    if form == "parquet":
+        frame = {name: list(map(np.asarray, table[name])) if table[name].ndim > 1 else list(table[name])
+                 for name in table.colnames}  # fmt: skip
+        pd.DataFrame(frame).to_parquet(tmp_path / "wide.parquet")
+        table = tmp_path / "wide.parquet"
+    found = read_shear_profiles(table, CATALOGUE, covariance="cov", radius_unit="Mpc")
+    assert found.rows.tolist() == [2, 0]
+    np.testing.assert_array_equal(found.shear, [[0.09, 0.04, 0.02], [0.08, np.nan, 0.03]])
+    np.testing.assert_allclose(found.covariance[0], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(found.covariance[1][np.ix_([0, 2], [0, 2])], expected[1][np.ix_([0, 2], [0, 2])])
+    np.testing.assert_array_equal(found.source_redshift[0], [1.0, 1.0, 1.0])
+    if form == "memory":
+        errors = read_shear_profiles(table, CATALOGUE, source_redshift=1.3)
+        np.testing.assert_allclose(errors.covariance[0], np.diag([1e-4, 4e-4, 9e-4]))
+        assert (errors.source_redshift[0] == 1.3).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "told"),
+    [
+        ({"id": ["C", "C"]}, {}, "more than one row of an object: 2 rows"),
+        ({"cov": [[1.0] * 4] * 2}, {"covariance": "cov"}, "holds 4 numbers in each row, and 3 bins need 3 x 3"),
+        ({"cov": [np.ones((3, 3))] * 2}, {"covariance": "cov"}, "covariances are singular"),
+        ({}, {"covariance": "cov", "error": "gt_err"}, "error= and covariance= are given"),
+        ({"gt": [0.1, 0.2]}, {}, "column 'gt' .* has to be one array of numbers per object"),
+    ],
+)
+def test_arrays_of_bins_that_cannot_be_used(changes, given, told):
+    with pytest.raises(MassmapError, match=told):
+        read_shear_profiles(wide_table(**changes), CATALOGUE, **given)
+    with pytest.raises(MassmapError, match="covariance= is for a table with one row for each object"):
+        read_shear_profiles(long_table(), CATALOGUE, covariance="gt_err")
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ PAIRS = [
             ("radius", "r"),
             ("radius_unit", "kpc"),
             ("sigma_crit", "sc"),
+            ("covariance", "cov"),
             ("profile", "bmo1"),
             ("gt", "g"),
             ("error", "e"),
