@@ -53,6 +53,11 @@ class RedshiftDistributions:
     parent : tuple of (array, array) or None
         Redshifts and density dN/dz of all objects above the lowest mass of the mass prior, in the area of the survey
         and before any selection; None for that of the mass prior.
+    selection : {"conditional", "joint"}
+        What a fit with a selection divides by. "conditional": the probability to be in the catalogue, averaged over
+        each object's own p(z). "joint": averaged over all redshifts of the parent distribution. The redshifts at which
+        objects were found then tell of the relation too, so that distribution has to be right: give `parent` if the
+        survey has ends in redshift.
     cosmology : str
         Of the distances; "" for that of the mass prior.
     num_nodes : int or None
@@ -82,6 +87,7 @@ class RedshiftDistributions:
     k_slope: float = 0.0
     code_prior: tuple[np.ndarray, np.ndarray] | None = None
     parent: tuple[np.ndarray, np.ndarray] | None = None
+    selection: Literal["conditional", "joint"] = "conditional"
     cosmology: str = ""
     num_nodes: int | None = None
 
@@ -106,6 +112,8 @@ class RedshiftDistributions:
                 _check_density(name, getattr(self, name))
         if not self.lum_moves and self.k_slope:
             raise MassmapError(f"k_slope={self.k_slope:g} has no effect on a luminosity that does not move with z")
+        if self.selection not in ("conditional", "joint"):
+            raise MassmapError(f"selection is {self.selection!r}: give 'conditional' or 'joint'")
         if self.num_nodes is not None and not 8 <= self.num_nodes <= 256:
             raise MassmapError(f"{self.num_nodes} redshift nodes: give 8 to 256")
 

@@ -24,6 +24,8 @@ from massmap_jax.prior.mass_prior import MassPrior
 
 # Below this redshift distances are not those of the Hubble flow, and ln D_L diverges.
 _LEAST_Z = 1e-3
+# Over all redshifts of the parent distribution: a selection is smooth on a scale of the scatter of the relation.
+_PARENT_NODES = 128
 # Nodes per panel of a p(z) that is not normal.
 _PER_PANEL = 8
 # Nodes of a normal p(z), and of one of another shape, where the relation is not asked how many are needed.
@@ -295,6 +297,32 @@ def _ln_parent(given: RedshiftDistributions, prior: MassPrior, z):
     return smooth + 2 * np.log(z) + (np.interp(z, redshift, number) if redshift.size > 1 else number[0])
 
 
+def parent_nodes(given: RedshiftDistributions, prior: MassPrior) -> tuple[np.ndarray, np.ndarray]:
+    """Give nodes over all redshifts of the parent distribution, and ln of their shares of it.
+
+    Parameters
+    ----------
+    given : RedshiftDistributions
+        The distributions, with `parent` or without.
+    prior : MassPrior
+        The mass prior, whose redshifts they are where `parent` is None.
+
+    Returns
+    -------
+    redshift, ln_share : Float[np.ndarray, "node"]
+        Nodes of Gauss and Legendre in ln(1 + z), and ln of weights that sum to 1.
+    """
+    ends = (prior.z_min, prior.z_max)
+    if given.parent is not None:
+        ends = max(ends[0], given.parent[0][0]), min(ends[1], given.parent[0][-1])
+    low, high = np.log1p(np.maximum(ends, _LEAST_Z))
+    node, weight = np.polynomial.legendre.leggauss(_PARENT_NODES)
+    u = 0.5 * (low + high) + 0.5 * (high - low) * node
+    # dz = (1 + z) du.
+    ln_share = np.log(weight) + u + _ln_parent(given, prior, np.expm1(u))
+    return np.expm1(u), ln_share - np.logaddexp.reduce(ln_share)
+
+
 def flux_of_luminosity(given: RedshiftDistributions, prior: MassPrior, z) -> np.ndarray:
     """Give ln of the luminosity of an object of given flux at each redshift, up to a constant.
 
@@ -319,6 +347,31 @@ def flux_of_luminosity(given: RedshiftDistributions, prior: MassPrior, z) -> np.
     # Less its own shape at small z, as above.
     smooth = np.interp(u, nodes, smooth_distance)
     return 2 * (smooth + np.log(z)) + given.k_slope * u
+
+
+def refuse_joint(catalogue: HaloCatalogue, selection, what: str) -> None:
+    """Refuse a selection over all redshifts, which only a fit knows.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    selection : Selection or None
+        Which objects can be in it.
+    what : str
+        Who refuses, for the message.
+
+    Raises
+    ------
+    MassmapError
+        For redshift distributions with selection="joint" and a selection.
+    """
+    given = catalogue.redshift_distributions
+    if selection is not None and given is not None and given.selection == "joint":
+        raise MassmapError(
+            f"{what} takes the selection over each object's own p(z), and selection='joint' asks for one over all"
+            " redshifts: fit the relation with it, or give selection='conditional' with the redshift distributions"
+        )
 
 
 def refuse_uncertain(catalogue: HaloCatalogue, what: str) -> None:

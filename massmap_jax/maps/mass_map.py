@@ -28,7 +28,7 @@ from massmap_jax.halo.concentration import SCATTER_LN, concentration_key
 from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
-from massmap_jax.likelihood.redshifts import refuse_uncertain
+from massmap_jax.likelihood.redshifts import refuse_joint, refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
@@ -398,6 +398,7 @@ def _updated_by_all(catalogue, prior, relation, selection, extra, chunk_size):
     halos = Objects.of(catalogue, rows, prior, extra, need_keys=False)
     kernel.check_noise(halos, relation, "analytic", prior)
     kernel.check_chance(halos, selection)
+    refuse_joint(catalogue, selection, "a map that updates draws of other data")
     total = np.zeros(relation.num_draws)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
 

@@ -13,6 +13,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
+from massmap_jax.likelihood.redshifts import refuse_joint
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, SignalToNoiseLimit
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
@@ -167,6 +168,8 @@ def mass_posterior(
     rows = np.flatnonzero(usable)
     _check_redshifts(catalogue, relation, relation_from, method, selection)
     needed = {"need_keys": method in SAMPLED_METHODS}
+    if relation_from == "other_data":
+        refuse_joint(catalogue, selection, "a posterior that updates draws of other data")
     parts = Objects.in_parts(catalogue, rows, prior, relation.as_batch(), extra, **needed)
     for _, halos in parts:
         kernel.check_noise(halos, relation, method, prior)

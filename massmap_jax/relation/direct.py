@@ -8,6 +8,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import lognormal_rows
+from massmap_jax.likelihood.redshifts import refuse_joint
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
@@ -84,6 +85,7 @@ def log_likelihood(
             f"this likelihood is that of the mass prior, and the relation is a {type(relation).__name__}, whose draws"
             " have a population or a cosmology of their own: give a MassLuminosityRelation, or use CosmologyLikelihood"
         )
+    refuse_joint(catalogue, selection, "this likelihood")
     selection = NoSelection() if selection is None else selection
     if catalogue.redshift_distributions is None and is_linear(catalogue, prior):
         return _of_linear(relation, catalogue, prior, selection, extra)

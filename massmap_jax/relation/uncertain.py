@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.likelihood.redshifts import flux_of_luminosity
+from massmap_jax.likelihood.redshifts import flux_of_luminosity, parent_nodes
 from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
@@ -82,6 +82,9 @@ class UncertainData(CatalogueData):
         ln_f = first + step * np.arange(int(np.ceil((ln_flux.max() - first) / step)) + 3)
         sigma, of_sigma = _sigma_nodes(halos.sigma, scatter)
         flux_cell, of_flux = _cubic((ln_flux - first) / step, ln_f.size)
+        parent = None
+        if given.selection == "joint" and not isinstance(self.selection, NoSelection):
+            parent = parent_nodes(given, self.prior)
         z_cell, of_z = _cubic((np.log1p(halos.z) - least) / (u[1] - u[0]), u.size)
         return UncertainLikelihood(
             ln_lum=ln_f[None, :] + moved[:, None],
@@ -98,6 +101,7 @@ class UncertainData(CatalogueData):
             constant=np.float64(self.constant),
             prior=self.prior,
             selection=self.selection,
+            parent=parent,
         )
 
 
@@ -132,6 +136,9 @@ class UncertainLikelihood(eqx.Module):
         The mass prior.
     selection : Selection
         Which objects can be in the catalogue.
+    parent : tuple of (Float[Array, "parent"], Float[Array, "parent"]) or None
+        Redshifts of the parent distribution and ln of their shares, where A is over all of them; None where it is over
+        each object's own p(z).
     """
 
     ln_lum: Float[Array, "row flux"]
@@ -148,6 +155,7 @@ class UncertainLikelihood(eqx.Module):
     constant: Float[Array | np.float64, ""]
     prior: MassPrior
     selection: Selection
+    parent: tuple[Float[Array | np.ndarray, " parent"], Float[Array | np.ndarray, " parent"]] | None = None
     # What a search asks of any likelihood: these are the objects themselves.
     compressed: bool = eqx.field(static=True, default=False)
 
@@ -191,10 +199,15 @@ class UncertainLikelihood(eqx.Module):
         sigma, redshift = jnp.asarray(self.sigma), jnp.asarray(self.redshift)
         rows = jnp.asarray(self.ln_lum), redshift, jnp.asarray(self.ln_prior)
         ln_z = jax.lax.map(lambda x: over_noise(x[0], sigma, x[1], x[2]), rows)
-        ln_a = None
+        ln_a = ln_a_of_all = None
         if not isinstance(self.selection, NoSelection):
             chance = jax.vmap(lambda z, s: self.selection.log_norm(relation, self.prior, z, s), (None, 0))
-            ln_a = jax.lax.map(lambda z: chance(z, sigma), redshift)
+            if self.parent is None:
+                ln_a = jax.lax.map(lambda z: chance(z, sigma), redshift)
+            else:
+                of_parent, ln_share = (jnp.asarray(a) for a in self.parent)
+                at_parent = jax.lax.map(lambda z: chance(z, sigma), of_parent)
+                ln_a_of_all = jax.nn.logsumexp(at_parent + ln_share[:, None], axis=0)
 
         def one(halo):
             flux_cell, of_flux, z_cell, of_z, of_sigma, ln_weight, ln_z_weight = halo
@@ -202,6 +215,8 @@ class UncertainLikelihood(eqx.Module):
             near = jax.lax.dynamic_slice_in_dim(ln_z, flux_cell, 4, axis=2)
             of_row = jnp.einsum("rnf,n,f->r", near, of_sigma, of_flux)
             found = jax.nn.logsumexp(ln_weight + _read(of_row, z_cell, of_z))
+            if ln_a_of_all is not None:
+                return found - ln_a_of_all @ of_sigma
             if ln_a is None:
                 return found
             return found - jax.nn.logsumexp(ln_z_weight + _read(ln_a @ of_sigma, z_cell, of_z))

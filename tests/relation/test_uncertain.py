@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from posterior.test_uncertain_redshifts import CLUSTERS, ln_distance2, prior_of, relation_of, universe, with_errors
+from scipy.special import ndtr
 
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
@@ -41,6 +42,48 @@ def test_likelihood_is_the_integral(field, selected):
         for relation in (true, other):
             expected = float(mm.log_likelihood(relation, some, prior, chosen))
             assert abs(float(prepared(relation)) - expected) < 5e-3
+
+
+def test_selection_over_all_redshifts(field):
+    """A joint selection divides by one probability, the mean of A over the parent distribution, for each error."""
+    prior, _, _, catalogue = field
+    z = np.linspace(0.05, 1.2, 400)
+    limit = mm.RedshiftLimit.tabulated(z, np.exp(CLUSTERS["least"] + ln_distance2(z)))
+    bright = catalogue.ln_lum_obs > CLUSTERS["least"] + ln_distance2(catalogue.redshift)
+    some = catalogue.subset(np.flatnonzero(bright)[:60])
+    sigma = np.random.default_rng(0).choice([0.05, 0.2], len(some))
+    some = mm.HaloCatalogue.from_arrays(
+        ln_luminosity=some.ln_lum_obs, redshift=some.redshift, sigma_ln_luminosity=sigma
+    )
+    nodes = np.linspace(0.1, 0.9, 600)
+    parent = nodes, nodes**2 * np.exp(-2 * nodes)
+    relation = mm.MassLuminosityRelation(
+        alpha1=0.3, alpha2=1.4, alpha3=relation_of(ALL).alpha3, alpha4=0.5, scatter=0.2
+    )
+    both = {s: with_errors(some, parent=parent, selection=s) for s in ("conditional", "joint")}
+    with jax.enable_x64(True):
+        found = float(UncertainData(both["joint"], prior, limit).likelihood(0.15)(relation))
+        alone = float(UncertainData(both["joint"], prior).likelihood(0.15)(relation))
+    # P(L > limit) of a halo at z: the prior's masses, then scatter and noise.
+    ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 4001)
+    chance = {s: np.zeros(nodes.size) for s in (0.05, 0.2)}
+    for i, at in enumerate(nodes):
+        ln_p = np.interp(ln_mass, np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density_at(at)))
+        mean = 0.3 + 1.4 * (ln_mass - np.log(float(relation.alpha3))) + 0.5 * np.log1p(at)
+        least = CLUSTERS["least"] + ln_distance2(at)
+        for s in chance:
+            above = ndtr((mean - least) / np.hypot(0.2, s))
+            chance[s][i] = np.trapezoid(np.exp(ln_p) * above, ln_mass)
+    share = parent[1] / np.trapezoid(parent[1], nodes)
+    expected = alone - sum(np.log(np.trapezoid(share * chance[s], nodes)) for s in sigma)
+    assert found == pytest.approx(expected, abs=0.02 * len(some) ** 0.5)
+    with jax.enable_x64(True):
+        other = float(UncertainData(both["conditional"], prior, limit).likelihood(0.15)(relation))
+    assert abs(other - expected) > 5
+    with pytest.raises(MassmapError, match="this likelihood takes the selection over each object's own p"):
+        mm.log_likelihood(relation, both["joint"], prior, limit)
+    with pytest.raises(MassmapError, match="selection is 'all'"):
+        with_errors(some, selection="all")
 
 
 def pulls(catalogue, prior):
