@@ -837,6 +837,8 @@ def _as_options(sentence: str) -> str:
         # Quoted, so that a line of the shell can hold what the sentence says: --lum-in '1e44 erg/s'.
         return f"--{name.replace('_', '-')} {shlex.quote(value.strip(chr(39))) if value else ''}".rstrip()
 
+    # Only fits advise NUTS, and the program's `method` is that of the masses.
+    sentence = re.sub(r"\bmethod='nuts'", "fit_method='nuts'", sentence)
     return re.sub(r"\b([a-z_]+)=('[^']*'|[\w.+-]+)?", option, sentence)
 
 

@@ -31,6 +31,8 @@ KINDS = ("mass given luminosity", "luminosity", "mass")
 # Draws of the fit that are used, at most, and the k above which leaving one object out by weights is not to be trusted.
 _DRAWS, MAX_K = 200, 0.7
 _REDSHIFT_BINS = 4
+# The farthest measured mass is named where one of all of them would be as far by chance this seldom.
+_FAR = 1e-3
 
 
 class CalibratorsCheck(eqx.Module):
@@ -81,6 +83,30 @@ class CalibratorsCheck(eqx.Module):
         """Mean of `log_density`: the larger, the better the masses are predicted."""
         return float(self.log_density.mean())
 
+    @property
+    def far(self) -> Int[np.ndarray, " far"]:
+        """Rows whose measured mass is farther from what the others predict than chance has it, the farthest first.
+
+        One in so many objects hardly changes the distribution of the PITs, and can bend the relation.
+        """
+        tail = 2.0 * np.minimum(self.pit[0], 1.0 - self.pit[0])
+        order = np.argsort(tail)
+        return self.rows[order[tail[order] * tail.size < _FAR]]
+
+    @property
+    def far_text(self) -> str:
+        """What `far` says, as one sentence; empty where no measured mass is far."""
+        if not self.far.size:
+            return ""
+        first = int(self.far[0])
+        side = "below" if self.pit[0][self.rows == first][0] < 0.5 else "above"
+        each = "1 measured mass is" if self.far.size == 1 else f"{self.far.size} measured masses are"
+        return (
+            f"{each} farther from what the other objects predict than chance has it, farthest that of row {first}, far"
+            f" {side}: see whether its match, unit and error are right, and leave it blank if not, for it bends the"
+            " relation"
+        )
+
     def summary(self) -> str:
         """Describe the result in plain sentences.
 
@@ -105,6 +131,8 @@ class CalibratorsCheck(eqx.Module):
             )
         if self.left_out:
             lines.append(f"  {self.left_out}")
+        if self.far.size:
+            lines.append(f"  {self.far_text}")
         bad = int((self.pareto_k > MAX_K).sum())
         if bad:
             lines.append(

@@ -441,7 +441,7 @@ def lognormal_rows(catalogue: HaloCatalogue, prior: MassPrior) -> np.ndarray:
         first = int(np.argmax(other))
         raise MassmapError(
             f"the noise has to be lognormal here, and {other.sum()} objects have another kind, first row {rows[first]} "
-            f"({NOISE_KINDS[kinds[first]]}): leave them out, or give errors in ln L; masses, maps and the fit of a"
-            " relation to luminosities alone take any noise"
+            f"({NOISE_KINDS[kinds[first]]}): leave them out, or take their errors as those of"
+            " ln L, noise='lognormal'; masses, maps and the fit of a relation to luminosities alone take any noise"
         )
     return rows

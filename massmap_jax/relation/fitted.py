@@ -170,7 +170,9 @@ class RelationPosterior(eqx.Module):
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
         if lum_unit and not labels.get("lum_unit"):
             labels["lum_unit"] = lum_unit
-        labels["source"] = f"fitted to {made['num_halos']} objects, {made['method']}"
+        number = made["diagnostics"].get("with_mass_likelihood", 0)
+        measured = f"{number} with a mass likelihood, " if number else ""
+        labels["source"] = f"fitted to {made['num_halos']} objects, {measured}{made['method']}"
         common = {**fixed, "alpha3": float(relation_prior.alpha3), "gamma": relation_prior.gamma, **labels}
         draws = kind.create(**values, log_weight=log_weight, **common)
         places = {p: around(draws.parameter(p), _weights(draws)) for p in relation_prior.free}
@@ -521,6 +523,6 @@ def fitted_without_masses(relation) -> bool:
     -------
     bool
         True for the draws and the maximum of such a fit; False for a relation that was given, or that was calibrated on
-        measured masses.
+        measured masses or mass likelihoods.
     """
     return _ALONE.fullmatch(getattr(relation, "source", "")) is not None

@@ -16,7 +16,7 @@ from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import mass_definition_in
+from massmap_jax.catalogue.units import has_little_h, mass_definition_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.options import number_or_name
@@ -34,7 +34,11 @@ _OPTIONS = {
     "separation_arcmin": "calib_separation",
     "redshift_window": "calib_dz",
     "lum_unit": "calib_unit",
-    **{name: f"calib_{name}" for name in ("ra", "dec", "position_unit", "z", "sigma", "sigma_kind")},
+    "lum_log": "calib_log",
+    **{
+        name: f"calib_{name}"
+        for name in ("ra", "dec", "position_unit", "z", "sigma", "sigma_kind", "sigma_plus", "sigma_minus")
+    },
 }
 
 
@@ -81,7 +85,7 @@ def read_calibration(
             ln_mass, sigma, correlation = map(matches.spread, (ln_mass, sigma, correlation), (np.nan, np.nan, 0.0))
     except MassmapError as error:
         raise MassmapError(_of_calibration(str(error))) from None
-    notes.extend(f"calibration masses: {_of_calibration(note.replace('luminosity', 'mass'))}" for note in found)
+    notes.extend(f"calibration masses: {_of_calibration(note)}" for note in found)
     there = np.isfinite(ln_mass)
     notes.append(
         f"{there.sum():,} of {len(catalogue):,} objects have a calibration mass ({options.calib_mass!r}), taken as a"
@@ -203,19 +207,25 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
             " whatever it is"
         )
+    if has_little_h(unit):
+        raise MassmapError(
+            f"calibration mass column {name!r} of {table.label} is in {unit!r}: give calib_unit= without h, as"
+            " '1.4286e14 Msun' for 1e14 Msun/h and h = 0.7, or '1.4286 Msun' for the logarithm of masses in Msun/h"
+        )
     mass = read_luminosity(
-        table, name, found, lum_log=None, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun", magnitudes=None,
-        redshift=np.zeros(0),
+        table, name, found, lum_log=options.calib_log, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun",
+        magnitudes=None, redshift=np.zeros(0),
     )  # fmt: skip
     sigma, bad = read_sigma(
-        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind, plus=None,
-        minus=None, min_snr=1.0001, choose=lambda role, given, option, **more: _chosen(table, role, given), whole=True,
+        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind,
+        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=1.0001,
+        choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
     )  # fmt: skip
     usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma)
     if not usable.any():
         raise MassmapError(
             f"none of the {usable.size} rows of {table.label} has a calibration mass that can be used: is {name!r} the"
-            f" right column, and {options.calib_sigma!r} its error?"
+            f" right column, and {options.calib_sigma or options.calib_sigma_plus!r} its error?"
         )
     if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
@@ -230,11 +240,11 @@ def _correlation(table: ColumnTable, options: JobOptions, found: list[str]) -> f
     return 0.0 if correlation is None else correlation
 
 
-def _chosen(table, role, given):
+def _chosen(table, role, given, option):
     """The column of the error, which has to be named: that of the luminosity would be guessed else."""
     if given is None:
         raise MassmapError("the calibration masses need an error: give calib_sigma=, a column or one number in ln M")
-    return choose_column(table, role, given, "calib_sigma")[0]
+    return choose_column(table, role, given, _OPTIONS[option])[0]
 
 
 def _definition(table: ColumnTable, options: JobOptions) -> str:
@@ -330,7 +340,14 @@ def _names(table: ColumnTable) -> np.ndarray | None:
 
 def _of_calibration(text: str) -> str:
     """A sentence of the readers of a catalogue, with the options of the measured masses in place of a catalogue's."""
+    # Not in the names of files and columns.
+    text = re.sub(r"(?<![\w'/.])luminosity(?=[ :,'.]|$)(?!\.\w)", "mass", text)
+    text = re.sub(r"(?<!calibration )\bmass column\b", "calibration mass column", text)
     # A catalogue has an option for this, and the second file has a first line.
     text = text.replace("so name its columns with names=", "so write their names into its first line")
     names = "|".join(_OPTIONS)
-    return re.sub(rf"\b(?:(?:{names})(?==)|sigma_kind\b)", lambda found: _OPTIONS[found[0]], text)
+    return re.sub(
+        rf"\b(?:(?:{names})(?==)|(?:sigma_kind|sigma_plus|sigma_minus|lum_log)\b|sigma(?= is ))",
+        lambda found: _OPTIONS[found[0]],
+        text,
+    )

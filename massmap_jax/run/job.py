@@ -460,6 +460,7 @@ def compute_fit(
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = _check_fitted(catalogue, prior, draws, options, notes)
         calibrated = _check_calibrators(fitted, catalogue, prior, calibration, [])
+        notes.extend([] if calibrated is None else _told_by(calibrated.check))
     findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
         refuse(findings)
@@ -494,6 +495,11 @@ def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> 
     )
 
 
+def _told_by(check: "CalibratorsCheck") -> list[str]:
+    """What a check against the measured masses says in the notes."""
+    return [check.summary().splitlines()[0], *(text for text in (check.left_out, check.far_text) if text)]
+
+
 def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:
     """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
     if calibration is None:
@@ -501,8 +507,7 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
     from massmap_jax.checks.calibrators import calibrators_check
 
     check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
-    notes.extend(check.summary().splitlines()[:1])
-    notes.extend([check.left_out] if check.left_out else [])
+    notes.extend(_told_by(check))
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"

@@ -55,6 +55,11 @@ _MASSES = (
     "the objects are not a fair sample of all halos above the prior's lowest mass (--prior hmf --prior-mass-range, "
     "--prior-support sharp where the table's ends are physical)"
 )
+# In the place of _MASSES where some masses were measured, which then decide on them.
+_CALIBRATED = (
+    "the measured masses are other ones, in another unit or of another definition than was said (--calib-mass, "
+    "--calib-unit, --calib-definition)"
+)
 _MEASURED = (
     "the measured masses are not what is said of them: their errors, bias and scatter (--calib-sigma, --calib-bias, "
     "--calib-scatter), or another form of the population would describe them (--population)"
@@ -91,6 +96,7 @@ def misfits(
     """
     found = []
     mean, sd = fitted.mean, fitted.sd
+    masses = _CALIBRATED if getattr(fitted, "num_calibrators", 0) else _MASSES
     # First, since a missing selection brings the contradictions below with it.
     shift = fitted.shift_if_lowest_mass_doubles
     if shift is not None and prior.support != "sharp":
@@ -101,7 +107,7 @@ def misfits(
                 Finding(
                     f"no selection was given, and {worst} moves by {moves[worst]:+.1f} of its errors when the mass "
                     "prior's lowest mass doubles: the answer rests on that mass and not on the data",
-                    (_SELECTION, _MASSES),
+                    (_SELECTION, masses),
                 )
             )
     for name, away in prior_deviations(mean, fitted.prior_mean, fitted.prior_sd).items():
@@ -110,7 +116,7 @@ def misfits(
                 Finding(
                     f"{name} = {mean[name]:.4g} is {away:.0f} standard deviations of its prior from "
                     f"{fitted.prior_mean[name]:.4g}",
-                    (_OBSERVABLE, _SELECTION, _MASSES),
+                    (_OBSERVABLE, _SELECTION, masses),
                 )
             )
     slope = fitted.prior_mean.get("alpha2")
@@ -118,7 +124,7 @@ def misfits(
         found.append(
             Finding(
                 f"the slope alpha2 = {mean['alpha2']:.3g} has the other sign than its prior ({slope:.3g})",
-                (_OBSERVABLE, _SELECTION, _MASSES),
+                (_OBSERVABLE, _SELECTION, masses),
             )
         )
     if check is not None and check.p_value < CHECK_LEVEL:
@@ -126,7 +132,7 @@ def misfits(
             Finding(
                 f"prior and relation do not predict the observed luminosities (prior_check: p = {check.p_value:.1e}, "
                 f"mean PIT {check.mean_pit:.3f} where 0.5 is right)",
-                (_SELECTION, _OBSERVABLE, _ERRORS, _MASSES),
+                (_SELECTION, _OBSERVABLE, _ERRORS, masses),
             )
         )
     if calibrators is not None and not calibrators.fits:
@@ -141,7 +147,7 @@ def misfits(
                 Finding(
                     f"{edge.sum()} of {usable.sum()} objects lean on the edge of the prior's mass range, log10(M/Msun) "
                     f"{low:.2f} to {high:.2f}, first row {int(np.argmax(edge))}",
-                    (_OBSERVABLE, _SELECTION, _MASSES),
+                    (_OBSERVABLE, _SELECTION, masses),
                 )
             )
     return found
@@ -162,10 +168,11 @@ def paragraph(findings: list[Finding]) -> str:
     """
     causes = list(dict.fromkeys(cause for finding in findings for cause in finding.causes))
     numbered = "; ".join(f"({i}) {cause}" for i, cause in enumerate(causes, 1))
+    calibrate = "" if _CALIBRATED in causes else ", or calibrate it on objects with measured masses"
     return (
         f"the fitted relation does not describe this catalogue: {'; '.join(f.what for f in findings)}. "
         f"Likely causes, the likeliest first: {numbered}. Nothing was written. Give a relation known from elsewhere "
-        "(massmap-jax relations lists the published ones), or calibrate it on objects with measured masses; with "
+        f"(massmap-jax relations lists the published ones){calibrate}; with "
         "--accept-misfit the results are written all the same, with a warning on top of each"
     )
 

@@ -355,10 +355,19 @@ class JobOptions:
     )
     calib_sigma_kind: str | None = option(
         None,
-        "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.",
+        "That error is in ln, dex, linear, percent, fraction, or bounds (with --calib-sigma-plus and "
+        "--calib-sigma-minus); by default its unit or name decides.",
         CALIBRATION,
         commands=_RUN_FIT,
     )
+    calib_sigma_plus: str | None = option(
+        None, "Column of their upper bar, or bound, in place of --calib-sigma.", CALIBRATION, commands=_RUN_FIT
+    )
+    calib_sigma_minus: str | None = option(None, "Column of their lower bar, or bound.", CALIBRATION, commands=_RUN_FIT)
+    calib_log: str | None = option(
+        None, "The measured masses are none (linear), ln or log10; asked for where they look like one.", CALIBRATION,
+        commands=_RUN_FIT,
+    )  # fmt: skip
     calib_unit: str | None = option(
         None, "Unit of the measured masses, in place of the file's, such as '1e14 Msun'.", CALIBRATION,
         commands=_RUN_FIT,
@@ -717,7 +726,8 @@ _ACTS = {
     "calib_mass": (lambda o: o.relation == "fit", "a relation that is fitted, with relation_prior="),
     **dict.fromkeys(
         (
-            *("calib_sigma", "calib_sigma_kind", "calib_unit", "calib_correlation", "calib_bias", "calib_scatter"),
+            *("calib_sigma", "calib_sigma_kind", "calib_sigma_plus", "calib_sigma_minus", "calib_log", "calib_unit"),
+            *("calib_correlation", "calib_bias", "calib_scatter"),
             *("calib_scatter_correlation", "calib_chosen_by", "calib_definition", "calib_convert", "calib_file"),
             *("population", "compare_populations"),
         ),
@@ -926,8 +936,11 @@ def _check_calibration(options: JobOptions) -> None:
     """Refuse beliefs about measured masses, or a population, that cannot be read."""
     if options.calib_mass is None:
         return
-    if options.calib_sigma is None:
-        raise MassmapError("the calibration masses need an error: give calib_sigma=, a column or one number in ln M")
+    if options.calib_sigma is None and options.calib_sigma_plus is None and options.calib_sigma_minus is None:
+        raise MassmapError(
+            "the calibration masses need an error: give calib_sigma=, a column or one number in ln M, or"
+            " calib_sigma_plus= and calib_sigma_minus="
+        )
     if options.calib_chosen_by not in ("random", "luminosity"):
         raise MassmapError(
             f"calib_chosen_by is {options.calib_chosen_by!r}: give random or luminosity; masses of objects that were"

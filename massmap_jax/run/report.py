@@ -206,8 +206,9 @@ def _relation(record, result) -> str:
         text = f"<p>Fitted to {fit['objects']:,} objects ({escape(fit['method'])}), every mass marginalised; "
         text += f"pivot mass {fit['alpha3']:.4g} Msun; selection: {escape(fit['selection'])}.</p>"
         if calibrated := record.get("calibrators_check"):
-            text += f"<p>Calibrated on {calibrated['calibrators']:,} measured masses, chosen by "
-            text += f"{escape(calibrated['chosen_by'])}; all masses share an error of "
+            text += f"<p>Calibrated on {calibrated['calibrators']:,} measured masses, chosen "
+            chosen = calibrated["chosen_by"]
+            text += f"{'at random' if chosen == 'random' else 'by ' + escape(chosen)}; all masses share an error of "
             text += f"{calibrated['shared_error_ln_mass']:.3f} in ln M. Check of the calibrators: p = "
             text += f"{calibrated['p_value']:.2g}"
             text += f" ({escape(calibrated['left_out'])})" if calibrated["left_out"] else ""

@@ -113,6 +113,18 @@ def test_another_choice_than_that_of_the_fit_is_refused(brightest):
         calibrators_check(fit, catalogue, PRIOR, replace(masses, chosen_by="random"))
 
 
+def test_one_mass_far_below_the_rest_is_named(brightest):
+    """The distribution of the PITs hardly sees one wrong mass of many; an ordinary sample has none that is far."""
+    check, fit, catalogue, masses = brightest
+    assert check.far.size == 0 and check.far_text == "" and "farther" not in check.summary()
+    row = int(check.rows[7])
+    wrong = replace(masses, ln_mass=np.where(np.arange(NUMBER) == row, masses.ln_mass - np.log(100), masses.ln_mass))
+    far = calibrators_check(fit, catalogue, PRIOR, wrong)
+    assert far.fits and far.far.tolist() == [row]
+    assert "1 measured mass is farther from what the other objects predict" in far.summary()
+    assert f"that of row {row}, far below" in far.far_text
+
+
 def test_a_selection_on_another_observable_cancels():
     """At the truth the PITs of the mass given all that was measured are uniform, and given the luminosity alone not."""
     richness = MassLuminosityRelation(alpha1=3.0, alpha2=1.0, alpha3=1e11, scatter=0.5)

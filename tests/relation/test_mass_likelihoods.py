@@ -20,7 +20,7 @@ from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.extra import BiasedRelation, ExtraEvidence
 from massmap_jax.relation.fit import fit_relation
-from massmap_jax.relation.fitted import RelationPosterior
+from massmap_jax.relation.fitted import RelationPosterior, fitted_without_masses
 from massmap_jax.relation.marginal import RelationLikelihood
 
 TABLE = schechter_table()
@@ -147,6 +147,8 @@ def test_a_fit_reports_the_bias_and_is_read_back(tmp_path):
     fit = fitted(lensed_field(1), extra_bias="0:0.05")
     assert fit.free == ("alpha1", "alpha2", "scatter", "extra_bias")
     assert fit.diagnostics["with_mass_likelihood"] == 60 and "60 of them with a mass likelihood" in fit.summary()
+    # Not one that was fitted to luminosities alone, of which `prior_check` warns.
+    assert "60 with a mass likelihood" in fit.draws.source and not fitted_without_masses(fit.maximum)
     assert fit.sd["extra_bias"] < 0.06 and fit.draws.extra_bias.shape == (300,)
     fit.save(tmp_path / "fit.npz")
     again = RelationPosterior.load(tmp_path / "fit.npz")

@@ -95,6 +95,37 @@ def test_ids_as_text_and_as_numbers(tmp_path, second, given, columns):
     assert same(values, [2, NO, 4, NO, NO])
 
 
+def test_logarithms_of_masses(tmp_path):
+    """log10 of masses in Msun, and in Msun/h with the h in the unit; an error beside a logarithm is in dex."""
+    asked = {"calib_id": "name", "calib_mass": "logM", "calib_sigma": "e_logM", "calib_sigma_kind": None}
+    text = "name,logM,e_logM\nACT-CL J0001,14.0,0.1\nACT-CL J0003,14.3010,0.05\nACT-CL J0002,-99,-99\n"
+    values, masses, notes = read(tmp_path, text, **asked, calib_unit="Msun", calib_log="log10")
+    assert values[0] == 1.0 and values[2] == pytest.approx(2.0, rel=1e-4) and same(values[1], NO)
+    np.testing.assert_allclose(masses.sigma[[0, 2]], np.array([0.1, 0.05]) * np.log(10))
+    assert "mass error: 'e_logM' taken to be in dex" in notes
+    values, *_ = read(tmp_path, text, **asked, calib_unit="1.25 Msun", calib_log="log10")
+    assert values[0] == 1.25
+    with pytest.raises(
+        MassmapError, match=r"^calibration mass column 'logM'.* looks like log10.* pass calib_log='log10'"
+    ):
+        read(tmp_path, text, **asked, calib_unit="Msun")
+    with pytest.raises(MassmapError, match=r"is in 'Msun/h': give calib_unit= without h"):
+        read(tmp_path, text, **asked, calib_unit="Msun/h", calib_log="log10")
+
+
+def test_upper_and_lower_bars(tmp_path):
+    """Bars of two lengths are half of the logarithmic interval that they span; one of two is refused."""
+    text = "name,M,E_M,e_M\nACT-CL J0001,2,1.0,0.5\nACT-CL J0003,4,...,1\n"
+    bars = {"calib_sigma": None, "calib_sigma_plus": "E_M", "calib_sigma_minus": "e_M"}
+    values, masses, _ = read(tmp_path, text, calib_id="name", **bars)
+    assert same(values, [2, NO, NO, NO, NO])
+    assert masses.sigma[0] == pytest.approx(0.5 * np.log(1.5 / 0.75))
+    with pytest.raises(MassmapError, match="calib_sigma_plus and calib_sigma_minus go together"):
+        read(tmp_path, text, calib_id="name", **bars | {"calib_sigma_minus": None})
+    with pytest.raises(MassmapError, match="calib_sigma is given together with calib_sigma_plus"):
+        read(tmp_path, text, calib_id="name", **bars | {"calib_sigma": "e_M"})
+
+
 def test_positions_in_hours_with_redshifts(tmp_path):
     """A row without a mass takes no part; a redshift decides between two objects, not the distance."""
     values, _, notes = read(tmp_path, BY_PLACE)

@@ -115,6 +115,13 @@ def test_the_paragraph_says_what_why_and_what_to_do():
     refuse([])
 
 
+def test_measured_masses_that_do_not_fit_are_looked_for_by_their_options():
+    """Where masses were measured, the lowest mass of the prior is not to blame, and to calibrate is no advice."""
+    wrong = fitted(mean={"alpha1": 90.0, "alpha2": 1.0}, num_calibrators=50, shift_if_lowest_mass_doubles=None)
+    text = paragraph(misfits(prior(), wrong))
+    assert "--calib-unit" in text and "lowest mass" not in text and "calibrate it on" not in text
+
+
 # -- the program -------------------------------------------------------------------------------------------------------
 
 BELIEFS = "alpha1={}:0.3,alpha2=1:0.1,alpha4=0,scatter=0.2:0.05,alpha3=1e14"
