@@ -147,7 +147,11 @@ def test_a_chain_that_has_changed_is_refused_where_a_run_is_repeated(folder, und
         ("run", ["there_is_none"], ("--cosmology-draws there_is_none is no file", "planck18")),
         ("run", ["."], ("--cosmology-draws . is no file",)),
         ("run", ["chain.csv", "--cosmology-columns", "s_8"], ("cosmology_columns is 's_8'", "sigma8=B")),
-        ("run", ["planck18", "--z-err", "0.01"], ("--cosmology-draws and --z-err", "leave one of them out")),
+        (
+            "run",
+            ["planck18", "--z-err", "0.01"],
+            ("--cosmology-draws and redshifts that are not exact (--z-err", "leave one"),
+        ),
         ("run", ["planck18", "--method", "surface"], ("method 'surface' knows one mass prior", "analytic")),
         ("run", ["planck18", "--method", "nuts"], ("method 'nuts' knows one mass prior",)),
         ("run", ["planck18", "--prior", "hmf", "--transfer-model", "EH_NoBAO"], ("can follow the cosmology", "EH")),
