@@ -119,7 +119,7 @@ def timestamps_as_redshift(folder):
     parquet(folder / "o.parquet", table(z=pa.array(range(good.NUM), pa.timestamp("ms"))))
 
 
-@refused("o.parquet", "'lum'", "list values")
+@refused("o.parquet", "'lum'", "one value per object")
 def lists_as_luminosity(folder):
     parquet(folder / "o.parquet", table(lum=[[float(v)] for v in good.LUM]))
 
