@@ -28,7 +28,7 @@ SHAPE = GRID.shape
 class FixedDraws:
     """Masses that depend on the object's luminosity alone, in place of `MassSamples`: nothing to compile."""
 
-    prior, num_draws = SimpleNamespace(mass_definition="200m"), DRAWS
+    prior, num_draws, relations = SimpleNamespace(mass_definition="200m"), DRAWS, None
     shift = np.random.default_rng(5).normal(0.0, 0.3, DRAWS)
 
     def ln_mass(self, ln_lum):
