@@ -24,6 +24,7 @@ SLOWEST = (
     "test_relation_fit.py",
     "test_joint_sbc.py",
     "test_joint_fit.py",
+    "test_examples.py",
     "test_populations.py",
     "test_several.py",
     "test_calibrated.py",
