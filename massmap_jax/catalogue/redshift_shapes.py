@@ -25,8 +25,6 @@ _ZERO = -60.0
 _ROUNDING = 1e-6
 # Points per quantile interval, per component of a mixture, and fewest on a grid.
 _PER_INTERVAL, _PER_COMPONENT, _ON_GRID = 8, 31, 128
-# Above this error in ln(1 + z) a redshift says nothing.
-_MOST = 2.0
 
 
 class RedshiftShape(Protocol):

@@ -87,7 +87,7 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior, number: int | None =
         return RedshiftNodes(known, np.zeros_like(known), np.zeros_like(known))
     given = catalogue.redshift_distributions
     if number is None:
-        number = given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER)
+        number = _usual_number(given)
     shape = (rows.size, number)
     check_memory(
         _ARRAYS * 8.0 * rows.size * number,
@@ -102,6 +102,11 @@ def place(catalogue: HaloCatalogue, rows, prior: MassPrior, number: int | None =
         z[block], ln_weight[block] = _nodes_of(given.take(rows[block]), prior, number)
     at_known = flux_of_luminosity(given, prior, np.maximum(known, _LEAST_Z))
     return RedshiftNodes(z, ln_weight, flux_of_luminosity(given, prior, z) - at_known)
+
+
+def _usual_number(given: RedshiftDistributions) -> int:
+    """Redshift nodes of each object where the relation is not asked how many are needed."""
+    return given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER)
 
 
 def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> Int[np.ndarray, " row"]:
@@ -133,7 +138,7 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
     assert given is not None
     _need_number(given, prior)
     if given.num_nodes is not None or not isinstance(given.shape, Normal) or not hasattr(relation, "data_term"):
-        return np.full(rows.size, given.num_nodes or (_NORMAL if given.shape.smooth else _OTHER))
+        return np.full(rows.size, _usual_number(given))
     shape, known = given.shape.take(rows), np.maximum(catalogue.redshift[rows], _LEAST_Z)
     sd = shape.sd if shape.variable == "ln_1z" else shape.sd / (1 + np.maximum(shape.mean, 0.0))
     middle = shape.mean if shape.variable == "ln_1z" else np.log1p(np.maximum(shape.mean, 0.0))

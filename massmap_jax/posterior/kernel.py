@@ -394,6 +394,7 @@ def mixture_panel(
         if has_population:
             highest, total = mean_prior
             new = jnp.maximum(highest, own.max())
+            # A product of arrays, as a product of matrices would be over a transposed copy of all draws.
             total = total * jnp.exp(highest - new) + (jnp.exp(own - new) * jnp.exp(log_weight)[:, None]).sum(axis=1)
             mean_prior = new, total
         joint = joint_of_draws(halo, relation, draw_normals(first), own, ln_mass, method, kind)

@@ -861,7 +861,7 @@ def check_options(options: JobOptions) -> None:
         raise MassmapError(
             "no relation between mass and observable is given, and none is guessed: give relation= " + RELATION_CHOICES
         )
-    _log10_masses(options.prior.mass_range)
+    _mass_range(options.prior.mass_range)
     if options.relation == "fit" and options.relation_prior is None:
         raise MassmapError(
             "the relation is to be fitted, and it has no prior: give relation_prior='alpha1=MEAN:SD,"
@@ -1157,7 +1157,7 @@ def load_prior(options: PriorOptions) -> MassPrior:
         prior = replace(MassPrior.default(), support=options.support)
     elif options.source == "hmf":
         prior = MassPrior.from_hmf(
-            log10_mass_range=_log10_masses(options.mass_range),
+            **_mass_range(options.mass_range),
             hmf_model=options.hmf_model,
             cosmology=options.cosmology,
             transfer_model=options.transfer_model,
@@ -1175,10 +1175,10 @@ def load_prior(options: PriorOptions) -> MassPrior:
     return prior
 
 
-def _log10_masses(text: str | None) -> tuple[float, float]:
-    """Read "LOWEST:HIGHEST" masses in Msun, as log10."""
+def _mass_range(text: str | None) -> dict[str, tuple[float, float]]:
+    """Read "LOWEST:HIGHEST" masses in Msun, as an option of `MassPrior.from_hmf`; its default where none is given."""
     if text is None:
-        return 10.0, 16.0
+        return {}
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
@@ -1188,7 +1188,7 @@ def _log10_masses(text: str | None) -> tuple[float, float]:
             f"prior_mass_range {text!r} cannot be used: give the lowest and the highest mass in Msun, such as"
             " 1e13:1e16, not their logs"
         )
-    return float(np.log10(low)), float(np.log10(high))
+    return {"log10_mass_range": (float(np.log10(low)), float(np.log10(high)))}
 
 
 def _prior_from_file(options: PriorOptions) -> MassPrior:
