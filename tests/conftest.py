@@ -44,6 +44,7 @@ SLOWEST = (
     "test_mass_likelihood_runs.py",
     "test_linear_noise_runs.py",
     "test_linear.py",
+    "test_lattice.py",
     "test_tutorials.py",
     "test_below_zero.py",
     "test_cosmology_runs.py",

@@ -38,6 +38,8 @@ HIGHEST_RATIO = 200.0
 STEP_CENTRE, STEP_WIDTH, LOWEST = -1.7, 0.45, 3.6
 ALL_NEAR = 20.1
 """From this signal to noise on the near part is all of K: see `_TO_NEAR` of scripts/make_linear_noise.py."""
+NO_FAINT = 12.0
+"""Above this signal to noise no mass function makes light halos matter: exp(-q^2 / 2) < exp(-70)."""
 # Degrees of the polynomials of the near and the faint part.
 NEAR, FAINT = 16, 15
 # The lattice: asinh(q / 2), and ln (S + S_0).

@@ -112,7 +112,7 @@ def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_rang
     parts = []
     for start in range(0, z.size, _CHUNK):
         rows = slice(start, start + _CHUNK)
-        axes = [_in_edges(z[rows], edges, boxes.z_nodes), _on_lattice(ln_lum_obs[rows], width, boxes.lum_nodes)]
+        axes = [in_edges(z[rows], edges, boxes.z_nodes), _on_lattice(ln_lum_obs[rows], width, boxes.lum_nodes)]
         if not one_sigma:
             # From ln 1 up: no node stands for a sigma below 0.
             place = 0.5 * np.log1p((sigma[rows] / scatter) ** 2)
@@ -136,8 +136,8 @@ def _lagrange(t: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, np.polynomial.legendre.legvander(t, number - 1) @ to_basis
 
 
-def _in_edges(values, edges, number) -> _Axis:
-    """Boxes between given edges. A value on an edge belongs to the box below it, as in `MassPrior`."""
+def in_edges(values, edges, number) -> _Axis:
+    """Place values in boxes between given edges. One on an edge belongs to the box below it, as in `MassPrior`."""
     box = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, edges.size - 2)
     low, high = edges[box], edges[box + 1]
     nodes, basis = _lagrange(2 * (values - low) / (high - low) - 1, number)

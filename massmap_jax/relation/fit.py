@@ -63,6 +63,9 @@ _STARTS, _FAR_SD = PART, 3.0
 _REACH, _LEAST_SLOPE = 6.0, 0.3
 # Below this number of points, integrating each one is faster than building a table.
 _FEW = 200
+# From this number of objects on, a lattice that stands for them is compared with them; it may move the maximum by this
+# many standard deviations, or they are integrated one by one. What it is off by goes as the root of their number.
+_CHECKED, _OFF = 20_000, 0.05
 # Draws of a normal approximation that are weighed to see how far it is off, where a weight takes milliseconds.
 _WEIGHED = 200
 
@@ -298,6 +301,13 @@ def fit_to(
         watch("finding the best relation")
         coordinates, likelihood, best = find_maximum(data, relation_prior)
         covariance = covariance_of(best, coordinates)
+        off_by_lattice = None
+        if isinstance(likelihood, LinearLikelihood) and likelihood.made_for is not None and data.num_halos >= _CHECKED:
+            watch("comparing the lattice with the objects")
+            off_by_lattice, exact = _off_by_lattice(data, coordinates, likelihood, best, covariance)
+            if not off_by_lattice < _OFF:
+                likelihood, best = exact, maximise(coordinates, exact, best.x)
+                covariance = covariance_of(best, coordinates)
         prepared = None
         if method != "laplace":
             watch("tabulating the evidence")
@@ -311,6 +321,8 @@ def fit_to(
             watch("moving the prior's lowest mass")
             shift = _shift_with_lowest_mass(prior, coordinates, likelihood, best)
         diagnosed = {"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found
+        if off_by_lattice is not None:
+            diagnosed["off_by_lattice"] = off_by_lattice
         if data.extra is not None:
             diagnosed["with_mass_likelihood"] = data.extra.number
         made: dict[str, Any] = {
@@ -377,7 +389,9 @@ def _search(data: RelationData, coordinates, x, found: float):
     for _ in range(8):
         scatter = max(0.5 * found, _LEAST_SCATTER)
         likelihood: RelationLikelihood | UncertainLikelihood | LinearLikelihood | LikelihoodUnderCosmology
-        if isinstance(data, UncertainData | LinearData | CosmologyData):
+        if isinstance(data, LinearData):
+            likelihood = data.likelihood(scatter, float(relation_at(coordinates, x).alpha2))
+        elif isinstance(data, UncertainData | CosmologyData):
             likelihood = data.likelihood(scatter)
         else:
             likelihood = RelationLikelihood.of(data, scatter=scatter)
@@ -385,7 +399,10 @@ def _search(data: RelationData, coordinates, x, found: float):
         if not np.isfinite(best.negative_log_density):
             break
         x = best.x
-        found = float(relation_at(coordinates, x).scatter)
+        relation = relation_at(coordinates, x)
+        found = float(relation.scatter)
+        if isinstance(likelihood, LinearLikelihood) and not likelihood.suits(relation):
+            continue
         exact = isinstance(likelihood, RelationLikelihood) and not likelihood.compressed
         if found > 1.1 * scatter or exact or scatter <= _LEAST_SCATTER:
             break
@@ -400,19 +417,44 @@ def _conflict(coordinates, x) -> float:
 
 def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> RelationLikelihood:
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
+    if isinstance(likelihood, LinearLikelihood) and likelihood.made_for is not None:
+        at = relation_at(coordinates, best.x)
+        return data.likelihood(_least_scatter(coordinates, best, covariance), float(at.alpha2))
     if not isinstance(likelihood, RelationLikelihood) or likelihood.weight.size < _FEW:
         return likelihood
     centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
     if likelihood.compressed and "scatter" in coordinates.free:
-        i = coordinates.free.index("scatter")
-        least = float(relation_at(coordinates, centre).scatter) * np.exp(-6 * np.sqrt(covariance[i, i]))
-        likelihood = RelationLikelihood.of(data, scatter=max(least, _LEAST_SCATTER))
+        likelihood = RelationLikelihood.of(data, scatter=_least_scatter(coordinates, best, covariance))
     corners = np.array(list(product((-_REACH, 0.0, _REACH), repeat=centre.size)))
     relations = relation_at(coordinates, centre + corners @ root.T)
     alpha2 = np.asarray(relations.alpha2)
     if (alpha2 / alpha2[alpha2.size // 2]).min() < _LEAST_SLOPE:
         return likelihood
     return likelihood.with_table(relations)
+
+
+def _least_scatter(coordinates, best, covariance) -> float:
+    """The scatter `_REACH` standard deviations below that of the maximum."""
+    scatter = float(relation_at(coordinates, best.x).scatter)
+    if "scatter" in coordinates.free:
+        i = coordinates.free.index("scatter")
+        scatter = scatter * np.exp(-_REACH * np.sqrt(covariance[i, i]))
+    return max(scatter, _LEAST_SCATTER)
+
+
+def _off_by_lattice(data: LinearData, coordinates, likelihood: LinearLikelihood, best, covariance):
+    """How far a lattice moves the maximum, in standard deviations, and the likelihood of the objects themselves.
+
+    In coordinates in which the posterior is a standard normal, that is the gradient of what ln L is off by.
+    """
+    exact = data.likelihood(_least_scatter(coordinates, best, covariance))
+    centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
+    ends = np.concatenate([np.eye(centre.size), -np.eye(centre.size)])
+    off = potentials(ends, (coordinates, likelihood, centre, root)) - potentials(
+        ends, (coordinates, exact, centre, root)
+    )
+    ahead, behind = np.asarray(off).reshape(2, -1)
+    return float(np.abs(ahead - behind).max() / 2), exact
 
 
 def _shift_with_lowest_mass(prior, coordinates, likelihood, best) -> dict[str, float]:

@@ -30,6 +30,7 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
+from massmap_jax.relation.lattice import SCATTER_RANGE, SLOPE_RANGE, Lattice, lattices_of
 from massmap_jax.relation.marginal import RelationLikelihood
 
 _LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
@@ -39,11 +40,11 @@ _OUTER_PANELS = 3
 # Length of a panel in units of the narrowest feature of K, which is that of the scatter and of half the relative error
 # (towards bright luminosities linear noise falls faster in ln L). ln Z is right to 1e-4 then.
 _PANEL_WIDTHS, _SHARE = 3.5, 0.5
-# Above this signal to noise no mass function makes light halos matter: exp(-q^2 / 2) < exp(-70).
-_NO_FAINT = 12.0
 # From this number of objects on, those of a high signal to noise are integrated apart, with fewer nodes: to compile
 # that takes as long as it saves.
 _MANY = 20_000
+# From this number of objects on, a lattice stands for them.
+_FOR_LATTICE = 1_000
 # Objects that are integrated at the same time: their nodes stay in cache.
 _BLOCK = 128
 
@@ -219,13 +220,16 @@ class LinearData(CatalogueData):
         ln_lum = np.where(below, np.asarray(linear_noise.reference(ln_lum, sigma)[0]), ln_lum)
         return Points(ln_lum, np.abs(sigma), self.catalogue.redshift[self.rows], np.ones(self.rows.size))
 
-    def likelihood(self, scatter: float) -> "LinearLikelihood":
+    def likelihood(self, scatter: float, slope: float | None = None) -> "LinearLikelihood":
         """Prepare the likelihood.
 
         Parameters
         ----------
         scatter : float
             Least scatter S of the relations to be evaluated [ln L].
+        slope : float, optional
+            Slope alpha2 of about all relations to be evaluated. With it, a lattice stands for the objects where they
+            are many; without, each is integrated.
 
         Returns
         -------
@@ -239,23 +243,29 @@ class LinearData(CatalogueData):
         nearly = linear & (sigma > 0) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
         ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_lum, sigma))
         noisy = linear & ~nearly
-        ratio = 2 * np.sinh(place)
         limit = codes == _UPPER_LIMIT
+        if slope is not None and (noisy | limit).sum() < _FOR_LATTICE:
+            slope = None
+        ratio = 2 * np.sinh(place)
         groups = [(noisy, "normal", _OUTER_PANELS), (limit, "upper_limit", _OUTER_PANELS)]
-        if noisy.sum() > _MANY:
+        if noisy.sum() > _MANY and slope is None:
             near = ratio >= linear_noise.ALL_NEAR
-            groups += [(noisy & near, "near", 0), (noisy & (ratio >= _NO_FAINT) & ~near, "normal", 0)]
-            groups[0] = (noisy & (ratio < _NO_FAINT), "normal", _OUTER_PANELS)
-        parts = []
+            groups += [(noisy & near, "near", 0), (noisy & (ratio >= linear_noise.NO_FAINT) & ~near, "normal", 0)]
+            groups[0] = (noisy & (ratio < linear_noise.NO_FAINT), "normal", _OUTER_PANELS)
+        about = None if slope is None else {"scatter": scatter, "slope": slope, "prior": prior}
+        parts: list[Part | Lattice] = []
         for chosen, kind, outer in groups:
             if chosen.any():
                 own = ln_reference[chosen], z[chosen], place[chosen], np.ones(chosen.sum())
-                parts.append(Part.of(kind, *own, scatter, outer))
+                if about is None:
+                    parts.append(Part.of(kind, *own, scatter, outer))
+                else:
+                    parts += lattices_of(kind, *own, redshift_nodes=self.kinks(float(z.max())), **about)
         # The density per luminosity of a measurement; ln e.
         ln_error = ln_lum + np.log(np.abs(sigma))
         constant = self.constant - (ln_error[noisy] + HALF_LN_2PI).sum()
         if linear.any() and not isinstance(selection, NoSelection):
-            parts.append(self._chance(z[linear], ln_error[linear], scatter))
+            parts += self._chance(z[linear], ln_error[linear], scatter, about)
         lognormal = []
         if nearly.any():
             lognormal.append(_of_lognormal(catalogue.subset(self.rows[nearly]), prior, None, scatter, nearly=True))
@@ -264,19 +274,28 @@ class LinearData(CatalogueData):
             lognormal.append(_of_lognormal(others, prior, selection, scatter, nearly=False))
             constant = constant - float(lognormal[-1].constant)
         return LinearLikelihood(
-            tuple(parts), tuple(lognormal), np.asarray(constant), np.asarray(prior.norm_coefficients()), prior
+            tuple(parts),
+            tuple(lognormal),
+            np.asarray(constant),
+            np.asarray(prior.norm_coefficients()),
+            prior,
+            made_for=None if about is None else np.array([scatter, slope]),
         )
 
-    def _chance(self, z, ln_error, scatter: float) -> Part:
+    def _chance(self, z, ln_error, scatter: float, about: dict | None) -> list[Part] | list[Lattice]:
         """The integrals of A, counted with a minus sign: at the objects, or at fewer points that stand for them."""
         nodes = self.kinks(float(z.max()))
+        if about is not None:
+            ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
+            places = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
+            return lattices_of("above", next(places), z, next(places), -np.ones(z.size), redshift_nodes=nodes, **about)
         short = compress(ln_error, np.zeros(z.size), z, redshift_nodes=nodes, scatter=scatter)
         if short.weight.size < z.size:
             ln_error, _, z, weight = short
         else:
             weight = np.ones(z.size)
         ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
-        return Part.above(z, ln_limit, np.exp(ln_error - ln_limit), -weight, scatter)
+        return [Part.above(z, ln_limit, np.exp(ln_error - ln_limit), -weight, scatter)]
 
 
 class LinearLikelihood(eqx.Module):
@@ -284,7 +303,7 @@ class LinearLikelihood(eqx.Module):
 
     Attributes
     ----------
-    parts : tuple of Part
+    parts : tuple of Part or Lattice
         Objects with linear noise, upper limits, and the integrals of A.
     lognormal : tuple of RelationLikelihood
         Objects with lognormal noise, or with linear noise so small that it is the same.
@@ -294,13 +313,16 @@ class LinearLikelihood(eqx.Module):
         `MassPrior.norm_coefficients` of the prior.
     prior : MassPrior
         Prior density of the masses.
+    made_for : Float[np.ndarray, "2"] or None
+        The least scatter and the typical slope that lattices were made for; None where each object is integrated.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Part | Lattice, ...]
     lognormal: tuple[RelationLikelihood, ...]
     constant: Float[Array | np.ndarray, ""]
     norm: Float[Array | np.ndarray, "..."]
     prior: MassPrior
+    made_for: Float[Array | np.ndarray, "2"] | None = None
     difference: ClassVar[float] = 0.01  # step of second derivatives by differences: to compile them takes a minute
 
     def __call__(self, relation) -> Float[Array, ""]:
@@ -324,6 +346,24 @@ class LinearLikelihood(eqx.Module):
         for likelihood in self.lognormal:
             total = total + likelihood(relation)
         return total
+
+    def suits(self, relation) -> bool:
+        """Tell whether the likelihood was prepared for relations such as this one.
+
+        Parameters
+        ----------
+        relation : MassLuminosityRelation
+            One relation.
+
+        Returns
+        -------
+        bool
+            False where lattices would have to be made anew, for another scatter or a steeper slope.
+        """
+        if self.made_for is None:
+            return True
+        scatter, slope = float(relation.scatter) / self.made_for[0], abs(float(relation.alpha2) / self.made_for[1])
+        return 1.0 <= scatter <= SCATTER_RANGE and slope <= SLOPE_RANGE
 
     def with_prior(self, prior: MassPrior) -> "LinearLikelihood":
         """Replace the mass prior.
