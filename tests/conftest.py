@@ -45,6 +45,7 @@ SLOWEST = (
     "test_linear_noise_runs.py",
     "test_linear.py",
     "test_lattice.py",
+    "test_linear_cosmology.py",
     "test_tutorials.py",
     "test_below_zero.py",
     "test_cosmology_runs.py",
@@ -96,6 +97,8 @@ QUICK = {
 
 # Files whose tests compute so little that code which is not optimised at all saves more in compiling than it costs.
 BARELY_OPTIMISED = {
+    "test_lattice.py",
+    "test_linear_cosmology.py",
     "test_abundance.py",
     "test_below_zero.py",
     "test_calibrated.py",

@@ -1,9 +1,13 @@
-"""The likelihood of a fit of relation and cosmology together: `CosmologyLikelihood`, and mass likelihoods beside it."""
+"""The likelihood of a fit of relation and cosmology together: `CosmologyLikelihood`, and mass likelihoods beside it.
+
+Objects with linear noise have the lattices of `relation.lattice`, whose redshifts are where the mass function is made.
+"""
 
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -12,9 +16,12 @@ from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws, cosmology_with
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.compress import Points
 from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import ExtraEvidence
+from massmap_jax.relation.lattice import SMOOTH_IN_REDSHIFT, Lattice
+from massmap_jax.relation.linear import LinearData, is_linear, made_for_it
 
 # Redshifts between which the range of an integrand is interpolated.
 _NODES = 12
@@ -76,6 +83,77 @@ class LikelihoodUnderCosmology(eqx.Module):
         return eqx.tree_at(lambda s: s.plain.prior.ln_mass_nodes, self, jnp.asarray(prior.ln_mass_nodes))
 
 
+class LinearUnderCosmology(eqx.Module):
+    """ln P(data | relation, cosmology) of objects with linear noise, upper limits or lognormal noise.
+
+    Attributes
+    ----------
+    lattices : tuple of Lattice
+        What stands for the objects with linear noise or limits.
+    redshift : Float[Array, "row"]
+        The redshifts of all of them, where the mass function is made.
+    others : tuple of CosmologyLikelihood
+        Objects with lognormal noise, or linear noise so small that it is the same.
+    constant : Float[Array, ""]
+        What does not depend on relation and cosmology.
+    prior : MassPrior
+        The mass function, at a cosmology of its own that is not used.
+    made_for : Float[np.ndarray, "2"]
+        The least scatter and the typical slope that the lattices were made for.
+    """
+
+    lattices: tuple[Lattice, ...]
+    redshift: Float[Array | np.ndarray, "row"]
+    others: tuple[CosmologyLikelihood, ...]
+    constant: Float[Array | np.ndarray, ""]
+    prior: MassPrior
+    made_for: Float[Array | np.ndarray, "2"]
+    difference: ClassVar[float] = 3e-3  # as LikelihoodUnderCosmology
+
+    def __call__(self, relation) -> Float[Array, ""]:
+        """Evaluate the ln likelihood of one relation and its cosmology.
+
+        Parameters
+        ----------
+        relation : RelationUnderCosmology
+            One relation.
+
+        Returns
+        -------
+        Float[Array, ""]
+            Sum over the objects of ln (Z_k / A_k).
+        """
+        cosmology, total = cosmology_with(relation.cosmology), jnp.asarray(self.constant)
+        if self.lattices:
+            nodes = eqx.tree_at(lambda p: p.redshift_nodes, self.prior, jnp.asarray(self.redshift))
+            prior = nodes.at_cosmology(cosmology)
+            total = total + sum(lattice(relation, prior, None) for lattice in self.lattices)
+        for others in self.others:
+            total = total + others(relation, cosmology)
+        return total
+
+    def suits(self, relation) -> bool:
+        """Tell whether the lattices were made for relations such as this one."""
+        return made_for_it(relation, self.made_for)
+
+    def with_prior(self, prior: MassPrior) -> "LinearUnderCosmology":
+        """Take the masses of another prior: its lowest and highest one.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            A prior with as many mass nodes; its density is not used.
+
+        Returns
+        -------
+        LinearUnderCosmology
+            The same objects, under mass functions between these masses.
+        """
+        nodes = jnp.asarray(prior.ln_mass_nodes)
+        others = tuple(eqx.tree_at(lambda s: s.prior.ln_mass_nodes, one, nodes) for one in self.others)
+        return eqx.tree_at(lambda s: (s.prior.ln_mass_nodes, s.others), self, (nodes, others))
+
+
 class CosmologyData(CatalogueData):
     """The `RelationData` of a catalogue whose relation is fitted together with the cosmology.
 
@@ -95,7 +173,8 @@ class CosmologyData(CatalogueData):
     Raises
     ------
     MassmapError
-        What `CosmologyLikelihood.build` and `CosmologyBelief.of` refuse, or a prior that snaps to its redshift nodes.
+        What `CosmologyLikelihood.build`, `LinearData` and `CosmologyBelief.of` refuse, or a prior that snaps to its
+        redshift nodes.
     """
 
     def __init__(
@@ -108,26 +187,55 @@ class CosmologyData(CatalogueData):
     ):
         if prior.snap is not None:
             raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
-        CosmologyLikelihood.check(prior, selection)
+        self.linear = LinearData(catalogue, prior, selection) if is_linear(catalogue, prior) else None
+        # With linear noise, `LinearData` has looked at the selection.
+        CosmologyLikelihood.check(prior, selection if self.linear is None else None)
         self.belief = CosmologyBelief.of(draws)
-        super().__init__(catalogue, prior, selection)
+        super().__init__(catalogue, prior, selection, rows=None if self.linear is None else self.linear.rows)
         self.told = {"source": draws.source, "not_normal": self.belief.shape_of(draws)}
         if extra is not None:
             self.extra = ExtraEvidence.of(catalogue, self.rows, self.prior, extra)
 
-    def likelihood(self, scatter: float) -> LikelihoodUnderCosmology:
+    def _ln_detection(self) -> np.ndarray:
+        return super()._ln_detection() if self.linear is None else self.linear._ln_detection()
+
+    def halos(self) -> Points:
+        """Give the usable objects themselves, each with weight 1."""
+        return super().halos() if self.linear is None else self.linear.halos()
+
+    def likelihood(
+        self, scatter: float, slope: float | None = None
+    ) -> "LikelihoodUnderCosmology | LinearUnderCosmology":
         """Prepare the likelihood.
 
         Parameters
         ----------
         scatter : float
             Least scatter S of the relations to be evaluated [ln L].
+        slope : float, optional
+            Slope alpha2 of about all of them; needed with linear noise.
 
         Returns
         -------
-        LikelihoodUnderCosmology
-            The likelihood.
+        LikelihoodUnderCosmology or LinearUnderCosmology
+            The likelihood; the latter with linear noise or upper limits.
         """
-        selection = self.selection
-        plain = CosmologyLikelihood.build(self.catalogue, self.prior, selection, scatter=scatter)
-        return LikelihoodUnderCosmology(plain, self.extra)
+        if self.linear is None:
+            plain = CosmologyLikelihood.build(self.catalogue, self.prior, self.selection, scatter=scatter)
+            return LikelihoodUnderCosmology(plain, self.extra)
+        assert slope is not None
+        z = self.catalogue.redshift[self.rows]
+        ends = np.array([z.min(), max(z.max(), z.min() + 1e-3)])
+        lattices = self.linear.lattices(scatter, slope, redshift_nodes=ends, in_redshift=SMOOTH_IN_REDSHIFT)
+        others = [
+            CosmologyLikelihood.build(objects, self.prior, selection, scatter=scatter)
+            for objects, selection in self.linear.lognormal_objects()
+        ]
+        return LinearUnderCosmology(
+            tuple(lattices),
+            np.unique(np.concatenate([lattice.z for lattice in lattices])) if lattices else np.array([0.0]),
+            tuple(others),
+            np.asarray(self.linear.density_of_noise),
+            self.prior,
+            np.array([scatter, slope]),
+        )

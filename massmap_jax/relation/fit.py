@@ -27,7 +27,11 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
 from massmap_jax.relation.correlations import LKJ_SHAPE
-from massmap_jax.relation.cosmology_data import CosmologyData, LikelihoodUnderCosmology
+from massmap_jax.relation.cosmology_data import (
+    CosmologyData,
+    LikelihoodUnderCosmology,
+    LinearUnderCosmology,
+)
 from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
 from massmap_jax.relation.cosmology_prior import CosmologyPrior
 from massmap_jax.relation.data import RelationData
@@ -52,6 +56,7 @@ from massmap_jax.relation.search import (
 from massmap_jax.relation.uncertain import UncertainData, UncertainLikelihood
 
 Method = Literal["laplace", "nuts", "importance"]
+ByLattice = LinearLikelihood | LinearUnderCosmology
 METHODS = ("laplace", "nuts", "importance")
 # Points are not made for a smaller scatter S, since the number of boxes would grow without bound.
 _LEAST_SCATTER = 1e-3
@@ -128,7 +133,7 @@ def fit_relation(
         What is known of the cosmology: relation and cosmology are fitted together, with the mean and the covariance of
         the ln of these draws as the prior of the cosmology. The mass prior has to be a mass function of Tinker et al.,
         whose own cosmology is not used. Beside luminosities it takes `extra`, and no selection but a limit in
-        luminosity.
+        luminosity. With linear noise it takes any sharp limit, and no `extra`.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
@@ -163,8 +168,8 @@ def fit_relation(
         that differ, no maximum inside the prior, or draws of "importance" with a Pareto k of 0.7 or more. With a
         population: no calibration masses or fewer than 10, fewer than 30 without NUTS, or masses of objects that were
         chosen by mass without that selection. With a cosmology: a mass prior that cannot follow it, another selection,
-        noise that is not lognormal, draws that are too few or as good as free, or `calibration`, `population` or
-        `observables` beside it.
+        `extra` for noise that is not lognormal, draws that are too few or as good as free, or `calibration`,
+        `population` or `observables` beside it.
 
     Warns
     -----
@@ -302,7 +307,8 @@ def fit_to(
         coordinates, likelihood, best = find_maximum(data, relation_prior)
         covariance = covariance_of(best, coordinates)
         off_by_lattice = None
-        if isinstance(likelihood, LinearLikelihood) and likelihood.made_for is not None and data.num_halos >= _CHECKED:
+        by_lattice = isinstance(likelihood, LinearLikelihood) and likelihood.made_for is not None
+        if by_lattice and isinstance(data, LinearData) and data.num_halos >= _CHECKED:
             watch("comparing the lattice with the objects")
             off_by_lattice, exact = _off_by_lattice(data, coordinates, likelihood, best, covariance)
             if not off_by_lattice < _OFF:
@@ -388,10 +394,10 @@ def _search(data: RelationData, coordinates, x, found: float):
     """Likelihood and maximum from x, of scatter `found`; points are made again for a much smaller fitted scatter."""
     for _ in range(8):
         scatter = max(0.5 * found, _LEAST_SCATTER)
-        likelihood: RelationLikelihood | UncertainLikelihood | LinearLikelihood | LikelihoodUnderCosmology
-        if isinstance(data, LinearData):
+        likelihood: RelationLikelihood | UncertainLikelihood | LikelihoodUnderCosmology | ByLattice
+        if isinstance(data, LinearData | CosmologyData):
             likelihood = data.likelihood(scatter, float(relation_at(coordinates, x).alpha2))
-        elif isinstance(data, UncertainData | CosmologyData):
+        elif isinstance(data, UncertainData):
             likelihood = data.likelihood(scatter)
         else:
             likelihood = RelationLikelihood.of(data, scatter=scatter)
@@ -401,7 +407,7 @@ def _search(data: RelationData, coordinates, x, found: float):
         x = best.x
         relation = relation_at(coordinates, x)
         found = float(relation.scatter)
-        if isinstance(likelihood, LinearLikelihood) and not likelihood.suits(relation):
+        if isinstance(likelihood, ByLattice) and not likelihood.suits(relation):
             continue
         exact = isinstance(likelihood, RelationLikelihood) and not likelihood.compressed
         if found > 1.1 * scatter or exact or scatter <= _LEAST_SCATTER:
@@ -415,9 +421,12 @@ def _conflict(coordinates, x) -> float:
     return max(prior_deviations(values, prior.central(), prior.sd()).values())
 
 
-def prepare(data: RelationData, coordinates, likelihood, best, covariance) -> RelationLikelihood:
+def prepare(
+    data: RelationData, coordinates, likelihood, best, covariance
+) -> RelationLikelihood | LikelihoodUnderCosmology | ByLattice:
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
-    if isinstance(likelihood, LinearLikelihood) and likelihood.made_for is not None:
+    by_lattice = isinstance(likelihood, ByLattice) and likelihood.made_for is not None
+    if by_lattice and isinstance(data, LinearData | CosmologyData):
         at = relation_at(coordinates, best.x)
         return data.likelihood(_least_scatter(coordinates, best, covariance), float(at.alpha2))
     if not isinstance(likelihood, RelationLikelihood) or likelihood.weight.size < _FEW:

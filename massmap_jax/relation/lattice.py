@@ -28,9 +28,11 @@ from massmap_jax.relation.compress import in_edges, redshift_edges
 
 # Steps of the grid in ln L for each width of the narrowest feature of K, and masses for each step of the grid.
 _STEPS, _MASSES = 2.0, 2.0
-# Boxes in asinh(q / 2), over the whole table, and nodes in each; sizes of boxes in ln(1 + z), and nodes in each.
+# Boxes in asinh(q / 2), over the whole table, and nodes in each.
 _RATIO_EDGES, _RATIO_NODES = np.array([-1.5, -0.64, 0.22, 1.08, 1.95, 2.8, 4.1, 5.4]), 10
-_Z_BOX, _Z_NODES = 0.1, 3
+# Size of the boxes in ln(1 + z), and nodes in each: of a prior with redshift nodes, where its density has kinks, and of
+# a mass function that is made at the nodes of the lattice and is smooth.
+_BETWEEN_NODES, SMOOTH_IN_REDSHIFT = (0.1, 3), (1.0, 10)
 # Nodes of the grid that an object in ln L is interpolated from.
 _TAPS = 8
 # A lattice is made for scatters up to this much larger than the least, and for slopes up to this much steeper than one.
@@ -122,11 +124,22 @@ class Lattice(eqx.Module):
         filter_ = _spline_filter()
         half = filter_.size // 2
         padded = jnp.pad(jnp.exp(k), half, mode="edge")
-        return sum(float(share) * padded[i : i + t.size] for i, share in enumerate(filter_))
+        parts = [float(share) * padded[i : i + t.size] for i, share in enumerate(filter_)]
+        return jnp.stack(parts).sum(axis=0)
 
 
 def lattices_of(
-    kind: str, ln_reference, z, place, weight, *, scatter: float, slope: float, prior: MassPrior, redshift_nodes
+    kind: str,
+    ln_reference,
+    z,
+    place,
+    weight,
+    *,
+    scatter: float,
+    slope: float,
+    prior: MassPrior,
+    redshift_nodes,
+    in_redshift: tuple[float, int] = _BETWEEN_NODES,
 ) -> list[Lattice]:
     """Make the lattices that stand for some integrals.
 
@@ -144,23 +157,26 @@ def lattices_of(
         Prior density of the masses; only the width of its support is used.
     redshift_nodes : Float[np.ndarray, "node"]
         Redshifts where the integrals have kinks.
+    in_redshift : tuple of (float, int), optional
+        Size of the boxes in ln(1 + z), and nodes in each.
 
     Returns
     -------
     list of Lattice
         One for each group of signals to noise.
     """
-    z_edges = redshift_edges(redshift_nodes, float(z.max()), _Z_BOX)
+    z_box, z_nodes = in_redshift
+    z_edges = redshift_edges(np.asarray(redshift_nodes), float(z.max()), z_box)
     width = abs(slope) * (prior.ln_mass_max - prior.ln_mass_min)
     columns = np.stack([ln_reference, z, place, weight])
     if np.ptp(place) == 0:
-        return [_lattice(kind, *columns, place[:1], z_edges, scatter, width)]
+        return [_lattice(kind, columns, place[:1], z_edges, z_nodes, scatter, width)]
     group = _groups(scatter)
     box = np.clip(np.searchsorted(_RATIO_EDGES, place, side="left") - 1, 0, group.size - 1)
     made = []
     for number in np.unique(group[box]):
         edges = _RATIO_EDGES[np.flatnonzero(group == number)[0] :][: (group == number).sum() + 1]
-        made.append(_lattice(kind, *columns[:, group[box] == number], edges, z_edges, scatter, width))
+        made.append(_lattice(kind, columns[:, group[box] == number], edges, z_edges, z_nodes, scatter, width))
     return made
 
 
@@ -196,10 +212,11 @@ class _OnAxis(NamedTuple):
         return cls(nodes.ravel(), of_box * number, axis.basis)
 
 
-def _lattice(kind, ln_reference, z, place, weight, q_edges, z_edges, scatter, width) -> Lattice:
+def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattice:
     """The lattice of a group of boxes in signal to noise, or of one signal to noise; `width` is that of ln mu_L."""
+    ln_reference, z, place, weight = columns
     step = float(_narrowest(q_edges[-1], scatter)) / _STEPS
-    in_z = _OnAxis.of(z, z_edges, _Z_NODES)
+    in_z = _OnAxis.of(z, z_edges, z_nodes)
     if q_edges.size == 1:
         in_q = _OnAxis(q_edges, np.zeros(z.size, dtype=int), np.ones((z.size, 1)))
     else:
@@ -210,7 +227,7 @@ def _lattice(kind, ln_reference, z, place, weight, q_edges, z_edges, scatter, wi
     total = np.zeros(np.prod(shape))
     for start in range(0, z.size, _CHUNK):
         rows = slice(start, start + _CHUNK)
-        to_q, to_step, to_z = np.ix_(np.arange(_CHUNK)[: z[rows].size], np.arange(_TAPS), np.arange(_Z_NODES))
+        to_q, to_step, to_z = np.ix_(np.arange(_CHUNK)[: z[rows].size], np.arange(_TAPS), np.arange(z_nodes))
         to = (in_q.first[rows][to_q] * steps + lowest[rows][to_q] - first + to_step) * shape[2]
         to = to + in_z.first[rows][to_q] + to_z
         share = _lagrange_on_grid(ln_reference[rows] / step - lowest[rows])[:, :, None] * in_z.basis[rows, None, :]

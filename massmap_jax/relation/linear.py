@@ -13,7 +13,7 @@ each with a small chance to be lifted over the limit by noise alone, count in it
 
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -207,6 +207,16 @@ class LinearData(CatalogueData):
         rows = usable_rows(catalogue, prior)
         _check_selection(catalogue, selection, rows)
         super().__init__(catalogue, prior, selection, rows=rows)
+        codes = catalogue.noise_codes[rows]
+        self.ln_lum, self.sigma = catalogue.signed_measurements(rows)
+        self.ln_error = self.ln_lum + np.log(np.abs(self.sigma))
+        self.linear, self.limits = codes == _NORMAL, codes == _UPPER_LIMIT
+        self.nearly = self.linear & (self.sigma > 0) & (self.sigma < 1 / linear_noise.HIGHEST_RATIO)
+        self.noisy = self.linear & ~self.nearly
+        # ln of the normal densities of the measurements; their ln p_det is not in those of the lognormal objects.
+        self.density_of_noise = (
+            self._ln_detection()[self.linear | self.limits].sum() - (self.ln_error[self.noisy] + HALF_LN_2PI).sum()
+        )
 
     def _ln_detection(self) -> np.ndarray:
         if isinstance(self.selection, SignalToNoiseLimit):  # `_check_selection` has looked
@@ -236,66 +246,106 @@ class LinearData(CatalogueData):
         LinearLikelihood
             The likelihood.
         """
-        catalogue, prior, selection = self.catalogue, self.prior, self.selection
-        codes, z = catalogue.noise_codes[self.rows], catalogue.redshift[self.rows]
-        ln_lum, sigma = catalogue.signed_measurements(self.rows)
-        linear = codes == _NORMAL
-        nearly = linear & (sigma > 0) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
-        ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_lum, sigma))
-        noisy = linear & ~nearly
-        limit = codes == _UPPER_LIMIT
-        if slope is not None and (noisy | limit).sum() < _FOR_LATTICE:
-            slope = None
-        ratio = 2 * np.sinh(place)
-        groups = [(noisy, "normal", _OUTER_PANELS), (limit, "upper_limit", _OUTER_PANELS)]
-        if noisy.sum() > _MANY and slope is None:
-            near = ratio >= linear_noise.ALL_NEAR
-            groups += [(noisy & near, "near", 0), (noisy & (ratio >= linear_noise.NO_FAINT) & ~near, "normal", 0)]
-            groups[0] = (noisy & (ratio < linear_noise.NO_FAINT), "normal", _OUTER_PANELS)
-        about = None if slope is None else {"scatter": scatter, "slope": slope, "prior": prior}
+        prior = self.prior
         parts: list[Part | Lattice] = []
-        for chosen, kind, outer in groups:
-            if chosen.any():
-                own = ln_reference[chosen], z[chosen], place[chosen], np.ones(chosen.sum())
-                if about is None:
-                    parts.append(Part.of(kind, *own, scatter, outer))
-                else:
-                    parts += lattices_of(kind, *own, redshift_nodes=self.kinks(float(z.max())), **about)
-        # The density per luminosity of a measurement; ln e.
-        ln_error = ln_lum + np.log(np.abs(sigma))
-        constant = self.constant - (ln_error[noisy] + HALF_LN_2PI).sum()
-        if linear.any() and not isinstance(selection, NoSelection):
-            parts += self._chance(z[linear], ln_error[linear], scatter, about)
-        lognormal = []
-        if nearly.any():
-            lognormal.append(_of_lognormal(catalogue.subset(self.rows[nearly]), prior, None, scatter, nearly=True))
-        if (codes == _LOGNORMAL).any():
-            others = catalogue.subset(self.rows[codes == _LOGNORMAL])
-            lognormal.append(_of_lognormal(others, prior, selection, scatter, nearly=False))
-            constant = constant - float(lognormal[-1].constant)
+        if slope is not None and (self.noisy | self.limits).sum() < _FOR_LATTICE:
+            slope = None
+        if slope is not None:
+            nodes = self.kinks(float(self.catalogue.redshift[self.rows].max()))
+            parts += self.lattices(scatter, slope, redshift_nodes=nodes)
+        else:
+            for kind, columns in self.integrals().items():
+                parts += _of_objects(kind, columns, scatter)
+            if self.linear.any() and not isinstance(self.selection, NoSelection):
+                parts.append(self._chance(scatter))
+        lognormal = [
+            RelationLikelihood.of(CatalogueData(objects, prior, selection), scatter=scatter)
+            for objects, selection in self.lognormal_objects()
+        ]
         return LinearLikelihood(
             tuple(parts),
             tuple(lognormal),
-            np.asarray(constant),
+            np.asarray(self.density_of_noise),
             np.asarray(prior.norm_coefficients()),
             prior,
-            made_for=None if about is None else np.array([scatter, slope]),
+            made_for=None if slope is None else np.array([scatter, slope]),
         )
 
-    def _chance(self, z, ln_error, scatter: float, about: dict | None) -> list[Part] | list[Lattice]:
-        """The integrals of A, counted with a minus sign: at the objects, or at fewer points that stand for them."""
-        nodes = self.kinks(float(z.max()))
-        if about is not None:
+    def integrals(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """Give ln L_ref, redshift, asinh(q / 2) and weight of the measurements and upper limits, by what K is."""
+        ln_reference, place = (np.asarray(a) for a in linear_noise.reference(self.ln_lum, self.sigma))
+        columns = ln_reference, self.catalogue.redshift[self.rows], place, np.ones(self.rows.size)
+        kinds = {"normal": self.noisy, "upper_limit": self.limits}
+        return {kind: tuple(a[own] for a in columns) for kind, own in kinds.items() if own.any()}
+
+    def lattices(self, scatter: float, slope: float, **boxes) -> list[Lattice]:
+        """Make the lattices that stand for the measurements, the upper limits and the chances to be in the catalogue.
+
+        Parameters
+        ----------
+        scatter : float
+            Least scatter S of the relations to be evaluated [ln L].
+        slope : float
+            Slope alpha2 of about all of them.
+        **boxes : object
+            Boxes in redshift, as in `lattices_of`.
+
+        Returns
+        -------
+        list of Lattice
+            Their sum, with `density_of_noise`, is ln L of these objects.
+        """
+        integrals = self.integrals()
+        if self.linear.any() and not isinstance(self.selection, NoSelection):
+            z, ln_error = self.catalogue.redshift[self.rows[self.linear]], self.ln_error[self.linear]
             ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
-            places = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
-            return lattices_of("above", next(places), z, next(places), -np.ones(z.size), redshift_nodes=nodes, **about)
+            ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
+            integrals["above"] = ln_reference, z, place, -np.ones(z.size)
+        about = {"scatter": scatter, "slope": slope, "prior": self.prior} | boxes
+        return [one for kind, columns in integrals.items() for one in lattices_of(kind, *columns, **about)]
+
+    def lognormal_objects(self) -> list[tuple[HaloCatalogue, Any]]:
+        """Give the objects whose noise is lognormal, or linear and nearly so, each with its selection.
+
+        The selection of those with linear noise is among the integrals.
+        """
+        found = []
+        if self.nearly.any():
+            objects = self.catalogue.subset(self.rows[self.nearly])
+            ln_lum = linear_noise.nearly_lognormal(objects.ln_lum_obs, objects.sigma_ln_lum)
+            found.append((replace(objects, ln_lum_obs=ln_lum, noise_kind="lognormal", noise_code=None), None))
+        plain = ~(self.linear | self.limits)
+        if plain.any():
+            objects = self.catalogue.subset(self.rows[plain])
+            found.append((replace(objects, noise_kind="lognormal", noise_code=None), self.selection))
+        return found
+
+    def _chance(self, scatter: float) -> Part:
+        """The integrals of A, counted with a minus sign: at the objects, or at fewer points that stand for them."""
+        z, ln_error = self.catalogue.redshift[self.rows[self.linear]], self.ln_error[self.linear]
+        nodes = self.kinks(float(z.max()))
         short = compress(ln_error, np.zeros(z.size), z, redshift_nodes=nodes, scatter=scatter)
         if short.weight.size < z.size:
             ln_error, _, z, weight = short
         else:
             weight = np.ones(z.size)
         ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
-        return [Part.above(z, ln_limit, np.exp(ln_error - ln_limit), -weight, scatter)]
+        return Part.above(z, ln_limit, np.exp(ln_error - ln_limit), -weight, scatter)
+
+
+def _of_objects(kind: str, columns, scatter: float) -> list[Part]:
+    """The integrals of all objects of a kind; those of a high signal to noise apart, where they are many."""
+    ratio = 2 * np.sinh(columns[2])
+    groups = [(np.full(ratio.size, True), kind, _OUTER_PANELS)]
+    if kind == "normal" and ratio.size > _MANY:
+        near, faint = ratio >= linear_noise.ALL_NEAR, ratio < linear_noise.NO_FAINT
+        groups = [(faint, kind, _OUTER_PANELS), (near, "near", 0), (~(near | faint), kind, 0)]
+    made = []
+    for chosen, name, outer in groups:
+        if chosen.any():
+            ln_reference, z, place, weight = (a[chosen] for a in columns)
+            made.append(Part.of(name, ln_reference, z, place, weight, scatter, outer))
+    return made
 
 
 class LinearLikelihood(eqx.Module):
@@ -360,10 +410,7 @@ class LinearLikelihood(eqx.Module):
         bool
             False where lattices would have to be made anew, for another scatter or a steeper slope.
         """
-        if self.made_for is None:
-            return True
-        scatter, slope = float(relation.scatter) / self.made_for[0], abs(float(relation.alpha2) / self.made_for[1])
-        return 1.0 <= scatter <= SCATTER_RANGE and slope <= SLOPE_RANGE
+        return self.made_for is None or made_for_it(relation, self.made_for)
 
     def with_prior(self, prior: MassPrior) -> "LinearLikelihood":
         """Replace the mass prior.
@@ -382,6 +429,25 @@ class LinearLikelihood(eqx.Module):
         return replace(self, lognormal=others, norm=prior.norm_coefficients(), prior=prior)
 
 
+def made_for_it(relation, made_for) -> bool:
+    """Tell whether lattices for a least scatter and a slope suit a relation.
+
+    Parameters
+    ----------
+    relation : MassLuminosityRelation
+        One relation.
+    made_for : Float[np.ndarray, "2"]
+        The least scatter [ln L] and the typical slope.
+
+    Returns
+    -------
+    bool
+        False where lattices would have to be made anew.
+    """
+    scatter, slope = float(relation.scatter) / made_for[0], abs(float(relation.alpha2) / made_for[1])
+    return bool(1.0 <= scatter <= SCATTER_RANGE and slope <= SLOPE_RANGE)
+
+
 def is_linear(catalogue: HaloCatalogue, prior: MassPrior) -> bool:
     """Tell whether any usable object has linear noise or an upper limit.
 
@@ -398,15 +464,6 @@ def is_linear(catalogue: HaloCatalogue, prior: MassPrior) -> bool:
         Whether `LinearData` is what a fit needs.
     """
     return bool((catalogue.noise_codes[usable_rows(catalogue, prior)] != _LOGNORMAL).any())
-
-
-def _of_lognormal(catalogue: HaloCatalogue, prior, selection, scatter: float, *, nearly: bool) -> RelationLikelihood:
-    """The likelihood of objects with lognormal noise, or with linear noise that is nearly so."""
-    ln_lum = catalogue.ln_lum_obs
-    if nearly:
-        ln_lum = linear_noise.nearly_lognormal(ln_lum, catalogue.sigma_ln_lum)
-    plain = replace(catalogue, ln_lum_obs=ln_lum, noise_kind="lognormal", noise_code=None)
-    return RelationLikelihood.of(CatalogueData(plain, prior, selection), scatter=scatter)
 
 
 def _check_selection(catalogue: HaloCatalogue, selection, rows) -> None:

@@ -1,0 +1,92 @@
+"""Objects with linear noise while the cosmology is free: against dense sums in NumPy with hmf's mass function."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from reference.prior_reference import PriorReference
+
+import massmap_jax as mm
+from massmap_jax.relation.cosmology_data import CosmologyData, LinearUnderCosmology
+from massmap_jax.relation.cosmology_prior import RelationUnderCosmology
+from relation.test_cosmology_fit import FIXED, PIVOT, cosmology, plain_table, prior
+from relation.test_linear import ln_chance, ln_z
+
+LIMIT = mm.SignalToNoiseLimit(4.5)
+Z = np.array([0.08, 0.15, 0.3, 0.3, 0.45, 0.6, 0.72, 0.8])
+RATIO = np.array([4.6, 5.5, 7.0, 11.0, 20.0, 5.0, 60.0, 300.0])
+# A standard deviation of sigma8 is 0.12 in its ln.
+COSMOLOGIES = [{"sigma8": 0.8, "omega_m": 0.3}, {"sigma8": 0.73, "omega_m": 0.34}]
+
+
+def law(**changes):
+    return {"alpha1": 0.4, "scatter": 0.3} | FIXED | changes
+
+
+def objects(repeated=1):
+    mean = np.asarray(mm.MassLuminosityRelation.create(**law(), alpha3=PIVOT).mean_ln_lum(np.log(4e14), Z))
+    lum = np.exp(mean) * np.array([0.8, 1.1, 1.4, 0.7, 1.0, 1.9, 0.5, 1.2])
+    columns = (np.repeat(a, repeated) for a in (lum, Z, 1 / RATIO))
+    lum, z, relative = columns
+    return mm.HaloCatalogue.from_arrays(luminosity=lum, redshift=z, sigma_ln_luminosity=relative, noise_kind="normal")
+
+
+@jax.jit
+def value_and_gradient(likelihood, values, cosmology):
+    def of(both):
+        values, cosmology = both
+        return likelihood(RelationUnderCosmology(**values, alpha3=PIVOT, cosmology=cosmology))
+
+    return jax.value_and_grad(of)((values, cosmology))
+
+
+def under(values, parameters):
+    others = {"h": 0.68, "n_s": 0.97, "omega_b": 0.048}
+    return jax.tree.map(jnp.asarray, (values, parameters | others))
+
+
+@pytest.mark.parametrize("parameters", COSMOLOGIES)
+def test_against_dense_sums(parameters):
+    """The sum over 1,600 objects, of eight kinds, and its gradient; the twin is another cosmology."""
+    repeated = 200
+    catalogue = objects(repeated)
+    columns = plain_table(*np.log([parameters["sigma8"], parameters["omega_m"]]), np.unique(Z))
+    table = PriorReference(*columns, per="ln_mass")
+    relation = mm.MassLuminosityRelation.create(**law(), alpha3=PIVOT)
+    lum = np.exp(catalogue.ln_lum_obs[::repeated])
+    exact = sum(
+        ln_z(table, a, a / q, z, relation, "normal") - ln_chance(table, 4.5 * a / q, a / q, z, relation)
+        for a, q, z in zip(lum, RATIO, Z, strict=True)
+    )
+    with jax.enable_x64(True):
+        likelihood = CosmologyData(catalogue, prior(), LIMIT, cosmology()).likelihood(0.25, 1.6)
+        assert isinstance(likelihood, LinearUnderCosmology) and len(likelihood.others) == 1
+        at = under(law(), parameters)
+        found, (of_law, of_cosmology) = value_and_gradient(likelihood, *at)
+        assert abs(float(found) - repeated * exact) < repeated * 3e-3
+        other = COSMOLOGIES[parameters is COSMOLOGIES[0]]
+        assert abs(float(value_and_gradient(likelihood, *under(law(), other))[0]) - repeated * exact) > repeated * 0.05
+        for name, gradient in ({"alpha1": of_law["alpha1"], "scatter": of_law["scatter"]} | of_cosmology).items():
+            moved = [
+                eqx.tree_at(lambda t, n=name: t[n in t[1]][n], at, at[name in at[1]][name] + step)
+                for step in (-2e-3, 2e-3)
+            ]
+            below, above = (float(value_and_gradient(likelihood, *both)[0]) for both in moved)
+            assert float(gradient) == pytest.approx((above - below) / 4e-3, rel=5e-3, abs=1e-3 * repeated)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_takes_them():
+    """The posterior of relation and sigma8 together, whose spread is at least that of the relation alone."""
+    catalogue = objects(40).subset(np.arange(280))  # without the brightest, which are nearly lognormal
+    beliefs = {"alpha1": dist.Normal(0.4, 0.3), "scatter": 0.3} | FIXED | {"alpha3": PIVOT}
+    options = {"selection": LIMIT, "num_draws": 60}
+    fit = mm.fit_relation(catalogue, prior(), beliefs, cosmology=cosmology(), **options)
+    assert fit.free == ("alpha1", "omega_m", "sigma8")
+    alone = mm.fit_relation(catalogue, prior(), beliefs, **options)
+    assert alone.sd["alpha1"] < 0.8 * fit.sd["alpha1"] < 0.3
+    few = objects(1).subset([0, 0, 0, 0, 3])
+    with pytest.raises(mm.MassmapError, match="4 objects have a signal to noise below the limit 5, first row 0"):
+        mm.fit_relation(few, prior(), beliefs, cosmology=cosmology(), selection=mm.SignalToNoiseLimit(5.0))
