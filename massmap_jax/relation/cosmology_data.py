@@ -17,7 +17,7 @@ from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws, cosmology_with
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points
-from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood
+from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood, prior_at
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import ExtraEvidence
 from massmap_jax.relation.lattice import SMOOTH_IN_REDSHIFT, Lattice
@@ -58,14 +58,7 @@ class LikelihoodUnderCosmology(eqx.Module):
         """
         cosmology = cosmology_with(relation.cosmology)
         total = self.plain(relation, cosmology)
-        if self.extra is None:
-            return total
-        redshift = jnp.asarray(self.extra.redshift)
-        rows = self.plain.prior_at(cosmology, redshift).ln_density
-        # Where the integrands lie is looked up in intervals, and `redshift` may repeat itself.
-        around = jnp.linspace(redshift.min(), redshift.max() + 1e-3, _NODES)
-        prior = self.plain.prior_at(cosmology, around)
-        return total + eqx.tree_at(lambda e: e.ln_prior, self.extra, rows)(relation, prior)
+        return total if self.extra is None else total + _of_masses(self.extra, relation, self.plain.prior, cosmology)
 
     def with_prior(self, prior: MassPrior) -> "LikelihoodUnderCosmology":
         """Take the masses of another prior: its lowest and highest one.
@@ -81,6 +74,15 @@ class LikelihoodUnderCosmology(eqx.Module):
             The same objects, under mass functions between these masses.
         """
         return eqx.tree_at(lambda s: s.plain.prior.ln_mass_nodes, self, jnp.asarray(prior.ln_mass_nodes))
+
+
+def _of_masses(extra: ExtraEvidence, relation, prior: MassPrior, cosmology) -> Float[Array, ""]:
+    """What mass likelihoods add under a cosmology."""
+    redshift = jnp.asarray(extra.redshift)
+    rows = prior_at(prior, cosmology, redshift).ln_density
+    # Where the integrands lie is looked up in intervals, and `redshift` may repeat itself.
+    around = jnp.linspace(redshift.min(), redshift.max() + 1e-3, _NODES)
+    return eqx.tree_at(lambda e: e.ln_prior, extra, rows)(relation, prior_at(prior, cosmology, around))
 
 
 class LinearUnderCosmology(eqx.Module):
@@ -100,6 +102,8 @@ class LinearUnderCosmology(eqx.Module):
         The mass function, at a cosmology of its own that is not used.
     made_for : Float[np.ndarray, "2"]
         The least scatter and the typical slope that the lattices were made for.
+    extra : ExtraEvidence or None
+        What mass likelihoods of single objects add.
     """
 
     lattices: tuple[Lattice, ...]
@@ -108,6 +112,7 @@ class LinearUnderCosmology(eqx.Module):
     constant: Float[Array | np.ndarray, ""]
     prior: MassPrior
     made_for: Float[Array | np.ndarray, "2"]
+    extra: ExtraEvidence | None
     difference: ClassVar[float] = 3e-3  # as LikelihoodUnderCosmology
 
     def __call__(self, relation) -> Float[Array, ""]:
@@ -125,12 +130,11 @@ class LinearUnderCosmology(eqx.Module):
         """
         cosmology, total = cosmology_with(relation.cosmology), jnp.asarray(self.constant)
         if self.lattices:
-            nodes = eqx.tree_at(lambda p: p.redshift_nodes, self.prior, jnp.asarray(self.redshift))
-            prior = nodes.at_cosmology(cosmology)
+            prior = prior_at(self.prior, cosmology, self.redshift)
             total = total + sum(lattice(relation, prior, None) for lattice in self.lattices)
         for others in self.others:
             total = total + others(relation, cosmology)
-        return total
+        return total if self.extra is None else total + _of_masses(self.extra, relation, self.prior, cosmology)
 
     def suits(self, relation) -> bool:
         """Tell whether the lattices were made for relations such as this one."""
@@ -238,4 +242,5 @@ class CosmologyData(CatalogueData):
             np.asarray(self.linear.density_of_noise),
             self.prior,
             np.array([scatter, slope]),
+            self.extra,
         )

@@ -159,24 +159,6 @@ class CosmologyLikelihood(eqx.Module):
                 f" {selection.describe()}: cut the catalogue at one luminosity and give that limit"
             )
 
-    def prior_at(self, cosmology: CosmologyParameters, redshift) -> MassPrior:
-        """Make the mass function at a cosmology and some redshifts, any of which may be traced by JAX.
-
-        Parameters
-        ----------
-        cosmology : CosmologyParameters
-            The cosmology.
-        redshift : Float[Array, "row"]
-            The redshifts; the rows of the prior are to be used, and not to be interpolated.
-
-        Returns
-        -------
-        MassPrior
-            The mass function.
-        """
-        nodes = eqx.tree_at(lambda p: p.redshift_nodes, self.prior, jnp.asarray(redshift))
-        return nodes.at_cosmology(cosmology)
-
     def __call__(self, relation, cosmology: CosmologyParameters) -> Float[Array, ""]:
         """Evaluate the ln likelihood of one relation and one cosmology.
 
@@ -193,7 +175,7 @@ class CosmologyLikelihood(eqx.Module):
             Sum over the objects of ln (Z_k / A_k).
         """
         redshift, row = jnp.asarray(self.redshift), jnp.asarray(self.row)
-        prior = self.prior_at(cosmology, redshift)
+        prior = prior_at(self.prior, cosmology, redshift)
         term = relation.data_term(jnp.asarray(self.ln_lum_obs), jnp.asarray(self.sigma), redshift[row])
 
         def evidence(i, centre, width):
@@ -205,3 +187,23 @@ class CosmologyLikelihood(eqx.Module):
             return total
         norm = jax.vmap(lambda i, s: self.selection.log_norm(relation, prior, redshift[i], s))
         return total - (self.cell_weight * norm(jnp.asarray(self.cell_row), jnp.asarray(self.cell_sigma))).sum()
+
+
+def prior_at(prior: MassPrior, cosmology: CosmologyParameters, redshift) -> MassPrior:
+    """Make a mass function at a cosmology and some redshifts, any of which may be traced by JAX.
+
+    Parameters
+    ----------
+    prior : MassPrior
+        Which mass function, mass definition and masses; its cosmology is not used.
+    cosmology : CosmologyParameters
+        The cosmology.
+    redshift : Float[Array, "row"]
+        The redshifts; the rows of the prior are to be used, and not to be interpolated.
+
+    Returns
+    -------
+    MassPrior
+        The mass function.
+    """
+    return eqx.tree_at(lambda p: p.redshift_nodes, prior, jnp.asarray(redshift)).at_cosmology(cosmology)

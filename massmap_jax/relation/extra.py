@@ -1,7 +1,7 @@
 """Mass likelihoods of single objects in the fit of a relation, such as weak lensing of 200 out of 20,000.
 
 A lensed object adds to its usual term ln Z, in which Z is the integral of p N over ln M (p the mass prior, N the
-Gaussian of its luminosity),
+Gaussian of its luminosity, or exp(K) of linear noise),
 
     ln integral of p(ln M) N(ln M) L_WL(ln M + b) d ln M  -  ln integral of p(ln M) N(ln M) d ln M
 
@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
@@ -143,7 +144,8 @@ class ExtraEvidence(eqx.Module):
     Attributes
     ----------
     ln_lum_obs, sigma, z : Float[Array, "point"]
-        ln of the observed luminosity, its error and the redshift of the objects that have one.
+        ln of the observed luminosity, its error and the redshift of the objects that have one; with linear noise or
+        upper limits ln L_ref and asinh(q / 2), see `likelihood.linear_noise`.
     weight : Float[Array, "point"]
         1; 0 for copies that fill up to a size that is shared with other catalogues.
     row : Int[Array, "point"]
@@ -154,6 +156,8 @@ class ExtraEvidence(eqx.Module):
         ln p(ln M | z) there, at the mass nodes of the prior.
     term : TabulatedTerm
         The likelihoods of these objects.
+    noise_kind : {"lognormal", "normal", "upper_limit"}
+        Noise kind of all of them.
     """
 
     ln_lum_obs: Float[Array | np.ndarray, "point"]
@@ -164,6 +168,7 @@ class ExtraEvidence(eqx.Module):
     redshift: Float[Array | np.ndarray, "row"]
     ln_prior: Float[Array | np.ndarray, "row mass"]
     term: TabulatedTerm
+    noise_kind: str = eqx.field(static=True, default="lognormal")
 
     @classmethod
     def of(cls, catalogue: HaloCatalogue, rows: np.ndarray, prior: MassPrior, extra: TabulatedTerm) -> "ExtraEvidence":
@@ -188,7 +193,8 @@ class ExtraEvidence(eqx.Module):
         Raises
         ------
         MassmapError
-            A table with another number of rows, or one in which no object that is fitted has a likelihood.
+            A table with another number of rows, one in which no object that is fitted has a likelihood, or objects with
+            likelihoods and several kinds of noise.
         """
         extra.check_rows(len(catalogue))
         chosen = rows[np.asarray(extra.informs)[rows]]
@@ -197,7 +203,18 @@ class ExtraEvidence(eqx.Module):
                 f"none of the {rows.size} objects that are fitted has a mass likelihood: every row of the table is "
                 "blank or 0; match it with the catalogue, or leave extra= out"
             )
-        columns = (catalogue.ln_lum_obs[chosen], catalogue.sigma_ln_lum[chosen], catalogue.redshift[chosen])
+        codes = np.unique(catalogue.noise_codes[chosen])
+        if codes.size > 1:
+            several = " and ".join(NOISE_KINDS[code] for code in codes)
+            raise MassmapError(
+                f"the {chosen.size} objects with a mass likelihood have several kinds of noise, {several}: give the"
+                " likelihoods of those of one kind"
+            )
+        kind = NOISE_KINDS[codes[0]]
+        of_lum = catalogue.ln_lum_obs[chosen], catalogue.sigma_ln_lum[chosen]
+        if kind != "lognormal":
+            of_lum = linear_noise.reference(*catalogue.signed_measurements(chosen))
+        columns = (np.asarray(of_lum[0]), np.asarray(of_lum[1]), catalogue.redshift[chosen])
         redshift, row = np.unique(columns[2], return_inverse=True)
         redshift, weight = filled(redshift), filled(np.ones(chosen.size), 0.0)
         padded = np.concatenate([chosen, np.full(weight.size - chosen.size, chosen[-1])])
@@ -205,7 +222,7 @@ class ExtraEvidence(eqx.Module):
         table = extra.take(padded)
         term = TabulatedTerm(np.array(table.ln_mass_nodes), table.log_likelihood, table.slopes)
         ln_lum, sigma, z = (filled(column) for column in columns)
-        return cls(ln_lum, sigma, z, weight, filled(row.ravel()), redshift, prior_rows(prior, redshift), term)
+        return cls(ln_lum, sigma, z, weight, filled(row.ravel()), redshift, prior_rows(prior, redshift), term, kind)
 
     @property
     def number(self) -> int:
@@ -248,7 +265,8 @@ class ExtraEvidence(eqx.Module):
         def one(point):
             ln_lum, sigma, z, row, values, slopes = point
             term = TabulatedTerm(self.term.ln_mass_nodes, values, slopes)
-            return _ln_mean(prior, jnp.asarray(self.ln_prior)[row], relation, bias, term, ln_lum, sigma, z)
+            with_prior = prior, jnp.asarray(self.ln_prior)[row], relation
+            return _ln_mean(*with_prior, bias, term, ln_lum, sigma, z, self.noise_kind)
 
         columns = (self.ln_lum_obs, self.sigma, self.z, self.row, self.term.log_likelihood, self.term.slopes)
         points = tuple(jnp.asarray(a) for a in columns)
@@ -259,20 +277,35 @@ class ExtraEvidence(eqx.Module):
         return (self.weight * jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()).sum()
 
 
-def _ln_mean(prior, row, relation, bias, term, ln_lum, sigma, z):
+def _ln_mean(prior, row, relation, bias, term, ln_lum, sigma, z, noise_kind):
     """ln of the mean of one object's likelihood over its posterior without it."""
-    data = relation.data_term(ln_lum, sigma, z)
+    if noise_kind == "lognormal":
+        data = relation.data_term(ln_lum, sigma, z)
 
-    def ln_integrand(ln_mass):
-        gaussian = -0.5 * ((ln_mass - data.centre) / data.width) ** 2
-        return prior.interpolate(row, ln_mass) + gaussian + term(ln_mass + bias)
+        def ln_noise(ln_mass):
+            return -0.5 * ((ln_mass - data.centre) / data.width) ** 2
 
+        ln_norm = jnp.log(data.width) + HALF_LN_2PI
+        without = prior.log_evidence_of_row(row, data.centre, z, data.width) + ln_norm
+    else:
+
+        def ln_noise(ln_mass):
+            t = ln_lum - relation.mean_ln_lum(ln_mass, z)
+            return linear_noise.kernel(noise_kind, t, relation.scatter, sigma)
+
+        without = _ln_integral(lambda ln_mass: prior.interpolate(row, ln_mass) + ln_noise(ln_mass), prior)
+    with_it = _ln_integral(
+        lambda ln_mass: prior.interpolate(row, ln_mass) + ln_noise(ln_mass) + term(ln_mass + bias), prior
+    )
+    return with_it - without
+
+
+def _ln_integral(ln_integrand, prior):
+    """ln of an integral over the masses of the prior."""
     low, high = jax.lax.stop_gradient(_range(ln_integrand, prior.ln_mass_nodes))
     values = ln_integrand(panels.panel_nodes(low, high, _PANELS))
     peak = jax.lax.stop_gradient(values.max())
-    integral = (panels.panel_weights(low, high, _PANELS) * jnp.exp(values - peak)).sum()
-    with_it = peak + jnp.log(integral) - jnp.log(data.width) - HALF_LN_2PI
-    return with_it - prior.log_evidence_of_row(row, data.centre, z, data.width)
+    return peak + jnp.log((panels.panel_weights(low, high, _PANELS) * jnp.exp(values - peak)).sum())
 
 
 def _range(ln_integrand, nodes):

@@ -17,7 +17,6 @@ from jaxtyping import Array
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.terms import TabulatedTerm
@@ -133,7 +132,7 @@ def fit_relation(
         What is known of the cosmology: relation and cosmology are fitted together, with the mean and the covariance of
         the ln of these draws as the prior of the cosmology. The mass prior has to be a mass function of Tinker et al.,
         whose own cosmology is not used. Beside luminosities it takes `extra`, and no selection but a limit in
-        luminosity. With linear noise it takes any sharp limit, and no `extra`.
+        luminosity, or with linear noise a sharp limit of any kind.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
@@ -168,8 +167,7 @@ def fit_relation(
         that differ, no maximum inside the prior, or draws of "importance" with a Pareto k of 0.7 or more. With a
         population: no calibration masses or fewer than 10, fewer than 30 without NUTS, or masses of objects that were
         chosen by mass without that selection. With a cosmology: a mass prior that cannot follow it, another selection,
-        `extra` for noise that is not lognormal, draws that are too few or as good as free, or `calibration`,
-        `population` or `observables` beside it.
+        draws that are too few or as good as free, or `calibration`, `population` or `observables` beside it.
 
     Warns
     -----
@@ -257,7 +255,6 @@ def fit_relation(
     with jax.enable_x64(True):
         if extra is not None:
             refuse_uncertain(catalogue, "a fit with further likelihoods of the masses")
-            lognormal_rows(catalogue, prior)
             beliefs = BiasedPrior.of(relation_prior, bias)
         if cosmology is not None:
             if not isinstance(cosmology, CosmologyDraws):

@@ -269,6 +269,7 @@ class LinearData(CatalogueData):
             np.asarray(prior.norm_coefficients()),
             prior,
             made_for=None if slope is None else np.array([scatter, slope]),
+            extra=self.extra,
         )
 
     def integrals(self) -> dict[str, tuple[np.ndarray, ...]]:
@@ -365,6 +366,8 @@ class LinearLikelihood(eqx.Module):
         Prior density of the masses.
     made_for : Float[np.ndarray, "2"] or None
         The least scatter and the typical slope that lattices were made for; None where each object is integrated.
+    extra : ExtraEvidence or None
+        What mass likelihoods of single objects add.
     """
 
     parts: tuple[Part | Lattice, ...]
@@ -373,6 +376,7 @@ class LinearLikelihood(eqx.Module):
     norm: Float[Array | np.ndarray, "..."]
     prior: MassPrior
     made_for: Float[Array | np.ndarray, "2"] | None = None
+    extra: Any = None
     difference: ClassVar[float] = 0.01  # step of second derivatives by differences: to compile them takes a minute
 
     def __call__(self, relation) -> Float[Array, ""]:
@@ -395,6 +399,8 @@ class LinearLikelihood(eqx.Module):
             total = total + part(relation, self.prior, jnp.asarray(self.norm))
         for likelihood in self.lognormal:
             total = total + likelihood(relation)
+        if self.extra is not None:
+            total = total + self.extra(relation, self.prior)
         return total
 
     def suits(self, relation) -> bool:
@@ -426,7 +432,8 @@ class LinearLikelihood(eqx.Module):
             The same objects under that prior.
         """
         others = tuple(likelihood.with_prior(prior) for likelihood in self.lognormal)
-        return replace(self, lognormal=others, norm=prior.norm_coefficients(), prior=prior)
+        extra = None if self.extra is None else self.extra.with_prior(prior)
+        return replace(self, lognormal=others, norm=prior.norm_coefficients(), prior=prior, extra=extra)
 
 
 def made_for_it(relation, made_for) -> bool:

@@ -13,7 +13,9 @@ from scipy.special import logsumexp
 
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.relation.direct import data_of
+from massmap_jax.relation.extra import BiasedRelation, ExtraEvidence
 from massmap_jax.relation.presets import Value
 from massmap_jax.relation.published import published_relation
 
@@ -153,6 +155,38 @@ def test_the_gradient_is_that_of_the_value(prior):
         differences = np.array([float(of(start + s) - of(start - s)) / 2e-3 for s in step])
     np.testing.assert_allclose(gradient, differences, atol=5e-3)
     assert np.abs(gradient).max() > 0.3
+
+
+@pytest.mark.parametrize("kind", ["normal", "upper_limit"])
+def test_what_mass_likelihoods_add(prior, reference, kind):
+    """ln of the mean of each likelihood over the posterior without it, by dense sums; the twin is without the bias."""
+    relation, bias = BiasedRelation(**LAW, extra_bias=0.15), 0.15
+    nodes = np.linspace(np.log(1e13), np.log(1e16), 200)
+    masses = {1: (33.2, 0.3), 2: (34.0, 0.25), 4: (33.5, 0.5)}
+    table_ = np.zeros((8, nodes.size))
+    exact, twin = 0.0, 0.0
+    for row, (mean, sd) in masses.items():
+        table_[row] = -0.5 * ((nodes - mean) / sd) ** 2
+        own = LinearNoise(reference, LUM[row], LUM[row] / RATIO[row], Z[row], relation, kind)
+        ln_mass = np.linspace(own.ln_mass[0], own.ln_mass[-1], 8001)
+        density = own.log_pdf(ln_mass)
+        for shift, sign in ((bias, 1), (None, -1)):
+            added = 0.0 if shift is None else -0.5 * ((ln_mass + shift - mean) / sd) ** 2
+            exact += sign * logsumexp(density + added)
+            twin += sign * logsumexp(density + (0.0 if shift is None else -0.5 * ((ln_mass - mean) / sd) ** 2))
+    objects = catalogue(kind=kind)
+    with jax.enable_x64(True):
+        data = data_of(objects, prior, None)
+        before = float(evaluate(data.likelihood(0.1), relation))
+        data.extra = ExtraEvidence.of(objects, data.rows, prior, TabulatedTerm(nodes, table_))
+        added = float(evaluate(data.likelihood(0.1), relation)) - before
+    assert data.extra.number == 3
+    assert abs(added - exact) < 3e-3 < 0.1 < abs(added - twin)
+    mixed = replace(objects, noise_code=np.array([0, 0, 1, 1, 1, 1, 1, 1], dtype=np.int8))
+    with pytest.raises(
+        MassmapError, match="3 objects with a mass likelihood have several kinds of noise, lognormal and"
+    ):
+        ExtraEvidence.of(mixed, np.arange(8), prior, TabulatedTerm(nodes, table_))
 
 
 def survey(seed, number=9_000, limit=5.0):

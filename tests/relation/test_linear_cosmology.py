@@ -9,8 +9,11 @@ import pytest
 from reference.prior_reference import PriorReference
 
 import massmap_jax as mm
+from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.relation.cosmology_data import CosmologyData, LinearUnderCosmology
 from massmap_jax.relation.cosmology_prior import RelationUnderCosmology
+from massmap_jax.relation.extra import ExtraEvidence
+from massmap_jax.relation.linear import LinearData
 from relation.test_cosmology_fit import FIXED, PIVOT, cosmology, plain_table, prior
 from relation.test_linear import ln_chance, ln_z
 
@@ -75,6 +78,32 @@ def test_against_dense_sums(parameters):
             ]
             below, above = (float(value_and_gradient(likelihood, *both)[0]) for both in moved)
             assert float(gradient) == pytest.approx((above - below) / 4e-3, rel=5e-3, abs=1e-3 * repeated)
+
+
+def test_mass_likelihoods_under_each_cosmology():
+    """What they add is what they add under the prior of that cosmology alone."""
+    nodes, table = np.linspace(np.log(1e13), np.log(1e17), 150), np.zeros((8, 150))
+    table[1], table[4] = -0.5 * ((nodes - 33.6) / 0.3) ** 2, -0.5 * ((nodes - 34.5) / 0.2) ** 2
+    extra, relation, catalogue = TabulatedTerm(nodes, table), law(), objects().subset(np.arange(7))
+    extra = extra.take(np.arange(7))
+    with jax.enable_x64(True):
+        for parameters in COSMOLOGIES:
+            at = under(relation, parameters)
+            plain, with_masses = (
+                float(
+                    value_and_gradient(
+                        CosmologyData(catalogue, prior(), LIMIT, cosmology(), own).likelihood(0.25, 1.6), *at
+                    )[0]
+                )
+                for own in (None, extra)
+            )
+            alone = mm.MassPrior.from_table(
+                *plain_table(*np.log(list(parameters.values())), np.unique(Z)), per="ln_mass"
+            )
+            data = LinearData(catalogue, alone)
+            own = ExtraEvidence.of(catalogue, data.rows, alone, extra)
+            expected = float(own(mm.MassLuminosityRelation.create(**relation, alpha3=PIVOT), alone))
+            assert with_masses - plain == pytest.approx(expected, abs=4e-3) and abs(expected) > 0.5
 
 
 @pytest.mark.filterwarnings("ignore")
