@@ -264,7 +264,8 @@ def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str,
     own, unit = split_unit_scale(inside)
     if lum_scale is None:
         if own != 1.0:
-            keep = f"; lum_in={inside!r} keeps the numbers of that unit" if unit and lum_in is None else ""
+            keep = f", to {unit}; lum_in={inside!r} keeps the numbers as they are"
+            keep = keep if unit and lum_in is None else ""
             notes.append(f"luminosity: multiplied by {own:g}, the scale in its unit{keep}")
         return own, unit, own
     if own == 1.0:
