@@ -12,6 +12,7 @@ from jax.scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.redshifts import place
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.linear import Part
@@ -108,6 +109,8 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tu
     """
     z = catalogue.redshift[rows]
     ln_lum, relative = catalogue.signed_measurements(rows)
+    if population_of(relation) is not None:
+        return _linear_pit_of_population(ln_lum, relative, z, prior, relation), 0
     ln_error = ln_lum + np.log(np.abs(relative))
     scatter, ones = float(np.min(relation.scatter)), np.ones(rows.size)
     own = Part.above(z, ln_lum, relative, ones, scatter)
@@ -124,6 +127,43 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tu
             ln_chance = ln_chance - np.asarray(limit.each(one, prior))
         pit += share * -np.expm1(np.minimum(ln_chance[: rows.size], 0.0))
     return pit, int(below.sum())
+
+
+def _linear_pit_of_population(ln_lum, relative, z, prior, relation) -> np.ndarray:
+    """The same where each draw brings its population along: the chance at each mass, averaged over the masses."""
+    ln_reference, place_ = (np.asarray(a) for a in linear_noise.reference(ln_lum, relative))
+    mass_nodes = _mass_nodes(prior, relation, np.minimum(np.abs(relative), 0.5), z)
+    data, pit = np.stack([ln_reference, place_, z]), np.zeros(z.size)
+    for start in range(0, z.size, _CHUNK):
+        part = data[:, start : start + _CHUNK]
+        padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
+        pit[start : start + _CHUNK] = np.asarray(_linear_pit_chunk(tuple(padded), mass_nodes, prior, relation))[
+            : part.shape[1]
+        ]
+    return np.clip(pit, 0.0, 1.0)
+
+
+@jax.jit
+def _linear_pit_chunk(data, mass_nodes, prior, relation):
+    """PITs of one chunk."""
+    ln_mass, weight, _ = (jnp.asarray(a, dtype=float) for a in mass_nodes)
+    shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
+
+    def one(ln_reference, place, z):
+        ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
+
+        def of_draw(draw):
+            probability = weight * jnp.exp(population_of(draw).ln_density(ln_prior, ln_mass, z))
+            scatter = draw.scatter_ln_lum(ln_mass[0], z)
+            t = ln_reference - draw.mean_ln_lum(ln_mass, z)
+            _, high = linear_noise.limit_interval(place, scatter)
+            own = linear_noise.kernel("above", t, scatter, place)
+            ln_above = jnp.where(t > high, linear_noise.lifted(t, scatter, place), own)
+            return 1 - (probability * jnp.exp(ln_above)).sum() / probability.sum()
+
+        return shares @ jax.lax.map(of_draw, relation)
+
+    return jax.vmap(one)(*(jnp.asarray(a, dtype=float) for a in data))
 
 
 def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, float]:

@@ -18,6 +18,7 @@ from massmap_jax.checks.ecdf_bands import MAX_POINTS, ecdf_at
 from massmap_jax.checks.predicted import linear_pit, predictive_pit
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.nearest_lognormal import nearest_lognormal
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.population import check_base, population_of, refuse_selected
@@ -218,6 +219,9 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     check_base(relation, prior)
     refuse_selected(relation, "prior_check")
+    if population_of(relation) is not None:
+        # As the fit took them.
+        catalogue = nearest_lognormal(catalogue)
     flag = flag_outside_prior(catalogue, prior)
     usable, codes = (flag & UNUSABLE) == 0, catalogue.noise_codes
     rows = np.flatnonzero(usable & (codes != NOISE_KINDS.index("upper_limit")))
@@ -281,8 +285,8 @@ def _check_linear(catalogue: HaloCatalogue, rows, relation, selection) -> None:
         raise MassmapError(
             f"with linear noise the check needs a power law, and the relation is a {type(relation).__name__}; {first}"
         )
-    if population_of(relation) is not None:
-        raise MassmapError(f"with linear noise the check needs the mass prior alone, without a population; {first}")
+    if population_of(relation) is not None and selection is not None:
+        raise MassmapError(f"with linear noise the check takes a population or a selection, and not both; {first}")
     if selection is not None and not hasattr(selection, "limit_of"):
         raise MassmapError(
             f"with linear noise a selection has to be a sharp limit, and it is a {type(selection).__name__}; {first}"

@@ -12,11 +12,17 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.objects import Observed
+from massmap_jax.likelihood.nearest_lognormal import (
+    LEAST_RATIO,
+    LEAST_RATIO_OF_SELECTED,
+    is_near,
+    nearest_lognormal,
+)
+from massmap_jax.likelihood.objects import Observed, usable_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
@@ -24,7 +30,7 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.correlations import beliefs_about
-from massmap_jax.relation.data import CatalogueData, filled, prior_rows
+from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
 from massmap_jax.relation.search import (
@@ -84,6 +90,7 @@ def fit_joint(
         asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method
         data, has_mass, chosen, joint_prior, coordinates = prepare(*asked)
         watch("finding the best relation and population")
+        nearly = int(is_near(catalogue)[data.rows[chosen]].sum())
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
         covariance = covariance_of(best, coordinates)
         chains, log_weight, found = draw_by(
@@ -102,7 +109,9 @@ def fit_joint(
             covariance=np.asarray(at_pivot),
             num_chains=chains.shape[0],
             method=method,
-            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
+            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)}
+            | found
+            | ({"nearly_lognormal": nearly} if nearly else {}),
             num_halos=int(chosen.sum()),
             num_calibrators=int(has_mass.sum()),
             chosen_by="" if calibration is None else calibration.chosen_by,
@@ -171,8 +180,9 @@ def prepare(
 ) -> Prepared:
     """Collect the objects and the beliefs of a fit, and refuse what cannot be known; arguments as of `fit_joint`."""
     on_mass = isinstance(selection, SelectedOnMass)
-    catalogue = catalogue.seen_by(tuple(laws))
-    data = CatalogueData(catalogue, prior, None if on_mass or isinstance(selection, SelectedOn) else selection)
+    on_lum = None if on_mass or isinstance(selection, SelectedOn) else selection
+    data = _lognormal_data(catalogue, prior, on_lum, calibration, tuple(laws))
+    catalogue = data.catalogue
     has_mass = _measured(calibration, data)
     _check(calibration, population, relation_prior, has_mass, selection, method, data)
     if laws:
@@ -195,6 +205,46 @@ def prepare(
     if calibration is not None:
         _check_range(calibration, data, has_mass, joint_prior)
     return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z))
+
+
+class _NearlyLognormal(CatalogueData):
+    """Objects some of which have linear noise, taken as lognormal; a limit is one of the luminosity as observed."""
+
+    def __init__(self, as_observed: HaloCatalogue, catalogue: HaloCatalogue, prior: MassPrior, selection, rows):
+        self.as_observed = as_observed
+        super().__init__(catalogue, prior, selection, rows=rows)
+
+    def _ln_detection(self) -> np.ndarray:
+        return detection(self.as_observed, self.selection, self.rows)
+
+
+def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> CatalogueData:
+    """The objects of a fit: linear noise as lognormal where that is near enough, refused where it is not.
+
+    Objects without a measured mass take no part where those with one are fitted alone, and may have any noise.
+    """
+    if laws or not (catalogue.noise_codes == NOISE_KINDS.index("normal")).any():
+        return CatalogueData(catalogue.seen_by(laws), prior, selection)
+    selected = selection is not None and not isinstance(selection, NoSelection)
+    least = LEAST_RATIO_OF_SELECTED if selected else LEAST_RATIO
+    near = nearest_lognormal(catalogue, least)
+    rows = usable_rows(near, prior)
+    noisy = near.noise_codes[rows] == NOISE_KINDS.index("normal")
+    fitted = np.ones_like(noisy)
+    alone = calibration is not None and calibration.chosen_by != "luminosity"
+    if alone and calibration.ln_mass.shape[0] == len(catalogue):
+        fitted = np.isfinite(calibration.ln_mass[rows])
+    lost = noisy & fitted
+    if lost.any():
+        first = int(rows[np.argmax(lost)])
+        snr = 1 / float(catalogue.signed_measurements(rows[lost][:1])[1][0])
+        raise MassmapError(
+            f"a fit with measured masses takes linear noise from a signal to noise of {least:g}"
+            f" on, and {lost.sum()} of {fitted.sum()} objects that it needs have less, first row {first} ({snr:.2g}):"
+            " fit the objects above a luminosity where all have more, with that limit (lum_limit=, chosen_by="
+            "'luminosity'), or take their errors as those of ln L, noise='lognormal'"
+        )
+    return _NearlyLognormal(catalogue, near.seen_by(()), prior, selection, rows[~noisy])
 
 
 def _measured(calibration, data: CatalogueData) -> np.ndarray:

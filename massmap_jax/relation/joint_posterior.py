@@ -144,6 +144,10 @@ class JointPosterior(RelationPosterior):
                     f"the posterior is far from the normal distribution that the draws are from: {p} is off by about"
                     f" {abs(shift):.1f} of its error (Pareto k = {off['pareto_k']:.2f}): use method='nuts'"
                 )
+        if nearly := self.diagnostics.get("nearly_lognormal"):
+            found.append(
+                f"linear noise of {nearly:,} objects of the fit was taken as the lognormal noise that is nearest to it"
+            )
         if 0 < self.num_calibrators < FEW_CALIBRATORS:
             found.append(f"only {self.num_calibrators} objects have a calibration mass: the beliefs weigh heavily")
         return tuple(found)
