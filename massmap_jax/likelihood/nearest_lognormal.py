@@ -2,8 +2,8 @@
 
 A fit with measured masses integrates over the luminosity in closed form, for which noise has to be normal in ln L.
 Noise that is normal in L is nearly so where the signal to noise q = L_obs / e is good: with ln L_obs - 1.5 / q^2 in the
-place of ln L_obs (`linear_noise.nearly_lognormal`) the mean of ln L at given mass comes out right to 0.003 and its
-scatter of 0.3 to 0.003 from q = 5 on, where reading the bars as errors of ln L moves them by 0.09 and 0.06
+place of ln L_obs (`linear_noise.nearly_lognormal`) mean and scatter of ln L at given mass come out right to 0.006 for
+errors of 20 % of the luminosity, where reading the bars as errors of ln L moves them by 0.09 and 0.06
 (`tests/likelihood/test_nearest_lognormal.py`).
 """
 
@@ -15,10 +15,10 @@ from jaxtyping import Bool
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.likelihood.linear_noise import nearly_lognormal
 
-LEAST_RATIO = 5.0
-"""Least signal to noise L_obs / e at which a fit takes linear noise as lognormal."""
-LEAST_RATIO_OF_SELECTED = 10.0
-"""The same in a catalogue with a limit in luminosity: the limit is then off by 1.5 / q^2 in ln L, at most 0.015."""
+LEAST_RATIO, USUAL_RATIO = 3.0, 5.0
+"""Signal to noise L_obs / e that every object of a fit needs for this, and that all but a tenth of them need."""
+OF_SELECTED = 5.0, 10.0
+"""The same in a catalogue with a limit in luminosity, which is then off by 1.5 / q^2 in ln L, mostly below 0.015."""
 _LOGNORMAL, _NORMAL = NOISE_KINDS.index("lognormal"), NOISE_KINDS.index("normal")
 
 

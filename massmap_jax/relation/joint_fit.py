@@ -18,7 +18,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.nearest_lognormal import (
     LEAST_RATIO,
-    LEAST_RATIO_OF_SELECTED,
+    OF_SELECTED,
+    USUAL_RATIO,
     is_near,
     nearest_lognormal,
 )
@@ -43,6 +44,8 @@ from massmap_jax.relation.search import (
     relation_at,
 )
 
+# Share of objects whose linear noise may be a poor lognormal one.
+_FEW_POOR = 0.1
 # Beliefs about the relation carry the masses where they fix ln M at given L better than this.
 _CARRIED = 0.3
 # Above this many objects without a measured mass, points stand for them.
@@ -226,7 +229,7 @@ def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration, law
     if laws or not (catalogue.noise_codes == NOISE_KINDS.index("normal")).any():
         return CatalogueData(catalogue.seen_by(laws), prior, selection)
     selected = selection is not None and not isinstance(selection, NoSelection)
-    least = LEAST_RATIO_OF_SELECTED if selected else LEAST_RATIO
+    least, usual = OF_SELECTED if selected else (LEAST_RATIO, USUAL_RATIO)
     near = nearest_lognormal(catalogue, least)
     rows = usable_rows(near, prior)
     noisy = near.noise_codes[rows] == NOISE_KINDS.index("normal")
@@ -234,15 +237,16 @@ def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration, law
     alone = calibration is not None and calibration.chosen_by != "luminosity"
     if alone and calibration.ln_mass.shape[0] == len(catalogue):
         fitted = np.isfinite(calibration.ln_mass[rows])
-    lost = noisy & fitted
-    if lost.any():
-        first = int(rows[np.argmax(lost)])
-        snr = 1 / float(catalogue.signed_measurements(rows[lost][:1])[1][0])
+    poor = fitted & (noisy | (is_near(catalogue, least) & ~is_near(catalogue, usual))[rows])
+    if (noisy & fitted).any() or poor.sum() > _FEW_POOR * fitted.sum():
+        worst = rows[fitted & noisy] if (fitted & noisy).any() else rows[poor]
+        snr = 1 / float(catalogue.signed_measurements(worst[:1])[1][0])
         raise MassmapError(
-            f"a fit with measured masses takes linear noise from a signal to noise of {least:g}"
-            f" on, and {lost.sum()} of {fitted.sum()} objects that it needs have less, first row {first} ({snr:.2g}):"
-            " fit the objects above a luminosity where all have more, with that limit (lum_limit=, chosen_by="
-            "'luminosity'), or take their errors as those of ln L, noise='lognormal'"
+            "a fit with measured masses takes linear noise where each object that it needs has a signal to noise of"
+            f" {least:g}, and nine tenths of them one of {usual:g}, and {poor.sum()} of {fitted.sum()} have less than"
+            f" {usual:g}, {(noisy & fitted).sum()} less than {least:g}, first row {worst[0]} ({snr:.2g}): fit the"
+            " objects above a luminosity where all have more, with that limit and all of them fitted (lum_limit=,"
+            " calib_chosen_by='luminosity'), or take their errors as those of ln L, noise='lognormal'"
         )
     return _NearlyLognormal(catalogue, near.seen_by(()), prior, selection, rows[~noisy])
 

@@ -48,11 +48,11 @@ def test_mean_and_scatter_come_out_right(error):
 
 def test_which_objects_are_near():
     """Those that can be used and have the signal to noise; with all of them the catalogue is an ordinary one."""
-    catalogue = catalogue_of([5.0, 4.9, 50.0, -0.7, np.nan], np.ones(5))
+    catalogue = catalogue_of([3.0, 2.9, 50.0, -0.7, np.nan], np.ones(5))
     assert is_near(catalogue).tolist() == [True, False, True, False, False]
     near = nearest_lognormal(catalogue)
     assert near.noise_codes.tolist() == [0, 1, 0, 1, 0]
-    np.testing.assert_allclose(near.ln_lum_obs[[0, 2]], np.log([5.0, 50.0]) - 1.5 / np.array([5.0, 50.0]) ** 2)
+    np.testing.assert_allclose(near.ln_lum_obs[[0, 2]], np.log([3.0, 50.0]) - 1.5 / np.array([3.0, 50.0]) ** 2)
     assert near.ln_lum_obs[1] == catalogue.ln_lum_obs[1]
     every = nearest_lognormal(catalogue.subset(np.array([0, 2, 4])))
     assert every.noise_kind == "lognormal" and every.noise_code is None
@@ -114,12 +114,16 @@ def test_predicted_luminosities_of_a_population_with_linear_noise(fit):
 
 def test_faint_objects_that_are_needed_are_refused():
     observed, bar, z, mass, _ = universe(2, 90)
-    observed[3] = 0.9 * LEAST_RATIO * bar[3]
-    catalogue = catalogue_of(observed, bar, z)
     masses = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2)
-    with pytest.raises(MassmapError, match=r"from a signal to noise of 5 on.* first row 3 \(4\.5\).*lum_limit="):
-        mm.fit_relation(catalogue, PRIOR, BELIEFS, calibration=masses)
+    observed[3] = 0.9 * LEAST_RATIO * bar[3]
+    with pytest.raises(
+        MassmapError, match=r"1 of 30 have less than 5, 1 less than 3, first row 3 \(2\.7\).*lum_limit="
+    ):
+        mm.fit_relation(catalogue_of(observed, bar, z), PRIOR, BELIEFS, calibration=masses)
+    observed[3], observed[4] = 3.0, 2.5 * bar[4]
     every = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2, chosen_by="luminosity")
-    observed[3], observed[4] = 3.0, 3.3 * bar[4]
-    with pytest.raises(MassmapError, match=r"of 90 objects that it needs have less, first row 4 \(3\.3\)"):
+    with pytest.raises(MassmapError, match=r"1 less than 3, first row 4 \(2\.5\)"):
         mm.fit_relation(catalogue_of(observed, bar, z), PRIOR, BELIEFS, calibration=every)
+    observed[:12:3] = 4.0 * bar[:12:3]
+    with pytest.raises(MassmapError, match=r"4 of 30 have less than 5, 0 less than 3, first row 0 \(4\)"):
+        mm.fit_relation(catalogue_of(observed, bar, z), PRIOR, BELIEFS, calibration=masses)
