@@ -27,13 +27,14 @@ from massmap_jax.likelihood.objects import Observed, usable_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
+from massmap_jax.relation.adapt import adapted_draws
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
-from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
+from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
 from massmap_jax.relation.search import (
     Coordinates,
     at_alpha3,
@@ -102,7 +103,13 @@ def fit_joint(
         if method == "laplace" and likelihood.weight.size <= _MANY:
             watch("comparing the posterior with a normal distribution")
             thin = np.asarray(chains[0, :: max(1, chains.shape[1] // _DRAWS_OF_CHECK)])
-            found |= {"off_normal": off_normal(coordinates, likelihood, best, covariance, thin)}
+            off = off_normal(coordinates, likelihood, best, covariance, thin)
+            found |= {"off_normal": off}
+            if is_far_from_normal(off):
+                watch("drawing from a posterior that is not normal")
+                better = adapted_draws(key, coordinates, likelihood, best, covariance, chains.shape[1])
+                if better is not None:
+                    chains, found = better.x[None], found | better.found
         values, maximum, at_pivot = at_alpha3(coordinates, chains, best.x, covariance)
         result = JointPosterior.assemble_joint(
             joint_prior,
