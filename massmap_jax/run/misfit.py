@@ -69,6 +69,10 @@ _MEASURED = (
     "the measured masses are not what is said of them: their errors, bias and scatter (--calib-sigma, --calib-bias, "
     "--calib-scatter), or another form of the population would describe them (--population)"
 )
+_ENDS = (
+    "the mass prior begins or ends among the masses of the objects (--prior hmf --prior-mass-range for a wider one, "
+    "--prior-support sharp where there are no halos beyond its ends)"
+)
 _ERRORS = "the errors of the luminosity are of another kind than was said (--sigma-kind)"
 
 
@@ -152,7 +156,7 @@ def misfits(
                 Finding(
                     f"{edge.sum()} of {usable.sum()} objects lean on the edge of the prior's mass range, log10(M/Msun) "
                     f"{low:.2f} to {high:.2f}, first row {int(np.argmax(edge))}",
-                    (_OBSERVABLE, _SELECTION, masses),
+                    (_OBSERVABLE, _ENDS, _SELECTION, masses),
                 )
             )
     return found
