@@ -138,14 +138,14 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> Pr
         ln_limit = np.asarray(selection.limit_of(z, ln_error))
         limit = Part.above(z, ln_limit, np.exp(ln_error - ln_limit), ones, scatter)
         below = (ln_lum < ln_limit - 1e-5) | (relative < 0)
-    each = []
+    each = np.zeros((relation.num_draws, rows.size))
     for number in range(relation.num_draws):
         one = relation.draw(number)
         ln_chance = np.asarray(own.each(one, prior))
         if limit is not None:
             ln_chance = ln_chance - np.asarray(limit.each(one, prior))
-        each.append(-np.expm1(np.minimum(ln_chance[: rows.size], 0.0)))
-    return Predicted(relation.shares @ np.stack(each), np.stack(each), int(below.sum()))
+        each[number] = -np.expm1(np.minimum(ln_chance[: rows.size], 0.0))
+    return Predicted(relation.shares @ each, each, int(below.sum()))
 
 
 def _linear_pit_of_population(ln_lum, relative, z, prior, relation) -> np.ndarray:
