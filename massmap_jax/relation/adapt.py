@@ -19,7 +19,7 @@ from massmap_jax.relation.search import MAX_PARETO_K, Coordinates, Maximum, pote
 # Proposals, draws of each, and degrees of freedom: tails that are heavier than those of most posteriors.
 _ROUNDS, _EACH, _DEGREES = 6, 256, 5.0
 # Weighted draws from which each draw that is given is picked.
-_PICKED_FROM = 3
+_PICKED_FROM = 2
 
 
 class Adapted(NamedTuple):
