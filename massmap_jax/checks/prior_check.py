@@ -194,7 +194,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     sigma^2)] d ln M; with a selection, that of the detected objects alone. Relation draws that are wide compared with
     what the catalogue itself can tell give all objects a common error, and alarms are then to be expected. Draws that
     bring a population along, from a fit with measured masses of some objects, are compared one by one, and the p value
-    is twice the mean of theirs: valid although the draws are wide.
+    is twice the mean of theirs: valid although the draws are wide, but for the error of a mean of 16 (or 4) draws.
 
     A relation that was fitted to luminosities and redshifts alone follows them even where the population or the
     selection is wrong, and its masses with them: the summary then says that a pass is no proof.

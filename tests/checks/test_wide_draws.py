@@ -7,7 +7,7 @@ from scipy.special import ndtr
 from massmap_jax.checks.bins import equal_parts, p_values
 from massmap_jax.checks.prior_check import _of_every_draw
 
-OBJECTS, CALIBRATORS, DRAWS, UNIVERSES = 400, 40, 8, 60
+OBJECTS, CALIBRATORS, DRAWS, UNIVERSES = 400, 40, 16, 60
 
 
 def p_of_universe(key, spread=1.0):
