@@ -297,7 +297,12 @@ _REMEDIES = {
     r"[+-]?\d*,\d+([eE][+-]?\d+)?": "write decimals with a point, not a comma",
     r"\d[\d.]*\s*%": "write per cent without the sign, with sigma_kind='percent' for errors",
     r"[<>≤≥~]+\s*[\d.].*": "leave limits blank, or leave their rows out",
-    r".*\d\s*(±|\+/?-|\\pm).*|.*\d\(\d+\)": "write value and error in columns of their own",
+    r".*\d\s*(±|\+/?-|\+or-|\\pm).*|.*\d\(\d+\)|.*\d\s*[\^_]\s*\{?\s*[-+−].*|.*\d\s+\+[\d.]+\s*[-−/][\d.\s-]+.*": (
+        "write value and error in columns of their own"
+    ),
+    r"\(?[+-]?\d[\d.]*\)?\s*(\*+|[†‡§]|\$?\^\{?\w+\}?\$?|[a-df-z])|\([+-]?\d[\d.]*\)": (
+        "take brackets and footnote marks away from the numbers"
+    ),
     r"[+-]?[\d.]+[+-]\d{1,3}|[+-]?[\d.]+\s*[xX×*]\s*10.*|[+-]?[\d.]+[qQ][+-]?\d+": "write powers of ten as 1.5e14",
     r"\*+": "the stars are numbers too wide for their column, write the table anew",
 }

@@ -264,7 +264,8 @@ def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str,
     own, unit = split_unit_scale(inside)
     if lum_scale is None:
         if own != 1.0:
-            keep = f"; lum_in={inside!r} keeps the numbers of that unit" if unit and lum_in is None else ""
+            keep = f", to {unit}; lum_in={inside!r} keeps the numbers as they are"
+            keep = keep if unit and lum_in is None else ""
             notes.append(f"luminosity: multiplied by {own:g}, the scale in its unit{keep}")
         return own, unit, own
     if own == 1.0:
@@ -353,7 +354,9 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
         bare_mass = bare_mass and ("mass" in lower or lower.startswith(("m200", "m500", "mvir", "m_")))
         negative = np.isfinite(raw) & (raw < 0) & ~is_negative_sentinel(raw)
         # Half of a sample of luminosities within 10 % of each other is a logarithm's spread, not a luminosity's.
-        close = scale == 1 and good.size >= _ENOUGH_ROWS and low > 5.0 and high < 60.0 and np.std(np.log(good)) < 0.1
+        # Less where a scale is stated, as in 1e14 Msun: a sample of so narrow a range of masses may be meant.
+        narrow = 0.1 if scale == 1 else 0.05
+        close = good.size >= _ENOUGH_ROWS and low > 5.0 and high < 60.0 and np.std(np.log(good)) < narrow
         if tiny and unit:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:

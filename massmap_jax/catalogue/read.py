@@ -227,7 +227,7 @@ def read_catalogue(
     dec column: guessed 'dec'
     position unit: not stated, taken as deg
     id column: guessed 'name'
-    luminosity: multiplied by 1e+44, the scale in its unit; lum_in='1e44 erg/s' keeps the numbers of that unit
+    luminosity: multiplied by 1e+44, the scale in its unit, to erg/s; lum_in='1e44 erg/s' keeps the numbers as they are
     >>> catalogue.sigma_ln_lum.round(3).tolist()
     [0.098, 0.084]
     """

@@ -14,6 +14,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import ln_normal, pareto_k
+from massmap_jax.likelihood.nearest_lognormal import nearest_lognormal
 from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.observables import given_the_others
 from massmap_jax.likelihood.selection import mass_nodes
@@ -314,7 +315,7 @@ def predicted_masses(
     pareto_k : Float[np.ndarray, "calibrator"]
         Reliability of leaving the object out.
     """
-    catalogue = catalogue.seen_by(names_of(fit.draws))
+    catalogue = nearest_lognormal(catalogue).seen_by(names_of(fit.draws))
     observed = None if catalogue.observables is None else Observed.of(catalogue, rows)
     lum = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
     if observed is not None:

@@ -5,6 +5,8 @@ detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L
 part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from jax.scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.redshifts import place
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.linear import Part
@@ -26,7 +29,25 @@ _LUM_NODES, _LUM_REACH = 48, 6.0
 _TOLERANCE = 0.01
 
 
-def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:
+class Predicted(NamedTuple):
+    """Predicted probabilities of a luminosity below the observed one.
+
+    Attributes
+    ----------
+    pit : Float[np.ndarray, "row"]
+        PIT of each row, averaged over the relation draws.
+    of_draws : Float[np.ndarray, "draw row"]
+        The same under each draw.
+    impossible : int
+        Number of rows that the selection rules out.
+    """
+
+    pit: np.ndarray
+    of_draws: np.ndarray
+    impossible: int
+
+
+def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> Predicted:
     """Compute the predicted probability of a luminosity below the observed one (PIT) for some rows.
 
     Parameters
@@ -44,10 +65,8 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
 
     Returns
     -------
-    pit : Float[np.ndarray, "row"]
-        PIT of each row.
-    impossible : int
-        Number of rows that the selection rules out.
+    Predicted
+        PITs.
 
     Raises
     ------
@@ -60,16 +79,18 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
     q = placed.z.shape[1]
     of_nodes = (catalogue.ln_lum_obs[rows, None] + placed.ln_moved, placed.z, np.repeat(sigma[:, None], q, axis=1))
     data = np.stack([a.ravel() for a in of_nodes])
-    found = np.ones((4, data.shape[1]))
+    found, each = np.ones((4, data.shape[1])), np.ones((relation.num_draws, data.shape[1]))
     for start in range(0, data.shape[1], _CHUNK):
         part = data[:, start : start + _CHUNK]
         padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
-        outputs = _pit_chunk(tuple(padded), mass_nodes, prior, relation, selection)
+        *outputs, of_draws = _pit_chunk(tuple(padded), mass_nodes, prior, relation, selection)
+        each[:, start : start + part.shape[1]] = np.asarray(of_draws)[: part.shape[1]].T
         found[:, start : start + part.shape[1]] = np.stack([np.asarray(a)[: part.shape[1]] for a in outputs])
     pit, detected, can_be, chance = found.reshape(4, rows.size, q)
     # The flux of an object whose redshift is a distribution: the nodes count by their weight among detected objects.
     share = np.exp(placed.ln_weight) * chance
     pit, detected = (share * pit).sum(axis=1) / share.sum(axis=1), detected.max(axis=1)
+    each = (share * each.reshape(-1, rows.size, q)).sum(axis=2) / share.sum(axis=1)
     possible = (can_be > 0).any(axis=1)
     bad = possible & (detected > 1 + _TOLERANCE)
     if bad.any():
@@ -79,10 +100,10 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
             f"{rows[first]}: above its luminosity log_prob finds {detected[first]:.3g} times the probability that "
             "log_norm gives for all luminosities; correct log_norm"
         )
-    return np.clip(pit, 0.0, 1.0), int((~possible).sum())
+    return Predicted(np.clip(pit, 0.0, 1.0), np.clip(each, 0.0, 1.0), int((~possible).sum()))
 
 
-def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tuple[np.ndarray, int]:
+def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> Predicted:
     """Compute the predicted probability of a luminosity below the observed one for rows with linear noise.
 
     Parameters
@@ -100,14 +121,15 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tu
 
     Returns
     -------
-    pit : Float[np.ndarray, "row"]
-        PIT of each row: one minus the probability of a measurement above the observed luminosity, over that of one
-        above the limit.
-    impossible : int
-        Number of rows below the limit.
+    Predicted
+        PITs: one minus the probability of a measurement above the observed luminosity, over that of one above the
+        limit.
     """
     z = catalogue.redshift[rows]
     ln_lum, relative = catalogue.signed_measurements(rows)
+    if population_of(relation) is not None:
+        each = _linear_pit_of_population(ln_lum, relative, z, prior, relation)
+        return Predicted(relation.shares @ each, each, 0)
     ln_error = ln_lum + np.log(np.abs(relative))
     scatter, ones = float(np.min(relation.scatter)), np.ones(rows.size)
     own = Part.above(z, ln_lum, relative, ones, scatter)
@@ -116,14 +138,49 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> tu
         ln_limit = np.asarray(selection.limit_of(z, ln_error))
         limit = Part.above(z, ln_limit, np.exp(ln_error - ln_limit), ones, scatter)
         below = (ln_lum < ln_limit - 1e-5) | (relative < 0)
-    pit = np.zeros(rows.size)
-    for number, share in enumerate(relation.shares):
+    each = np.zeros((relation.num_draws, rows.size))
+    for number in range(relation.num_draws):
         one = relation.draw(number)
         ln_chance = np.asarray(own.each(one, prior))
         if limit is not None:
             ln_chance = ln_chance - np.asarray(limit.each(one, prior))
-        pit += share * -np.expm1(np.minimum(ln_chance[: rows.size], 0.0))
-    return pit, int(below.sum())
+        each[number] = -np.expm1(np.minimum(ln_chance[: rows.size], 0.0))
+    return Predicted(relation.shares @ each, each, int(below.sum()))
+
+
+def _linear_pit_of_population(ln_lum, relative, z, prior, relation) -> np.ndarray:
+    """PITs (draw, row) where each draw has its own population: the chance at each mass, averaged over the masses."""
+    ln_reference, place_ = (np.asarray(a) for a in linear_noise.reference(ln_lum, relative))
+    mass_nodes = _mass_nodes(prior, relation, np.minimum(np.abs(relative), 0.5), z)
+    data, each = np.stack([ln_reference, place_, z]), np.zeros((relation.num_draws, z.size))
+    for start in range(0, z.size, _CHUNK):
+        part = data[:, start : start + _CHUNK]
+        padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
+        found = np.asarray(_linear_pit_chunk(tuple(padded), mass_nodes, prior, relation))
+        each[:, start : start + _CHUNK] = found[: part.shape[1]].T
+    return np.clip(each, 0.0, 1.0)
+
+
+@jax.jit
+def _linear_pit_chunk(data, mass_nodes, prior, relation):
+    """PITs of one chunk; (object, draw)."""
+    ln_mass, weight, _ = (jnp.asarray(a, dtype=float) for a in mass_nodes)
+
+    def one(ln_reference, place, z):
+        ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
+
+        def of_draw(draw):
+            probability = weight * jnp.exp(population_of(draw).ln_density(ln_prior, ln_mass, z))
+            scatter = draw.scatter_ln_lum(ln_mass[0], z)
+            t = ln_reference - draw.mean_ln_lum(ln_mass, z)
+            _, high = linear_noise.limit_interval(place, scatter)
+            own = linear_noise.kernel("above", t, scatter, place)
+            ln_above = jnp.where(t > high, linear_noise.lifted(t, scatter, place), own)
+            return 1 - (probability * jnp.exp(ln_above)).sum() / probability.sum()
+
+        return jax.lax.map(of_draw, relation)
+
+    return jax.vmap(one)(*(jnp.asarray(a, dtype=float) for a in data))
 
 
 def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, float]:
@@ -151,7 +208,10 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
 
 @jax.jit
 def _pit_chunk(data, mass_nodes, prior, relation, selection):
-    """PITs of one chunk, the detected part above L_obs over A (largest draw), whether each is possible, and A."""
+    """PITs of one chunk, the detected part above L_obs over A (largest draw), whether each is possible, A, and by draw.
+
+    The first is the mean over the draws.
+    """
     ln_mass, weight, spacing = (jnp.asarray(a, dtype=float) for a in mass_nodes)
     shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
 
@@ -174,7 +234,7 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
 
         pit, detected, chance = jax.lax.map(of_draw, relation)
         possible = jnp.asarray(True) if selection is None else selection.log_prob(ln_lum, z) > -jnp.inf
-        return (shares * pit).sum(), detected.max(), possible, (shares * chance).sum()
+        return (shares * pit).sum(), detected.max(), possible, (shares * chance).sum(), pit
 
     return jax.vmap(one)(*(jnp.asarray(a, dtype=float) for a in data))
 

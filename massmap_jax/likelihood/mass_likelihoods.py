@@ -31,7 +31,9 @@ def read_mass_likelihoods(
     id: str | None = None,
     mass: str | None = None,
     error: str | float | None = None,
-    error_kind: Literal["ln", "dex", "linear", "percent", "fraction"] | None = None,
+    error_kind: Literal["ln", "dex", "linear", "percent", "fraction", "bounds"] | None = None,
+    error_plus: str | None = None,
+    error_minus: str | None = None,
     mass_unit: str | None = None,
     mass_log: Literal["none", "ln", "log10"] | None = None,
     scatter: float = 0.0,
@@ -50,8 +52,12 @@ def read_mass_likelihoods(
         Columns of the ids and of the masses, by default those with a usual name.
     error : str or float, optional
         Column of the error, or one number in ln M.
-    error_kind : {"ln", "dex", "linear", "percent", "fraction"}, optional
-        What the error is in; by default its unit or name decides, as in `read_catalogue`.
+    error_kind : {"ln", "dex", "linear", "percent", "fraction", "bounds"}, optional
+        What the error is in; by default its unit or name decides, as in `read_catalogue`. "bounds" is for the upper and
+        the lower end of the interval in place of bars.
+    error_plus, error_minus : str, optional
+        Columns of the upper and the lower bar, in place of `error`: the error in ln M is half of the distance between
+        the two ends, as `read_catalogue` has it of luminosities.
     mass_unit : str, optional
         Unit of the masses, in place of the file's, such as "1e14 Msun".
     mass_log : {"none", "ln", "log10"}, optional
@@ -100,16 +106,18 @@ def read_mass_likelihoods(
     rows = _rows_in(catalogue, table, id_name)
     named = {name: _NODE.fullmatch(name.strip()) for name in table.names}
     columns = {name: float(match[1]) for name, match in named.items() if match}
-    if columns and (mass is not None or error is not None or scatter):
+    given = (mass, error, error_plus, error_minus)
+    if columns and (any(each is not None for each in given) or scatter):
         raise MassmapError(
             f"{table.label} has columns of ln likelihoods (lnl_...), which hold the whole error of a mass: leave "
-            "mass=, error= and scatter= out"
+            "mass=, error= (or error_plus= and error_minus=) and scatter= out"
         )
     if columns:
         nodes, values = _tabulated(table, columns)
     else:
         nodes = _NORMAL_NODES * np.log(10.0)
-        values = _normal(table, nodes, mass, error, error_kind, mass_unit, mass_log, scatter, notes)
+        bars = (error, error_plus, error_minus)
+        values = _normal(table, nodes, mass, bars, error_kind, mass_unit, mass_log, scatter, notes)
     for note in notes:
         warnings.warn(f"mass likelihoods: {note}", stacklevel=2)
     whole = np.zeros((len(catalogue), nodes.size))
@@ -202,11 +210,11 @@ def _tabulated(table: ColumnTable, columns: dict[str, float]) -> tuple[np.ndarra
 
 def _of_masses(text: str) -> str:
     """A sentence of the reader of luminosities, said of masses and with the names of the arguments here."""
-    renamed = text.replace("sigma_kind", "error_kind").replace("sigma=", "error=").replace("lum_", "mass_")
+    renamed = re.sub(r"\bsigma(?=_(?:kind|plus|minus)\b|=| is given)", "error", text).replace("lum_", "mass_")
     return renamed.replace("luminosity", "mass")
 
 
-def _normal(table, nodes, mass, error, error_kind, mass_unit, mass_log, scatter, notes) -> np.ndarray:
+def _normal(table, nodes, mass, bars, error_kind, mass_unit, mass_log, scatter, notes) -> np.ndarray:
     """ln likelihoods (row, node) of masses with normal errors in ln M."""
     name, guessed = choose_column(table, "mass", mass, "mass", usual=_USUAL_MASSES, required=True)
     notes.extend(guessed)
@@ -214,10 +222,11 @@ def _normal(table, nodes, mass, error, error_kind, mass_unit, mass_log, scatter,
     if not unit:
         raise MassmapError(f"mass column {name!r} of {table.label} states no unit: give mass_unit='Msun', say")
     found: list[str] = []
+    error, plus, minus = bars
 
     def choose(role, given, option, **more):
         if given is not None:
-            return named_column(table, given, "error")
+            return named_column(table, given, option.replace("sigma", "error"))
         column, told = choose_column(table, "error", None, "error", usual=_USUAL_ERRORS, required=True)
         notes.extend(told)
         return column
@@ -228,7 +237,7 @@ def _normal(table, nodes, mass, error, error_kind, mass_unit, mass_log, scatter,
             redshift=np.zeros(0),
         )  # fmt: skip
         sigma, bad = read_sigma(
-            table, read, found, sigma=error, kind=error_kind, plus=None, minus=None, min_snr=1.0001, choose=choose,
+            table, read, found, sigma=error, kind=error_kind, plus=plus, minus=minus, min_snr=1.0001, choose=choose,
             whole=True,
         )  # fmt: skip
     except MassmapError as refused:

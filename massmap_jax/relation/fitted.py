@@ -46,6 +46,8 @@ _ALONE = re.compile(r"fitted to \d+ objects,( 0 with measured masses,)? \w+")
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
+# A slope that is nearer to 0 than so many of its errors is told.
+_FLAT_SD = 2.0
 CONFLICT_SD = 5.0
 # Below this share inside the prior's support, the normal approximation is not to be trusted.
 _INSIDE = 0.98
@@ -231,6 +233,12 @@ class RelationPosterior(eqx.Module):
                 f"the catalogue does not constrain {', '.join(self.unconstrained)}: the posterior is the prior"
             )
         mean = self.mean
+        if "alpha2" in mean and abs(mean["alpha2"]) < _FLAT_SD * self.sd["alpha2"]:
+            found.append(
+                f"the slope alpha2 = {mean['alpha2']:.2g} +- {self.sd['alpha2']:.2g} may be 0, so that the luminosity"
+                " hardly tells the mass: look at the unit of the luminosities and of measured masses, at their match,"
+                " and at the relation's prior"
+            )
         for p, away in prior_deviations(mean, self.prior_mean, self.prior_sd).items():
             if away > CONFLICT_SD:
                 found.append(

@@ -12,21 +12,29 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.objects import Observed
+from massmap_jax.likelihood.nearest_lognormal import (
+    LEAST_RATIO,
+    OF_SELECTED,
+    USUAL_RATIO,
+    is_near,
+    nearest_lognormal,
+)
+from massmap_jax.likelihood.objects import Observed, usable_rows
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
+from massmap_jax.relation.adapt import adapted_draws
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.correlations import beliefs_about
-from massmap_jax.relation.data import CatalogueData, filled, prior_rows
+from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
-from massmap_jax.relation.joint_posterior import JointPosterior, shared_error
+from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
 from massmap_jax.relation.search import (
     Coordinates,
     at_alpha3,
@@ -37,6 +45,8 @@ from massmap_jax.relation.search import (
     relation_at,
 )
 
+# Share of objects whose linear noise may be a poor lognormal one.
+_FEW_POOR = 0.1
 # Beliefs about the relation carry the masses where they fix ln M at given L better than this.
 _CARRIED = 0.3
 # Above this many objects without a measured mass, points stand for them.
@@ -84,6 +94,7 @@ def fit_joint(
         asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method
         data, has_mass, chosen, joint_prior, coordinates = prepare(*asked)
         watch("finding the best relation and population")
+        nearly = int(is_near(catalogue)[data.rows[chosen]].sum())
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
         covariance = covariance_of(best, coordinates)
         chains, log_weight, found = draw_by(
@@ -92,7 +103,13 @@ def fit_joint(
         if method == "laplace" and likelihood.weight.size <= _MANY:
             watch("comparing the posterior with a normal distribution")
             thin = np.asarray(chains[0, :: max(1, chains.shape[1] // _DRAWS_OF_CHECK)])
-            found |= {"off_normal": off_normal(coordinates, likelihood, best, covariance, thin)}
+            off = off_normal(coordinates, likelihood, best, covariance, thin)
+            found |= {"off_normal": off}
+            if is_far_from_normal(off):
+                watch("drawing from a posterior that is not normal")
+                better = adapted_draws(key, coordinates, likelihood, best, covariance, chains.shape[1])
+                if better is not None:
+                    chains, found = better.x[None], found | better.found
         values, maximum, at_pivot = at_alpha3(coordinates, chains, best.x, covariance)
         result = JointPosterior.assemble_joint(
             joint_prior,
@@ -102,7 +119,9 @@ def fit_joint(
             covariance=np.asarray(at_pivot),
             num_chains=chains.shape[0],
             method=method,
-            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)} | found,
+            diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)}
+            | found
+            | ({"nearly_lognormal": nearly} if nearly else {}),
             num_halos=int(chosen.sum()),
             num_calibrators=int(has_mass.sum()),
             chosen_by="" if calibration is None else calibration.chosen_by,
@@ -171,8 +190,9 @@ def prepare(
 ) -> Prepared:
     """Collect the objects and the beliefs of a fit, and refuse what cannot be known; arguments as of `fit_joint`."""
     on_mass = isinstance(selection, SelectedOnMass)
-    catalogue = catalogue.seen_by(tuple(laws))
-    data = CatalogueData(catalogue, prior, None if on_mass or isinstance(selection, SelectedOn) else selection)
+    on_lum = None if on_mass or isinstance(selection, SelectedOn) else selection
+    data = _lognormal_data(catalogue, prior, on_lum, calibration, tuple(laws))
+    catalogue = data.catalogue
     has_mass = _measured(calibration, data)
     _check(calibration, population, relation_prior, has_mass, selection, method, data)
     if laws:
@@ -195,6 +215,47 @@ def prepare(
     if calibration is not None:
         _check_range(calibration, data, has_mass, joint_prior)
     return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z))
+
+
+class _NearlyLognormal(CatalogueData):
+    """Objects some of which have linear noise, taken as lognormal; a limit is one of the luminosity as observed."""
+
+    def __init__(self, as_observed: HaloCatalogue, catalogue: HaloCatalogue, prior: MassPrior, selection, rows):
+        self.as_observed = as_observed
+        super().__init__(catalogue, prior, selection, rows=rows)
+
+    def _ln_detection(self) -> np.ndarray:
+        return detection(self.as_observed, self.selection, self.rows)
+
+
+def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> CatalogueData:
+    """The objects of a fit: linear noise as lognormal where that is near enough, refused where it is not.
+
+    Objects without a measured mass take no part where those with one are fitted alone, and may have any noise.
+    """
+    if laws or not (catalogue.noise_codes == NOISE_KINDS.index("normal")).any():
+        return CatalogueData(catalogue.seen_by(laws), prior, selection)
+    selected = selection is not None and not isinstance(selection, NoSelection)
+    least, usual = OF_SELECTED if selected else (LEAST_RATIO, USUAL_RATIO)
+    near = nearest_lognormal(catalogue, least)
+    rows = usable_rows(near, prior)
+    noisy = near.noise_codes[rows] == NOISE_KINDS.index("normal")
+    fitted = np.ones_like(noisy)
+    alone = calibration is not None and calibration.chosen_by != "luminosity"
+    if alone and calibration.ln_mass.shape[0] == len(catalogue):
+        fitted = np.isfinite(calibration.ln_mass[rows])
+    poor = fitted & (noisy | (is_near(catalogue, least) & ~is_near(catalogue, usual))[rows])
+    if (noisy & fitted).any() or poor.sum() > _FEW_POOR * fitted.sum():
+        worst = rows[fitted & noisy] if (fitted & noisy).any() else rows[poor]
+        snr = 1 / float(catalogue.signed_measurements(worst[:1])[1][0])
+        raise MassmapError(
+            "a fit with measured masses takes linear noise where each object that it needs has a signal to noise of"
+            f" {least:g}, and nine tenths of them one of {usual:g}, and {poor.sum()} of {fitted.sum()} have less than"
+            f" {usual:g}, {(noisy & fitted).sum()} less than {least:g}, first row {worst[0]} ({snr:.2g}): fit the"
+            " objects above a luminosity where all have more, with that limit and all of them fitted (lum_limit=,"
+            " calib_chosen_by='luminosity'), or take their errors as those of ln L, noise='lognormal'"
+        )
+    return _NearlyLognormal(catalogue, near.seen_by(()), prior, selection, rows[~noisy])
 
 
 def _measured(calibration, data: CatalogueData) -> np.ndarray:

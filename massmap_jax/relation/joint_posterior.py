@@ -135,15 +135,17 @@ class JointPosterior(RelationPosterior):
                 " out: more calibration masses, or narrower beliefs about their bias, would reduce it"
             )
         off = self.diagnostics.get("off_normal")
-        if off is not None and not off["pareto_k"] < MAX_PARETO_K:
-            # Bias, scatter and correlation of measured masses are mostly what was believed of them.
-            moved = {p: shift for p, shift in off["shift"].items() if p not in MEASURED}
-            p, shift = max(moved.items(), key=lambda item: abs(item[1]))
+        if off is not None and "pareto_k" not in self.diagnostics and not off["pareto_k"] < MAX_PARETO_K:
+            p, shift = _farthest(off)
             if not abs(shift) < _MUCH_OFF:
                 found.append(
                     f"the posterior is far from the normal distribution that the draws are from: {p} is off by about"
                     f" {abs(shift):.1f} of its error (Pareto k = {off['pareto_k']:.2f}): use method='nuts'"
                 )
+        if nearly := self.diagnostics.get("nearly_lognormal"):
+            found.append(
+                f"linear noise of {nearly:,} objects of the fit was taken as the lognormal noise that is nearest to it"
+            )
         if 0 < self.num_calibrators < FEW_CALIBRATORS:
             found.append(f"only {self.num_calibrators} objects have a calibration mass: the beliefs weigh heavily")
         return tuple(found)
@@ -272,6 +274,29 @@ class JointPosterior(RelationPosterior):
             own["draws"], own["maximum"] = (_relation_of(columns, f"{name}.", meta) for name in ("draws", "maximum"))
             own["prior_curve"] = {p: columns[f"prior_curve.{p}"] for p in own["free"]}
             return cls(covariance=columns["covariance"], **own)
+
+
+def is_far_from_normal(off: dict) -> bool:
+    """Tell whether the normal distribution about the maximum is a poor one of the posterior.
+
+    Parameters
+    ----------
+    off : dict of str to object
+        What `search.off_normal` found.
+
+    Returns
+    -------
+    bool
+        True where a parameter of relation or population is off by more than 0.4 of its error.
+    """
+    return not abs(_farthest(off)[1]) < _MUCH_OFF
+
+
+def _farthest(off: dict) -> tuple[str, float]:
+    """The parameter that the normal approximation is farthest off in, and by how much."""
+    # Bias, scatter and correlation of measured masses are mostly what was believed of them.
+    moved = {p: shift for p, shift in off["shift"].items() if p not in MEASURED}
+    return max(moved.items(), key=lambda item: abs(item[1]))
 
 
 def _relations(joint_prior, values, log_weight) -> CalibratedRelation:

@@ -314,10 +314,15 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
 
 def _log_weights(normals, model) -> np.ndarray:
     """ln of the weights that make draws of the normal exact, up to a constant."""
+    return 0.5 * (normals**2).sum(axis=1) - potentials_of(normals, model)
+
+
+def potentials_of(points, model) -> np.ndarray:
+    """-ln density at any number of points (draw, dim) in whitened coordinates."""
     # In parts of one size, of which the last is filled up: another number of draws compiles nothing new.
-    filled = np.concatenate([normals, np.repeat(normals[-1:], -len(normals) % PART, axis=0)])
+    filled = np.concatenate([points, np.repeat(points[-1:], -len(points) % PART, axis=0)])
     parts = [np.asarray(potentials(part, model)) for part in filled.reshape(-1, PART, filled.shape[1])]
-    return -np.concatenate(parts)[: len(normals)] + 0.5 * (normals**2).sum(axis=1)
+    return np.concatenate(parts)[: len(points)]
 
 
 def _within_prior(key, coordinates, x, centre, root):

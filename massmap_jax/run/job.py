@@ -236,7 +236,7 @@ def compute(
         of_masses = None if calibrated is None else calibrated.check
         findings = misfits(prior, fitted, check, calibrators=of_masses)
         if not options.accept_misfit:
-            refuse(findings)
+            refuse(findings, notes)
     else:
         with clock.stage("relation"):
             relation = load_relation(options, key_relation, prior, notes)
@@ -292,7 +292,7 @@ def compute(
     else:
         findings = misfits(prior, fitted, check, posterior, of_masses)
         if not options.accept_misfit:
-            refuse(findings)
+            refuse(findings, notes)
     samples = None
     if options.method == "nuts":
         from massmap_jax.models.runner import sample_halo_masses
@@ -463,7 +463,7 @@ def compute_fit(
         notes.extend([] if calibrated is None else _told_by(calibrated.check))
     findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
-        refuse(findings)
+        refuse(findings, (*catalogue.notes, *notes))
     compared = None
     if options.compare_populations and calibration is not None:
         with clock.stage("comparing populations"):

@@ -27,6 +27,7 @@ _OF_MASSES = {
     "mass_unit": "mass_likelihood_unit",
     "mass_log": "mass_likelihood_log",
     **{name: f"mass_likelihood_{name}" for name in ("id", "mass", "error", "error_kind", "scatter")},
+    **{name: f"mass_likelihood_{name}" for name in ("error_plus", "error_minus")},
 }
 _OF_SHEARS = {
     "shear": "shear_gt",
@@ -120,6 +121,8 @@ def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
         mass=options.mass_likelihood_mass,
         error=number_or_name(options.mass_likelihood_error),  # type: ignore[arg-type]
         error_kind=options.mass_likelihood_error_kind,  # type: ignore[arg-type]
+        error_plus=options.mass_likelihood_error_plus,
+        error_minus=options.mass_likelihood_error_minus,
         mass_unit=options.mass_likelihood_unit,
         mass_log=options.mass_likelihood_log,  # type: ignore[arg-type]
         scatter=options.mass_likelihood_scatter,
@@ -150,7 +153,9 @@ def _shears(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
 def _as_options(names: dict[str, str], notes: list[str]):
     """Say the warnings and errors of a reader as notes and errors of the program, with its options for arguments."""
     # The id= after these words is the catalogue's.
-    argument = re.compile(rf"(?<!ids with )(?<!give another )\b(?:({'|'.join(names)})(?==)|error_kind\b)")
+    argument = re.compile(
+        rf"(?<!ids with )(?<!give another )\b(?:({'|'.join(names)})(?==)|error_(?:kind|plus|minus)\b)"
+    )
 
     def said(text) -> str:
         return argument.sub(lambda found: names.get(found[0], found[0]), str(text))

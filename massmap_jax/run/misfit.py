@@ -7,6 +7,7 @@ each of these.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +30,10 @@ EDGE_SHARE = 0.10
 """Share of objects that may lean on the edge of the mass table."""
 CHECK_LEVEL = 1e-4
 """p value of `prior_check` below which a run refuses: a right model fails that often, and 0.01 is only reported."""
+
+
+# Beginnings of the notes that tell how the unit of the luminosity was read.
+_OF_UNITS = ("luminosity: multiplied", "luminosity: converted", "luminosity: no unit", "luminosity unit:")
 
 
 class Finding(NamedTuple):
@@ -63,6 +68,10 @@ _CALIBRATED = (
 _MEASURED = (
     "the measured masses are not what is said of them: their errors, bias and scatter (--calib-sigma, --calib-bias, "
     "--calib-scatter), or another form of the population would describe them (--population)"
+)
+_ENDS = (
+    "the mass prior begins or ends among the masses of the objects (--prior hmf --prior-mass-range for a wider one, "
+    "--prior-support sharp where there are no halos beyond its ends)"
 )
 _ERRORS = "the errors of the luminosity are of another kind than was said (--sigma-kind)"
 
@@ -147,19 +156,21 @@ def misfits(
                 Finding(
                     f"{edge.sum()} of {usable.sum()} objects lean on the edge of the prior's mass range, log10(M/Msun) "
                     f"{low:.2f} to {high:.2f}, first row {int(np.argmax(edge))}",
-                    (_OBSERVABLE, _SELECTION, masses),
+                    (_OBSERVABLE, _ENDS, _SELECTION, masses),
                 )
             )
     return found
 
 
-def paragraph(findings: list[Finding]) -> str:
+def paragraph(findings: list[Finding], notes: Iterable[str] = ()) -> str:
     """Describe findings in one paragraph: what was found, the likely causes in order, what to try.
 
     Parameters
     ----------
     findings : list of Finding
         At least one finding.
+    notes : iterable of str, optional
+        Notes of the run; how the unit of the luminosity was read is told beside a cause that it may be behind.
 
     Returns
     -------
@@ -167,6 +178,9 @@ def paragraph(findings: list[Finding]) -> str:
         The text of the error.
     """
     causes = list(dict.fromkeys(cause for finding in findings for cause in finding.causes))
+    # With an error the notes of the run are not shown, and what was done to the unit may be all that is wrong.
+    read = "; ".join(note for note in notes if note.startswith(_OF_UNITS))
+    causes = [f"{cause}; {read}" if read and cause == _OBSERVABLE else cause for cause in causes]
     numbered = "; ".join(f"({i}) {cause}" for i, cause in enumerate(causes, 1))
     calibrate = "" if _CALIBRATED in causes else ", or calibrate it on objects with measured masses"
     return (
@@ -177,13 +191,15 @@ def paragraph(findings: list[Finding]) -> str:
     )
 
 
-def refuse(findings: list[Finding]) -> None:
+def refuse(findings: list[Finding], notes: Iterable[str] = ()) -> None:
     """Stop the run if there are findings.
 
     Parameters
     ----------
     findings : list of Finding
         What `misfits` found.
+    notes : iterable of str, optional
+        Notes of the run.
 
     Raises
     ------
@@ -191,4 +207,4 @@ def refuse(findings: list[Finding]) -> None:
         With the paragraph of the findings.
     """
     if findings:
-        raise MisfitError(paragraph(findings))
+        raise MisfitError(paragraph(findings, notes))

@@ -453,9 +453,15 @@ class JobOptions:
     )
     mass_likelihood_error_kind: str | None = option(
         None,
-        "That error is in ln, dex, linear, percent or fraction; by default its unit or name decides.",
+        "That error is in ln, dex, linear, percent, fraction or bounds; by default its unit or name decides.",
         LIKELIHOODS,
         commands=_RUN_FIT,
+    )
+    mass_likelihood_error_plus: str | None = option(
+        None, "Column of the upper bar, or bound, of these masses.", LIKELIHOODS, commands=_RUN_FIT
+    )
+    mass_likelihood_error_minus: str | None = option(
+        None, "Column of the lower bar, or bound, of these masses.", LIKELIHOODS, commands=_RUN_FIT
     )
     mass_likelihood_unit: str | None = option(
         None, "Unit of the masses, in place of the file's, such as '1e14 Msun'.", LIKELIHOODS, commands=_RUN_FIT
@@ -740,6 +746,7 @@ _ACTS = {
     **dict.fromkeys(
         (
             *("mass_likelihood_id", "mass_likelihood_mass", "mass_likelihood_error", "mass_likelihood_error_kind"),
+            *("mass_likelihood_error_plus", "mass_likelihood_error_minus"),
             *("mass_likelihood_unit", "mass_likelihood_log", "mass_likelihood_scatter", "mass_likelihood_definition"),
         ),
         (lambda o: o.mass_likelihood is not None, "mass_likelihood=, a file of mass likelihoods"),

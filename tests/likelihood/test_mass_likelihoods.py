@@ -13,6 +13,9 @@ NODES = np.round(np.arange(13.0, 15.05, 0.1), 1)
 pytestmark = pytest.mark.filterwarnings("ignore:mass likelihoods")
 
 
+BARS = dict(error_plus="up", error_minus="down")
+
+
 def written(tmp_path, text):
     path = tmp_path / "masses.csv"
     path.write_text(text)
@@ -44,6 +47,11 @@ def test_tabulated_likelihoods_are_matched_by_id(tmp_path):
         ("id,mass,error\n8,4,1\n", dict(error_kind="linear", mass_unit="1e14 Msun"), np.log(4e14), 0.5 * np.log(5 / 3)),
         ("id,M_WL,sigma\n8,14.6,0.1\n", dict(error_kind="dex", mass_unit="Msun", mass_log="log10"), 14.6 * np.log(10), 0.230259),
         ("id,mass\n8,4e14\n", dict(error=0.3, scatter=0.4, mass_unit="Msun"), np.log(4e14), 0.5),
+        ("id,mass,up,down\n8,4,2,1\n", BARS | dict(error_kind="linear", mass_unit="1e14 Msun"), np.log(4e14),
+         0.5 * np.log(6 / 3)),
+        ("id,mass,up,down\n8,4e14,0.4,-0.2\n", BARS | dict(error_kind="ln", mass_unit="Msun"), np.log(4e14), 0.3),
+        ("id,mass,up,down\n8,4,6,3\n", BARS | dict(error_kind="bounds", mass_unit="1e14 Msun"), np.log(4e14),
+         0.5 * np.log(6 / 3)),
         ("name,mwl,e\n8,4e14,0.3\n", dict(id="name", mass="mwl", error="e", error_kind="ln", mass_unit="Msun"),
          np.log(4e14), 0.3),
     ],
@@ -79,6 +87,11 @@ GOOD = dict(error_kind="ln", mass_unit="Msun")
         (table_text([(8, [0.0] * 5)], [30, 31, 32, 33, 34]), {}, "5 masses .* are no log10 .* 'lnl_30'"),
         (table_text([(7, shape(NODES)), (8, [0.0, "inf", *[0.0] * 19])]), {}, "1 rows .* first row 1, column 'lnl_13.1'"),
         (table_text([(8, shape(NODES))]), dict(scatter=0.2), "hold the whole error"),
+        (table_text([(8, shape(NODES))]), BARS, "hold the whole error"),
+        ("id,mass,up,down\n8,4e14,1e14,1e14\n", GOOD | dict(error_plus="up"), "error_plus and error_minus go together"),
+        ("id,mass,up,down\n8,4e14,1e14,1e14\n", GOOD | BARS | dict(error="up"), "error is given together with error_plus"),
+        ("id,mass,up,dow\n8,4e14,1e14,1e14\n", GOOD | BARS, "'down'.* did you mean 'dow'"),
+        ("id,mass,up,down\n8,4,6,3\n", BARS | dict(mass_unit="1e14 Msun"), "pass error_kind='bounds'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused(tmp_path, text, more, told):

@@ -107,6 +107,14 @@ def test_a_posterior_that_is_not_normal_is_told(fit):
     assert any("alpha2 is off by about 0.8" in note and "method='nuts'" in note for note in told)
 
 
+def test_a_slope_that_may_be_0_is_told(fit):
+    """With masses in the wrong unit and narrow beliefs a fit may flatten, and every mass is that of the population."""
+    assert not any("hardly tells the mass" in note for note in fit.notes)
+    flat = np.asarray(fit.draws.alpha2) - fit.mean["alpha2"] + fit.sd["alpha2"]
+    told = eqx.tree_at(lambda f: f.draws.alpha2, fit, flat).notes
+    assert any(note.startswith("the slope alpha2 = ") and "may be 0" in note for note in told)
+
+
 def test_weights_find_a_wrong_normal():
     """A normal of half the width about a place half an sd away is told from the right one."""
     from massmap_jax.relation.search import Coordinates, Maximum, off_normal

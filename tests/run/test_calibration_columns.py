@@ -113,6 +113,13 @@ def test_logarithms_of_masses(tmp_path):
         read(tmp_path, text, **asked, calib_unit="Msun/h", calib_log="log10")
 
 
+def test_logarithms_in_a_unit_with_a_scale(tmp_path):
+    """Whoever reads "give calib_unit='1e14 Msun'" may do so for logarithms, too: masses of 14e14 Msun would come out."""
+    text = "name,M,e_M\n" + "".join(f"ACT-CL J000{i + 1},{14 + 0.3 * i},0.1\n" for i in range(5))
+    with pytest.raises(MassmapError, match=r"'M'.* looks like log10 since all values lie within .* calib_log='log10'"):
+        read(tmp_path, text, calib_id="name", calib_unit="1e14 Msun")
+
+
 def test_upper_and_lower_bars(tmp_path):
     """Bars of two lengths are half of the logarithmic interval that they span; one of two is refused."""
     text = "name,M,E_M,e_M\nACT-CL J0001,2,1.0,0.5\nACT-CL J0003,4,...,1\n"

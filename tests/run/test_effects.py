@@ -95,6 +95,8 @@ PAIRS = [
             ("mass", "M"),
             ("error", "e_M"),
             ("error_kind", "dex"),
+            ("error_plus", "E_M"),
+            ("error_minus", "e_M"),
             ("unit", "Msun"),
             ("log", "ln"),
             ("scatter", "0.2"),

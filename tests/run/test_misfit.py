@@ -122,6 +122,17 @@ def test_measured_masses_that_do_not_fit_are_looked_for_by_their_options():
     assert "--calib-unit" in text and "lowest mass" not in text and "calibrate it on" not in text
 
 
+def test_what_was_done_to_the_unit_is_told_beside_the_cause_that_it_may_be():
+    """An error shows no notes, and `--lum-unit 1e44erg/s` alone is what put alpha1 34 errors off."""
+    wrong = misfits(prior(), fitted(mean={"alpha1": 90.0, "alpha2": 1.0}))
+    told = "luminosity: multiplied by 1e+44, the scale in its unit, to erg/s; lum_in='1e44erg/s' keeps"
+    text = paragraph(wrong, ["redshift column: guessed 'z'", told])
+    assert f"--lum-in); {told}" in text and "guessed" not in text
+    assert told not in paragraph(misfits(prior(), fitted(), checked(1e-9))[:0] + wrong)
+    with pytest.raises(MisfitError, match="multiplied by 1e"):
+        refuse(wrong, [told])
+
+
 # -- the program -------------------------------------------------------------------------------------------------------
 
 BELIEFS = "alpha1={}:0.3,alpha2=1:0.1,alpha4=0,scatter=0.2:0.05,alpha3=1e14"
@@ -171,8 +182,8 @@ def test_a_unit_that_is_not_that_of_the_prior(tmp_path):
     found = read_catalogue(tmp_path / "clusters.fits", lum="L500", sigma="L500_err", sigma_kind="linear")
     assert 84 < found.ln_lum_obs.mean() < 87
     assert (
-        "luminosity: multiplied by 1e+37, the scale in its unit; lum_in='1e+37 W' keeps the numbers of that unit"
-        in (found.notes)
+        "luminosity: multiplied by 1e+37, the scale in its unit, to W; lum_in='1e+37 W' keeps the numbers as they are"
+        in found.notes
     )
     asked = {"lum": "L500", "sigma": "L500_err", "sigma_kind": "linear", "lum_in": "1e44 erg/s"}
     inside = read_catalogue(tmp_path / "clusters.fits", **asked)
