@@ -176,6 +176,8 @@ if __name__ == "__main__":
     for name in IMPORTS.split():
         importlib.import_module(name)
     assert "matplotlib" not in sys.modules
+    # As in conftest.py. Of the programs that tests start, those by `subprocess` keep the 2048 of users.
+    sys.modules["massmap_jax.posterior.kernel"]._CHUNK = 256
     gc.collect()
     gc.freeze()  # a run need not look through all that was imported, again and again
     _serve()
