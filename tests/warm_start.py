@@ -176,7 +176,8 @@ if __name__ == "__main__":
     for name in IMPORTS.split():
         importlib.import_module(name)
     assert "matplotlib" not in sys.modules
-    # As in conftest.py. Of the programs that tests start, those by `subprocess` keep the 2048 of users.
+    # Objects per compiled call, instead of 2048: the last chunk is filled up with copies of an object, and most of these
+    # catalogues are small. No answer depends on it (test_posterior.py); programs by `subprocess` keep the 2048 of users.
     sys.modules["massmap_jax.posterior.kernel"]._CHUNK = 256
     gc.collect()
     gc.freeze()  # a run need not look through all that was imported, again and again
