@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from warm_start import environment_of_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATHS = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "tests")]
@@ -75,7 +76,7 @@ def test_a_part_does_not_replace_the_page(modules, arguments, capsys):
 @pytest.mark.slow
 def test_dry_run(tmp_path):
     """Every section runs from scratch, its own process because cosmocnc changes JAX's settings."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *PATHS])}
+    environment = environment_of_runs() | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *PATHS])}
     command = [sys.executable, "-m", "validate", "--quick", "--output", str(tmp_path)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

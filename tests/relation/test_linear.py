@@ -41,7 +41,18 @@ def reference():
 
 
 def ln_z(reference, lum, error, z, relation, kind):
-    """ln of the integral of prior times likelihood; of a measurement it is a density per luminosity."""
+    """ln of the integral of prior times likelihood; of a measurement it is a density per luminosity.
+
+    Computed once for each object under each relation: several tests have the same.
+    """
+    known = vars(reference).setdefault("known", {})
+    asked = (float(lum), float(error), float(z), kind, *(float(getattr(relation, name)) for name in LAW))
+    if asked not in known:
+        known[asked] = integrated(reference, lum, error, z, relation, kind)
+    return known[asked]
+
+
+def integrated(reference, lum, error, z, relation, kind):
     noise = LinearNoise(reference, lum, error, z, relation, kind)
     ln_mass = np.linspace(noise.ln_mass[0], noise.ln_mass[-1], 8001)
     values = noise.log_pdf(ln_mass) - logsumexp(noise._ln_weight)

@@ -199,7 +199,7 @@ def test_a_changed_file_is_refused_unless_given_anew(tmp_path):
 
 
 def program(folder, *args, **more):
-    return warm_start.run(args, folder, **more)
+    return warm_start.run(args, folder, chunk=256, **more)  # 60 objects
 
 
 def refused_by_program(folder, *args):

@@ -37,7 +37,7 @@ GIVEN = ("--relation", "relation.csv", "--relation-from", "fixed_draws")
 
 
 def test_masses_are_those_of_the_library(folder):
-    ran = run(folder, *GIVEN)
+    ran = run(folder, *GIVEN, "--no-figures")
     assert ran.returncode == 0, ran.stderr
     found = pd.read_parquet(folder / "out" / "masses.parquet")
     catalogue = mm.read_catalogue(folder / "c.csv", lum="L", sigma="e_L", sigma_kind="linear", noise="linear")
@@ -104,7 +104,7 @@ def test_a_fit_with_a_limit_in_signal_to_noise(tmp_path):
     lum = np.exp(1.6 + 1.7 * rng.normal(0, 0.5, z.size) + 0.5 * np.log1p(z)) + 0.4 * rng.normal(size=z.size)
     table = pd.DataFrame({"L": lum, "e_L": 0.4, "z": z})[lum > 5 * 0.4]
     table.to_csv(tmp_path / "c.csv", index=False, float_format="%.17g")
-    more = ["--relation-prior", BELIEFS, "--snr-limit", "5", "--accept-misfit"]
+    more = ["--relation-prior", BELIEFS, "--snr-limit", "5", "--accept-misfit", "--no-figures"]
     ran = run(tmp_path, *more, command="fit")
     assert ran.returncode == 0, ran.stderr
     found = mm.RelationPosterior.load(tmp_path / "out" / "relation.npz")
@@ -126,7 +126,7 @@ def test_measurements_below_zero(folder):
     table = pd.read_csv(folder / "c.csv")
     table.loc[0, "L"], table.loc[1, "L"], table.loc[2, "L"] = -1.5 * table["e_L"][0], 0.0, -6 * table["e_L"][2]
     table.to_csv(folder / "below.csv", index=False)
-    ran = run(folder, *GIVEN, out="below", table="below.csv")
+    ran = run(folder, *GIVEN, "--no-map", "--no-figures", out="below", table="below.csv")
     assert ran.returncode == 0, ran.stderr
     found = pd.read_parquet(folder / "below" / "masses.parquet")
     assert np.isfinite(found["log10_mass_mean"]).tolist() == [True, True, False] + [True] * (NUMBER - 3)
