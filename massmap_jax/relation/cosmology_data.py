@@ -113,7 +113,7 @@ class LinearUnderCosmology(eqx.Module):
     prior: MassPrior
     made_for: Float[Array | np.ndarray, "2"]
     extra: ExtraEvidence | None
-    difference: ClassVar[float] = 3e-3  # as LikelihoodUnderCosmology
+    difference: ClassVar[float] = 0.01  # as LinearLikelihood: single precision needs a larger step
 
     def __call__(self, relation) -> Float[Array, ""]:
         """Evaluate the ln likelihood of one relation and its cosmology.
