@@ -28,8 +28,8 @@ from massmap_jax.relation.compress import in_edges, redshift_edges
 
 # Steps of the grid in ln L for each width of the narrowest feature of K, and masses for each step of the grid.
 _STEPS, _MASSES = 2.0, 2.0
-# Boxes in asinh(q / 2), over the whole table, and nodes in each. They are narrow from 5 to 8 sigma, where light halos and
-# those of the measured luminosity change places.
+# Boxes in asinh(q / 2), over the whole table, and nodes in each. They are narrow from 5 to 8 sigma, where light halos
+# and those of the measured luminosity change places.
 _RATIO_EDGES, _RATIO_NODES = np.array([-1.5, -0.64, 0.22, 1.08, 1.64, 2.0, 2.4, 2.8, 4.1, 5.4]), 8
 # Size of the boxes in ln(1 + z), and nodes in each: of a prior with redshift nodes, where its density has kinks, and of
 # a mass function that is made at the nodes of the lattice and is smooth.
