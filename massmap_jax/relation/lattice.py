@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import in_edges, redshift_edges
@@ -40,11 +41,17 @@ _TAPS = 8
 SCATTER_RANGE, SLOPE_RANGE = 4.0, 1.6
 # Boxes share a grid in ln L unless another one could have steps this much longer.
 _NARROWER = 1.5
+# Numbers in the matrices of a lattice: more take longer than the objects themselves, and 200 MB.
+_LARGEST = 50_000_000
 # Objects whose weights are added at one time.
 _CHUNK = 65_536
 # ln of integrals below this, that of the smallest numbers of single precision, are not told apart.
 _LEAST = 1e-37
 _SHARE = 0.5
+
+
+class LatticeTooLarge(MassmapError):
+    """A scatter so small, against the range of the luminosities, that no lattice is of use."""
 
 
 class Lattice(eqx.Module):
@@ -165,6 +172,11 @@ def lattices_of(
     -------
     list of Lattice
         One for each group of signals to noise.
+
+    Raises
+    ------
+    LatticeTooLarge
+        A grid in ln L with too many steps.
     """
     z_box, z_nodes = in_redshift
     z_edges = redshift_edges(np.asarray(redshift_nodes), float(z.max()), z_box)
@@ -224,7 +236,16 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattic
         in_q = _OnAxis.of(place, q_edges, _RATIO_NODES)
     lowest = np.floor(ln_reference / step).astype(int) - (_TAPS // 2 - 1)
     first, steps = lowest.min(), int(np.ptp(lowest)) + _TAPS
+    brightest, faintest = _range_of_t(kind, in_q.nodes, scatter)
+    offset = int(np.ceil(faintest / step)) + 4
+    length = steps - 1 + offset + int(np.ceil(-brightest / step)) + 4
     shape = in_q.nodes.size, steps, in_z.nodes.size
+    if max(shape[0] * length, shape[0] * shape[2], shape[2] * length) * steps > _LARGEST:
+        raise LatticeTooLarge(
+            f"luminosities with linear noise from {np.exp(ln_reference.min()):.3g} to {np.exp(ln_reference.max()):.3g}"
+            f" would need {steps:,} steps of {step:.2g} in ln L for a scatter of {scatter:.2g}: leave out luminosities"
+            " that are far from all others, or believe in a larger scatter"
+        )
     total = np.zeros(np.prod(shape))
     for start in range(0, z.size, _CHUNK):
         rows = slice(start, start + _CHUNK)
@@ -235,8 +256,6 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattic
         for node in range(in_q.basis.shape[1]):
             of_node = share * (weight[rows] * in_q.basis[rows, node])[:, None, None]
             total += np.bincount((to + node * steps * shape[2]).ravel(), of_node.ravel(), minlength=total.size)
-    brightest, faintest = _range_of_t(kind, in_q.nodes, scatter)
-    offset = int(np.ceil(faintest / step)) + 4
     return Lattice(
         in_q.nodes,
         in_z.nodes,
@@ -245,7 +264,7 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattic
         np.asarray(float(first - offset)),
         kind=kind,
         offset=offset,
-        length=steps - 1 + offset + int(np.ceil(-brightest / step)) + 4,
+        length=length,
         num_masses=int(np.ceil(_MASSES * width / step)) + 16,
     )
 

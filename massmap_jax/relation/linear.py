@@ -30,7 +30,7 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
-from massmap_jax.relation.lattice import SCATTER_RANGE, SLOPE_RANGE, Lattice, lattices_of
+from massmap_jax.relation.lattice import SCATTER_RANGE, SLOPE_RANGE, Lattice, LatticeTooLarge, lattices_of
 from massmap_jax.relation.marginal import RelationLikelihood
 
 _LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
@@ -252,8 +252,11 @@ class LinearData(CatalogueData):
             slope = None
         if slope is not None:
             nodes = self.kinks(float(self.catalogue.redshift[self.rows].max()))
-            parts += self.lattices(scatter, slope, redshift_nodes=nodes)
-        else:
+            try:
+                parts += self.lattices(scatter, slope, redshift_nodes=nodes)
+            except LatticeTooLarge:
+                slope = None
+        if slope is None:
             for kind, columns in self.integrals().items():
                 parts += _of_objects(kind, columns, scatter)
             if self.linear.any() and not isinstance(self.selection, NoSelection):
@@ -295,6 +298,11 @@ class LinearData(CatalogueData):
         -------
         list of Lattice
             Their sum, with `density_of_noise`, is ln L of these objects.
+
+        Raises
+        ------
+        LatticeTooLarge
+            As `lattices_of`.
         """
         integrals = self.integrals()
         if self.linear.any() and not isinstance(self.selection, NoSelection):

@@ -319,17 +319,12 @@ def belief_of(**changes):
             {"prior": mm.MassPrior.from_table([0.0, 2.0], [1e13, 1e15, 1e16], np.ones((2, 3)))},
             "cannot follow the cosmology",
         ),
-        ({"catalogue": "linear"}, "lognormal"),
         ({"cosmology": 0.8}, "CosmologyDraws"),
     ],
 )
 def test_refused_in_one_sentence(changes, words):
     given = {"catalogue": clusters()[0].subset(np.arange(30)), "prior": prior(), "relation_prior": BELIEFS}
     given |= {"cosmology": belief_of()} | changes
-    if given["catalogue"] == "linear":
-        given["catalogue"] = mm.HaloCatalogue.from_arrays(
-            luminosity=np.full(30, 2.0), sigma_ln_luminosity=0.3, redshift=np.full(30, 0.3), noise_kind="normal"
-        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(MassmapError, match=words):

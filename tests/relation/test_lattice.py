@@ -1,5 +1,7 @@
 """Sums over many objects with linear noise by a lattice: against dense sums in NumPy, and against each object's."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 from reference.prior_reference import PriorReference
 
 import massmap_jax as mm
+from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.relation import fit as fit_module
 from massmap_jax.relation.lattice import Lattice, lattices_of
@@ -113,6 +116,18 @@ def test_it_says_which_relations_it_is_for(prior):
     for outside in ({"scatter": 0.1}, {"scatter": 0.7}, {"alpha2": 3.0}):
         assert not likelihood.suits(relation_of(**outside))
         assert exact.suits(relation_of(**outside))
+
+
+def test_a_lattice_that_would_be_too_large_is_not_made(prior):
+    """A scatter of 0.1 %, or a luminosity far from all others: each object is integrated, and alone it is refused."""
+    objects = survey(4, 16_000)
+    far = replace(objects, ln_lum_obs=np.where(np.arange(len(objects)) == 3, 500.0, objects.ln_lum_obs))
+    with jax.enable_x64(True):
+        for of, scatter in ((objects, 1e-3), (far, 0.15)):
+            data = LinearData(of, prior)
+            assert data.likelihood(scatter, 1.7).made_for is None
+            with pytest.raises(MassmapError, match=r"would need .* steps .*: leave out luminosities that are far"):
+                data.lattices(scatter, 1.7, redshift_nodes=prior.redshift_nodes)
 
 
 def test_a_fit_finds_out_what_its_lattice_is_off_by(prior, monkeypatch):
