@@ -173,10 +173,8 @@ def _linear_pit_chunk(data, mass_nodes, prior, relation):
             probability = weight * jnp.exp(population_of(draw).ln_density(ln_prior, ln_mass, z))
             scatter = draw.scatter_ln_lum(ln_mass[0], z)
             t = ln_reference - draw.mean_ln_lum(ln_mass, z)
-            _, high = linear_noise.limit_interval(place, scatter)
-            own = linear_noise.kernel("above", t, scatter, place)
-            ln_above = jnp.where(t > high, linear_noise.lifted(t, scatter, place), own)
-            return 1 - (probability * jnp.exp(ln_above)).sum() / probability.sum()
+            above = jnp.exp(linear_noise.ln_above(t, scatter, place))
+            return 1 - (probability * above).sum() / probability.sum()
 
         return jax.lax.map(of_draw, relation)
 

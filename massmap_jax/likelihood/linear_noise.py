@@ -301,6 +301,27 @@ def lifted(t, scatter, place) -> Float[Array, "..."]:
     return logsumexp(log_ndtr(ratio - 2 * jnp.sinh(place)), b=shares, axis=-1)
 
 
+def ln_above(t, scatter, place) -> Float[Array, "..."]:
+    """Evaluate ln of the probability that a measurement is above a limit, at any luminosity.
+
+    Parameters
+    ----------
+    t : Float[Array, "..."]
+        ln L_ref - ln mu_L(M).
+    scatter : Float[Array, ""]
+        Intrinsic scatter S [ln L].
+    place : Float[Array, ""]
+        asinh(q / 2), with q the limit over its error.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        ln of the probability in the shape of `t`.
+    """
+    _, dark = limit_interval(place, scatter)
+    return jnp.where(t > dark, lifted(t, scatter, place), kernel("above", t, scatter, place))
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def kernel(kind: str, t, scatter, place) -> Float[Array, "..."]:
     """Evaluate K of one object, with derivatives that cost as much as K itself.

@@ -125,10 +125,10 @@ class Lattice(eqx.Module):
 
     def _spline_of_kernel(self, t, scatter, place) -> Float[Array, "node"]:
         """Coefficients of the B-splines that interpolate exp(K) at one signal to noise."""
-        k = linear_noise.kernel(self.kind, t, scatter, place)
         if self.kind == "above":
-            _, dark = linear_noise.limit_interval(place, scatter)
-            k = jnp.where(t > dark, linear_noise.lifted(t, scatter, place), k)
+            k = linear_noise.ln_above(t, scatter, place)
+        else:
+            k = linear_noise.kernel(self.kind, t, scatter, place)
         filter_ = _spline_filter()
         half = filter_.size // 2
         padded = jnp.pad(jnp.exp(k), half, mode="edge")
