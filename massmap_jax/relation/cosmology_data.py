@@ -201,7 +201,7 @@ class CosmologyData(CatalogueData):
             self.extra = ExtraEvidence.of(catalogue, self.rows, self.prior, extra)
 
     def _ln_detection(self) -> np.ndarray:
-        return super()._ln_detection() if self.linear is None else self.linear._ln_detection()
+        return super()._ln_detection() if self.linear is None else self.linear.ln_detection
 
     def halos(self) -> Points:
         """Give the usable objects themselves, each with weight 1."""

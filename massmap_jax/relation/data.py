@@ -106,7 +106,8 @@ class CatalogueData:
             refuse_uncertain(catalogue, "this likelihood")
         self.num_halos = self.rows.size
         refuse_selection_by_noise(catalogue, self.selection, self.rows)
-        self.constant = float(self._ln_detection().sum())
+        self.ln_detection = self._ln_detection()
+        self.constant = float(self.ln_detection.sum())
         self.extra: Any = None
 
     def _ln_detection(self) -> np.ndarray:

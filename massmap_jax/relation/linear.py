@@ -30,16 +30,15 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
-from massmap_jax.relation.lattice import SCATTER_RANGE, SLOPE_RANGE, Lattice, LatticeTooLarge, lattices_of
+from massmap_jax.relation.lattice import SCATTER_RANGE, SLOPE_RANGE, Lattice, LatticeTooLarge, lattices_of, narrowest
 from massmap_jax.relation.marginal import RelationLikelihood
 
 _LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
 _MEASURED = ("normal", "near")
 # Panels over what is lighter or heavier than the interval where K changes: there the integrand is smooth.
 _OUTER_PANELS = 3
-# Length of a panel in units of the narrowest feature of K, which is that of the scatter and of half the relative error
-# (towards bright luminosities linear noise falls faster in ln L). ln Z is right to 1e-4 then.
-_PANEL_WIDTHS, _SHARE = 3.5, 0.5
+# Length of a panel in units of the narrowest feature of K. ln Z is right to 1e-4 then.
+_PANEL_WIDTHS = 3.5
 # From this number of objects on, those of a high signal to noise are integrated apart, with fewer nodes: to compile
 # that takes as long as it saves.
 _MANY = 20_000
@@ -98,7 +97,7 @@ class Part(eqx.Module):
         """
         on = linear_noise.intervals(place, scatter, np)
         ends = (on.near_low, on.near_high) if kind in _MEASURED else linear_noise.limit_interval(place, scatter, np)
-        narrow = np.hypot(scatter, _SHARE * np.minimum(np.exp(-place), 1.0))
+        narrow = narrowest(place, scatter)
         # Powers of two of the square root: few sizes, so that catalogues share compiled code.
         inner = 2 ** (0.5 * np.ceil(2 * np.log2(np.max((ends[1] - ends[0]) / (_PANEL_WIDTHS * narrow)))))
         number = filled(np.zeros(-(-z.size // _BLOCK)), least=2).size
@@ -215,7 +214,7 @@ class LinearData(CatalogueData):
         self.noisy = self.linear & ~self.nearly
         # ln of the normal densities of the measurements; their ln p_det is not in those of the lognormal objects.
         self.density_of_noise = (
-            self._ln_detection()[self.linear | self.limits].sum() - (self.ln_error[self.noisy] + HALF_LN_2PI).sum()
+            self.ln_detection[self.linear | self.limits].sum() - (self.ln_error[self.noisy] + HALF_LN_2PI).sum()
         )
 
     def _ln_detection(self) -> np.ndarray:
