@@ -20,8 +20,8 @@ from massmap_jax.relation.compress import Points
 from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood, prior_at
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import ExtraEvidence
-from massmap_jax.relation.lattice import SMOOTH_IN_REDSHIFT, Lattice
-from massmap_jax.relation.linear import LinearData, is_linear, made_for_it
+from massmap_jax.relation.lattice import SMOOTH_IN_REDSHIFT, Lattice, MadeFor, lattices_of
+from massmap_jax.relation.linear import LinearData, is_linear
 
 # Redshifts between which the range of an integrand is interpolated.
 _NODES = 12
@@ -100,8 +100,8 @@ class LinearUnderCosmology(eqx.Module):
         What does not depend on relation and cosmology.
     prior : MassPrior
         The mass function, at a cosmology of its own that is not used.
-    made_for : Float[np.ndarray, "2"]
-        The least scatter and the typical slope that the lattices were made for.
+    made_for : MadeFor
+        The relations that the lattices were made for.
     extra : ExtraEvidence or None
         What mass likelihoods of single objects add.
     """
@@ -111,7 +111,7 @@ class LinearUnderCosmology(eqx.Module):
     others: tuple[CosmologyLikelihood, ...]
     constant: Float[Array | np.ndarray, ""]
     prior: MassPrior
-    made_for: Float[Array | np.ndarray, "2"]
+    made_for: MadeFor
     extra: ExtraEvidence | None
     difference: ClassVar[float] = 0.01  # as LinearLikelihood: single precision needs a larger step
 
@@ -138,7 +138,7 @@ class LinearUnderCosmology(eqx.Module):
 
     def suits(self, relation) -> bool:
         """Tell whether the lattices were made for relations such as this one."""
-        return made_for_it(relation, self.made_for)
+        return self.made_for.suits(relation)
 
     def with_prior(self, prior: MassPrior) -> "LinearUnderCosmology":
         """Take the masses of another prior: its lowest and highest one.
@@ -208,7 +208,7 @@ class CosmologyData(CatalogueData):
         return super().halos() if self.linear is None else self.linear.halos()
 
     def likelihood(
-        self, scatter: float, slope: float | None = None
+        self, scatter: float, slope: float | None = None, greatest: float | None = None
     ) -> "LikelihoodUnderCosmology | LinearUnderCosmology":
         """Prepare the likelihood.
 
@@ -218,6 +218,8 @@ class CosmologyData(CatalogueData):
             Least scatter S of the relations to be evaluated [ln L].
         slope : float, optional
             Slope alpha2 of about all of them; needed with linear noise.
+        greatest : float, optional
+            As `LinearData.likelihood`.
 
         Returns
         -------
@@ -230,7 +232,12 @@ class CosmologyData(CatalogueData):
         assert slope is not None
         z = self.catalogue.redshift[self.rows]
         ends = np.array([z.min(), max(z.max(), z.min() + 1e-3)])
-        lattices = self.linear.lattices(scatter, slope, redshift_nodes=ends, in_redshift=SMOOTH_IN_REDSHIFT)
+        made_for = MadeFor.relations(scatter, slope, greatest)
+        lattices: list[Lattice] = []
+        for kind, columns in self.linear.integrals().items():
+            lattices += lattices_of(
+                kind, *columns, made_for=made_for, prior=self.prior, redshift_nodes=ends, in_redshift=SMOOTH_IN_REDSHIFT
+            )
         others = [
             CosmologyLikelihood.build(objects, self.prior, selection, scatter=scatter)
             for objects, selection in self.linear.lognormal_objects()
@@ -241,6 +248,6 @@ class CosmologyData(CatalogueData):
             tuple(others),
             np.asarray(self.linear.density_of_noise),
             self.prior,
-            np.array([scatter, slope]),
+            made_for,
             self.extra,
         )

@@ -39,6 +39,7 @@ from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
+from massmap_jax.relation.lattice import SLOPE_RANGE, LatticeTooLarge
 from massmap_jax.relation.linear import LinearData, LinearLikelihood
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
@@ -65,6 +66,8 @@ _STARTS, _FAR_SD = PART, 3.0
 # The table of G has to hold this many standard deviations about the maximum, in every direction. Centre and width go
 # as 1 / alpha2, so there is no table where this brings alpha2 near 0.
 _REACH, _LEAST_SLOPE = 6.0, 0.3
+# Lattices that would be too large hold this many standard deviations instead.
+_LESS = (5.0, 4.0)
 # Below this number of points, integrating each one is faster than building a table.
 _FEW = 200
 # From this number of objects on, a lattice that stands for them is compared with them; it may move the maximum by this
@@ -424,8 +427,7 @@ def prepare(
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
     by_lattice = isinstance(likelihood, ByLattice) and likelihood.made_for is not None
     if by_lattice and isinstance(data, LinearData | CosmologyData):
-        at = relation_at(coordinates, best.x)
-        return data.likelihood(_least_scatter(coordinates, best, covariance), float(at.alpha2))
+        return _lattices_about(data, coordinates, best, covariance)
     if not isinstance(likelihood, RelationLikelihood) or likelihood.weight.size < _FEW:
         return likelihood
     centre, root = np.asarray(best.x), np.linalg.cholesky(covariance)
@@ -439,13 +441,33 @@ def prepare(
     return likelihood.with_table(relations)
 
 
+def _lattices_about(
+    data: LinearData | CosmologyData, coordinates, best, covariance
+) -> ByLattice | LikelihoodUnderCosmology:
+    """The likelihood by lattices that hold for all relations about the maximum."""
+    slopes = [abs(_away(coordinates, best, covariance, "alpha2", sds)) for sds in (-_REACH, 0.0, _REACH)]
+    slope = max(slopes[1], max(slopes) / SLOPE_RANGE)
+    for reach in (_REACH, *_LESS):
+        least, greatest = (_away(coordinates, best, covariance, "scatter", sds) for sds in (-reach, reach))
+        try:
+            return data.likelihood(max(least, _LEAST_SCATTER), slope, greatest)
+        except LatticeTooLarge as error:
+            too_large = error
+    raise too_large
+
+
 def _least_scatter(coordinates, best, covariance) -> float:
     """The scatter `_REACH` standard deviations below that of the maximum."""
-    scatter = float(relation_at(coordinates, best.x).scatter)
-    if "scatter" in coordinates.free:
-        i = coordinates.free.index("scatter")
-        scatter = scatter * np.exp(-_REACH * np.sqrt(covariance[i, i]))
-    return max(scatter, _LEAST_SCATTER)
+    return max(_away(coordinates, best, covariance, "scatter", -_REACH), _LEAST_SCATTER)
+
+
+def _away(coordinates, best, covariance, name: str, sds: float) -> float:
+    """A parameter of the relation so many standard deviations from the maximum."""
+    x = np.array(best.x)
+    if name in coordinates.free:
+        i = coordinates.free.index(name)
+        x[i] += sds * np.sqrt(covariance[i, i])
+    return float(getattr(relation_at(coordinates, x), name))
 
 
 def _off_by_lattice(data: LinearData, coordinates, likelihood: LinearLikelihood, best, covariance):

@@ -37,7 +37,8 @@ _RATIO_EDGES, _RATIO_NODES = np.array([-1.5, -0.64, 0.22, 1.08, 1.64, 2.0, 2.4, 
 _BETWEEN_NODES, SMOOTH_IN_REDSHIFT = (0.1, 3), (1.0, 10)
 # Nodes of the grid that an object in ln L is interpolated from.
 _TAPS = 8
-# A lattice is made for scatters up to this much larger than the least, and for slopes up to this much steeper than one.
+# A lattice is made for scatters up to this much larger than the least unless told otherwise, and for slopes up to this
+# much steeper than one.
 SCATTER_RANGE, SLOPE_RANGE = 4.0, 1.6
 # Boxes share a grid in ln L unless another one could have steps this much longer.
 _NARROWER = 1.5
@@ -53,6 +54,33 @@ _SHARE = 0.5
 
 class LatticeTooLarge(MassmapError):
     """A scatter so small, against the range of the luminosities, that no lattice is of use."""
+
+
+class MadeFor(NamedTuple):
+    """The relations that lattices are made for.
+
+    Attributes
+    ----------
+    least, greatest : np.ndarray, ()
+        Scatters S [ln L].
+    slope : np.ndarray, ()
+        Typical slope alpha2.
+    """
+
+    least: np.ndarray
+    greatest: np.ndarray
+    slope: np.ndarray
+
+    @classmethod
+    def relations(cls, scatter: float, slope: float, greatest: float | None = None) -> "MadeFor":
+        """Take numbers; the greatest scatter is `SCATTER_RANGE` times the least one where it is not given."""
+        greatest = SCATTER_RANGE * scatter if greatest is None else greatest
+        return cls(*(np.asarray(a, dtype=float) for a in (scatter, greatest, slope)))
+
+    def suits(self, relation) -> bool:
+        """Tell whether lattices need not be made anew for a relation."""
+        steeper = abs(float(relation.alpha2 / self.slope))
+        return bool(self.least <= relation.scatter <= self.greatest and steeper <= SLOPE_RANGE)
 
 
 class Lattice(eqx.Module):
@@ -89,6 +117,11 @@ class Lattice(eqx.Module):
     offset: int = eqx.field(static=True)
     length: int = eqx.field(static=True)
     num_masses: int = eqx.field(static=True)
+
+    @property
+    def products(self) -> int:
+        """Products of numbers in one evaluation, of which it takes most of the time."""
+        return self.weight.size * self.length
 
     def __call__(self, relation, prior: MassPrior, norm) -> Float[Array, ""]:
         """Sum the ln integrals under one relation; `norm` is `prior.norm_coefficients()`."""
@@ -144,8 +177,7 @@ def lattices_of(
     place,
     weight,
     *,
-    scatter: float,
-    slope: float,
+    made_for: MadeFor,
     prior: MassPrior,
     redshift_nodes,
     in_redshift: tuple[float, int] = _BETWEEN_NODES,
@@ -158,10 +190,8 @@ def lattices_of(
         What K is.
     ln_reference, z, place, weight : Float[np.ndarray, "point"]
         ln L_ref, redshift, asinh(q / 2), and weight of each integral.
-    scatter : float
-        Least scatter S of the relations to be evaluated [ln L].
-    slope : float
-        Typical slope alpha2 of them.
+    made_for : MadeFor
+        Range of the relations to be evaluated.
     prior : MassPrior
         Prior density of the masses; only the width of its support is used.
     redshift_nodes : Float[np.ndarray, "node"]
@@ -181,16 +211,16 @@ def lattices_of(
     """
     z_box, z_nodes = in_redshift
     z_edges = redshift_edges(np.asarray(redshift_nodes), float(z.max()), z_box)
-    width = abs(slope) * (prior.ln_mass_max - prior.ln_mass_min)
+    width = abs(made_for.slope) * (prior.ln_mass_max - prior.ln_mass_min)
     columns = np.stack([ln_reference, z, place, weight])
     if np.ptp(place) == 0:
-        return [_lattice(kind, columns, place[:1], z_edges, z_nodes, scatter, width)]
-    group = _groups(scatter)
+        return [_lattice(kind, columns, place[:1], z_edges, z_nodes, made_for, width)]
+    group = _groups(float(made_for.least))
     box = np.clip(np.searchsorted(_RATIO_EDGES, place, side="left") - 1, 0, group.size - 1)
     made = []
     for number in np.unique(group[box]):
         edges = _RATIO_EDGES[np.flatnonzero(group == number)[0] :][: (group == number).sum() + 1]
-        made.append(_lattice(kind, columns[:, group[box] == number], edges, z_edges, z_nodes, scatter, width))
+        made.append(_lattice(kind, columns[:, group[box] == number], edges, z_edges, z_nodes, made_for, width))
     return made
 
 
@@ -230,10 +260,10 @@ class _OnAxis(NamedTuple):
         return cls(nodes.ravel(), of_box * number, axis.basis)
 
 
-def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattice:
+def _lattice(kind, columns, q_edges, z_edges, z_nodes, made_for: MadeFor, width) -> Lattice:
     """The lattice of a group of boxes in signal to noise, or of one signal to noise; `width` is that of ln mu_L."""
     ln_reference, z, place, weight = columns
-    step = float(narrowest(q_edges[-1], scatter)) / _STEPS
+    step = float(narrowest(q_edges[-1], float(made_for.least))) / _STEPS
     in_z = _OnAxis.of(z, z_edges, z_nodes)
     if q_edges.size == 1:
         in_q = _OnAxis(q_edges, np.zeros(z.size, dtype=int), np.ones((z.size, 1)))
@@ -241,15 +271,15 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattic
         in_q = _OnAxis.of(place, q_edges, _RATIO_NODES)
     lowest = np.floor(ln_reference / step).astype(int) - (_TAPS // 2 - 1)
     first, steps = lowest.min(), int(np.ptp(lowest)) + _TAPS
-    brightest, faintest = _range_of_t(kind, in_q.nodes, scatter)
+    brightest, faintest = _range_of_t(kind, in_q.nodes, float(made_for.greatest))
     offset = int(np.ceil(faintest / step)) + 4
     length = steps - 1 + offset + int(np.ceil(-brightest / step)) + 4
     shape = in_q.nodes.size, steps, in_z.nodes.size
     if max(shape[0] * length, shape[0] * shape[2], shape[2] * length) * steps > _LARGEST:
         raise LatticeTooLarge(
             f"luminosities with linear noise from {np.exp(ln_reference.min()):.3g} to {np.exp(ln_reference.max()):.3g}"
-            f" would need {steps:,} steps of {step:.2g} in ln L for a scatter of {scatter:.2g}: leave out luminosities"
-            " that are far from all others, or believe in a larger scatter"
+            f" would need {steps:,} steps of {step:.2g} in ln L for a scatter of {made_for.least:.2g}: leave out"
+            " luminosities that are far from all others, or believe in a larger scatter"
         )
     total = np.zeros(np.prod(shape))
     for start in range(0, z.size, _CHUNK):
@@ -275,8 +305,8 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, scatter, width) -> Lattic
 
 
 def _range_of_t(kind: str, place, scatter: float) -> tuple[float, float]:
-    """Least and greatest t = ln L_ref - ln mu_L at which K changes, for scatters up to `SCATTER_RANGE` of the least."""
-    largest = min(SCATTER_RANGE * scatter, linear_noise.HIGHEST_SCATTER)
+    """Least and greatest t = ln L_ref - ln mu_L at which K changes, for scatters up to this one."""
+    largest = min(scatter, linear_noise.HIGHEST_SCATTER)
     if kind != "normal":
         low, high = linear_noise.limit_interval(place, largest, np)
         # `lifted` goes on beyond: exp(-2) of the luminosity at the end changes its exponent by less than a tenth.

@@ -30,7 +30,7 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
-from massmap_jax.relation.lattice import SCATTER_RANGE, SLOPE_RANGE, Lattice, LatticeTooLarge, lattices_of, narrowest
+from massmap_jax.relation.lattice import Lattice, LatticeTooLarge, MadeFor, lattices_of, narrowest
 from massmap_jax.relation.marginal import RelationLikelihood
 
 _LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
@@ -42,8 +42,10 @@ _PANEL_WIDTHS = 3.5
 # From this number of objects on, those of a high signal to noise are integrated apart, with fewer nodes: to compile
 # that takes as long as it saves.
 _MANY = 20_000
-# From this number of objects on, a lattice stands for them.
+# From this number of objects on, lattices stand for them where they are quicker: to compile them takes longer.
 _FOR_LATTICE = 1_000
+# Products of numbers in a lattice that take as long as one object by itself.
+_PRODUCTS = 10_000
 # Objects that are integrated at the same time: their nodes stay in cache.
 _BLOCK = 128
 
@@ -229,7 +231,9 @@ class LinearData(CatalogueData):
         ln_lum = np.where(below, np.asarray(linear_noise.reference(ln_lum, sigma)[0]), ln_lum)
         return Points(ln_lum, np.abs(sigma), self.catalogue.redshift[self.rows], np.ones(self.rows.size))
 
-    def likelihood(self, scatter: float, slope: float | None = None) -> "LinearLikelihood":
+    def likelihood(
+        self, scatter: float, slope: float | None = None, greatest: float | None = None
+    ) -> "LinearLikelihood":
         """Prepare the likelihood.
 
         Parameters
@@ -238,7 +242,9 @@ class LinearData(CatalogueData):
             Least scatter S of the relations to be evaluated [ln L].
         slope : float, optional
             Slope alpha2 of about all relations to be evaluated. With it, a lattice stands for the objects where they
-            are many; without, each is integrated.
+            are many and it is quicker; without, each is integrated.
+        greatest : float, optional
+            Greatest scatter of the relations; default 4 times the least one. Integrals of single objects need none.
 
         Returns
         -------
@@ -247,19 +253,20 @@ class LinearData(CatalogueData):
         """
         prior = self.prior
         parts: list[Part | Lattice] = []
-        if slope is not None and (self.noisy | self.limits).sum() < _FOR_LATTICE:
-            slope = None
-        if slope is not None:
-            nodes = self.kinks(float(self.catalogue.redshift[self.rows].max()))
-            try:
-                parts += self.lattices(scatter, slope, redshift_nodes=nodes)
-            except LatticeTooLarge:
-                slope = None
-        if slope is None:
-            for kind, columns in self.integrals().items():
-                parts += _of_objects(kind, columns, scatter)
-            if self.linear.any() and not isinstance(self.selection, NoSelection):
+        made_for = None
+        if slope is not None and (self.noisy | self.limits).sum() >= _FOR_LATTICE:
+            made_for = MadeFor.relations(scatter, slope, greatest)
+        nodes = self.kinks(float(self.catalogue.redshift[self.rows].max()))
+        for kind, columns in self.integrals().items():
+            lattices = [] if made_for is None else _if_quicker(kind, columns, made_for, prior, nodes)
+            if lattices:
+                parts += lattices
+            elif kind == "above":
                 parts.append(self._chance(scatter))
+            else:
+                parts += _of_objects(kind, columns, scatter)
+        if not any(isinstance(part, Lattice) for part in parts):
+            made_for = None
         lognormal = [
             RelationLikelihood.of(CatalogueData(objects, prior, selection), scatter=scatter)
             for objects, selection in self.lognormal_objects()
@@ -270,47 +277,25 @@ class LinearData(CatalogueData):
             np.asarray(self.density_of_noise),
             np.asarray(prior.norm_coefficients()),
             prior,
-            made_for=None if slope is None else np.array([scatter, slope]),
+            made_for=made_for,
             extra=self.extra,
         )
 
     def integrals(self) -> dict[str, tuple[np.ndarray, ...]]:
-        """Give ln L_ref, redshift, asinh(q / 2) and weight of the measurements and upper limits, by what K is."""
+        """Give ln L_ref, redshift, asinh(q / 2) and weight of each integral, by what K is.
+
+        They are of the measurements, of the upper limits, and of the chances to be in the catalogue.
+        """
         ln_reference, place = (np.asarray(a) for a in linear_noise.reference(self.ln_lum, self.sigma))
         columns = ln_reference, self.catalogue.redshift[self.rows], place, np.ones(self.rows.size)
         kinds = {"normal": self.noisy, "upper_limit": self.limits}
-        return {kind: tuple(a[own] for a in columns) for kind, own in kinds.items() if own.any()}
-
-    def lattices(self, scatter: float, slope: float, **boxes) -> list[Lattice]:
-        """Make the lattices that stand for the measurements, the upper limits and the chances to be in the catalogue.
-
-        Parameters
-        ----------
-        scatter : float
-            Least scatter S of the relations to be evaluated [ln L].
-        slope : float
-            Slope alpha2 of about all of them.
-        **boxes : object
-            Boxes in redshift, as in `lattices_of`.
-
-        Returns
-        -------
-        list of Lattice
-            Their sum, with `density_of_noise`, is ln L of these objects.
-
-        Raises
-        ------
-        LatticeTooLarge
-            As `lattices_of`.
-        """
-        integrals = self.integrals()
+        integrals = {kind: tuple(a[own] for a in columns) for kind, own in kinds.items() if own.any()}
         if self.linear.any() and not isinstance(self.selection, NoSelection):
             z, ln_error = self.catalogue.redshift[self.rows[self.linear]], self.ln_error[self.linear]
             ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
             ln_reference, place = (np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
             integrals["above"] = ln_reference, z, place, -np.ones(z.size)
-        about = {"scatter": scatter, "slope": slope, "prior": self.prior} | boxes
-        return [one for kind, columns in integrals.items() for one in lattices_of(kind, *columns, **about)]
+        return integrals
 
     def lognormal_objects(self) -> list[tuple[HaloCatalogue, Any]]:
         """Give the objects whose noise is lognormal, or linear and nearly so, each with its selection.
@@ -339,6 +324,15 @@ class LinearData(CatalogueData):
             weight = np.ones(z.size)
         ln_limit = np.asarray(self.selection.limit_of(z, ln_error))
         return Part.above(z, ln_limit, np.exp(ln_error - ln_limit), -weight, scatter)
+
+
+def _if_quicker(kind: str, columns, made_for: MadeFor, prior: MassPrior, redshift_nodes) -> list[Lattice]:
+    """The lattices of all objects of a kind, or none where the objects by themselves are quicker."""
+    try:
+        lattices = lattices_of(kind, *columns, made_for=made_for, prior=prior, redshift_nodes=redshift_nodes)
+    except LatticeTooLarge:
+        return []
+    return lattices if sum(one.products for one in lattices) < _PRODUCTS * columns[0].size else []
 
 
 def _of_objects(kind: str, columns, scatter: float) -> list[Part]:
@@ -371,8 +365,8 @@ class LinearLikelihood(eqx.Module):
         `MassPrior.norm_coefficients` of the prior.
     prior : MassPrior
         Prior density of the masses.
-    made_for : Float[np.ndarray, "2"] or None
-        The least scatter and the typical slope that lattices were made for; None where each object is integrated.
+    made_for : MadeFor or None
+        The relations that lattices were made for; None where each object is integrated.
     extra : ExtraEvidence or None
         What mass likelihoods of single objects add.
     """
@@ -382,7 +376,7 @@ class LinearLikelihood(eqx.Module):
     constant: Float[Array | np.ndarray, ""]
     norm: Float[Array | np.ndarray, "..."]
     prior: MassPrior
-    made_for: Float[Array | np.ndarray, "2"] | None = None
+    made_for: MadeFor | None = None
     extra: Any = None
     difference: ClassVar[float] = 0.01  # step of second derivatives by differences: to compile them takes a minute
 
@@ -423,7 +417,7 @@ class LinearLikelihood(eqx.Module):
         bool
             False where lattices would have to be made anew, for another scatter or a steeper slope.
         """
-        return self.made_for is None or made_for_it(relation, self.made_for)
+        return self.made_for is None or self.made_for.suits(relation)
 
     def with_prior(self, prior: MassPrior) -> "LinearLikelihood":
         """Replace the mass prior.
@@ -441,25 +435,6 @@ class LinearLikelihood(eqx.Module):
         others = tuple(likelihood.with_prior(prior) for likelihood in self.lognormal)
         extra = None if self.extra is None else self.extra.with_prior(prior)
         return replace(self, lognormal=others, norm=prior.norm_coefficients(), prior=prior, extra=extra)
-
-
-def made_for_it(relation, made_for) -> bool:
-    """Tell whether lattices for a least scatter and a slope suit a relation.
-
-    Parameters
-    ----------
-    relation : MassLuminosityRelation
-        One relation.
-    made_for : Float[np.ndarray, "2"]
-        The least scatter [ln L] and the typical slope.
-
-    Returns
-    -------
-    bool
-        False where lattices would have to be made anew.
-    """
-    scatter, slope = float(relation.scatter) / made_for[0], abs(float(relation.alpha2) / made_for[1])
-    return bool(1.0 <= scatter <= SCATTER_RANGE and slope <= SLOPE_RANGE)
 
 
 def is_linear(catalogue: HaloCatalogue, prior: MassPrior) -> bool:

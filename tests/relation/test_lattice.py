@@ -13,7 +13,8 @@ import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.relation import fit as fit_module
-from massmap_jax.relation.lattice import Lattice, lattices_of
+from massmap_jax.relation import linear
+from massmap_jax.relation.lattice import Lattice, MadeFor, lattices_of
 from massmap_jax.relation.linear import LinearData, Part
 from massmap_jax.relation.search import Coordinates, Maximum
 from relation.test_linear import BELIEFS, RATIO, Z, ln_chance, ln_z, relation_of, survey, table
@@ -26,6 +27,12 @@ RELATIONS = [{}, {"alpha1": 1.4, "scatter": 0.4}, {"alpha2": 1.3, "alpha4": 1.1,
 @pytest.fixture(scope="module")
 def prior():
     return mm.MassPrior.from_table(*table(), per="ln_mass", support="sharp")
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Lattices also where the objects by themselves are quicker."""
+    monkeypatch.setattr(linear, "_PRODUCTS", np.inf)
 
 
 @jax.jit
@@ -56,7 +63,8 @@ def test_sum_and_gradient_are_those_of_the_objects(prior, kind):
     """Off by 2e-5 of each object in the mean."""
     ln_reference, z, place, weight = points(lowest=-2.0 if kind == "normal" else 1.0)
     with jax.enable_x64(True):
-        about = {"scatter": 0.18, "slope": 1.7, "prior": prior, "redshift_nodes": prior.redshift_nodes}
+        made_for = MadeFor.relations(0.18, 1.7)
+        about = {"made_for": made_for, "prior": prior, "redshift_nodes": prior.redshift_nodes}
         lattices = lattices_of(kind, ln_reference, z, place, weight, **about)
         assert sum(lattice.weight.sum() for lattice in lattices) == pytest.approx(weight.sum(), rel=1e-6)
         parts = [Part.of(kind, ln_reference, z, place, weight, 0.1)]
@@ -68,7 +76,7 @@ def test_sum_and_gradient_are_those_of_the_objects(prior, kind):
             assert np.abs(by_object).max() > 0.01 * z.size
 
 
-def test_a_catalogue_against_dense_sums(prior):
+def test_a_catalogue_against_dense_sums(prior, always):
     """As the objects' own likelihood, in which each is integrated, is tested: with negative fluxes, limit and error."""
     reference, relation, selection = PriorReference(*table(), per="ln_mass"), relation_of(), mm.SignalToNoiseLimit(5.0)
     lum = np.exp(np.asarray(relation.mean_ln_lum(np.log(4e14), Z)))[RATIO < 150]
@@ -90,7 +98,7 @@ def test_a_catalogue_against_dense_sums(prior):
         assert few.made_for is None and not any(isinstance(part, Lattice) for part in few.parts)
 
 
-def test_other_masses_and_a_prior_that_snaps(prior):
+def test_other_masses_and_a_prior_that_snaps(prior, always):
     """`with_prior` moves the lowest mass, as a fit does; between nodes a prior may be constant in redshift."""
     objects = survey(4, 16_000)
     moved = mm.MassPrior.from_table(
@@ -108,7 +116,7 @@ def test_other_masses_and_a_prior_that_snaps(prior):
             assert (abs(before - exact) > 10) == (then is moved)
 
 
-def test_it_says_which_relations_it_is_for(prior):
+def test_it_says_which_relations_it_is_for(prior, always):
     with jax.enable_x64(True):
         likelihood = LinearData(survey(4, 16_000), prior).likelihood(0.15, 1.7)
         exact = LinearData(survey(4, 16_000), prior).likelihood(0.15)
@@ -118,7 +126,40 @@ def test_it_says_which_relations_it_is_for(prior):
         assert exact.suits(relation_of(**outside))
 
 
-def test_a_lattice_that_would_be_too_large_is_not_made(prior):
+def test_draws_have_a_lattice_that_holds_for_scatters_far_from_the_maximum(prior, always):
+    """The data may not bound the scatter; a lattice for other scatters is off by far more there."""
+    objects = survey(4, 16_000)
+    with jax.enable_x64(True):
+        data = LinearData(objects, prior)
+        beliefs = mm.RelationPrior.of(BELIEFS)
+        coordinates = Coordinates.at(beliefs, *data.middle(beliefs.relation(beliefs.central())))
+        x = coordinates.place({name: float(getattr(relation_of(), name)) for name in NAMES})
+        covariance = np.diag([0.1, 0.1, 0.1, 0.25]) ** 2
+        prepared = fit_module._lattices_about(data, coordinates, Maximum(x, *[np.nan] * 5), covariance)
+        parts = {"prepared": prepared, "narrow": data.likelihood(0.04, 1.7), "exact": data.likelihood(0.04)}
+        off = {}
+        for sds in (-5.0, 5.0):
+            relation = relation_of(scatter=relation_of().scatter * np.exp(0.25 * sds))
+            assert prepared.suits(relation)
+            exact, found, narrow = (
+                float(summed(parts[name].parts, relation, prior)[0]) for name in ("exact", "prepared", "narrow")
+            )
+            assert abs(found - exact) < 5e-5 * len(objects)
+            off[sds] = abs(narrow - exact)
+        assert not parts["narrow"].suits(relation) and off[5.0] > 1
+
+
+def test_lattices_stand_for_objects_where_they_are_quicker(prior):
+    """Of a thousand objects: for the chances to be in the catalogue, and not for measurements of a small scatter."""
+    with jax.enable_x64(True):
+        data = LinearData(survey(4, 16_000), prior, mm.SignalToNoiseLimit(5.0))
+        likelihood = data.likelihood(0.02, 1.7)
+    kinds = {part.kind: isinstance(part, Lattice) for part in likelihood.parts}
+    assert kinds == {"normal": False, "above": True}
+    assert likelihood.suits(relation_of(scatter=0.05)) and not likelihood.suits(relation_of(scatter=0.2))
+
+
+def test_a_lattice_that_would_be_too_large_is_not_made(prior, always):
     """A scatter of 0.1 %, or a luminosity far from all others: each object is integrated, and alone it is refused."""
     objects = survey(4, 16_000)
     far = replace(objects, ln_lum_obs=np.where(np.arange(len(objects)) == 3, 500.0, objects.ln_lum_obs))
@@ -126,11 +167,12 @@ def test_a_lattice_that_would_be_too_large_is_not_made(prior):
         for of, scatter in ((objects, 1e-3), (far, 0.15)):
             data = LinearData(of, prior)
             assert data.likelihood(scatter, 1.7).made_for is None
+            made_for, nodes = MadeFor.relations(scatter, 1.7), prior.redshift_nodes
             with pytest.raises(MassmapError, match=r"would need .* steps .*: leave out luminosities that are far"):
-                data.lattices(scatter, 1.7, redshift_nodes=prior.redshift_nodes)
+                lattices_of("normal", *data.integrals()["normal"], made_for=made_for, prior=prior, redshift_nodes=nodes)
 
 
-def test_a_fit_finds_out_what_its_lattice_is_off_by(prior, monkeypatch):
+def test_a_fit_finds_out_what_its_lattice_is_off_by(prior, monkeypatch, always):
     """In standard deviations of the fit: below 0.01, and with one node's weight tripled far above the limit."""
     monkeypatch.setattr(fit_module, "_CHECKED", 1_000)
     objects, told = survey(4, 16_000), []
