@@ -69,6 +69,8 @@ _HOME = {
     "ShearProfiles": "likelihood.shear",
     "SimulatedField": "simulate",
     "SignalToNoiseLimit": "likelihood.selection",
+    "StackedShear": "likelihood.stacks",
+    "StackedTerm": "likelihood.stacks",
     "TabulatedSelection": "likelihood.selection",
     "TabulatedTerm": "likelihood.terms",
     "calibrated_model": "models.calibrated",

@@ -28,6 +28,8 @@ from massmap_jax.likelihood.selection import SignalToNoiseLimit as SignalToNoise
 from massmap_jax.likelihood.selection import TabulatedSelection as TabulatedSelection
 from massmap_jax.likelihood.shear import ShearProfiles as ShearProfiles
 from massmap_jax.likelihood.shear_file import read_shear_profiles as read_shear_profiles
+from massmap_jax.likelihood.stacks import StackedShear as StackedShear
+from massmap_jax.likelihood.stacks import StackedTerm as StackedTerm
 from massmap_jax.likelihood.terms import GaussianTerm as GaussianTerm
 from massmap_jax.likelihood.terms import TabulatedTerm as TabulatedTerm
 from massmap_jax.maps.circle import mass_in_circle as mass_in_circle

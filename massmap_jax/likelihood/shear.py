@@ -217,7 +217,7 @@ class ShearProfiles:
         """
         check_labels(shear=Labels("the lensing", cosmology=cosmology), mass_prior=prior)
         refuse_uncertain(catalogue, "a likelihood of shears")
-        _check_model(scatter, concentration_scatter, profile, truncation)
+        check_model(scatter, concentration_scatter, profile, truncation)
         if (outside := self.rows >= len(catalogue)).any():
             raise MassmapError(
                 f"{outside.sum()} of {self.rows.size} profiles are of rows beyond the catalogue's {len(catalogue)}, "
@@ -228,7 +228,7 @@ class ShearProfiles:
         values = np.full((len(catalogue), shear_model.LN_MASS_NODES.size), np.nan)
         if usable.any():
             rows, z = self.rows[usable], catalogue.redshift[self.rows[usable]]
-            radius, sigma_crit = self._at_lens(usable, z, cosmology)
+            radius, sigma_crit = self.at_lens(usable, z, cosmology)
             whitening, signal = _whitened(self.covariance[usable], self.shear[usable])
             ln_c = mean_ln_concentration(shear_model.LN_MASS_NODES, z[:, None], prior.mass_definition, cosmology)
             density = overdensity(prior.mass_definition, cosmology, z)[:, None]
@@ -250,8 +250,28 @@ class ShearProfiles:
         # A copy: JAX knows the array that was traced in float64 again by its address.
         return TabulatedTerm(shear_model.LN_MASS_NODES.copy(), values)
 
-    def _at_lens(self, chosen, z, cosmology) -> tuple[np.ndarray, np.ndarray]:
-        """Radii [Mpc] and critical surface densities [Msun / Mpc^2] of some profiles, whose lenses are at z."""
+    def at_lens(self, chosen, z, cosmology) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the radii and critical surface densities of some profiles.
+
+        Parameters
+        ----------
+        chosen : Bool[np.ndarray, "n"] or Int[np.ndarray, "m"]
+            Which profiles.
+        z : Float[np.ndarray, "m"]
+            Redshift of the lens of each.
+        cosmology : str or astropy.cosmology.FLRW
+            Of the distances.
+
+        Returns
+        -------
+        radius, sigma_crit : Float[np.ndarray, "m bin"]
+            [Mpc] and [Msun / Mpc^2], proper.
+
+        Raises
+        ------
+        MassmapError
+            Radii far beyond a halo, or sources in front of their lens.
+        """
         radius = self.radius[chosen]
         if self.radius_unit == "arcmin":
             radius = radius * np.radians(angular_diameter_distance(cosmology, z) / 60)[:, None]
@@ -321,8 +341,19 @@ def _whitened(covariance: np.ndarray, shear: np.ndarray) -> tuple[np.ndarray, np
     return whitening, np.sqrt((white**2).sum(axis=1))
 
 
-def _check_model(scatter, concentration_scatter, profile, truncation) -> None:
-    """Refuse settings that are no numbers or names of this model."""
+def check_model(scatter, concentration_scatter, profile, truncation) -> None:
+    """Refuse settings that are no numbers or names of this model.
+
+    Parameters
+    ----------
+    scatter, concentration_scatter, profile, truncation
+        As `ShearProfiles.likelihoods`.
+
+    Raises
+    ------
+    MassmapError
+        The first that cannot be used.
+    """
     if not (scatter == 0 or (np.isfinite(scatter) and scatter >= _LEAST_SCATTER)):
         raise MassmapError(
             f"scatter of the lensing masses is {scatter:g}: give 0, or {_LEAST_SCATTER:g} and more in ln M"

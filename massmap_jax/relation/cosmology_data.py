@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws, cosmology_with
@@ -22,6 +23,7 @@ from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import ExtraEvidence
 from massmap_jax.relation.lattice import SMOOTH_IN_REDSHIFT, Lattice, MadeFor, lattices_of
 from massmap_jax.relation.linear import LinearData, is_linear
+from massmap_jax.relation.stack_evidence import StackEvidence, evidence_of
 
 # Redshifts between which the range of an integrand is interpolated.
 _NODES = 12
@@ -34,12 +36,12 @@ class LikelihoodUnderCosmology(eqx.Module):
     ----------
     plain : CosmologyLikelihood
         The likelihood of the luminosities.
-    extra : ExtraEvidence or None
+    extra : ExtraEvidence, StackEvidence or None
         What mass likelihoods of single objects add.
     """
 
     plain: CosmologyLikelihood
-    extra: ExtraEvidence | None
+    extra: ExtraEvidence | StackEvidence | None
     # Step of second derivatives by differences of the gradient: those of JAX take 18 s to compile and no less to run.
     difference: ClassVar[float] = 3e-3
 
@@ -76,7 +78,7 @@ class LikelihoodUnderCosmology(eqx.Module):
         return eqx.tree_at(lambda s: s.plain.prior.ln_mass_nodes, self, jnp.asarray(prior.ln_mass_nodes))
 
 
-def _of_masses(extra: ExtraEvidence, relation, prior: MassPrior, cosmology) -> Float[Array, ""]:
+def _of_masses(extra: ExtraEvidence | StackEvidence, relation, prior: MassPrior, cosmology) -> Float[Array, ""]:
     """What mass likelihoods add under a cosmology."""
     redshift = jnp.asarray(extra.redshift)
     rows = prior_at(prior, cosmology, redshift).ln_density
@@ -102,7 +104,7 @@ class LinearUnderCosmology(eqx.Module):
         The mass function, at a cosmology of its own that is not used.
     made_for : MadeFor
         The relations that the lattices were made for.
-    extra : ExtraEvidence or None
+    extra : ExtraEvidence, StackEvidence or None
         What mass likelihoods of single objects add.
     """
 
@@ -112,7 +114,7 @@ class LinearUnderCosmology(eqx.Module):
     constant: Float[Array | np.ndarray, ""]
     prior: MassPrior
     made_for: MadeFor
-    extra: ExtraEvidence | None
+    extra: ExtraEvidence | StackEvidence | None
     difference: ClassVar[float] = 0.01  # as LinearLikelihood: single precision needs a larger step
 
     def __call__(self, relation) -> Float[Array, ""]:
@@ -171,7 +173,7 @@ class CosmologyData(CatalogueData):
         Which objects can be in the catalogue.
     draws : CosmologyDraws
         What is known of the cosmology.
-    extra : TabulatedTerm, optional
+    extra : TabulatedTerm or StackedTerm, optional
         Likelihoods of single masses.
 
     Raises
@@ -187,7 +189,7 @@ class CosmologyData(CatalogueData):
         prior: MassPrior,
         selection: Any,
         draws: CosmologyDraws,
-        extra: TabulatedTerm | None = None,
+        extra: TabulatedTerm | StackedTerm | None = None,
     ):
         if prior.snap is not None:
             raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
@@ -198,7 +200,7 @@ class CosmologyData(CatalogueData):
         super().__init__(catalogue, prior, selection, rows=None if self.linear is None else self.linear.rows)
         self.told = {"source": draws.source, "not_normal": self.belief.shape_of(draws)}
         if extra is not None:
-            self.extra = ExtraEvidence.of(catalogue, self.rows, self.prior, extra)
+            self.extra = evidence_of(catalogue, self.rows, self.prior, extra)
 
     def _ln_detection(self) -> np.ndarray:
         return super()._ln_detection() if self.linear is None else self.linear.ln_detection

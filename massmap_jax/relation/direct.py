@@ -10,14 +10,15 @@ from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import lognormal_rows
 from massmap_jax.likelihood.redshifts import refuse_joint
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.data import CatalogueData, detection, ln_z_per_halo
-from massmap_jax.relation.extra import ExtraEvidence
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.linear import LinearData, is_linear
 from massmap_jax.relation.several import refuse_several
+from massmap_jax.relation.stack_evidence import evidence_of
 from massmap_jax.relation.uncertain import UncertainData
 
 # Least scatter for which the panels of linear noise are made, where the scatter itself may be traced.
@@ -25,7 +26,11 @@ _LEAST_SCATTER = 0.05
 
 
 def log_likelihood(
-    relation, catalogue: HaloCatalogue, prior: MassPrior, selection=None, extra: TabulatedTerm | None = None
+    relation,
+    catalogue: HaloCatalogue,
+    prior: MassPrior,
+    selection=None,
+    extra: TabulatedTerm | StackedTerm | None = None,
 ) -> Float[Array, ""]:
     """Evaluate ln P(all observed luminosities | relation), with the masses marginalised.
 
@@ -39,7 +44,7 @@ def log_likelihood(
         Prior density p(ln M | z) of the masses.
     selection : Selection, optional
         Which objects can be in the catalogue; None for every object.
-    extra : TabulatedTerm, optional
+    extra : TabulatedTerm or StackedTerm, optional
         A further likelihood of ln M for each row of the catalogue, as in `fit_relation`.
 
     Returns
@@ -99,7 +104,7 @@ def log_likelihood(
             precise = precise + values.astype(jnp.float64).sum()
     if extra is not None:
         with jax.enable_x64(True):
-            precise = precise + ExtraEvidence.of(catalogue, rows, prior, extra)(relation, prior)
+            precise = precise + evidence_of(catalogue, rows, prior, extra)(relation, prior)
     return precise
 
 

@@ -229,6 +229,10 @@ class ExtraEvidence(eqx.Module):
         """Number of objects with a mass likelihood."""
         return int(np.asarray(self.weight).sum())
 
+    def told(self, relation, prior: MassPrior) -> dict[str, Any]:
+        """What a fit reports of the mass likelihoods: how many there are."""
+        return {"with_mass_likelihood": self.number}
+
     def with_prior(self, prior: MassPrior) -> "ExtraEvidence":
         """Replace the mass prior.
 

@@ -19,6 +19,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.redshifts import refuse_uncertain
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
@@ -35,7 +36,7 @@ from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
 from massmap_jax.relation.cosmology_prior import CosmologyPrior
 from massmap_jax.relation.data import RelationData
 from massmap_jax.relation.direct import data_of
-from massmap_jax.relation.extra import BiasedPrior, ExtraEvidence
+from massmap_jax.relation.extra import BiasedPrior
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
@@ -53,6 +54,7 @@ from massmap_jax.relation.search import (
     potentials,
     relation_at,
 )
+from massmap_jax.relation.stack_evidence import evidence_of
 from massmap_jax.relation.uncertain import UncertainData, UncertainLikelihood
 
 Method = Literal["laplace", "nuts", "importance"]
@@ -84,7 +86,7 @@ def fit_relation(
     *,
     calibration: CalibrationMasses | None = None,
     population: Population | str | None = None,
-    extra: TabulatedTerm | None = None,
+    extra: TabulatedTerm | StackedTerm | None = None,
     extra_bias=0.0,
     observables: Mapping | None = None,
     scatter_correlation=LKJ_SHAPE,
@@ -118,10 +120,11 @@ def fit_relation(
         completeness, `Population.hmf_completeness()`, where there are calibration masses, and the mass prior as it is,
         `Population.fixed()`, where there are none. A name, such as "gaussian" or "mixture:3", is read by
         `Population.parse`.
-    extra : TabulatedTerm, optional
+    extra : TabulatedTerm or StackedTerm, optional
         A likelihood of ln M for each row of the catalogue, such as that of weak lensing; blank where there is none. It
         has to hold the whole error of these masses, their scatter too, and must be independent of the luminosity at
-        fixed mass. Not together with `calibration` or `population`.
+        fixed mass. Or stacked shear profiles of many objects, `StackedShear.signals`. Not together with `calibration`
+        or `population`.
     extra_bias : float, numpyro.distributions.Distribution or str, optional
         Bias b that these likelihoods share: they are taken at ln M + b. A number, a distribution, or "MEAN:SD", which
         is fitted too.
@@ -267,7 +270,7 @@ def fit_relation(
             return fit_to(together, both, method, key, num_draws, num_chains, num_warmup, watch)
         data = data_of(catalogue, prior, selection)
         if extra is not None:
-            data.extra = ExtraEvidence.of(catalogue, data.rows, data.prior, extra)
+            data.extra = evidence_of(catalogue, data.rows, data.prior, extra)
     return fit_to(data, beliefs, method, key, num_draws, num_chains, num_warmup, watch)
 
 
@@ -330,7 +333,7 @@ def fit_to(
         if off_by_lattice is not None:
             diagnosed["off_by_lattice"] = off_by_lattice
         if data.extra is not None:
-            diagnosed["with_mass_likelihood"] = data.extra.number
+            diagnosed |= data.extra.told(relation_at(coordinates, best.x), prior)
         made: dict[str, Any] = {
             "values": {p: np.asarray(v).ravel() for p, v in values.items()},
             "log_weight": log_weight,

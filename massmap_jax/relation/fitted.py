@@ -46,6 +46,8 @@ _ALONE = re.compile(r"fitted to \d+ objects,( 0 with measured masses,)? \w+")
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Prior standard deviations between prior and posterior, above which they contradict each other.
+# Probability below which the stacked profiles are not those of the fitted relation.
+_STACKS_P = 1e-4
 # A slope that is nearer to 0 than so many of its errors is told.
 _FLAT_SD = 2.0
 CONFLICT_SD = 5.0
@@ -232,6 +234,11 @@ class RelationPosterior(eqx.Module):
             found.append(
                 f"the catalogue does not constrain {', '.join(self.unconstrained)}: the posterior is the prior"
             )
+        if self.diagnostics.get("stacks_p", 1.0) < _STACKS_P:
+            found.append(
+                f"the fitted shear of the stacks is far from the measured one (p = {self.diagnostics['stacks_p']:.1g}):"
+                " look at their radii, source redshifts, weights and covariance, and at the selection of their members"
+            )
         mean = self.mean
         if "alpha2" in mean and abs(mean["alpha2"]) < _FLAT_SD * self.sd["alpha2"]:
             found.append(
@@ -311,6 +318,9 @@ class RelationPosterior(eqx.Module):
         objects, names = f"{self.num_halos} objects", FITTED
         if "with_mass_likelihood" in self.diagnostics:
             objects += f", {self.diagnostics['with_mass_likelihood']} of them with a mass likelihood"
+            names = (*FITTED, "extra_bias")
+        if "in_stacks" in self.diagnostics:
+            objects += f", {self.diagnostics['in_stacks']} of them in {self.diagnostics['stacks']} stacks of shear"
             names = (*FITTED, "extra_bias")
         names = (*names, *(p for p in self.free if p not in names))
         width = max(8, *(len(p) for p in names))

@@ -126,6 +126,11 @@ def lensing(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, grid: mm.PixelGrid
     for one in (profiles, made):
         term = one.likelihoods(catalogue, prior, scatter=0.2, profile="bmo1", cosmology="Planck18")
         print(one.rows, one.shear.shape, term.informs.sum())
+    stacks = mm.StackedShear.from_arrays(
+        np.zeros(5, dtype=int), np.geomspace(0.3, 3.0, 4), np.zeros((1, 4)), error=0.01, sigma_crit=[[3e15]]
+    )
+    signals: mm.StackedTerm = stacks.signals(catalogue, prior, scatter=0.2)
+    print(mm.fit_relation(catalogue, prior, "bigmali2017", extra=signals).diagnostics["stacks_p"])
 
 
 def relations() -> mm.MassLuminosityRelation:
