@@ -553,7 +553,7 @@ def _with_measured(asked: dict, options: JobOptions, catalogue):
     if options.has_likelihoods:
         from massmap_jax.run.mass_likelihood_columns import read_likelihoods
 
-        likelihoods = read_likelihoods(options, catalogue, notes)
+        likelihoods = read_likelihoods(asked["catalogue"], asked["columns"], options, catalogue, notes)
     return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration, likelihoods
 
 

@@ -10,6 +10,8 @@ and both are tabulated in ln M, at three redshifts for each stack, between which
 relation says of the members' masses makes mean and covariance of the stack of them: `relation.stack_evidence`.
 """
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -181,16 +183,45 @@ class StackedShear:
             raise MassmapError("members= says which stack each row of the catalogue is in: give a whole number for each"
                                " row, from 0, and -1 for rows in none")  # fmt: skip
         number = np.shape(shear)[0] if np.ndim(shear) == 2 else 0
-        profiles = ShearProfiles.from_arrays(
-            radius, shear, error=error, covariance=covariance, source_redshift=source_redshift, sigma_crit=sigma_crit,
-            radius_unit=radius_unit,
-        )  # fmt: skip
+        with _of_stacks():
+            profiles = ShearProfiles.from_arrays(
+                radius, shear, error=error, covariance=covariance, source_redshift=source_redshift,
+                sigma_crit=sigma_crit, radius_unit=radius_unit,
+            )  # fmt: skip
         if (beyond := members >= number).any():
             raise MassmapError(
                 f"{beyond.sum()} of {members.size} rows are in a stack without a profile, the first is row"
                 f" {int(np.argmax(beyond))} in stack {members[beyond][0]}: shears of {number} stacks are given, count"
                 " them from 0"
             )
+        # A profile that is blank in all bins is no stack; the others are counted anew.
+        place = np.full(number + 1, -1)
+        place[profiles.rows] = np.arange(profiles.rows.size)
+        return cls.of(profiles, place[members], weight)
+
+    @classmethod
+    def of(cls, profiles: ShearProfiles, members: Int[np.ndarray, "row"], weight=None) -> "StackedShear":
+        """Give profiles that were read their members.
+
+        Parameters
+        ----------
+        profiles : ShearProfiles
+            The profile of each stack.
+        members : Int[np.ndarray, "row"]
+            The stack that each row of the catalogue is in, by its place among the profiles; -1 for none.
+        weight : array_like, (row,), optional
+            Weight of each row in the mean of its stack; by default all count the same.
+
+        Returns
+        -------
+        StackedShear
+            The stacks.
+
+        Raises
+        ------
+        MassmapError
+            Weights of another number, or not above 0.
+        """
         weight = np.ones(members.size) if weight is None else np.asarray(weight, dtype=np.float64)
         if weight.shape != members.shape:
             raise MassmapError(f"weight= has the shape {weight.shape}, and members= {members.shape}: one for each row")
@@ -198,12 +229,9 @@ class StackedShear:
         if bad.any():
             raise MassmapError(
                 f"{bad.sum()} of {(members >= 0).sum()} weights of members are not above 0, the first is"
-                f" {weight[bad][0]:g} in row {int(np.argmax(bad))}: give such rows members = -1"
+                f" {weight[bad][0]:g} in row {int(np.argmax(bad))}: leave such rows out of their stack"
             )
-        # A profile that is blank in all bins is no stack; the others are counted anew.
-        place = np.full(number + 1, -1)
-        place[profiles.rows] = np.arange(profiles.rows.size)
-        return cls(profiles, place[members], weight)
+        return cls(profiles, members, weight)
 
     def signals(
         self,
@@ -277,7 +305,8 @@ class StackedShear:
 
     def _moments(self, z, mass_definition, cosmology, scatter, concentration_scatter, truncation, reduced):
         """Mean (stack, mass, bin) and second moment (..., bin) of the shear about objects at z (stack,)."""
-        radius, sigma_crit = self.profiles.at_lens(np.arange(z.size), z, cosmology)
+        with _of_stacks():
+            radius, sigma_crit = self.profiles.at_lens(np.arange(z.size), z, cosmology)
         there = ~np.isnan(self.profiles.shear)
         x, weight = np.polynomial.hermite_e.hermegauss(_HERMITE)
         share = np.outer(weight, weight).ravel() / weight.sum() ** 2
@@ -297,3 +326,12 @@ class StackedShear:
             means.append((g * share).sum(axis=-1))
             seconds.append((g * share) @ np.swapaxes(g, 1, 2))
         return np.stack(means), np.stack(seconds)
+
+
+@contextmanager
+def _of_stacks():
+    """Say the errors of profiles of objects as those of stacks."""
+    try:
+        yield
+    except MassmapError as error:
+        raise MassmapError(re.sub(r"of row (\d+) of the catalogue", r"stack \1", str(error))) from None

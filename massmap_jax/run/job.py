@@ -227,7 +227,8 @@ def compute(
     if options.relation == "fit":
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
-            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration, extra, cosmology)
+            in_fit = None if likelihoods is None else likelihoods.in_fit
+            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration, in_fit, cosmology)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
@@ -452,10 +453,10 @@ def compute_fit(
         cosmology = read_cosmology(options, prior, notes)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
-    extra = None if likelihoods is None else likelihoods.term
+    in_fit = None if likelihoods is None else likelihoods.in_fit
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
-        fitted = fit(catalogue, prior, options, key, clock.say, calibration, extra, cosmology)
+        fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = _check_fitted(catalogue, prior, draws, options, notes)

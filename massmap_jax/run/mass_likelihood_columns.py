@@ -6,18 +6,22 @@ import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from massmap_jax.catalogue.column_names import named_column
+from massmap_jax.catalogue.columns import as_float64, as_ids
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.units import mass_definition_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
+from massmap_jax.run.calibration_columns import catalogue_table
 from massmap_jax.run.options import number_or_name
 
 if TYPE_CHECKING:
-    from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
     from massmap_jax.likelihood.shear import ShearProfiles
+    from massmap_jax.likelihood.stacks import StackedShear, StackedTerm
     from massmap_jax.likelihood.terms import TabulatedTerm
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.run.options import JobOptions
@@ -51,27 +55,53 @@ class MassLikelihoods:
         The definition of the masses, "unknown" where nothing states it.
     profiles : ShearProfiles or None
         The shear profiles that they are made from.
+    stacks : StackedShear or None
+        Stacked profiles, which say something of the relation only.
+    stacked : StackedTerm or None
+        What they are in the fit; None before they have met the mass prior.
     """
 
     file: str
     term: TabulatedTerm | None = None
     mass_definition: str = "unknown"
     profiles: ShearProfiles | None = None
+    stacks: StackedShear | None = None
+    stacked: StackedTerm | None = None
+
+    @property
+    def in_fit(self) -> TabulatedTerm | StackedTerm | None:
+        """What the fit of the relation takes."""
+        return self.term if self.stacks is None else self.stacked
+
+    @property
+    def kind(self) -> str:
+        """What they are made from."""
+        if self.stacks is not None:
+            return "stacked shear profiles"
+        return "masses" if self.profiles is None else "shear profiles"
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows of the catalogue that have one."""
+        """Rows of the catalogue that have one, or are in a stack."""
+        if self.stacks is not None:
+            return np.flatnonzero(self.stacks.members >= 0)
         if self.profiles is not None:
             return self.profiles.rows
         assert self.term is not None
         return np.flatnonzero(self.term.informs)
 
 
-def read_likelihoods(options: JobOptions, catalogue: HaloCatalogue, notes: list[str]) -> MassLikelihoods | None:
+def read_likelihoods(
+    source: str, columns: dict, options: JobOptions, catalogue: HaloCatalogue, notes: list[str]
+) -> MassLikelihoods | None:
     """Read the mass likelihoods or shear profiles that the options name.
 
     Parameters
     ----------
+    source : str
+        The catalogue's file.
+    columns : dict
+        Keywords that the catalogue was read with.
     options : JobOptions
         The options of the run.
     catalogue : HaloCatalogue
@@ -93,6 +123,9 @@ def read_likelihoods(options: JobOptions, catalogue: HaloCatalogue, notes: list[
     file = options.mass_likelihood or options.shear
     if file is None:
         return None
+    if options.shear_stack is not None:
+        with _as_options(_OF_SHEARS, notes):
+            return _stacks(source, columns, file, options, catalogue, notes)
     if catalogue.columns_read.get("id") is None:
         raise MassmapError(
             f"mass likelihoods are matched by id, and no column of ids of the catalogue was read for those of {file}:"
@@ -130,10 +163,46 @@ def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
     return MassLikelihoods(file, term, _definition(options))
 
 
+def _stacks(source, columns, file: str, options: JobOptions, catalogue: HaloCatalogue, notes) -> MassLikelihoods:
+    """Stacked profiles, with the members that a column of the catalogue names."""
+    from massmap_jax.likelihood.stacks import StackedShear
+
+    assert options.shear_stack is not None
+    table = catalogue_table(source, columns, options.shear_stack)
+    column = named_column(table, options.shear_stack, "shear_stack")
+    names, missing = as_ids(table.column(column))
+    weight = None
+    if options.shear_stack_weight is not None:
+        of_weight = named_column(table, options.shear_stack_weight, "shear_stack_weight")
+        weight = as_float64(table.column(of_weight), of_weight)
+    stacks, place = np.unique(names[~missing], return_inverse=True)
+    if stacks.size == 0:
+        raise MassmapError(f"no object is in a stack: column {column!r} of the catalogue is blank")
+    # A catalogue of the stacks, which the reader matches by name. What it has besides is not used.
+    named = HaloCatalogue.from_arrays(luminosity=np.ones(stacks.size), redshift=np.ones(stacks.size), ids=stacks)
+    profiles = _profiles(file, options, named)
+    of_stack = np.full(stacks.size, -1)
+    of_stack[profiles.rows] = np.arange(profiles.rows.size)
+    members = np.full(names.size, -1)
+    members[~missing] = of_stack[place]
+    found = StackedShear.of(replace(profiles, rows=np.arange(profiles.rows.size)), members, weight)
+    notes.append(
+        f"{(members >= 0).sum():,} of {len(catalogue):,} objects are in {profiles.rows.size} stacks with a shear"
+        f" profile (from {file}, by column {column!r}); stacks inform the relation, and no mass beyond it"
+    )
+    if (without := int((~missing).sum() - (members >= 0).sum())) > 0:
+        notes.append(f"{without:,} objects are in stacks without a profile, which inform nothing")
+    return MassLikelihoods(file, stacks=found)
+
+
 def _shears(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLikelihoods:
+    return MassLikelihoods(file, profiles=_profiles(file, options, catalogue))
+
+
+def _profiles(file: str, options: JobOptions, catalogue: HaloCatalogue) -> ShearProfiles:
     from massmap_jax.likelihood.shear_file import read_shear_profiles
 
-    profiles = read_shear_profiles(
+    return read_shear_profiles(
         file,
         catalogue,
         id=options.shear_id,
@@ -146,7 +215,6 @@ def _shears(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
         radius_unit=options.shear_radius_unit,
         sigma_crit_unit=options.shear_sigma_crit_unit,
     )
-    return MassLikelihoods(file, profiles=profiles)
 
 
 @contextmanager
@@ -217,18 +285,21 @@ def under_prior(
     if found is None:
         return None
     given, wanted = found.mass_definition, prior.mass_definition
-    if found.profiles is not None:
+    if found.profiles is not None or found.stacks is not None:
+        about: dict[str, Any] = {"scatter": options.shear_scatter, "cosmology": options.prior.cosmology}
+        about["profile"] = options.shear_profile
         with _as_options(_OF_SHEARS, notes):
-            term = found.profiles.likelihoods(
-                catalogue, prior, scatter=options.shear_scatter, cosmology=options.prior.cosmology,
-                profile=options.shear_profile,  # type: ignore[arg-type]
-            )  # fmt: skip
+            if found.stacks is not None:
+                found = replace(found, stacked=found.stacks.signals(catalogue, prior, **about))
+            elif found.profiles is not None:
+                found = replace(found, term=found.profiles.likelihoods(catalogue, prior, **about))
         halos = {"nfw": "NFW", "bmo1": "truncated NFW (bmo1)"}[options.shear_profile]
+        what = "mass likelihoods" if found.stacks is None else "stacks"
         notes.append(
-            f"mass likelihoods of {found.file}: reduced shear of {halos} halos ({wanted}), their concentrations those"
-            f" of Duffy et al. 2008 with scatter, and a scatter of {options.shear_scatter:g} in ln of lensing masses"
+            f"{what} of {found.file}: reduced shear of {halos} halos ({wanted}), their concentrations those of Duffy et"
+            f" al. 2008 with scatter, and a scatter of {options.shear_scatter:g} in ln of lensing masses"
         )
-        return replace(found, term=term, mass_definition=wanted)
+        return replace(found, mass_definition=wanted)
     if given in UNSTATED or wanted in UNSTATED:
         told, option = ("mass prior", "") if wanted in UNSTATED else ("mass likelihoods", "likelihood_")
         notes.append(

@@ -524,6 +524,16 @@ class JobOptions:
     shear_scatter: float = option(
         0.2, "Intrinsic scatter of lensing masses about the true ones in ln M.", LIKELIHOODS, commands=_RUN_FIT
     )
+    shear_stack: str | None = option(
+        None,
+        "The catalogue's column that names the stack an object is in, blank for none: the profiles of --shear are means"
+        " over the objects of a stack then, by its name in their id column.",
+        LIKELIHOODS,
+        commands=_RUN_FIT,
+    )
+    shear_stack_weight: str | None = option(
+        None, "The catalogue's column of the weight of an object in its stack.", LIKELIHOODS, commands=_RUN_FIT
+    )
     observable: str | None = option(
         None,
         "A further observable beside the luminosity, NAME=COLUMN, blank where an object has none; repeat it for more.",
@@ -770,6 +780,11 @@ _ACTS = {
         ),
         (lambda o: o.shear is not None, "shear=, a file of shear profiles"),
     ),
+    "shear_stack": (
+        lambda o: o.relation == "fit" and o.shear is not None,
+        "a relation that is fitted with shear=, a file of shear profiles",
+    ),
+    "shear_stack_weight": (lambda o: o.shear_stack is not None, "shear_stack=, a column of the catalogue"),
     "shear_sigma_crit_unit": (
         lambda o: o.shear_sigma_crit is not None,
         "shear_sigma_crit=, a column of the shear file",

@@ -249,8 +249,8 @@ def _likelihoods_record(result) -> dict | None:
     found = result.likelihoods
     if found is None:
         return None
-    of = "masses" if found.profiles is None else "shear profiles"
-    return {"objects": int(found.rows.size), "mass_definition": found.mass_definition, "from": of, "file": found.file}
+    about = {"objects": int(found.rows.size), "mass_definition": found.mass_definition}
+    return about | {"from": found.kind, "file": found.file}
 
 
 def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:

@@ -188,7 +188,8 @@ def _data(record) -> str:
     text = f"<p>{record['rows']:,} rows, {record['rows_with_mass']:,} with a mass; luminosity unit: "
     text += f"{escape(str(record['luminosity_unit']))}.</p>"
     if found := record.get("mass_likelihoods"):
-        text += f"<p>{found['objects']:,} objects have a mass likelihood, of {found['from']} in "
+        have = "are in" if found["from"].startswith("stacked") else "have a mass likelihood, of"
+        text += f"<p>{found['objects']:,} objects {have} {found['from']} in "
         text += f"{escape(found['file'])}.</p>"
     text += html_table(("flag", "rows", "meaning", ""), flags) if flags else "<p>No row is flagged.</p>"
     return text + (f'<div class="note">Notes of the run:{_list(record["notes"])}</div>' if record["notes"] else "")

@@ -159,6 +159,72 @@ def test_shear_profiles(folder):
     assert "Duffy et al. 2008" in (folder / "sheared" / "report.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def stacks(folder):
+    """Three stacks by luminosity of the brighter objects, the fainter ones in none; and their mean shears."""
+    clusters = pd.read_csv(folder / "clusters.csv")
+    order = np.argsort(-clusters["L500"].to_numpy())[:150]
+    clusters["bin"] = pd.Series(np.nan, index=clusters.index, dtype=object)
+    clusters.loc[order, "bin"] = np.repeat(["bright", "middle", "faint"], 50)
+    clusters["w"] = 1.0
+    clusters.to_csv(folder / "binned.csv", index=False)
+    parts, radius = [], np.geomspace(0.3, 2.5, 6)
+    for name in ("bright", "middle", "faint"):
+        own = clusters[clusters["bin"] == name]
+        each = [
+            slow.reduced_shear(radius, np.log([m]), slow.mean_ln_c(np.log([m]), z), z, 1.2)[0]
+            for m, z in zip(own["M_true"], own["z"], strict=True)
+        ]
+        parts.append(Table({"stack": [name] * 6, "radius": radius * units.Mpc, "gt": np.mean(each, axis=0),
+                            "gt_err": 0.002 * radius**-0.5}))  # fmt: skip
+    vstack(parts).write(folder / "stacks.ecsv", overwrite=True)
+    return clusters
+
+
+STACKS = ["--shear", "stacks.ecsv", "--shear-id", "stack", "--shear-z", "1.2", "--shear-stack", "bin"]
+
+
+def run_binned(folder, out, *options, command="run", catalogue="binned.csv"):
+    return warm_start.run([command, catalogue, "--out", out, *COMMON, *options], folder)
+
+
+def test_stacks(folder, stacks):
+    """They are in the fit, masses are made without them, and the record says what was read.
+
+    The objects are no sample of the mass function, as the fit takes them to be: the stacks show it.
+    """
+    asked = [*FIT, "--no-map", "--no-figures", "--num-relation-draws", "10", *STACKS, "--shear-stack-weight", "w"]
+    ended = run_binned(folder, "stacked", *asked)
+    assert ended.returncode == 0, ended.stderr
+    record = json.loads((folder / "stacked" / "run.json").read_text())
+    assert record["mass_likelihoods"]["from"] == "stacked shear profiles"
+    assert record["mass_likelihoods"]["objects"] == 150
+    fit = record["fit"]
+    assert fit["diagnostics"]["stacks"] == 3 and fit["diagnostics"]["stacks_p"] < 1e-4
+    assert "the fitted shear of the stacks is far from the measured one" in " ".join(record["notes"])
+    assert "150 of 200 objects are in 3 stacks with a shear profile" in " ".join(record["notes"])
+    assert "150 objects are in stacked shear profiles" in (folder / "stacked" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "options", "words"),
+    [
+        (lambda t: t, ["--shear-stack", "bn"], ["no column 'bn'"]),
+        (lambda t: t.assign(bin=np.nan), [], ["no object is in a stack: column 'bin' of the catalogue is blank"]),
+        (lambda t: t.replace({"bin": {"faint": "other"}}), [], ["are not in the catalogue", "'faint'"]),
+        (lambda t: t.assign(w=np.where(t["L500"] == t["L500"].max(), -1, 1)), ["--shear-stack-weight", "w"],
+         ["1 of 150 weights of members are not above 0"]),
+        (lambda t: t.assign(z=np.where(t["L500"] == t["L500"].max(), 1.3, t["z"])), [],
+         ["source in front of the lens: 1 of 3 profiles, the first"]),
+    ],
+)  # fmt: skip
+def test_stacks_that_cannot_be_used(folder, stacks, catalogue, options, words):
+    catalogue(stacks).to_csv(folder / "bad_bins.csv", index=False)
+    ended = run_binned(folder, "out", *FIT, *STACKS, *options, command="fit", catalogue="bad_bins.csv")
+    assert ended.returncode == 2 and not [word for word in words if word not in ended.stderr], ended.stderr
+    assert ended.stderr.count("\n") == 1 and not (folder / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
