@@ -16,7 +16,7 @@ from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import has_little_h, mass_definition_in
+from massmap_jax.catalogue.units import contradicts_name, has_little_h, mass_definition_in, overdensity_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.options import number_or_name
@@ -141,6 +141,13 @@ def in_definition_of(
         return None
     given, wanted = calibration.mass_definition, prior.mass_definition
     if given in UNSTATED or wanted in UNSTATED:
+        if wanted not in UNSTATED and contradicts_name(wanted, str(options.calib_mass)):
+            stated = overdensity_in(str(options.calib_mass))
+            raise MassmapError(
+                f"the calibration masses are M{stated} by the name of their column {options.calib_mass!r}, and those of"
+                f" the mass prior {wanted}: state their definition (calib_definition='{stated}c') and give a prior of"
+                f" it (prior='hmf' with mass_definition='{stated}c'), or calib_convert= to convert them as NFW halos"
+            )
         told, option = ("mass prior", "mass") if wanted in UNSTATED else ("calibration masses", "calib")
         if options.calib_convert:
             raise MassmapError(f"calib_convert= needs the definition of the {told}: give {option}_definition=")
@@ -249,11 +256,12 @@ def _chosen(table, role, given, option):
 
 def _definition(table: ColumnTable, options: JobOptions) -> str:
     """The definition of the masses, by the option or the column's name, which may not contradict each other."""
-    named = mass_definition_in(named_column(table, str(options.calib_mass), "calib_mass"))
-    if named and options.calib_definition not in (None, named):
+    name = named_column(table, str(options.calib_mass), "calib_mass")
+    named, given = mass_definition_in(name), options.calib_definition
+    if given is not None and (given != named if named else contradicts_name(given, name)):
         raise MassmapError(
-            f"the column {options.calib_mass!r} holds {named} masses by its name, and calib_definition is"
-            f" {options.calib_definition!r}: leave calib_definition= out, or rename the column"
+            f"the column {options.calib_mass!r} holds {named or f'M{overdensity_in(name)}'} masses by its name, and"
+            f" calib_definition is {given!r}: leave calib_definition= out, or rename the column"
         )
     return options.calib_definition or named or "unknown"
 
