@@ -21,6 +21,8 @@ from massmap_jax.prior.mass_prior import MassPrior
 _PARAMETERS = 2
 # Smallest eigenvalue of the correlations of a covariance that can be inverted without losing all digits.
 _SINGULAR = 1e-10
+# Standard deviations below 0 of all shears together that mean another sign.
+_BELOW_ZERO = 5.0
 # No profile of one halo reaches this far [Mpc], nor is the scatter of lensing masses known better than this in ln M.
 _TOO_FAR, _LEAST_SCATTER = 50.0, 0.01
 
@@ -230,6 +232,7 @@ class ShearProfiles:
             rows, z = self.rows[usable], catalogue.redshift[self.rows[usable]]
             radius, sigma_crit = self._at_lens(usable, z, cosmology)
             whitening, signal = _whitened(self.covariance[usable], self.shear[usable])
+            _refuse_other_sign(whitening, np.nan_to_num(self.shear[usable]))
             ln_c = mean_ln_concentration(shear_model.LN_MASS_NODES, z[:, None], prior.mass_definition, cosmology)
             density = overdensity(prior.mass_definition, cosmology, z)[:, None]
             ln_radius = (shear_model.LN_MASS_NODES - np.log(4 / 3 * np.pi * density)) / 3
@@ -319,6 +322,19 @@ def _whitened(covariance: np.ndarray, shear: np.ndarray) -> tuple[np.ndarray, np
     whitening = np.where(used, np.linalg.inv(lower), 0.0)
     white = np.einsum("nab,nb->na", whitening, np.where(there, shear, 0.0))
     return whitening, np.sqrt((white**2).sum(axis=1))
+
+
+def _refuse_other_sign(whitening: np.ndarray, shear: np.ndarray) -> None:
+    """Refuse profiles that are below 0 on the whole, which noise alone makes once in 3e6 times."""
+    errors = np.einsum("nab,nb->na", whitening, np.ones_like(shear))
+    # The mean shear of all bins by generalised least squares, over its error.
+    mean = (errors * np.einsum("nab,nb->na", whitening, shear)).sum() / np.sqrt((errors**2).sum())
+    if mean < -_BELOW_ZERO:
+        raise MassmapError(
+            f"the shears of the {len(shear)} profiles are {-mean:.0f} of their errors below 0 on the whole, and halos"
+            " make tangential shears above 0: change their sign, or name the column of the tangential ones, not that of"
+            " the cross shear"
+        )
 
 
 def _check_model(scatter, concentration_scatter, profile, truncation) -> None:

@@ -78,6 +78,8 @@ def read_calibration(
     found: list[str] = []
     try:
         table = catalogue_table(source, columns) if options.calib_file is None else _open_second(options)
+        if options.calib_file is None:
+            _refuse_observable(table, options, catalogue)
         ln_mass, sigma = _masses(table, options, found)
         correlation = _correlation(table, options, found)
         if options.calib_file is not None:
@@ -239,6 +241,16 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
 
 
+def _refuse_observable(table: ColumnTable, options: JobOptions, catalogue: HaloCatalogue) -> None:
+    """Refuse the column that is the observable: its scatter about itself would be taken for that of a relation."""
+    name = named_column(table, str(options.calib_mass), "calib_mass")
+    if name == catalogue.columns_read.get("lum"):
+        raise MassmapError(
+            f"column {name!r} is the observable and the calibration mass, too: name that of a mass which was measured"
+            " in another way, or take the observable for the mass, relation='identity'"
+        )
+
+
 def _correlation(table: ColumnTable, options: JobOptions, found: list[str]) -> float | np.ndarray:
     """Correlation of the errors of mass and luminosity, a column or one number."""
     correlation = number_or_name(options.calib_correlation)
@@ -350,6 +362,7 @@ def _of_calibration(text: str) -> str:
     """A sentence of the readers of a catalogue, with the options of the measured masses in place of a catalogue's."""
     # Not in the names of files and columns.
     text = re.sub(r"(?<![\w'/.])luminosity(?=[ :,'.]|$)(?!\.\w)", "mass", text)
+    text = text.replace(" in ln L, ", " in ln M, ")
     text = re.sub(r"(?<!calibration )\bmass column\b", "calibration mass column", text)
     # A catalogue has an option for this, and the second file has a first line.
     text = text.replace("so name its columns with names=", "so write their names into its first line")

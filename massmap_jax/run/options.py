@@ -17,6 +17,7 @@ from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.write import SUFFIXES
 from massmap_jax.choices import (
     FIT_METHODS,
+    LARGEST_SCATTER,
     LIMITS,
     METHODS,
     PRESETS,
@@ -692,6 +693,8 @@ class JobOptions:
         )
 
 
+# 1 - b between these: no calibration of cluster masses is as far off, and b itself, or a per cent, is outside.
+_LEAST_RATIO, _LARGEST_RATIO = 0.4, 2.5
 # Options that act only with others, by field of `JobOptions` or `PriorOptions`: when they act, and with what.
 _ACTS = {
     "mass_range": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
@@ -894,7 +897,12 @@ def check_options(options: JobOptions) -> None:
     _check_likelihoods(options)
     _check_cosmology_draws(options)
     value_of("relation_scatter", options.relation_scatter)
-    value_of("mass_bias", options.mass_bias)
+    bias = value_of("mass_bias", options.mass_bias)
+    if bias is not None and not _LEAST_RATIO < bias.value < _LARGEST_RATIO:
+        raise MassmapError(
+            f"mass_bias is {options.mass_bias}, so that masses would change by a factor of"
+            f" {1 / max(bias.value, 1e-9):.3g}: give 1 - b, such as 0.8:0.05 for masses that are 20 % too low"
+        )
     check_of_all(options)
     if options.circle is not None:
         _check_circle(options.circle)
@@ -992,8 +1000,11 @@ def _check_likelihoods(options: JobOptions) -> None:
         )
     for name in ("mass_likelihood_scatter", "shear_scatter"):
         scatter = getattr(options, name)
-        if not (np.isfinite(scatter) and scatter >= 0):
-            raise MassmapError(f"{name} is {scatter:g}: give a number in ln M, at least 0")
+        if not 0 <= scatter <= LARGEST_SCATTER:
+            raise MassmapError(
+                f"{name} is {scatter:g}: give a number in ln M, at least 0 and at most {LARGEST_SCATTER:g}, such as 0.2"
+                " for 20 %"
+            )
     if options.shear_profile not in ("nfw", "bmo1"):
         raise MassmapError(f"shear_profile is {options.shear_profile!r}: give nfw or bmo1")
     _check_mass_definition("mass_likelihood_definition", options.mass_likelihood_definition)
