@@ -1217,12 +1217,7 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
     path = Path(options.source)
     if path.suffix == ".npz":
         return MassPrior.load(path)
-    try:
-        columns = np.loadtxt(path, unpack=True, ndmin=2)
-    except Exception as error:  # of NumPy, or of gzip or bz2 for a damaged file
-        raise MassmapError(
-            f"prior file {path} is not a table of three columns of numbers: {first_line(error)}"
-        ) from None
+    columns = _columns_of_prior(path)
     if columns.shape[0] != 3:
         raise MassmapError(f"prior file {path} has {columns.shape[0]} columns: it needs three, z, M and density")
     return MassPrior.from_table(
@@ -1235,6 +1230,33 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
         mass_definition=options.mass_definition or "unknown",
         description=path.name,
     )
+
+
+def _columns_of_prior(path: Path) -> np.ndarray:
+    """Columns of a text prior: of blanks and numbers alone, or of any table of text, with commas and a header too."""
+    try:
+        return np.loadtxt(path, unpack=True, ndmin=2)
+    except Exception as error:  # of NumPy, or of gzip or bz2 for a damaged file
+        reason = first_line(error)
+    from massmap_jax.catalogue.luminosity import named_log, numbers
+    from massmap_jax.catalogue.tables import open_table
+
+    try:
+        table = open_table(str(path))
+        columns = np.array([numbers(table, name, "prior", []) for name in table.names])
+    except MassmapError:
+        raise MassmapError(f"prior file {path} is not a table of three columns of numbers: {reason}") from None
+    names = [name.strip().lower() for name in table.names]
+    if not names[0].startswith(("z", "redshift")) or any(name.startswith(("z", "redshift")) for name in names[1:]):
+        raise MassmapError(
+            f"prior file {path} has the columns {', '.join(table.names)}: give z, M and density, in this order"
+        )
+    if logs := [name for name in table.names if named_log(name)]:
+        raise MassmapError(
+            f"prior file {path} has {', '.join(map(repr, logs))} by name as logarithms: give M in Msun and the density"
+            " itself"
+        )
+    return columns
 
 
 def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] | None = None) -> Relation:
