@@ -76,8 +76,8 @@ def contradiction(coordinates: Coordinates, likelihood, best, chains) -> Contrad
     def widths(prior):
         return [prior.stored[p].data["scale"] for p in names]
 
-    # Of the same precision, so that nothing is compiled again.
-    wider = [np.asarray(v * _WIDER, dtype=np.asarray(v).dtype) for v in widths(prior)]
+    # Numbers and arrays stay what they are, so that nothing is compiled again.
+    wider = [v * _WIDER for v in widths(prior)]
     wide = Coordinates(eqx.tree_at(widths, prior, wider), coordinates.pivot_ln_mass, coordinates.pivot_evolution)
     again = maximise(wide, likelihood, best.x)
     try:

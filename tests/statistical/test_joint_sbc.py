@@ -210,7 +210,9 @@ def test_data_are_compared_with_the_beliefs(model):
     narrow = RELATION | {"alpha1": dist.Normal(1.0, 0.1), "alpha4": dist.Normal(1.0, 0.1)}
     with jax.enable_x64(True):
         joint = JointPrior.of(RelationPrior(narrow, ALPHA3), MEASURED, POPULATION, (32.9, PIVOT_Z), model.prior)
+    compiled = maximise._cache_size()
     assert all(f.p_value > CONTRADICTION_LEVEL for f in against_beliefs(model, 6, 4, joint=joint))
+    assert maximise._cache_size() == compiled, "the search without the beliefs is compiled by itself"
     for factor in (0.1, 10.0):
         found = against_beliefs(model, 7, 5, factor=factor, joint=joint)
         assert all(f.p_value < CONTRADICTION_LEVEL and f.name == "alpha1" for f in found), found
