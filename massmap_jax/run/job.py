@@ -24,6 +24,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
+from massmap_jax.run.beside_published import far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.cosmology import cosmologies_of, fitted_from, paired, read_cosmology
@@ -508,6 +509,11 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
 
     check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
     notes.extend(_told_by(check))
+    of = check.rows
+    far = far_from_published(
+        *(catalogue.ln_lum_obs[of], catalogue.lum_unit, catalogue.redshift[of], calibration.ln_mass[of])
+    )
+    notes.extend([far] if far else [])
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"
