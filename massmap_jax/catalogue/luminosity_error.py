@@ -297,13 +297,32 @@ def _kind_of_unit(unit: str, lum: Luminosity) -> str:
     return "linear" if lum.column_unit and unit_factor(unit, lum.column_unit) is not None else "other"
 
 
+def is_no_error(name: str) -> bool:
+    """Tell whether a column is no error by its name, but a signal-to-noise ratio or a variance.
+
+    Parameters
+    ----------
+    name : str
+        The column's name.
+
+    Returns
+    -------
+    bool
+        True for "snr", "S2N", "flux_ivar", "zvar" and the like.
+    """
+    ratio, variance = r"(?:snr|s_?2_?n|s_n|signal)", r"(?:i(?:nv)?_?var|z?_?var(?:iance)?)"
+    return re.search(rf"(?<![a-z])(?:{ratio}|{variance})(?![a-z])", _words(name)) is not None
+
+
+def _words(name: str) -> str:
+    """A column's name in lower case, its words apart."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
 def _kind_of_name(name: str, table: ColumnTable) -> str:
     """What an error's name says it is; refused where it is no error at all."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    if re.search(
-        r"(?<![a-z])(?:snr|s_?2_?n|s_n|signal)(?![a-z])|(?<![a-z])i(?:nv)?_?var(?![a-z])|(?<![a-z])var(?:iance)?(?![a-z])",
-        words,
-    ):
+    words = _words(name)
+    if is_no_error(name):
         raise MassmapError(
             f"column {name!r} of {table.label} is by its name no error, but a signal-to-noise ratio or a variance:"
             " compute the error of the luminosity from it and give that, or pass sigma_kind="

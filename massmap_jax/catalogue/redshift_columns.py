@@ -9,6 +9,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
 from massmap_jax.catalogue.luminosity import numbers
+from massmap_jax.catalogue.luminosity_error import is_no_error
 from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
 from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable, check_nodes
 from massmap_jax.catalogue.tables import open_table, sniff_format, split_extension
@@ -140,7 +141,13 @@ class RedshiftColumns:
         """Distributions with a normal error, and what was read."""
         error, kind = self.z_err, self.z_err_kind
         if isinstance(error, str):
-            values = numbers(table, named_column(table, error, "z_err"), "redshift error", told)
+            name = named_column(table, error, "z_err")
+            if is_no_error(name):
+                raise MassmapError(
+                    f"z_err column {name!r} of {table.label} is by its name no error, but a variance or a"
+                    " signal-to-noise ratio: compute the error of z from it, and rename it"
+                )
+            values = numbers(table, name, "redshift error", told)
             kind = kind or "z"
         else:
             assert error is not None

@@ -237,7 +237,7 @@ class OnGrid:
                 f"p(z) has shape {p.shape} and {z.size} redshifts: give one row per object and one column per redshift"
             )
         ln_p = np.empty(p.shape, dtype=np.float32)
-        integral, below = np.empty(p.shape[0]), np.zeros(p.shape[0], dtype=bool)
+        integral, below, last = np.empty(p.shape[0]), np.zeros(p.shape[0], dtype=bool), np.full(p.shape[0], np.nan)
         # Pieces: copies in double precision of a large catalogue would not fit into the memory.
         for start in range(0, p.shape[0], size := max(1, 2**22 // z.size)):
             rows = slice(start, start + size)
@@ -248,6 +248,8 @@ class OnGrid:
                 bad = ~(np.isfinite(part).all(axis=1) & (top[:, 0] > 0)) | below[rows]
                 integral[rows] = np.where(bad, np.nan, np.trapezoid(part, z, axis=1))
                 ln_p[rows] = np.maximum(np.log(np.maximum(part / top, 0.0)), _ZERO)
+                rises = (np.diff(part, axis=1) >= -_ROUNDING * top).all(axis=1) & (part[:, 0] < 0.5 * top[:, 0]) & ~bad
+                last[rows] = np.where(rises, part[:, -1], np.nan)
             ln_p[rows][bad] = np.nan
         if np.isnan(integral).all():
             if below.any():
@@ -259,6 +261,12 @@ class OnGrid:
                     " logarithms?)"
                 )
             raise MassmapError(f"none of the {below.size} p(z) can be used: each is NaN somewhere, or 0 everywhere")
+        if (~np.isnan(last) == ~np.isnan(integral)).all() and np.nanmax(last) < 1.02 * np.nanmin(last):
+            raise MassmapError(
+                f"all {np.count_nonzero(~np.isnan(last))} p(z) that can be used rise to {np.nanmax(last):.3g} at the"
+                f" last redshift, {z[-1]:g}, as cumulative distributions do: give densities, such as their differences"
+                " over those of z"
+            )
         return cls(z, ln_p, integral)
 
     def __len__(self) -> int:

@@ -325,3 +325,40 @@ def mass_definition_in(name: str) -> str:
     if found is not None:
         return found[1] + {"crit": "c", "b": "m"}.get(found[2], found[2])
     return "vir" if re.search(r"(?i)(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?vir(?![a-z])", name) else ""
+
+
+def overdensity_in(name: str) -> str:
+    """Give the overdensity of the mass that a column's name states, of whichever density: "500" in "M500", "log_m200".
+
+    Parameters
+    ----------
+    name : str
+        The column's name.
+
+    Returns
+    -------
+    str
+        The digits; "" where the name says none, as "M_lens" or the mass within an aperture, "M500kpc".
+    """
+    name = name.lower() if name.isupper() else name
+    found = re.search(r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(180|200|500|1000|2500)(?![\d.]|_?[kM]?pc)", name)
+    return "" if found is None else found[1]
+
+
+def contradicts_name(definition: str, name: str) -> bool:
+    """Tell whether a definition of mass is another one than a column's name states, as "200m" is beside "M500".
+
+    Parameters
+    ----------
+    definition : str
+        The definition, such as "200m" or "vir".
+    name : str
+        The column's name.
+
+    Returns
+    -------
+    bool
+        True where the overdensities differ. A name that states none contradicts nothing.
+    """
+    stated = overdensity_in(name)
+    return bool(stated) and re.match(r"\d*", definition)[0] != stated  # type: ignore[index]

@@ -127,17 +127,18 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> Pr
     """
     z = catalogue.redshift[rows]
     ln_lum, relative = catalogue.signed_measurements(rows)
-    if population_of(relation) is not None:
-        each = _linear_pit_of_population(ln_lum, relative, z, prior, relation)
-        return Predicted(relation.shares @ each, each, 0)
     ln_error = ln_lum + np.log(np.abs(relative))
-    scatter, ones = float(np.min(relation.scatter)), np.ones(rows.size)
-    own = Part.above(z, ln_lum, relative, ones, scatter)
-    limit, below = None, np.zeros(rows.size, bool)
+    at_limit, below = None, np.zeros(rows.size, bool)
     if selection is not None:
         ln_limit = np.asarray(selection.limit_of(z, ln_error))
-        limit = Part.above(z, ln_limit, np.exp(ln_error - ln_limit), ones, scatter)
+        at_limit = ln_limit, np.exp(ln_error - ln_limit)
         below = (ln_lum < ln_limit - 1e-5) | (relative < 0)
+    if population_of(relation) is not None:
+        each = _linear_pit_of_population(ln_lum, relative, z, prior, relation, at_limit)
+        return Predicted(relation.shares @ each, each, int(below.sum()))
+    scatter, ones = float(np.min(relation.scatter)), np.ones(rows.size)
+    own = Part.above(z, ln_lum, relative, ones, scatter)
+    limit = None if at_limit is None else Part.above(z, *at_limit, ones, scatter)
     each = np.zeros((relation.num_draws, rows.size))
     for number in range(relation.num_draws):
         one = relation.draw(number)
@@ -148,11 +149,15 @@ def linear_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -> Pr
     return Predicted(relation.shares @ each, each, int(below.sum()))
 
 
-def _linear_pit_of_population(ln_lum, relative, z, prior, relation) -> np.ndarray:
-    """PITs (draw, row) where each draw has its own population: the chance at each mass, averaged over the masses."""
-    ln_reference, place_ = (np.asarray(a) for a in linear_noise.reference(ln_lum, relative))
+def _linear_pit_of_population(ln_lum, relative, z, prior, relation, at_limit) -> np.ndarray:
+    """PITs (draw, row) where each draw has its own population: the chance at each mass, averaged over the masses.
+
+    Above the observed luminosity, over that above the limit, whose ln and relative error are `at_limit`.
+    """
     mass_nodes = _mass_nodes(prior, relation, np.minimum(np.abs(relative), 0.5), z)
-    data, each = np.stack([ln_reference, place_, z]), np.zeros((relation.num_draws, z.size))
+    places = [linear_noise.reference(*at) for at in ((ln_lum, relative), at_limit) if at is not None]
+    data = np.stack([z, *(np.asarray(a) for pair in places for a in pair)])
+    each = np.zeros((relation.num_draws, z.size))
     for start in range(0, z.size, _CHUNK):
         part = data[:, start : start + _CHUNK]
         padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
@@ -166,15 +171,19 @@ def _linear_pit_chunk(data, mass_nodes, prior, relation):
     """PITs of one chunk; (object, draw)."""
     ln_mass, weight, _ = (jnp.asarray(a, dtype=float) for a in mass_nodes)
 
-    def one(ln_reference, place, z):
+    def one(z, *places):
         ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
 
         def of_draw(draw):
             probability = weight * jnp.exp(population_of(draw).ln_density(ln_prior, ln_mass, z))
-            scatter = draw.scatter_ln_lum(ln_mass[0], z)
-            t = ln_reference - draw.mean_ln_lum(ln_mass, z)
-            above = jnp.exp(linear_noise.ln_above(t, scatter, place))
-            return 1 - (probability * above).sum() / probability.sum()
+            scatter, mean = draw.scatter_ln_lum(ln_mass[0], z), draw.mean_ln_lum(ln_mass, z)
+
+            def above(ln_reference, place):
+                return (probability * jnp.exp(linear_noise.ln_above(ln_reference - mean, scatter, place))).sum()
+
+            whole = above(*places[2:]) if len(places) > 2 else probability.sum()
+            # Below the smallest number there is no object at all; the ratio is NaN, which the caller refuses.
+            return 1 - above(*places[:2]) / whole
 
         return jax.lax.map(of_draw, relation)
 

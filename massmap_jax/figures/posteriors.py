@@ -36,6 +36,7 @@ from massmap_jax.figures.style import (
     settle,
     styled,
 )
+from massmap_jax.prior.population import population_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +65,9 @@ def posterior_panel(posterior: "MassPosterior", rows=None, scale: Literal["linea
     Returns
     -------
     matplotlib.figure.Figure
-        Panels of dP/dlnM against log10 M, or against M [Msun] on "log" axes, with the 68 % interval shaded. The prior's
-        shape (normalised within the panel) is dashed, and the true mass, where it is known, is a line. The prior's own
-        panel always has logarithmic axes.
+        Panels of dP/dlnM against log10 M, or against M [Msun] on "log" axes, with the 68 % interval shaded. The shape
+        of the prior (normalised within the panel) is dashed, and the true mass, where it is known, is a line. The
+        prior is the population where one was fitted with the relation. Its own panel always has logarithmic axes.
 
     Raises
     ------
@@ -133,8 +134,29 @@ def _given_rows(posterior, rows) -> np.ndarray:
 
 
 @jax.jit
-def _log_prob(prior, ln_mass, z):
-    return prior.log_prob(ln_mass, z)
+def _log_prob(prior, relation, ln_mass, z):
+    """ln of the prior density at masses (row, mass) and redshifts (row,): that of the population where one was fitted.
+
+    A population is a part of each draw of the relation: the density is the mean over the draws.
+    """
+
+    def of_row(ln_mass, z):
+        base = prior.log_prob(ln_mass, z)
+        if population_of(relation) is None:
+            return base
+        each = jax.vmap(lambda draw: population_of(draw).ln_density(base, ln_mass, z))(relation)
+        return jax.nn.logsumexp(each + jax.nn.log_softmax(relation.log_weight)[:, None], axis=0)
+
+    return jax.vmap(of_row)(ln_mass, z)
+
+
+def _prior_density(posterior, ln_mass, z) -> np.ndarray:
+    """Density of the prior that the masses have, per ln M; (row, mass)."""
+    prior, relation = posterior.prior, posterior.relation.as_batch()
+    ln_mass = np.broadcast_to(ln_mass, (len(z), np.shape(ln_mass)[-1]))
+    inside = (ln_mass >= prior.ln_mass_min) & (ln_mass <= prior.ln_mass_max)
+    density = np.exp(np.asarray(_log_prob(prior, relation, ln_mass, np.asarray(z)), np.float64))
+    return np.where(inside, density, 0.0)
 
 
 def _prior_axes(ax, posterior, rows, linear):
@@ -143,13 +165,16 @@ def _prior_axes(ax, posterior, rows, linear):
     ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 300)
     z = posterior.catalogue.redshift[rows] if rows.size else np.array([prior.z_min])
     shown = np.unique(np.quantile(z, [0, 0.5, 1], method="nearest"))
-    density = np.exp(np.asarray(_log_prob(prior, ln_mass, shown[:, None]), np.float64))
+    density = _prior_density(posterior, ln_mass, shown)
     mass = ln_mass / LN10 if linear else np.exp(ln_mass)
     for value, curve, colour, dash in zip(shown, density, (BLUE, ORANGE, PURPLE), ("-", "--", "-."), strict=False):
         ax.plot(mass, curve, color=colour, ls=dash, label=f"$z = {value:.2f}$")
     top = 3 * density.max()
     ax.set(xscale="linear" if linear else "log", yscale="log", ylim=(top * 1e-9, top), xlim=mass[[0, -1]])
-    ax.set_title("prior  $p(\\ln M\\,|\\,z)$")
+    # Draws with a cosmology of their own have a mass function in its place.
+    kind = getattr(population_of(posterior.relation), "kind", "fixed")
+    what = "prior" if kind == "fixed" else "fitted population"
+    ax.set_title(f"{what}  $p(\\ln M\\,|\\,z)$")
     ax.legend(loc="lower left")
 
 
@@ -164,10 +189,10 @@ def _row_axes(axes, posterior, rows, linear):
     offset = np.linspace(-4, 4, 401) if linear else np.linspace(-5, 5, 401)
     grids = posterior.mean[rows, None] + np.maximum(posterior.sd[rows, None], 1e-4) * offset
     grids = np.clip(grids, prior.ln_mass_min, prior.ln_mass_max)
-    prior_pdfs = np.exp(np.asarray(_log_prob(prior, grids, catalogue.redshift[rows, None]), np.float64))
-    for ax, row, grid, prior_pdf in zip(axes, rows, grids, prior_pdfs, strict=True):
-        grid, log_pdf = (np.asarray(a, np.float64) for a in posterior.log_pdf(np.array([row]), grid))
-        pdf = np.exp(log_pdf[0])
+    prior_pdfs = _prior_density(posterior, grids, catalogue.redshift[rows])
+    # All at once, as each number of panels would be compiled for by itself.
+    pdfs = np.exp(posterior.log_pdf(rows, grids)[1])
+    for ax, row, grid, prior_pdf, pdf in zip(axes, rows, grids, prior_pdfs, pdfs, strict=True):
         mass = grid / LN10 if linear else np.exp(grid)
         ax.plot(mass, pdf, color=BLUE, label="posterior")
         inside = (grid >= low[row]) & (grid <= high[row])

@@ -21,6 +21,8 @@ from massmap_jax.prior.mass_prior import MassPrior
 _PARAMETERS = 2
 # Smallest eigenvalue of the correlations of a covariance that can be inverted without losing all digits.
 _SINGULAR = 1e-10
+# Standard deviations below 0 of all shears together that mean another sign.
+_BELOW_ZERO = 5.0
 # No profile of one halo reaches this far [Mpc], nor is the scatter of lensing masses known better than this in ln M.
 _TOO_FAR, _LEAST_SCATTER = 50.0, 0.01
 
@@ -229,7 +231,8 @@ class ShearProfiles:
         if usable.any():
             rows, z = self.rows[usable], catalogue.redshift[self.rows[usable]]
             radius, sigma_crit = self.at_lens(usable, z, cosmology)
-            whitening, signal = _whitened(self.covariance[usable], self.shear[usable])
+            whitening, signal = whitened(self.covariance[usable], self.shear[usable])
+            refuse_other_sign(whitening, np.nan_to_num(self.shear[usable]))
             ln_c = mean_ln_concentration(shear_model.LN_MASS_NODES, z[:, None], prior.mass_definition, cosmology)
             density = overdensity(prior.mass_definition, cosmology, z)[:, None]
             ln_radius = (shear_model.LN_MASS_NODES - np.log(4 / 3 * np.pi * density)) / 3
@@ -331,14 +334,55 @@ def _check_covariance(covariance: np.ndarray, there: np.ndarray, rows: np.ndarra
             "give one that can be inverted, estimated from more realisations than bins")  # fmt: skip
 
 
-def _whitened(covariance: np.ndarray, shear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What makes errors independent and of unit size, 0 in bins without a shear; each profile's signal to noise."""
+def whitened(covariance: np.ndarray, shear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute what makes errors independent and of unit size.
+
+    Parameters
+    ----------
+    covariance : Float[np.ndarray, "n bin bin"]
+        Covariance of the shears.
+    shear : Float[np.ndarray, "n bin"]
+        The shears; NaN in bins without one.
+
+    Returns
+    -------
+    whitening : Float[np.ndarray, "n bin bin"]
+        The matrix of each profile; 0 in bins without a shear.
+    signal : Float[np.ndarray, "n"]
+        Signal to noise of each profile.
+    """
     there = ~np.isnan(shear)
     used = there[:, :, None] & there[:, None, :]
     lower = np.linalg.cholesky(np.where(used, covariance, np.eye(shear.shape[1])))
     whitening = np.where(used, np.linalg.inv(lower), 0.0)
     white = np.einsum("nab,nb->na", whitening, np.where(there, shear, 0.0))
     return whitening, np.sqrt((white**2).sum(axis=1))
+
+
+def refuse_other_sign(whitening: np.ndarray, shear: np.ndarray) -> None:
+    """Refuse profiles that are below 0 on the whole, which noise alone makes once in 3e6 times.
+
+    Parameters
+    ----------
+    whitening : Float[np.ndarray, "n bin bin"]
+        As `whitened` gives it.
+    shear : Float[np.ndarray, "n bin"]
+        The shears; 0 in bins without one.
+
+    Raises
+    ------
+    MassmapError
+        Shears whose sign is the wrong one.
+    """
+    errors = np.einsum("nab,nb->na", whitening, np.ones_like(shear))
+    # The mean shear of all bins by generalised least squares, over its error.
+    mean = (errors * np.einsum("nab,nb->na", whitening, shear)).sum() / np.sqrt((errors**2).sum())
+    if mean < -_BELOW_ZERO:
+        raise MassmapError(
+            f"the shears of the {len(shear)} profiles are {-mean:.0f} of their errors below 0 on the whole, and halos"
+            " make tangential shears above 0: change their sign, or name the column of the tangential ones, not that of"
+            " the cross shear"
+        )
 
 
 def check_model(scatter, concentration_scatter, profile, truncation) -> None:

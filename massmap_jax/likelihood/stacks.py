@@ -26,7 +26,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood import shear_model
 from massmap_jax.likelihood.redshifts import refuse_uncertain
-from massmap_jax.likelihood.shear import ShearProfiles, check_model
+from massmap_jax.likelihood.shear import ShearProfiles, check_model, refuse_other_sign, whitened
 from massmap_jax.prior.mass_prior import MassPrior
 
 # Gauss-Hermite nodes of the lensing mass and of the concentration: with twice as many the moments change by 1e-6.
@@ -283,6 +283,8 @@ class StackedShear:
                 f"{empty.sum()} of {counts.size} stacks have no member that can be used, the first is stack"
                 f" {self.profiles.rows[empty][0]}: leave its profile out, or correct members="
             )
+        whitening, _ = whitened(self.profiles.covariance, self.profiles.shear)
+        refuse_other_sign(whitening, np.nan_to_num(self.profiles.shear))
         ends = [(z.min(), z.max()) for z in (catalogue.redshift[members == stack] for stack in range(counts.size))]
         # Nodes apart, also where all members have one redshift.
         redshift = np.stack([np.linspace(low, max(high, low * 1.001), _REDSHIFTS) for low, high in ends])

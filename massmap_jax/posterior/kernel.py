@@ -587,7 +587,30 @@ def _wide_panels(halos: Objects, relation, support: float) -> np.ndarray:
     return (_WIDE_PANELS * 2 ** np.clip(doublings, 0, 5)).astype(int)
 
 
-def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int, method: str = "analytic"):
+def merged(groups: list[Group]) -> list[Group]:
+    """Put the groups of each kind of noise together, with what the most demanding of them needs.
+
+    Parameters
+    ----------
+    groups : list of Group
+        The groups of a plan.
+
+    Returns
+    -------
+    list of Group
+        One for each kind of noise: a few objects take longer to compile for than to compute.
+    """
+    found = []
+    for kind in NOISE_KINDS:
+        # "near" is a part of what the kernel of linear noise can do.
+        same = [g for g in groups if g.kind == kind or (g.kind, kind) == ("near", "normal")]
+        if same:
+            rows = np.sort(np.concatenate([g.rows for g in same]))
+            found.append(Group(rows, max(g.num_panels for g in same), any(g.wide for g in same), kind))
+    return found
+
+
+def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int, method: str = "analytic", together=False):
     """Call a kernel on every group of objects, chunk by chunk.
 
     Parameters
@@ -604,6 +627,8 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int, met
         Objects per call and device at the base number of panels and one redshift node.
     method : str, optional
         Integral over the luminosity.
+    together : bool, optional
+        Whether all objects of one kind of noise share a compiled kernel, `merged`.
 
     Yields
     ------
@@ -615,7 +640,7 @@ def run(kernel, halos: Objects, prior: MassPrior, relation, chunk_size: int, met
     chunk_size = max(1, chunk_size // halos.z.shape[1])
     low, high, groups = plan(halos, prior, relation, chunk_size, method)
     on_cpu = devices.free_bytes() is None
-    for group in groups:
+    for group in merged(groups) if together else groups:
         # With more panels, fewer objects at a time need the same memory; and with the table of linear noise.
         share = _SMALL_CHUNK if on_cpu and group.kind != "lognormal" and method == "analytic" else 1
         size = max(1, chunk_size * panels.BASE_PANELS // (share * group.num_panels))

@@ -102,7 +102,9 @@ def settings_of(method, relation_from, num_lum_draws) -> dict:
     return {"method": method, "normalise": relation_from != "other_data", "num_lum": num_lum}
 
 
-def evaluate(halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), **static):
+def evaluate(
+    halos, prior, relation, selection, key, chunk_size, *, request, arguments=(), shared=(), together=False, **static
+):
     """Run the posterior kernel over all rows, yielding (rows, outputs on the host) chunk by chunk."""
     key = jax.random.key(0) if key is None else key  # unused by the methods that need none
     key_sample = static.pop("key_sample", None)
@@ -113,7 +115,7 @@ def evaluate(halos, prior, relation, selection, key, chunk_size, *, request, arg
         own = tuple(a[i] for a in arguments)
         return _posterior_chunk(halos.take(i), low, high, own, *common, request=request, **group, **static)
 
-    return kernel.run(chunk, halos, prior, relation, chunk_size, static["method"])
+    return kernel.run(chunk, halos, prior, relation, chunk_size, static["method"], together)
 
 
 @devices.over_halos(
@@ -157,7 +159,7 @@ def _posterior_chunk(
             scores = base_normals(keys[1], halo.id_hash, (size,))
             return quantile(ndtr(scores), ndtr(-scores))
         if request == "log_pdf":
-            return _log_pdf(halo, panel, shared[0], prior, relation, selection, keys[0], settings)
+            return _log_pdf(halo, panel, (*arguments, *shared)[0], prior, relation, selection, keys[0], settings)
         return _summaries(halo, panel, quantile(*shared), prior, relation, selection, keys[0], settings)
 
     return jax.vmap(one, (halos.axes(), 0, 0, 0))(halos, low, high, arguments)

@@ -291,21 +291,36 @@ class MassPosterior(eqx.Module):
         ----------
         rows : int, slice or array_like, (row,)
             Row numbers, or a slice or boolean mask over the rows.
-        ln_mass : array_like, (mass,), optional
-            The grid [ln Msun]; by default the mass nodes of the prior.
+        ln_mass : array_like, (mass,) or (row, mass), optional
+            The grid [ln Msun], or one for each row; by default the mass nodes of the prior. Rows with grids of their
+            own are integrated in one compiled call.
 
         Returns
         -------
-        ln_mass : Float[np.ndarray, "mass"]
-            The grid [ln Msun].
+        ln_mass : Float[np.ndarray, "mass"] or Float[np.ndarray, "row mass"]
+            The grid, or grids [ln Msun].
         log_pdf : Float[np.ndarray, "row mass"]
             ln of dP/dlnM; minus infinity outside the prior's masses, NaN for unusable rows.
+
+        Raises
+        ------
+        MassmapError
+            For grids that are not one for each row.
         """
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
         rows = np.atleast_1d(np.arange(len(self))[rows])
-        return grid, self._evaluate("log_pdf", (grid,), grid.size, rows=rows, per_row=False, chunk_size=16)
+        own = grid.ndim == 2
+        if grid.ndim not in (1, 2) or (own and len(grid) != rows.size):
+            raise MassmapError(
+                f"ln_mass has shape {grid.shape} for {rows.size} rows: give one grid, (mass,), or one for each, (row,"
+                " mass)"
+            )
+        given: dict[str, Any] = {"rows": rows, "per_row": own, "together": own, "chunk_size": 16}
+        return grid, self._evaluate("log_pdf", (grid,), grid.shape[-1], **given)
 
-    def _evaluate(self, request, arguments, size, *, rows=None, per_row=True, key_sample=None, chunk_size=None):
+    def _evaluate(
+        self, request, arguments, size, *, rows=None, per_row=True, key_sample=None, chunk_size=None, together=False
+    ):
         """Integrate the posteriors of some rows again (default: all); NaN for unusable rows."""
         asked = np.arange(len(self)) if rows is None else rows
         result = np.full((asked.size, size), np.nan)
@@ -323,7 +338,7 @@ class MassPosterior(eqx.Module):
             self.key,
             chunk_size,
             request=request,
-            arguments=tuple(a[asked[places]] for a in arguments) if per_row else (),
+            arguments=tuple(a[places] for a in arguments) if per_row else (),
             shared=() if per_row else arguments,
             key_sample=key_sample,
             size=size,

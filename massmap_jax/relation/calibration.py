@@ -10,13 +10,15 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Float
 
-from massmap_jax.choices import ChosenBy
+from massmap_jax.choices import LARGEST_SCATTER, ChosenBy
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import ln_mass_in
 
 # Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
 # because the posterior is far from normal.
 LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
+# Largest bias in ln M below and above the true masses: larger numbers are 1 - b, of 0.6 to 1, and not its ln.
+_LARGEST_BIAS = 1.0, 0.5
 _NAMES = {
     "bias": "calibration bias",
     "scatter": "calibration scatter",
@@ -243,7 +245,8 @@ def belief(name: Literal["bias", "scatter", "correlation", "extra_bias"], given)
     Raises
     ------
     MassmapError
-        For anything else, a scatter below 0 or a correlation of 1.
+        For anything else, a scatter below 0 or a correlation of 1; and for a scatter of per cents, or a bias that is
+        1 - b itself, by their size.
     """
     told = _NAMES[name]
     if isinstance(given, dist.Distribution):
@@ -257,6 +260,17 @@ def belief(name: Literal["bias", "scatter", "correlation", "extra_bias"], given)
         raise MassmapError(f"{told} {given!r} has no width: give one number to fix it")
     if name == "scatter" and numbers[0] < 0:
         raise MassmapError(f"{told} is {numbers[0]:g}: a standard deviation in ln M is at least 0")
+    if name == "scatter" and numbers[0] > LARGEST_SCATTER:
+        raise MassmapError(
+            f"{told} is {numbers[0]:g} in ln M, a factor of {np.exp(min(numbers[0], 50.0)):.2g}: give it in ln M, such"
+            " as 0.2 for 20 %"
+        )
+    if name in ("bias", "extra_bias") and not -_LARGEST_BIAS[0] <= numbers[0] <= _LARGEST_BIAS[1]:
+        raise MassmapError(
+            f"{told} is {numbers[0]:g} in ln M, as if these masses were {np.exp(np.clip(numbers[0], -50, 50)):.2g}"
+            " times the true ones: it is the ln of that ratio, -0.22 where 1 - b is 0.8 and 0 where there is no bias;"
+            " correct the masses themselves for a larger factor"
+        )
     if name == "correlation" and not abs(numbers[0]) < 1:
         raise MassmapError(f"{told} is {numbers[0]:g}: it lies between -1 and 1, both excluded")
     if len(numbers) == 1:

@@ -26,6 +26,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
+from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.correlations import LKJ_SHAPE
 from massmap_jax.relation.cosmology_data import (
     CosmologyData,
@@ -334,6 +335,10 @@ def fit_to(
             diagnosed["off_by_lattice"] = off_by_lattice
         if data.extra is not None:
             diagnosed |= data.extra.told(relation_at(coordinates, best.x), prior)
+            if not isinstance(data, CosmologyData):  # another search would cost many mass functions
+                watch("comparing the data with the beliefs")
+                against = contradiction(coordinates, likelihood, best, chains)
+                diagnosed |= {} if against is None else {"against_beliefs": against.as_dict()}
         made: dict[str, Any] = {
             "values": {p: np.asarray(v).ravel() for p, v in values.items()},
             "log_weight": log_weight,

@@ -41,6 +41,8 @@ DESCRIPTIONS = {
     "population_skewness": "skewness of the population",
     "population_pivot_z": "redshift that population_centre belongs to",
 }
+# The data contradict the beliefs about a relation: 5 standard deviations in one of three parameters.
+CONTRADICTION_LEVEL = 1.5e-5
 # Label of the draws of a fit without measured masses, here or in `JointPosterior`.
 _ALONE = re.compile(r"fitted to \d+ objects,( 0 with measured masses,)? \w+")
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
@@ -75,7 +77,8 @@ class RelationPosterior(eqx.Module):
         "newton_steps" and "log_density" of the maximum, and by method: "inside_prior" (laplace: share of the normal
         approximation that lies inside the prior's support), "off_normal" (laplace, of few objects with measured masses:
         how far the posterior is from normal), "pareto_k" and "ess" (importance), "r_hat", "ess_bulk" and "ess_tail" of
-        each parameter, "divergences" and "steps_per_draw" (nuts).
+        each parameter, "divergences" and "steps_per_draw" (nuts). With measured masses or likelihoods of masses also
+        "against_beliefs": what the data say without the beliefs about the relation (`relation.contradiction`).
     shift_if_lowest_mass_doubles : dict of str to float, or None
         Change of the maximum in each free parameter when the lowest mass of the prior doubles; None with a selection.
     free : tuple of str
@@ -252,6 +255,14 @@ class RelationPosterior(eqx.Module):
                     f"{p} = {mean[p]:.4g} is {away:.0f} standard deviations of its prior from "
                     f"{self.prior_mean[p]:.4g}: prior and data contradict each other; look at prior_check"
                 )
+        against = self.diagnostics.get("against_beliefs")
+        if against is not None and not against["p_value"] >= CONTRADICTION_LEVEL:
+            p = against["name"]
+            found.append(
+                f"the data contradict the beliefs about the relation (p = {against['p_value']:.1e}): without them {p} ="
+                f" {against['found']:.3g} +- {against['error']:.2g}, and believed was {self.prior_mean[p]:.3g} +-"
+                f" {self.prior_sd[p]:.2g}; look at the units of luminosities and of measured masses"
+            )
         return tuple(found)
 
     def check(self) -> list[str]:

@@ -31,6 +31,7 @@ from massmap_jax.relation.adapt import adapted_draws
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import Points, compress
+from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
@@ -111,6 +112,8 @@ def fit_joint(
                 if better is not None:
                     chains, found = better.x[None], found | better.found
         values, maximum, at_pivot = at_alpha3(coordinates, chains, best.x, covariance)
+        watch("comparing the data with the beliefs")
+        against = contradiction(coordinates, likelihood, best, chains)
         result = JointPosterior.assemble_joint(
             joint_prior,
             values={p: np.asarray(v).ravel() for p, v in values.items()},
@@ -121,7 +124,8 @@ def fit_joint(
             method=method,
             diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)}
             | found
-            | ({"nearly_lognormal": nearly} if nearly else {}),
+            | ({"nearly_lognormal": nearly} if nearly else {})
+            | ({} if against is None else {"against_beliefs": against.as_dict()}),
             num_halos=int(chosen.sum()),
             num_calibrators=int(has_mass.sum()),
             chosen_by="" if calibration is None else calibration.chosen_by,

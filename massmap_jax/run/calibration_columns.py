@@ -16,7 +16,7 @@ from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import has_little_h, mass_definition_in
+from massmap_jax.catalogue.units import contradicts_name, has_little_h, mass_definition_in, overdensity_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.options import number_or_name
@@ -78,6 +78,8 @@ def read_calibration(
     found: list[str] = []
     try:
         table = catalogue_table(source, columns) if options.calib_file is None else _open_second(options)
+        if options.calib_file is None:
+            _refuse_observable(table, options, catalogue)
         ln_mass, sigma = _masses(table, options, found)
         correlation = _correlation(table, options, found)
         if options.calib_file is not None:
@@ -141,6 +143,13 @@ def in_definition_of(
         return None
     given, wanted = calibration.mass_definition, prior.mass_definition
     if given in UNSTATED or wanted in UNSTATED:
+        if wanted not in UNSTATED and contradicts_name(wanted, str(options.calib_mass)):
+            stated = overdensity_in(str(options.calib_mass))
+            raise MassmapError(
+                f"the calibration masses are M{stated} by the name of their column {options.calib_mass!r}, and those of"
+                f" the mass prior {wanted}: state their definition (calib_definition='{stated}c') and give a prior of"
+                f" it (prior='hmf' with mass_definition='{stated}c'), or calib_convert= to convert them as NFW halos"
+            )
         told, option = ("mass prior", "mass") if wanted in UNSTATED else ("calibration masses", "calib")
         if options.calib_convert:
             raise MassmapError(f"calib_convert= needs the definition of the {told}: give {option}_definition=")
@@ -232,6 +241,16 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
 
 
+def _refuse_observable(table: ColumnTable, options: JobOptions, catalogue: HaloCatalogue) -> None:
+    """Refuse the column that is the observable: its scatter about itself would be taken for that of a relation."""
+    name = named_column(table, str(options.calib_mass), "calib_mass")
+    if name == catalogue.columns_read.get("lum"):
+        raise MassmapError(
+            f"column {name!r} is the observable and the calibration mass, too: name that of a mass which was measured"
+            " in another way, or take the observable for the mass, relation='identity'"
+        )
+
+
 def _correlation(table: ColumnTable, options: JobOptions, found: list[str]) -> float | np.ndarray:
     """Correlation of the errors of mass and luminosity, a column or one number."""
     correlation = number_or_name(options.calib_correlation)
@@ -249,11 +268,12 @@ def _chosen(table, role, given, option):
 
 def _definition(table: ColumnTable, options: JobOptions) -> str:
     """The definition of the masses, by the option or the column's name, which may not contradict each other."""
-    named = mass_definition_in(named_column(table, str(options.calib_mass), "calib_mass"))
-    if named and options.calib_definition not in (None, named):
+    name = named_column(table, str(options.calib_mass), "calib_mass")
+    named, given = mass_definition_in(name), options.calib_definition
+    if given is not None and (given != named if named else contradicts_name(given, name)):
         raise MassmapError(
-            f"the column {options.calib_mass!r} holds {named} masses by its name, and calib_definition is"
-            f" {options.calib_definition!r}: leave calib_definition= out, or rename the column"
+            f"the column {options.calib_mass!r} holds {named or f'M{overdensity_in(name)}'} masses by its name, and"
+            f" calib_definition is {given!r}: leave calib_definition= out, or rename the column"
         )
     return options.calib_definition or named or "unknown"
 
@@ -342,6 +362,7 @@ def _of_calibration(text: str) -> str:
     """A sentence of the readers of a catalogue, with the options of the measured masses in place of a catalogue's."""
     # Not in the names of files and columns.
     text = re.sub(r"(?<![\w'/.])luminosity(?=[ :,'.]|$)(?!\.\w)", "mass", text)
+    text = text.replace(" in ln L, ", " in ln M, ")
     text = re.sub(r"(?<!calibration )\bmass column\b", "calibration mass column", text)
     # A catalogue has an option for this, and the second file has a first line.
     text = text.replace("so name its columns with names=", "so write their names into its first line")

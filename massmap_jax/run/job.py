@@ -24,12 +24,13 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
+from massmap_jax.run.beside_published import far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.cosmology import cosmologies_of, fitted_from, paired, read_cosmology
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.mass_likelihood_columns import under_prior
-from massmap_jax.run.misfit import CHECK_LEVEL, misfits, refuse
+from massmap_jax.run.misfit import CHECK_LEVEL, impossible_masses, misfits, refuse
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
 from massmap_jax.run.options import (
@@ -289,9 +290,9 @@ def compute(
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
     if fitted is None:
-        _refuse_wrong_masses(posterior)
+        _refuse_wrong_masses(posterior, options.prior.cosmology)
     else:
-        findings = misfits(prior, fitted, check, posterior, of_masses)
+        findings = misfits(prior, fitted, check, posterior, of_masses, options.prior.cosmology)
         if not options.accept_misfit:
             refuse(findings, notes)
     samples = None
@@ -509,6 +510,11 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
 
     check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
     notes.extend(_told_by(check))
+    of = check.rows
+    far = far_from_published(
+        *(catalogue.ln_lum_obs[of], catalogue.lum_unit, catalogue.redshift[of], calibration.ln_mass[of])
+    )
+    notes.extend([far] if far else [])
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"
@@ -768,8 +774,10 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
     return replace(posterior, flag=flag)
 
 
-def _refuse_wrong_masses(posterior: MassPosterior) -> None:
-    """Refuse masses of which more than half lie beyond the prior's mass range."""
+def _refuse_wrong_masses(posterior: MassPosterior, cosmology) -> None:
+    """Refuse masses of which more than half lie beyond the prior's mass range, or that the sky does not hold."""
+    if too := impossible_masses(posterior, cosmology):
+        raise MassmapError(f"{too}: check the unit of the luminosity or mass, the relation and the redshifts")
     edge = posterior.edge_mass[posterior.usable]
     lost = edge > _EDGE_TOO_FAR
     if edge.size == 0 or lost.mean() > 0.5:

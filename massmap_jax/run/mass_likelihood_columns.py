@@ -13,7 +13,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import as_float64, as_ids
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.catalogue.units import mass_definition_in
+from massmap_jax.catalogue.units import contradicts_name, mass_definition_in, overdensity_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.calibration_columns import catalogue_table
@@ -239,13 +239,12 @@ def _as_options(names: dict[str, str], notes: list[str]):
 
 def _definition(options: JobOptions) -> str:
     """The definition of the masses, by the option or the column's name, which may not contradict each other."""
-    name = options.mass_likelihood_mass
-    named = None if name is None else mass_definition_in(name)
-    given = options.mass_likelihood_definition
-    if named and given not in (None, named):
+    name, given = options.mass_likelihood_mass or "", options.mass_likelihood_definition
+    named = mass_definition_in(name)
+    if given is not None and (given != named if named else contradicts_name(given, name)):
         raise MassmapError(
-            f"the column {name!r} holds {named} masses by its name, and mass_likelihood_definition is {given!r}: leave "
-            "mass_likelihood_definition= out, or rename the column"
+            f"the column {name!r} holds {named or f'M{overdensity_in(name)}'} masses by its name, and"
+            f" mass_likelihood_definition is {given!r}: leave mass_likelihood_definition= out, or rename the column"
         )
     return given or named or "unknown"
 
@@ -301,6 +300,14 @@ def under_prior(
         )
         return replace(found, mass_definition=wanted)
     if given in UNSTATED or wanted in UNSTATED:
+        name = options.mass_likelihood_mass or ""
+        if wanted not in UNSTATED and contradicts_name(wanted, name):
+            stated = overdensity_in(name)
+            raise MassmapError(
+                f"the mass likelihoods are of M{stated} masses by the name of their column {name!r}, and the mass prior"
+                f" of {wanted}: state their definition (mass_likelihood_definition='{stated}c') and give a prior of it"
+                f" (prior='hmf' with mass_definition='{stated}c'), or likelihoods of {wanted} masses"
+            )
         told, option = ("mass prior", "") if wanted in UNSTATED else ("mass likelihoods", "likelihood_")
         notes.append(
             f"the definition of the {told} is not stated, so that mass likelihoods and mass prior are not compared:"

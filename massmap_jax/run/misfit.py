@@ -8,14 +8,15 @@ each of these.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from massmap_jax.catalogue.flags import Flag
-from massmap_jax.errors import MisfitError
+from massmap_jax.errors import MassmapError, MisfitError
+from massmap_jax.labels import UNSTATED
 from massmap_jax.relation.beliefs import prior_deviations
-from massmap_jax.relation.fitted import CONFLICT_SD
+from massmap_jax.relation.fitted import CONFLICT_SD, CONTRADICTION_LEVEL
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -82,6 +83,7 @@ def misfits(
     check: PriorCheck | None = None,
     posterior: MassPosterior | None = None,
     calibrators: CalibratorsCheck | None = None,
+    cosmology: Any = None,
 ) -> list[Finding]:
     """Look for signs that a fitted relation does not describe the catalogue.
 
@@ -97,6 +99,8 @@ def misfits(
         The masses under this fit.
     calibrators : CalibratorsCheck, optional
         The check of this fit against measured masses.
+    cosmology : str or astropy.cosmology.FLRW, optional
+        With it the most massive objects are compared with the number of halos in the sky.
 
     Returns
     -------
@@ -128,6 +132,17 @@ def misfits(
                     (_OBSERVABLE, _SELECTION, masses),
                 )
             )
+    against = fitted.diagnostics.get("against_beliefs")
+    if against is not None and not against["p_value"] >= CONTRADICTION_LEVEL:
+        p = against["name"]
+        found.append(
+            Finding(
+                f"without the beliefs about it the data ask for {p} = {against['found']:.3g} +- {against['error']:.2g},"
+                f" where {fitted.prior_mean[p]:.3g} +- {fitted.prior_sd[p]:.2g} was believed (p ="
+                f" {against['p_value']:.1e})",
+                (masses, _OBSERVABLE) if masses is _CALIBRATED else (_OBSERVABLE, _SELECTION, masses),
+            )
+        )
     slope = fitted.prior_mean.get("alpha2")
     if slope is not None and mean["alpha2"] * slope < 0:
         found.append(
@@ -159,7 +174,45 @@ def misfits(
                     (_OBSERVABLE, _ENDS, _SELECTION, masses),
                 )
             )
+        if cosmology is not None and (too := impossible_masses(posterior, cosmology)):
+            found.append(Finding(too, (masses, _OBSERVABLE) if masses is _CALIBRATED else (_OBSERVABLE, masses)))
     return found
+
+
+def impossible_masses(posterior: MassPosterior, cosmology: Any) -> str:
+    """Say where more objects are so massive than halos in the whole sky.
+
+    Parameters
+    ----------
+    posterior : MassPosterior
+        The masses.
+    cosmology : str or astropy.cosmology.FLRW
+        The cosmology.
+
+    Returns
+    -------
+    str
+        What was found; empty where the masses are possible, or their number cannot be compared: another definition than
+        those that the mass function is made for, or a cosmology without a power spectrum.
+    """
+    from massmap_jax.halo.most_massive import too_many
+
+    usable = posterior.usable & np.isfinite(posterior.mean)
+    if not usable.any():
+        return ""
+    definition = posterior.prior.mass_definition
+    # That of the largest masses, where none is stated.
+    definition = "200m" if definition in UNSTATED else definition
+    try:
+        found = too_many(posterior.mean[usable], posterior.catalogue.redshift[usable].max(), cosmology, definition)
+    except (MassmapError, ImportError):
+        return ""
+    if found is None:
+        return ""
+    return (
+        f"{found.number} objects are more massive than {found.mass:.2g} Msun, and the whole sky has"
+        f" {found.expected:.2g} halos that are, out to the largest redshift"
+    )
 
 
 def paragraph(findings: list[Finding], notes: Iterable[str] = ()) -> str:

@@ -17,6 +17,7 @@ from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.write import SUFFIXES
 from massmap_jax.choices import (
     FIT_METHODS,
+    LARGEST_SCATTER,
     LIMITS,
     METHODS,
     PRESETS,
@@ -702,6 +703,8 @@ class JobOptions:
         )
 
 
+# 1 - b between these: no calibration of cluster masses is as far off, and b itself, or a per cent, is outside.
+_LEAST_RATIO, _LARGEST_RATIO = 0.4, 2.5
 # Options that act only with others, by field of `JobOptions` or `PriorOptions`: when they act, and with what.
 _ACTS = {
     "mass_range": (lambda o: o.prior.source == "hmf", "prior='hmf'"),
@@ -909,7 +912,12 @@ def check_options(options: JobOptions) -> None:
     _check_likelihoods(options)
     _check_cosmology_draws(options)
     value_of("relation_scatter", options.relation_scatter)
-    value_of("mass_bias", options.mass_bias)
+    bias = value_of("mass_bias", options.mass_bias)
+    if bias is not None and not _LEAST_RATIO < bias.value < _LARGEST_RATIO:
+        raise MassmapError(
+            f"mass_bias is {options.mass_bias}, so that masses would change by a factor of"
+            f" {1 / max(bias.value, 1e-9):.3g}: give 1 - b, such as 0.8:0.05 for masses that are 20 % too low"
+        )
     check_of_all(options)
     if options.circle is not None:
         _check_circle(options.circle)
@@ -1007,8 +1015,11 @@ def _check_likelihoods(options: JobOptions) -> None:
         )
     for name in ("mass_likelihood_scatter", "shear_scatter"):
         scatter = getattr(options, name)
-        if not (np.isfinite(scatter) and scatter >= 0):
-            raise MassmapError(f"{name} is {scatter:g}: give a number in ln M, at least 0")
+        if not 0 <= scatter <= LARGEST_SCATTER:
+            raise MassmapError(
+                f"{name} is {scatter:g}: give a number in ln M, at least 0 and at most {LARGEST_SCATTER:g}, such as 0.2"
+                " for 20 %"
+            )
     if options.shear_profile not in ("nfw", "bmo1"):
         raise MassmapError(f"shear_profile is {options.shear_profile!r}: give nfw or bmo1")
     _check_mass_definition("mass_likelihood_definition", options.mass_likelihood_definition)
@@ -1221,12 +1232,7 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
     path = Path(options.source)
     if path.suffix == ".npz":
         return MassPrior.load(path)
-    try:
-        columns = np.loadtxt(path, unpack=True, ndmin=2)
-    except Exception as error:  # of NumPy, or of gzip or bz2 for a damaged file
-        raise MassmapError(
-            f"prior file {path} is not a table of three columns of numbers: {first_line(error)}"
-        ) from None
+    columns = _columns_of_prior(path)
     if columns.shape[0] != 3:
         raise MassmapError(f"prior file {path} has {columns.shape[0]} columns: it needs three, z, M and density")
     return MassPrior.from_table(
@@ -1239,6 +1245,33 @@ def _prior_from_file(options: PriorOptions) -> MassPrior:
         mass_definition=options.mass_definition or "unknown",
         description=path.name,
     )
+
+
+def _columns_of_prior(path: Path) -> np.ndarray:
+    """Columns of a text prior: of blanks and numbers alone, or of any table of text, with commas and a header too."""
+    try:
+        return np.loadtxt(path, unpack=True, ndmin=2)
+    except Exception as error:  # of NumPy, or of gzip or bz2 for a damaged file
+        reason = first_line(error)
+    from massmap_jax.catalogue.luminosity import named_log, numbers
+    from massmap_jax.catalogue.tables import open_table
+
+    try:
+        table = open_table(str(path))
+        columns = np.array([numbers(table, name, "prior", []) for name in table.names])
+    except MassmapError:
+        raise MassmapError(f"prior file {path} is not a table of three columns of numbers: {reason}") from None
+    names = [name.strip().lower() for name in table.names]
+    if not names[0].startswith(("z", "redshift")) or any(name.startswith(("z", "redshift")) for name in names[1:]):
+        raise MassmapError(
+            f"prior file {path} has the columns {', '.join(table.names)}: give z, M and density, in this order"
+        )
+    if logs := [name for name in table.names if named_log(name)]:
+        raise MassmapError(
+            f"prior file {path} has {', '.join(map(repr, logs))} by name as logarithms: give M in Msun and the density"
+            " itself"
+        )
+    return columns
 
 
 def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] | None = None) -> Relation:

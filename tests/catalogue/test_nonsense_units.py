@@ -11,9 +11,11 @@ from astropy.table import Column, Table
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.catalogue.units import (
+    contradicts_name,
     has_little_h,
     log_kind,
     mass_definition_in,
+    overdensity_in,
     same_unit,
     split_unit_scale,
     strip_log,
@@ -641,3 +643,24 @@ def test_what_is_given_beside_a_layout_takes_its_place():
     catalogue = read_catalogue(mcxc, columns="mcxc", sigma=0.2)
     np.testing.assert_allclose(lum_of(catalogue), LUM, rtol=1e-12)
     assert catalogue.lum_unit == "1e44 erg/s"
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "others"),
+    [
+        ("M500", "500", ("200m", "200c", "vir")),
+        ("log_M500", "500", ("200m",)),
+        ("M200", "200", ("500c", "vir")),
+        ("MASS2500", "2500", ("500c",)),
+        ("M500kpc", "", ()),
+        ("M_500_kpc", "", ()),
+        ("M_lens", "", ()),
+        ("M_gas500", "", ()),
+        ("SIM200", "", ()),
+    ],
+)
+def test_overdensity_by_name(name, stated, others):
+    assert overdensity_in(name) == stated
+    contradicted = [d for d in ("200m", "200c", "500c", "2500c", "vir") if contradicts_name(d, name)]
+    assert set(others) <= set(contradicted)
+    assert not any(d.rstrip("mc") == stated for d in contradicted) and (stated or not contradicted)

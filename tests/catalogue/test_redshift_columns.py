@@ -149,6 +149,7 @@ REFUSED = {
     "no code prior": ({"z_contains": "posterior"}, "z_code_prior"),
     "code prior of a likelihood": ({"z_code_prior": "n.txt"}, "z_code_prior"),
     "moves": ({"lum_moves": None}, "lum_moves="),
+    "a variance": ({"z_pdf": None, "z_grid": None, "z_err": "z_var"}, "is by its name no error"),
     "a plain column": ({"z_pdf": "lx"}, "one array of numbers per object"),
     "no such column": ({"z_pdf": "pdf"}, "pdf"),
     "wrong grid": ({"z_grid": "5:9:301"}, "outside of their own"),
@@ -164,7 +165,7 @@ REFUSED = {
 def test_what_cannot_be_read_is_refused(case):
     options, words = REFUSED[case]
     with pytest.raises(MassmapError) as error:
-        read(columns(), **options)
+        read(columns(z_var=np.full(N, 1e-3)), **options)
     assert words in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
@@ -172,6 +173,7 @@ def test_what_cannot_be_read_is_refused(case):
     ("p", "words"),
     [
         (np.log(P + 1e-9), "are these logarithms"),
+        (np.cumsum(P, axis=1) / P.sum(axis=1, keepdims=True), "rise to 1 at the last redshift, 1.5, as cumulative"),
         (np.full_like(P, np.nan), "none of the 30 p(z)"),
         (np.zeros_like(P), "none of the 30 p(z)"),
         ([row[: 300 - i] for i, row in enumerate(P)], "one array per object, all of a length"),

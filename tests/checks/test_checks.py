@@ -1,5 +1,6 @@
 """prior_check and calibration_check: the PIT against adaptive quadrature from the raw table, and twins that must fail."""
 
+import dataclasses
 import warnings
 from itertools import pairwise
 
@@ -29,7 +30,7 @@ from statistical.universe import (
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.bins import bins_of_data
 from massmap_jax.checks.calibration import calibration_check
-from massmap_jax.checks.prior_check import prior_check
+from massmap_jax.checks.prior_check import _draws_for, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
 from massmap_jax.posterior.mass_posterior import mass_posterior
@@ -128,6 +129,16 @@ def test_many_draws_are_thinned_evenly_along_their_weights():
     one = package_relation(alpha1=alpha1, log_weight=np.where(np.arange(1000) == 500, 0.0, -np.inf))
     exact = package_relation(alpha1=alpha1[500])
     np.testing.assert_allclose(check_of(OBJECTS, one).pit, check_of(OBJECTS, exact).pit, atol=1e-6)
+
+
+def test_draws_of_a_selected_catalogue_are_as_many_as_are_cheap():
+    """And the summary says where they are few."""
+    assert [_draws_for(n) for n in (1, 1000, 1001, 2000, 2001, 10**6)] == [16, 16, 8, 8, 4, 4]
+    alpha1 = np.linspace(-0.1, 0.1, 50) + TRUTH.alpha1
+    check = check_of(BRIGHT, package_relation(alpha1=alpha1), selection=FluxLimit(np.exp(LN_LIMIT)))
+    assert check.draws_used == 16 and "were compared" not in check.summary()
+    few = dataclasses.replace(check, draws_used=4)
+    assert "Only 4 draws of the relation were compared" in few.summary()
 
 
 def test_pit_without_scatter_or_noise_is_the_prior_cdf():

@@ -8,6 +8,7 @@ from scipy.stats import norm
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.nearest_lognormal import LEAST_RATIO, is_near, nearest_lognormal
+from massmap_jax.likelihood.selection import FluxLimit
 
 PRIOR = mm.MassPrior.default()
 BELIEFS = "alpha1=0:3,alpha2=1:0.5,alpha4=0,scatter=0.3:0.3,alpha3=3e14"
@@ -92,13 +93,20 @@ def test_a_fit_with_measured_masses_takes_linear_noise(fit):
     assert mm.prior_check(catalogue, PRIOR, found.draws).p_value > 1e-5
 
 
-def test_predicted_luminosities_of_a_population_with_linear_noise(fit):
-    """Against sums over mass and luminosity, for objects near zero and below it."""
+@pytest.mark.parametrize("limit", [None, 0.15])
+def test_predicted_luminosities_of_a_population_with_linear_noise(fit, limit):
+    """Against sums over mass and luminosity, for objects near zero and below it, and above a limit where there is one.
+
+    Such objects take no part in the fit, and their masses are as good as the others'.
+    """
     found, catalogue, _ = fit
     draws = found.draws.thinned(2)
-    check = mm.prior_check(catalogue, PRIOR, draws)
+    check = mm.prior_check(catalogue, PRIOR, draws, selection=None if limit is None else FluxLimit(limit))
+    assert check.impossible == (
+        0 if limit is None else (catalogue.is_below_zero() | (catalogue.ln_lum_obs < np.log(limit))).sum()
+    )
     ln_mass, ln_lum = np.linspace(28, 37, 700), np.linspace(-9, 6, 2500)
-    for row in (1, 4):
+    for row in (1, 4) if limit is None else (1,):
         observed, bar = (0.2, 0.12) if row == 1 else (-0.1, 0.12)
         expected = 0.0
         for number, share in enumerate(draws.shares):
@@ -108,7 +116,11 @@ def test_predicted_luminosities_of_a_population_with_linear_noise(fit):
             mean = float(draw.alpha1) + float(draw.alpha2) * (ln_mass - np.log(3e14))
             p_lum = norm.pdf(ln_lum, mean[:, None], float(draw.scatter)).T @ p_mass
             chance = norm.cdf((observed - np.exp(ln_lum)) / bar)
-            expected += share * (p_lum @ chance) / p_lum.sum()
+            whole = p_lum.sum()
+            if limit is not None:
+                chance = chance - norm.cdf((limit - np.exp(ln_lum)) / bar)
+                whole = p_lum @ norm.sf((limit - np.exp(ln_lum)) / bar)
+            expected += share * (p_lum @ chance) / whole
         assert check.pit[row] == pytest.approx(expected, abs=2e-4)
 
 

@@ -83,6 +83,8 @@ def test_refused_with_a_catalogue():
         stacks().signals(CATALOGUE.subset(np.arange(3)), PRIOR)
     with pytest.raises(MassmapError, match="a source in front of the lens"):
         stacks(source_redshift=0.85).signals(CATALOGUE, PRIOR)
+    with pytest.raises(MassmapError, match="of their errors below 0 on the whole"):
+        stacks(shear=-SHEAR).signals(CATALOGUE, PRIOR)
     with pytest.raises(MassmapError, match="scatter of the lensing masses is -1"):
         stacks().signals(CATALOGUE, PRIOR, scatter=-1.0)
     relation = mm.MassLuminosityRelation(alpha1=0.0, alpha2=1.0, scatter=0.3)

@@ -136,3 +136,32 @@ def test_check_of_the_luminosities_uses_the_population(prior):
     assert prior_check(objects, prior, relation).p_value > 1e-4
     plain = MassLuminosityRelation(alpha1=1.0, alpha2=0.8, alpha4=1.0, scatter=0.3, alpha3=3e14)
     assert prior_check(objects, prior, plain).p_value < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "hmf_completeness"])
+def test_the_figure_draws_the_population(prior, catalogue, kind):
+    """The dashed prior, and the prior's own panel, are the mean over the draws and not the mass function."""
+    from massmap_jax import plot
+
+    relation = relation_of(getattr(Population, kind)(), prior)
+    posterior = mass_posterior(catalogue, prior, relation, relation_from="fixed_draws")
+    figure = plot.posterior_panel(posterior, rows=[1])
+    first, panel = figure.axes
+    assert first.get_title().startswith("fitted population")
+    t = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 20_001)
+    row = np.interp(t, np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density_at(0.4)))
+    total = np.zeros_like(t)
+    for j in range(NUMBER):
+        d = (t - VALUES["centre"][j]) / VALUES["width"][j]
+        density = np.exp(row + log_ndtr(d) if kind == "hmf_completeness" else -0.5 * d**2)
+        total += relation.shares[j] * density / np.trapezoid(density, t)
+    log10_mass, drawn = first.lines[0].get_data()
+    expected = np.interp(log10_mass, t / np.log(10), total)
+    np.testing.assert_allclose(drawn, expected, rtol=0.02, atol=1e-3 * total.max())
+    dashed = next(line for line in panel.lines if line.get_label() == "prior's shape")
+    x, y = dashed.get_data()
+    shape = np.interp(x, t / np.log(10), total)
+    shape /= np.trapezoid(shape, x * np.log(10))
+    np.testing.assert_allclose(y, shape, atol=0.01 * shape.max())
+    alone = np.exp(np.interp(x, t / np.log(10), row))
+    assert np.abs(alone / np.trapezoid(alone, x * np.log(10)) - shape).max() > 0.2 * shape.max()

@@ -19,6 +19,7 @@ from massmap_jax.likelihood.selection import FluxLimit
 from massmap_jax.maps.circle import mass_in_circle
 from massmap_jax.maps.regions import Circle
 from massmap_jax.posterior import kernel
+from massmap_jax.posterior.kernel import Group, merged
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import PARAMETERS, MassLuminosityRelation
@@ -350,9 +351,28 @@ def test_log_pdf_is_normalised_and_follows_the_reference(mixed, reference):
         assert np.trapezoid(np.exp(values[i]), grid) == pytest.approx(1.0, abs=2e-4)
         likely = (expected > expected.max() - 20)[1:-1]
         np.testing.assert_allclose(values[i][1:-1][likely], expected[1:-1][likely], atol=2e-3)
+    # Grids of their own, and one kernel for all of these rows, give the same.
+    own = posterior.mean[rows, None] + posterior.sd[rows, None] * np.array([-2.0, 0.0, 1.5])
+    _, of_own = posterior.log_pdf(rows, own)
+    alone = [posterior.log_pdf(row, grid)[1][0] for row, grid in zip(rows, own, strict=True)]
+    np.testing.assert_allclose(of_own, alone, atol=2e-4)
+    with pytest.raises(MassmapError, match=r"has shape \(2, 3\) for 4 rows"):
+        posterior.log_pdf(rows, own[:2])
     default_grid, default_values = posterior.log_pdf(3)
     np.testing.assert_array_equal(default_grid, posterior.prior.ln_mass_nodes)
     assert default_values.shape == (1, 410)
+
+
+def test_groups_of_one_kind_of_noise_share_a_kernel():
+    groups = [
+        Group(np.array([4]), 16, False, "lognormal"),
+        Group(np.array([1, 5]), 32, True, "normal"),
+        Group(np.array([0]), 64, False, "near"),
+        Group(np.array([3, 2]), 8, False, "lognormal"),
+    ]
+    lognormal, linear = merged(groups)
+    assert lognormal[1:] == (16, False, "lognormal") and lognormal.rows.tolist() == [2, 3, 4]
+    assert linear[1:] == (64, True, "normal") and linear.rows.tolist() == [0, 1, 5]
 
 
 def test_to_table_has_a_row_per_object(mixed):

@@ -120,12 +120,33 @@ def test_a_misfit_writes_nothing(source, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("command", "unit", "normalisation", "words"),
+    [
+        ("fit", "1e13 Msun", "1:0.1", ("without the beliefs about it the data ask for alpha1", "--calib-unit")),
+        ("run", "2e15 Msun", "0:3", ("objects are more massive than", "the whole sky has", "--calib-unit")),
+    ],
+)
+def test_masses_in_a_wrong_unit_are_refused(source, tmp_path, command, unit, normalisation, words):
+    """The other parameters give way, each within its belief, and the check of the calibrators may pass."""
+    options = ["--calib-mass", "M_lens", "--calib-sigma", "e_M_lens", "--calib-unit", unit, *LINEAR, *BELIEFS]
+    options += ["--no-figures"] + ["--no-map"] * (command == "run")
+    believed = PRIOR.replace("alpha1=0:3", f"alpha1={normalisation}")
+    ended = program(command, source, tmp_path / "out", *options, prior=believed)
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert not [word for word in words if word not in ended.stderr], ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "match"),
     [
         (MASSES[:2], "--calib-sigma"),
         ([*MASSES, "--calib-chosen-by", "mass"], "SelectedOnMass"),
         ([*MASSES, "--calib-bias", "none"], "cannot be read"),
         ([*MASSES, "--calib-scatter", "-0.1"], "at least 0"),
+        ([*MASSES, "--calib-scatter", "20"], "20 in ln M"),
+        ([*MASSES, "--calib-bias", "0.8:0.1"], "-0.22 where 1 - b is 0.8"),
+        (["--calib-mass", "L500", "--calib-sigma", "0.2", "--calib-unit", "1e14 Msun"], "is the observable and the"),
         ([*MASSES, "--calib-scatter-correlation", "1"], "both excluded"),
         ([*MASSES, "--population", "gauss"], "is not known"),
         (["--calib-mass", "M_len", "--calib-sigma", "0.2"], "M_len"),

@@ -23,6 +23,7 @@ ACT-CL J0004,4,45.01,5.0,0.60,2.5
 ACT-CL J0005,5,60.0,40.0,0.50,3.0
 """
 BY_ID = "name,M,e_M\nact-cl  j0003 ,4,1\nACT-CL J0001,2,0.5\n"
+OF_M500 = BY_ID.replace("M,e_M", "M500,e_M")
 # The third is near two objects, of which one has its redshift; the last is nowhere.
 BY_PLACE = """cluster,RAh,Dec,zcl,M,e_M
 one,1.0002,-10.002,0.30,2,0.5
@@ -33,6 +34,7 @@ nowhere,20,70,0.4,5,1
 FIT = ["--lum", "L500", "--sigma", "0.1", "--relation-prior", "alpha1=0:3,alpha2=1:0.5,alpha4=0:2,scatter=0.3:0.3,"
        "alpha3=3e14"]  # fmt: skip
 MASSES = ["--calib-mass", "M", "--calib-sigma", "e_M", "--calib-sigma-kind", "linear", "--calib-unit", "1e14 Msun"]
+M500 = [*MASSES, "--calib-mass", "M500"]
 
 
 def options(**given):
@@ -206,6 +208,8 @@ def test_a_match_that_cannot_be_used_is_counted(tmp_path):
         (BY_ID, ["--calib-id", "name", "--calib-separation", "-1"], ["calib_separation is -1", "above 0"]),
         (BY_ID, ["--calib-id", "name", "--calib-definition", "500"], ["calib_definition is", "500c, 200m or vir"]),
         (BY_ID, ["--calib-id", "name", "--calib-definition", "500c"], ["are 500c", "200m", "--calib-convert"]),
+        (OF_M500, [*M500, "--calib-id", "name"], ["are M500 by the name", "200m", "--mass-definition 500c"]),
+        (OF_M500, [*M500, "--calib-id", "name", "--calib-definition", "200m"], ["holds M500 masses by its name"]),
         (BY_ID, ["--calib-id", "name", "--calib-convert"], ["needs the definition", "--calib-definition"]),
         (
             BY_ID.replace("M", "M500c").replace("e_M500c", "e_M"),
@@ -266,7 +270,9 @@ def test_conversion_of_the_definition(tmp_path):
     same = in_definition_of(prior, done, asked, catalogue, more := [])
     assert same is done and not more
     unknown = replace(masses, mass_definition="unknown")
-    assert in_definition_of(prior, unknown, replace(asked, calib_convert=False), catalogue, more) is unknown
+    # By the name of its column it would be known to be another.
+    asked = replace(asked, calib_convert=False, calib_mass="M_lens")
+    assert in_definition_of(prior, unknown, asked, catalogue, more) is unknown
     assert "calib_definition=" in more[0]
     assert PriorOptions().cosmology == "Planck18"  # the default of in_definition
 

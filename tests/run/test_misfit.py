@@ -13,7 +13,16 @@ from astropy.table import Table
 
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MisfitError
-from massmap_jax.run.misfit import CHECK_LEVEL, CONFLICT_SD, EDGE_SHARE, SHIFT_SD, misfits, paragraph, refuse
+from massmap_jax.run.misfit import (
+    CHECK_LEVEL,
+    CONFLICT_SD,
+    CONTRADICTION_LEVEL,
+    EDGE_SHARE,
+    SHIFT_SD,
+    misfits,
+    paragraph,
+    refuse,
+)
 
 WARNING = "MISFIT ACCEPTED BY THE USER"
 
@@ -26,6 +35,7 @@ def fitted(**changes):
         "prior_mean": {"alpha1": 1.0, "alpha2": 1.0},
         "prior_sd": {"alpha1": 1.0, "alpha2": 1.0},
         "shift_if_lowest_mass_doubles": {"alpha1": 0.0, "alpha2": 0.0},
+        "diagnostics": {},
     }
     return SimpleNamespace(**good | changes)
 
@@ -40,6 +50,10 @@ def posterior(leaning, number=100):
 
     flag[number - leaning :] = int(Flag.EDGE)
     return SimpleNamespace(flag=flag, usable=np.ones(number, dtype=bool))
+
+
+def against(p_value):
+    return {"p_value": p_value, "name": "alpha1", "found": 5.1, "error": 0.3}
 
 
 def checked(p_value):
@@ -72,6 +86,16 @@ def just_above(limit):
             {"fit": fitted(shift_if_lowest_mass_doubles={"alpha1": 0.0, "alpha2": 0.0})},
             {"fit": fitted(shift_if_lowest_mass_doubles={"alpha1": np.nan, "alpha2": 0.0})},
             ("alpha1 moves by +nan",),
+        ),
+        (
+            {"fit": fitted(diagnostics={"against_beliefs": against(CONTRADICTION_LEVEL)})},
+            {"fit": fitted(diagnostics={"against_beliefs": against(0.9 * CONTRADICTION_LEVEL)})},
+            ("the data ask for alpha1 = 5.1 +- 0.3", "where 1 +- 1 was believed", "p = 1.4e-05"),
+        ),
+        (
+            {"fit": fitted()},
+            {"fit": fitted(diagnostics={"against_beliefs": against(float("nan"))})},
+            ("the data ask for alpha1",),
         ),
         (
             {"check": checked(just_above(CHECK_LEVEL))},

@@ -36,7 +36,20 @@ def masses():
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("nonsense")
     masses().to_csv(path / "in.csv", index=False)
+    prior = pd.DataFrame({"z": [0.0] * 9 + [1.0] * 9, "M": list(np.geomspace(1e12, 1e16, 9)) * 2})
+    prior["density"] = prior["M"] ** -1.9
+    prior.to_csv(path / "prior.csv", index=False)
+    np.savetxt(path / "prior.txt", prior.to_numpy())
+    prior[["M", "z", "density"]].to_csv(path / "order.csv", index=False)
+    prior.assign(M=np.log10(prior["M"])).rename(columns={"M": "log10M"}).to_csv(path / "logs.csv", index=False)
     return path
+
+
+def test_a_prior_with_commas_and_a_header_is_that_of_blanks(folder):
+    from massmap_jax.run.options import PriorOptions, load_prior
+
+    one, other = (load_prior(PriorOptions(source=str(folder / f"prior.{kind}"))) for kind in ("csv", "txt"))
+    np.testing.assert_allclose(one.ln_density, other.ln_density, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +64,10 @@ def folder(tmp_path_factory):
         (["--lum", "M", "--sigma", "0.1", "--mag-zero", "4"], ("no effect",)),
         (["--lum", "M", "--sigma", "0.1", "--flux-min", "1e-12"], ("no effect",)),
         (["--lum", "M", "--sigma", "0.1", "--ignore-columns"], ("no effect", "file of draws")),
+        (["--lum", "M", "--sigma", "0.1", "--mass-bias", "20"], ("factor of 0.05", "1 - b")),
+        (["--lum", "M", "--sigma", "0.1", "--mass-bias", "0.2:0.05"], ("factor of 5", "0.8:0.05")),
+        (["--lum", "M", "--sigma", "0.1", "--prior", "logs.csv"], ("'log10M'", "logarithms", "Msun")),
+        (["--lum", "M", "--sigma", "0.1", "--prior", "order.csv"], ("M, z, density", "in this order")),
     ],
 )
 def test_refusals(folder, options, words):

@@ -20,6 +20,8 @@ from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.contradiction import contradiction
+from massmap_jax.relation.fitted import CONTRADICTION_LEVEL
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
 from massmap_jax.relation.search import Coordinates, covariance_of, maximise, potentials
 from statistical.two_keys import check_with_two_keys, smallest
@@ -180,6 +182,43 @@ def test_wrong_models_are_found(model):
             model.prior,
         )  # fmt: skip
     assert p_of(ranks(model, 5, 20, joint=without)) < 1e-3
+
+
+def against_beliefs(model, key, number, *, factor=1.0, joint=None):
+    """P values of the data against the beliefs about the relation; measured masses too large by a factor."""
+    rng = np.random.default_rng(key)
+    prior = model.joint if joint is None else joint
+    coordinates = eqx.tree_at(lambda c: c.prior, model.coordinates, prior)
+    found = []
+    for i in range(number):
+        with jax.enable_x64(True):
+            truth = {p: float(v) for p, v in prior.sample(jax.random.fold_in(jax.random.key(key), i)).items()}
+            columns = catalogue(model, rng, truth, OBJECTS)
+            columns[1] += np.log(factor)
+            likelihood = likelihood_of(model, columns)
+            best = maximise(coordinates, likelihood, model.start)
+            found.append(contradiction(coordinates, likelihood, best, np.asarray(best.x)[None, None]))
+    return found
+
+
+def test_data_are_compared_with_the_beliefs(model):
+    """Universes from the beliefs have p values that are uniform; masses ten times too large or small are far below.
+
+    The beliefs about the relation at redshift 0 are 0.1 wide in ln L, and a factor of ten is 1.8.
+    """
+    check_with_two_keys(lambda key: kstest([f.p_value for f in against_beliefs(model, key, 24)], "uniform").pvalue)
+    narrow = RELATION | {"alpha1": dist.Normal(1.0, 0.1), "alpha4": dist.Normal(1.0, 0.1)}
+    with jax.enable_x64(True):
+        joint = JointPrior.of(RelationPrior(narrow, ALPHA3), MEASURED, POPULATION, (32.9, PIVOT_Z), model.prior)
+    compiled = maximise._cache_size()
+    assert all(f.p_value > CONTRADICTION_LEVEL for f in against_beliefs(model, 6, 4, joint=joint))
+    assert maximise._cache_size() == compiled, "the search without the beliefs is compiled by itself"
+    for factor in (0.1, 10.0):
+        found = against_beliefs(model, 7, 5, factor=factor, joint=joint)
+        assert all(f.p_value < CONTRADICTION_LEVEL and f.name == "alpha1" for f in found), found
+        # The other masses ask for another normalisation, by the slope times ln 10.
+        away = np.mean([f.found for f in found]) - 1.0
+        assert abs(away + 0.8 * np.log(factor)) < 0.8
 
 
 def test_masses_of_objects_selected_on_a_measured_mass(model):

@@ -1,0 +1,71 @@
+"""Measured masses beside those that published relations give at the same luminosities: a wrong unit stands out."""
+
+import numpy as np
+from jaxtyping import Float
+
+from massmap_jax.catalogue.units import unit_factor
+from massmap_jax.relation.presets import E_PLANCK, PRESETS
+
+# The published relations of one observable differ by less than this in mass, and a unit is wrong by ten or more.
+_FAR = 5.0
+# Masses outside a relation's range by more than this say nothing about it.
+_OUTSIDE = 2.0
+
+
+def far_from_published(
+    ln_lum: Float[np.ndarray, " object"],
+    lum_unit: str,
+    redshift: Float[np.ndarray, " object"],
+    ln_mass: Float[np.ndarray, " object"],
+) -> str:
+    """Say where measured masses differ by far from what every published relation in their unit gives.
+
+    Parameters
+    ----------
+    ln_lum : Float[np.ndarray, "object"]
+        ln of the luminosities.
+    lum_unit : str
+        Their unit; where none is stated, nothing is compared.
+    redshift : Float[np.ndarray, "object"]
+        Redshifts.
+    ln_mass : Float[np.ndarray, "object"]
+        ln of the measured masses [ln Msun].
+
+    Returns
+    -------
+    str
+        One sentence; empty where one relation agrees within a factor of 5, or none covers these luminosities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from massmap_jax.run.beside_published import far_from_published
+    >>> ln_lum, z, ln_mass = np.log([2.0, 4.0]), np.array([0.1, 0.1]), np.log([2.5e14, 4e14])
+    >>> far_from_published(ln_lum, "1e44 erg/s", z, ln_mass)
+    ''
+    >>> "11 times" in far_from_published(ln_lum, "1e44 erg/s", z, ln_mass - np.log(10))
+    True
+    """
+    found = {}
+    for preset in PRESETS.values():
+        factor = unit_factor(lum_unit, preset.lum_unit) if lum_unit and preset.lum_unit else None
+        if factor is None or preset.law != "power":
+            continue
+        value = {p: 0.0 if v is None else v.value for p, v in preset.parameters.items()}
+        evolution = value.get("alpha4", 0.0) * np.log1p(redshift)
+        ln_e = 0.5 * np.log(E_PLANCK * (1 + redshift) ** 3 + 1 - E_PLANCK)
+        evolution = evolution + value.get("gamma", 0.0) * ln_e
+        by_law = np.log(preset.alpha3) + (ln_lum + np.log(factor) - value["alpha1"] - evolution) / value["alpha2"]
+        low, high = np.log(preset.mass_range) + np.log(_OUTSIDE) * np.array([-1, 1])
+        covered = (by_law > low) & (by_law < high)
+        if covered.mean() >= 0.5:
+            found[preset.name] = float(np.median((by_law - ln_mass)[covered]))
+    if not found or min(map(abs, found.values())) < np.log(_FAR):
+        return ""
+    nearest = min(found, key=lambda name: abs(found[name]))
+    side = "lighter" if found[nearest] > 0 else "heavier"
+    return (
+        f"the measured masses are {np.exp(abs(found[nearest])):.2g} times {side} than what the published relation"
+        f" {nearest} gives at their luminosities, and no other in a unit like {lum_unit} is nearer: see whether their"
+        " unit and that of the luminosity are right (--calib-unit, --lum-in, --lum-unit)"
+    )

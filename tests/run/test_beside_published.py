@@ -1,0 +1,33 @@
+"""Measured masses in a wrong unit stand out beside the published relations of their observable."""
+
+import numpy as np
+import pytest
+
+from massmap_jax.run.beside_published import far_from_published
+
+Z = np.full(20, 0.1)
+# Pratt et al. 2009 as MCXC has it: E^(-7/3) L / 1e44 = 10^0.274 (M / 3e14)^1.64.
+MASS = np.geomspace(1e14, 8e14, 20)
+E = np.sqrt(0.3 * 1.1**3 + 0.7)
+LUM = E ** (7 / 3) * 10**0.274 * (MASS / 3e14) ** 1.64
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit", "scale", "words"),
+    [
+        (1.0, "1e44 erg/s", 1.0, ""),
+        (0.7, "1e44 erg/s", 1.0, ""),
+        (4.0, "1e44 erg/s", 1.0, ""),
+        (0.1, "1e44 erg/s", 1.0, "times lighter than"),
+        (10.0, "1e44 erg/s", 1.0, "times heavier than"),
+        (0.1, "erg/s", 1e44, "times lighter than"),
+        (0.1, "W", 1e37, "times lighter than"),
+        (0.1, "", 1.0, ""),
+        (0.1, "keV", 1.0, ""),
+        (0.1, "1e44 erg/s", 1e-6, ""),
+    ],
+)
+def test_a_unit_that_is_wrong_is_told(factor, unit, scale, words):
+    """In any unit of a luminosity; nothing where no relation is of that observable, or covers such luminosities."""
+    found = far_from_published(np.log(LUM * scale), unit, Z, np.log(MASS * factor))
+    assert (words in found) if words else found == "", found
