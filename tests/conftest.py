@@ -61,6 +61,8 @@ SLOWEST = (
     "test_tutorials.py",
     "test_cosmology_runs.py",
     "test_shear.py",
+    "test_stacks.py",
+    "test_stack_evidence.py",
     "test_hosts.py",
     "test_hosts_runs.py",
     "test_satellites.py",
