@@ -497,7 +497,8 @@ def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> 
 
 def _told_by(check: "CalibratorsCheck") -> list[str]:
     """What a check against the measured masses says in the notes."""
-    return [check.summary().splitlines()[0], *(text for text in (check.left_out, check.far_text) if text)]
+    more = (check.shape_text, check.left_out, check.far_text)
+    return [check.summary().splitlines()[0], *(text for text in more if text)]
 
 
 def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:

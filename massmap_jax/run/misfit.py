@@ -144,7 +144,8 @@ def misfits(
                 (_SELECTION, _OBSERVABLE, _ERRORS, masses),
             )
         )
-    if calibrators is not None and not calibrators.fits:
+    # The shape of the scatter is told in the notes: it makes error bars too wide or too narrow, and moves no mass.
+    if calibrators is not None and not calibrators.in_place:
         found.append(Finding("; ".join(calibrators.summary().splitlines()).replace(";   ", "; "), (_MEASURED, _ERRORS)))
     if posterior is not None:
         usable = posterior.usable
