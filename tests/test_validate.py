@@ -14,6 +14,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PATHS = [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "tests")]
 
 
+RUN = {"versions": {}, "quick": False, "commit": "abc", "processor": "cpu", "cores": 2}
+
+
 @pytest.fixture
 def modules(monkeypatch):
     """`record`, `page` and `__main__` of benchmarks/validate."""
@@ -52,8 +55,7 @@ def test_the_page_says_what_is_not_met_and_what_was_not_run(modules, tmp_path):
     record, page, _ = modules
     rows = [row(record), row(record, 1.5)._replace(claim="A wrong claim"), row(record, not_run="data absent")]
     section = record.Section("some", "Some section", "Words.", rows)
-    made_by = {"versions": {}, "quick": False, "commit": "abc", "processor": "cpu", "cores": 2}
-    text = page.write([section], {"some": 1.0}, made_by, "## Kept\n", tmp_path).read_text()
+    text = page.write([section], {"some": 1.0}, {"some": RUN}, "## Kept\n", tmp_path).read_text()
     assert "**1 of 2 claims are met**, 1 are not" in text and "1 parts were not run" in text
     assert (
         "- A wrong claim: error 1.50 +- 0.10 (accepted: error at most 1)" in text and "- A claim: data absent" in text
@@ -62,6 +64,35 @@ def test_the_page_says_what_is_not_met_and_what_was_not_run(modules, tmp_path):
     kept = json.loads((tmp_path / "benchmarks" / "results" / "validation.json").read_text())
     assert [one["verdict"] for one in kept["sections"]["some"]] == ["met", "NOT MET", "not run: data absent"]
     assert kept["sections"]["some"][0]["accepted"] == {"error": [None, 1.0]}
+
+
+def test_sections_of_several_runs_are_joined(modules, tmp_path, monkeypatch):
+    """A section that was run again stands in the place of the old one, and the page says of which run each is."""
+    record, page, main = modules
+
+    def drawn():
+        from matplotlib.figure import Figure
+
+        return Figure((1, 1))
+
+    def section(name, value):
+        return record.Section(name, f"About {name}", "Words.", [row(record, value)], figures={name: (drawn, "Seen.")})
+
+    first, again = tmp_path / "first", tmp_path / "again"
+    old = [section("one", 0.5), section("two", 1.5)]
+    page.write(old, {"one": 1.0, "two": 60.0}, dict.fromkeys(["one", "two"], RUN), "## Kept\n", first)
+    page.write([section("two", 0.5)], {"two": 2.0}, {"two": RUN | {"commit": "def"}}, "## Kept\n", again)
+    kept, _, _ = page.read(first)
+    assert kept["two"].rows == old[1].rows and kept["two"].block.startswith("## About two")
+    monkeypatch.setattr(main, "REPOSITORY", first)
+    monkeypatch.setattr(main, "SECTIONS", ("one", "two"))
+    text = main.joined([again], first).read_text()
+    assert "**2 of 2 claims are met**" in text and text.count("## About two") == 1 and text.count("## What is") == 1
+    assert "of several runs" in text and "one of commit `abc`" in text and "two of commit `def`" in text
+    found = json.loads((first / "benchmarks" / "results" / "validation.json").read_text())
+    assert found["runs"]["two"]["commit"] == "def" and found["seconds"] == {"one": 1.0, "two": 2.0}
+    once = main.joined([again], first).read_text()
+    assert once == text
 
 
 @pytest.mark.parametrize("arguments", [["--quick"], ["--only", "exactness"], ["--only", "nothing", "--output", "x"]])

@@ -5,11 +5,13 @@
 A stream keeps nothing of a chunk but a line of its manifest, so a long run is many chunks. This one has small chunks
 and many of them: the times at which the parts were put in place, the memory while they were made and the bytes written
 are compared between the second and the last fifth of the run, and go on to 10^9 rows in a straight line. Chunks of the
-usual size, 1,000,000 rows, cost less a row (`stream_speed.py`). Writes results/stream-long.json.
+usual size, 1,000,000 rows, cost less a row (`stream_speed.py`). Seconds of the processor tell a slower program from a
+machine that is busy with something else. Writes results/stream-long.json.
 """
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,22 +27,23 @@ ROWS = 1_000_000_000
 OPTIONS = ("--relation", "bigmali2017", "--float32", "--sigma", "sigma", "--sigma-kind", "ln")
 
 
-def resident(process: int) -> float:
-    """Memory that a process holds now [GiB]; NaN once it has ended."""
+def state(process: int) -> tuple[float, float]:
+    """Memory that a process holds now [GiB], and the processor seconds that it has used; NaN once it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        used = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:
-        return np.nan
+        return np.nan, np.nan
     found = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
-    return found[0] / 2**20 if found else np.nan
+    return found[0] / 2**20 if found else np.nan, sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
 
 
-def watched(command, folder: Path) -> list[tuple[float, float]]:
-    """Run a program; (time, memory) while it ran, four times a second."""
+def watched(command, folder: Path) -> list[tuple[float, float, float]]:
+    """Run a program; (time, memory, processor seconds) while it ran, four times a second."""
     samples = []
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as running:
         while running.poll() is None:
-            samples.append((time.time(), resident(running.pid)))
+            samples.append((time.time(), *state(running.pid)))
             time.sleep(0.25)
     if running.returncode:
         raise SystemExit(f"{command[0]} ended with {running.returncode}")
@@ -65,33 +68,28 @@ def main():
         manifest = (folder / "out" / "manifest.jsonl").stat().st_size / len(parts)
     finally:
         shutil.rmtree(folder)
+    samples = samples[np.isfinite(samples).all(axis=1)]
     fifth = len(parts) // 5
-    times = {
-        name: float(done[end] - done[start]) / (end - start)
-        for name, start, end in (("second fifth", fifth, 2 * fifth), ("last fifth", 4 * fifth, len(parts) - 1))
-    }
-    memory = {
-        name: float(np.nanmax(samples[(samples[:, 0] >= done[start]) & (samples[:, 0] <= done[end]), 1]))
-        for name, start, end in (("second fifth", fifth, 2 * fifth), ("last fifth", 4 * fifth, len(parts) - 1))
-    }
-    # The line through the time of every part but the first fifth, and the error of its bend.
+    pieces = {"second fifth": (fifth, 2 * fifth), "last fifth": (4 * fifth, len(parts) - 1)}
+    used = np.interp(done, samples[:, 0], samples[:, 2])
+    of_chunk = {name: float(used[end] - used[start]) / (end - start) for name, (start, end) in pieces.items()}
+    memory = {}
+    for name, (start, end) in pieces.items():
+        memory[name] = float(samples[(samples[:, 0] >= done[start]) & (samples[:, 0] <= done[end]), 1].max())
     k = np.arange(fifth, len(parts))
-    quadratic, covariance = np.polyfit(k / k[-1], done[k], 2, cov=True)
-    rate = given.chunk / np.polyfit(k, done[k], 1)[0]
+    rate, rate_of_processor = (given.chunk / np.polyfit(k, clock[k], 1)[0] for clock in (done, used))
     found = {
         **provenance(),
         "rows": given.rows,
         "chunks": len(parts),
         "rows of a chunk": given.chunk,
-        "s a chunk": times,
+        "processor s a chunk": of_chunk,
         "memory GiB": memory,
-        "bend of the time over that of the run": [
-            float(quadratic[0] / (done[-1] - done[0])),
-            float(np.sqrt(covariance[0, 0]) / (done[-1] - done[0])),
-        ],
         "rows a second": float(rate),
+        "rows a second of processor": float(rate_of_processor),
         "extrapolated to 10^9 rows": {
             "hours": ROWS / rate / 3600,
+            "hours of processor": ROWS / rate_of_processor / 3600,
             "GiB of parts": ROWS * size / 2**30,
             "MiB of manifest, chunks of 1,000,000 rows": manifest * ROWS / 1e6 / 2**20,
         },
