@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 import time
 import warnings
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.output is None and (given.quick or len(chosen) < len(SECTIONS)):
         parser.error("a dry run or a part would replace the full page in the repository: give --output FOLDER")
     warnings.filterwarnings("ignore", category=UserWarning)  # notes of deliberately wrong fits
-    made_by = {**provenance(), "processor": processor(), "quick": given.quick}
+    made_by = {**provenance(), "processor": processor(), "quick": given.quick, "load": os.getloadavg()[0]}
     sections, seconds = [], {}
     for name in chosen:
         begin = time.perf_counter()

@@ -106,6 +106,9 @@ def _runs_text(sections, runs) -> str:
         run = runs[section.name]
         versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
         whose = f"of commit `{run['commit']}` on {run['processor']} ({run['cores']} cores), with {versions}"
+        # Times of a busy machine are not those of a quiet one, and the page should not pass them off as such.
+        if run.get("load", 0) > run["cores"]:
+            whose += " (other programs kept the machine busy)"
         groups.setdefault(whose, []).append(section.name)
     if len(groups) == 1:
         return f"This one is {next(iter(groups))}."
