@@ -95,6 +95,29 @@ def test_sections_of_several_runs_are_joined(modules, tmp_path, monkeypatch):
     assert once == text
 
 
+def test_power_of_the_best_test_is_that_of_two_normals(modules):
+    """With masses that are known, luminosities are normal, and the divergence of two widths has a closed form."""
+    from scipy.stats import norm
+    from validate import visible
+
+    rng = np.random.default_rng(0)
+    table = np.array([0.0, 1.0]), np.exp(32.0 + np.array([-0.005, 0.005])), np.ones((2, 2))
+    law = {"alpha1": 1.0, "alpha2": 1.3, "alpha3": np.exp(32.0), "alpha4": 0.0, "scatter": 0.3}
+    beliefs = {"alpha1": (1.0, 3.0), "alpha2": (1.3, 0.7), "alpha4": (0.0, 0.01)}
+    for scatter in (0.3, 0.33):
+        ln_lum = 1.0 + np.hypot(scatter, 0.1) * rng.normal(size=40_000)
+        seen = visible.Simulated(ln_lum, 0.1, rng.choice([0.2, 0.5], 40_000), np.full(40_000, np.nan), 0.2)
+        reference = visible.PriorReference(*table, per="ln_mass")
+        ratio = np.hypot(scatter, 0.1) / np.hypot(0.3, 0.1)
+        divergence = 1000 * (0.5 * ratio**2 - 0.5 - np.log(ratio))
+        expected = norm.cdf(np.sqrt(2 * divergence) - norm.isf(0.01))
+        found = visible.best_power(seen, reference, law, beliefs, 1000, fitted=False)
+        # A divergence of 0 is known to 0.05, by which the power of no test is 0.02 or so.
+        assert abs(found - expected) < 0.05, (scatter, found, expected)
+    # The fit takes the wrong width up.
+    assert visible.best_power(seen, reference, law, beliefs, 1000) < 0.06 < found
+
+
 @pytest.mark.parametrize("arguments", [["--quick"], ["--only", "exactness"], ["--only", "nothing", "--output", "x"]])
 def test_a_part_does_not_replace_the_page(modules, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
