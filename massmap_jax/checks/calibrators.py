@@ -105,7 +105,7 @@ class CalibratorsCheck(eqx.Module):
 
     @property
     def p_shape(self) -> float:
-        """p value of all features of the shape together; 1 where none was tested."""
+        """The p value of all features of the shape together; 1 where none was tested."""
         return float(min([1.0, *(self.shape_p_values.size * self.shape_p_values)]))
 
     @property

@@ -323,8 +323,8 @@ def _of_every_draw(pit, which, number: int, shares) -> _Judged:
     2 (Meng 1994; Rueschendorf 1982).
     """
     each = [_judged(one, which, number) for one in pit]
-    mean = (np.minimum(1.0, 2.0 * (shares @ np.array(p))) for p in zip(*each, strict=True))
-    return _Judged(*(p if p.ndim else float(p) for p in mean))
+    p_all, p_bins, *others = (np.minimum(1.0, 2.0 * (shares @ np.array(p))) for p in zip(*each, strict=True))
+    return _Judged(float(p_all), p_bins, *map(float, others))
 
 
 def _check_linear(catalogue: HaloCatalogue, rows, relation, selection) -> None:
