@@ -265,7 +265,7 @@ def calibrators_check(
     >>> import jax, warnings
     >>> import numpy as np
     >>> import massmap_jax as mm
-    >>> rng = np.random.default_rng(1)
+    >>> rng = np.random.default_rng(2)
     >>> ln_mass = rng.normal(32.5, 0.4, 60)
     >>> ln_lum = 1 + 0.8 * (ln_mass - np.log(3e14)) + 0.2 * rng.normal(size=60)
     >>> catalogue = mm.HaloCatalogue.from_arrays(
