@@ -1,38 +1,67 @@
 """Rows become docs/validation.md, its figures, and the same numbers in JSON."""
 
 import json
+import re
+import shutil
 import textwrap
 from pathlib import Path
 
-from validate.record import MET, REPORTED, Row, Section, Table
+from validate.record import MET, REPORTED, Kept, Row, Section, Table, row_of_json
 
 COMMAND = "make validate"
 _FIGURE = "validation_{}.png"
 
 
-def write(sections: list[Section], seconds: dict[str, float], made_by: dict, kept: str, output: Path) -> Path:
-    """Write page and figures to `output`/docs and the JSON to `output`/benchmarks/results; return the page."""
+def write(sections: list[Section | Kept], seconds: dict[str, float], runs: dict[str, dict], kept: str, output: Path):
+    """Write page and figures to `output`/docs and the JSON to `output`/benchmarks/results; return the page.
+
+    `runs` says of each section, by its name, which code on which machine made it.
+    """
     docs, results = output / "docs", output / "benchmarks" / "results"
     for folder in (docs, results):
         folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
+        if isinstance(section, Kept):
+            for figure in section.figures:
+                if not (docs / figure.name).exists() or not (docs / figure.name).samefile(figure):
+                    shutil.copy(figure, docs)
+            continue
         for name, (draw, _) in section.figures.items():
             draw().savefig(docs / _FIGURE.format(name))
     record = {
-        **made_by,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "runs": runs,
+        "seconds": {section.name: round(seconds[section.name], 1) for section in sections},
         "sections": {section.name: [row.as_json() for row in section.rows] for section in sections},
     }
     (results / "validation.json").write_text(json.dumps(record, indent=1) + "\n")
     page = docs / "validation.md"
-    page.write_text(text(sections, seconds, made_by, kept))
+    page.write_text(text(sections, seconds, runs, kept))
     return page
 
 
-def text(sections: list[Section], seconds: dict[str, float], made_by: dict, kept: str) -> str:
-    parts = ["# Do the error bars hold?", _introduction(sections, seconds, made_by)]
+def read(folder: Path) -> tuple[dict[str, Kept], dict[str, float], dict[str, dict]]:
+    """Sections of the page that `write` made in a folder, the seconds they took, and their runs; by name."""
+    record = json.loads((folder / "benchmarks" / "results" / "validation.json").read_text())
+    found = {}
+    for block in re.split(r"\n(?=## )", (folder / "docs" / "validation.md").read_text()):
+        if named := re.search(r"^This section alone: `.* --only (\w+) ", block, re.MULTILINE):
+            figures = [
+                folder / "docs" / name for name in re.findall(r"^!\[.*\]\((validation_\w+\.png)\)$", block, re.M)
+            ]
+            rows = [row_of_json(row) for row in record["sections"][named.group(1)]]
+            found[named.group(1)] = Kept(named.group(1), block.strip(), rows, figures)
+    whole = {key: value for key, value in record.items() if key not in ("seconds", "sections")}
+    runs = record.get("runs") or {name: whole for name in found}  # noqa: C420  one run made all of them
+    return found, record["seconds"], runs
+
+
+def text(sections: list[Section | Kept], seconds: dict[str, float], runs: dict[str, dict], kept: str) -> str:
+    parts = ["# Do the error bars hold?", _introduction(sections, seconds, runs)]
     parts += [_summary(sections)]
     for section in sections:
+        if isinstance(section, Kept):
+            parts.append(section.block)
+            continue
         parts += [f"## {section.title}", _wrapped(section.text), f"This section alone: `{again(section.name)}`"]
         if section.rows:
             parts.append(_claims(section.rows))
@@ -51,24 +80,40 @@ def again(name: str) -> str:
     return f"PYTHONPATH=benchmarks:tests python -m validate --only {name} --output again"
 
 
-def _introduction(sections, seconds, made_by) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in made_by["versions"].items())
+def _introduction(sections, seconds, runs) -> str:
     quick = (
         " **This was a dry run (`--quick`): its numbers are of too few objects to rest on.**"
-        if made_by["quick"]
+        if any(run["quick"] for run in runs.values())
         else ""
     )
     times = ", ".join(f"{section.name} {seconds[section.name]:.0f} s" for section in sections)
+    total = sum(seconds[section.name] for section in sections)
     paragraphs = (
         f"`{COMMAND}` writes this page, its figures and `benchmarks/results/validation.json` from scratch, and nobody "
-        f"edits it.{quick} This one is of commit `{made_by['commit']}` on {made_by['processor']} "
-        f"({made_by['cores']} cores), with {versions}. It took {sum(seconds.values()) / 60:.0f} minutes ({times}).",
+        f"edits it.{quick} {_runs_text(sections, runs)} It took {total / 60:.0f} minutes ({times}).",
         "Each claim stands with its number and one standard error, what is accepted, and a *twin*: the same check on a "
         "deliberate fault, which it has to find. A claim whose twin is not found is not met, because its check could "
         "not have failed. Numbers that nothing is demanded of are `reported`. What was not measured in this run names "
         "its commit and machine.",
     )
     return "\n\n".join(map(_wrapped, paragraphs))
+
+
+def _runs_text(sections, runs) -> str:
+    """Of which commit, on which machine and with which packages the page is, or each group of its sections."""
+    groups: dict[str, list[str]] = {}
+    for section in sections:
+        run = runs[section.name]
+        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        whose = f"of commit `{run['commit']}` on {run['processor']} ({run['cores']} cores), with {versions}"
+        # Times of a busy machine are not those of a quiet one, and the page should not pass them off as such.
+        if run.get("load", 0) > run["cores"]:
+            whose += " (other programs kept the machine busy)"
+        groups.setdefault(whose, []).append(section.name)
+    if len(groups) == 1:
+        return f"This one is {next(iter(groups))}."
+    said = [f"{', '.join(names)} {whose}" for whose, names in groups.items()]
+    return f"Its sections are of several runs (`--join`): {'; '.join(said)}."
 
 
 def _summary(sections) -> str:

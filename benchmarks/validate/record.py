@@ -1,6 +1,7 @@
 """What every section returns: claims with their numbers, limits and twins, and what is drawn and told beside them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,6 +103,23 @@ class Row(NamedTuple):
         }
 
 
+def row_of_json(kept: dict[str, Any]) -> Row:
+    """The row that `as_json` wrote."""
+    verdict = kept["verdict"]
+    ends = {name: [sign if end is None else end for sign, end in zip((-np.inf, np.inf), pair, strict=True)]
+            for name, pair in kept["accepted"].items()}  # fmt: skip
+    return Row(
+        claim=kept["claim"],
+        numbers={name: Number(**number) for name, number in kept["numbers"].items()},
+        data=kept["data"],
+        limits={name: (low, high) for name, (low, high) in ends.items()},
+        twin=None if kept["twin"] is None else Twin(**kept["twin"]),
+        source=kept["source"],
+        not_run=verdict.removeprefix("not run: ") if verdict.startswith("not run: ") else "",
+        remark=kept["remark"],
+    )
+
+
 def _range_text(name: str, low: float, high: float) -> str:
     if np.isinf(low):
         return f"{name} at most {high:g}"
@@ -154,3 +172,12 @@ class Section(NamedTuple):
     rows: list[Row]
     tables: list[Table] = []  # noqa: RUF012  a NamedTuple's default, never changed
     figures: dict[str, tuple[Callable, str]] = {}  # noqa: RUF012  (function that draws it, caption)
+
+
+class Kept(NamedTuple):
+    """A section of the page as an earlier run wrote it: its Markdown, and the rows that the summary counts."""
+
+    name: str
+    block: str
+    rows: list[Row]
+    figures: list[Path] = []  # noqa: RUF012  a NamedTuple's default, never changed

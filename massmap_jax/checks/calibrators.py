@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
+from massmap_jax.checks.shape import FEATURES, shape_scores, shape_text
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import ln_normal, pareto_k
 from massmap_jax.likelihood.nearest_lognormal import nearest_lognormal
@@ -34,6 +35,8 @@ _DRAWS, MAX_K = 200, 0.7
 _REDSHIFT_BINS = 4
 # The farthest measured mass is named where one of all of them would be as far by chance this seldom.
 _FAR = 1e-3
+# p value of the shape of the scatter below which it is told, half of the default level of the whole check.
+_TOLD = 0.005
 
 
 class CalibratorsCheck(eqx.Module):
@@ -52,6 +55,14 @@ class CalibratorsCheck(eqx.Module):
         ln p(ln M_obs | ln L_obs, z), predicted by the other objects.
     pareto_k : Float[np.ndarray, "calibrator"]
         Reliability of leaving the object out by weights; above 0.7 its row is not to be trusted.
+    p_place : float
+        p value of all kinds together: whether the masses lie where they are predicted.
+    shape_scores : Float[np.ndarray, "feature"]
+        How far the spread, skewness and tails of the measured masses at given luminosity are from those predicted, and
+        how the spread and the mean change with luminosity and redshift, in standard deviations (`features`). Empty for
+        fewer than 50 measured masses.
+    shape_p_values : Float[np.ndarray, "feature"]
+        p value of each.
     p_value : float
         p value of the whole check.
     level : float
@@ -65,6 +76,9 @@ class CalibratorsCheck(eqx.Module):
     p_values: Float[np.ndarray, " kind"]
     log_density: Float[np.ndarray, "calibrator"]
     pareto_k: Float[np.ndarray, "calibrator"]
+    p_place: float
+    shape_scores: Float[np.ndarray, " feature"]
+    shape_p_values: Float[np.ndarray, " feature"]
     p_value: float
     level: float = eqx.field(static=True)
     left_out: str = eqx.field(static=True)
@@ -78,6 +92,42 @@ class CalibratorsCheck(eqx.Module):
     def fits(self) -> bool:
         """Whether the p value is at least the level."""
         return self.p_value >= self.level
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the masses lie where they are predicted, whatever the shape of their scatter."""
+        return self.p_place >= self.level
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What each of `shape_scores` is of."""
+        return FEATURES[: self.shape_scores.size]
+
+    @property
+    def p_shape(self) -> float:
+        """The p value of all features of the shape together; 1 where none was tested."""
+        return float(min([1.0, *(self.shape_p_values.size * self.shape_p_values)]))
+
+    @property
+    def verdict(self) -> str:
+        """Whether the fit predicts the masses, as the beginning of a sentence."""
+        if self.fits:
+            return "the fit predicts"
+        return (
+            "the fit does not predict" if self.p_place <= self.p_shape else "the fit predicts, but for their scatter,"
+        )
+
+    @property
+    def shape_text(self) -> str:
+        """What is wrong with the shape of the scatter, as one sentence; empty where nothing was found."""
+        said = shape_text(self.shape_scores, self.shape_p_values, _TOLD)
+        if not said:
+            return ""
+        return (
+            f"the measured masses at given luminosity have {said} ({p_text(self.p_shape)}): a scatter that is lognormal"
+            " and the same for all does not describe them, and the error bars of masses are too wide or too narrow for"
+            " many objects"
+        )
 
     @property
     def score(self) -> float:
@@ -117,19 +167,20 @@ class CalibratorsCheck(eqx.Module):
             The verdict, what is worst where the fit does not predict the masses, and what was left out.
         """
         means = self.pit.mean(axis=1)
-        verdict = "predicts" if self.fits else "does not predict"
         what = "at their luminosities" if self.left_out else "and their luminosities"
         lines = [
-            f"calibrators check: the fit {verdict} the {self.rows.size} measured masses {what}"
+            f"calibrators check: {self.verdict} the {self.rows.size} measured masses {what}"
             f" ({p_text(self.p_value)}); mean ln p(M_obs | L, z) = {self.score:.3f}"
         ]
-        if not self.fits:
+        if not self.fits and self.p_place <= self.p_shape:
             worst = int(np.argmin(self.p_values))
             side = "above" if means[worst] > 0.5 else "below"
             what = ("the measured masses at given luminosity", "the luminosities", "the measured masses")[worst]
             lines.append(
                 f"  worst: {what} lie {side} what is predicted (mean PIT {means[worst]:.3f} where 0.5 is right)"
             )
+        if self.shape_text:
+            lines.append(f"  {self.shape_text}")
         if self.left_out:
             lines.append(f"  {self.left_out}")
         if self.far.size:
@@ -200,6 +251,11 @@ def calibrators_check(
     luminosity is what masses of other objects rest on. With L and z alone, a wrong population cannot be seen; with
     measured masses it can.
 
+    Half of the false-alarm probability goes to where the masses lie, by simultaneous bands of their PITs, and half to
+    the shape of their scatter at given luminosity (`shape_scores`): a scatter with long tails or one that changes with
+    mass leaves the masses in their place and makes their error bars wrong. Single masses that are far off are named by
+    `far` and hardly count for the shape.
+
     Objects that were chosen by their luminosity or another observable, or are in a catalogue with a limit in one, are
     no fair sample of the population: their luminosities, and their masses, lie above what is predicted for it although
     nothing is wrong. Such a choice cancels from the mass given all that was measured, which alone is checked then.
@@ -209,7 +265,7 @@ def calibrators_check(
     >>> import jax, warnings
     >>> import numpy as np
     >>> import massmap_jax as mm
-    >>> rng = np.random.default_rng(1)
+    >>> rng = np.random.default_rng(2)
     >>> ln_mass = rng.normal(32.5, 0.4, 60)
     >>> ln_lum = 1 + 0.8 * (ln_mass - np.log(3e14)) + 0.2 * rng.normal(size=60)
     >>> catalogue = mm.HaloCatalogue.from_arrays(
@@ -244,8 +300,14 @@ def calibrators_check(
     number = int(np.clip(rows.size // LEAST_IN_BIN, 1, _REDSHIFT_BINS))
     which = equal_parts(catalogue.redshift[rows], number)
     pit = pit.T[: len(kinds)]
-    each = np.array([p_values(values, which, number)[2] for values in np.clip(pit, 0.0, 1.0)])
-    return CalibratorsCheck(rows, pit, each, ln_density, k, float(min(1.0, each.size * each.min())), level, left_out)
+    pit = np.clip(pit, 0.0, 1.0)
+    each = np.array([p_values(values, which, number)[2] for values in pit])
+    place = float(min(1.0, each.size * each.min()))
+    shape, p_shape = np.zeros(0), np.zeros(0)
+    if rows.size >= LEAST_IN_BIN:
+        shape, p_shape = shape_scores(pit[0], catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
+    whole = min(1.0, 2 * min(place, *(p_shape.size * p_shape))) if p_shape.size else place
+    return CalibratorsCheck(rows, pit, each, ln_density, k, place, shape, p_shape, float(whole), level, left_out)
 
 
 def _left_out(fit: JointPosterior) -> str:

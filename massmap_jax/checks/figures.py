@@ -106,8 +106,8 @@ def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
     pit_text = "PIT: probability of a lower value, as the other objects predict it"
     figure.supxlabel(_label(pit_text, "values", 115 if len(titles) > 1 else 55), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
-    verdict = "the fit predicts the measured masses" if check.fits else "the fit does not predict the measured masses"
-    figure.suptitle(f"{verdict} ({p_text(check.p_value)})")
+    title = f"{check.verdict} the measured masses ({p_text(check.p_value)})"
+    figure.suptitle(textwrap.fill(title, 200 if len(titles) > 1 else 45))
     return figure
 
 

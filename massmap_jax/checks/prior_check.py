@@ -6,7 +6,7 @@ observed is uniform on [0, 1] if the distribution is right. Uniformity is judged
 (regression to the prior).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -16,6 +16,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
 from massmap_jax.checks.ecdf_bands import MAX_POINTS, ecdf_at
 from massmap_jax.checks.predicted import linear_pit, predictive_pit
+from massmap_jax.checks.shape import LEAST, histogram_p_value
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.nearest_lognormal import nearest_lognormal
@@ -57,8 +58,12 @@ class PriorCheck(eqx.Module):
         p value over all objects that the PITs are uniform.
     p_bins : Float[np.ndarray, "bin"]
         p value in each bin.
+    p_place : float
+        The smallest of these, times their number (Bonferroni).
+    p_shape : float
+        p value over all objects that the histogram of the PITs is flat, tails included; NaN for fewer than 100.
     p_value : float
-        The smallest p value, times their number (Bonferroni).
+        p value of the whole check: twice the smaller of `p_place` and `p_shape`; `p_place` for fewer than 100.
     mean_pit : float
         Mean PIT; 0.5 if the model is right, above where observed luminosities are higher than predicted.
     mean_pit_bins : Float[np.ndarray, "bin"]
@@ -88,6 +93,8 @@ class PriorCheck(eqx.Module):
     redshift_range: np.ndarray
     p_all: float
     p_bins: np.ndarray
+    p_place: float
+    p_shape: float
     p_value: float
     mean_pit: float
     mean_pit_bins: np.ndarray
@@ -120,7 +127,7 @@ class PriorCheck(eqx.Module):
         causes = [
             "a prior density of the wrong kind (p(M) against p(M)/M: see `per` in MassPrior.from_table)",
             "a wrong range of masses",
-            "a wrong relation",
+            "a wrong relation or a scatter that is not lognormal",
         ]
         causes.append("a wrong selection" if self.selection_given else "a selection that was left out")
         text = (
@@ -143,6 +150,8 @@ class PriorCheck(eqx.Module):
         offset = self.mean_pit - 0.5
         if abs(offset) > 3 / np.sqrt(12 * number):
             return f"observed luminosities lie {'higher' if offset > 0 else 'lower'} than predicted"
+        if self.p_shape < self.p_place:
+            return "observed luminosities have tails, or a shape of their distribution, other than predicted"
         if self.p_all >= self.p_bins.min():
             worst = int(np.argmin(self.p_bins))
             side = "higher" if self.mean_pit_bins[worst] > 0.5 else "lower"
@@ -206,6 +215,10 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     bring a population along, from a fit with measured masses of some objects, are compared one by one, and the p value
     is twice the mean of theirs: valid although the draws are wide, but for the error of a mean of so few draws.
 
+    Half of the false-alarm probability goes to simultaneous bands of the PITs, over all objects and in bins of
+    redshift, and half to their histogram, whose bins reach into the tails (`histogram_p_value`): bands are nearly blind
+    for a scatter of another shape.
+
     A relation that was fitted to luminosities and redshifts alone follows them even where the population or the
     selection is wrong, and its masses with them: the summary then says that a pass is no proof.
 
@@ -268,9 +281,9 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     bin_index = np.full(len(catalogue), -1)
     bin_index[rows] = which
     if population_of(relation) is not None and draws.num_draws > 1:
-        p_all, p_bins, p_value = _of_every_draw(of_draws[:, rows], which, number, draws.shares)
+        p_all, p_bins, p_place, p_shape, p_value = _of_every_draw(of_draws[:, rows], which, number, draws.shares)
     else:
-        p_all, p_bins, p_value = p_values(pit[rows], which, number)
+        p_all, p_bins, p_place, p_shape, p_value = _judged(pit[rows], which, number)
     points = np.arange(1, MAX_POINTS) / MAX_POINTS
     difference = ecdf_at(pit[rows], points) - points
     largest = int(np.argmax(np.abs(difference)))
@@ -280,6 +293,8 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         redshift_range=np.array([(z[which == b].min(), z[which == b].max()) for b in range(number)]),
         p_all=p_all,
         p_bins=p_bins,
+        p_place=p_place,
+        p_shape=p_shape,
         p_value=p_value,
         mean_pit=float(pit[rows].mean()),
         mean_pit_bins=np.array([pit[rows][which == b].mean() for b in range(number)]),
@@ -301,16 +316,33 @@ def _draws_for(number: int) -> int:
     return draws
 
 
-def _of_every_draw(pit, which, number: int, shares) -> tuple[float, np.ndarray, float]:
+class _Judged(NamedTuple):
+    p_all: float
+    p_bins: np.ndarray
+    p_place: float
+    p_shape: float
+    p_value: float
+
+
+def _judged(pit, which, number: int) -> _Judged:
+    """P values over all objects, in each bin, of both, of the shape, and of the whole check."""
+    p_all, p_bins, p_place = p_values(pit, which, number)
+    if pit.size < LEAST:
+        return _Judged(p_all, p_bins, p_place, np.nan, p_place)
+    p_shape = histogram_p_value(pit)
+    return _Judged(p_all, p_bins, p_place, p_shape, min(1.0, 2.0 * min(p_place, p_shape)))
+
+
+def _of_every_draw(pit, which, number: int, shares) -> _Judged:
     """P values where the draws are not informed by most of the objects: twice the mean over the draws.
 
     Objects without a measured mass are often no part of the fit. Averaged first, their PITs would have the error of the
     relation in common, and many objects would call that a misfit. The mean of valid p values is valid up to a factor of
     2 (Meng 1994; Rueschendorf 1982).
     """
-    each = [p_values(one, which, number) for one in pit]
-    p_all, p_bins, p_value = (np.minimum(1.0, 2.0 * (shares @ np.array(p))) for p in zip(*each, strict=True))
-    return float(p_all), p_bins, float(p_value)
+    each = [_judged(one, which, number) for one in pit]
+    p_all, p_bins, *others = (np.minimum(1.0, 2.0 * (shares @ np.array(p))) for p in zip(*each, strict=True))
+    return _Judged(float(p_all), p_bins, *map(float, others))
 
 
 def _check_linear(catalogue: HaloCatalogue, rows, relation, selection) -> None:

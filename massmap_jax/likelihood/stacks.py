@@ -55,7 +55,7 @@ class StackedTerm(eqx.Module):
     redshift : Float[np.ndarray, "stack node"]
         Redshifts of the tables.
     ln_mass_nodes : Float[np.ndarray, "mass"]
-        ln M of the tables.
+        Masses of the tables [ln Msun].
     mean : Float[np.ndarray, "stack mass node bin"]
         Mean shear about an object of that mass.
     second : Float[np.ndarray, "stack mass node bin bin"]
@@ -253,8 +253,18 @@ class StackedShear:
             The lenses, with exact redshifts: one row for each of `members`.
         prior : MassPrior
             The mass prior that the fit uses: masses are of its definition.
-        scatter, concentration_scatter, profile, truncation, reduced, cosmology
-            As `ShearProfiles.likelihoods`.
+        scatter : float, optional
+            Intrinsic scatter of lensing masses about the true ones in ln M; 0, or 0.01 and more.
+        concentration_scatter : float, optional
+            Of ln c about the mean of Duffy et al. 2008; 0 for none.
+        profile : {"nfw", "bmo1"}
+            Density profile, as in `ShearProfiles.likelihoods`, as are the next three.
+        truncation : float
+            Truncation radius of "bmo1" over the halo's radius.
+        reduced : bool
+            Whether the shears are reduced, gamma / (1 - kappa).
+        cosmology : str or astropy.cosmology.FLRW
+            Of distances and densities.
 
         Returns
         -------

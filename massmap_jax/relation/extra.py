@@ -230,7 +230,20 @@ class ExtraEvidence(eqx.Module):
         return int(np.asarray(self.weight).sum())
 
     def told(self, relation, prior: MassPrior) -> dict[str, Any]:
-        """What a fit reports of the mass likelihoods: how many there are."""
+        """Tell what a fit reports of the mass likelihoods.
+
+        Parameters
+        ----------
+        relation : BiasedRelation
+            The relation at the maximum.
+        prior : MassPrior
+            The mass prior.
+
+        Returns
+        -------
+        dict of str to object
+            "with_mass_likelihood", how many there are.
+        """
         return {"with_mass_likelihood": self.number}
 
     def with_prior(self, prior: MassPrior) -> "ExtraEvidence":

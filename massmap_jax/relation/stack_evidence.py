@@ -133,7 +133,7 @@ class StackEvidence(eqx.Module):
         return int((np.asarray(self.weight) > 0).sum())
 
     def told(self, relation, prior: MassPrior) -> dict[str, Any]:
-        """What a fit reports of the stacks.
+        """Tell what a fit reports of the stacks.
 
         Parameters
         ----------

@@ -499,7 +499,8 @@ def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> 
 
 def _told_by(check: "CalibratorsCheck") -> list[str]:
     """What a check against the measured masses says in the notes."""
-    return [check.summary().splitlines()[0], *(text for text in (check.left_out, check.far_text) if text)]
+    more = (check.shape_text, check.left_out, check.far_text)
+    return [check.summary().splitlines()[0], *(text for text in more if text)]
 
 
 def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:
@@ -616,7 +617,14 @@ def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[s
             f" the luminosity, and this catalogue was selected on another observable, {options.selected_on}"
         )
         return None
-    return prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
+    check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
+    if check.p_value < CHECK_LEVEL <= check.p_place:
+        notes.append(
+            "the luminosities lie where they are predicted, with tails or a shape of their distribution other than"
+            f" predicted (prior_check: p = {check.p_value:.1e}): a scatter that is not lognormal, or errors of the"
+            " luminosity that are not what is said, make the error bars of masses too wide or too narrow"
+        )
+    return check
 
 
 def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:

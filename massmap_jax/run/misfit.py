@@ -151,15 +151,16 @@ def misfits(
                 (_OBSERVABLE, _SELECTION, masses),
             )
         )
-    if check is not None and check.p_value < CHECK_LEVEL:
+    # The shape of a scatter alone makes error bars too wide or too narrow, and moves no mass: the notes tell it.
+    if check is not None and check.p_place < CHECK_LEVEL:
         found.append(
             Finding(
-                f"prior and relation do not predict the observed luminosities (prior_check: p = {check.p_value:.1e}, "
+                f"prior and relation do not predict the observed luminosities (prior_check: p = {check.p_place:.1e}, "
                 f"mean PIT {check.mean_pit:.3f} where 0.5 is right)",
                 (_SELECTION, _OBSERVABLE, _ERRORS, masses),
             )
         )
-    if calibrators is not None and not calibrators.fits:
+    if calibrators is not None and not calibrators.in_place:
         found.append(Finding("; ".join(calibrators.summary().splitlines()).replace(";   ", "; "), (_MEASURED, _ERRORS)))
     if posterior is not None:
         usable = posterior.usable

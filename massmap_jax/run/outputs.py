@@ -233,6 +233,9 @@ def _calibrators_record(result) -> dict | None:
     check = result.calibrated.check
     return {
         "p_value": check.p_value,
+        "p_place": check.p_place,
+        "shape": {name: float(v) for name, v in zip(check.features, check.shape_scores, strict=True)},
+        "p_shape": check.p_shape,
         "kinds": list(check.kinds),
         "left_out": check.left_out,
         "mean_pit": [float(v) for v in check.pit.mean(axis=1)],

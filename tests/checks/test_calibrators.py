@@ -15,6 +15,7 @@ from scipy.stats import kstest
 from statistical.two_keys import LEVEL, check_with_two_keys
 
 from massmap_jax.checks.calibrators import KINDS, calibrators_check, predicted_masses
+from massmap_jax.checks.shape import FEATURES
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.calibration import calibration_figure
 from massmap_jax.prior.mass_prior import MassPrior
@@ -77,7 +78,7 @@ def test_a_wrong_slope_of_the_masses_is_found():
 
 def test_what_was_left_out_is_said(brightest):
     check, fit, catalogue, masses = brightest
-    assert check.kinds == KINDS[:1] and check.pit.shape == (1, CALIBRATORS) and check.p_value == check.p_values[0]
+    assert check.kinds == KINDS[:1] and check.pit.shape == (1, CALIBRATORS) and check.p_place == check.p_values[0]
     pit, ln_density, _ = predicted_masses(fit, catalogue, PRIOR, masses, check.rows)
     np.testing.assert_array_equal(check.pit[0], pit[:, 0])
     np.testing.assert_array_equal(check.log_density, ln_density)
@@ -89,6 +90,25 @@ def test_what_was_left_out_is_said(brightest):
     assert len(check.figure().axes) == 1
     for figure in (check.figure(), calibration_figure(fit, catalogue, PRIOR, masses)):
         check_legible(figure)
+
+
+def test_understated_errors_are_seen_in_the_spread():
+    """Three times the errors that are stated: luminosities tell the scatter, so the spread is wider than fitted.
+
+    Its score is 6 or 7, its place has p values of 1e-3 to 0.01.
+    """
+    check = checked(1, errors=3.0)[0]
+    spread = dict(zip(check.features, check.shape_scores, strict=True))["spread"]
+    assert not check.fits and check.p_shape < 1e-5 < check.p_place and spread > 4
+    assert "a spread that is larger than fitted" in check.shape_text and check.shape_text in check.summary()
+    assert "the fit predicts, but for their scatter, the 200 measured masses" in check.summary()
+    check_legible(check.figure())
+
+
+def test_the_right_scatter_has_no_shape(brightest):
+    check = brightest[0]
+    assert check.features == FEATURES and check.p_shape > LEVEL and check.shape_text == "" and check.in_place
+    assert check.p_value == pytest.approx(min(1.0, 2 * min(check.p_place, check.p_shape)))
 
 
 def test_a_limit_of_the_catalogue_counts_as_a_choice(brightest):

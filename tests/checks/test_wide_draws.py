@@ -18,7 +18,7 @@ def p_of_universe(key, spread=1.0):
     draws = rng.normal(observed[:CALIBRATORS].mean(), error, DRAWS)
     pit = ndtr(observed - draws[:, None])
     which, shares = equal_parts(rng.uniform(size=OBJECTS), 4), np.full(DRAWS, 1 / DRAWS)
-    return _of_every_draw(pit, which, 4, shares)[2], p_values(shares @ pit, which, 4)[2]
+    return _of_every_draw(pit, which, 4, shares).p_value, p_values(shares @ pit, which, 4)[2]
 
 
 def test_wide_draws_are_no_false_alarm():

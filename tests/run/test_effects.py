@@ -105,7 +105,7 @@ PAIRS = [
         )
     ],
     ([*FIT, "--shear", "s.csv"], ["--shear-sigma-crit-unit", "Msun/pc2"], "shear_sigma_crit_unit", "a column of the"),
-    ([*IDENTITY, "--shear", "s.csv"], ["--shear-stack", "bin"], "shear_stack", "that is fitted with shear="),
+    ([*IDENTITY, "--shear", "s.csv"], ["--shear-stack", "bin"], "shear_stack", "that is fitted with --shear"),
     ([*FIT, "--shear", "s.csv"], ["--shear-stack-weight", "w"], "shear_stack_weight", "a column of the"),
     ([*IDENTITY, "--shear", "s.csv"], ["--mass-likelihood-bias", "0:0.05"], "mass_likelihood_bias", "that is fitted"),
     *[

@@ -57,7 +57,7 @@ def against(p_value):
 
 
 def checked(p_value):
-    return SimpleNamespace(p_value=p_value, mean_pit=0.4)
+    return SimpleNamespace(p_value=p_value, p_place=p_value, mean_pit=0.4)
 
 
 def just_above(limit):
@@ -125,6 +125,12 @@ def test_a_sharp_end_of_the_prior_may_carry_the_fit():
     moved = fitted(shift_if_lowest_mass_doubles={"alpha1": 9.0, "alpha2": 0.0})
     assert misfits(prior("sharp"), moved) == [] and len(misfits(prior("extend"), moved)) == 1
     assert misfits(prior(), fitted(shift_if_lowest_mass_doubles=None)) == []
+
+
+def test_a_shape_alone_is_no_reason_to_write_nothing():
+    """The twin, masses or luminosities that lie elsewhere, is among the signs above."""
+    shape = SimpleNamespace(p_value=1e-9, p_place=0.5, mean_pit=0.5, in_place=True, fits=False)
+    assert misfits(prior(), fitted(), shape, calibrators=shape) == []
 
 
 def test_the_paragraph_says_what_why_and_what_to_do():
