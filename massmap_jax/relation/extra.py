@@ -9,6 +9,7 @@ with a bias b that all these likelihoods share. So the usual terms may be compre
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -294,22 +295,40 @@ class ExtraEvidence(eqx.Module):
         return (self.weight * jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()).sum()
 
 
-def _ln_mean(prior, row, relation, bias, term, ln_lum, sigma, z, noise_kind):
-    """ln of the mean of one object's likelihood over its posterior without it."""
+def ln_of_luminosity(relation, ln_lum, sigma, z, noise_kind: str, ln_mass) -> Float[Array, "..."]:
+    """Evaluate the ln likelihood of one object's luminosity at some masses, up to a constant.
+
+    Parameters
+    ----------
+    relation : MassLuminosityRelation
+        One relation.
+    ln_lum, sigma, z : Float[Array, ""]
+        As the attributes of `ExtraEvidence`.
+    noise_kind : {"lognormal", "normal", "upper_limit"}
+        Noise kind.
+    ln_mass : Float[Array, "..."]
+        The masses [ln Msun].
+
+    Returns
+    -------
+    Float[Array, "..."]
+        ln likelihood.
+    """
     if noise_kind == "lognormal":
         data = relation.data_term(ln_lum, sigma, z)
+        return -0.5 * ((ln_mass - data.centre) / data.width) ** 2
+    t = ln_lum - relation.mean_ln_lum(ln_mass, z)
+    return linear_noise.kernel(noise_kind, t, relation.scatter, sigma)
 
-        def ln_noise(ln_mass):
-            return -0.5 * ((ln_mass - data.centre) / data.width) ** 2
 
+def _ln_mean(prior, row, relation, bias, term, ln_lum, sigma, z, noise_kind):
+    """ln of the mean of one object's likelihood over its posterior without it."""
+    ln_noise = partial(ln_of_luminosity, relation, ln_lum, sigma, z, noise_kind)
+    if noise_kind == "lognormal":
+        data = relation.data_term(ln_lum, sigma, z)
         ln_norm = jnp.log(data.width) + HALF_LN_2PI
         without = prior.log_evidence_of_row(row, data.centre, z, data.width) + ln_norm
     else:
-
-        def ln_noise(ln_mass):
-            t = ln_lum - relation.mean_ln_lum(ln_mass, z)
-            return linear_noise.kernel(noise_kind, t, relation.scatter, sigma)
-
         without = _ln_integral(lambda ln_mass: prior.interpolate(row, ln_mass) + ln_noise(ln_mass), prior)
     with_it = _ln_integral(
         lambda ln_mass: prior.interpolate(row, ln_mass) + ln_noise(ln_mass) + term(ln_mass + bias), prior

@@ -27,7 +27,7 @@ from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import HALF_LN_2PI, prior_rows
-from massmap_jax.relation.extra import ExtraEvidence
+from massmap_jax.relation.extra import ExtraEvidence, ln_of_luminosity
 
 # Masses over the prior's support, for each node of the tables: their step is at most 0.05 in ln M. The trapezoidal rule
 # is exact to 1e-8 for posteriors as wide as a step, and to 1 % for those half as wide.
@@ -243,13 +243,8 @@ class StackEvidence(eqx.Module):
 
     def _posterior(self, relation, prior, ln_mass, ln_lum, sigma, z, row):
         """Density of one member's mass given its luminosity, up to a factor."""
-        if self.noise_kind == "lognormal":
-            data = relation.data_term(ln_lum, sigma, z)
-            ln_noise = -0.5 * ((ln_mass - data.centre) / data.width) ** 2
-        else:
-            t = ln_lum - relation.mean_ln_lum(ln_mass, z)
-            ln_noise = linear_noise.kernel(self.noise_kind, t, relation.scatter, sigma)
-        values = prior.interpolate(jnp.asarray(self.ln_prior)[row], ln_mass) + ln_noise
+        values = prior.interpolate(jnp.asarray(self.ln_prior)[row], ln_mass)
+        values = values + ln_of_luminosity(relation, ln_lum, sigma, z, self.noise_kind, ln_mass)
         return jnp.exp(values - jax.lax.stop_gradient(values.max()))
 
 
