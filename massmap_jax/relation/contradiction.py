@@ -13,7 +13,8 @@ import numpyro.distributions as dist
 from scipy.stats import chi2
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, maximise
+from massmap_jax.relation.linear import LinearLikelihood
+from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, maximise, relation_at
 
 # Beliefs that are made wider, by so much: what is left of them moves nothing by more than 0.1 % of their distance.
 _WIDENED, _WIDER = ("alpha1", "alpha2", "alpha4"), 30.0
@@ -59,7 +60,8 @@ def contradiction(coordinates: Coordinates, likelihood, best, chains) -> Contrad
     Returns
     -------
     Contradiction or None
-        None where no parameter of a relation has a normal belief, or the data do not determine it without one.
+        None where no parameter of a relation has a normal belief, or the data do not determine it without one, or it
+        lies where a lattice of linear noise does not hold.
 
     Notes
     -----
@@ -80,6 +82,8 @@ def contradiction(coordinates: Coordinates, likelihood, best, chains) -> Contrad
     wider = [v * _WIDER for v in widths(prior)]
     wide = Coordinates(eqx.tree_at(widths, prior, wider), coordinates.pivot_ln_mass, coordinates.pivot_evolution)
     again = maximise(wide, likelihood, best.x)
+    if isinstance(likelihood, LinearLikelihood) and not likelihood.suits(relation_at(wide, again.x)):
+        return None
     try:
         covariance = covariance_of(again, wide)
     except MassmapError:
