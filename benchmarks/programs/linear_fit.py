@@ -1,6 +1,6 @@
 """Fits of the relation to linear noise: where they end, with and without the limit, and what ln L costs and is off by.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/programs/linear_fit.py [--surveys 3] [--objects 100000]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/linear_fit.py [--surveys 3] [--objects 100000] [--nuts]
 
 Mock surveys above a signal to noise of 5, of a mass function that ends at 2e13 Msun (those of
 tests/relation/test_linear.py). Distances from the truth are in errors of the fit. The time is that of ln L, and of its
@@ -51,13 +51,29 @@ def ln_likelihood(x, likelihood):
     return likelihood(MassLuminosityRelation.create(**dict(zip(NAMES, x, strict=True)), alpha3=LAW["alpha3"]))
 
 
+def by_sampling(objects, prior, limit):
+    """Time importance sampling and NUTS of one survey, and compare their means and errors."""
+    for method in ("importance", "nuts"):
+        begin = time.perf_counter()
+        fit = fit_relation(
+            objects, prior, BELIEFS, selection=limit, method=method, num_draws=800, num_chains=2, num_warmup=100
+        )
+        told = "  ".join(f"{name} {fit.mean[name]:.2f} +- {fit.sd[name]:.2f}" for name in fit.free)
+        print(f"{len(objects)} objects, {method}: {told}; {time.perf_counter() - begin:.0f} s", flush=True)
+        print("  ", {name: value for name, value in fit.diagnostics.items() if name != "newton_steps"}, flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--surveys", type=int, default=3)
     parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--nuts", action="store_true", help="a fit of the first survey by importance and by NUTS alone")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     prior, limit = MassPrior.from_table(*table(), per="ln_mass", support="sharp"), SignalToNoiseLimit(5.0)
+    if given.nuts:
+        by_sampling(survey(100, 30_000), prior, limit)
+        return
     for seed in range(given.surveys):
         objects = survey(100 + seed, 30_000)
         for words, selection in (("with the limit", limit), ("without", None)):
