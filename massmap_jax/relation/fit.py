@@ -433,8 +433,9 @@ def prepare(
     data: RelationData, coordinates, likelihood, best, covariance
 ) -> RelationLikelihood | LikelihoodUnderCosmology | ByLattice:
     """The likelihood for many evaluations near the maximum: points for its scatter, and G tabulated about it."""
-    by_lattice = isinstance(likelihood, ByLattice) and likelihood.made_for is not None
-    if by_lattice and isinstance(data, LinearData | CosmologyData):
+    if isinstance(likelihood, ByLattice) and isinstance(data, LinearData | CosmologyData):
+        if likelihood.made_for is None:
+            return data.likelihood(_least_scatter(coordinates, best, covariance))
         return _lattices_about(data, coordinates, best, covariance)
     if not isinstance(likelihood, RelationLikelihood) or likelihood.weight.size < _FEW:
         return likelihood
