@@ -46,12 +46,7 @@ def survey(seed):
     ln_mass, ln_lum, z = ln_mass[seen], ln_lum[seen], z[seen]
     members = np.empty(z.size, dtype=int)
     members[np.argsort(-ln_lum)] = np.arange(z.size) * STACKS // z.size
-    lensing = ln_mass + rng.normal(0.0, SCATTERS["scatter"], z.size)
-    ln_c = slow.mean_ln_c(lensing, z) + rng.normal(0.0, SCATTERS["concentration_scatter"], z.size)
-    own = np.empty((z.size, RADIUS.size))
-    for one in np.unique(z):
-        here = z == one
-        own[here] = slow.reduced_shear(RADIUS, lensing[here], ln_c[here], one, SOURCE)
+    own = slow.drawn_shears(rng, RADIUS, ln_mass, z, SOURCE, *SCATTERS.values())
     catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=z, sigma_ln_luminosity=0.1)
     return truth, catalogue, members, own, rng
 

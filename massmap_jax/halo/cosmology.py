@@ -225,6 +225,26 @@ def virial_overdensity(omega_m):
     return 18 * np.pi**2 + 82 * x - 39 * x**2
 
 
+def ln_halo_radius(ln_mass, mass_definition: str, cosmology: Any, z: Float[np.ndarray, "..."]) -> np.ndarray:
+    """Compute ln of the radius that a mass definition gives a halo.
+
+    Parameters
+    ----------
+    ln_mass : Float[np.ndarray, "..."]
+        ln of the mass [ln Msun].
+    mass_definition, cosmology : str
+        As `overdensity`.
+    z : Float[np.ndarray, "..."]
+        Redshift. It broadcasts with `ln_mass`.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        ln of the radius [ln Mpc, proper].
+    """
+    return (ln_mass - np.log(4 / 3 * np.pi * overdensity(mass_definition, cosmology, z))) / 3
+
+
 def overdensity(mass_definition: str, cosmology: Any, z: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Compute the mean density inside the radius that a mass definition gives a halo.
 

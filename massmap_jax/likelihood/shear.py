@@ -10,7 +10,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import check_concentration_scatter
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration
-from massmap_jax.halo.cosmology import angular_diameter_distance, critical_surface_density, overdensity
+from massmap_jax.halo.cosmology import angular_diameter_distance, critical_surface_density, ln_halo_radius
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood import shear_model
 from massmap_jax.likelihood.redshifts import refuse_uncertain
@@ -234,8 +234,7 @@ class ShearProfiles:
             whitening, signal = whitened(self.covariance[usable], self.shear[usable])
             refuse_other_sign(whitening, np.nan_to_num(self.shear[usable]))
             ln_c = mean_ln_concentration(shear_model.LN_MASS_NODES, z[:, None], prior.mass_definition, cosmology)
-            density = overdensity(prior.mass_definition, cosmology, z)[:, None]
-            ln_radius = (shear_model.LN_MASS_NODES - np.log(4 / 3 * np.pi * density)) / 3
+            ln_radius = ln_halo_radius(shear_model.LN_MASS_NODES, prior.mass_definition, cosmology, z[:, None])
             arrays = (
                 np.nan_to_num(radius, nan=1.0), np.nan_to_num(self.shear[usable]), whitening,
                 np.nan_to_num(sigma_crit, nan=1e20), ln_radius, ln_c,

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration
-from massmap_jax.halo.cosmology import overdensity
+from massmap_jax.halo.cosmology import ln_halo_radius
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood import shear_model
 from massmap_jax.likelihood.redshifts import refuse_uncertain
@@ -326,7 +326,7 @@ class StackedShear:
         means, seconds = [], []
         for stack in range(z.size):
             ln_c = mean_ln_concentration(ln_mass, z[stack], mass_definition, cosmology) + concentration_scatter * x
-            ln_radius = (ln_mass - np.log(4 / 3 * np.pi * overdensity(mass_definition, cosmology, z[stack]))) / 3
+            ln_radius = ln_halo_radius(ln_mass, mass_definition, cosmology, z[stack])
             c, scale = np.exp(ln_c), np.exp(ln_radius - ln_c)
             bins = (slice(None), None, None, None)
             at, behind = (

@@ -277,8 +277,7 @@ class ExtraEvidence(eqx.Module):
         Float[Array, ""]
             Sum of the ln of the likelihood's mean over each object's posterior without it.
         """
-        bias = getattr(relation, "extra_bias", None)
-        bias = 0.0 if bias is None else bias
+        bias = bias_of(relation)
 
         def one(point):
             ln_lum, sigma, z, row, values, slopes = point
@@ -293,6 +292,23 @@ class ExtraEvidence(eqx.Module):
         # `filled` has made whole blocks. Checkpointed: the gradient does not keep the panels of all in memory.
         blocks = jax.tree.map(lambda a: a.reshape(-1, _BLOCK, *a.shape[1:]), points)
         return (self.weight * jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()).sum()
+
+
+def bias_of(relation) -> Float[Array, ""] | float:
+    """Give the bias of mass likelihoods that a relation brings along.
+
+    Parameters
+    ----------
+    relation : MassLuminosityRelation
+        One relation.
+
+    Returns
+    -------
+    Float[Array, ""] or float
+        Its `extra_bias`; 0 where it has none.
+    """
+    bias = getattr(relation, "extra_bias", None)
+    return 0.0 if bias is None else bias
 
 
 def ln_of_luminosity(relation, ln_lum, sigma, z, noise_kind: str, ln_mass) -> Float[Array, "..."]:

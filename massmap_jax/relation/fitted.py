@@ -47,11 +47,11 @@ CONTRADICTION_LEVEL = 1.5e-5
 _ALONE = re.compile(r"fitted to \d+ objects,( 0 with measured masses,)? \w+")
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
-# Prior standard deviations between prior and posterior, above which they contradict each other.
 # Probability below which the stacked profiles are not those of the fitted relation.
 _STACKS_P = 1e-4
 # A slope that is nearer to 0 than so many of its errors is told.
 _FLAT_SD = 2.0
+# Prior standard deviations between prior and posterior, above which they contradict each other.
 CONFLICT_SD = 5.0
 # Below this share inside the prior's support, the normal approximation is not to be trusted.
 _INSIDE = 0.98

@@ -27,7 +27,7 @@ from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import HALF_LN_2PI, prior_rows
-from massmap_jax.relation.extra import ExtraEvidence, ln_of_luminosity
+from massmap_jax.relation.extra import ExtraEvidence, bias_of, ln_of_luminosity
 
 # Masses over the prior's support, for each node of the tables: their step is at most 0.05 in ln M. The trapezoidal rule
 # is exact to 1e-8 for posteriors as wide as a step, and to 1 % for those half as wide.
@@ -209,8 +209,7 @@ class StackEvidence(eqx.Module):
         covariance : Float[Array, "stack bin bin"]
             That of the errors and of the members' own profiles.
         """
-        bias = getattr(relation, "extra_bias", None)
-        bias = 0.0 if bias is None else bias
+        bias = bias_of(relation)
         nodes = jnp.asarray(prior.ln_mass_nodes)
         number = _MASSES * self.term.ln_mass_nodes.shape[0]
         ln_mass = jnp.linspace(nodes[0], nodes[-1], number)

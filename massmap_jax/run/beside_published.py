@@ -4,7 +4,9 @@ import numpy as np
 from jaxtyping import Float
 
 from massmap_jax.catalogue.units import unit_factor
-from massmap_jax.relation.presets import E_PLANCK, PRESETS
+from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.presets import PRESETS, Value
+from massmap_jax.relation.published import published_relation
 
 # The published relations of one observable differ by less than this in mass, and a unit is wrong by ten or more.
 _FAR = 5.0
@@ -51,11 +53,11 @@ def far_from_published(
         factor = unit_factor(lum_unit, preset.lum_unit) if lum_unit and preset.lum_unit else None
         if factor is None or preset.law != "power":
             continue
-        value = {p: 0.0 if v is None else v.value for p, v in preset.parameters.items()}
-        evolution = value.get("alpha4", 0.0) * np.log1p(redshift)
-        ln_e = 0.5 * np.log(E_PLANCK * (1 + redshift) ** 3 + 1 - E_PLANCK)
-        evolution = evolution + value.get("gamma", 0.0) * ln_e
-        by_law = np.log(preset.alpha3) + (ln_lum + np.log(factor) - value["alpha1"] - evolution) / value["alpha2"]
+        # The mass that a luminosity stands for does not depend on the scatter or the error.
+        any_scatter = Value(1.0) if preset.needs_scatter else None
+        relation = published_relation(preset.name, scatter=any_scatter)
+        assert isinstance(relation, MassLuminosityRelation)
+        by_law = np.asarray(relation.data_term(ln_lum + np.log(factor), 0.0, redshift).centre)
         low, high = np.log(preset.mass_range) + np.log(_OUTSIDE) * np.array([-1, 1])
         covered = (by_law > low) & (by_law < high)
         if covered.mean() >= 0.5:

@@ -49,6 +49,17 @@ def reduced_shear(radius, ln_mass, ln_c, z, z_source, reduced=True):
     return np.where(mean < 1, (mean - kappa) / np.where(mean < 1, 1 - kappa, 1.0), mean)  # strong lensing: above 1
 
 
+def drawn_shears(rng, radius, ln_mass, z, z_source, scatter, scatter_c):
+    """Shears without noise about halos of some masses, with lensing masses and concentrations that scatter."""
+    lensing = ln_mass + rng.normal(0.0, scatter, z.size)
+    ln_c = mean_ln_c(lensing, z) + rng.normal(0.0, scatter_c, z.size)
+    own = np.empty((z.size, radius.size))
+    for one in np.unique(z):
+        here = z == one
+        own[here] = reduced_shear(radius, lensing[here], ln_c[here], one, z_source)
+    return own
+
+
 def ln_likelihood(ln_mass, radius, shear, covariance, z, z_source, scatter, scatter_c, reduced=True):
     """ln likelihood at ln_mass: 201 concentrations, and 0.01 in ln M."""
     grid = np.arange(24.5, 39.5, 0.01)

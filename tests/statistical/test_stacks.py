@@ -35,12 +35,7 @@ def field(seed):
     ln_lum = mean + rng.normal(0.0, np.hypot(LAW["scatter"], 0.1), z.size)
     members = np.empty(z.size, dtype=int)
     members[np.argsort(-ln_lum)] = np.arange(z.size) * STACKS // z.size
-    lensing = ln_mass + rng.normal(0.0, SETTINGS["scatter"], z.size)
-    ln_c = slow.mean_ln_c(lensing, z) + rng.normal(0.0, SETTINGS["concentration_scatter"], z.size)
-    own = np.empty((z.size, RADIUS.size))
-    for one in np.unique(z):
-        here = z == one
-        own[here] = slow.reduced_shear(RADIUS, lensing[here], ln_c[here], one, SOURCE)
+    own = slow.drawn_shears(rng, RADIUS, ln_mass, z, SOURCE, *SETTINGS.values())
     weight = rng.uniform(0.5, 1.5, z.size)
     shear = [np.average(own[members == stack], axis=0, weights=weight[members == stack]) for stack in range(STACKS)]
     return ln_lum, z, members, weight, np.array(shear) + rng.normal(0.0, ERROR, (STACKS, RADIUS.size))
