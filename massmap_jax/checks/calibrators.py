@@ -10,8 +10,9 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Float, Int
 
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
+from massmap_jax.checks.linear_calibrators import is_noisy, noise_columns, under_linear
 from massmap_jax.checks.shape import FEATURES, shape_scores, shape_text
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import ln_normal, pareto_k
@@ -323,7 +324,7 @@ def _left_out(fit: JointPosterior) -> str:
 
 
 def calibrator_rows(catalogue: HaloCatalogue, prior: MassPrior, calibration: CalibrationMasses) -> np.ndarray:
-    """Give the rows of the catalogue that have a measured mass and can be used.
+    """Give the rows of the catalogue that have a measured mass and a measured luminosity, and can be used.
 
     Parameters
     ----------
@@ -339,7 +340,8 @@ def calibrator_rows(catalogue: HaloCatalogue, prior: MassPrior, calibration: Cal
     Int[np.ndarray, "calibrator"]
         The rows.
     """
-    rows = np.flatnonzero(np.isfinite(calibration.ln_mass) & catalogue.usable)
+    measured = catalogue.noise_codes != NOISE_KINDS.index("upper_limit")
+    rows = np.flatnonzero(np.isfinite(calibration.ln_mass) & catalogue.usable & measured)
     return rows[(catalogue.redshift[rows] >= prior.z_min) & (catalogue.redshift[rows] <= prior.z_max)]
 
 
@@ -377,26 +379,41 @@ def predicted_masses(
     pareto_k : Float[np.ndarray, "calibrator"]
         Reliability of leaving the object out.
     """
-    catalogue = nearest_lognormal(catalogue).seen_by(names_of(fit.draws))
+    draws, rows = fit.draws.thinned(_DRAWS), np.asarray(rows)
+    columns = calibration.ln_mass, calibration.sigma, catalogue.redshift, calibration.correlation
+    # As the fit took them: linear noise as it is, but for errors that are correlated with those of the masses.
+    noisy = is_noisy(catalogue, rows) & (calibration.correlation[rows] == 0) & (not names_of(fit.draws))
+    found = np.zeros((rows.size, 5))
+    with jax.enable_x64(True):
+        if noisy.any():
+            own = rows[noisy]
+            data = *noise_columns(catalogue, own), *(a[own] for a in columns[:3])
+            found[noisy] = np.column_stack(_predicted(data, prior, draws, fitted, True))
+        if not noisy.all():
+            own = rows[~noisy]
+            data = (
+                *_lum_columns(nearest_lognormal(catalogue).seen_by(names_of(fit.draws)), own),
+                *(a[own] for a in columns),
+            )
+            found[~noisy] = np.column_stack(_predicted(data, prior, draws, fitted, False))
+    return found[:, :3], found[:, 3], found[:, 4]
+
+
+def _lum_columns(catalogue: HaloCatalogue, rows) -> tuple:
+    """Observables other than the luminosity, ln L_obs and its error, of some rows."""
     observed = None if catalogue.observables is None else Observed.of(catalogue, rows)
     lum = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows]
-    if observed is not None:
-        lum = observed.with_numbers(*lum)
-    columns = (calibration.ln_mass, calibration.sigma, calibration.correlation, catalogue.redshift)
-    data = *lum, *(a[rows] for a in columns), observed
-    draws = fit.draws.thinned(_DRAWS)
-    with jax.enable_x64(True):
-        pit, ln_density, k = (np.asarray(a) for a in _predicted(data, prior, draws, fitted))
-    return pit, ln_density, k
+    return observed, *(lum if observed is None else observed.with_numbers(*lum))
 
 
-@partial(jax.jit, static_argnames="fitted")
-def _predicted(data, prior, draws, fitted):
+@partial(jax.jit, static_argnames=("fitted", "linear"))
+def _predicted(data, prior, draws, fitted, linear):
     """PITs (object, 3), ln density of the mass given the luminosity, and Pareto k, with each object left out."""
+    under = under_linear if linear else _under
 
     def one(point):
         def of_draw(draw):
-            return _under(draw, prior, *point)
+            return under(draw, prior, *point)
 
         pit, ln_of_lum, ln_of_both = jax.vmap(of_draw)(draws)
         ln_left_out = draws.log_weight - {"both": ln_of_both, "luminosity": ln_of_lum, "nothing": 0.0}[fitted]
@@ -413,7 +430,7 @@ def _predicted(data, prior, draws, fitted):
     return jax.lax.map(one, jax.tree.map(jnp.asarray, data))
 
 
-def _under(draw, prior, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, z, observed) -> Any:
+def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho) -> Any:
     """The three PITs of one object under one draw, ln p(ln L | z) and ln p(ln L, ln M_obs | z).
 
     Further observables stand beside the luminosity. A selection on one of them, which is then known, or known to be

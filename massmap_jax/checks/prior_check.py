@@ -19,7 +19,6 @@ from massmap_jax.checks.predicted import linear_pit, predictive_pit
 from massmap_jax.checks.shape import LEAST, histogram_p_value
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.nearest_lognormal import nearest_lognormal
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.population import check_base, population_of, refuse_selected
@@ -244,9 +243,6 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     check_base(relation, prior)
     refuse_selected(relation, "prior_check")
-    if population_of(relation) is not None:
-        # As the fit took them.
-        catalogue = nearest_lognormal(catalogue)
     flag = flag_outside_prior(catalogue, prior)
     usable, codes = (flag & UNUSABLE) == 0, catalogue.noise_codes
     rows = np.flatnonzero(usable & (codes != NOISE_KINDS.index("upper_limit")))

@@ -322,8 +322,27 @@ def ln_above(t, scatter, place) -> Float[Array, "..."]:
     return jnp.where(t > dark, lifted(t, scatter, place), kernel("above", t, scatter, place))
 
 
+def at_places(kind: str, places) -> Float[np.ndarray, "object scatter coefficient"]:
+    """Interpolate the table to the signal to noise of some objects, for `kernel` of scatters that differ.
+
+    Parameters
+    ----------
+    kind : {"normal", "upper_limit"}
+        What K is.
+    places : Float[np.ndarray, "object"]
+        asinh(q / 2) of each object.
+
+    Returns
+    -------
+    Float[np.ndarray, "object scatter coefficient"]
+        The coefficients at the nodes of the scatter, single precision.
+    """
+    weights = np.asarray(jax.vmap(lambda place: _weights(place, RATIO_NODES))(jnp.asarray(places)))
+    return np.einsum("or,rsk->osk", weights, coefficients(kind), optimize=True).astype(np.float32)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def kernel(kind: str, t, scatter, place) -> Float[Array, "..."]:
+def kernel(kind: str, t, scatter, place, table=None) -> Float[Array, "..."]:
     """Evaluate K of one object, with derivatives that cost as much as K itself.
 
     Parameters
@@ -337,30 +356,35 @@ def kernel(kind: str, t, scatter, place) -> Float[Array, "..."]:
         Intrinsic scatter S [ln L].
     place : Float[Array, ""]
         asinh(q / 2), with q the signal to noise of the measurement or the limit; not differentiated.
+    table : Float[Array, "scatter coefficient"], optional
+        What `at_places` gives of this object: where objects have scatters of their own, the table of all signals to
+        noise cannot be interpolated to the scatter once for all of them.
 
     Returns
     -------
     Float[Array, "..."]
         K in the shape of `t`.
     """
-    return _at(kind, t, *_made(kind, scatter, place))
+    return _at(kind, t, *_made(kind, scatter, place, table))
 
 
 @kernel.defjvp
 def _kernel_jvp(kind, primals, tangents):
     """JAX alone would keep each step of the polynomials for the gradient, which takes twice as long."""
-    t, scatter, place = primals
-    made, moved = jax.jvp(lambda s: _made(kind, s, place), (scatter,), (jnp.ones_like(scatter),))
+    t, scatter, place, table = primals
+    made, moved = jax.jvp(lambda s: _made(kind, s, place, table), (scatter,), (jnp.ones_like(scatter),))
     value, by_t = jax.jvp(lambda t: _at(kind, t, *made), (t,), (jnp.ones_like(t),))
     _, by_scatter = jax.jvp(lambda *m: _at(kind, t, *m), made, moved)
     return value, by_t * tangents[0] + by_scatter * tangents[1]
 
 
-def _made(kind: str, scatter, place):
+def _made(kind: str, scatter, place, table=None):
     """Coefficients at a scatter and a signal to noise, and the ends of their intervals."""
-    if kind in ("normal", "near"):
-        return _interpolated(kind, place, scatter), tuple(intervals(place, scatter))
-    return _interpolated("upper_limit", place, scatter), limit_interval(place, scatter)
+    measured = kind in ("normal", "near")
+    ends = tuple(intervals(place, scatter)) if measured else limit_interval(place, scatter)
+    if table is not None:
+        return jnp.einsum("s,sk->k", _scatter_weights(scatter), table, precision="highest"), ends
+    return _interpolated(kind if measured else "upper_limit", place, scatter), ends
 
 
 def _at(kind: str, t, found, ends):

@@ -746,7 +746,7 @@ def check_noise(halos: Objects, relation, method: str, prior: MassPrior) -> None
     if method != "quadrature" and other.any():
         first = int(np.argmax(other))
         objects = f"{other.sum()} objects have another kind, first row {first} ({NOISE_KINDS[halos.kind[first]]})"
-        if method != "analytic":
+        if method not in ("analytic", "surface"):
             raise MassmapError(
                 f"method {method!r} is for lognormal noise, and {objects}: use 'analytic' or 'quadrature'"
             )

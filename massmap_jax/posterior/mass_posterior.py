@@ -19,7 +19,7 @@ from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import columns_of, exact_summaries, settings_of
 from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
-from massmap_jax.posterior.surface import for_posterior
+from massmap_jax.posterior.surface import for_posterior, read
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.several import names_of
@@ -187,7 +187,7 @@ def mass_posterior(
     if method == "surface":
         surface = for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface)
         ((_, halos),) = parts
-        found, read_quantiles = surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], halos.sigma)
+        found, read_quantiles = read(surface, halos)
         for name, values in found.items():
             columns[name][rows] = values
         quantiles[rows] = read_quantiles

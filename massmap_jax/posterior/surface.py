@@ -16,6 +16,10 @@ The coordinates of the lattice are
 Steps in t and in ln width are equal. Where the posterior leans on an end of the mass range, it changes with the
 distance from that end in units of the width. These coordinates therefore keep every column smooth along every axis.
 
+With linear noise, sigma is the error as a fraction of the luminosity. Below a signal to noise of 8 the posterior may
+have a second part, of halos far too light that noise alone explains, and its share changes with exp(-q^2 / 2): such
+objects are left to be integrated one by one.
+
 Steps are refined until the error, measured against the exact posterior of objects between the nodes, is below the
 tolerance in the whole range, its corners included. The measured error is kept with the table.
 """
@@ -24,6 +28,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -34,10 +39,11 @@ from scipy.special import ndtr, ndtri
 
 from massmap_jax import devices
 from massmap_jax.catalogue.archives import read_npz, told_of_archive, write_npz
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.linear_noise import HIGHEST_RATIO
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
 from massmap_jax.posterior import kernel
@@ -81,6 +87,8 @@ _MOST_BUCKETS = 16_384
 _CHUNK, _CHUNK_GPU = 2**17, 2**20
 # An object on the border of the range may be rounded to just outside.
 _ROUNDING = 1e-3
+# Objects with linear noise of a lower signal to noise are not in a table.
+_LEAST_RATIO = 8.0
 
 
 class Lattice(eqx.Module):
@@ -215,6 +223,8 @@ class PosteriorSurface(eqx.Module):
         CDF levels of the quantiles.
     relation_from : str or None
         How the relation draws are weighted, as in `massmap_jax.mass_posterior`.
+    noise_kind : {"lognormal", "normal"}
+        Noise of the objects; with normal noise, sigma is their linear error as a fraction of the luminosity.
     names : tuple of str
         Names of the columns: the summaries, then the quantiles by number.
 
@@ -255,6 +265,7 @@ class PosteriorSurface(eqx.Module):
     quantile_levels: tuple[float, ...] = eqx.field(static=True)
     relation_from: RelationFrom | None = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
+    noise_kind: str = eqx.field(static=True, default="lognormal")
 
     @classmethod
     def build(
@@ -267,6 +278,7 @@ class PosteriorSurface(eqx.Module):
         selection=None,
         quantile_levels=(0.025, 0.16, 0.5, 0.84, 0.975),
         tolerance: dict[str, float] | None = None,
+        noise_kind: Literal["lognormal", "normal"] = "lognormal",
         watch: Callable[[str], None] = lambda stage: None,
     ) -> "PosteriorSurface":
         """Make a table over a range of objects, refined until its measured error is below the tolerance.
@@ -289,6 +301,9 @@ class PosteriorSurface(eqx.Module):
             `massmap_jax.posterior.surface.DRAW_LEVELS`.
         tolerance : dict of str to float, optional
             Changes to the default tolerances, `massmap_jax.posterior.surface.TOLERANCE`.
+        noise_kind : {"lognormal", "normal"}, optional
+            Noise of the objects. For "normal", sigma is the linear error as a fraction of the luminosity, and the range
+            is cut to a signal to noise of 8 and more.
         watch : callable
             Called with a line of text at every stage, to report progress.
 
@@ -301,7 +316,8 @@ class PosteriorSurface(eqx.Module):
         ------
         MassmapError
             For a prior that jumps in redshift (`snap`), a range that the prior does not cover, no scatter and no noise,
-            or a tolerance that would take more than 4 million nodes.
+            linear noise below a signal to noise of 8 throughout, or a tolerance that would take more than 4 million
+            nodes.
         """
         relation_from = check_relation_from(relation, relation_from)
         check_labels(relation=relation, mass_prior=prior)
@@ -311,6 +327,13 @@ class PosteriorSurface(eqx.Module):
         if prior.snap is not None:
             raise MassmapError("a posterior surface needs a prior that is continuous in redshift: make it without snap")
         refuse_several(relation, "a posterior surface")
+        if noise_kind == "normal":
+            if not where.sigma[0] <= 1 / _LEAST_RATIO:
+                raise MassmapError(
+                    "a posterior surface takes linear noise of a signal to noise of 8 and more, and the highest of"
+                    f" these objects is {1 / where.sigma[0]:.3g}: use method='analytic', which integrates each object"
+                )
+            where = where._replace(sigma=(where.sigma[0], min(where.sigma[1], 1 / _LEAST_RATIO)))
         if population_of(relation) is not None:
             raise MassmapError(
                 "a posterior surface is not made for a relation that was fitted jointly with a population, or paired"
@@ -326,7 +349,8 @@ class PosteriorSurface(eqx.Module):
             watch(f"tabulating the posterior: {number:,} nodes")
             empty = np.zeros((0, 0, 0, 0), dtype=np.float32)
             names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
-            made = cls(lattice, empty, prior, relation, selection, {}, tolerance, levels, relation_from, names)
+            known = prior, relation, selection, {}, tolerance, levels, relation_from, names, noise_kind
+            made = cls(lattice, empty, *known)
             values = made.exact(*lattice.objects(lattice.places()))
             edge = np.clip(values[:, SUMMARIES.index("edge_mass")], 1e-9, 1 - 1e-9)
             values[:, SUMMARIES.index("edge_mass")] = np.log(edge / (1 - edge))
@@ -372,14 +396,17 @@ class PosteriorSurface(eqx.Module):
         z : Float[np.ndarray, "n"]
             Redshift.
         sigma : Float[np.ndarray, "n"]
-            Error in ln L.
+            Error in ln L, or linear error as a fraction of the luminosity.
 
         Returns
         -------
         Float[np.ndarray, "n column"]
             The columns; NaN for objects that cannot be used.
         """
-        objects = HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum_obs), redshift=z, sigma_ln_luminosity=sigma)
+        lum = np.exp(ln_lum_obs)
+        linear = {"sigma_luminosity": sigma * lum, "noise_kind": "normal"}
+        noise = linear if self.noise_kind == "normal" else {"sigma_ln_luminosity": sigma}
+        objects = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, **noise)
         rows = usable_rows(objects, self.prior)
         halos = Objects.of(objects, rows, self.prior, need_keys=False)
         kernel.check_noise(halos, self.relation, "surface", self.prior)
@@ -569,6 +596,7 @@ class PosteriorSurface(eqx.Module):
             "quantile_levels": self.quantile_levels,
             "relation_from": self.relation_from,
             "names": self.names,
+            "noise_kind": self.noise_kind,
         }
         write_npz(path, arrays | {"meta": json.dumps(meta)}, overwrite=True)
 
@@ -616,6 +644,7 @@ class PosteriorSurface(eqx.Module):
             quantile_levels=tuple(meta["quantile_levels"]),
             relation_from=meta["relation_from"],
             names=tuple(meta["names"]),
+            noise_kind=meta.get("noise_kind", "lognormal"),
             **parts,
         )
 
@@ -634,6 +663,39 @@ class PosteriorSurface(eqx.Module):
         )
 
 
+def read(surface: PosteriorSurface, halos: Objects) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Interpolate as `PosteriorSurface.summaries` does; NaN for objects of another noise than the table's, too."""
+    own = halos.kind == NOISE_KINDS.index(surface.noise_kind)
+    if surface.noise_kind == "normal":
+        # `Objects` takes very small linear noise as lognormal: it is the same.
+        own = (own & (halos.sigma > 0)) | ((halos.kind == 0) & (halos.sigma < 1 / HIGHEST_RATIO))
+    # A luminosity below zero has a negative sigma, and no place in a table.
+    return surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], np.where(own, halos.sigma, np.nan))
+
+
+def in_table(catalogue: HaloCatalogue, rows) -> tuple[str, np.ndarray]:
+    """Give the noise that most of these rows have, lognormal or linear, and which of them a table can be made for.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    rows : Int[np.ndarray, "m"]
+        Row numbers.
+
+    Returns
+    -------
+    kind : {"lognormal", "normal"}
+        The noise.
+    which : Bool[np.ndarray, "m"]
+        Those that have it, with linear noise those of a signal to noise of 8 and more.
+    """
+    codes, sigma = catalogue.noise_codes[rows], catalogue.signed_measurements(rows)[1]
+    lognormal = codes == NOISE_KINDS.index("lognormal")
+    linear = (codes == NOISE_KINDS.index("normal")) & (sigma >= 0) & (sigma <= 1 / _LEAST_RATIO)
+    return ("normal", linear) if linear.sum() > lognormal.sum() else ("lognormal", lognormal)
+
+
 def for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface):
     """Give the surface that `mass_posterior` reads for these rows: the given one (checked) or a new one."""
     if extra is not None or catalogue.redshift_distributions is not None:
@@ -643,10 +705,16 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
         )
     levels = tuple(float(v) for v in levels)
     if surface is None:
-        where = Range.of(*(a[rows] for a in (catalogue.ln_lum_obs, catalogue.redshift, catalogue.sigma_ln_lum)))
-        return PosteriorSurface.build(
-            prior, relation, where, relation_from=relation_from, selection=selection, quantile_levels=levels
-        )
+        kind, which = in_table(catalogue, rows)
+        if not which.any():
+            raise MassmapError(
+                "a posterior surface takes lognormal noise, and linear noise of a signal to noise of 8 and more, and"
+                f" none of the {rows.size} objects has it: use method='analytic'"
+            )
+        columns = catalogue.ln_lum_obs, catalogue.redshift, catalogue.sigma_ln_lum
+        where = Range.of(*(a[rows[which]] for a in columns))
+        asked = {"relation_from": relation_from, "selection": selection, "quantile_levels": levels}
+        return PosteriorSurface.build(prior, relation, where, noise_kind=kind, **asked)
     mine = (surface.prior, surface.relation, surface.selection)
     same = bool(eqx.tree_equal(mine, (prior, relation.as_batch(), selection)))
     same &= surface.names[: len(SUMMARIES)] == SUMMARIES

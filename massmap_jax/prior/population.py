@@ -383,6 +383,26 @@ class PopulationDraws(eqx.Module):
             + v["drift_ln_1z"] * (jnp.log1p(z) - jnp.log1p(v["pivot_z"]))
         )
 
+    def scales(self, z) -> list[tuple[Array, Array]]:
+        """Give centre and width of everything that makes the density vary faster than the mass function does.
+
+        Parameters
+        ----------
+        z : Float[Array, ""]
+            One redshift.
+
+        Returns
+        -------
+        list of tuple of (Float[Array, ""], Float[Array, ""])
+            ln M [ln Msun] and width in ln M of the completeness, or of each normal, for one set of values.
+        """
+        if self.kind == "fixed":
+            return []
+        centre = self.centre_at(z)
+        if self.kind == "mixture":
+            return [(centre + offset, width) for offset, width, _ in self._components()]
+        return [(centre, self.values["width"])]
+
     def _components(self):
         """Offset, width and ln share of each component of a mixture."""
         v, numbers = self.values, range(2, self.components + 1)

@@ -28,6 +28,7 @@ from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance, rows_and_mass
 from massmap_jax.relation.correlations import matrix_of, pairs
 from massmap_jax.relation.data import HALF_LN_2PI
+from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 from massmap_jax.relation.several import MultiObservableRelation
 
@@ -381,6 +382,8 @@ class JointLikelihood(eqx.Module):
         Sum of ln p_det over the objects.
     observed : Observed or None
         Further observables of each point.
+    noise : LinearNoise or None
+        Noise of the luminosities, where that of any is linear or any is a limit.
     """
 
     ln_lum_obs: Float[Array | np.ndarray, "point"]
@@ -397,6 +400,12 @@ class JointLikelihood(eqx.Module):
     selection: Selection | SelectedOnMass | SelectedOn
     constant: Float[Array | np.ndarray | np.float64, ""]
     observed: Observed | None = None
+    noise: LinearNoise | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Step of second derivatives by differences, where those of JAX would take a minute to compile."""
+        return None if self.noise is None else 0.01
 
     def ln_z(self, relation: CalibratedRelation) -> Float[Array, "point"]:
         """Evaluate ln (Z / A) of each point, per unit ln L_obs and ln M_obs.
@@ -444,12 +453,16 @@ class JointLikelihood(eqx.Module):
         """
 
         def one(e, *point):
-            ln_lum, sigma, _, _, _, _, observed, z, row = point
-            rows, term = self._term(relation, *point[:-1])
+            ln_lum, sigma, ln_mass_obs, sigma_mass, _, has_mass, observed, z, row, noise = point
+            rows, term = self._term(relation, *point[:-2])
             ln_mass, ln_prior = term.centre + term.width * e, jnp.asarray(self.ln_prior)[row]
             ln_p = relation.population.ln_density(self.prior.interpolate(ln_prior, ln_mass), ln_mass, z)
             inside = (ln_mass > self.prior.ln_mass_min) & (ln_mass < self.prior.ln_mass_max)
-            ln_p = jnp.where(inside, ln_p, -jnp.inf) + term(ln_mass) + jnp.log(term.width)
+            ln_likelihood = term(ln_mass)
+            if noise is not None:
+                linear = noise.ln_joint(relation, ln_mass, z, ln_mass_obs, sigma_mass, has_mass)
+                ln_likelihood = jnp.where(noise.given, linear, ln_likelihood)
+            ln_p = jnp.where(inside, ln_p, -jnp.inf) + ln_likelihood + jnp.log(term.width)
             if observed is not None and any(observed.limits):
                 ln_p = ln_p + relation.ln_limits(ln_mass, ln_lum, sigma, z, observed, rows)
             return ln_p - self._ln_a(relation, *point), ln_mass
@@ -459,7 +472,7 @@ class JointLikelihood(eqx.Module):
     def _points(self):
         """Arguments of `_one`, for all points."""
         measured = self.ln_mass_obs, self.sigma_mass, self.error_correlation, self.has_mass
-        return (self.ln_lum_obs, self.sigma, *measured, self.observed, self.z, self.row)
+        return (self.ln_lum_obs, self.sigma, *measured, self.observed, self.z, self.row, self.noise)
 
     def _term(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z):
         """All that was measured of one point: residuals, slopes and covariance, and the Gaussian that they are."""
@@ -472,16 +485,22 @@ class JointLikelihood(eqx.Module):
 
     def _one(self, relation, *point):
         """ln (Z / A) of one point."""
-        ln_lum, sigma, _, _, _, _, observed, z, row = point
-        rows, term = self._term(relation, *point[:-1])
+        ln_lum, sigma, ln_mass_obs, sigma_mass, _, has_mass, observed, z, row, noise = point
         ln_prior = jnp.asarray(self.ln_prior)[row]
+        if noise is not None:
+            measured = ln_mass_obs, sigma_mass, has_mass
+            linear = noise.ln_z(relation, self.prior, ln_prior, z, *measured) - self._ln_a(relation, *point)
+            if noise.every:
+                return linear
+        rows, term = self._term(relation, *point[:-2])
         evidence = relation.population.log_evidence_of_row(self.prior, ln_prior, term.centre, z, term.width)
         ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
         if observed is not None and any(observed.limits):
             ln_z = ln_z + self._ln_limits(relation, ln_prior, ln_lum, sigma, z, observed, rows, term)
-        return ln_z - self._ln_a(relation, *point)
+        ln_z = ln_z - self._ln_a(relation, *point)
+        return ln_z if noise is None else jnp.where(noise.given, linear, ln_z)
 
-    def _ln_a(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row):
+    def _ln_a(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row, noise):
         """ln of the probability that an object like this point is in the catalogue."""
         if isinstance(self.selection, NoSelection):
             return jnp.zeros(())
@@ -491,7 +510,12 @@ class JointLikelihood(eqx.Module):
             return self._ln_selected(relation, ln_prior, z, c22)
         if isinstance(self.selection, SelectedOn):
             return self.selection.log_norm_of_row(relation, self.prior, ln_prior, z, observed)
-        return self.selection.log_norm(relation, self.prior, z, sigma)
+        if noise is None:
+            return self.selection.log_norm(relation, self.prior, z, sigma)
+        linear = noise.ln_chance(relation, self.prior, ln_prior, z)
+        if noise.every_error:
+            return linear
+        return jnp.where(noise.has_error, linear, self.selection.log_norm(relation, self.prior, z, sigma))
 
     def _ln_limits(self, relation, ln_prior, ln_lum, sigma, z, observed, rows, term):
         """ln of the mean probability of a limit over the posterior of ln M that all else gives."""

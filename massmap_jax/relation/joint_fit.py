@@ -35,7 +35,9 @@ from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
+from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
+from massmap_jax.relation.linear import LinearData, is_linear
 from massmap_jax.relation.search import (
     Coordinates,
     at_alpha3,
@@ -52,6 +54,8 @@ _FEW_POOR = 0.1
 _CARRIED = 0.3
 # Above this many objects without a measured mass, points stand for them.
 _MANY = 3000
+# The same of objects with linear noise, whose likelihood takes longer: the search begins with those with a mass.
+_MANY_LINEAR = 300
 # Draws that tell whether the posterior is near enough to a normal.
 _DRAWS_OF_CHECK = 200
 # Measured masses further outside the mass prior, in their errors, are refused. A halo of the lowest mass is measured
@@ -59,6 +63,8 @@ _DRAWS_OF_CHECK = 200
 _FURTHEST = 5
 # Points are not made for a smaller scatter S: their number would grow without bound.
 _LEAST_SCATTER = 1e-3
+# Scatter that panels over linear noise are made for where none is known.
+_USUAL_SCATTER = 0.1
 
 
 def fit_joint(
@@ -95,7 +101,8 @@ def fit_joint(
         asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method
         data, has_mass, chosen, joint_prior, coordinates = prepare(*asked)
         watch("finding the best relation and population")
-        nearly = int(is_near(catalogue)[data.rows[chosen]].sum())
+        by_lognormal = isinstance(data, _NearlyLognormal)
+        nearly = int(is_near(catalogue)[data.rows[chosen]].sum()) if by_lognormal else 0
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
         covariance = covariance_of(best, coordinates)
         chains, log_weight, found = draw_by(
@@ -195,7 +202,7 @@ def prepare(
     """Collect the objects and the beliefs of a fit, and refuse what cannot be known; arguments as of `fit_joint`."""
     on_mass = isinstance(selection, SelectedOnMass)
     on_lum = None if on_mass or isinstance(selection, SelectedOn) else selection
-    data = _lognormal_data(catalogue, prior, on_lum, calibration, tuple(laws))
+    data = _data_of(catalogue, prior, on_lum, calibration, tuple(laws))
     catalogue = data.catalogue
     has_mass = _measured(calibration, data)
     _check(calibration, population, relation_prior, has_mass, selection, method, data)
@@ -232,13 +239,27 @@ class _NearlyLognormal(CatalogueData):
         return detection(self.as_observed, self.selection, self.rows)
 
 
-def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> CatalogueData:
-    """The objects of a fit: linear noise as lognormal where that is near enough, refused where it is not.
-
-    Objects without a measured mass take no part where those with one are fitted alone, and may have any noise.
-    """
-    if laws or not (catalogue.noise_codes == NOISE_KINDS.index("normal")).any():
+def _data_of(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> CatalogueData:
+    """The objects of a fit, with noise of any kind where the luminosity is the only observable beside a mass."""
+    if laws or not is_linear(catalogue, prior):
         return CatalogueData(catalogue.seen_by(laws), prior, selection)
+    sharp = selection is None or isinstance(selection, NoSelection) or hasattr(selection, "limit_of")
+    if sharp and (calibration is None or not _errors_correlate(calibration)):
+        return LinearData(catalogue.seen_by(()), prior, selection)
+    return _lognormal_data(catalogue, prior, selection, calibration)
+
+
+def _errors_correlate(calibration: CalibrationMasses) -> bool:
+    """Whether errors of measured masses are correlated with those of luminosities."""
+    return bool((calibration.correlation[np.isfinite(calibration.ln_mass)] != 0).any())
+
+
+def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration) -> CatalogueData:
+    """Linear noise as lognormal where that is near enough, refused where it is not.
+
+    For errors that are correlated with those of the masses, and selections that are no sharp limit. Objects without a
+    measured mass take no part where those with one are fitted alone, and may have any noise.
+    """
     selected = selection is not None and not isinstance(selection, NoSelection)
     least, usual = OF_SELECTED if selected else (LEAST_RATIO, USUAL_RATIO)
     near = nearest_lognormal(catalogue, least)
@@ -253,11 +274,12 @@ def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration, law
         worst = rows[fitted & noisy] if (fitted & noisy).any() else rows[poor]
         snr = 1 / float(catalogue.signed_measurements(worst[:1])[1][0])
         raise MassmapError(
-            "a fit with measured masses takes linear noise where each object that it needs has a signal to noise of"
+            "a fit with measured masses whose errors are correlated with those of the luminosity, or with a selection"
+            " that is no sharp limit, takes linear noise where each object that it needs has a signal to noise of"
             f" {least:g}, and nine tenths of them one of {usual:g}, and {poor.sum()} of {fitted.sum()} have less than"
-            f" {usual:g}, {(noisy & fitted).sum()} less than {least:g}, first row {worst[0]} ({snr:.2g}): fit the"
-            " objects above a luminosity where all have more, with that limit and all of them fitted (lum_limit=,"
-            " calib_chosen_by='luminosity'), or take their errors as those of ln L, noise='lognormal'"
+            f" {usual:g}, {(noisy & fitted).sum()} less than {least:g}, first row {worst[0]} ({snr:.2g}): leave the"
+            " correlation of the errors out (calib_correlation=), give a limit in luminosity, flux or signal to noise,"
+            " or take their errors as those of ln L, noise='lognormal'"
         )
     return _NearlyLognormal(catalogue, near.seen_by(()), prior, selection, rows[~noisy])
 
@@ -395,13 +417,18 @@ def likelihood_of(
     objects, rows = data.halos(), data.rows
     with_mass, without = np.flatnonzero(has_mass & chosen), np.flatnonzero(~has_mass & chosen)
     alone = Points(*(a[without] for a in objects))
-    observed = None
-    if data.catalogue.observables is not None:
+    observed = noise = None
+    if isinstance(data, LinearData):
+        noise = LinearNoise.of(data, np.concatenate([with_mass, without]), scatter or _USUAL_SCATTER)
+    elif data.catalogue.observables is not None:
         observed = Observed.of(data.catalogue, rows[np.concatenate([with_mass, without])])
     elif without.size > _MANY and scatter is not None:
         nodes = data.prior.redshift_nodes
         alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))
+    if noise is not None:
+        # Where noise is linear, this only sets the scale that masses are sampled on.
+        points = points._replace(sigma=np.minimum(points.sigma, 1.0))
     if observed is not None:
         ln_lum_obs, sigma = observed.with_numbers(points.ln_lum_obs, points.sigma)
         points = points._replace(ln_lum_obs=ln_lum_obs, sigma=sigma)
@@ -421,6 +448,7 @@ def likelihood_of(
         error_correlation=filled(np.concatenate([masses[2], rest])),
         has_mass=filled(np.concatenate([np.ones(own.size, dtype=bool), rest.astype(bool)])),
         observed=observed,
+        noise=noise,
         z=filled(points.z),
         weight=filled(points.weight, 0.0),
         row=filled(row.ravel()),
@@ -442,7 +470,8 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
         if np.isfinite(float(joint_prior.log_prob({p: guess[p] for p in joint_prior.free}))):
             starts.insert(0, place)
     scatter = 0.5 * central["scatter"]
-    if (chosen & ~has_mass).sum() > _MANY and has_mass.sum() >= FEW_CALIBRATORS:
+    many = _MANY_LINEAR if isinstance(data, LinearData) else _MANY
+    if (chosen & ~has_mass).sum() > many and has_mass.sum() >= FEW_CALIBRATORS:
         # The few with a measured mass find the way at little cost.
         few = likelihood_of(data, calibration, has_mass, has_mass, selection, scatter)
         found = _best_from(starts, coordinates, few)
@@ -454,11 +483,11 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
     if best is None:
         data.refuse(joint_prior.relation_prior.relation(central))
     # Compressed points are fewer than the objects; with further observables nothing is compressed.
-    while likelihood.weight.size < chosen.sum() and scatter > _LEAST_SCATTER:
+    while (likelihood.weight.size < chosen.sum() or likelihood.noise is not None) and scatter > _LEAST_SCATTER:
         found = float(relation_at(coordinates, best.x).scatter)
         if found > 1.1 * scatter:
             break
-        # Points that stand for many objects are good for scatters from a least one on.
+        # Points that stand for many objects, and panels over linear noise, are good for scatters from a least one on.
         scatter = max(0.5 * found, _LEAST_SCATTER)
         likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter)
         best = maximise(coordinates, likelihood, best.x)
@@ -510,10 +539,11 @@ def _regression(data, calibration, has_mass, joint_prior, central) -> dict[str, 
     rows = data.rows[has_mass]
     relation = joint_prior.relation_prior.relation(central)
     x = calibration.ln_mass[rows] - np.log(float(relation.alpha3))
-    y = data.catalogue.ln_lum_obs[rows] - np.asarray(relation.ln_evolution(data.catalogue.redshift[rows]))
+    ln_lum, sigma, *_ = (a[has_mass] for a in data.halos())
+    y = ln_lum - np.asarray(relation.ln_evolution(data.catalogue.redshift[rows]))
     noise = float(np.mean(calibration.sigma[rows] ** 2))
     slope = np.cov(x, y)[0, 1] / max(np.var(x) - noise, 0.3 * np.var(x))
-    rest = np.var(y - slope * x) - slope**2 * noise - np.mean(data.catalogue.sigma_ln_lum[rows] ** 2)
+    rest = np.var(y - slope * x) - slope**2 * noise - np.mean(np.minimum(sigma, 1.0) ** 2)
     found = {"alpha2": slope, "alpha1": float(np.mean(y - slope * x)), "scatter": np.sqrt(max(rest, 0.1**2))}
     width = np.sqrt(max(np.var(x) - noise, 0.05))
     found |= {"population_width": float(width), "population_centre": float(np.mean(calibration.ln_mass[rows]))}

@@ -1,7 +1,7 @@
 """The result of a fit with measured masses: relation, calibration and population, draw by draw."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +19,7 @@ from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.linear import LinearData
 from massmap_jax.relation.search import MAX_PARETO_K
 from massmap_jax.relation.several import MultiObservableRelation, term_of
 
@@ -369,8 +370,12 @@ def shared_error(draws: CalibratedRelation, data: CatalogueData) -> float:
         Standard deviation, over the draws, of the mean over objects of their mean ln M under one draw. Up to 128
         objects and 100 draws are used.
     """
-    rows = data.rows[np.linspace(0, data.rows.size - 1, min(data.rows.size, _OBJECTS)).astype(int)]
-    halos = Objects.of(data.catalogue, rows, data.prior, need_keys=False)
+    index = np.linspace(0, data.rows.size - 1, min(data.rows.size, _OBJECTS)).astype(int)
+    halos = Objects.of(data.catalogue, data.rows[index], data.prior, need_keys=False)
+    if isinstance(data, LinearData):
+        # About as bright, with about as much noise: enough for what all masses share.
+        ln_lum, sigma = (a[index] for a in data.halos()[:2])
+        halos = replace(halos, ln_lum_obs=ln_lum[:, None], sigma=np.minimum(sigma, 1.0))
     thin = draws.thinned(_DRAWS)
     means = np.asarray(_mean_ln_mass(thin, data.prior, halos)).mean(axis=1)
     shares = thin.shares

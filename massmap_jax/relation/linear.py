@@ -225,10 +225,15 @@ class LinearData(CatalogueData):
         return super()._ln_detection()
 
     def halos(self) -> Points:
-        """Give the usable objects; one that is not above zero has the luminosity that its likelihood counts from."""
+        """Give the usable objects.
+
+        One that is not above zero has the luminosity that its likelihood counts from, and one with very small linear
+        noise that of the nearest lognormal noise.
+        """
         ln_lum, sigma = self.catalogue.signed_measurements(self.rows)
         below = self.catalogue.is_below_zero(self.rows)
         ln_lum = np.where(below, np.asarray(linear_noise.reference(ln_lum, sigma)[0]), ln_lum)
+        ln_lum = np.where(self.nearly, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
         return Points(ln_lum, np.abs(sigma), self.catalogue.redshift[self.rows], np.ones(self.rows.size))
 
     def likelihood(

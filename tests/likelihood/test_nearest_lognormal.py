@@ -1,4 +1,4 @@
-"""Linear noise taken as the nearest lognormal: how good it is, which objects it is for, and fits that rest on it."""
+"""Linear noise taken as the nearest lognormal: how good it is, which objects and which fits it is for."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,8 @@ def fit():
     # The calibrators are bright enough; some others are not, and need not be.
     observed[1], observed[4] = 0.2, -0.1
     catalogue = catalogue_of(observed, bar, z)
-    masses = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2)
+    # Errors that are correlated with those of the luminosity are for lognormal noise.
+    masses = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2, correlation=1e-3)
     with pytest.warns(UserWarning, match="60 objects of the fit was taken as the lognormal noise that is nearest"):
         found = mm.fit_relation(
             catalogue, PRIOR, BELIEFS, calibration=masses, population=mm.Population.gaussian(drift=False)
@@ -126,14 +127,14 @@ def test_predicted_luminosities_of_a_population_with_linear_noise(fit, limit):
 
 def test_faint_objects_that_are_needed_are_refused():
     observed, bar, z, mass, _ = universe(2, 90)
-    masses = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2)
+    masses = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2, correlation=0.3)
     observed[3] = 0.9 * LEAST_RATIO * bar[3]
     with pytest.raises(
-        MassmapError, match=r"1 of 30 have less than 5, 1 less than 3, first row 3 \(2\.7\).*lum_limit="
+        MassmapError, match=r"1 of 30 have less than 5, 1 less than 3, first row 3 \(2\.7\).*calib_correlation="
     ):
         mm.fit_relation(catalogue_of(observed, bar, z), PRIOR, BELIEFS, calibration=masses)
     observed[3], observed[4] = 3.0, 2.5 * bar[4]
-    every = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2, chosen_by="luminosity")
+    every = mm.CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2, correlation=0.3, chosen_by="luminosity")
     with pytest.raises(MassmapError, match=r"1 less than 3, first row 4 \(2\.5\)"):
         mm.fit_relation(catalogue_of(observed, bar, z), PRIOR, BELIEFS, calibration=every)
     observed[:12:3] = 4.0 * bar[:12:3]

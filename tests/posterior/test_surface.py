@@ -13,6 +13,7 @@ from reference.tables import schechter_table
 from scipy.special import ndtr
 from scipy.stats import kstest
 
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Range
 from massmap_jax.likelihood.selection import FluxLimit, TabulatedSelection
@@ -324,3 +325,31 @@ def test_the_program_takes_it_for_large_catalogues_and_says_so(field, monkeypatc
     good = many.posterior.usable
     off = np.abs(many.posterior.mean - few.posterior.mean)[good] / few.posterior.sd[good]
     assert 0 < off.max() < 0.01
+
+
+def test_linear_noise(tmp_path):
+    """Objects of a signal to noise of 8 and more are read off, the others integrated; the twin reads bars as ln L."""
+    ln_lum, z, sigma = objects(9, 400, sigma=(0.004, 0.125))
+    lum, error = np.exp(ln_lum), sigma * np.exp(ln_lum)
+    error[20:23], lum[23] = lum[20:23] / np.array([7.9, 5.0, 2.0]), -0.5 * error[23]
+    catalogue = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, sigma_luminosity=error, noise_kind="normal")
+    options = {"relation_from": "this_catalogue", "quantile_levels": (0.025, 0.5, 0.975)}
+    exact, found = (mass_posterior(catalogue, PRIOR, RELATION, method=m, **options) for m in ("analytic", "surface"))
+    assert found.num_beside_surface == 4 and found.surface.noise_kind == "normal"
+    seen = errors(found, exact)
+    for name, allowed in TOLERANCE.items():
+        assert seen[name] <= allowed, name
+    rest = np.r_[0:20, 24:400]
+    wrong = mass_posterior(catalogue_of(ln_lum[rest], z[rest], sigma[rest]), PRIOR, RELATION, **options)
+    off = np.abs(wrong.mean - exact.mean[rest]) / exact.sd[rest]
+    assert off[sigma[rest] > 0.1].max() > 5 * TOLERANCE["mean"]
+    found.surface.save(tmp_path / "linear.npz")
+    again = mass_posterior(
+        catalogue, PRIOR, RELATION, method="surface", surface=PosteriorSurface.load(tmp_path / "linear.npz"), **options
+    )
+    np.testing.assert_array_equal(again.mean, found.mean)
+    faint = HaloCatalogue.from_arrays(
+        luminosity=lum[:3], redshift=z[:3], sigma_luminosity=0.2 * lum[:3], noise_kind="normal"
+    )
+    with pytest.raises(MassmapError, match="signal to noise of 8 and more, and none of the 3 objects has it"):
+        mass_posterior(faint, PRIOR, RELATION, method="surface", **options)

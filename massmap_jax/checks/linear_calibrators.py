@@ -1,0 +1,88 @@
+"""Measured masses and luminosities with linear noise as one draw of a fit predicts them: a part of `calibrators`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.likelihood import linear_noise
+from massmap_jax.likelihood.integrals import ln_normal
+from massmap_jax.likelihood.selection import mass_nodes
+from massmap_jax.relation.calibrated import covariance
+
+# Least variance of ln L given its measurement, as a share of that without: rounding must not make it negative.
+_LEAST_SHARE = 1e-4
+
+
+def is_noisy(catalogue: HaloCatalogue, rows) -> np.ndarray:
+    """Tell which rows have linear noise that is not so small that it is lognormal."""
+    relative = catalogue.signed_measurements(rows)[1]
+    normal = catalogue.noise_codes[rows] == NOISE_KINDS.index("normal")
+    return normal & ((relative < 0) | (relative >= 1 / linear_noise.HIGHEST_RATIO))
+
+
+def noise_columns(catalogue: HaloCatalogue, rows) -> tuple[np.ndarray, ...]:
+    """Give ln L_ref, asinh(q / 2) and the table of K of some rows, as `under_linear` takes them."""
+    ln_reference, place = (np.asarray(a) for a in linear_noise.reference(*catalogue.signed_measurements(rows)))
+    return (
+        ln_reference,
+        place,
+        linear_noise.at_places("normal", place),
+        linear_noise.at_places("upper_limit", place),
+    )
+
+
+def under_linear(draw, prior, ln_reference, place, table, table_of_limits, ln_mass_obs, sigma_mass, z):
+    """Compute the three PITs of one object under one draw, ln p(L | z) and ln p(L, ln M_obs | z), in units of L_obs.
+
+    Parameters
+    ----------
+    draw : CalibratedRelation
+        One draw.
+    prior : MassPrior
+        The mass prior.
+    ln_reference, place, table, table_of_limits : Float[Array, "..."]
+        What `noise_columns` gives of the object.
+    ln_mass_obs, sigma_mass : Float[Array, ""]
+        ln of the measured mass [ln Msun], and its error.
+    z : Float[Array, ""]
+        Redshift.
+
+    Returns
+    -------
+    tuple of Float[Array, "..."]
+        The three PITs, and the two ln densities.
+
+    Notes
+    -----
+    With K(t) the ln of the mean likelihood of a normal y = ln L with mean -t and variance S^2, mean and variance of y
+    given the measurement are -t - S^2 K' and S^2 + S^4 K'' (Tweedie's formula, Efron 2011). ln M_obs is linear in y,
+    so its mean and variance follow; it is taken as normal, which it is where scatters are not correlated.
+    """
+    ln_mass, ln_p = mass_nodes(prior, z, draw)
+    variance, c12, c22 = covariance(draw, 0.0, sigma_mass, 0.0)
+    scatter, middle = draw.scatter, ln_mass + draw.measured["bias"]
+
+    def k(t):
+        return linear_noise.kernel("normal", t, scatter, place, table)
+
+    def slope(t):
+        return jax.jvp(k, (t,), (jnp.ones_like(t),))
+
+    t = ln_reference - draw.mean_ln_lum(ln_mass, z)
+    (value, first), (_, second) = jax.jvp(slope, (t,), (jnp.ones_like(t),))
+    share = jnp.maximum(1 + variance * second, _LEAST_SHARE)
+    given = middle - c12 * first
+    spread = jnp.sqrt(c22 - c12**2 / variance * (1 - share))
+    of_lum, plain = jax.nn.softmax(ln_p + value), jax.nn.softmax(ln_p)
+    below = linear_noise.kernel("upper_limit", t, scatter, place, table_of_limits)
+    pit = jnp.stack(
+        [
+            of_lum @ ndtr((ln_mass_obs - given) / spread),
+            plain @ jnp.exp(below),
+            plain @ ndtr((ln_mass_obs - middle) / jnp.sqrt(c22)),
+        ]
+    )
+    both = jax.nn.logsumexp(ln_p + value + ln_normal(ln_mass_obs, given, spread))
+    return pit, jax.nn.logsumexp(ln_p + value), both

@@ -1,0 +1,191 @@
+"""Linear noise and upper limits in a fit with measured masses: against sums over mass and luminosity, and on mocks."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import norm, skewnorm
+
+import massmap_jax as mm
+from massmap_jax.checks.linear_calibrators import noise_columns, under_linear
+from massmap_jax.relation.joint import JointPrior
+from massmap_jax.relation.joint_fit import likelihood_of
+from massmap_jax.relation.linear import LinearData
+
+ALPHA3, PIVOT_Z = 3e14, 0.3
+VALUES = {"alpha1": 1.0, "alpha2": 0.9, "alpha4": 0.0, "scatter": 0.3, "bias": -0.1, "mass_scatter": 0.15,
+          "population_centre": 33.1, "population_drift_ln_z": 0.3, "population_drift_ln_1z": -0.4,
+          "population_width": 0.35, "population_skewness": 2.5, "population_offset_2": 0.5, "population_width_2": 0.2,
+          "population_logit_2": -0.6}  # fmt: skip
+BELIEFS = "alpha1=0:3,alpha2=1:0.5,alpha4=0,scatter=0.3:0.3,alpha3=3e14"
+# Luminosity, its error, redshift, measured mass and its error: bright, at 5, 3 and 1 sigma, near and below zero.
+OBJECTS = np.array([
+    [4.0, 0.1, 0.2, 4e14, 0.2], [2.0, 0.4, 0.3, 2.5e14, 0.2], [2.0, 0.4, 0.3, np.nan, np.nan],
+    [1.5, 0.5, 0.4, 3e14, 0.3], [0.6, 0.6, 0.25, np.nan, np.nan], [-0.4, 0.8, 0.2, 1.5e14, 0.4],
+    [-0.8, 0.8, 0.35, np.nan, np.nan], [0.05, 0.9, 0.3, 1.5e14, 0.15], [8.0, 0.03, 0.3, np.nan, np.nan],
+])  # fmt: skip
+LOWEST, HIGHEST = np.log(3e13), np.log(5e15)
+
+
+def hmf(ln_mass):
+    """A sharp-edged mass function, in any normalisation and the same at all redshifts."""
+    return np.exp(-1.2 * (ln_mass - 32) - np.exp(0.9 * (ln_mass - 34)))
+
+
+PRIOR = mm.MassPrior.from_table(
+    [0.0, 1.0],
+    np.exp(np.linspace(LOWEST, HIGHEST, 800)),
+    np.tile(hmf(np.linspace(LOWEST, HIGHEST, 800)), (2, 1)),
+    per="ln_mass",
+    support="sharp",
+)
+
+
+def population(kind, ln_mass, z):
+    v = {p.removeprefix("population_"): x for p, x in VALUES.items()}
+    shift = v["drift_ln_z"] * np.log(z / PIVOT_Z) + v["drift_ln_1z"] * np.log((1 + z) / (1 + PIVOT_Z))
+    centre, width = v["centre"] + shift, v["width"]
+    if kind == "fixed":
+        density = hmf(ln_mass)
+    elif kind == "hmf_completeness":
+        density = hmf(ln_mass) * norm.cdf(ln_mass, centre, width)
+    elif kind == "gaussian":
+        return norm.pdf(ln_mass, centre, width)
+    elif kind == "skew_normal":
+        return skewnorm.pdf(ln_mass, v["skewness"], centre, width)
+    else:
+        share = 1 / (1 + np.exp(v["logit_2"]))
+        return share * norm.pdf(ln_mass, centre, width) + (1 - share) * norm.pdf(
+            ln_mass, centre + v["offset_2"], v["width_2"]
+        )
+    return density / np.trapezoid(density, ln_mass)
+
+
+def sums(kind, correlation, chance, z, mass=np.nan, sigma_mass=np.nan):
+    """ln of the integral of population x scatter of ln L and of ln M_obs x chance(L), by sums over ln M and ln L."""
+    ln_mass = np.linspace(*(LOWEST, HIGHEST) if kind in ("fixed", "hmf_completeness") else (29.0, 37.0), 1500)
+    p = population(kind, ln_mass, z)
+    mean = VALUES["alpha1"] + VALUES["alpha2"] * (ln_mass - np.log(ALPHA3))
+    scatter, spread = VALUES["scatter"], np.hypot(VALUES["mass_scatter"], sigma_mass)
+    if np.isfinite(mass):
+        off = np.log(mass) - ln_mass - VALUES["bias"]
+        p = p * norm.pdf(off, 0.0, spread)
+        with_lum = correlation * scatter * VALUES["mass_scatter"]
+        mean, scatter = mean + with_lum / spread**2 * off, np.sqrt(scatter**2 - (with_lum / spread) ** 2)
+    u = np.linspace(-8.5, 8.5, 1201)
+    lum = np.exp(mean[:, None] + scatter * u)
+    given_mass = np.trapezoid(norm.pdf(u) * chance(lum), u, axis=1)
+    return np.log(np.trapezoid(p * given_mass, ln_mass))
+
+
+def prepared(catalogue, calibration, kind, selection=None, correlation=0.0):
+    """The likelihood of all objects under one relation, and that relation."""
+    form = mm.Population.parse("mixture:2" if kind == "mixture" else kind)
+    beliefs = mm.RelationPrior.parse(BELIEFS)
+    with jax.enable_x64(True):
+        data = LinearData(catalogue, PRIOR, selection)
+        has_mass = np.isfinite(calibration.ln_mass[data.rows])
+        likelihood = likelihood_of(data, calibration, has_mass, np.ones_like(has_mass), selection, 0.15)
+        joint = JointPrior.of(beliefs, calibration.beliefs, form, (33.0, PIVOT_Z), data.prior)
+        values = {p: VALUES[p] for p in joint.names if p in VALUES and p in joint.free} | {"correlation": correlation}
+        relation = joint.relation(values)
+        order = np.concatenate([data.rows[has_mass], data.rows[~has_mass]])
+        return likelihood, relation, order
+
+
+def calibrated(rows, noise_kind="normal", **options):
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=rows[:, 0], sigma_luminosity=rows[:, 1], redshift=rows[:, 2], noise_kind=noise_kind
+    )
+    beliefs = {"bias": "-0.1:0.05", "scatter": "0.15:0.05", "scatter_correlation": "0.2:0.2"}
+    calibration = mm.CalibrationMasses.from_arrays(
+        mass=rows[:, 3], sigma_ln_mass=rows[:, 4], chosen_by="luminosity", **(beliefs | options)
+    )
+    return catalogue, calibration
+
+
+@pytest.mark.parametrize(
+    ("kind", "correlation"),
+    [("gaussian", 0.4), ("fixed", 0.0), ("hmf_completeness", 0.3), ("skew_normal", -0.5), ("mixture", 0.0)],
+)
+def test_evidence_of_one_object(kind, correlation):
+    catalogue, calibration = calibrated(OBJECTS)
+    likelihood, relation, order = prepared(catalogue, calibration, kind, correlation=correlation)
+    with jax.enable_x64(True):
+        found = np.asarray(likelihood.ln_z(relation))[: len(OBJECTS)]
+    for row, value in zip(order, found, strict=True):
+        lum, error, z, mass, sigma_mass = OBJECTS[row]
+        # Where noise is so small that it counts as lognormal, per ln L.
+        unit = lum if lum / error > 200 else 1.0
+        expected = sums(kind, correlation, lambda x: unit * norm.pdf(lum, x, error), z, mass, sigma_mass)  # noqa: B023
+        assert value == pytest.approx(expected, abs=5e-4), row
+
+
+@pytest.mark.parametrize("kind", ["hmf_completeness", "skew_normal"])
+def test_evidence_of_a_limit(kind):
+    """An upper limit, with its own error, of objects with and without a measured mass."""
+    rows = OBJECTS[[1, 2, 4, 5]] * np.array([1, 1, 1, 1, 1]) + np.array([0.5, 0, 0, 0, 0])
+    rows[3, 0] = 0.2
+    catalogue, calibration = calibrated(rows, "upper_limit")
+    likelihood, relation, order = prepared(catalogue, calibration, kind, correlation=0.4)
+    with jax.enable_x64(True):
+        found = np.asarray(likelihood.ln_z(relation))[: len(rows)]
+    for row, value in zip(order, found, strict=True):
+        lum, error, z, mass, sigma_mass = rows[row]
+        expected = sums(kind, 0.4, lambda x: norm.cdf(lum, x, error), z, mass, sigma_mass)  # noqa: B023
+        assert value == pytest.approx(expected, abs=4e-3), row
+
+
+@pytest.mark.parametrize("kind", ["fixed", "hmf_completeness", "gaussian"])
+@pytest.mark.parametrize("selection", [mm.SignalToNoiseLimit(2.5), mm.FluxLimit(1.2)], ids=["snr", "lum"])
+def test_chance_to_be_in_the_catalogue(kind, selection):
+    """It is that of any luminosity and mass at the redshift and error of the object, whatever it has itself."""
+    rows = OBJECTS[[0, 1, 2, 3, 8]]
+    catalogue, calibration = calibrated(rows)
+    with_limit, relation, order = prepared(catalogue, calibration, kind, selection)
+    without, _, _ = prepared(catalogue, calibration, kind)
+    with jax.enable_x64(True):
+        found = np.asarray(without.ln_z(relation) - with_limit.ln_z(relation))[: len(rows)]
+    for row, value in zip(order, found, strict=True):
+        error, z = rows[row, 1:3]
+        limit = 2.5 * error if isinstance(selection, mm.SignalToNoiseLimit) else 1.2
+        expected = sums(kind, 0.0, lambda x: norm.sf(limit, x, error), z)  # noqa: B023
+        assert value == pytest.approx(expected, abs=5e-4), row
+
+
+def test_density_at_one_mass():
+    """What the NumPyro model samples integrates to the evidence."""
+    catalogue, calibration = calibrated(OBJECTS)
+    likelihood, relation, order = prepared(catalogue, calibration, "gaussian", correlation=0.4)
+    e = np.linspace(-14, 14, 561)
+    with jax.enable_x64(True):
+        ln_z = np.asarray(likelihood.ln_z(relation))
+        at = jax.jit(jax.vmap(lambda e: likelihood.ln_joint(relation, jax.numpy.full(ln_z.size, e))[0]))
+        ln_density = np.asarray(at(e))
+    area = np.trapezoid(np.exp(ln_density - ln_z), e, axis=0)[: len(order)]
+    np.testing.assert_allclose(area, 1.0, atol=2e-3)
+
+
+def test_predicted_mass_at_given_luminosity():
+    """Each measured mass as one draw predicts it, and the luminosity, against sums over mass and luminosity."""
+    rows = OBJECTS[[1, 3, 5, 7]]
+    catalogue, calibration = calibrated(rows)
+    _, relation, _ = prepared(catalogue, calibration, "gaussian", correlation=0.6)
+    with jax.enable_x64(True):
+        data = *noise_columns(catalogue, np.arange(4)), calibration.ln_mass, calibration.sigma, catalogue.redshift
+        pit, ln_lum, both = jax.vmap(lambda *point: under_linear(relation, PRIOR, *point))(*data)
+    ln_mass, u = np.linspace(29.0, 37.0, 1500), np.linspace(-8.5, 8.5, 1201)
+    mean = VALUES["alpha1"] + VALUES["alpha2"] * (ln_mass - np.log(ALPHA3))
+    lum = np.exp(mean[:, None] + VALUES["scatter"] * u)
+    for row, (value, error, z, mass, sigma_mass) in enumerate(rows):
+        density = population("gaussian", ln_mass, z)[:, None] * norm.pdf(u)
+        of_both = density * norm.pdf(value, lum, error)
+        of_mass = norm(
+            ln_mass[:, None] + VALUES["bias"] + 0.6 * VALUES["mass_scatter"] * u,
+            np.hypot(0.8 * VALUES["mass_scatter"], sigma_mass),
+        )
+        at_mass = (of_both * of_mass.cdf(np.log(mass))).sum() / of_both.sum()
+        at_lum = (density * norm.cdf(value, lum, error)).sum() / density.sum()
+        np.testing.assert_allclose(pit[row, :2], [at_mass, at_lum], atol=1e-3)
+        expected = sums("gaussian", 0.6, lambda x: norm.pdf(value, x, error), z, mass, sigma_mass)  # noqa: B023
+        without = sums("gaussian", 0.6, lambda x: norm.pdf(value, x, error), z)  # noqa: B023
+        assert float(both[row] - ln_lum[row]) == pytest.approx(expected - without, abs=2e-3)
