@@ -16,7 +16,7 @@ The coordinates of the lattice are
 Steps in t and in ln width are equal. Where the posterior leans on an end of the mass range, it changes with the
 distance from that end in units of the width. These coordinates therefore keep every column smooth along every axis.
 
-With linear noise, sigma is the error as a fraction of the luminosity. Below a signal to noise of 8 the posterior may
+With linear noise, sigma is the error as a fraction of the luminosity. Below a signal to noise of 12 the posterior may
 have a second part, of halos far too light that noise alone explains, and its share changes with exp(-q^2 / 2): such
 objects are left to be integrated one by one.
 
@@ -43,7 +43,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.linear_noise import HIGHEST_RATIO
+from massmap_jax.likelihood.linear_noise import HIGHEST_RATIO, NO_FAINT
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
 from massmap_jax.posterior import kernel
@@ -88,7 +88,7 @@ _CHUNK, _CHUNK_GPU = 2**17, 2**20
 # An object on the border of the range may be rounded to just outside.
 _ROUNDING = 1e-3
 # Objects with linear noise of a lower signal to noise are not in a table.
-_LEAST_RATIO = 8.0
+_LEAST_RATIO = NO_FAINT
 
 
 class Lattice(eqx.Module):
@@ -303,7 +303,7 @@ class PosteriorSurface(eqx.Module):
             Changes to the default tolerances, `massmap_jax.posterior.surface.TOLERANCE`.
         noise_kind : {"lognormal", "normal"}, optional
             Noise of the objects. For "normal", sigma is the linear error as a fraction of the luminosity, and the range
-            is cut to a signal to noise of 8 and more.
+            is cut to a signal to noise of 12 and more.
         watch : callable
             Called with a line of text at every stage, to report progress.
 
@@ -316,7 +316,7 @@ class PosteriorSurface(eqx.Module):
         ------
         MassmapError
             For a prior that jumps in redshift (`snap`), a range that the prior does not cover, no scatter and no noise,
-            linear noise below a signal to noise of 8 throughout, or a tolerance that would take more than 4 million
+            linear noise below a signal to noise of 12 throughout, or a tolerance that would take more than 4 million
             nodes.
         """
         relation_from = check_relation_from(relation, relation_from)
@@ -330,7 +330,7 @@ class PosteriorSurface(eqx.Module):
         if noise_kind == "normal":
             if not where.sigma[0] <= 1 / _LEAST_RATIO:
                 raise MassmapError(
-                    "a posterior surface takes linear noise of a signal to noise of 8 and more, and the highest of"
+                    "a posterior surface takes linear noise of a signal to noise of 12 and more, and the highest of"
                     f" these objects is {1 / where.sigma[0]:.3g}: use method='analytic', which integrates each object"
                 )
             where = where._replace(sigma=(where.sigma[0], min(where.sigma[1], 1 / _LEAST_RATIO)))
@@ -688,7 +688,7 @@ def in_table(catalogue: HaloCatalogue, rows) -> tuple[str, np.ndarray]:
     kind : {"lognormal", "normal"}
         The noise.
     which : Bool[np.ndarray, "m"]
-        Those that have it, with linear noise those of a signal to noise of 8 and more.
+        Those that have it, with linear noise those of a signal to noise of 12 and more.
     """
     codes, sigma = catalogue.noise_codes[rows], catalogue.signed_measurements(rows)[1]
     lognormal = codes == NOISE_KINDS.index("lognormal")
@@ -708,7 +708,7 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
         kind, which = in_table(catalogue, rows)
         if not which.any():
             raise MassmapError(
-                "a posterior surface takes lognormal noise, and linear noise of a signal to noise of 8 and more, and"
+                "a posterior surface takes lognormal noise, and linear noise of a signal to noise of 12 and more, and"
                 f" none of the {rows.size} objects has it: use method='analytic'"
             )
         columns = catalogue.ln_lum_obs, catalogue.redshift, catalogue.sigma_ln_lum

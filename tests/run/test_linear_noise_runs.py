@@ -87,7 +87,7 @@ def test_what_cannot_take_it_says_so(folder, command, more, words):
 
 
 def test_a_stream_reads_masses_off_a_surface(folder):
-    """Those of a signal to noise of 8 and more, to 1 % of the error; the others are integrated."""
+    """Those of a signal to noise of 12 and more, to 1 % of the error; the others are integrated."""
     ran = run(folder, *GIVEN, out="stream", command="stream")
     assert ran.returncode == 0, ran.stderr
     found = pd.read_parquet(sorted((folder / "stream").glob("**/*.parquet"))[0])
@@ -97,7 +97,7 @@ def test_a_stream_reads_masses_off_a_surface(folder):
     sd = exact["log10_mass_sd"]
     assert (np.abs(found["log10_mass_mean"] - exact["log10_mass_mean"]) < 0.011 * sd).all()
     manifest = json.loads((folder / "stream" / "manifest.json").read_text())
-    assert sum(part["beside_surface"] for part in manifest["chunks"]) == 3, manifest
+    assert sum(part["beside_surface"] for part in manifest["chunks"]) == 5, manifest
 
 
 def test_a_signal_to_noise_at_which_noise_alone_explains_all(folder):
