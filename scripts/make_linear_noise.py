@@ -70,7 +70,7 @@ def smooth_step(x: float) -> float:
 def measurement(place: float, scatter: float) -> np.ndarray:
     """Coefficients of both parts: the polynomials that are nearest where each part matters."""
     on, found = linear_noise.intervals(place, scatter, np), []
-    for number, (low, high, degree) in enumerate(((*on[:2], NEAR), (*on[2:], FAINT))):
+    for number, (low, high, degree) in enumerate(((*on[:2], NEAR), (*on[2:4], FAINT))):
         t = 0.5 * (low + high) + 0.5 * (high - low) * _X
         both = integrals(t, place, scatter, (near, faint))
         whole = np.logaddexp(*both)

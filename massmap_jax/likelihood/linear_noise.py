@@ -47,7 +47,9 @@ RATIO_NODES = np.arange(-15, 54.5) * 0.1
 SCATTER_ZERO, SCATTER_STEP = 0.02, 0.12
 SCATTER_NODES = np.log(SCATTER_ZERO) + SCATTER_STEP * np.arange(42)
 _TAPS = 6
-# ln of the parts falls this much for each half interval beyond the ends of its polynomial.
+# Standard deviations of the scatter between an object and the halos that a prior may prefer.
+_FARTHEST = 11.0
+# ln of the faint part falls this much for each half interval beyond the ends of its polynomial.
 _FALL = 60.0
 # Where a scatter that does not depend on the mass is asked for [ln Msun].
 _ANY_MASS = float(np.log(1e14))
@@ -68,12 +70,17 @@ class Intervals(NamedTuple):
         Where the near part matters.
     faint_low, faint_high : Float[Array, "..."]
         Where the faint part changes: above the upper end it is constant.
+    least, greatest : Float[Array, "..."]
+        Where the near part counts under any prior. One that falls steeply with mass, such as a mass function at its
+        massive end, prefers halos that are five standard deviations of the scatter lighter than they look, and more.
     """
 
     near_low: Float[Array, "..."]
     near_high: Float[Array, "..."]
     faint_low: Float[Array, "..."]
     faint_high: Float[Array, "..."]
+    least: Float[Array, "..."]
+    greatest: Float[Array, "..."]
 
 
 def intervals(place, scatter, xp=jnp) -> Intervals:
@@ -105,6 +112,8 @@ def intervals(place, scatter, xp=jnp) -> Intervals:
         xp.sqrt(faintest**2 + (7 * scatter) ** 2),
         -STEP_CENTRE - 4.5 * blur,
         dark,
+        -xp.sqrt(brightest**2 + (_FARTHEST * scatter) ** 2),
+        xp.sqrt(faintest**2 + (_FARTHEST * scatter) ** 2),
     )
 
 
@@ -218,7 +227,16 @@ class MeasurementTerm(eqx.Module):
     def near_at(self, t) -> Float[Array, "..."]:
         """K at t without the faint part."""
         x, beyond = _on_interval(t, self.on.near_low, self.on.near_high)
-        return _polynomial(self.near, x) - _FALL * jnp.abs(beyond)
+        # Beyond the polynomial, the parabola of a normal distribution about t = 0 with the slope that it ends with.
+        half = 0.5 * (self.on.near_high - self.on.near_low)
+        powers = np.arange(NEAR, 0, -1)
+        total = _polynomial(self.near, x)
+        for side, end in ((1, self.on.near_high), (-1, self.on.near_low)):
+            slope = self.near[:-1] @ jnp.asarray(powers * float(side) ** (powers - 1), dtype=total.dtype)
+            slope = jnp.minimum(side * slope, 0.0)
+            far = jnp.maximum(side * beyond, 0.0)
+            total = total + slope * far * (1 + 0.5 * half * far / jnp.abs(end))
+        return total
 
     def faint_at(self, t) -> Float[Array, "..."]:
         """K at t without the near part."""

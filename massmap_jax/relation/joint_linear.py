@@ -126,7 +126,7 @@ class LinearNoise(eqx.Module):
             linear_noise.at_places("upper_limit", place) if is_limit.any() else None,
         )
         on = linear_noise.intervals(place, scatter, np)
-        numbers = [_panels((on.near_low, on.near_high), place, scatter, given & ~is_limit)]
+        numbers = [_panels((on.least, on.greatest), place, scatter, given & ~is_limit)]
         for where, needed in ((place, is_limit), (of_limit[1], has_error & selected)):
             numbers.append(_panels(linear_noise.limit_interval(where, scatter, np), where, scatter, needed))
         return cls(
@@ -199,7 +199,7 @@ class LinearNoise(eqx.Module):
         """The interval of t where K changes."""
         place, spread = (jnp.asarray(a, jnp.float32) for a in (self.place, spread))
         on = linear_noise.intervals(place, spread)
-        ends = on.near_low, on.near_high
+        ends = on.least, on.greatest
         if not self.limits:
             return ends
         of_limit = linear_noise.limit_interval(place, spread)

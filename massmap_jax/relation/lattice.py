@@ -313,7 +313,7 @@ def _range_of_t(kind: str, place, scatter: float) -> tuple[float, float]:
         return float(low.min()), float(high.max()) + (2.0 if kind == "above" else 0.0)
     on = linear_noise.intervals(place, largest, np)
     faint = 2 * np.sinh(place.min()) < linear_noise.NO_FAINT
-    return float(on.near_low.min()), float(max(on.near_high.max(), on.faint_high.max() if faint else 0.0))
+    return float(on.least.min()), float(max(on.greatest.max(), on.faint_high.max() if faint else 0.0))
 
 
 def _shifted_rows(rows: Float[Array, "ratio node"], number: int, length: int) -> Float[Array, "ratio number length"]:

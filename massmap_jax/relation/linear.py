@@ -98,7 +98,7 @@ class Part(eqx.Module):
             The integrals.
         """
         on = linear_noise.intervals(place, scatter, np)
-        ends = (on.near_low, on.near_high) if kind in _MEASURED else linear_noise.limit_interval(place, scatter, np)
+        ends = (on.least, on.greatest) if kind in _MEASURED else linear_noise.limit_interval(place, scatter, np)
         narrow = narrowest(place, scatter)
         # Powers of two of the square root: few sizes, so that catalogues share compiled code.
         inner = 2 ** (0.5 * np.ceil(2 * np.log2(np.max((ends[1] - ends[0]) / (_PANEL_WIDTHS * narrow)))))
@@ -153,7 +153,7 @@ class Part(eqx.Module):
             place = jnp.asarray(place, dtype=jnp.float32)
             if self.kind in _MEASURED:
                 on = linear_noise.intervals(place, scatter)
-                interval = jnp.stack([on.near_low, on.near_high])
+                interval = jnp.stack([on.least, on.greatest])
             else:
                 interval = jnp.stack(linear_noise.limit_interval(place, scatter))
             # The nodes need no derivatives: the integral is the same wherever they are.

@@ -353,3 +353,22 @@ def test_linear_noise(tmp_path):
     )
     with pytest.raises(MassmapError, match="signal to noise of 12 and more, and none of the 3 objects has it"):
         mass_posterior(faint, PRIOR, RELATION, method="surface", **options)
+
+
+@pytest.mark.parametrize("snr", [12.0, 30.0, 150.0])
+def test_linear_noise_where_the_mass_function_falls_steeply(snr):
+    """Brighter than any halo should be: the posterior lies six standard deviations of the scatter lighter.
+
+    The integral without the table is the reference.
+    """
+    lum = np.exp(np.array([12.5, 12.86]))
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=lum, redshift=[3.3, 3.4], sigma_luminosity=lum / snr, noise_kind="normal"
+    )
+    found, slow = (
+        mass_posterior(catalogue, PRIOR, RELATION, method=m, relation_from="fixed_draws")
+        for m in ("analytic", "quadrature")
+    )
+    np.testing.assert_allclose(found.mean, slow.mean, atol=2e-3 * slow.sd.min())
+    np.testing.assert_allclose(found.sd, slow.sd, rtol=3e-3)
+    np.testing.assert_allclose(found.quantiles, slow.quantiles, atol=1e-2 * slow.sd.min())
