@@ -134,7 +134,8 @@ def limit_interval(place, scatter, xp=jnp):
     low, high : Float[Array, "..."]
         In the broadcast shape.
     """
-    low, _, _, dark = intervals(place, scatter, xp)
+    on = intervals(place, scatter, xp)
+    low, dark = on.near_low, on.faint_high
     relative = xp.exp(-place)
     sure = dark * xp.tanh((7 * relative + 30 * relative**2) / dark)
     return low, xp.sqrt(sure**2 + (6 * scatter) ** 2)
