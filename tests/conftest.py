@@ -115,6 +115,7 @@ BARELY_OPTIMISED = {
     "test_documents.py",
     "test_host_map.py",
     "test_hosts.py",
+    "test_joint_linear.py",
     "test_map_kinds.py",
     "test_map_options.py",
     "test_nearest_lognormal.py",
