@@ -472,7 +472,9 @@ class JointLikelihood(eqx.Module):
     def _points(self):
         """Arguments of `_one`, for all points."""
         measured = self.ln_mass_obs, self.sigma_mass, self.error_correlation, self.has_mass
-        return (self.ln_lum_obs, self.sigma, *measured, self.observed, self.z, self.row, self.noise)
+        # JAX takes no NumPy array into a function with a derivative of its own, as that of linear noise has.
+        noise = jax.tree.map(jnp.asarray, self.noise)
+        return (self.ln_lum_obs, self.sigma, *measured, self.observed, self.z, self.row, noise)
 
     def _term(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z):
         """All that was measured of one point: residuals, slopes and covariance, and the Gaussian that they are."""
