@@ -13,6 +13,8 @@ from massmap_jax.errors import MassmapError
 # or a redshift; 99, 999 and 9999 are impossible for a redshift, but not for a luminosity, which may have any unit.
 NEGATIVE_SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0)
 POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
+# 99.9, 999.99 and all other numbers of nines alone that a rounding to single precision tells from a power of ten.
+_NINES = tuple(10.0**k - 10.0**-d for k in range(2, 7) for d in range(7 - k))
 
 BLANKS = ("", "-", "--", "---", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
@@ -69,13 +71,18 @@ def number_in(cell) -> float | None:
 
 
 def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
-    """Tell which values are one of `NEGATIVE_SENTINELS`; (n,) bool."""
-    return np.isin(values, NEGATIVE_SENTINELS)
+    """Tell which values are one of `NEGATIVE_SENTINELS`, or nines alone such as -99.9; (n,) bool."""
+    return np.isin(values, NEGATIVE_SENTINELS) | is_positive_sentinel(-np.asarray(values))
 
 
 def is_positive_sentinel(values: np.ndarray) -> np.ndarray:
-    """Tell which values are one of `POSITIVE_SENTINELS`; (n,) bool."""
-    return np.isin(values, POSITIVE_SENTINELS)
+    """Tell which values are nines alone, 99 and more: `POSITIVE_SENTINELS`, 99.9, 999.99 and the like; (n,) bool."""
+    values = np.asarray(values)
+    high = np.flatnonzero(values > 98.0)
+    found = np.zeros(values.shape, dtype=bool)
+    if high.size:
+        found[high] = np.isclose(values[high, None], _NINES, rtol=1e-7, atol=0).any(axis=1)
+    return found
 
 
 def rows_text(bad: np.ndarray, values) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_negative_sentinel
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.magnitudes import Magnitudes, looks_like_magnitudes
+from massmap_jax.catalogue.placeholders import is_log_sentinel, linear_flags, log_flags
 from massmap_jax.catalogue.units import (
     LN10,
     has_little_h,
@@ -25,12 +26,6 @@ from massmap_jax.catalogue.units import (
 from massmap_jax.errors import MassmapError
 
 LOGS = ("none", "ln", "log10")
-# Placeholders in a column of logarithms, where -1 and -9 are values like any other.
-LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
-# These are placeholders only where the others are logarithms of large numbers, as those of masses in Msun are.
-SMALL_LOG_SENTINELS = (0.0, -1.0, -9.0)
-# What netCDF and other programs write where there is no value; the like of them may be a luminosity in erg/s.
-FILL_VALUES = (1e20, 1e30, 1e36, 9.969209968386869e36, 1e37, 1e38, float(np.finfo(np.float32).max), 1e99)
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -174,6 +169,8 @@ def read_luminosity(
             " for h = 0.7) and pass lum_unit='Msun', or keep the unit with lum_unit='Msun/h'"
         )
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
+    if unit_factor(strip_log(lum_unit or stated), "deg") is not None:
+        raise MassmapError(f"{where} is an angle by its unit {lum_unit or stated!r}: choose the luminosity's with lum=")
     text = stated if lum_unit is None else lum_unit
     _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
@@ -184,12 +181,12 @@ def read_luminosity(
         _refuse_hidden_log(where, name, unit, raw, true_scale, signed)
     log = lum_log or "none"
     if log == "none":
-        flag = _linear_flags(raw, typical(table, name, raw))
+        flag = linear_flags(raw, typical(table, name, raw), notes, signed=signed)
         with np.errstate(all="ignore"):
             ln_lum = np.log(np.where(flag == 0, scale * raw, np.nan))
     else:
         _refuse_linear(where, raw, log)
-        flag = _log_flags(raw, log, typical(table, name, raw))
+        flag = log_flags(raw, log, typical(table, name, raw), notes)
         ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
     ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
@@ -282,36 +279,6 @@ def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str,
     )
 
 
-def _linear_flags(raw: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Flags of luminosities; `like` tells which values are ordinary in this column."""
-    sentinel = is_negative_sentinel(raw)
-    filled = _is_fill_value(raw)
-    if filled.any():  # a luminosity may be 1e36 where its like are
-        others = like[np.isfinite(like) & (like > 0) & ~_is_fill_value(like)]
-        sentinel |= filled & (raw > 1e5 * (np.median(others) if others.size else np.inf))
-    bits = np.where(np.isfinite(raw) & (raw <= 0), np.int32(Flag.LUM_NOT_POSITIVE), np.int32(0))
-    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), bits)
-    return np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
-
-
-def _is_fill_value(values: np.ndarray) -> np.ndarray:
-    high = np.flatnonzero(values > 0.99 * min(FILL_VALUES))
-    found = np.zeros(values.shape, dtype=bool)
-    found[high] = np.isclose(values[high, None], FILL_VALUES, rtol=1e-6, atol=0).any(axis=1)
-    return found
-
-
-def _log_flags(raw: np.ndarray, log: str, like: np.ndarray) -> np.ndarray:
-    """Flags of logarithms; `like` tells which values are ordinary in this column."""
-    sentinel = np.isin(raw, LOG_SENTINELS)
-    others = like[np.isfinite(like) & ~np.isin(like, LOG_SENTINELS + SMALL_LOG_SENTINELS)]
-    if others.size and np.median(others) > (5.0 if log == "log10" else 5.0 * LN10):
-        sentinel |= np.isin(raw, SMALL_LOG_SENTINELS)
-    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), np.int32(0))
-    bits = np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
-    return np.where(raw == -np.inf, np.int32(Flag.LUM_NOT_POSITIVE), bits)
-
-
 def named_log(name: str) -> str:
     """Tell what logarithm a column's name speaks of.
 
@@ -375,7 +342,7 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
 
 def _refuse_linear(where: str, raw: np.ndarray, log: str):
     """Refuse linear values that are declared logarithms: no luminosity is 10^100 of anything."""
-    good = raw[np.isfinite(raw) & ~np.isin(raw, LOG_SENTINELS)]
+    good = raw[np.isfinite(raw) & ~is_log_sentinel(raw)]
     limit = 100.0 if log == "log10" else 230.0
     if good.size and np.median(np.abs(good)) > limit:
         raise MassmapError(

@@ -26,6 +26,8 @@ _TOO_WIDE = 2.0
 _TOO_SHORT = 1e-4
 # Such an error is a placeholder where it is less than this part of the others.
 _FAR_SHORTER = 1e-3
+# So is an error of a factor of 1000, or longer than the luminosity, that is this many times longer than the others.
+_NO_ERROR_LN, _FAR_LONGER = 7.0, 20.0
 
 
 def read_sigma(
@@ -183,7 +185,7 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
             f"luminosity error: 0 in {rows_text(none, columns[0])}, where others are positive: taken as not known"
             " (SIGMA_MISSING)"
         )
-    none |= _placeholders(lum, kind, columns, like, notes)
+    none |= _placeholders(lum, kind, columns, like, notes, min_snr is None)
     up, *lower = columns
     result, bits = _sigma_ln(lum, up, lower[0] if lower else None, kind, min_snr, f"error column {names[0]!r}")
     bits = np.where(none, np.int32(Flag.SIGMA_MISSING), bits)
@@ -209,28 +211,37 @@ def _none_known(columns) -> np.ndarray:
     return zero
 
 
-def _placeholders(lum: Luminosity, kind: str, columns, like, notes: list[str]) -> np.ndarray:
-    """Rows with an error that nobody measures, and others far longer: 1e-30 is how programs avoid a zero.
+def _placeholders(lum: Luminosity, kind: str, columns, like, notes: list[str], linear: bool = False) -> np.ndarray:
+    """Rows with an error that nobody measures, and others far longer or shorter: 1e-30, or 9.99 dex.
 
-    `like` are values of each column that tell which errors are ordinary.
+    `like` are values of each column that tell which errors are ordinary. A bar that is too long has too low a signal to
+    noise, but where the noise is `linear`.
     """
-    found = np.zeros(columns[0].size, dtype=bool)
+    short, long = (np.zeros(columns[0].size, dtype=bool) for _ in range(2))
     if kind == "linear" and lum.log != "none":
-        return found  # of which `_sigma_ln` says that it cannot be
+        return short  # of which `_sigma_ln` says that it cannot be
     for column, ordinary in zip(columns, like, strict=True):
-        middle = np.median(ordinary[ordinary > 0]) if (ordinary > 0).any() else 0.0
+        usual = ordinary[(ordinary > 0) & ~is_positive_sentinel(ordinary)]
+        middle = np.median(usual) if usual.size else 0.0
         with np.errstate(all="ignore"):
             size = (
                 column / lum.raw if kind == "linear" else column * _TO_LN.get(kind, 0.01 if kind == "percent" else 1.0)
             )
-            found |= (column > 0) & (size > 0) & (size < _TOO_SHORT) & (column < _FAR_SHORTER * middle)
-    if found.any():
-        shown = np.min([np.where(column > 0, column, np.inf) for column in columns], axis=0)
-        notes.append(
-            f"luminosity error: more than {1 / _FAR_SHORTER:,.0f} times shorter than the others in"
-            f" {rows_text(found, shown)}: taken as not known (SIGMA_MISSING)"
-        )
-    return found
+            short |= (column > 0) & (size > 0) & (size < _TOO_SHORT) & (column < _FAR_SHORTER * middle)
+            if kind in _TO_LN:
+                long |= (size > _NO_ERROR_LN) & (column > _FAR_LONGER * middle) & (middle > 0)
+            elif linear:
+                long |= np.isfinite(column) & (column > middle / _FAR_SHORTER) & (middle > 0)
+    for found, words, least in ((short, f"more than {1 / _FAR_SHORTER:,.0f} times shorter", np.inf),
+                                (long, f"more than {_FAR_LONGER:g} times longer", -np.inf)):  # fmt: skip
+        if found.any():
+            pick = np.min if least > 0 else np.max
+            shown = pick([np.where(column > 0, column, least) for column in columns], axis=0)
+            notes.append(
+                f"luminosity error: {words} than the others in {rows_text(found, shown)}: taken as not known"
+                " (SIGMA_MISSING)"
+            )
+    return short | long
 
 
 def _are_bounds(lum: Luminosity, upper: np.ndarray, lower: np.ndarray) -> bool:

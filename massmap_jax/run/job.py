@@ -32,6 +32,7 @@ from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import CHECK_LEVEL, impossible_masses, misfits, refuse
 from massmap_jax.run.observable_columns import check_units
+from massmap_jax.run.observable_names import check_observable
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
@@ -263,6 +264,7 @@ def compute(
             "may not update them"
         )
     if options.is_published:
+        check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)

@@ -1,0 +1,216 @@
+"""Whether the columns that were chosen can be what they are taken for: no redshifts, errors, repeated rows."""
+
+import contextlib
+import re
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.luminosity import named_log
+from massmap_jax.catalogue.units import is_log_unit, unit_factor
+from massmap_jax.errors import MassmapError
+
+# No halo has been seen beyond, and none is expected: percentages and distances are.
+_HIGHEST = 20.0
+# Magnitudes in the z band are above, as no redshift is of a table with the other bands beside.
+_FAINTEST_BAND, _BANDS = 10.0, ("g", "r", "i")
+# Units of a number without one, and what tables write for a redshift.
+_NO_UNIT = ("", "-", "--", "---", "1", "none", "null", "nan", "na", "n/a", "dimensionless", "unitless", "redshift", "z")
+# Two redshifts of an object differ by less, |dz| / (1 + z), but for some that went wrong.
+_SAME, _WRONG = 0.1, 0.3
+
+
+def refuse_errors(table: ColumnTable, lum: str, z: str, sigma: str | float | None) -> None:
+    """Refuse a luminosity or redshift whose name is that of the error of another column.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    lum, z : str
+        The columns that were chosen.
+    sigma : str or float or None
+        The error of the luminosity.
+
+    Raises
+    ------
+    MassmapError
+        For "e_L500" beside "L500", or "zerr" beside "z", and for an error that is the redshift.
+    """
+    names = {normal_name(name): name for name in table.names}
+    for option, name in (("lum", lum), ("z", z)):
+        found = re.fullmatch(r"(?:e_|err_)(.+)|(.+?)_?(?:err|error)", normal_name(name))
+        of = None if found is None else names.get(found[1] or found[2])
+        if of is not None and of != name:
+            raise MassmapError(
+                f"{option} is {name!r} of {table.label}, by its name the error of {of!r}: choose {option}={of!r}, or"
+                " rename the column where it is none"
+            )
+    if sigma is not None and sigma == z:
+        raise MassmapError(f"sigma and z are both column {z!r} of {table.label}: choose the error of the luminosity")
+
+
+def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
+    """Refuse a redshift column that holds something else, by its unit, its name or its values.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column.
+    z : Float[np.ndarray, "row"]
+        Its values.
+
+    Raises
+    ------
+    MassmapError
+        For velocities, distances, scale factors, logarithms, magnitudes, and any unit.
+    """
+    unit = table.units.get(name, "")
+    good = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)]
+    shown = f"(unit {unit!r}, first row 0 with value {float(z[0])!r})" if z.size else f"(unit {unit!r})"
+    where = f"redshift column {name!r} of {table.label}"
+    if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
+        raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
+    plain = re.sub(r"[\s_()]", "", name.lower())
+    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
+        raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
+    if plain in ("a", "aexp", "scalefactor", "scalefac"):
+        raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
+    if named_log(name) or is_log_unit(unit):
+        raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
+    if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):
+        raise MassmapError(f"{where} is a distance or a time by its unit {shown}: give the redshift")
+    if unit.strip().lower() not in _NO_UNIT and (_is_dimensional(unit) or re.search(r"(?i)solar|z_?sun", unit)):
+        raise MassmapError(f"{where} is no redshift by its unit {shown}: choose z=, or take the unit away")
+    bands = sum(normal_name(other) in _BANDS for other in table.names)
+    if good.size and np.median(good) > _FAINTEST_BAND and bands == len(_BANDS):
+        raise MassmapError(f"{where} holds magnitudes in the z band, beside g, r and i {shown}: choose z=")
+    if good.size and np.median(good) > _HIGHEST:
+        raise MassmapError(f"{where} holds no redshifts, half of them are above {_HIGHEST:g} {shown}: choose z=")
+
+
+def _is_dimensional(unit: str) -> bool:
+    """Tell whether a text is a unit of something that has one; words that are none say nothing."""
+    from massmap_jax.catalogue.units import is_unit
+
+    return is_unit(unit) and unit_factor(unit, "1") is None and unit_factor(unit, "%") is None
+
+
+def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray) -> None:
+    """Refuse a guessed redshift where another column of redshifts has other values: "Z" may be a metallicity.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column that was guessed.
+    z : Float[np.ndarray, "row"]
+        Its values.
+
+    Raises
+    ------
+    MassmapError
+        Where more than 30 % of the values differ by more than 0.1 (1 + z).
+    """
+    usual = set().union(*USUAL_NAMES["redshift"][:2])
+    for other in table.names:
+        if other == name or normal_name(other) not in usual:
+            continue
+        with contextlib.suppress(MassmapError):  # a column of text is no second opinion
+            values = as_float64(table.column(other), other)
+            both = (z > 0) & (values > 0) & ~is_positive_sentinel(values) & ~is_positive_sentinel(z)
+            differ = both & (np.abs(values - z) > _SAME * (1 + np.minimum(z, values)))
+            if differ.sum() <= _WRONG * both.sum():
+                continue
+            row = int(np.argmax(differ))
+            told = (
+                f"{name!r} of {table.label} would be guessed for the redshift, and {other!r} has other values in"
+                f" {differ.sum()} of {both.sum()} rows, first row {row} ({z[row]:g} and {values[row]:g}): choose one"
+                " with z="
+            )
+            break
+    else:
+        return
+    raise MassmapError(told)
+
+
+def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
+    """Say that redshifts of exactly 0 stand among others, where a table may write 0 for one that is not known.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    z : Float[np.ndarray, "row"]
+        Its values.
+    notes : list of str
+        The note is added.
+    """
+    zero = z == 0
+    if zero.any() and (z > 0).any():
+        notes.append(
+            f"redshift column {name!r} is 0 in {rows_text(zero, z)}: taken as it is; where 0 means that none is known,"
+            " leave these rows out or blank"
+        )
+
+
+def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:
+    """Say that errors of the redshift, which a catalogue may have, are not used.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    z_name : str
+        The column of the redshift.
+    notes : list of str
+        The note is added.
+    """
+    roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
+    error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
+    found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
+    if found:
+        notes.append(
+            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact;"
+            " z_err= takes them into account"
+        )
+
+
+def repeated_objects(catalogue: HaloCatalogue) -> str:
+    """Say which objects are there twice: another row has the same position, redshift and luminosity to the last digit.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+
+    Returns
+    -------
+    str
+        The note; empty where there are none, or no positions.
+    """
+    if catalogue.ra is None or catalogue.dec is None:
+        return ""
+    placed = np.flatnonzero(catalogue.usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))
+    ra = np.asarray(catalogue.ra)[placed]
+    _, group, size = np.unique(ra, return_inverse=True, return_counts=True)
+    placed = placed[size[group] > 1]
+    if placed.size == 0:
+        return ""
+    columns = (catalogue.ra, catalogue.dec, catalogue.redshift, catalogue.ln_lum_obs)
+    rows = np.stack([np.asarray(column)[placed] for column in columns], axis=1)
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[group.ravel()] != np.arange(placed.size))
+    if again.size == 0:
+        return ""
+    row, earlier = placed[again[0]], placed[first[group.ravel()[again[0]]]]
+    return (
+        f"{again.size} object{'s have' if again.size > 1 else ' has'} the position, redshift and luminosity of another"
+        f" row, first row {row} those of row {earlier}: if they are the same objects, each is in the map more than"
+        " once; leave the repeated rows out"
+    )
