@@ -42,14 +42,37 @@ def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
     """
     if not column:
         return
-    plain, what = normal_name(column), preset.observable.lower()
-    kind = next((named for named, names, _ in _KINDS if re.fullmatch(names, plain)), "")
-    of_relation = next((words for named, _, words in _KINDS if named == kind), "")
+    kind, words = _kind_of(column)
     if overdensity_in(column):
-        kind, of_relation = f"a halo mass, M{overdensity_in(column)},", r"(?!)"
-    if kind and not re.search(of_relation, what):
+        kind, words = f"a halo mass, M{overdensity_in(column)},", r"(?!)"
+    if kind and not re.search(words, preset.observable.lower()):
         raise MassmapError(
             f"the relation {preset.name} is for the {preset.observable}, and column {column!r} is {kind} by its name:"
             " choose the column that the relation is for with lum=, or another relation, or rename the column"
         )
     notes.append(f"the relation {preset.name} is for the {preset.observable}: column {column!r} is taken to be that")
+
+
+def is_observable_of(preset: Preset, column: str) -> bool:
+    """Tell whether a column is, by its name, what a published relation is for.
+
+    Parameters
+    ----------
+    preset : Preset
+        The relation.
+    column : str
+        The column.
+
+    Returns
+    -------
+    bool
+        False, too, for a name that says nothing.
+    """
+    kind, words = _kind_of(column)
+    return bool(kind) and re.search(words, preset.observable.lower()) is not None
+
+
+def _kind_of(column: str) -> tuple[str, str]:
+    """What a name says of an observable, and the words that a relation for it has; both empty where it says nothing."""
+    plain = normal_name(column)
+    return next(((named, words) for named, names, words in _KINDS if re.fullmatch(names, plain)), ("", ""))
