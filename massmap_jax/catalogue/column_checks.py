@@ -181,6 +181,32 @@ def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> N
         )
 
 
+def refuse_summary_rows(label: str, ids: np.ndarray | None) -> None:
+    """Refuse rows that summarise the others, as spreadsheets have them at the end: their ids are "Mean" or "Total".
+
+    Parameters
+    ----------
+    label : str
+        What to call the table.
+    ids : np.ndarray, (row,) or None
+        The ids.
+
+    Raises
+    ------
+    MassmapError
+        For ids that are such words.
+    """
+    if ids is None or ids.dtype.kind not in "OSU":
+        return
+    words = ("mean", "median", "average", "avg", "total", "sum", "std", "stdev", "min", "max", "minimum", "maximum")
+    texts = np.ma.filled(np.ma.asarray(ids).astype(object), "").tolist()
+    found = np.array([str(text).strip().rstrip(":").lower() in words for text in texts], dtype=bool)
+    if found.any():
+        raise MassmapError(
+            f"{label} has rows that are no objects but summaries by their id: {rows_text(found, texts)}; leave them out"
+        )
+
+
 def repeated_objects(catalogue: HaloCatalogue) -> str:
     """Say which objects are there twice: another row has the same position, redshift and luminosity to the last digit.
 

@@ -132,6 +132,11 @@ def normal_name(name: str) -> str:
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
 
 
+def _bare_name(name: str) -> str:
+    """Give a name as it is compared, without the unit in brackets that it may end with: "ra" for "RA (deg)"."""
+    return normal_name(re.sub(r"(?<=\w)\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*$", "", str(name)))
+
+
 def id_columns(given: str | None = None) -> frozenset[str]:
     """Give the names (by `normal_name`) of columns that may hold ids: the usual ones and the one that is given."""
     return frozenset({normal_name(given)} if given else ()).union(*USUAL_NAMES["id"])
@@ -181,7 +186,7 @@ def choose_column(
     if given is not None:
         return named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
-        found = [name for name in table.names if normal_name(name) in tier and name not in never]
+        found = [name for name in table.names if _bare_name(name) in tier and name not in never]
         if len(set(found)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"

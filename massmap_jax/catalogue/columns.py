@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float
@@ -275,6 +275,7 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
     texts = np.ma.getdata(array).tolist()
     numbers = np.full(len(texts), np.nan)
     bad = np.zeros(len(texts), dtype=bool)
+    commas = _has_decimal_commas(value for value, gone in zip(texts, missing, strict=True) if not gone)
     for row, value in enumerate(texts):
         if missing[row]:
             continue
@@ -283,6 +284,8 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
         if value is None or str(value).strip().lower() in BLANKS:
             continue
         number = number_in(value)
+        if number is None and commas:
+            number = number_in(value.replace(",", "."))
         if number is None:
             bad[row] = True
         else:
@@ -296,6 +299,21 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
             " numeric column"
         )
     return numbers
+
+
+def _has_decimal_commas(cells: Iterable) -> bool:
+    """Tell whether numbers are written with decimal commas: none has a point, and one has no thousands after it."""
+    certain = False
+    for cell in cells:
+        text = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
+        if not isinstance(text, str) or text.strip().lower() in BLANKS:
+            continue
+        found = re.fullmatch(r"[+-]?(\d*)(?:,(\d+))?(?:[eE][+-]?\d+)?", text.strip())
+        if found is None:
+            return False
+        # 1,234 may be a thousand; 12,34 and 0,234 are not.
+        certain |= found[2] is not None and (len(found[2]) != 3 or found[1] in ("", "0"))
+    return certain
 
 
 _REMEDIES = {

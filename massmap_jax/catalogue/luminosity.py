@@ -18,6 +18,7 @@ from massmap_jax.catalogue.units import (
     has_little_h,
     log_kind,
     name_has_little_h,
+    plain_unit,
     split_unit_scale,
     strip_log,
     unit_factor,
@@ -164,10 +165,15 @@ def read_luminosity(
         ln_lum, unit = converted(where, ln_lum, lum_unit or "", lum_in, notes)
         return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag)
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
-        raise MassmapError(
-            f"{where} is in units with h (unit {stated!r}): divide by h with lum_scale (1/0.7 = 1.4286"
-            " for h = 0.7) and pass lum_unit='Msun', or keep the unit with lum_unit='Msun/h'"
+        is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
+        remedy = (
+            "divide by h with lum_scale (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
+            " lum_unit='Msun/h'"
+            if is_mass
+            else "bring it to your h with lum_scale (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
+            " pass the unit without h as lum_unit=, or keep it with lum_unit=" + repr(stated or "Lsun/h2")
         )
+        raise MassmapError(f"{where} is in units with h (unit {stated!r}): {remedy}")
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     if unit_factor(strip_log(lum_unit or stated), "deg") is not None:
         raise MassmapError(f"{where} is an angle by its unit {lum_unit or stated!r}: choose the luminosity's with lum=")

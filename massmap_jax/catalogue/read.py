@@ -13,6 +13,7 @@ from massmap_jax.catalogue.column_checks import (
     refuse_errors,
     refuse_no_redshift,
     refuse_other_redshifts,
+    refuse_summary_rows,
     repeated_objects,
 )
 from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
@@ -344,6 +345,7 @@ def read_catalogue(
         note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
+    refuse_summary_rows(table.label, ids)
     catalogue = HaloCatalogue.from_arrays(
         ln_luminosity=luminosity.ln_lum_obs,
         redshift=redshift,
