@@ -478,7 +478,6 @@ def test_blanks(tmp_path, blank):
 @pytest.mark.parametrize(
     "cell, words",
     [
-        ('"1,5"', "point, not a comma"),
         ('"1,500"', "thousands without commas"),
         ("15%", "without the sign"),
         ("<1.5", "limits"),
