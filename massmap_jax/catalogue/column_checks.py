@@ -18,6 +18,10 @@ _HIGHEST = 20.0
 _FAINTEST_BAND, _BANDS = 10.0, ("g", "r", "i")
 # Units of a number without one, and what tables write for a redshift.
 _NO_UNIT = ("", "-", "--", "---", "1", "none", "null", "nan", "na", "n/a", "dimensionless", "unitless", "redshift", "z")
+_DISTANCES = (
+    r"d_?[aclm](?:_.*)?|d_?(?:ang|lum|com|mod)\w*|dist(?:ance|mod)?(?:_.*)?|\w+_dist(?:ance)?(?:_\w*pc)?|chi|comoving.*"
+    r"|lookback.*|t_?(?:lb|lookback)(?:_.*)?|age(?:_.*)?"
+)
 # Two redshifts of an object differ by less, |dz| / (1 + z), but for some that went wrong.
 _SAME, _WRONG = 0.1, 0.3
 
@@ -78,8 +82,10 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     plain = re.sub(r"[\s_()]", "", name.lower())
     if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
         raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
-    if plain in ("a", "aexp", "scalefactor", "scalefac"):
+    if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac"):
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
+    if re.fullmatch(_DISTANCES, normal_name(name)):
+        raise MassmapError(f"{where} is a distance or a time by its name {shown}: give the redshift")
     if named_log(name) or is_log_unit(unit):
         raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
     if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):
@@ -140,7 +146,7 @@ def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray) -> None
 
 
 def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
-    """Say that redshifts of exactly 0 stand among others, where a table may write 0 for one that is not known.
+    """Say where redshifts are all between 1 and 2, as 1 + z is, or 0 among others, which may mean that none is known.
 
     Parameters
     ----------
@@ -151,6 +157,11 @@ def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
     notes : list of str
         The note is added.
     """
+    known = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)]
+    if known.size > 2 and known.min() >= 1.0 and known.max() < 2.0:
+        notes.append(
+            f"every redshift in {name!r} is between {known.min():g} and {known.max():g}: if these are 1 + z, subtract 1"
+        )
     zero = z == 0
     if zero.any() and (z > 0).any():
         notes.append(

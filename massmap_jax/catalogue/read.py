@@ -21,7 +21,7 @@ from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
-from massmap_jax.catalogue.luminosity import numbers, read_luminosity
+from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.photo_z import Contains
@@ -299,8 +299,10 @@ def read_catalogue(
 
     redshift = numbers(table, z_name, "redshift", notes)
     refuse_no_redshift(table, z_name, redshift)
-    if z is None and layout is None:
-        refuse_other_redshifts(table, z_name, redshift)
+    # Not in a few rows of a larger catalogue, which may differ.
+    if z is None and layout is None and (need_usable or table.sample is not None):
+        whole = table if table.sample is None else table.sample
+        refuse_other_redshifts(whole, z_name, typical(table, z_name, redshift))
     note_redshifts_of_zero(z_name, redshift, notes)
     if noise not in ("lognormal", "linear"):
         raise MassmapError(f"noise is {noise!r}: it must be lognormal or linear")

@@ -80,6 +80,17 @@ def test_another_quantity_is_no_redshift(name, values, unit, words):
     refused(words, columns={name: values, "zspec": Z, "L500": LUM}, units={name: unit} if unit else None)
 
 
+@pytest.mark.parametrize("name", ["D_A", "D_L_Mpc", "dist", "lum_dist", "comoving_distance", "lookback", "expfac"])
+def test_a_distance_or_a_time_by_name_is_no_redshift(name):
+    words = "scale factor" if name == "expfac" else "distance or a time by its name"
+    refused(words, columns={name: 0.5 * Z, "L500": LUM}, z=name)
+
+
+def test_redshifts_that_may_be_1_plus_z_are_told():
+    assert any("1 + z" in note for note in read({"z": 1 + Z, "L500": LUM}).notes)
+    assert not any("1 + z" in note for note in read({"z": Z + 0.6, "L500": LUM}).notes)
+
+
 def test_a_z_band_is_no_redshift():
     bands = {"g": 19 + Z, "r": 18 + Z, "i": 17.5 + Z, "z": 17.0 + Z, "L500": LUM}
     refused("magnitudes in the z band", columns=bands)
