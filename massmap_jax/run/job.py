@@ -662,10 +662,17 @@ def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCh
         notes.append(f"whether prior and relation predict the observed luminosities was not checked: {error}")
         return None
     if check.p_value < CHECK_LEVEL:
+        # Bright objects were selected, as a rule, and nothing selects faint ones alone.
+        why = (
+            "expected where the catalogue was selected, since a given relation holds no selection; else look at the"
+            " unit of the luminosity, the relation and the mass prior"
+            if check.mean_pit > 0.5
+            else "they are fainter than those of the prior's halos, and a selection of bright objects would make them"
+            " brighter: look at the unit of the luminosity, the relation and the mass prior"
+        )
         notes.append(
             f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
-            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a given "
-            "relation holds no selection; else look at the unit of the luminosity, the relation and the mass prior"
+            f"{check.mean_pit:.3f} where 0.5 is right): {why}"
         )
     return check
 
