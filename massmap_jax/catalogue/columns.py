@@ -19,6 +19,8 @@ _NINES = tuple(10.0**k - 10.0**-d for k in range(2, 7) for d in range(7 - k))
 BLANKS = ("", "-", "--", "---", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
 
+# The largest integer up to which all are exact, by the bytes of a floating-point number.
+_EXACT = {2: 2.0**11, 4: 2.0**24}
 _PADDING = " \t\n\r\x00\xa0"
 
 
@@ -207,7 +209,12 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     kind = array.dtype.kind
     if kind == "f":
         missing |= np.isnan(array)
-        if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array) < 2**53):
+        if array.dtype.itemsize < 8 and np.any(large := np.abs(array) > _EXACT[array.dtype.itemsize]):
+            raise MassmapError(
+                f"ids are floating-point numbers of {8 * array.dtype.itemsize} bits and too large to be exact in"
+                f" {rows_text(large, array)}: write them as integers or text, or choose another column with id="
+            )
+        if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array.astype(np.float64)) < 2**53):
             array = array.astype(np.int64)
     elif kind == "O":
         array = np.fromiter((_plain_text(x) for x in array), dtype=object, count=array.size)

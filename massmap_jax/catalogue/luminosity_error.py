@@ -130,7 +130,9 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     lower = lum.name.lower()
     bars = {f"{lower}_err", f"{lower}_error", f"e_{lower}", f"err_{lower}", f"{lower}err"}
     bars |= {f"sigma_{lower}", f"d{lower}", f"{lower}_sigma", f"{lower}_e"}
-    name = choose("sigma", None, "sigma", usual=(*USUAL_NAMES["sigma"], bars))
+    # A column called sigma is a velocity dispersion or a significance in many a table.
+    first, *others = USUAL_NAMES["sigma"]
+    name = choose("sigma", None, "sigma", usual=(first, bars, *others))
     if name is not None:
         return name
     near = [

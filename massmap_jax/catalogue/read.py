@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from massmap_jax.catalogue.column_checks import (
+    limits_among,
     note_redshift_errors,
     note_redshifts_of_zero,
     refuse_errors,
@@ -321,6 +322,11 @@ def read_catalogue(
         redshift=redshift,
         signed=noise == "linear",
     )
+    if (limits := limits_among(table, lum_name, notes)).any():
+        bits = np.where(limits, np.int32(Flag.LUM_MISSING), luminosity.flag)
+        luminosity = luminosity._replace(flag=bits, ln_lum_obs=np.where(limits, np.nan, luminosity.ln_lum_obs))
+    if (limits := limits_among(table, z_name, notes)).any():
+        redshift = np.where(limits, np.nan, redshift)
     if noise == "linear" and luminosity.log == "none":
         luminosity = luminosity._replace(raw=_without_zeros(luminosity.raw))
     sigma_ln, more_bits = read_sigma(

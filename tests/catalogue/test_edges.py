@@ -201,6 +201,32 @@ def test_rows_of_a_summary_are_refused(tmp_path, word):
     assert len(read_catalogue(path, sigma=0.1)) == 2
 
 
+@pytest.mark.parametrize("mark", ["<", ">", b"<", "<="])
+def test_limits_by_the_flags_of_cds_are_no_measurements(mark):
+    flags = [mark if i in (2, 7) else type(mark)() for i in range(NUM)]
+    found = read({"l_L500": flags, "L500": LUM, "z": Z})
+    assert np.flatnonzero(found.flag == Flag.LUM_MISSING).tolist() == [2, 7] and found.usable.sum() == NUM - 2
+    assert any("'L500' is a limit and no measurement in 2 rows, first row 2" in note for note in found.notes)
+    found = read({"L500": LUM, "l_z": flags, "z": Z})
+    assert np.flatnonzero(found.flag == Flag.Z_MISSING).tolist() == [2, 7]
+    assert read({"l_L500": [""] * NUM, "L500": LUM, "z": Z}).usable.all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_ids_that_lost_their_digits_are_refused(kind):
+    ids = np.array([1, 2, 3000 if kind is np.float16 else 123456789], dtype=kind)
+    columns = {"objid": ids, "z": [0.1, 0.2, 0.3], "L500": [1.0, 2.0, 3.0]}
+    with pytest.raises(MassmapError, match="too large to be exact in 1 row, first row 2"):
+        read_catalogue(columns, sigma=0.1)
+    assert read_catalogue(columns | {"objid": np.arange(3, dtype=kind)}, sigma=0.1).ids.tolist() == [0, 1, 2]
+
+
+def test_the_error_of_the_luminosity_goes_before_a_column_called_sigma():
+    columns = {"L500": LUM, "L500_err": 0.1 * LUM, "sigma": np.full(NUM, 850.0), "z": Z}
+    assert read(columns, sigma=None, sigma_kind="linear").sigma_ln_lum == pytest.approx(0.1003, abs=1e-3)
+    assert read({"lum": LUM, "sigma": np.full(NUM, 0.2), "z": Z}, sigma=None, sigma_kind="ln").usable.all()
+
+
 # ---- placeholders
 
 
