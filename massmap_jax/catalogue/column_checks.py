@@ -26,7 +26,9 @@ _DISTANCES = (
 _SAME, _WRONG = 0.1, 0.3
 
 
-def refuse_errors(table: ColumnTable, lum: str, z: str, sigma: str | float | None) -> None:
+def refuse_errors(
+    table: ColumnTable, lum: str, z: str, sigma: str | float | None, z_err: str | float | None = None
+) -> None:
     """Refuse a luminosity or redshift whose name is that of the error of another column.
 
     Parameters
@@ -35,13 +37,13 @@ def refuse_errors(table: ColumnTable, lum: str, z: str, sigma: str | float | Non
         The table.
     lum, z : str
         The columns that were chosen.
-    sigma : str or float or None
-        The error of the luminosity.
+    sigma, z_err : str or float or None
+        The errors of the luminosity and of the redshift, where they were given.
 
     Raises
     ------
     MassmapError
-        For "e_L500" beside "L500", or "zerr" beside "z", and for an error that is the redshift.
+        For "e_L500" beside "L500", or "zerr" beside "z", and for one column in two roles.
     """
     names = {normal_name(name): name for name in table.names}
     for option, name in (("lum", lum), ("z", z)):
@@ -52,8 +54,14 @@ def refuse_errors(table: ColumnTable, lum: str, z: str, sigma: str | float | Non
                 f"{option} is {name!r} of {table.label}, by its name the error of {of!r}: choose {option}={of!r}, or"
                 " rename the column where it is none"
             )
-    if sigma is not None and sigma == z:
-        raise MassmapError(f"sigma and z are both column {z!r} of {table.label}: choose the error of the luminosity")
+    roles = {"sigma": sigma, "z_err": z_err, "z": z, "lum": lum}
+    for first, second in (("sigma", "z"), ("z_err", "z"), ("z_err", "lum"), ("z_err", "sigma")):
+        name = roles[first]
+        if isinstance(name, str) and name == roles[second] and name in table.names:
+            raise MassmapError(
+                f"{first} and {second} are both column {name!r} of {table.label}: choose the error of the"
+                f" {'luminosity' if first == 'sigma' else 'redshift'}"
+            )
 
 
 def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:

@@ -214,7 +214,11 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
                 f"ids are floating-point numbers of {8 * array.dtype.itemsize} bits and too large to be exact in"
                 f" {rows_text(large, array)}: write them as integers or text, or choose another column with id="
             )
-        if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array.astype(np.float64)) < 2**53):
+        if (
+            not missing.any()
+            and np.array_equal(array, np.floor(array))
+            and np.all(np.abs(array.astype(np.float64)) < 2**53)
+        ):
             array = array.astype(np.int64)
     elif kind == "O":
         array = np.fromiter((_plain_text(x) for x in array), dtype=object, count=array.size)

@@ -125,6 +125,8 @@ def test_redshifts_beside_others_and_with_words_for_a_unit_are_taken(beside, uni
         ({"lum": "L500", "z": "zerr"}, {"L500": LUM, "z": Z, "zerr": 0.01 * Z}),
         ({"lum": "L500", "z": "Z_LAMBDA_ERR"}, {"L500": LUM, "Z_LAMBDA": Z, "Z_LAMBDA_ERR": 0.01 * Z}),
         ({"lum": "L500", "sigma": "z", "sigma_kind": "ln"}, {"L500": LUM, "z": Z}),
+        ({"lum": "L500", "z_err": "z"}, {"L500": LUM, "z": Z}),
+        ({"lum": "L500", "z_err": "e", "sigma": "e", "sigma_kind": "ln"}, {"L500": LUM, "z": Z, "e": 0.1 * Z}),
     ],
 )
 def test_an_error_is_no_observable(options, columns):
