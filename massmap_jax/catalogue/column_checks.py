@@ -82,7 +82,7 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
         For velocities, distances, scale factors, logarithms, magnitudes, and any unit.
     """
     unit = table.units.get(name, "")
-    good = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)]
+    good = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)][: 0 if table.few else None]
     shown = f"(unit {unit!r}, first row 0 with value {float(z[0])!r})" if z.size else f"(unit {unit!r})"
     where = f"redshift column {name!r} of {table.label}"
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):

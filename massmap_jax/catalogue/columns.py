@@ -44,6 +44,8 @@ class ColumnTable:
     sample : ColumnTable or None
         Where the table is one part of a catalogue, rows of that catalogue which tell what its values are like, so that
         a placeholder is known for one in every part alike.
+    few : bool
+        Whether the table is a part of a catalogue with too few rows to judge by them what a column holds.
     """
 
     label: str
@@ -52,6 +54,7 @@ class ColumnTable:
     units: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sample: "ColumnTable | None" = None
+    few: bool = False
 
 
 def number_in(cell) -> float | None:

@@ -52,6 +52,8 @@ class Luminosity(NamedTuple):
         `Flag` bits.
     ln_scale : float
         ln of the factor between the column and `unit`, where the column is linear; 0 where it is not.
+    few : bool
+        Whether the rows are too few to judge by them; see `ColumnTable`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Luminosity(NamedTuple):
     unit: str
     flag: np.ndarray
     ln_scale: float = 0.0
+    few: bool = False
 
 
 def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.ndarray:
@@ -163,7 +166,7 @@ def read_luminosity(
         _check_magnitudes(where, stated, lum_log, lum_scale, magnitudes)
         ln_lum, flag = _from_magnitudes(where, raw, redshift, magnitudes, notes)
         ln_lum, unit = converted(where, ln_lum, lum_unit or "", lum_in, notes)
-        return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag)
+        return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag, few=table.few)
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
         is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
         remedy = (
@@ -184,19 +187,20 @@ def read_luminosity(
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
     scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
     if lum_log is None:
-        _refuse_hidden_log(where, name, unit, raw, true_scale, signed)
+        _refuse_hidden_log(where, name, unit, raw, true_scale, signed, table.few)
     log = lum_log or "none"
     if log == "none":
         flag = linear_flags(raw, typical(table, name, raw), notes, signed=signed)
         with np.errstate(all="ignore"):
             ln_lum = np.log(np.where(flag == 0, scale * raw, np.nan))
     else:
-        _refuse_linear(where, raw, log)
+        if not table.few:
+            _refuse_linear(where, raw, log)
         flag = log_flags(raw, log, typical(table, name, raw), notes)
         ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
     ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
-    return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale)
+    return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale, table.few)
 
 
 def converted(where: str, ln_lum, unit: str, lum_in: str | None, notes: list[str]) -> tuple[np.ndarray, str]:
@@ -307,7 +311,7 @@ def named_log(name: str) -> str:
     return "log10" if found else ""
 
 
-def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float, signed: bool):
+def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float, signed: bool, few: bool):
     """Refuse values that nobody called linear and that can be logarithms, judged by name, unit and values.
 
     Where they are `signed`, with linear noise, negative ones are ordinary.
@@ -320,7 +324,7 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
     reason = ""
     if log:
         reason = "by its name"
-    elif good.size:
+    elif good.size and not few:
         low, high = good.min(), good.max()
         tiny = any((factor := unit_factor(unit, known)) and scale * high * factor < 100 for known in ("Msun", "Lsun"))
         bare_mass = not unit and scale == 1 and low > 8.0 and high < 17.0

@@ -153,7 +153,7 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
     like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
     pair = len(names) == 2
     if pair:
-        if kind in (None, "linear") and _are_bounds(lum, *columns):
+        if kind in (None, "linear") and not table.few and _are_bounds(lum, *columns):
             raise MassmapError(
                 f"{names[1]!r} < {lum.name!r} < {names[0]!r} in every row of {table.label}: they are bounds and not"
                 " lengths of bars, so pass sigma_kind='bounds'"
@@ -404,7 +404,7 @@ def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: st
         placeholder = is_positive_sentinel(up)  # nothing has an error of 99 dex
         error = np.where(placeholder, np.nan, up * _TO_LN[kind])
         good = error[np.isfinite(error) & (error >= 0)]
-        if good.size and np.median(good) > _TOO_WIDE:
+        if good.size and np.median(good) > _TOO_WIDE and not lum.few:
             raise MassmapError(
                 f"{where} has a median of {np.median(good):.3g} in ln L, {_size(np.median(good))}: it"
                 " looks like a bar in"
@@ -413,23 +413,24 @@ def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: st
         return error, none
     down = up if down is None else down
     if kind in ("percent", "fraction"):
-        up, down = (_fraction(bar, kind, where) for bar in (up, down))
+        up, down = (_fraction(bar, kind, where, lum.few) for bar in (up, down))
         return _linear_bars(np.ones(up.size), up, down, min_snr)
     if lum.log != "none":
         raise MassmapError(
             f"{lum.name!r} is a logarithm or a magnitude ({lum.log}) but sigma_kind is 'linear': the error of a"
             " logarithm is 'dex' or 'ln', that of a magnitude 'mag'"
         )
-    _refuse_no_bars(lum, up, where)
+    if not lum.few:
+        _refuse_no_bars(lum, up, where)
     return _linear_bars(lum.raw, up, down, min_snr)
 
 
-def _fraction(bar: np.ndarray, kind: str, where: str) -> np.ndarray:
+def _fraction(bar: np.ndarray, kind: str, where: str, few_rows: bool) -> np.ndarray:
     """Fractions of the luminosity; refused where per cent are called fractions, or the other way round."""
     good = bar[np.isfinite(bar) & (bar > 0)]
     other = "percent" if kind == "fraction" else "fraction"
     few = where != "sigma" and good.size > 0 and good.max() < 1.0  # one number of 0.5 per cent may well be meant
-    if good.size and (np.median(good) > 1.0 if kind == "fraction" else few):
+    if good.size and not few_rows and (np.median(good) > 1.0 if kind == "fraction" else few):
         raise MassmapError(
             f"{where} has a median of {np.median(good):.3g} and a largest value of {good.max():.3g}: this looks like"
             f" sigma_kind={other!r} and not {kind!r}"
@@ -494,7 +495,7 @@ def _from_bounds(table, lum, names, upper, lower, min_snr):
     if lum.log == "mag":
         upper, lower = np.fmax(upper, lower), np.fmin(upper, lower)
     inside = known & (lower <= lum.raw) & (lum.raw <= upper) & (lower < upper)
-    if known.any() and inside.sum() < 0.5 * known.sum():
+    if known.any() and inside.sum() < 0.5 * known.sum() and not lum.few:
         row = int(np.flatnonzero(known & ~inside)[0])
         raise MassmapError(
             f"{names[1]!r} <= {lum.name!r} <= {names[0]!r} fails in {(known & ~inside).sum()} of {known.sum()} rows of"

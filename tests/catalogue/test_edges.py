@@ -459,3 +459,38 @@ def test_running_numbers_alone_are_told(first_id):
     for more in ({"redshift": z[:12]}, {"ra": ra[:12], "dec": dec[:12]}):
         assert not any("running" in note for note in match_to_catalogue(catalogue, ids=running, **more).notes)
     assert not any("running" in note for note in match_to_catalogue(catalogue, ids=running + 5).notes)
+
+
+# ---- a partition of few rows
+
+ODD = {
+    "bars longer than L": ({"L500": [1.0], "e": [2.0]}, {"sigma": "e", "sigma_kind": "linear"}),
+    "bars like bounds": (
+        {"L500": [1.0], "up": [1.5], "low": [0.5]},
+        {"sigma_plus": "up", "sigma_minus": "low", "sigma_kind": "linear", "sigma": None},
+    ),
+    "outside its bounds": (
+        {"L500": [1.0], "up": [0.9], "low": [0.5]},
+        {"sigma_plus": "up", "sigma_minus": "low", "sigma_kind": "bounds", "sigma": None},
+    ),
+    "fraction above 1": ({"L500": [1.0], "e": [1.2]}, {"sigma": "e", "sigma_kind": "fraction"}),
+    "wide": ({"L500": [1.0], "e": [1.5]}, {"sigma": "e", "sigma_kind": "dex"}),
+    "light": ({"M500": [50.0]}, {"lum": "M500", "lum_unit": "Msun"}),
+    "strange log": ({"logL": [-32768.0]}, {"lum": "logL", "lum_log": "log10"}),
+    "strange z": ({"L500": [1.0], "z": [32767.0]}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_one_odd_row_of_a_partition_does_not_judge_the_catalogue(kind):
+    """It is flagged, or has the mass that it has; alone, as a catalogue, it is refused."""
+    from dataclasses import replace
+
+    from massmap_jax.catalogue.tables import open_table
+
+    columns, options = ODD[kind]
+    table = open_table({"z": np.array([0.2])} | {name: np.array(column) for name, column in columns.items()})
+    options = {"sigma": 0.1} | options
+    with pytest.raises(MassmapError):
+        read_catalogue(table, need_usable=False, **options)
+    assert len(read_catalogue(replace(table, few=True), need_usable=False, **options)) == 1
