@@ -48,3 +48,14 @@ def test_a_unit_that_is_wrong_is_told(factor, unit, scale, words):
 def test_a_unit_is_certainly_wrong_where_the_name_says_what_the_observable_is(column, factor, certain):
     found = far_from_published(np.log(LUM), "1e44 erg/s", Z, np.log(MASS * factor), column)
     assert found is not None and found.certain is certain
+
+
+@pytest.mark.parametrize(("certain", "findings"), [(True, 1), (False, 0), (None, 0)])
+def test_only_what_is_certain_stops_a_run(certain, findings):
+    from massmap_jax.run.beside_published import Far
+    from massmap_jax.run.job import Calibrated, _units_of
+
+    far = None if certain is None else Far("the measured masses are 10 times lighter", certain)
+    found = _units_of(Calibrated(None, None, far))  # type: ignore[arg-type]
+    assert len(found) == findings and all("10 times lighter" in one.what and one.causes for one in found)
+    assert _units_of(None) == []
