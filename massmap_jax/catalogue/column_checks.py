@@ -56,10 +56,10 @@ def refuse_errors(
             )
     roles = {"sigma": sigma, "z_err": z_err, "z": z, "lum": lum}
     for first, second in (("sigma", "z"), ("z_err", "z"), ("z_err", "lum"), ("z_err", "sigma")):
-        name = roles[first]
-        if isinstance(name, str) and name == roles[second] and name in table.names:
+        given = roles[first]
+        if isinstance(given, str) and given == roles[second] and given in table.names:
             raise MassmapError(
-                f"{first} and {second} are both column {name!r} of {table.label}: choose the error of the"
+                f"{first} and {second} are both column {given!r} of {table.label}: choose the error of the"
                 f" {'luminosity' if first == 'sigma' else 'redshift'}"
             )
 
