@@ -12,7 +12,7 @@ _SMALL_LOGS = (0.0, -1.0, -9.0)
 # What netCDF and other programs write where there is no value; the like of them may be a luminosity in erg/s.
 _FILL_VALUES = (1e20, 1e30, 1e36, 9.969209968386869e36, 1e37, 1e38, float(np.finfo(np.float32).max), 1e99)
 # No luminosities of one sample lie so many powers of ten from their median.
-_FAR_DEX = 8.0
+_FAR_DEX = 10.0
 # Others that there must be to say what is far from them.
 _ENOUGH = 5
 
