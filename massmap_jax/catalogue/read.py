@@ -284,7 +284,7 @@ def read_catalogue(
     z_name = choose("redshift", z, "z", required=True)
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
-    refuse_errors(table, lum_name, z_name, sigma, z_err)
+    refuse_errors(table, lum_name, z_name, sigma)
     try:
         position, placed = find_positions(table, ra, dec, position_unit, field_centre, notes)
         if position:
@@ -348,6 +348,7 @@ def read_catalogue(
     )
     uncertain = None
     if not_exact.check():
+        refuse_errors(table, lum_name, z_name, sigma, z_err)
         uncertain = not_exact.read(table, redshift, notes)
     else:
         note_redshift_errors(table, z_name, notes)
