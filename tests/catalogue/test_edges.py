@@ -20,6 +20,7 @@ RNG = np.random.default_rng(17)
 Z = np.round(RNG.uniform(0.06, 0.5, NUM), 4)
 LUM = np.round(RNG.lognormal(1, 0.5, NUM), 4)
 RA, DEC = np.round(RNG.uniform(20, 330, NUM), 4), np.round(RNG.uniform(-60, 60, NUM), 4)
+EXACT = {"z_contains": "likelihood", "lum_moves": "no"}
 NAMES = np.array([f"XMM-{i}" for i in range(NUM)])
 
 
@@ -125,8 +126,8 @@ def test_redshifts_beside_others_and_with_words_for_a_unit_are_taken(beside, uni
         ({"lum": "L500", "z": "zerr"}, {"L500": LUM, "z": Z, "zerr": 0.01 * Z}),
         ({"lum": "L500", "z": "Z_LAMBDA_ERR"}, {"L500": LUM, "Z_LAMBDA": Z, "Z_LAMBDA_ERR": 0.01 * Z}),
         ({"lum": "L500", "sigma": "z", "sigma_kind": "ln"}, {"L500": LUM, "z": Z}),
-        ({"lum": "L500", "z_err": "z"}, {"L500": LUM, "z": Z}),
-        ({"lum": "L500", "z_err": "e", "sigma": "e", "sigma_kind": "ln"}, {"L500": LUM, "z": Z, "e": 0.1 * Z}),
+        ({"lum": "L500", "z_err": "z", **EXACT}, {"L500": LUM, "z": Z}),
+        ({"lum": "L500", "z_err": "e", "sigma": "e", "sigma_kind": "ln", **EXACT}, {"L500": LUM, "z": Z, "e": 0.1 * Z}),
     ],
 )
 def test_an_error_is_no_observable(options, columns):
