@@ -495,3 +495,9 @@ def test_one_odd_row_of_a_partition_does_not_judge_the_catalogue(kind):
     with pytest.raises(MassmapError):
         read_catalogue(table, need_usable=False, **options)
     assert len(read_catalogue(replace(table, few=True), need_usable=False, **options)) == 1
+
+
+@pytest.mark.parametrize("factor", [100.0, 50.0])
+def test_redshift_errors_in_per_cent_say_nothing(factor):
+    columns = {"L500": LUM, "z": Z, "z_err": 0.02 * factor * (1 + Z)}
+    refused("these say nothing of the redshift", columns=columns, z_err="z_err", **EXACT)
