@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.errors import MassmapError
@@ -132,12 +132,26 @@ def normal_name(name: str) -> str:
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
 
 
+def _bare_name(name: str) -> str:
+    """Give a name as it is compared, without the unit in brackets that it may end with: "ra" for "RA (deg)"."""
+    return normal_name(re.sub(r"(?<=\w)\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*$", "", str(name)))
+
+
 def id_columns(given: str | None = None) -> frozenset[str]:
     """Give the names (by `normal_name`) of columns that may hold ids: the usual ones and the one that is given."""
     return frozenset({normal_name(given)} if given else ()).union(*USUAL_NAMES["id"])
 
 
-def choose_column(table: ColumnTable, role: str, given: str | None, option: str, *, usual=None, required: bool = False):
+def choose_column(
+    table: ColumnTable,
+    role: str,
+    given: str | None,
+    option: str,
+    *,
+    usual=None,
+    required: bool = False,
+    never: Collection[str] = (),
+):
     """Find the column that plays a role, with a note where it was guessed.
 
     Parameters
@@ -154,6 +168,8 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
         Names to guess from, instead of `USUAL_NAMES[role]`.
     required : bool
         Refuse a table where no column is found.
+    never : collection of str
+        Columns that are not guessed, whatever their names.
 
     Returns
     -------
@@ -170,7 +186,7 @@ def choose_column(table: ColumnTable, role: str, given: str | None, option: str,
     if given is not None:
         return named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
-        found = [name for name in table.names if normal_name(name) in tier]
+        found = [name for name in table.names if _bare_name(name) in tier and name not in never]
         if len(set(found)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"

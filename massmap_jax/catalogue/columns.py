@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float
@@ -13,10 +13,14 @@ from massmap_jax.errors import MassmapError
 # or a redshift; 99, 999 and 9999 are impossible for a redshift, but not for a luminosity, which may have any unit.
 NEGATIVE_SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0)
 POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
+# 99.9, 999.99 and all other numbers of nines alone that a rounding to single precision tells from a power of ten.
+_NINES = tuple(10.0**k - 10.0**-d for k in range(2, 7) for d in range(7 - k))
 
 BLANKS = ("", "-", "--", "---", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
 """Cells of a text column (in lower case) that mean "no value"."""
 
+# The largest integer up to which all are exact, by the bytes of a floating-point number.
+_EXACT = {2: 2.0**11, 4: 2.0**24}
 _PADDING = " \t\n\r\x00\xa0"
 
 
@@ -40,6 +44,8 @@ class ColumnTable:
     sample : ColumnTable or None
         Where the table is one part of a catalogue, rows of that catalogue which tell what its values are like, so that
         a placeholder is known for one in every part alike.
+    few : bool
+        Whether the table is a part of a catalogue with too few rows to judge by them what a column holds.
     """
 
     label: str
@@ -48,6 +54,7 @@ class ColumnTable:
     units: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sample: "ColumnTable | None" = None
+    few: bool = False
 
 
 def number_in(cell) -> float | None:
@@ -69,13 +76,18 @@ def number_in(cell) -> float | None:
 
 
 def is_negative_sentinel(values: np.ndarray) -> np.ndarray:
-    """Tell which values are one of `NEGATIVE_SENTINELS`; (n,) bool."""
-    return np.isin(values, NEGATIVE_SENTINELS)
+    """Tell which values are one of `NEGATIVE_SENTINELS`, or nines alone such as -99.9; (n,) bool."""
+    return np.isin(values, NEGATIVE_SENTINELS) | is_positive_sentinel(-np.asarray(values))
 
 
 def is_positive_sentinel(values: np.ndarray) -> np.ndarray:
-    """Tell which values are one of `POSITIVE_SENTINELS`; (n,) bool."""
-    return np.isin(values, POSITIVE_SENTINELS)
+    """Tell which values are nines alone, 99 and more: `POSITIVE_SENTINELS`, 99.9, 999.99 and the like; (n,) bool."""
+    values = np.asarray(values)
+    high = np.flatnonzero(values > 98.0)
+    found = np.zeros(values.shape, dtype=bool)
+    if high.size:
+        found[high] = np.isclose(values[high, None], _NINES, rtol=1e-7, atol=0).any(axis=1)
+    return found
 
 
 def rows_text(bad: np.ndarray, values) -> str:
@@ -200,7 +212,16 @@ def as_ids(values, *, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     kind = array.dtype.kind
     if kind == "f":
         missing |= np.isnan(array)
-        if not missing.any() and np.array_equal(array, np.floor(array)) and np.all(np.abs(array) < 2**53):
+        if array.dtype.itemsize < 8 and np.any(large := np.abs(array) > _EXACT[array.dtype.itemsize]):
+            raise MassmapError(
+                f"ids are floating-point numbers of {8 * array.dtype.itemsize} bits and too large to be exact in"
+                f" {rows_text(large, array)}: write them as integers or text, or choose another column with id="
+            )
+        if (
+            not missing.any()
+            and np.array_equal(array, np.floor(array))
+            and np.all(np.abs(array.astype(np.float64)) < 2**53)
+        ):
             array = array.astype(np.int64)
     elif kind == "O":
         array = np.fromiter((_plain_text(x) for x in array), dtype=object, count=array.size)
@@ -268,6 +289,7 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
     texts = np.ma.getdata(array).tolist()
     numbers = np.full(len(texts), np.nan)
     bad = np.zeros(len(texts), dtype=bool)
+    commas = _has_decimal_commas(value for value, gone in zip(texts, missing, strict=True) if not gone)
     for row, value in enumerate(texts):
         if missing[row]:
             continue
@@ -276,6 +298,8 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
         if value is None or str(value).strip().lower() in BLANKS:
             continue
         number = number_in(value)
+        if number is None and commas:
+            number = number_in(value.replace(",", "."))
         if number is None:
             bad[row] = True
         else:
@@ -289,6 +313,21 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
             " numeric column"
         )
     return numbers
+
+
+def _has_decimal_commas(cells: Iterable) -> bool:
+    """Tell whether numbers are written with decimal commas: none has a point, and one has no thousands after it."""
+    certain = False
+    for cell in cells:
+        text = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
+        if not isinstance(text, str) or text.strip().lower() in BLANKS:
+            continue
+        found = re.fullmatch(r"[+-]?(\d*)(?:,(\d+))?(?:[eE][+-]?\d+)?", text.strip())
+        if found is None:
+            return False
+        # 1,234 may be a thousand; 12,34 and 0,234 are not.
+        certain |= found[2] is not None and (len(found[2]) != 3 or found[1] in ("", "0"))
+    return certain
 
 
 _REMEDIES = {

@@ -150,13 +150,14 @@ LAYOUTS = {
             "MSZ, SZ mass [1e14 Msun, 500c], two bars in its unit",
             "Planck Collaboration XXVII 2016, A&A 594, A27",
             {
-                "ra": ("RA",),
-                "dec": ("DEC",),
-                "id": ("NAME",),
-                "z": ("REDSHIFT",),
+                "ra": ("RA", "RAdeg", "RAJ2000", "_RAJ2000"),
+                "dec": ("DEC", "DEdeg", "DEJ2000", "_DEJ2000"),
+                "id": ("NAME", "PSZ2"),
+                "z": ("REDSHIFT", "z"),
                 "lum": ("MSZ",),
-                "sigma_plus": ("MSZ_ERR_UP",),
-                "sigma_minus": ("MSZ_ERR_LOW",),
+                # As the FITS file of the archive, and as VizieR, calls them.
+                "sigma_plus": ("MSZ_ERR_UP", "E_MSZ"),
+                "sigma_minus": ("MSZ_ERR_LOW", "e_MSZ"),
             },
             {**_SZ_MASS, "mass_definition": "500c"},
             notes=("masses of an SZ proxy that is not calibrated: mass_bias= is 1 - b",),
@@ -261,7 +262,7 @@ def keywords_of(layout: Layout, table: ColumnTable, given: dict) -> dict:
     MassmapError
         For a table that lacks a column of the layout.
     """
-    by_lower = {name.lower(): name for name in table.names}
+    by_lower = {name.lower(): name for name in reversed(table.names)}
     told, settings = dict(layout.columns), dict(layout.settings)
     if "lum" in given:
         own = {n.lower() for n in told["lum"]}
@@ -275,13 +276,16 @@ def keywords_of(layout: Layout, table: ColumnTable, given: dict) -> dict:
     for role, names in told.items():
         if role in given:
             continue
-        column = next((by_lower[n.lower()] for n in names if n.lower() in by_lower), None)
+        # As it is written where that is there: E_MSZ is the upper and e_MSZ the lower bar, in VizieR's notation.
+        column = next((n for n in names if n in table.names), None)
+        column = column or next((by_lower[n.lower()] for n in names if n.lower() in by_lower), None)
         if column is None and role not in ("ra", "dec", "id"):
             shown = ", ".join(table.names[:20])
             raise MassmapError(
                 f"columns={layout.name!r} needs a column {' or '.join(map(repr, names))} for {role}, and"
                 f" {table.label} has"
                 f" none: is it {layout.catalogue}? Its columns: {shown}"
+                + ("; the file has no header: give names=" if any("no header" in n for n in table.notes) else "")
             )
         if column is not None:
             found[role] = column

@@ -12,11 +12,13 @@ import numpy as np
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_negative_sentinel
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.magnitudes import Magnitudes, looks_like_magnitudes
+from massmap_jax.catalogue.placeholders import is_log_sentinel, linear_flags, log_flags
 from massmap_jax.catalogue.units import (
     LN10,
     has_little_h,
     log_kind,
     name_has_little_h,
+    plain_unit,
     split_unit_scale,
     strip_log,
     unit_factor,
@@ -25,12 +27,6 @@ from massmap_jax.catalogue.units import (
 from massmap_jax.errors import MassmapError
 
 LOGS = ("none", "ln", "log10")
-# Placeholders in a column of logarithms, where -1 and -9 are values like any other.
-LOG_SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0)
-# These are placeholders only where the others are logarithms of large numbers, as those of masses in Msun are.
-SMALL_LOG_SENTINELS = (0.0, -1.0, -9.0)
-# What netCDF and other programs write where there is no value; the like of them may be a luminosity in erg/s.
-FILL_VALUES = (1e20, 1e30, 1e36, 9.969209968386869e36, 1e37, 1e38, float(np.finfo(np.float32).max), 1e99)
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -56,6 +52,8 @@ class Luminosity(NamedTuple):
         `Flag` bits.
     ln_scale : float
         ln of the factor between the column and `unit`, where the column is linear; 0 where it is not.
+    few : bool
+        Whether the rows are too few to judge by them; see `ColumnTable`.
     """
 
     name: str
@@ -66,6 +64,7 @@ class Luminosity(NamedTuple):
     unit: str
     flag: np.ndarray
     ln_scale: float = 0.0
+    few: bool = False
 
 
 def numbers(table: ColumnTable, name: str, role: str, notes: list[str]) -> np.ndarray:
@@ -167,13 +166,20 @@ def read_luminosity(
         _check_magnitudes(where, stated, lum_log, lum_scale, magnitudes)
         ln_lum, flag = _from_magnitudes(where, raw, redshift, magnitudes, notes)
         ln_lum, unit = converted(where, ln_lum, lum_unit or "", lum_in, notes)
-        return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag)
+        return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag, few=table.few)
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
-        raise MassmapError(
-            f"{where} is in units with h (unit {stated!r}): divide by h with lum_scale (1/0.7 = 1.4286"
-            " for h = 0.7) and pass lum_unit='Msun', or keep the unit with lum_unit='Msun/h'"
+        is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
+        remedy = (
+            "divide by h with lum_scale (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
+            " lum_unit='Msun/h'"
+            if is_mass
+            else "bring it to your h with lum_scale (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
+            " pass the unit without h as lum_unit=, or keep it with lum_unit=" + repr(stated or "Lsun/h2")
         )
+        raise MassmapError(f"{where} is in units with h (unit {stated!r}): {remedy}")
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
+    if unit_factor(strip_log(lum_unit or stated), "deg") is not None:
+        raise MassmapError(f"{where} is an angle by its unit {lum_unit or stated!r}: choose the luminosity's with lum=")
     text = stated if lum_unit is None else lum_unit
     _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
@@ -181,19 +187,20 @@ def read_luminosity(
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
     scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
     if lum_log is None:
-        _refuse_hidden_log(where, name, unit, raw, true_scale, signed)
+        _refuse_hidden_log(where, name, unit, raw, true_scale, signed, table.few)
     log = lum_log or "none"
     if log == "none":
-        flag = _linear_flags(raw, typical(table, name, raw))
+        flag = linear_flags(raw, typical(table, name, raw), notes, signed=signed)
         with np.errstate(all="ignore"):
             ln_lum = np.log(np.where(flag == 0, scale * raw, np.nan))
     else:
-        _refuse_linear(where, raw, log)
-        flag = _log_flags(raw, log, typical(table, name, raw))
+        if not table.few:
+            _refuse_linear(where, raw, log)
+        flag = log_flags(raw, log, typical(table, name, raw), notes)
         ln_lum = np.where(flag == 0, raw if log == "ln" else raw * LN10, np.nan) + np.log(scale)
     ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
-    return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale)
+    return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale, table.few)
 
 
 def converted(where: str, ln_lum, unit: str, lum_in: str | None, notes: list[str]) -> tuple[np.ndarray, str]:
@@ -282,36 +289,6 @@ def _scale(where, text, lum_unit, lum_scale, lum_in, notes) -> tuple[float, str,
     )
 
 
-def _linear_flags(raw: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Flags of luminosities; `like` tells which values are ordinary in this column."""
-    sentinel = is_negative_sentinel(raw)
-    filled = _is_fill_value(raw)
-    if filled.any():  # a luminosity may be 1e36 where its like are
-        others = like[np.isfinite(like) & (like > 0) & ~_is_fill_value(like)]
-        sentinel |= filled & (raw > 1e5 * (np.median(others) if others.size else np.inf))
-    bits = np.where(np.isfinite(raw) & (raw <= 0), np.int32(Flag.LUM_NOT_POSITIVE), np.int32(0))
-    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), bits)
-    return np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
-
-
-def _is_fill_value(values: np.ndarray) -> np.ndarray:
-    high = np.flatnonzero(values > 0.99 * min(FILL_VALUES))
-    found = np.zeros(values.shape, dtype=bool)
-    found[high] = np.isclose(values[high, None], FILL_VALUES, rtol=1e-6, atol=0).any(axis=1)
-    return found
-
-
-def _log_flags(raw: np.ndarray, log: str, like: np.ndarray) -> np.ndarray:
-    """Flags of logarithms; `like` tells which values are ordinary in this column."""
-    sentinel = np.isin(raw, LOG_SENTINELS)
-    others = like[np.isfinite(like) & ~np.isin(like, LOG_SENTINELS + SMALL_LOG_SENTINELS)]
-    if others.size and np.median(others) > (5.0 if log == "log10" else 5.0 * LN10):
-        sentinel |= np.isin(raw, SMALL_LOG_SENTINELS)
-    bits = np.where(sentinel, np.int32(Flag.LUM_SENTINEL), np.int32(0))
-    bits = np.where(np.isfinite(raw), bits, np.int32(Flag.LUM_MISSING))
-    return np.where(raw == -np.inf, np.int32(Flag.LUM_NOT_POSITIVE), bits)
-
-
 def named_log(name: str) -> str:
     """Tell what logarithm a column's name speaks of.
 
@@ -334,7 +311,7 @@ def named_log(name: str) -> str:
     return "log10" if found else ""
 
 
-def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float, signed: bool):
+def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale: float, signed: bool, few: bool):
     """Refuse values that nobody called linear and that can be logarithms, judged by name, unit and values.
 
     Where they are `signed`, with linear noise, negative ones are ordinary.
@@ -347,7 +324,7 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
     reason = ""
     if log:
         reason = "by its name"
-    elif good.size:
+    elif good.size and not few:
         low, high = good.min(), good.max()
         tiny = any((factor := unit_factor(unit, known)) and scale * high * factor < 100 for known in ("Msun", "Lsun"))
         bare_mass = not unit and scale == 1 and low > 8.0 and high < 17.0
@@ -375,7 +352,7 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
 
 def _refuse_linear(where: str, raw: np.ndarray, log: str):
     """Refuse linear values that are declared logarithms: no luminosity is 10^100 of anything."""
-    good = raw[np.isfinite(raw) & ~np.isin(raw, LOG_SENTINELS)]
+    good = raw[np.isfinite(raw) & ~is_log_sentinel(raw)]
     limit = 100.0 if log == "log10" else 230.0
     if good.size and np.median(np.abs(good)) > limit:
         raise MassmapError(

@@ -26,6 +26,8 @@ _TOO_WIDE = 2.0
 _TOO_SHORT = 1e-4
 # Such an error is a placeholder where it is less than this part of the others.
 _FAR_SHORTER = 1e-3
+# So is an error of a factor of 1000, or longer than the luminosity, that is this many times longer than the others.
+_NO_ERROR_LN, _FAR_LONGER = 7.0, 20.0
 
 
 def read_sigma(
@@ -128,7 +130,9 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     lower = lum.name.lower()
     bars = {f"{lower}_err", f"{lower}_error", f"e_{lower}", f"err_{lower}", f"{lower}err"}
     bars |= {f"sigma_{lower}", f"d{lower}", f"{lower}_sigma", f"{lower}_e"}
-    name = choose("sigma", None, "sigma", usual=(*USUAL_NAMES["sigma"], bars))
+    # A column called sigma is a velocity dispersion or a significance in many a table.
+    first, *others = USUAL_NAMES["sigma"]
+    name = choose("sigma", None, "sigma", usual=(first, bars, *others))
     if name is not None:
         return name
     near = [
@@ -149,7 +153,7 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
     like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
     pair = len(names) == 2
     if pair:
-        if kind in (None, "linear") and _are_bounds(lum, *columns):
+        if kind in (None, "linear") and not table.few and _are_bounds(lum, *columns):
             raise MassmapError(
                 f"{names[1]!r} < {lum.name!r} < {names[0]!r} in every row of {table.label}: they are bounds and not"
                 " lengths of bars, so pass sigma_kind='bounds'"
@@ -183,7 +187,7 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
             f"luminosity error: 0 in {rows_text(none, columns[0])}, where others are positive: taken as not known"
             " (SIGMA_MISSING)"
         )
-    none |= _placeholders(lum, kind, columns, like, notes)
+    none |= _placeholders(lum, kind, columns, like, notes, min_snr is None)
     up, *lower = columns
     result, bits = _sigma_ln(lum, up, lower[0] if lower else None, kind, min_snr, f"error column {names[0]!r}")
     bits = np.where(none, np.int32(Flag.SIGMA_MISSING), bits)
@@ -209,28 +213,37 @@ def _none_known(columns) -> np.ndarray:
     return zero
 
 
-def _placeholders(lum: Luminosity, kind: str, columns, like, notes: list[str]) -> np.ndarray:
-    """Rows with an error that nobody measures, and others far longer: 1e-30 is how programs avoid a zero.
+def _placeholders(lum: Luminosity, kind: str, columns, like, notes: list[str], linear: bool = False) -> np.ndarray:
+    """Rows with an error that nobody measures, and others far longer or shorter: 1e-30, or 9.99 dex.
 
-    `like` are values of each column that tell which errors are ordinary.
+    `like` are values of each column that tell which errors are ordinary. A bar that is too long has too low a signal to
+    noise, but where the noise is `linear`.
     """
-    found = np.zeros(columns[0].size, dtype=bool)
+    short, long = (np.zeros(columns[0].size, dtype=bool) for _ in range(2))
     if kind == "linear" and lum.log != "none":
-        return found  # of which `_sigma_ln` says that it cannot be
+        return short  # of which `_sigma_ln` says that it cannot be
     for column, ordinary in zip(columns, like, strict=True):
-        middle = np.median(ordinary[ordinary > 0]) if (ordinary > 0).any() else 0.0
+        usual = ordinary[(ordinary > 0) & ~is_positive_sentinel(ordinary)]
+        middle = np.median(usual) if usual.size else 0.0
         with np.errstate(all="ignore"):
             size = (
                 column / lum.raw if kind == "linear" else column * _TO_LN.get(kind, 0.01 if kind == "percent" else 1.0)
             )
-            found |= (column > 0) & (size > 0) & (size < _TOO_SHORT) & (column < _FAR_SHORTER * middle)
-    if found.any():
-        shown = np.min([np.where(column > 0, column, np.inf) for column in columns], axis=0)
-        notes.append(
-            f"luminosity error: more than {1 / _FAR_SHORTER:,.0f} times shorter than the others in"
-            f" {rows_text(found, shown)}: taken as not known (SIGMA_MISSING)"
-        )
-    return found
+            short |= (column > 0) & (size > 0) & (size < _TOO_SHORT) & (column < _FAR_SHORTER * middle)
+            if kind in _TO_LN:
+                long |= (size > _NO_ERROR_LN) & (column > _FAR_LONGER * middle) & (middle > 0)
+            elif linear:
+                long |= np.isfinite(column) & (column > middle / _FAR_SHORTER) & (middle > 0)
+    for found, words, least in ((short, f"more than {1 / _FAR_SHORTER:,.0f} times shorter", np.inf),
+                                (long, f"more than {_FAR_LONGER:g} times longer", -np.inf)):  # fmt: skip
+        if found.any():
+            pick = np.min if least > 0 else np.max
+            shown = pick([np.where(column > 0, column, least) for column in columns], axis=0)
+            notes.append(
+                f"luminosity error: {words} than the others in {rows_text(found, shown)}: taken as not known"
+                " (SIGMA_MISSING)"
+            )
+    return short | long
 
 
 def _are_bounds(lum: Luminosity, upper: np.ndarray, lower: np.ndarray) -> bool:
@@ -391,7 +404,7 @@ def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: st
         placeholder = is_positive_sentinel(up)  # nothing has an error of 99 dex
         error = np.where(placeholder, np.nan, up * _TO_LN[kind])
         good = error[np.isfinite(error) & (error >= 0)]
-        if good.size and np.median(good) > _TOO_WIDE:
+        if good.size and np.median(good) > _TOO_WIDE and not lum.few:
             raise MassmapError(
                 f"{where} has a median of {np.median(good):.3g} in ln L, {_size(np.median(good))}: it"
                 " looks like a bar in"
@@ -400,23 +413,24 @@ def _sigma_ln(lum: Luminosity, up: np.ndarray, down: np.ndarray | None, kind: st
         return error, none
     down = up if down is None else down
     if kind in ("percent", "fraction"):
-        up, down = (_fraction(bar, kind, where) for bar in (up, down))
+        up, down = (_fraction(bar, kind, where, lum.few) for bar in (up, down))
         return _linear_bars(np.ones(up.size), up, down, min_snr)
     if lum.log != "none":
         raise MassmapError(
             f"{lum.name!r} is a logarithm or a magnitude ({lum.log}) but sigma_kind is 'linear': the error of a"
             " logarithm is 'dex' or 'ln', that of a magnitude 'mag'"
         )
-    _refuse_no_bars(lum, up, where)
+    if not lum.few:
+        _refuse_no_bars(lum, up, where)
     return _linear_bars(lum.raw, up, down, min_snr)
 
 
-def _fraction(bar: np.ndarray, kind: str, where: str) -> np.ndarray:
+def _fraction(bar: np.ndarray, kind: str, where: str, few_rows: bool) -> np.ndarray:
     """Fractions of the luminosity; refused where per cent are called fractions, or the other way round."""
     good = bar[np.isfinite(bar) & (bar > 0)]
     other = "percent" if kind == "fraction" else "fraction"
     few = where != "sigma" and good.size > 0 and good.max() < 1.0  # one number of 0.5 per cent may well be meant
-    if good.size and (np.median(good) > 1.0 if kind == "fraction" else few):
+    if good.size and not few_rows and (np.median(good) > 1.0 if kind == "fraction" else few):
         raise MassmapError(
             f"{where} has a median of {np.median(good):.3g} and a largest value of {good.max():.3g}: this looks like"
             f" sigma_kind={other!r} and not {kind!r}"
@@ -481,7 +495,7 @@ def _from_bounds(table, lum, names, upper, lower, min_snr):
     if lum.log == "mag":
         upper, lower = np.fmax(upper, lower), np.fmin(upper, lower)
     inside = known & (lower <= lum.raw) & (lum.raw <= upper) & (lower < upper)
-    if known.any() and inside.sum() < 0.5 * known.sum():
+    if known.any() and inside.sum() < 0.5 * known.sum() and not lum.few:
         row = int(np.flatnonzero(known & ~inside)[0])
         raise MassmapError(
             f"{names[1]!r} <= {lum.name!r} <= {names[0]!r} fails in {(known & ~inside).sum()} of {known.sum()} rows of"

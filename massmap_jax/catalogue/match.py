@@ -15,6 +15,9 @@ SEPARATION_ARCMIN, REDSHIFT_WINDOW = 1.0, 0.05
 # Centres of one cluster in two catalogues differ by less, but for the nearest clusters: a check of ids.
 _SAME_ID_ARCMIN = 10.0
 _SHOWN = 3
+# Matches by chance are counted with positions moved by this many radii. True ones are more by so many of their errors.
+_MOVED, _SIGMAS = 4.0, 3.0
+_TOLD_BY_CHANCE = 0.1
 
 
 class Matches(NamedTuple):
@@ -260,6 +263,11 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
         notes.append(f"{told}: are they the same objects?")
     if np.isfinite(separation).any():
         notes.append(f"objects of the same id are {np.nanmedian(separation):.2g} arcmin apart, the median")
+    elif not np.isfinite(off[found]).any() and _is_running(table.ids[table.use]) and _is_running(own):
+        notes.append(
+            "WARNING, ids that say little: they are running numbers in both tables, and no position or redshift tells"
+            " whether one number is one object (ra= and dec=, or redshift=, of the measured objects do)"
+        )
     return Matches(rows, separation, len(catalogue), tuple(notes))
 
 
@@ -294,6 +302,13 @@ def _plain(one, as_number: bool) -> str | None:
     return str(int(text)) if as_number and re.fullmatch(r"[+-]?\d+", text) else text
 
 
+def _is_running(ids: np.ndarray) -> bool:
+    """Tell whether ids are 0, 1, 2, ... or 1, 2, 3, ..., in any order: the rows of any table have these."""
+    if ids.dtype.kind not in "iu" or ids.size < 2:
+        return False
+    return bool(ids.min() in (0, 1) and np.array_equal(np.sort(ids), np.arange(ids.min(), ids.min() + ids.size)))
+
+
 def _rows_of(keys) -> dict[str, list[int]]:
     rows = defaultdict(list)
     for row, key in enumerate(keys):
@@ -326,6 +341,13 @@ def _by_position(here: _Sky, table: _Table, largest: float, window: float) -> Ma
     _refuse_ambiguous(table.named, row, i, apart, largest, np.isfinite(off).all())
     rows, separation = np.full(table.named.size, -1), np.full(table.named.size, np.nan)
     rows[i], separation[i] = row, apart
+    chance = _by_chance(here, table, largest, window)
+    if row.size <= chance + _SIGMAS * np.sqrt(chance):
+        raise MassmapError(
+            f"{_count(row.size, 'measured object lies', 'measured objects lie')} within {largest:g} arcmin of an object"
+            f" of the catalogue, and {chance:.2g} do so by chance, when all are moved by a few of these radii: check"
+            " ra= and dec= and their unit, give a smaller separation_arcmin=, redshift=, or ids="
+        )
     by = f"by position, within {largest:g} arcmin (median {np.median(apart):.2g}, largest {apart.max():.2g})"
     if np.isfinite(off).any():
         by += f" and |dz| / (1 + z) of {window:g}"
@@ -334,9 +356,26 @@ def _by_position(here: _Sky, table: _Table, largest: float, window: float) -> Ma
     if alone:
         told = _count(alone, "measured object was", "measured objects were")
         notes.append(f"{told} matched by position alone, without a redshift to compare")
+    if chance > _TOLD_BY_CHANCE * row.size:
+        notes.append(f"about {chance:.2g} of {row.size} matches are expected by chance: a smaller separation_arcmin=?")
     if out := np.count_nonzero(table.use) - theirs.size:
         notes.append(f"{_count(out, 'measured object has', 'measured objects have')} no position")
     return Matches(rows, separation, here.ra.size, tuple(notes))
+
+
+def _by_chance(here: _Sky, table: _Table, largest: float, window: float) -> float:
+    """Mean number of objects of the table that match something when all are moved by a few radii to four sides."""
+    from astropy import units as u
+    from astropy.coordinates import search_around_sky
+
+    ours, theirs = np.flatnonzero(here.placed), np.flatnonzero(table.sky.placed)
+    found = 0
+    for side in (45, 135, 225, 315):
+        moved = table.sky.coordinates(theirs).directional_offset_by(side * u.deg, _MOVED * largest * u.arcmin)
+        a, b, _, _ = search_around_sky(moved, here.coordinates(ours), largest * u.arcmin)
+        off = np.abs(here.redshift[ours[b]] - table.sky.redshift[theirs[a]]) / (1 + here.redshift[ours[b]])
+        found += np.unique(a[~(off > window)]).size
+    return found / 4
 
 
 def _refuse_ambiguous(named, row, i, apart, largest: float, with_redshift: bool) -> None:

@@ -82,8 +82,10 @@ class Membership:
             raise MassmapError(f"central_fraction is {central_fraction}: give a share between 0 and 1, both excluded")
         given = as_float64(central_probability, "central_probability")
         good = (given >= 0) & (given <= 1)
-        if not good.any():
-            worst = rows_text(~good, given)
+        above = (given > 1) & (given <= 100)
+        # A probability rounds to 1.000001 here and there; per cent are above 1 more often than not.
+        if not good.any() or 2 * above.sum() > np.isfinite(given).sum():
+            worst = rows_text(above if above.any() else ~good, given)
             raise MassmapError(f"central_probability is not between 0 and 1 in {worst}: give probabilities, no percent")
         chance = np.where(good, given, np.nan)
         told = "probabilities of being a central"
@@ -96,7 +98,8 @@ class Membership:
         Parameters
         ----------
         is_central : array_like, (galaxy,)
-            True or 1 for a central, False or 0 for a satellite.
+            True or 1 for a central, False or 0 for a satellite; words such as C and S, central and satellite, yes and
+            no are read, too.
         purity : float
             How often the flag is right, from 0.5 to 1, of true centrals and of true satellites alike. There is no
             default: a flag that is believed gives masses that are wrong wherever it is wrong.
@@ -135,7 +138,7 @@ class Membership:
         group_id : array_like, (galaxy,)
             Group of each galaxy, of any type. A galaxy alone is a group of its own.
         is_central : array_like, (galaxy,)
-            True or 1 for the central of a group, False or 0 for a satellite.
+            True or 1 for the central of a group, False or 0 for a satellite; words as in `from_flags`.
 
         Returns
         -------
@@ -224,16 +227,44 @@ class Membership:
         return Membership(self.central[rows], self.satellite[rows], group, self.told)
 
 
+# What tables write for a central and for a satellite, in small letters.
+_CENTRAL = ("c", "cen", "cent", "central", "centrals", "bcg", "bgg", "brightest", "y", "yes", "t", "true")
+_SATELLITE = ("s", "sat", "satellite", "satellites", "mem", "member", "n", "no", "f", "false")
+
+
 def _flags(is_central) -> Float[np.ndarray, " galaxy"]:
     """1 for a central, 0 for a satellite, NaN where it is missing."""
     array = as_plain(is_central)
     if array.dtype.kind == "b":
         array = array.astype(np.int8)
+    if array.dtype.kind in "OSU":
+        array = _numbers_from_words(array)
     flags = as_float64(array, "is_central")
     bad = ~(np.isnan(flags) | (flags == 0) | (flags == 1))
     if bad.any():
+        known = np.unique(flags[~np.isnan(flags)])
+        ranks = (
+            "; where 1 is a central and 2 a satellite, as in catalogues of groups, write 0 for 2"
+            if np.array_equal(known, [1, 2])
+            else ""
+        )
         raise MassmapError(
             f"is_central is neither 0 nor 1 in {rows_text(bad, flags)}: give flags, or probabilities as "
-            "central_probability"
+            f"central_probability{ranks}"
         )
     return flags
+
+
+def _numbers_from_words(array: np.ndarray) -> np.ndarray:
+    """1 and 0 for words such as C and S, yes and no; all other cells as they are."""
+    gone = np.ma.getmaskarray(array)
+
+    def number(cell):
+        cell = cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
+        if isinstance(cell, bool | np.bool_):
+            return int(cell)
+        word = cell.strip().lower() if isinstance(cell, str) else ""
+        return 1 if word in _CENTRAL else 0 if word in _SATELLITE else cell
+
+    cells = [None if missing else number(cell) for cell, missing in zip(np.ma.getdata(array), gone, strict=True)]
+    return np.array([*cells, None], dtype=object)[:-1]  # of objects, whatever they are

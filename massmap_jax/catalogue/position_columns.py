@@ -1,12 +1,14 @@
 """The position of each row from a table's columns, whatever way its angles are written in."""
 
+import re
+
 import numpy as np
 
 from massmap_jax.catalogue.angles import combine_parts, is_sexagesimal, sexagesimal
 from massmap_jax.catalogue.column_names import choose_column, split_angle_parts
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.positions import check_positions
-from massmap_jax.catalogue.sky_frames import dotted_pair, from_galactic, galactic_role
+from massmap_jax.catalogue.sky_frames import dotted_pair, from_galactic, galactic_role, other_frame
 from massmap_jax.catalogue.units import unit_in_name
 from massmap_jax.errors import MassmapError
 
@@ -15,6 +17,11 @@ _UNITS = {
     **dict.fromkeys(("hourangle", "h", "hr", "hour", "hours"), "hourangle"),
     **dict.fromkeys(("arcmin", "arcminute", "arcminutes"), "arcmin"),
     **dict.fromkeys(("rad", "radian", "radians"), "rad"),
+}
+# Names of the other coordinate.
+_SWAPPED = {
+    "ra": re.compile(r"_?(?:decl?(?![a-z])|declination|de(?![a-z])|dej2000|de_?deg|dec_?deg)", re.IGNORECASE),
+    "dec": re.compile(r"_?(?:ra(?![a-z])|right_?asc\w*|raj2000|ra_?deg)", re.IGNORECASE),
 }
 # VizieR's units of sexagesimal text, which its cells tell better.
 _SEXAGESIMAL_UNITS = ("h:m:s", "d:m:s", "hms", "dms", "hh:mm:ss", "dd:mm:ss", '"h:m:s"', '"d:m:s"', "hourangle", "deg")
@@ -73,6 +80,15 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> tuple[dict, di
             raise MassmapError(
                 f"{option} is {name!r} of {table.label}, by its name a galactic {galactic_role(name)}: leave ra and dec"
                 " out, and galactic coordinates are converted where there are no others"
+            )
+        if name is not None and (frame := other_frame(name)):
+            raise MassmapError(
+                f"{option} is {name!r} of {table.label}, by its name a coordinate of the {frame} frame: convert"
+                " positions to right ascension and declination (ICRS or J2000), or rename the column where it is one"
+            )
+        if name is not None and _SWAPPED[option].match(name):
+            raise MassmapError(
+                f"{option} is {name!r} of {table.label}, by its name the other coordinate: ra and dec look swapped"
             )
     parts = split_angle_parts(table.names)
     ra_name, ra_notes = choose_column(table, "ra", ra, "ra")
@@ -142,7 +158,8 @@ def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str
             raise MassmapError(f"{where} is in hours: ra and dec look swapped")
         scale, shown = 1.0, "degrees"
     else:
-        in_degrees = told == "deg" or (told == "" and unit == "deg")
+        degrees = unit == "deg" or (unit is None and in_file.strip('"').lower() in ("d:m:s", "dms", "dd:mm:ss"))
+        in_degrees = told == "deg" or (told == "" and degrees)
         scale, shown = (1.0, "degrees") if in_degrees else (15.0, "hours")
         beyond = np.isfinite(angle) & (angle > 24.0)
         if not in_degrees and beyond.any():

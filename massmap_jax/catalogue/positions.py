@@ -114,10 +114,12 @@ def _degrees_from_radians(ra, dec):
 
 
 def _refuse_impossible(ra, dec, finite, position_unit):
-    """Refuse positions most of which are impossible: swapped columns, or another unit."""
+    """Refuse positions many of which are impossible: swapped columns, another unit, or polar distances."""
     outside = finite & (np.abs(dec) > 90.0)
-    if 2 * outside.sum() > finite.sum():
-        causes = "ra and dec look swapped, or they are offsets in arcmin (position_unit='arcmin')"
+    # Single ones are placeholders and slips; a tenth of angles that are no placeholders is another coordinate.
+    angles = outside & ~is_negative_sentinel(dec) & ~is_positive_sentinel(dec)
+    if 2 * outside.sum() > finite.sum() or (angles.sum() > 2 and 10 * angles.sum() > finite.sum()):
+        causes = "ra and dec look swapped, they are offsets in arcmin (position_unit='arcmin'), or others than angles"
         if position_unit == "rad":
             causes = "they look like degrees (position_unit='deg')"
         raise MassmapError(f"dec is outside -90 to 90 degrees in {rows_text(outside, dec)}, of {dec.size}: {causes}")

@@ -7,12 +7,22 @@ from typing import Literal
 
 import numpy as np
 
+from massmap_jax.catalogue.column_checks import (
+    limits_among,
+    note_redshift_errors,
+    note_redshifts_of_zero,
+    refuse_errors,
+    refuse_no_redshift,
+    refuse_other_redshifts,
+    refuse_summary_rows,
+    repeated_objects,
+)
 from massmap_jax.catalogue.column_names import choose_column, id_columns, normal_name
-from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
-from massmap_jax.catalogue.luminosity import named_log, numbers, read_luminosity
+from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.photo_z import Contains
@@ -20,6 +30,7 @@ from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.redshift_columns import RedshiftColumns
 from massmap_jax.catalogue.relation_files import read_relation
+from massmap_jax.catalogue.sky_frames import angle_columns
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
     has_little_h,
@@ -269,10 +280,11 @@ def read_catalogue(
             columns_read[option] = name
         return name
 
-    lum_name = choose("luminosity", lum, "lum", required=True)
+    lum_name = choose("luminosity", lum, "lum", required=True, never=angle_columns(table))
     z_name = choose("redshift", z, "z", required=True)
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
+    refuse_errors(table, lum_name, z_name, sigma)
     try:
         position, placed = find_positions(table, ra, dec, position_unit, field_centre, notes)
         if position:
@@ -287,8 +299,12 @@ def read_catalogue(
     truth_name = choose("true mass", truth, "truth")
 
     redshift = numbers(table, z_name, "redshift", notes)
-    _refuse_no_redshift(table, z_name, redshift)
-    _note_redshifts_of_zero(z_name, redshift, notes)
+    refuse_no_redshift(table, z_name, redshift)
+    # Not in a few rows of a larger catalogue, which may differ.
+    if z is None and layout is None and (need_usable or table.sample is not None):
+        whole = table if table.sample is None else table.sample
+        refuse_other_redshifts(whole, z_name, typical(table, z_name, redshift))
+    note_redshifts_of_zero(z_name, redshift, notes)
     if noise not in ("lognormal", "linear"):
         raise MassmapError(f"noise is {noise!r}: it must be lognormal or linear")
     if noise == "linear" and min_snr != 3.0:
@@ -306,6 +322,11 @@ def read_catalogue(
         redshift=redshift,
         signed=noise == "linear",
     )
+    if (limits := limits_among(table, lum_name, notes)).any():
+        bits = np.where(limits, np.int32(Flag.LUM_MISSING), luminosity.flag)
+        luminosity = luminosity._replace(flag=bits, ln_lum_obs=np.where(limits, np.nan, luminosity.ln_lum_obs))
+    if (limits := limits_among(table, z_name, notes)).any():
+        redshift = np.where(limits, np.nan, redshift)
     if noise == "linear" and luminosity.log == "none":
         luminosity = luminosity._replace(raw=_without_zeros(luminosity.raw))
     sigma_ln, more_bits = read_sigma(
@@ -327,11 +348,13 @@ def read_catalogue(
     )
     uncertain = None
     if not_exact.check():
+        refuse_errors(table, lum_name, z_name, sigma, z_err)
         uncertain = not_exact.read(table, redshift, notes)
     else:
-        _note_redshift_errors(table, z_name, notes)
+        note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
+    refuse_summary_rows(table.label, ids)
     catalogue = HaloCatalogue.from_arrays(
         ln_luminosity=luminosity.ln_lum_obs,
         redshift=redshift,
@@ -359,6 +382,8 @@ def read_catalogue(
             catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if uncertain is not None:
         catalogue = catalogue.with_redshifts(uncertain)
+    if need_usable and (told := repeated_objects(catalogue)):
+        catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""
@@ -392,18 +417,6 @@ def _magnitudes(mode, zero, k_slope, cosmology) -> Magnitudes | None:
     return Magnitudes(mode, zero, distance, cosmology, k_slope)
 
 
-def _note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:
-    """Say that errors of the redshift, which a catalogue may have, are not used."""
-    roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
-    error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
-    found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
-    if found:
-        notes.append(
-            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact;"
-            " z_err= takes them into account"
-        )
-
-
 def _mass_definition(luminosity, notes: list[str]) -> str:
     """The definition of the mass that the observable is, by its name; "" where it is no mass or says none."""
     is_mass = not luminosity.unit or unit_factor(luminosity.unit, "Msun") is not None
@@ -417,41 +430,6 @@ def _mass_definition(luminosity, notes: list[str]) -> str:
             " nothing compares it with that of the mass prior: choose the prior's to be the same"
         )
     return found
-
-
-def _refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray):
-    """Refuse a redshift column that holds another measure of distance, by its unit, its name or its values."""
-    unit = table.units.get(name, "")
-    good = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)]
-    shown = f"(unit {unit!r}, first row 0 with value {float(z[0])!r})" if z.size else f"(unit {unit!r})"
-    where = f"redshift column {name!r} of {table.label}"
-    if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
-        raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
-    plain = re.sub(r"[\s_()]", "", name.lower())
-    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
-        raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
-    if plain in ("a", "aexp", "scalefactor", "scalefac"):
-        raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
-    if named_log(name) or is_log_unit(unit):
-        raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
-    if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):
-        raise MassmapError(f"{where} is a distance or a time by its unit {shown}: give the redshift")
-    if good.size and np.median(good) > _HIGHEST:
-        raise MassmapError(f"{where} holds no redshifts, half of them are above {_HIGHEST:g} {shown}: choose z=")
-
-
-# No halo has been seen beyond, and none is expected: percentages and distances are.
-_HIGHEST = 20.0
-
-
-def _note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
-    """Say that redshifts of exactly 0 stand among others, where a table may write 0 for one that is not known."""
-    zero = z == 0
-    if zero.any() and (z > 0).any():
-        notes.append(
-            f"redshift column {name!r} is 0 in {rows_text(zero, z)}: taken as it is; where 0 means that none is known,"
-            " leave these rows out or blank"
-        )
 
 
 def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:

@@ -58,6 +58,8 @@ _LABELS = {
 _SILENT = {"seed", "author", "authors", "date", "created", "reference", "source", "doi", "url", "license", "title"}
 # What this program writes into its own files, one of which is always there.
 _OWN = ("program", "relation_source")
+# A draw so many errors from the median of so many or more is none, if it has more than this part of the weight.
+_STRAY, _FEW_DRAWS, _WEIGHS_NOTHING = 100.0, 20, 1e-4
 
 
 def read_relation(
@@ -288,7 +290,27 @@ def _checked(draws: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
                 f"relation parameter {name!r} of {path} must be {need}, but is not in"
                 f" {rows_text(bad, values)}: remove those draws"
             )
+    _refuse_strays(draws, path)
     return draws
+
+
+def _refuse_strays(draws: dict[str, np.ndarray], path: str) -> None:
+    """Refuse draws far from all others, which are placeholders or the warm-up of a sampler, if they weigh anything."""
+    ln_weight = draws.get("log_weight", np.zeros(1))
+    weight = np.exp(ln_weight - ln_weight.max())
+    for name in ("alpha1", "alpha2", "alpha4", "gamma", "scatter"):
+        values = draws.get(name, np.zeros(0))
+        if values.size < _FEW_DRAWS:
+            continue
+        away = np.abs(values - np.median(values))
+        # By their size where most are the same.
+        error = 1.4826 * np.median(away) or 0.01 * max(1.0, abs(np.median(values)))
+        far = away > _STRAY * error
+        if (weight * far).sum() > _WEIGHS_NOTHING * (weight * np.ones(far.size)).sum():
+            raise MassmapError(
+                f"relation parameter {name!r} of {path} lies more than {_STRAY:g} of its errors from the median in"
+                f" {rows_text(far, values)}: these draws are placeholders or the warm-up of a sampler, so remove them"
+            )
 
 
 # -- headers ---------------------------------------------------------------------------------------------------

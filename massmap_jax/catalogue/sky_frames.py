@@ -1,5 +1,6 @@
 """Positions in another form than right ascension and declination: galactic coordinates, and SkyCoord columns."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,14 @@ GALACTIC = (
 )
 _SHORT = ("l", "b")
 _ROLES = ("longitude", "latitude")
+# Coordinates whose names are those of luminosities and richnesses where they stand alone.
+_PAIRS = (_SHORT, ("lambda", "beta"), ("lam", "bet"))
+_OTHER_FRAMES = {
+    "galactic": r"g_?l(?:on|at)|gal(?:actic)?_?(?:lon|lat|l|b|longitude|latitude)|[lb]|lii|bii",
+    "supergalactic": r"sg_?[lb]|sg_?l(?:on|at)|supergal\w*",
+    "ecliptic": r"e_?l(?:on|at)|ecl(?:iptic)?_?(?:lon|lat|l|b|longitude|latitude)|(?:e(?:cl)?_?)?(?:lambda|beta)",
+    "B1950 (FK4)": r"\w*(?:b_?1950|1950|fk4)\w*",
+}
 _ANGLES = {"deg": "deg", "degree": "deg", "degrees": "deg", "rad": "rad", "radian": "rad", "radians": "rad"}
 
 
@@ -35,6 +44,42 @@ def galactic_role(name: str) -> str:
     """
     plain = normal_name(name)
     return next((role for pair in GALACTIC for role, known in zip(_ROLES, pair, strict=True) if plain == known), "")
+
+
+def other_frame(name: str) -> str:
+    """Tell which other coordinates than right ascension and declination a column holds by its name.
+
+    Parameters
+    ----------
+    name : str
+        Name of a column that is given as a position.
+
+    Returns
+    -------
+    str
+        "galactic", "supergalactic", "ecliptic", "B1950 (FK4)", or "" for any other name.
+    """
+    plain = normal_name(name).strip("_")
+    return next((frame for frame, names in _OTHER_FRAMES.items() if re.fullmatch(names, plain)), "")
+
+
+def angle_columns(table: ColumnTable) -> frozenset[str]:
+    """Give the columns that are angles: by their unit, or as one of a pair such as l and b, lambda and beta.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+
+    Returns
+    -------
+    frozenset of str
+        Their names, which may be those of luminosities where they stand alone.
+    """
+    by_name = {normal_name(name): name for name in table.names}
+    pairs = [pair for pair in _PAIRS if all(one in by_name for one in pair)]
+    by_unit = [name for name, unit in table.units.items() if unit.strip().lower() in _ANGLES]
+    return frozenset(by_unit).union(by_name[one] for pair in pairs for one in pair)
 
 
 def dotted_pair(table: ColumnTable, notes: list[str]) -> tuple[str, str] | None:

@@ -195,6 +195,8 @@ def sniff_format(path: str) -> str:
     other = next((name for first, name in others.items() if start.startswith(first)), None)
     if re.search(rb"^\s*\\begin\{(?:table|tabular|deluxetable|longtable)", head, re.MULTILINE):
         other = "a LaTeX table"
+    if re.match(rb"=+(?:[ \t]+=+)+[ \t]*\r?\n", start):
+        other = "a reStructuredText table"
     if other or b"\x00" in head[:4096]:
         raise MassmapError(
             f"{path} is {other or 'binary (or UTF-16 text)'}: convert it to FITS, Parquet, VOTable, ECSV, CSV or plain"

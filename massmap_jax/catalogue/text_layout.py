@@ -214,7 +214,7 @@ def _comment_marks(lines: list[_Line]) -> tuple[str, ...]:
 
 def _find_delimiter(content: list[_Line]) -> str:
     """Find the mark that gives all lines the same number of cells, most of them numbers below the first line."""
-    best, best_score = None, (-1.0, -1.0)
+    best, best_score = None, (False, -1.0, -1.0)
     lines = [line for line in content if not _RULE.fullmatch(line.text)] or content
     for mark in _MARKS:
         if not any(mark in line.text or mark == " " for line in lines):
@@ -226,7 +226,9 @@ def _find_delimiter(content: list[_Line]) -> str:
         cells = [cell for row in rows[1:] or rows if len(row) == width for cell in row if not _is_blank(cell)]
         numbers = sum(number_in(cell) is not None or _is_decimal_comma(cell) for cell in cells)
         share = count / len(rows) * (_TRUST_IN_SPACES if mark == " " else 1.0)
-        score = (share * numbers / max(len(cells), 1), share)
+        # Spaces cut at tabs, too; where tabs cut all lines alike, 06 49 15.0 is one angle and not three numbers.
+        whole = mark == "\t" and count == len(rows) > 2
+        score = (whole, share * numbers / max(len(cells), 1), share)
         if score > best_score:
             best, best_score = mark, score
     if best is not None:

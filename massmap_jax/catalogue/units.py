@@ -194,7 +194,7 @@ def log_kind(unit: str) -> str:
         return "mag"
     if re.search(r"\bln\b", text):
         return "ln"
-    return "log10" if re.search(r"\bdex\b|\blog|^\[.*\]$", text) else ""
+    return "log10" if re.search(r"\bdex\b|\blog|\blg\b|^\[.*\]$", text) else ""
 
 
 def is_log_unit(unit: str) -> bool:
@@ -205,7 +205,7 @@ def is_log_unit(unit: str) -> bool:
 def strip_log(unit: str) -> str:
     """Give the unit inside a logarithm: "solMass" for "dex(solMass)", "[solMass]" or "log(M/Msun)"."""
     match = re.fullmatch(
-        r"\s*(?:dex|log_?10|log|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log_?10|log|ln)\b\s*(.*)", unit, re.IGNORECASE
+        r"\s*(?:dex|log_?10|log|lg|ln)?\s*[(\[](.*)[)\]]\s*|\s*(?:dex|log_?10|log|lg|ln)\b\s*(.*)", unit, re.IGNORECASE
     )
     if match is None:
         return unit

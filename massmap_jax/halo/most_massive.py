@@ -23,6 +23,8 @@ _MARGIN = 1.3
 _LEAST_OBJECTS = 3
 # Probability of so many halos below which there are too many, of all numbers that are tried together.
 _LEVEL = 1e-6
+# Part of all halos in the sky that is told, of so many objects or more.
+_SHARE, _LEAST_IN_SHARE = 0.2, 5
 _REDSHIFTS, _MASSES = 24, 64
 
 
@@ -80,6 +82,73 @@ def too_many(ln_mass: Float[np.ndarray, " halo"], z_max: float, cosmology: Any, 
     >>> too_many(clusters + np.log(10), 0.3, "Planck18", "500c").number
     3
     """
+    from scipy.stats import poisson
+
+    counted = _in_the_sky(ln_mass, z_max, cosmology, mass_definition)
+    if counted is None:
+        return None
+    heaviest, ln_above = counted
+    counts = np.arange(1, heaviest.size + 1)
+    chance = poisson.sf(counts - 1, np.exp(ln_above))[_LEAST_OBJECTS - 1 :]
+    if not chance.min() * chance.size < _LEVEL:
+        return None
+    k = int(np.argmin(chance)) + _LEAST_OBJECTS - 1
+    return TooMany(int(counts[k]), float(np.exp(heaviest[k])), float(np.exp(ln_above[k])))
+
+
+def large_share(
+    ln_mass: Float[np.ndarray, " halo"], z_max: float, cosmology: Any, mass_definition: str
+) -> TooMany | None:
+    """Give the objects that would be a large part of all halos in the sky that are as massive.
+
+    Parameters
+    ----------
+    ln_mass : Float[np.ndarray, "halo"]
+        As in `too_many`.
+    z_max : float
+        The largest redshift.
+    cosmology : str or astropy.cosmology.FLRW
+        As in `too_many`.
+    mass_definition : str
+        As in `too_many`.
+
+    Returns
+    -------
+    TooMany or None
+        The number of objects, five or more, that is the largest part of those in the sky; None where it is less than a
+        fifth.
+
+    Notes
+    -----
+    Such a catalogue is not impossible: one of the whole sky holds all of them. A small one is likelier in a wrong unit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from massmap_jax.halo.most_massive import large_share
+    >>> clusters = np.log(np.geomspace(1.5e14, 6e14, 40))
+    >>> large_share(clusters, 0.5, "Planck18", "200m") is None
+    True
+    >>> large_share(clusters + np.log(10), 0.5, "Planck18", "200m").number
+    5
+    """
+    counted = _in_the_sky(ln_mass, z_max, cosmology, mass_definition)
+    if counted is None:
+        return None
+    heaviest, ln_above = counted
+    share = np.arange(1, heaviest.size + 1) / np.exp(ln_above)
+    share[: _LEAST_IN_SHARE - 1] = 0.0
+    k = int(np.argmax(share))
+    if not share[k] > _SHARE:
+        return None
+    return TooMany(k + 1, float(np.exp(heaviest[k])), float(np.exp(ln_above[k])))
+
+
+def _in_the_sky(ln_mass, z_max: float, cosmology: Any, mass_definition: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """ln of the largest masses, lowered by the margin, and ln of how many halos the sky has above each.
+
+    None where no mass is so large that it is worth to make the mass function.
+    """
     known = np.asarray(ln_mass, dtype=np.float64)
     heaviest = np.sort(known[np.isfinite(known)])[::-1]
     counts = np.arange(1, heaviest.size + 1)
@@ -87,8 +156,6 @@ def too_many(ln_mass: Float[np.ndarray, " halo"], z_max: float, cosmology: Any, 
     if not strange[_LEAST_OBJECTS - 1 :].any():
         return None
     heaviest = heaviest[heaviest > np.log(_LOWEST * _MARGIN)] - np.log(_MARGIN)
-    from scipy.stats import poisson
-
     from massmap_jax.halo.abundance import CosmologyParameters, mass_function
 
     z = np.linspace(1e-3, max(z_max, _LEAST_REDSHIFT), _REDSHIFTS)
@@ -102,9 +169,4 @@ def too_many(ln_mass: Float[np.ndarray, " halo"], z_max: float, cosmology: Any, 
     above = np.append(np.cumsum(steps[::-1])[::-1], 0.0)
     # In the ln, since the numbers fall by many orders of magnitude between nodes.
     ln_above = np.interp(heaviest, nodes, np.log(np.maximum(above, 1e-300)))
-    counts = np.arange(1, heaviest.size + 1)
-    chance = poisson.sf(counts - 1, np.exp(ln_above))[_LEAST_OBJECTS - 1 :]
-    if not chance.min() * chance.size < _LEVEL:
-        return None
-    k = int(np.argmin(chance)) + _LEAST_OBJECTS - 1
-    return TooMany(int(counts[k]), float(np.exp(heaviest[k])), float(np.exp(ln_above[k])))
+    return heaviest, ln_above

@@ -25,6 +25,8 @@ _SINGULAR = 1e-10
 _BELOW_ZERO = 5.0
 # No profile of one halo reaches this far [Mpc], nor is the scatter of lensing masses known better than this in ln M.
 _TOO_FAR, _LEAST_SCATTER = 50.0, 0.01
+# All of such a profile lies in the brightest galaxy [Mpc].
+_TOO_NEAR = 0.02
 
 # Profiles are computed in whole multiples, so that few sizes are compiled.
 _PARTS = 32
@@ -272,13 +274,16 @@ class ShearProfiles:
         Raises
         ------
         MassmapError
-            Radii far beyond a halo, or sources in front of their lens.
+            Radii far beyond a halo or within its galaxy, or sources in front of their lens.
         """
         radius = self.radius[chosen]
         if self.radius_unit == "arcmin":
             radius = radius * np.radians(angular_diameter_distance(cosmology, z) / 60)[:, None]
         far = np.nanmedian(radius, axis=1) > _TOO_FAR
         _refuse(far, self.rows[chosen], f"profiles have a median radius beyond {_TOO_FAR:g} Mpc",
+                "correct the unit of the radii, radius_unit=")  # fmt: skip
+        near = np.nanmax(radius, axis=1) < _TOO_NEAR
+        _refuse(near, self.rows[chosen], f"profiles have no radius beyond {_TOO_NEAR:g} Mpc",
                 "correct the unit of the radii, radius_unit=")  # fmt: skip
         if self.source_redshift is None:
             return radius, self.sigma_crit[chosen]  # type: ignore[index]

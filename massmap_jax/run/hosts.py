@@ -6,6 +6,7 @@ JAX is imported where it is needed, so that bad options are refused at once.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -78,7 +79,10 @@ class HostOptions:
         commands=_HOSTS,
     )  # fmt: skip
     is_central: str | None = option(
-        None, "Column with 1 for centrals and 0 for satellites, with --purity or --group.", MEMBERSHIP, commands=_HOSTS
+        None,
+        "Column with 1 (C, yes) for centrals and 0 (S, no) for satellites; needs --purity or --group.",
+        MEMBERSHIP,
+        commands=_HOSTS,
     )
     purity: float | None = option(
         None, "Share of galaxies whose flag is right, from 0.5 to 1.", MEMBERSHIP, commands=_HOSTS
@@ -234,7 +238,13 @@ def read_membership(source: str, columns: dict, options: HostOptions) -> Members
     table = catalogue_table(source, columns, options.group)
 
     def column(name: str):
-        return table.column(named_column(table, str(getattr(options, name)), name))
+        found = named_column(table, str(getattr(options, name)), name)
+        if name != "group" and re.search(r"(?i)(?<![a-z])(?:p_?|is_?|f_?)?sat(?:ellites?)?(?![a-z])", found):
+            raise MassmapError(
+                f"{name} is {found!r} of {table.label}, by its name of satellites: give a column that is 1 for centrals"
+                " (1 minus this one), or rename it where it is"
+            )
+        return table.column(found)
 
     if options.central_probability is not None:
         fraction = 0.5 if options.central_fraction is None else options.central_fraction
@@ -270,14 +280,18 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     from massmap_jax.likelihood.objects import flag_outside_prior
     from massmap_jax.maps.host_map import host_map
     from massmap_jax.posterior.hosts import host_posterior
+    from massmap_jax.relation.presets import find_preset
     from massmap_jax.run.job import in_unit_of_relation
     from massmap_jax.run.map_plan import plan_map
+    from massmap_jax.run.observable_names import check_observable
 
     notes = list(catalogue.notes)
     key_relation, key_map = jax.random.split(jax.random.key(options.seed))
     with clock.stage("prior and relation"):
         prior, satellites = load_prior(options.prior), read_satellites(str(options.satellites))
         relation = load_relation(options.job, key_relation, prior, notes)
+    if options.job.is_published:
+        check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
     job, catalogue = in_unit_of_relation(options.job, catalogue, relation, notes)
     # A map that cannot be made is refused before the masses are computed.
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0

@@ -25,14 +25,23 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
-from massmap_jax.run.beside_published import far_from_published
+from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.cosmology import cosmologies_of, fitted_from, paired, read_cosmology
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.mass_likelihood_columns import under_prior
-from massmap_jax.run.misfit import CHECK_LEVEL, impossible_masses, misfits, refuse
+from massmap_jax.run.misfit import (
+    CHECK_LEVEL,
+    Finding,
+    impossible_masses,
+    large_part_of_sky,
+    misfits,
+    refuse,
+    wrong_unit,
+)
 from massmap_jax.run.observable_columns import check_units
+from massmap_jax.run.observable_names import check_observable
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
@@ -78,10 +87,13 @@ class Calibrated(NamedTuple):
         The measured masses.
     check : CalibratorsCheck
         The check of the fit against them.
+    far : Far or None
+        That they are far from what published relations give, where they are.
     """
 
     masses: "CalibrationMasses"
     check: "CalibratorsCheck"
+    far: Far | None = None
 
 
 @dataclass
@@ -237,7 +249,7 @@ def compute(
             check = _check_fitted(catalogue, prior, relation, options, notes)
             calibrated = _check_calibrators(fitted, catalogue, prior, calibration, notes)
         of_masses = None if calibrated is None else calibrated.check
-        findings = misfits(prior, fitted, check, calibrators=of_masses)
+        findings = [*_units_of(calibrated), *misfits(prior, fitted, check, calibrators=of_masses)]
         if not options.accept_misfit:
             refuse(findings, notes)
     else:
@@ -264,6 +276,7 @@ def compute(
             "may not update them"
         )
     if options.is_published:
+        check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
@@ -292,8 +305,11 @@ def compute(
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
     if fitted is None:
         _refuse_wrong_masses(posterior, options.prior.cosmology)
+        if told := large_part_of_sky(posterior, options.prior.cosmology):
+            notes.append(told)
     else:
         findings = misfits(prior, fitted, check, posterior, of_masses, options.prior.cosmology)
+        findings = [*_units_of(calibrated), *findings]
         if not options.accept_misfit:
             refuse(findings, notes)
     samples = None
@@ -463,8 +479,10 @@ def compute_fit(
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = _check_fitted(catalogue, prior, draws, options, notes)
         calibrated = _check_calibrators(fitted, catalogue, prior, calibration, [])
-        notes.extend([] if calibrated is None else _told_by(calibrated.check))
-    findings = misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
+        if calibrated is not None:
+            notes.extend([*_told_by(calibrated.check), *([] if calibrated.far is None else [calibrated.far.told])])
+    findings = _units_of(calibrated)
+    findings += misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
         refuse(findings, (*catalogue.notes, *notes))
     compared = None
@@ -504,6 +522,13 @@ def _told_by(check: "CalibratorsCheck") -> list[str]:
     return [check.summary().splitlines()[0], *(text for text in more if text)]
 
 
+def _units_of(calibrated: Calibrated | None) -> list[Finding]:
+    """The sign of a misfit that measured masses in a wrong unit are; they fit themselves, whatever their unit."""
+    if calibrated is None or calibrated.far is None or not calibrated.far.certain:
+        return []
+    return [wrong_unit(calibrated.far.told)]
+
+
 def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:
     """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
     if calibration is None:
@@ -514,9 +539,10 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
     notes.extend(_told_by(check))
     of = check.rows
     far = far_from_published(
-        *(catalogue.ln_lum_obs[of], catalogue.lum_unit, catalogue.redshift[of], calibration.ln_mass[of])
+        *(catalogue.ln_lum_obs[of], catalogue.lum_unit, catalogue.redshift[of], calibration.ln_mass[of]),
+        catalogue.columns_read.get("lum", ""),
     )
-    notes.extend([far] if far else [])
+    notes.extend([] if far is None else [far.told])
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"
@@ -527,7 +553,7 @@ def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) 
             f"{outside.sum():,} objects, first row {int(np.argmax(outside))}, lie outside the luminosities or redshifts"
             " of those with a measured mass: their masses rest on the form of the relation and of the population"
         )
-    return Calibrated(calibration, check)
+    return Calibrated(calibration, check, far)
 
 
 def fit(
@@ -637,10 +663,17 @@ def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCh
         notes.append(f"whether prior and relation predict the observed luminosities was not checked: {error}")
         return None
     if check.p_value < CHECK_LEVEL:
+        # Bright objects were selected, as a rule, and nothing selects faint ones alone.
+        why = (
+            "expected where the catalogue was selected, since a given relation holds no selection; else look at the"
+            " unit of the luminosity, the relation and the mass prior"
+            if check.mean_pit > 0.5
+            else "they are fainter than those of the prior's halos, and a selection of bright objects would make them"
+            " brighter: look at the unit of the luminosity, the relation and the mass prior"
+        )
         notes.append(
             f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
-            f"{check.mean_pit:.3f} where 0.5 is right): expected where the catalogue was selected, since a given "
-            "relation holds no selection; else look at the unit of the luminosity, the relation and the mass prior"
+            f"{check.mean_pit:.3f} where 0.5 is right): {why}"
         )
     return check
 

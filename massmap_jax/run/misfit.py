@@ -7,7 +7,7 @@ each of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from massmap_jax.relation.fitted import CONFLICT_SD, CONTRADICTION_LEVEL
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
     from massmap_jax.checks.prior_check import PriorCheck
+    from massmap_jax.halo.most_massive import TooMany
     from massmap_jax.posterior.result import MassPosterior
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.fitted import RelationPosterior
@@ -180,6 +181,22 @@ def misfits(
     return found
 
 
+def wrong_unit(told: str) -> Finding:
+    """Give the finding that measured masses are far from what published relations give at their luminosities.
+
+    Parameters
+    ----------
+    told : str
+        How far.
+
+    Returns
+    -------
+    Finding
+        With its causes.
+    """
+    return Finding(told, (_CALIBRATED, _OBSERVABLE))
+
+
 def impossible_masses(posterior: MassPosterior, cosmology: Any) -> str:
     """Say where more objects are so massive than halos in the whole sky.
 
@@ -198,22 +215,54 @@ def impossible_masses(posterior: MassPosterior, cosmology: Any) -> str:
     """
     from massmap_jax.halo.most_massive import too_many
 
-    usable = posterior.usable & np.isfinite(posterior.mean)
-    if not usable.any():
-        return ""
-    definition = posterior.prior.mass_definition
-    # That of the largest masses, where none is stated.
-    definition = "200m" if definition in UNSTATED else definition
-    try:
-        found = too_many(posterior.mean[usable], posterior.catalogue.redshift[usable].max(), cosmology, definition)
-    except (MassmapError, ImportError):
-        return ""
+    found = _compared(too_many, posterior, cosmology)
     if found is None:
         return ""
     return (
         f"{found.number} objects are more massive than {found.mass:.2g} Msun, and the whole sky has"
         f" {found.expected:.2g} halos that are, out to the largest redshift"
     )
+
+
+def large_part_of_sky(posterior: MassPosterior, cosmology: Any) -> str:
+    """Say where the objects would be a large part of all halos in the sky that are as massive.
+
+    Parameters
+    ----------
+    posterior : MassPosterior
+        The masses.
+    cosmology : str or astropy.cosmology.FLRW
+        The cosmology.
+
+    Returns
+    -------
+    str
+        The note; empty where there is nothing to say, or where it cannot be compared.
+    """
+    from massmap_jax.halo.most_massive import large_share
+
+    found = _compared(large_share, posterior, cosmology)
+    if found is None:
+        return ""
+    return (
+        f"{found.number} objects are more massive than {found.mass:.2g} Msun, and the whole sky has about"
+        f" {found.expected:.2g} halos that are, out to the largest redshift: a catalogue of a small part of the sky is"
+        " unlikely to hold so many of them; see whether the unit of the luminosity or mass is right"
+    )
+
+
+def _compared(count: Callable[..., TooMany | None], posterior: MassPosterior, cosmology: Any) -> TooMany | None:
+    """Count the most massive objects against the sky; None where that cannot be done."""
+    usable = posterior.usable & np.isfinite(posterior.mean)
+    if not usable.any():
+        return None
+    definition = posterior.prior.mass_definition
+    # That of the largest masses, where none is stated.
+    definition = "200m" if definition in UNSTATED else definition
+    try:
+        return count(posterior.mean[usable], posterior.catalogue.redshift[usable].max(), cosmology, definition)
+    except (MassmapError, ImportError):
+        return None
 
 
 def paragraph(findings: list[Finding], notes: Iterable[str] = ()) -> str:

@@ -27,6 +27,8 @@ HATS_INDEX = "_healpix_29"
 _LABEL = "the catalogue"
 # Number of partitions, or of their sums, whose results are added in one task.
 _TOGETHER = 8
+# A partition of fewer rows, as there are at the edges of a survey, does not tell what its columns hold.
+_FEW = 20
 _NOT_FOR_PARTITIONS = (
     "source",
     "names",
@@ -155,7 +157,9 @@ class Reading:
         if self.id is not None and self.id not in self.kinds:
             frame = frame.assign(**{self.id: partition.index})
         return read_catalogue(
-            dataclasses.replace(open_table(frame), label="a partition"), need_usable=False, **self.mapping
+            dataclasses.replace(open_table(frame), label="a partition", few=len(frame) < _FEW),
+            need_usable=False,
+            **self.mapping,
         )
 
 

@@ -309,7 +309,8 @@ def test_nullable_columns_of_pandas_hold_no_text(tmp_path):
         ("dist", [1.2, 1.8], "Gpc", ["distance"]),
         ("comoving", [120.0, 180.0], "Mpc / littleh", ["distance"]),
         ("lookback", [1.2, 1.8], "Gyr", ["time"]),
-        ("dist", [120.0, 180.0], "", ["no redshifts", "z="]),
+        ("dist", [120.0, 180.0], "", ["distance"]),
+        ("d", [120.0, 180.0], "", ["no redshifts", "z="]),
         ("cz", [3000.0, 6000.0], "", ["velocity"]),
         ("cz", [3.0, 6.0], "km/s", ["velocity"]),
     ],
@@ -478,7 +479,6 @@ def test_blanks(tmp_path, blank):
 @pytest.mark.parametrize(
     "cell, words",
     [
-        ('"1,5"', "point, not a comma"),
         ('"1,500"', "thousands without commas"),
         ("15%", "without the sign"),
         ("<1.5", "limits"),

@@ -559,7 +559,8 @@ def test_fill_values_of_other_programs_are_flagged(fill):
     lum = np.array([1.0, 2.0, 3.0, 4.0, 5.0, float(fill)])
     catalogue = read_catalogue(Table({"lum": lum, "z": Z}), lum="lum", sigma=0.1)
     assert catalogue.usable.tolist() == [True] * 5 + [False] and catalogue.flag[5] == Flag.LUM_SENTINEL
-    among_its_like = read_catalogue(Table({"lum": lum * 1e35 / lum.max() + fill, "z": Z}), lum="lum", sigma=0.1)
+    like = float(fill) * np.array([0.5, 0.8, 1.1, 1.3, 2.0, 1.0])
+    among_its_like = read_catalogue(Table({"lum": like, "z": Z}), lum="lum", sigma=0.1)
     assert among_its_like.usable.all()
 
 

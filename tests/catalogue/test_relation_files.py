@@ -311,3 +311,29 @@ def test_hdf5_without_its_reader_is_a_sentence(tmp_path, monkeypatch):
     refused(tmp_path / "fit.nc", "h5py", "pip install", "CSV")
     (tmp_path / "old.nc").write_bytes(b"CDF\x01" + bytes(100))
     refused(tmp_path / "old.nc", "version 3")
+
+
+@pytest.mark.parametrize("name, stray", [("alpha2", -999.0), ("alpha4", 99.0), ("alpha1", 0.0), ("scatter", 90.0)])
+@pytest.mark.parametrize("number", [1, 40])
+def test_draws_far_from_all_others_are_refused(tmp_path, name, stray, number):
+    """Placeholders and a sampler's warm-up; those of no weight, and the tails of a wide posterior, are draws."""
+    rng = np.random.default_rng(8)
+    draws = {
+        "alpha1": rng.normal(25.0, 0.05, 400), "alpha2": rng.normal(1.6, 0.05, 400), "alpha3": np.full(400, 3e14),
+        "alpha4": np.zeros(400), "scatter": np.exp(rng.normal(-1, 1.2, 400)),
+    }  # fmt: skip
+    path = tmp_path / "draws.csv"
+
+    def read(columns):
+        lines = [
+            ",".join(columns),
+            *(",".join(map(repr, map(float, row))) for row in zip(*columns.values(), strict=True)),
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        return read_relation(path)
+
+    assert read(draws)[name].size == 400
+    bad = draws | {name: np.where(np.arange(400) < number, stray, draws[name])}
+    with pytest.raises(MassmapError, match=f"'{name}'.*errors from the median in {number} row"):
+        read(bad)
+    assert read(bad | {"weight": np.where(np.arange(400) < number, 1e-9, 1.0)})["alpha1"].size == 400

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import poisson
 
-from massmap_jax.halo.most_massive import too_many
+from massmap_jax.halo.most_massive import large_share, too_many
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,18 @@ def test_one_or_two_wrong_masses_are_not_many():
     assert too_many(np.append(lone, np.nan), 0.3, "Planck18", "500c") is None
     assert too_many(np.full(3, np.log(2e16)), 0.3, "Planck18", "500c") is not None
     assert too_many(np.array([]), 0.3, "Planck18", "500c") is None
+
+
+def test_a_small_catalogue_that_would_hold_much_of_the_sky_is_told(on_the_sky):
+    """The same masses times ten are, where too few objects prove that there are too many; a tenth of the sky is not."""
+    log10_masses = np.linspace(14.7, 15.6, 7)
+    numbers = np.array([on_the_sky(one) for one in log10_masses])
+    rng = np.random.default_rng(3)
+    few = np.log(10) * np.linspace(14.2, 14.6, 20)
+    assert large_share(few, 0.5, "Planck18", "500c") is None and too_many(few, 0.5, "Planck18", "500c") is None
+    found = large_share(few + np.log(10), 0.5, "Planck18", "500c")
+    assert found is not None and found.number >= 5 and found.number > 0.2 * found.expected
+    assert found.expected == pytest.approx(on_the_sky(np.log10(found.mass)), rel=0.3)
+    for _ in range(10):
+        tenth = rng.choice(sampled(log10_masses, numbers, rng), int(0.1 * numbers[0]), replace=False)
+        assert large_share(tenth, 0.5, "Planck18", "500c") is None

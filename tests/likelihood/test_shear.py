@@ -193,6 +193,8 @@ def test_arrays_that_cannot_be_used_are_refused(given, told):
         ),
         (dict(rows=[0, 1, 3]), {}, "1 of 3 profiles are of rows beyond the catalogue's 3, the first of row 3"),
         (dict(radius=[300.0, 600.0, 1200.0]), {}, "median radius beyond 50 Mpc: 3 of 3"),
+        (dict(radius=[3e-4, 6e-4, 1.2e-3]), {}, "no radius beyond 0.02 Mpc: 3 of 3"),
+        (dict(radius=[2e-3, 3e-3, 5e-3], radius_unit="arcmin"), {}, "no radius beyond 0.02 Mpc: 3 of 3"),
         (dict(error=1e-5), {}, "signal to noise that is too high .*: 3 of 3"),
         (dict(shear=-SHEAR), {}, r"shears of the 3 profiles are 1\d of their errors below 0 .* change their sign"),
         ({}, dict(scatter=-0.2), "scatter of the lensing masses is -0.2: give 0, or 0.01"),

@@ -203,7 +203,7 @@ def test_a_match_that_cannot_be_used_is_counted(tmp_path):
             ["--calib-id", "number"],
             ["objects of the same id are more than 10 arcmin apart on the sky in 2 of 2 cases", "match by position"],
         ),
-        ("name;M;e_M\nACT-CL J0001;1,5;1\n", ["--calib-id", "name"], ["1,5", "point"]),
+        ("name;M;e_M\nACT-CL J0001;1,500;1\n", ["--calib-id", "name"], ["1,500", "thousands"]),
         (BY_ID, ["--calib-id", "name", "--calib-sigma-kind", "exact"], ["calib_sigma_kind is 'exact'"]),
         (BY_ID, ["--calib-id", "name", "--calib-separation", "-1"], ["calib_separation is -1", "above 0"]),
         (BY_ID, ["--calib-id", "name", "--calib-definition", "500"], ["calib_definition is", "500c, 200m or vir"]),

@@ -14,6 +14,7 @@ import massmap_jax as mm
 NUMBER = 40
 SATELLITES = {"norm": [-1.8, 1.0, -0.04], "ratio": 0.56, "slope_low": -1.1, "mass_definition": "200m"}
 LAW = {"alpha1": 24.6, "alpha2": 0.35, "alpha3": 1e13, "alpha4": 0.0, "scatter": 0.35}
+OTHERS = "Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95"
 GIVEN = ("--relation", "relation.csv", "--relation-from", "fixed_draws", "--satellites", "satellites.json")
 
 
@@ -137,3 +138,51 @@ def test_satellites_of_a_preset_belong_to_their_relation(folder):
     record = json.loads((folder / "preset" / "run.json").read_text())
     assert "Cacciato" in record["satellites_source"] and record["mass_definition"] == "180m"
     assert "nothing is known of the galaxies' types" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [(("C", "S"), ""), (("yes", "no"), ""), (("C", "X"), "'X'"), ((1, 2), "write 0 for 2")],
+)
+def test_flags_in_words_are_those_in_numbers(folder, cells, words):
+    from massmap_jax.run.hosts import HostOptions, read_membership
+
+    frame = pd.read_csv(folder / "g.csv")
+    frame.assign(kind=np.where(frame["central"] == 1, *cells)).to_csv(folder / "words.csv", index=False)
+    options = HostOptions(is_central="kind", purity=0.85)
+    if words:
+        with pytest.raises(mm.MassmapError, match=words):
+            read_membership(str(folder / "words.csv"), {}, options)
+        return
+    found = read_membership(str(folder / "words.csv"), {}, options)
+    assert found.central.tolist() == mm.Membership.from_flags(frame["central"], purity=0.85).central.tolist()
+
+
+@pytest.mark.parametrize("name", ["is_sat", "SATELLITE", "p_sat", "f_sat"])
+def test_columns_of_satellites_are_refused_for_centrals(folder, name):
+    from massmap_jax.run.hosts import HostOptions, read_membership
+
+    frame = pd.read_csv(folder / "g.csv").assign(**{name: 0.2})
+    frame.to_csv(folder / "satellites.csv", index=False)
+    for options in (HostOptions(is_central=name, purity=0.9), HostOptions(central_probability=name)):
+        with pytest.raises(mm.MassmapError, match="by its name of satellites"):
+            read_membership(str(folder / "satellites.csv"), {}, options)
+
+
+def test_apparent_magnitudes_take_their_distances_from_the_cosmology(folder):
+    """The program reads luminosities of the cosmology asked for: 5 log10(70 / 50) magnitudes apart at any redshift."""
+    frame = pd.read_csv(folder / "g.csv").drop(columns=["central", "group", "p"])
+    frame.assign(mag=17.0 + frame["z"]).to_csv(folder / "mag.csv", index=False)
+    given = ("--magnitudes", "apparent", "--mag-zero", "4.65", "--cosmology", f"H0=50,{OTHERS}", "--no-map")
+    asked = ["hosts", "mag.csv", "--out", "mag50", "--lum", "mag", "--sigma", "0.1", "--sigma-kind", "ln"]
+    ran = warm_start.run([*asked, *given, *GIVEN], folder)
+    assert ran.returncode == 0, ran.stderr
+    columns = json.loads((folder / "mag50" / "run.json").read_text())["columns"]
+    of_run, other = (
+        mm.read_catalogue(folder / "mag.csv", **columns | told).ln_lum_obs
+        for told in ({}, {"cosmology": f"H0=70,{OTHERS}"})
+    )
+    # To the radiation, of which more is in the lesser critical density.
+    assert of_run - other == pytest.approx(2 * np.log(70 / 50), abs=1e-4)
+    told = pd.read_parquet(folder / "mag50" / "hosts.parquet")["ln_lum_obs"].to_numpy()
+    assert told == pytest.approx(of_run)

@@ -59,7 +59,7 @@ def test_masses_and_redshifts_are_written(clusters):
         (["--z-err", "nothing", *SAID], ["nothing", "z_err"]),
         (["--z-err", "z_err", "--z-err-kind", "percent", *SAID], ["percent", "relative"]),
         (["--z-err", "0", "--z-err-kind", "z", *SAID], ["0 in 12 rows", "--z-err-zero exact"]),
-        (["--z-err", "lx", *SAID], ["say nothing"]),
+        (["--z-err", "lx", *SAID], ["both column 'lx'"]),
         (["--lum-moves", "yes"], ["--lum-moves", "no effect"]),
         (["--z-grid", "0:1:9"], ["--z-grid", "no effect", "--z-pdf"]),
         (["--z-pdf", "lx", *SAID], ["--z-grid", "0:3:301"]),

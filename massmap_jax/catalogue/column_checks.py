@@ -1,0 +1,291 @@
+"""Whether the columns that were chosen can be what they are taken for: no redshifts, errors, repeated rows."""
+
+import contextlib
+import re
+
+import numpy as np
+
+from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.luminosity import named_log
+from massmap_jax.catalogue.units import is_log_unit, unit_factor
+from massmap_jax.errors import MassmapError
+
+# No halo has been seen beyond, and none is expected: percentages and distances are.
+_HIGHEST = 20.0
+# Magnitudes in the z band are above, as no redshift is of a table with the other bands beside.
+_FAINTEST_BAND, _BANDS = 10.0, ("g", "r", "i")
+# Units of a number without one, and what tables write for a redshift.
+_NO_UNIT = ("", "-", "--", "---", "1", "none", "null", "nan", "na", "n/a", "dimensionless", "unitless", "redshift", "z")
+_DISTANCES = (
+    r"d_?[aclm](?:_.*)?|d_?(?:ang|lum|com|mod)\w*|dist(?:ance|mod)?(?:_.*)?|\w+_dist(?:ance)?(?:_\w*pc)?|chi|comoving.*"
+    r"|lookback.*|t_?(?:lb|lookback)(?:_.*)?|age(?:_.*)?"
+)
+# Two redshifts of an object differ by less, |dz| / (1 + z), but for some that went wrong.
+_SAME, _WRONG = 0.1, 0.3
+
+
+def refuse_errors(
+    table: ColumnTable, lum: str, z: str, sigma: str | float | None, z_err: str | float | None = None
+) -> None:
+    """Refuse a luminosity or redshift whose name is that of the error of another column.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    lum, z : str
+        The columns that were chosen.
+    sigma, z_err : str or float or None
+        The errors of the luminosity and of the redshift, where they were given.
+
+    Raises
+    ------
+    MassmapError
+        For "e_L500" beside "L500", or "zerr" beside "z", and for one column in two roles.
+    """
+    names = {normal_name(name): name for name in table.names}
+    for option, name in (("lum", lum), ("z", z)):
+        found = re.fullmatch(r"(?:e_|err_)(.+)|(.+?)_?(?:err|error)", normal_name(name))
+        of = None if found is None else names.get(found[1] or found[2])
+        if of is not None and of != name:
+            raise MassmapError(
+                f"{option} is {name!r} of {table.label}, by its name the error of {of!r}: choose {option}={of!r}, or"
+                " rename the column where it is none"
+            )
+    roles = {"sigma": sigma, "z_err": z_err, "z": z, "lum": lum}
+    for first, second in (("sigma", "z"), ("z_err", "z"), ("z_err", "lum"), ("z_err", "sigma")):
+        given = roles[first]
+        if isinstance(given, str) and given == roles[second] and given in table.names:
+            raise MassmapError(
+                f"{first} and {second} are both column {given!r} of {table.label}: choose the error of the"
+                f" {'luminosity' if first == 'sigma' else 'redshift'}"
+            )
+
+
+def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
+    """Refuse a redshift column that holds something else, by its unit, its name or its values.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column.
+    z : Float[np.ndarray, "row"]
+        Its values.
+
+    Raises
+    ------
+    MassmapError
+        For velocities, distances, scale factors, logarithms, magnitudes, and any unit.
+    """
+    unit = table.units.get(name, "")
+    good = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)][: 0 if table.few else None]
+    shown = f"(unit {unit!r}, first row 0 with value {float(z[0])!r})" if z.size else f"(unit {unit!r})"
+    where = f"redshift column {name!r} of {table.label}"
+    if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
+        raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
+    plain = re.sub(r"[\s_()]", "", name.lower())
+    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
+        raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
+    if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac"):
+        raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
+    if re.fullmatch(_DISTANCES, normal_name(name)):
+        raise MassmapError(f"{where} is a distance or a time by its name {shown}: give the redshift")
+    if named_log(name) or is_log_unit(unit):
+        raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
+    if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):
+        raise MassmapError(f"{where} is a distance or a time by its unit {shown}: give the redshift")
+    if unit.strip().lower() not in _NO_UNIT and (_is_dimensional(unit) or re.search(r"(?i)solar|z_?sun", unit)):
+        raise MassmapError(f"{where} is no redshift by its unit {shown}: choose z=, or take the unit away")
+    bands = sum(normal_name(other) in _BANDS for other in table.names)
+    if good.size and np.median(good) > _FAINTEST_BAND and bands == len(_BANDS):
+        raise MassmapError(f"{where} holds magnitudes in the z band, beside g, r and i {shown}: choose z=")
+    if good.size and np.median(good) > _HIGHEST:
+        raise MassmapError(f"{where} holds no redshifts, half of them are above {_HIGHEST:g} {shown}: choose z=")
+
+
+def _is_dimensional(unit: str) -> bool:
+    """Tell whether a text is a unit of something that has one; words that are none say nothing."""
+    from massmap_jax.catalogue.units import is_unit
+
+    return is_unit(unit) and unit_factor(unit, "1") is None and unit_factor(unit, "%") is None
+
+
+def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray) -> None:
+    """Refuse a guessed redshift where another column of redshifts has other values: "Z" may be a metallicity.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column that was guessed.
+    z : Float[np.ndarray, "row"]
+        Its values.
+
+    Raises
+    ------
+    MassmapError
+        Where more than 30 % of the values differ by more than 0.1 (1 + z).
+    """
+    usual = set().union(*USUAL_NAMES["redshift"][:2])
+    for other in table.names:
+        if other == name or normal_name(other) not in usual:
+            continue
+        with contextlib.suppress(MassmapError):  # a column of text is no second opinion
+            values = as_float64(table.column(other), other)
+            both = (z > 0) & (values > 0) & ~is_positive_sentinel(values) & ~is_positive_sentinel(z)
+            differ = both & (np.abs(values - z) > _SAME * (1 + np.minimum(z, values)))
+            if differ.sum() <= _WRONG * both.sum():
+                continue
+            row = int(np.argmax(differ))
+            told = (
+                f"{name!r} of {table.label} would be guessed for the redshift, and {other!r} has other values in"
+                f" {differ.sum()} of {both.sum()} rows, first row {row} ({z[row]:g} and {values[row]:g}): choose one"
+                " with z="
+            )
+            break
+    else:
+        return
+    raise MassmapError(told)
+
+
+def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
+    """Say where redshifts are all between 1 and 2, as 1 + z is, or 0 among others, which may mean that none is known.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    z : Float[np.ndarray, "row"]
+        Its values.
+    notes : list of str
+        The note is added.
+    """
+    known = z[np.isfinite(z) & (z > 0) & ~is_positive_sentinel(z)]
+    if known.size > 2 and known.min() >= 1.0 and known.max() < 2.0:
+        notes.append(
+            f"every redshift in {name!r} is between {known.min():g} and {known.max():g}: if these are 1 + z, subtract 1"
+        )
+    zero = z == 0
+    if zero.any() and (z > 0).any():
+        notes.append(
+            f"redshift column {name!r} is 0 in {rows_text(zero, z)}: taken as it is; where 0 means that none is known,"
+            " leave these rows out or blank"
+        )
+
+
+def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:
+    """Say that errors of the redshift, which a catalogue may have, are not used.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    z_name : str
+        The column of the redshift.
+    notes : list of str
+        The note is added.
+    """
+    roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
+    error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
+    found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
+    if found:
+        notes.append(
+            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact;"
+            " z_err= takes them into account"
+        )
+
+
+def refuse_summary_rows(label: str, ids: np.ndarray | None) -> None:
+    """Refuse rows that summarise the others, as spreadsheets have them at the end: their ids are "Mean" or "Total".
+
+    Parameters
+    ----------
+    label : str
+        What to call the table.
+    ids : np.ndarray, (row,) or None
+        The ids.
+
+    Raises
+    ------
+    MassmapError
+        For ids that are such words.
+    """
+    if ids is None or ids.dtype.kind not in "OSU":
+        return
+    words = ("mean", "median", "average", "avg", "total", "sum", "std", "stdev", "min", "max", "minimum", "maximum")
+    texts = np.ma.filled(np.ma.asarray(ids).astype(object), "").tolist()
+    found = np.array([str(text).strip().rstrip(":").lower() in words for text in texts], dtype=bool)
+    if found.any():
+        raise MassmapError(
+            f"{label} has rows that are no objects but summaries by their id: {rows_text(found, texts)}; leave them out"
+        )
+
+
+def limits_among(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
+    """Tell which values of a column are limits, by the flags "<" and ">" that CDS puts into a column "l_NAME".
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column of the values.
+    notes : list of str
+        A note says how many there are.
+
+    Returns
+    -------
+    Bool[np.ndarray, "row"]
+        True for a limit; of size 0 where the table has no such flags.
+    """
+    flags = next((other for other in table.names if other == f"l_{name}"), None)
+    if flags is None:
+        return np.zeros(0, dtype=bool)
+    cells = np.ma.filled(np.ma.asarray(table.column(flags)).astype(object), "").tolist()
+    texts = [(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells]
+    limits = np.array([text[:1] in ("<", ">", "≤", "≥") for text in texts], dtype=bool)
+    if limits.any():
+        notes.append(
+            f"{name!r} is a limit and no measurement in {rows_text(limits, texts)} of {flags!r}: taken as missing"
+        )
+    return limits
+
+
+def repeated_objects(catalogue: HaloCatalogue) -> str:
+    """Say which objects are there twice: another row has the same position, redshift and luminosity to the last digit.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+
+    Returns
+    -------
+    str
+        The note; empty where there are none, or no positions.
+    """
+    if catalogue.ra is None or catalogue.dec is None:
+        return ""
+    placed = np.flatnonzero(catalogue.usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))
+    ra = np.asarray(catalogue.ra)[placed]
+    _, group, size = np.unique(ra, return_inverse=True, return_counts=True)
+    placed = placed[size[group] > 1]
+    if placed.size == 0:
+        return ""
+    columns = (catalogue.ra, catalogue.dec, catalogue.redshift, catalogue.ln_lum_obs)
+    rows = np.stack([np.asarray(column)[placed] for column in columns], axis=1)
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[group.ravel()] != np.arange(placed.size))
+    if again.size == 0:
+        return ""
+    row, earlier = placed[again[0]], placed[first[group.ravel()[again[0]]]]
+    return (
+        f"{again.size} object{'s have' if again.size > 1 else ' has'} the position, redshift and luminosity of another"
+        f" row, first row {row} those of row {earlier}: if they are the same objects, each is in the map more than"
+        " once; leave the repeated rows out"
+    )

@@ -1,0 +1,78 @@
+"""Whether the column of the observable can be, by its name, what a published relation is for."""
+
+import re
+
+from massmap_jax.catalogue.column_names import normal_name
+from massmap_jax.catalogue.units import overdensity_in
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation.presets import Preset
+
+# What a name says of an observable, and what that of a relation for it speaks of. "lum" and "luminosity" say nothing:
+# it is what any observable is called here.
+_KINDS = (
+    ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
+    ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
+    ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),
+    ("a richness", r"(?:log_?|ln_?)?(?:richness|lambda|lambda_chisq|n_?200|n_?gal\w*|n_?mem|ngals?)", r"richness"),
+    ("a temperature", r"(?:log_?|ln_?)?(?:k_?t|t_?x|t_?500|temp\w*)(?:_.*)?", r"temperature"),
+    (
+        "a velocity dispersion",
+        r"(?:sig(?:ma)?_?v|v(?:el)?_?disp|velocity_dispersion)(?:_.*)?",
+        r"velocity",
+    ),
+)
+
+
+def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
+    """Say what a published relation is for, and refuse an observable that is another by the name of its column.
+
+    Parameters
+    ----------
+    preset : Preset
+        The relation.
+    column : str
+        The column of the observable; "" where it has no name.
+    notes : list of str
+        A note is added.
+
+    Raises
+    ------
+    MassmapError
+        For a flux, a mass or a richness where the relation is for a luminosity, and the like.
+    """
+    if not column:
+        return
+    kind, words = _kind_of(column)
+    if overdensity_in(column):
+        kind, words = f"a halo mass, M{overdensity_in(column)},", r"(?!)"
+    if kind and not re.search(words, preset.observable.lower()):
+        raise MassmapError(
+            f"the relation {preset.name} is for the {preset.observable}, and column {column!r} is {kind} by its name:"
+            " choose the column that the relation is for with lum=, or another relation, or rename the column"
+        )
+    notes.append(f"the relation {preset.name} is for the {preset.observable}: column {column!r} is taken to be that")
+
+
+def is_observable_of(preset: Preset, column: str) -> bool:
+    """Tell whether a column is, by its name, what a published relation is for.
+
+    Parameters
+    ----------
+    preset : Preset
+        The relation.
+    column : str
+        The column.
+
+    Returns
+    -------
+    bool
+        False, too, for a name that says nothing.
+    """
+    kind, words = _kind_of(column)
+    return bool(kind) and re.search(words, preset.observable.lower()) is not None
+
+
+def _kind_of(column: str) -> tuple[str, str]:
+    """What a name says of an observable, and the words that a relation for it has; both empty where it says nothing."""
+    plain = normal_name(column)
+    return next(((named, words) for named, names, words in _KINDS if re.fullmatch(names, plain)), ("", ""))

@@ -1,0 +1,503 @@
+"""Columns that are taken for others, placeholders by the other values, and files as spreadsheets write them.
+
+Each table holds several instances of a kind; beside what is refused or flagged stands what must not be.
+"""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from massmap_jax.catalogue.column_checks import repeated_objects
+from massmap_jax.catalogue.columns import is_negative_sentinel, is_positive_sentinel
+from massmap_jax.catalogue.flags import Flag
+from massmap_jax.catalogue.match import match_to_catalogue
+from massmap_jax.catalogue.membership import Membership
+from massmap_jax.catalogue.read import read_catalogue
+from massmap_jax.errors import MassmapError
+
+NUM = 12
+RNG = np.random.default_rng(17)
+Z = np.round(RNG.uniform(0.06, 0.5, NUM), 4)
+LUM = np.round(RNG.lognormal(1, 0.5, NUM), 4)
+RA, DEC = np.round(RNG.uniform(20, 330, NUM), 4), np.round(RNG.uniform(-60, 60, NUM), 4)
+EXACT = {"z_contains": "likelihood", "lum_moves": "no"}
+NAMES = np.array([f"XMM-{i}" for i in range(NUM)])
+
+
+def read(columns, *, units=None, **options):
+    table = Table({"name": NAMES, **columns})
+    for name, unit in (units or {}).items():
+        table[name].unit = unit
+    return read_catalogue(table, **{"sigma": 0.1} | options)
+
+
+def refused(*words, **call):
+    with pytest.raises(MassmapError) as told:
+        read(call.pop("columns"), **call)
+    for word in words:
+        assert word in str(told.value), told.value
+
+
+# ---- columns that are taken for others
+
+
+@pytest.mark.parametrize(
+    ("columns", "units"),
+    [
+        ({"l": RA, "b": DEC, "z": Z, "N200": LUM}, {}),
+        ({"lambda": RA, "beta": DEC, "z": Z, "Ngal": LUM}, {}),
+        ({"L": RA, "B": DEC, "z": Z}, {}),
+        ({"lambda": RA, "z": Z}, {"lambda": "deg"}),
+        ({"l": RA, "z": Z}, {"l": "rad"}),
+    ],
+)
+def test_an_angle_is_not_guessed_for_the_luminosity(columns, units):
+    refused("luminosity: choose it with lum=", columns=columns, units=units)
+
+
+@pytest.mark.parametrize("name", ["l", "lambda", "L500"])
+def test_alone_they_are_luminosities_and_beside_angles_the_other_is_taken(name):
+    assert read({name: LUM, "z": Z}).columns_read["lum"] == name
+    assert read({"l": RA, "b": DEC, "L500": LUM, "z": Z}).columns_read["lum"] == "L500"
+
+
+def test_an_angle_that_is_named_for_the_luminosity_is_refused():
+    refused("is an angle by its unit", columns={"theta": LUM, "z": Z}, units={"theta": "arcmin"}, lum="theta")
+    assert read({"Y500": LUM, "z": Z}, units={"Y500": "arcmin2"}, lum="Y500").usable.all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "unit", "words"),
+    [
+        ("Z", 0.3 + 0.01 * Z, "solar", "no redshift by its unit"),
+        ("z", LUM, "keV", "no redshift by its unit"),
+        ("z", LUM, "deg", "no redshift by its unit"),
+        ("Z", 0.2 + RNG.uniform(0, 0.2, NUM) + 0.4, "", "has other values"),
+        ("z", 17.0 + Z, "", "has other values"),
+        ("redshift", 5.0 * Z + 1, "", "has other values"),
+    ],
+)
+def test_another_quantity_is_no_redshift(name, values, unit, words):
+    refused(words, columns={name: values, "zspec": Z, "L500": LUM}, units={name: unit} if unit else None)
+
+
+@pytest.mark.parametrize("name", ["D_A", "D_L_Mpc", "dist", "lum_dist", "comoving_distance", "lookback", "expfac"])
+def test_a_distance_or_a_time_by_name_is_no_redshift(name):
+    words = "scale factor" if name == "expfac" else "distance or a time by its name"
+    refused(words, columns={name: 0.5 * Z, "L500": LUM}, z=name)
+
+
+def test_redshifts_that_may_be_1_plus_z_are_told():
+    assert any("1 + z" in note for note in read({"z": 1 + Z, "L500": LUM}).notes)
+    assert not any("1 + z" in note for note in read({"z": Z + 0.6, "L500": LUM}).notes)
+
+
+def test_a_z_band_is_no_redshift():
+    bands = {"g": 19 + Z, "r": 18 + Z, "i": 17.5 + Z, "z": 17.0 + Z, "L500": LUM}
+    refused("magnitudes in the z band", columns=bands)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"zphot": Z + 0.02 * (1 + Z) * RNG.normal(size=NUM)},
+        {"z_spec": np.where(np.arange(NUM) % 3 == 0, Z, -1.0)},
+        {"zspec": np.where(np.arange(NUM) < 2, Z + 0.4, Z)},
+        {"zphot": np.where(np.arange(NUM) % 2 == 0, Z, 99.9)},
+    ],
+)
+@pytest.mark.parametrize("unit", ["", "redshift", "---", "None"])
+def test_redshifts_beside_others_and_with_words_for_a_unit_are_taken(beside, unit):
+    columns = {"z": Z, **beside, "L500": LUM}
+    names = ["name", *columns]
+    table = Table([NAMES, *columns.values()], names=names)
+    path_units = {"z": unit} if unit else {}
+    from massmap_jax.catalogue.columns import ColumnTable
+
+    source = ColumnTable("the table", tuple(names), lambda name: np.asarray(table[name]), path_units)
+    assert read_catalogue(source, sigma=0.1).redshift == pytest.approx(Z)
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ({"lum": "e_L500"}, {"e_L500": LUM, "L500": LUM, "z": Z}),
+        ({"lum": "LX_err"}, {"LX": LUM, "LX_err": LUM, "z": Z}),
+        ({"lum": "L500", "z": "zerr"}, {"L500": LUM, "z": Z, "zerr": 0.01 * Z}),
+        ({"lum": "L500", "z": "Z_LAMBDA_ERR"}, {"L500": LUM, "Z_LAMBDA": Z, "Z_LAMBDA_ERR": 0.01 * Z}),
+        ({"lum": "L500", "sigma": "z", "sigma_kind": "ln"}, {"L500": LUM, "z": Z}),
+        ({"lum": "L500", "z_err": "z", **EXACT}, {"L500": LUM, "z": Z}),
+        ({"lum": "L500", "z_err": "e", "sigma": "e", "sigma_kind": "ln", **EXACT}, {"L500": LUM, "z": Z, "e": 0.1 * Z}),
+    ],
+)
+def test_an_error_is_no_observable(options, columns):
+    refused("error of", columns=columns, **options)
+
+
+def test_names_that_look_like_errors_alone_are_taken():
+    assert read({"sigma_v": 100 * LUM, "v": LUM, "z": Z}, lum="sigma_v").usable.all()
+    assert read({"e_L500": LUM, "z": Z}, lum="e_L500").usable.all()
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "words"),
+    [
+        ("l", "b", "galactic frame"),
+        ("SGL", "SGB", "supergalactic frame"),
+        ("ELON", "ELAT", "ecliptic frame"),
+        ("ecl_lon", "ecl_lat", "ecliptic frame"),
+        ("RAB1950", "DEB1950", "B1950"),
+        ("RA_1950", "DEC_1950", "B1950"),
+        ("DEJ2000", "RAJ2000", "swapped"),
+        ("dec_bcg", "ra_bcg", "swapped"),
+    ],
+)
+def test_positions_of_another_frame_are_refused(ra, dec, words):
+    columns = {ra: 0.1 * RA, dec: DEC, "z": Z, "L500": LUM}
+    refused(words, columns=columns, ra=ra, dec=dec, lum="L500")
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec"), [("RAJ2000", "DEJ2000"), ("RA_BCG", "DEC_BCG"), ("alpha", "delta"), ("X_WORLD", "Y_WORLD")]
+)
+def test_positions_of_any_other_name_are_taken(ra, dec):
+    found = read({ra: RA, dec: DEC, "z": Z, "L500": LUM}, ra=ra, dec=dec, lum="L500")
+    assert found.ra == pytest.approx(RA) and found.dec == pytest.approx(DEC)
+
+
+@pytest.mark.parametrize("dec", [90 - DEC, 10 * DEC, np.where(np.arange(NUM) < 4, 100.0 + DEC, DEC)])
+def test_many_impossible_declinations_are_another_coordinate(dec):
+    refused("dec is outside", columns={"ra": RA, "dec": dec, "z": Z, "L500": LUM}, ra="ra", dec="dec")
+
+
+@pytest.mark.parametrize("value", [-999.0, 99.9, 999.0])
+def test_declinations_that_are_placeholders_are_flagged(value):
+    dec = np.where(np.arange(NUM) < 5, value, DEC)
+    found = read({"ra": RA, "dec": dec, "z": Z, "L500": LUM}, ra="ra", dec="dec")
+    assert np.flatnonzero(found.flag & int(Flag.POSITION_BAD)).tolist() == [0, 1, 2, 3, 4]
+
+
+# ---- rows
+
+
+def test_repeated_rows_are_told_without_ids():
+    twice = {"ra": RA, "dec": DEC, "z": Z, "L500": LUM}
+    doubled = read_catalogue({name: np.tile(column, 2) for name, column in twice.items()}, sigma=0.1)
+    assert any(f"{NUM} objects have the position" in n and "first row 12 those of row 0" in n for n in doubled.notes)
+    one = read_catalogue({n: np.append(column, column[3]) for n, column in twice.items()}, sigma=0.1)
+    assert repeated_objects(one).startswith("1 object has") and "row 12 those of row 3" in repeated_objects(one)
+
+
+def test_objects_that_share_some_numbers_are_no_repetitions():
+    same_place = {"ra": np.full(NUM, 150.0), "dec": np.full(NUM, 2.0), "z": Z, "L500": LUM}
+    assert repeated_objects(read(same_place)) == ""
+    assert repeated_objects(read({"z": np.full(NUM, 0.3), "L500": np.full(NUM, 2.0)})) == ""
+
+
+@pytest.mark.parametrize("word", ["Mean", "TOTAL", "median:", "std"])
+def test_rows_of_a_summary_are_refused(tmp_path, word):
+    path = tmp_path / "in.csv"
+    path.write_text(f"name,z,L500\nA,0.1,2\nB,0.2,4\n{word},0.15,3\n")
+    with pytest.raises(MassmapError, match=f"summaries by their id: 1 row, first row 2 with value '{word}'"):
+        read_catalogue(path, sigma=0.1)
+    path.write_text("name,z,L500\nMeanwell 1,0.1,2\nMaximus,0.2,4\n")
+    assert len(read_catalogue(path, sigma=0.1)) == 2
+
+
+@pytest.mark.parametrize("mark", ["<", ">", b"<", "<="])
+def test_limits_by_the_flags_of_cds_are_no_measurements(mark):
+    flags = [mark if i in (2, 7) else type(mark)() for i in range(NUM)]
+    found = read({"l_L500": flags, "L500": LUM, "z": Z})
+    assert np.flatnonzero(found.flag == Flag.LUM_MISSING).tolist() == [2, 7] and found.usable.sum() == NUM - 2
+    assert any("'L500' is a limit and no measurement in 2 rows, first row 2" in note for note in found.notes)
+    found = read({"L500": LUM, "l_z": flags, "z": Z})
+    assert np.flatnonzero(found.flag == Flag.Z_MISSING).tolist() == [2, 7]
+    assert read({"l_L500": [""] * NUM, "L500": LUM, "z": Z}).usable.all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_ids_that_lost_their_digits_are_refused(kind):
+    ids = np.array([1, 2, 3000 if kind is np.float16 else 123456789], dtype=kind)
+    columns = {"objid": ids, "z": [0.1, 0.2, 0.3], "L500": [1.0, 2.0, 3.0]}
+    with pytest.raises(MassmapError, match="too large to be exact in 1 row, first row 2"):
+        read_catalogue(columns, sigma=0.1)
+    assert read_catalogue(columns | {"objid": np.arange(3, dtype=kind)}, sigma=0.1).ids.tolist() == [0, 1, 2]
+
+
+def test_the_error_of_the_luminosity_goes_before_a_column_called_sigma():
+    columns = {"L500": LUM, "L500_err": 0.1 * LUM, "sigma": np.full(NUM, 850.0), "z": Z}
+    assert read(columns, sigma=None, sigma_kind="linear").sigma_ln_lum == pytest.approx(0.1003, abs=1e-3)
+    assert read({"lum": LUM, "sigma": np.full(NUM, 0.2), "z": Z}, sigma=None, sigma_kind="ln").usable.all()
+
+
+# ---- placeholders
+
+
+def test_nines_are_placeholders_in_double_and_single_precision():
+    yes = np.array([99, 99.9, 99.99, 999, 999.9, 999.99, 9999, 9999.9, 99999, 999999, 99.9999])
+    no = np.array([98.9, 99.5, 100.0, 1000.0, 1e6, 990.0, 9.99, 0.0, np.nan, np.inf])
+    for kind in (np.float64, np.float32):
+        assert is_positive_sentinel(yes.astype(kind).astype(np.float64)).all()
+        assert not is_positive_sentinel(no.astype(kind).astype(np.float64)).any()
+        assert is_negative_sentinel(-yes.astype(kind).astype(np.float64)).all()
+
+
+def first(values, value):
+    return np.where(np.arange(NUM) == 0, value, values)
+
+
+@pytest.mark.parametrize("value", [-99.9, -9.99, 99.99, 999.9, -32768.0, -1e30, 1e-99, -2147483648.0, -0.99])
+@pytest.mark.parametrize(("log", "centre"), [("log10", 44.0), ("ln", 101.0)])
+def test_logarithms_far_from_all_others_are_placeholders(value, log, centre):
+    found = read({"logL": first(centre + np.log10(LUM), value), "z": Z}, lum="logL", lum_log=log)
+    assert found.flag.tolist() == [Flag.LUM_SENTINEL] + [0] * (NUM - 1)
+
+
+@pytest.mark.parametrize("value", [99.9, 999.0, 9999.9, 1e-99, 1e-30, 1e12, -99.9])
+def test_luminosities_far_from_all_others_are_placeholders(value):
+    found = read({"L500": first(LUM, value), "z": Z})
+    assert found.flag.tolist() == [Flag.LUM_SENTINEL] + [0] * (NUM - 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (first(LUM, 40.0), {}),
+        (first(LUM * 30, 99.0), {}),
+        (first(LUM, 1e-3), {}),
+        (first(LUM * 1e44, 1e39), {}),
+        (np.geomspace(1e6, 1e12, NUM), {}),
+        (first(np.log10(LUM), -3.0), {"lum_log": "log10"}),
+        (first(11 + np.log10(LUM), 5.5), {"lum_log": "log10"}),
+    ],
+)
+def test_rare_luminosities_are_none(values, options):
+    assert read({"obs": values, "z": Z}, lum="obs", **{"lum_log": "none"} | options).usable.all()
+
+
+@pytest.mark.parametrize(
+    ("values", "flagged"),
+    [
+        ([-1.0, 3.1, 0.4, -0.7, 2.2, 5.5, 8.1, 1.4], []),
+        ([-1.0, -1.0, 3.0, 4.0, -2.0, 6.0, 8.0, 1.0], []),
+        ([-1.0, -1.0, 3.1, 0.4, -0.7, 2.2, 5.5, 8.1], [0, 1]),
+        ([-1.0, 3.1, 0.4, 2.2, 5.5, 8.1, 1.4, 3.3], [0]),
+        ([-99.9, 3.1, 0.4, -0.7, 5.5, 8.1, 1.4, 3.3], [0]),
+    ],
+)
+def test_minus_one_under_linear_noise(values, flagged):
+    """A measurement where others are below zero and it is there once, or all are counts; a placeholder else."""
+    table = {"flux": values, "e": np.ones(8), "z": np.full(8, 0.2)}
+    found = read_catalogue(table, lum="flux", sigma="e", sigma_kind="linear", noise="linear")
+    assert np.flatnonzero((found.flag & int(Flag.LUM_SENTINEL)) != 0).tolist() == flagged
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "usual"),
+    [("dex", 9.99, 0.1), ("dex", 99.9, 0.1), ("ln", 30.0, 0.2), ("mag", 99.99, 0.1), ("dex", 1e10, 0.1)],
+)
+def test_errors_far_longer_than_all_others_are_not_known(kind, value, usual):
+    found = read({"L500": LUM, "z": Z, "e": first(np.full(NUM, usual), value)}, sigma="e", sigma_kind=kind)
+    assert found.flag.tolist() == [Flag.SIGMA_MISSING] + [0] * (NUM - 1)
+    assert any("longer than the others" in note or value > 99 for note in found.notes)
+
+
+def test_wide_errors_are_kept():
+    found = read({"L500": LUM, "z": Z, "e": first(np.full(NUM, 0.2), 2.0)}, sigma="e", sigma_kind="dex")
+    assert found.usable.all()
+    table = {"L500": LUM, "z": Z, "e": first(np.full(NUM, 0.5), 999.0)}
+    linear = read(table, sigma="e", sigma_kind="linear", noise="linear")
+    assert linear.flag.tolist() == [Flag.SIGMA_MISSING] + [0] * (NUM - 1)
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_decimal_commas(tmp_path, mark):
+    path = tmp_path / "in.csv"
+    rows = [(n, *(str(x).replace(".", ",") for x in row)) for n, *row in zip(NAMES, RA, DEC, Z, LUM, strict=True)]
+    lines = [mark.join(("Name", "RA", "Dec", "z", "L500")), *(mark.join(row) for row in rows)]
+    path.write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    found = read_catalogue(path, sigma=0.1)
+    assert np.exp(found.ln_lum_obs) == pytest.approx(LUM) and found.redshift == pytest.approx(Z)
+    assert found.ra == pytest.approx(RA) and any("holds text" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("cells", [("1,234", "2,345"), ("1,5", "1.5"), ("1,234,567", "0,5"), ("1,234.5", "2,5")])
+def test_commas_that_may_be_thousands_are_refused(tmp_path, cells):
+    path = tmp_path / "in.csv"
+    path.write_text("Name;z;L500\n" + "".join(f"A{i};0.1;{cell}\n" for i, cell in enumerate(cells)))
+    with pytest.raises(MassmapError, match="comma"):
+        read_catalogue(path, sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    ("header", "unit"),
+    [
+        ('"Name","RA (deg)","Dec (deg)","z","L500 (1e44 erg/s)"', "erg/s"),
+        ('"name","ra [deg]","dec [deg]","z","LX [10^44 erg s^-1]"', "erg s^-1"),
+        ('"id","RA","Dec","redshift (spec)","Lx (0.1-2.4 keV)"', ""),
+    ],
+)
+def test_units_in_brackets_behind_a_usual_name(tmp_path, header, unit):
+    path = tmp_path / "in.csv"
+    rows = zip(NAMES, RA, DEC, Z, LUM, strict=True)
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    found = read_catalogue(path, sigma=0.1)
+    assert found.lum_unit == unit and found.ra == pytest.approx(RA) and found.redshift == pytest.approx(Z)
+
+
+@pytest.mark.parametrize("rule", ["----\t----\t----\t----\t----", None])
+def test_tabs_around_angles_with_blanks(tmp_path, rule):
+    path = tmp_path / "in.tsv"
+    rows = [f"{n}\t06 4{i % 10} 15.0\t-47 00 1{i % 10}\t{z}\t{lum}" for i, (n, z, lum) in enumerate(zip(NAMES, Z, LUM))]
+    path.write_text("\n".join(["Name\tRAJ2000\tDEJ2000\tz\tL500", *([rule] if rule else []), *rows]) + "\n")
+    found = read_catalogue(path, sigma=0.1)
+    assert found.ra[0] == pytest.approx(15 * (6 + 40 / 60 + 15 / 3600)) and found.redshift == pytest.approx(Z)
+
+
+def test_sexagesimal_degrees_by_their_unit():
+    table = Table(
+        {"RAJ2000": ["10:30:00", "20:15:00"], "DEJ2000": ["01:00:00", "-02:30:00"], "z": [0.1, 0.2], "L": [1, 2]}
+    )
+    table["RAJ2000"].unit = table["DEJ2000"].unit = None
+    from massmap_jax.catalogue.columns import ColumnTable
+
+    for unit, factor in (("d:m:s", 1.0), ("h:m:s", 15.0), ("", 15.0)):
+        units = {"RAJ2000": unit, "DEJ2000": "d:m:s"} if unit else {}
+        source = ColumnTable("the table", tuple(table.colnames), lambda name: np.asarray(table[name]), units)
+        assert read_catalogue(source, lum="L", sigma=0.1).ra == pytest.approx([10.5 * factor, 20.25 * factor])
+
+
+@pytest.mark.parametrize("unit", ["lg erg/s", "lg(erg/s)", "lg Lsun"])
+def test_lg_is_a_logarithm(unit):
+    from massmap_jax.catalogue.columns import ColumnTable
+
+    columns = {"L500": 44 + np.log10(LUM), "z": Z}
+    source = ColumnTable("the table", tuple(columns), columns.__getitem__, {"L500": unit})
+    with pytest.raises(MassmapError, match="lum_log='log10'"):
+        read_catalogue(source, sigma=0.1)
+    found = read_catalogue(source, sigma=0.1, lum_log="log10")
+    assert found.ln_lum_obs == pytest.approx(np.log(10) * columns["L500"])
+
+
+# ---- flags of centrals
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["C", "S", "C"],
+        ["central", "Satellite", "CENTRAL"],
+        ["yes", "no", "Yes"],
+        ["Y", "N", "y"],
+        ["True", "False", "true"],
+        ["T", "F", "T"],
+        ["BCG", "member", "bcg"],
+        ["1", "0", "1.0"],
+        np.array([b"C ", b"S ", b"C "]),
+        np.array([True, False, True], dtype=object),
+    ],
+)
+def test_words_are_flags_of_centrals(flags):
+    assert Membership.from_flags(flags, purity=0.9).central.tolist() == pytest.approx([0.9, 0.1, 0.9])
+
+
+def test_words_that_are_missing_or_say_nothing():
+    pd = pytest.importorskip("pandas")
+    found = Membership.from_flags(pd.Series([True, None, False], dtype="boolean"), purity=0.9).central
+    assert found == pytest.approx([0.9, np.nan, 0.1], nan_ok=True)
+    found = Membership.from_flags(["C", "", "--"], purity=0.9).central
+    assert found == pytest.approx([0.9, np.nan, np.nan], nan_ok=True)
+    for flags, words in ((["C", "X"], "'X'"), ([1, 2, 2], "write 0 for 2"), ([1, 0, 3], "neither 0 nor 1")):
+        with pytest.raises(MassmapError, match=words):
+            Membership.from_flags(flags, purity=0.9)
+
+
+@pytest.mark.parametrize("chances", [[90.0, 12.0, 0.5], [100.0, 55.0, 80.0, 1.0], [2.0, 3.0, 0.9]])
+def test_per_cent_are_no_probabilities(chances):
+    with pytest.raises(MassmapError, match="no percent"):
+        Membership.from_probability(chances)
+
+
+# ---- a second table
+
+
+def sky(num, seed, size=2.0):
+    rng = np.random.default_rng(seed)
+    return 150 + size * rng.random(num), 2 + size * rng.random(num), rng.uniform(0.1, 0.9, num)
+
+
+def catalogue_of(ra, dec, z):
+    return read_catalogue({"id": np.arange(len(ra)), "ra": ra, "dec": dec, "z": z, "lum": 1 + z}, sigma=0.1)
+
+
+@pytest.mark.parametrize("with_redshift", [False, True])
+def test_matches_that_are_no_more_than_chance_are_refused(with_redshift):
+    ra, dec, z = sky(3000, 1)
+    other_ra, other_dec, other_z = sky(60, 2)
+    redshift, radius = (other_z, 0.5) if with_redshift else (None, 0.2)
+    with pytest.raises(MassmapError, match="by chance"):
+        match_to_catalogue(
+            catalogue_of(ra, dec, z), ra=other_ra, dec=other_dec, redshift=redshift, separation_arcmin=radius
+        )
+
+
+def test_true_matches_among_many_objects_are_found():
+    ra, dec, z = sky(3000, 1)
+    rows = np.random.default_rng(4).choice(3000, 60, replace=False)
+    found = match_to_catalogue(catalogue_of(ra, dec, z), ra=ra[rows], dec=dec[rows] + 1e-4, separation_arcmin=0.02)
+    assert found.rows.tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("first_id", [0, 1])
+def test_running_numbers_alone_are_told(first_id):
+    ra, dec, z = sky(30, 1)
+    catalogue = read_catalogue({"id": first_id + np.arange(30), "ra": ra, "dec": dec, "z": z, "lum": 1 + z}, sigma=0.1)
+    running = first_id + np.arange(12)
+    assert any("running numbers" in note for note in match_to_catalogue(catalogue, ids=running).notes)
+    for more in ({"redshift": z[:12]}, {"ra": ra[:12], "dec": dec[:12]}):
+        assert not any("running" in note for note in match_to_catalogue(catalogue, ids=running, **more).notes)
+    assert not any("running" in note for note in match_to_catalogue(catalogue, ids=running + 5).notes)
+
+
+# ---- a partition of few rows
+
+ODD = {
+    "bars longer than L": ({"L500": [1.0], "e": [2.0]}, {"sigma": "e", "sigma_kind": "linear"}),
+    "bars like bounds": (
+        {"L500": [1.0], "up": [1.5], "low": [0.5]},
+        {"sigma_plus": "up", "sigma_minus": "low", "sigma_kind": "linear", "sigma": None},
+    ),
+    "outside its bounds": (
+        {"L500": [1.0], "up": [0.9], "low": [0.5]},
+        {"sigma_plus": "up", "sigma_minus": "low", "sigma_kind": "bounds", "sigma": None},
+    ),
+    "fraction above 1": ({"L500": [1.0], "e": [1.2]}, {"sigma": "e", "sigma_kind": "fraction"}),
+    "wide": ({"L500": [1.0], "e": [1.5]}, {"sigma": "e", "sigma_kind": "dex"}),
+    "light": ({"M500": [50.0]}, {"lum": "M500", "lum_unit": "Msun"}),
+    "strange log": ({"logL": [-32768.0]}, {"lum": "logL", "lum_log": "log10"}),
+    "strange z": ({"L500": [1.0], "z": [32767.0]}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_one_odd_row_of_a_partition_does_not_judge_the_catalogue(kind):
+    """It is flagged, or has the mass that it has; alone, as a catalogue, it is refused."""
+    from dataclasses import replace
+
+    from massmap_jax.catalogue.tables import open_table
+
+    columns, options = ODD[kind]
+    table = open_table({"z": np.array([0.2])} | {name: np.array(column) for name, column in columns.items()})
+    options = {"sigma": 0.1} | options
+    with pytest.raises(MassmapError):
+        read_catalogue(table, need_usable=False, **options)
+    assert len(read_catalogue(replace(table, few=True), need_usable=False, **options)) == 1
+
+
+@pytest.mark.parametrize("factor", [100.0, 50.0])
+def test_redshift_errors_in_per_cent_say_nothing(factor):
+    columns = {"L500": LUM, "z": Z, "z_err": 0.02 * factor * (1 + Z)}
+    refused("these say nothing of the redshift", columns=columns, z_err="z_err", **EXACT)

@@ -1,0 +1,50 @@
+"""The column of the observable beside what a published relation is for, by its name."""
+
+import pytest
+
+from massmap_jax.errors import MassmapError
+from massmap_jax.relation.presets import find_preset
+from massmap_jax.run.observable_names import check_observable
+
+
+@pytest.mark.parametrize(
+    ("relation", "column"),
+    [
+        ("lx_mcxc11", "Lbol"),
+        ("lx_mcxc11", "fx"),
+        ("lx_mcxc11", "M500"),
+        ("lx_mcxc11", "richness"),
+        ("lambda_murata18", "LX"),
+        ("lambda_murata18", "log_Lx"),
+        ("mgas_akino22", "M500c"),
+        ("sigv_munari13", "N200"),
+        ("ysz_planck15", "kT"),
+    ],
+)
+def test_an_observable_of_another_name_is_refused(relation, column):
+    with pytest.raises(MassmapError, match="by its name"):
+        check_observable(find_preset(relation), column, [])
+
+
+@pytest.mark.parametrize(
+    ("relation", "column"),
+    [
+        ("lx_mcxc11", "LX"),
+        ("lx_mcxc11", "L500"),
+        ("lx_mcxc11", "lum"),
+        ("lambda_murata18", "LAMBDA_CHISQ"),
+        ("lambda_murata18", "N_mem"),
+        ("lambda_murata18", "lum_obs"),
+        ("mgas_akino22", "Mgas"),
+        ("mstar_akino22", "logMstar"),
+        ("ysz_planck15", "Y5R500"),
+        ("sigv_munari13", "vdisp"),
+        ("lc_cacciato09", "lum_r"),
+    ],
+)
+def test_an_observable_that_may_be_it_is_told(relation, column):
+    notes: list[str] = []
+    check_observable(find_preset(relation), column, notes)
+    assert len(notes) == 1 and repr(column) in notes[0] and find_preset(relation).observable in notes[0]
+    check_observable(find_preset(relation), "", notes)
+    assert len(notes) == 1
