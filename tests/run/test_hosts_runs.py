@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 import warm_start
+from pages_that_run import run_page
 
 import massmap_jax as mm
 
@@ -137,3 +139,9 @@ def test_satellites_of_a_preset_belong_to_their_relation(folder):
     record = json.loads((folder / "preset" / "run.json").read_text())
     assert "Cacciato" in record["satellites_source"] and record["mass_definition"] == "180m"
     assert "nothing is known of the galaxies' types" in ran.stdout
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs" / "tutorial_satellites.md"
+    run_page(page.read_text(encoding="utf-8"), tmp_path)
