@@ -71,7 +71,8 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
                 ax.set_visible(False)
                 continue
             if i == j:
-                _marginal(ax, columns[row], fitted, row)
+                # That of the last, narrow panel would stand out of the figure.
+                _marginal(ax, columns[row], fitted, row, "right" if number > 4 and i == number - 1 else "center")
             else:
                 _pair(ax, columns[column], columns[row], fitted.weights)
                 ax.set_ylim(mean[row] - 4 * sd[row], mean[row] + 4 * sd[row])
@@ -114,7 +115,7 @@ def _legend(figure, axes, with_truth, told) -> None:
         figure.legend(handles=handles, loc="outside lower center")
 
 
-def _marginal(ax, values, fitted, name):
+def _marginal(ax, values, fitted, name, side):
     """Draw the histogram of one parameter, and its prior."""
     mean, sd = fitted.mean[name], fitted.sd[name]
     grid = np.linspace(mean - 4 * sd, mean + 4 * sd, 200)
@@ -123,7 +124,7 @@ def _marginal(ax, values, fitted, name):
     if name in fitted.prior_curve and wide < 20 * sd:
         ax.plot(*fitted.prior_curve[name], color=ORANGE, linestyle="--")
     title = f"{mean:.4g} $\\pm$ {sd:.2g}\nprior {fitted.prior_mean[name]:.4g} $\\pm$ {wide:.2g}"
-    ax.set_title(title, fontsize=7)
+    ax.set_title(title, fontsize=7, loc=side)
     ax.set_yticks([])
 
 

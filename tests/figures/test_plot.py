@@ -385,7 +385,7 @@ def test_a_corner_figure_fits_on_a_page(number, width):
     fitted = SimpleNamespace(
         free=names, draws=SimpleNamespace(parameter=columns.get), weights=np.full(200, 1 / 200), num_halos=400,
         mean={p: v.mean() for p, v in columns.items()}, sd={p: v.std() for p, v in columns.items()}, prior_curve={},
-        prior_sd=dict.fromkeys(names, 1.0), prior_mean=dict.fromkeys(names, 0.0), method="laplace",
+        prior_sd=dict.fromkeys(names, 0.5678), prior_mean=dict.fromkeys(names, 0.6388), method="laplace",
         maximum=SimpleNamespace(alpha3=3e14),
     )  # fmt: skip
     figure = plot.relation_corner(fitted)
