@@ -317,7 +317,7 @@ def fit(
     Example:
 
         massmap-jax fit clusters.fits --out fit --lum L500 --z z --sigma L500_err --lum-limit 1.5
-        --relation-prior alpha1=0:5,alpha2=1:0.5,alpha4=0,scatter=0.3:0.2,alpha3=1e14
+        --relation-prior alpha1=0:5,alpha2=1.6:0.1,alpha4=1,scatter=0.35:0.05,alpha3=3e14
     """
     start_jax(precision, device)
     from massmap_jax.catalogue.result_folder import atomic_directory

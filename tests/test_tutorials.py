@@ -6,8 +6,8 @@ import pytest
 from pages_that_run import run_page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-# Run elsewhere: tests/run/test_calibrated_runs.py has compiled what one needs, and test_tutorial_photo_z.py checks more.
-ELSEWHERE = {"tutorial_weak_lensing", "tutorial_photo_z"}
+# Run elsewhere: other files have compiled what they need, and test_tutorial_photo_z.py checks more.
+ELSEWHERE = {"tutorial_weak_lensing", "tutorial_photo_z", "tutorial_cosmology", "tutorial_satellites"}
 PAGES = [page for page in sorted(DOCS.glob("tutorial_*.md")) if page.stem not in ELSEWHERE]
 
 

@@ -46,6 +46,11 @@ def _label(pit: str, what: str, width: int = 115) -> str:
     return f"{pit}\n" + textwrap.fill(_HOW_TO_READ.format(what=what), width)
 
 
+def _of_shape(check) -> str:
+    """The p value of the shape where it decides, which no panel shows."""
+    return f"; shape of the scatter: {p_text(check.p_shape)}" if check.p_shape < check.p_place else ""
+
+
 @styled
 def prior_check_figure(check: "PriorCheck") -> "Figure":
     """Draw the result of `prior_check`: all objects, then bins of redshift.
@@ -106,7 +111,7 @@ def calibrators_check_figure(check: "CalibratorsCheck") -> "Figure":
     pit_text = "PIT: probability of a lower value, as the other objects predict it"
     figure.supxlabel(_label(pit_text, "values", 115 if len(titles) > 1 else 55), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
-    title = f"{check.verdict} the measured masses ({p_text(check.p_value)})"
+    title = f"{check.verdict} the measured masses ({p_text(check.p_value)}{_of_shape(check)})"
     figure.suptitle(textwrap.fill(title, 200 if len(titles) > 1 else 45))
     return figure
 
@@ -204,5 +209,5 @@ def _coverage_axes(ax, check) -> None:
 
 def _title(verdict, check, columns) -> str:
     """Title of a figure: verdict, p value and what the bands are."""
-    text = f"{verdict} ({p_text(check.p_value)} in all)"
+    text = f"{verdict} ({p_text(check.p_value)} in all{_of_shape(check)})"
     return text + ("; " if columns > 1 else "\n") + f"bands: {100 * (1 - check.level):g} % together"

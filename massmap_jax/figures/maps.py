@@ -24,6 +24,7 @@ from massmap_jax.figures.style import (
     styled,
 )
 from massmap_jax.maps.pixels import PixelGrid
+from massmap_jax.maps.smoothing import smoothed_counts
 from massmap_jax.maps.units import MASS
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def map_panels(
         A map without redshift slices; a HEALPix map is shown on a tangent plane about its objects, or in Mollweide's
         projection of the whole sky where it is too wide for one.
     quantities : sequence of {"mean", "q16", "q50", "q84", "sd", "relative", "nobj"}
-        What the panels show. The mean and the quantiles have one colour scale; "relative" is sd / mean.
+        What the panels show. The mean and the quantiles have one colour scale; "relative" is sd / mean; "nobj" is
+        smoothed as the map is, where its pixels lie on a plane.
     colours : {"magma", "grey"}
         Bright is massive, or dark is massive.
     remark : str
@@ -145,7 +147,13 @@ def map_panels(
     unknown = [name for name in quantities if name not in _PANEL_TITLES]
     if unknown or not quantities:
         raise MassmapError(f"panels are of {', '.join(unknown) or 'nothing'}: give some of {', '.join(_PANEL_TITLES)}")
-    title, mass_map = map_title(mass_map) + remark, _on_plane(mass_map)
+    title, titles = map_title(mass_map) + remark, dict(_PANEL_TITLES)
+    # Beside smoothed masses, counts in single pixels would look like noise.
+    counts = None
+    if mass_map.fwhm_arcmin is not None and "nobj" in quantities:
+        counts = smoothed_counts(mass_map) if isinstance(mass_map.grid, PixelGrid) else None
+        titles["nobj"] = "objects in a pixel, " + ("not smoothed" if counts is None else "smoothed")
+    mass_map = _on_plane(mass_map)
     ny, nx = mass_map.grid.shape
     num_columns = min(len(quantities), 1 if nx > 5 * ny else 2 if nx > 1.6 * ny and len(quantities) > 3 else 3)
     num_columns = 1 if nx > 1.6 * ny and len(quantities) <= 3 else num_columns
@@ -162,6 +170,8 @@ def map_panels(
     values["relative"] = np.divide(
         values["sd"], values["mean"], out=np.zeros(mass_map.grid.shape), where=values["mean"] > 0
     )
+    if counts is not None:
+        values["nobj"] = counts
     smooth = _is_smoothed(mass_map)
     shared = map_norm([values[name][filled] for name in quantities if name in _MASSES] or [np.zeros(0)], smooth)
     norms = {
@@ -171,9 +181,9 @@ def map_panels(
     }
     for ax, name in zip(axes, quantities, strict=False):
         image = draw_map(ax, mass_map, values[name], norms.get(name, shared), colours)
-        side_bar(ax, image, ny / nx, counts=name == "nobj")
+        side_bar(ax, image, ny / nx, counts=name == "nobj" and counts is None)
         with_unit = f" [{UNIT_LABELS[mass_map.unit]}]" if name in (*_MASSES, "sd") else ""
-        ax.set_title(_PANEL_TITLES[name] + with_unit)
+        ax.set_title(titles[name] + with_unit)
         x_label, y_label = ax.get_xlabel(), ax.get_ylabel()
         ax.set(xlabel="", ylabel="")
         ax.label_outer()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from massmap_jax.figures.style import BLACK, BLUE, MSUN, ORANGE, PAGE, new_figure, short_number, styled
+from massmap_jax.figures.style import BLACK, BLUE, COLUMN, MSUN, ORANGE, PAGE, new_figure, short_number, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,11 @@ LABELS = {
     "alpha4": r"$\alpha_4$ (evolution)",
     "scatter": r"$S$ (scatter in $\ln L$)",
     "extra_bias": r"$b$ (bias of mass likelihoods)",
+    "omega_m": r"$\Omega_m$",
     "sigma8": r"$\sigma_8$",
+    "h": r"$h$",
+    "n_s": r"$n_s$",
+    "omega_b": r"$\Omega_b$",
     "bias": r"$B_0$ (bias of $\ln M_\mathrm{obs}$)",
     "mass_scatter": r"$S_m$ (scatter of $\ln M_\mathrm{obs}$)",
     "population_centre": "population: centre",
@@ -52,7 +56,10 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
     """
     names = tuple(p for p in fitted.free if p in LABELS)
     number = len(names)
-    side = max(PAGE * number / 4, 3.5)
+    # Not wider than a page. Of many parameters the panels are narrow, and the legend says what a symbol means.
+    side = max(PAGE * min(number, 4) / 4, COLUMN)
+    labels = {p: LABELS[p].split(" (")[0].replace(": ", "\n") if number > 4 else LABELS[p] for p in names}
+    told = [LABELS[p][:-1].replace(" (", ": ", 1) for p in names if number > 4 and " (" in LABELS[p]]
     figure = new_figure(side, side)
     axes = figure.subplots(number, number, squeeze=False)
     columns = {p: np.asarray(fitted.draws.parameter(p)) for p in names}
@@ -64,7 +71,8 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
                 ax.set_visible(False)
                 continue
             if i == j:
-                _marginal(ax, columns[row], fitted, row)
+                # That of the last, narrow panel would stand out of the figure.
+                _marginal(ax, columns[row], fitted, row, "right" if number > 4 and i == number - 1 else "center")
             else:
                 _pair(ax, columns[column], columns[row], fitted.weights)
                 ax.set_ylim(mean[row] - 4 * sd[row], mean[row] + 4 * sd[row])
@@ -73,10 +81,10 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
                 ax.axvline(float(getattr(truth, column)), color=BLACK, linewidth=0.8)
             if hasattr(truth, row) and i != j:
                 ax.axhline(float(getattr(truth, row)), color=BLACK, linewidth=0.8)
-            ax.locator_params(nbins=3)
-            ax.tick_params(axis="x", rotation=30)
-            ax.set_xlabel(LABELS[column] if i == number - 1 else "")
-            ax.set_ylabel(LABELS[row] if j == 0 and i > 0 else "")
+            ax.locator_params(nbins=3 if number <= 4 else 2)
+            ax.tick_params(axis="x", rotation=30 if number <= 4 else 45)
+            ax.set_xlabel(labels[column] if i == number - 1 else "")
+            ax.set_ylabel(labels[row] if j == 0 and i > 0 else "")
             if i < number - 1:
                 ax.tick_params(labelbottom=False)
             if j > 0 or i == 0:
@@ -84,13 +92,13 @@ def relation_corner(fitted: "RelationPosterior", truth: "MassLuminosityRelation 
     pivot = short_number(float(fitted.maximum.alpha3))
     title = rf"Relation fitted to {fitted.num_halos:,} objects ({fitted.method}), pivot {pivot} {MSUN}"
     figure.suptitle(title if number > 2 else title.replace("), ", "),\n"), fontsize="medium")
-    _legend(figure, axes, truth is not None)
+    _legend(figure, axes, truth is not None, told)
     figure.align_labels()
     return figure
 
 
-def _legend(figure, axes, with_truth) -> None:
-    """Explain colours and lines: in the empty corner, or below where there is none."""
+def _legend(figure, axes, with_truth, told) -> None:
+    """Explain colours, lines and symbols: in the empty corner, or below where there is none."""
     from matplotlib.colors import to_rgba
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -99,14 +107,15 @@ def _legend(figure, axes, with_truth) -> None:
     handles += [Patch(fc=to_rgba(BLUE, 0.35), ec=BLUE, label="68 and 95 % of the posterior")] if axes.size > 1 else []
     handles.append(Line2D([], [], color=ORANGE, ls="--", label="prior, where it is in the panel"))
     handles += [Line2D([], [], color=BLACK, lw=0.8, label="truth")] if with_truth else []
+    handles += [Line2D([], [], lw=0, label=text) for text in told]
     if axes.shape[0] > 2:
         corner = axes[0, -1].get_subplotspec().get_position(figure)
         figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.99, corner.y1), fontsize=8)
     else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=1 if axes.size == 1 else 2)
+        figure.legend(handles=handles, loc="outside lower center")
 
 
-def _marginal(ax, values, fitted, name):
+def _marginal(ax, values, fitted, name, side):
     """Draw the histogram of one parameter, and its prior."""
     mean, sd = fitted.mean[name], fitted.sd[name]
     grid = np.linspace(mean - 4 * sd, mean + 4 * sd, 200)
@@ -115,7 +124,7 @@ def _marginal(ax, values, fitted, name):
     if name in fitted.prior_curve and wide < 20 * sd:
         ax.plot(*fitted.prior_curve[name], color=ORANGE, linestyle="--")
     title = f"{mean:.4g} $\\pm$ {sd:.2g}\nprior {fitted.prior_mean[name]:.4g} $\\pm$ {wide:.2g}"
-    ax.set_title(title, fontsize="x-small")
+    ax.set_title(title, fontsize=7, loc=side)
     ax.set_yticks([])
 
 

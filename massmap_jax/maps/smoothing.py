@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from massmap_jax.choices import check_fwhm
 from massmap_jax.errors import MassmapError
@@ -105,6 +106,22 @@ def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True
         draws=draws if keep_draws else None,
         form=replace(mass_map.form, fwhm_arcmin=float(fwhm_arcmin)),
     )
+
+
+def smoothed_counts(mass_map: "MassMap") -> Float[np.ndarray, "ny nx"]:
+    """Smooth the numbers of objects as the map itself was, for a picture beside it.
+
+    Parameters
+    ----------
+    mass_map : MassMap
+        A smoothed map in pixels on a plane.
+
+    Returns
+    -------
+    Float[np.ndarray, "ny nx"]
+        Objects per pixel, whose sum is that of `nobj`.
+    """
+    return _plane_kernel(mass_map, mass_map.fwhm_arcmin)(np.asarray(mass_map.nobj, np.float64))
 
 
 def check_smoothing(grid: "SkyPixels", fwhm_arcmin: float, num_observed: int | None = None) -> None:

@@ -148,7 +148,7 @@ class CosmologyPosterior(RelationPosterior):
         if self.with_sigma8 and self.with_sigma8["correlation"] ** 2 > _RESTS:
             with_it = self.with_sigma8
             more = "" if "with_mass_likelihood" in self.diagnostics else ", and luminosities and redshifts alone cannot"
-            more = more and f"{more} tell the two apart: measured masses (extra=) can"
+            more = more and f"{more} tell the two apart: measured masses (extra=, or --mass-likelihood) can"
             found.append(
                 f"sigma8 and the normalisation of the relation (at {with_it['pivot_mass']:.2g} Msun and z ="
                 f" {with_it['pivot_z']:.2f}) go together, with a correlation of {with_it['correlation']:+.2f} and"

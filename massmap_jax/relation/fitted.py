@@ -177,8 +177,9 @@ class RelationPosterior(eqx.Module):
         labels = dict(relation_prior.labels) | {"mass_definition": mass_definition}
         if lum_unit and not labels.get("lum_unit"):
             labels["lum_unit"] = lum_unit
-        number = made["diagnostics"].get("with_mass_likelihood", 0)
+        number, stacked = (made["diagnostics"].get(what, 0) for what in ("with_mass_likelihood", "in_stacks"))
         measured = f"{number} with a mass likelihood, " if number else ""
+        measured += f"{stacked} in stacks of shear, " if stacked else ""
         labels["source"] = f"fitted to {made['num_halos']} objects, {measured}{made['method']}"
         common = {**fixed, "alpha3": float(relation_prior.alpha3), "gamma": relation_prior.gamma, **labels}
         draws = kind.create(**values, log_weight=log_weight, **common)
@@ -552,6 +553,6 @@ def fitted_without_masses(relation) -> bool:
     -------
     bool
         True for the draws and the maximum of such a fit; False for a relation that was given, or that was calibrated on
-        measured masses or mass likelihoods.
+        measured masses, mass likelihoods or stacked shear.
     """
     return _ALONE.fullmatch(getattr(relation, "source", "")) is not None

@@ -75,6 +75,12 @@ _ENDS = (
     "the mass prior begins or ends among the masses of the objects (--prior hmf --prior-mass-range for a wider one, "
     "--prior-support sharp where there are no halos beyond its ends)"
 )
+_LOOSE = (
+    "slope and scatter are hardly believed in and hardly measured, so that draws of the relation reach a slope of 0,"
+    " where a luminosity tells no mass: say what is known of them (--relation-prior alpha2=1.6:0.1,scatter=0.35:0.05,...)"
+)
+# Errors within which a slope that is 0 is told of as a cause.
+_LOOSE_SD = 3.0
 _ERRORS = "the errors of the luminosity are of another kind than was said (--sigma-kind)"
 
 
@@ -111,6 +117,7 @@ def misfits(
     found = []
     mean, sd = fitted.mean, fitted.sd
     masses = _CALIBRATED if getattr(fitted, "num_calibrators", 0) else _MASSES
+    loose = (_LOOSE,) if "alpha2" in fitted.prior_sd and abs(mean["alpha2"]) < _LOOSE_SD * sd["alpha2"] else ()
     # First, since a missing selection brings the contradictions below with it.
     shift = fitted.shift_if_lowest_mass_doubles
     if shift is not None and prior.support != "sharp":
@@ -158,7 +165,7 @@ def misfits(
             Finding(
                 f"prior and relation do not predict the observed luminosities (prior_check: p = {check.p_place:.1e}, "
                 f"mean PIT {check.mean_pit:.3f} where 0.5 is right)",
-                (_SELECTION, _OBSERVABLE, _ERRORS, masses),
+                (*loose, _SELECTION, _OBSERVABLE, _ERRORS, masses),
             )
         )
     if calibrators is not None and not calibrators.in_place:
@@ -173,7 +180,7 @@ def misfits(
                 Finding(
                     f"{edge.sum()} of {usable.sum()} objects lean on the edge of the prior's mass range, log10(M/Msun) "
                     f"{low:.2f} to {high:.2f}, first row {int(np.argmax(edge))}",
-                    (_OBSERVABLE, _ENDS, _SELECTION, masses),
+                    (*loose, _OBSERVABLE, _ENDS, _SELECTION, masses),
                 )
             )
         if cosmology is not None and (too := impossible_masses(posterior, cosmology)):

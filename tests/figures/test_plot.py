@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import matplotlib
@@ -245,8 +246,12 @@ def test_tails_of_a_smoothed_map_are_empty(model):
     filled = np.ma.filled(relative.get_array(), -1.0) >= 0
     assert filled[soft.nobj > 0].all() and (soft.nobj > 0).sum() == 2
     assert ((soft.mean > 0) & ~filled).sum() > 50 and (soft.mean[~filled] < 1e-3 * soft.mean.max()).all()
-    ticks = figure.axes[2].child_axes[0].get_yticks()
-    assert np.array_equal(ticks, np.rint(ticks)) and counts.norm.vmax > 1
+    # The counts beside it are smoothed as well, and none is lost.
+    assert figure.axes[2].get_title() == "objects in a pixel, smoothed"
+    shown = np.ma.filled(counts.get_array(), 0.0)
+    assert 0.95 * soft.nobj.sum() < shown[filled].sum() < 1.001 * soft.nobj.sum() and counts.norm.vmax < soft.nobj.max()
+    ticks = plot.map_panels(plain).axes[2].child_axes[0].get_yticks()
+    assert np.array_equal(ticks, np.rint(ticks))
     legend = figure.axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["no objects near"]
 
@@ -369,3 +374,22 @@ def test_pit_says_that_the_relation_is_shared(field, model, number):
         assert "How to read this: flat" in figure.get_supxlabel()
         said.append("shared by all objects" in figure.get_suptitle().replace("\n", " "))
     assert said == [False, True]
+
+
+@pytest.mark.parametrize(("number", "width"), [(2, 3.5), (4, 7.0), (8, 7.0)])
+def test_a_corner_figure_fits_on_a_page(number, width):
+    """Of eight parameters, symbols stand on the axes, and the legend says what they are."""
+    names = ("alpha1", "alpha2", "alpha4", "scatter", "bias", "mass_scatter", "omega_m", "sigma8")[:number]
+    rng = np.random.default_rng(0)
+    columns = {p: rng.normal(1.0, 0.1 * (i + 1), 200) for i, p in enumerate(names)}
+    fitted = SimpleNamespace(
+        free=names, draws=SimpleNamespace(parameter=columns.get), weights=np.full(200, 1 / 200), num_halos=400,
+        mean={p: v.mean() for p, v in columns.items()}, sd={p: v.std() for p, v in columns.items()}, prior_curve={},
+        prior_sd=dict.fromkeys(names, 0.5678), prior_mean=dict.fromkeys(names, 0.6388), method="laplace",
+        maximum=SimpleNamespace(alpha3=3e14),
+    )  # fmt: skip
+    figure = plot.relation_corner(fitted)
+    check_legible(figure)
+    assert figure.get_size_inches()[0] == pytest.approx(width)
+    said = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert (r"$S_m$: scatter of $\ln M_\mathrm{obs}$" in said) == (number == 8)

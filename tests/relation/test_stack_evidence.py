@@ -15,6 +15,7 @@ import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.extra import BiasedRelation
+from massmap_jax.relation.fitted import fitted_without_masses
 from massmap_jax.relation.stack_evidence import evidence_of
 
 TABLE = schechter_table()
@@ -132,6 +133,7 @@ def test_a_fit_tells_of_its_stacks():
     beliefs = mm.RelationPrior.parse("alpha1=10.7:0.1,alpha2=0.36,alpha4=1.1,scatter=0.15,alpha3=2.35e14")
     fit = mm.fit_relation(CATALOGUE, PRIOR, beliefs, extra=stacked(), num_draws=50)
     assert fit.diagnostics["stacks"] == 2 and fit.diagnostics["in_stacks"] == 4
+    assert not fitted_without_masses(fit.maximum)  # so prior_check does not say that it was
     assert fit.diagnostics["stacks_p"] > 1e-3 and "4 of them in 2 stacks of shear" in fit.summary()
     wrong = mm.StackedShear.from_arrays(
         MEMBERS, RADIUS, 100 * SHEAR, covariance=COVARIANCE, source_redshift=SOURCES, weight=WEIGHT

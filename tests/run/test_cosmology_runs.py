@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 import warm_start
+from pages_that_run import run_page
 
 import massmap_jax as mm
 from massmap_jax import CosmologyDraws
@@ -18,6 +20,7 @@ from massmap_jax.run.options import JobOptions, load_relation
 NUMBER, DRAWS = 120, 20
 GIVEN = ("--relation", "relation.csv", "--relation-from", "this_catalogue")
 CHAIN = ("--cosmology-draws", "chain.csv", "--cosmology-columns", "sigma8=s_8,n_s=0.96")
+TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial_cosmology.md"
 CIRCLE = ("--no-map", "--no-figures", "--circle", "150.5,2.5,120")
 GOOD = {"omega_m": 0.3, "sigma8": 0.8, "h": 0.7, "n_s": 0.96, "omega_b": 0.05}
 
@@ -240,3 +243,9 @@ def test_a_published_law_of_another_form_is_refused(folder):
     law = ("--relation", "smhm_moster13", "--relation-scatter", "0.3", "--num-relation-draws", DRAWS)
     ran = run(folder, *law, "--cosmology-draws", "planck18")
     assert ran.returncode == 2 and "brings more along" in ran.stderr and not (folder / "no").exists(), ran.stderr
+
+
+def test_the_tutorial_runs(under_chain, tmp_path, monkeypatch):
+    """It has as many draws as the run above, which has compiled what its run needs."""
+    monkeypatch.chdir(tmp_path)
+    run_page(TUTORIAL.read_text(encoding="utf-8"), tmp_path)

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 import warm_start
+from pages_that_run import run_page
 
 import massmap_jax as mm
 
@@ -186,3 +188,9 @@ def test_apparent_magnitudes_take_their_distances_from_the_cosmology(folder):
     assert of_run - other == pytest.approx(2 * np.log(70 / 50), abs=1e-4)
     told = pd.read_parquet(folder / "mag50" / "hosts.parquet")["ln_lum_obs"].to_numpy()
     assert told == pytest.approx(of_run)
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs" / "tutorial_satellites.md"
+    run_page(page.read_text(encoding="utf-8"), tmp_path)

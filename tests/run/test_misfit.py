@@ -60,6 +60,14 @@ def checked(p_value):
     return SimpleNamespace(p_value=p_value, p_place=p_value, mean_pit=0.4)
 
 
+@pytest.mark.parametrize(("error", "loose"), [(0.4, True), (0.1, False)])
+def test_a_slope_that_may_be_0_is_the_first_cause(error, loose):
+    """A luminosity limit and beliefs as loose as slope 1 +- 0.5 gave 300 clusters such a fit, and other causes."""
+    fit = fitted(sd={"alpha1": 1.8, "alpha2": error})
+    for found in (misfits(prior(), fit, checked(1e-6)), misfits(prior(), fit, None, posterior(100))):
+        assert ("(1) slope and scatter are hardly believed in" in paragraph(found)) == loose
+
+
 def just_above(limit):
     return limit * 1.01
 
