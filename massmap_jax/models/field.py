@@ -104,9 +104,14 @@ def field_model(
 def default_coordinates(objects: PlacedObjects, prior: MassPrior, relation_prior: RelationPrior) -> TruncatedGaussian:
     """Fit the coordinates of every halo at the prior's central relation; arrays (halo,) on the host."""
     relation = relation_prior.relation(relation_prior.central())
+    return jax.tree.map(np.asarray, _fitted(objects.on_device(), prior, relation))
+
+
+@jax.jit
+def _fitted(objects: PlacedObjects, prior: MassPrior, relation) -> TruncatedGaussian:
+    """The coordinates of every object; compiled once for all models of a shape."""
 
     def one(halo):
         return TruncatedGaussian.fit(halo, prior, relation.data_term(halo.ln_lum_obs, halo.sigma, halo.z))
 
-    fitted = jax.jit(jax.vmap(one, out_axes=TruncatedGaussian(0, 0, 0, None, None)))(objects.on_device())
-    return jax.tree.map(np.asarray, fitted)
+    return jax.vmap(one, out_axes=TruncatedGaussian(0, 0, 0, None, None))(objects)

@@ -1,6 +1,7 @@
 """The NumPyro model of each halo's ln M itself: prior x likelihood, in no special coordinates."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import jax
@@ -14,6 +15,7 @@ from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.terms import GaussianTerm
 from massmap_jax.models.mixture import check_relation, draw_terms, mixture_log_likelihood
 from massmap_jax.models.objects import HaloMass, PlacedObjects
 from massmap_jax.models.relation import relation_sites
@@ -118,13 +120,9 @@ def halo_mass_model(
 def _mixture_model(objects: PlacedObjects, prior, relation, normalise: bool, selection) -> Callable:
     """The model with a batch of relation draws: the likelihood of each halo is a mixture."""
     check_relation(relation)
-    norm = prior.norm_coefficients()
-
-    def one(halo):
-        return draw_terms(halo, prior, norm, relation.as_batch(), selection, normalise=normalise)[0]
-
     # Once, not at every gradient: the evidences depend on the data only. Kept on the host, (halo, draw).
-    terms = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(objects.on_device()))
+    terms = _terms(objects.on_device(), prior, relation.as_batch(), selection, normalise)
+    terms = jax.tree.map(np.asarray, terms)
 
     def model():
         with numpyro.plate("halo", len(objects)):
@@ -132,3 +130,10 @@ def _mixture_model(objects: PlacedObjects, prior, relation, normalise: bool, sel
             numpyro.factor("likelihood", mixture_log_likelihood(jax.tree.map(jnp.asarray, terms), ln_mass))
 
     return model
+
+
+@partial(jax.jit, static_argnames="normalise")
+def _terms(objects: PlacedObjects, prior: MassPrior, relation, selection, normalise: bool) -> GaussianTerm:
+    """The likelihood of each object under each draw (halo, draw); compiled once for all models of a shape."""
+    norm = prior.norm_coefficients()
+    return jax.vmap(lambda one: draw_terms(one, prior, norm, relation, selection, normalise=normalise)[0])(objects)

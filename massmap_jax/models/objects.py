@@ -1,5 +1,7 @@
 """The usable rows of a catalogue as the models see them: data, and the prior density at each object's redshift."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -52,7 +54,7 @@ class PlacedObjects(eqx.Module):
         """
         refuse_uncertain(catalogue, "a NumPyro model")
         objects = Objects.of(catalogue, lognormal_rows(catalogue, prior), prior)
-        node, place, ln_norm = jax.jit(jax.vmap(_place_in_redshift, (None, None, 0)))(
+        node, place, ln_norm = _place_in_redshift(
             prior, prior.norm_coefficients(), jnp.asarray(objects.z[:, 0], dtype=float)
         )
         return cls(objects, np.asarray(node), np.asarray(place), np.asarray(ln_norm))
@@ -133,8 +135,10 @@ class HaloMass(dist.Distribution):
         return self.prior.sample(key, jnp.broadcast_to(self.objects.z, (*sample_shape, *self.batch_shape)))
 
 
+@jax.jit
+@partial(jax.vmap, in_axes=(None, None, 0))
 def _place_in_redshift(prior, norm, z):
-    """Lower node and place of z between the prior's redshift nodes, and the missing ln norm."""
+    """Lower node and place of each z between the prior's redshift nodes, and the missing ln norm."""
     if prior.redshift_nodes.shape[0] == 1:
         node, place = jnp.zeros((), int), jnp.zeros_like(z)
         raw = jnp.asarray(prior.ln_density, dtype=float)[0, 0]

@@ -65,7 +65,8 @@ class CosmologyLikelihood(eqx.Module):
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
     >>> with jax.enable_x64(True):
     ...     likelihood = mm.CosmologyLikelihood.build(catalogue, mm.MassPrior.default())
-    ...     gradient = jax.grad(lambda c: likelihood(relation, c))(CosmologyParameters.of("Planck18"))
+    ...     gradient_of = jax.jit(jax.grad(lambda c: likelihood(relation, c)))
+    ...     gradient = gradient_of(CosmologyParameters.of("Planck18"))
     ...     print(bool(gradient.sigma8 != 0))
     True
     """

@@ -117,7 +117,13 @@ def _of_linear(relation, catalogue, prior, selection, extra) -> Float[Array, ""]
     if extra is not None:
         raise MassmapError("mass likelihoods (extra=) are for lognormal noise here, and the catalogue has linear noise")
     with jax.enable_x64(True):
-        return LinearData(catalogue, prior, selection).likelihood(_LEAST_SCATTER)(relation)
+        return _evaluated(LinearData(catalogue, prior, selection).likelihood(_LEAST_SCATTER), relation)
+
+
+@jax.jit
+def _evaluated(likelihood, relation) -> Float[Array, ""]:
+    """The likelihood of a relation, compiled in one piece and once for all catalogues of a size."""
+    return likelihood(relation)
 
 
 def data_of(catalogue: HaloCatalogue, prior: MassPrior, selection) -> CatalogueData:

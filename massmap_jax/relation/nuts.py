@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 from numpyro.infer import NUTS
+from numpyro.infer.util import ParamInfo
 
 from massmap_jax.steps import Step
 
@@ -104,8 +104,10 @@ def _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes
 def _advance(state, model, potential, num_warmup, max_tree_depth, model_axes):
     def chain(state, model):
         kernel = _kernel(potential, model, max_tree_depth)
-        # NumPyro's kernel defines its transition in `init`; the state that `init` returns is not used.
-        kernel.init(jax.random.key(0), num_warmup, jax.tree.map(jnp.zeros_like, state.z), (), {})
+        # NumPyro's kernel defines its transition in `init`; the state that `init` returns is not used. It is given the
+        # gradient, or it would trace and compile another one.
+        known = ParamInfo(state.z, state.potential_energy, state.z_grad)
+        kernel.init(jax.random.key(0), num_warmup, known, (), {})
 
         def step(state, _):
             state = kernel.sample(state, (), {})

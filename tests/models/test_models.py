@@ -71,15 +71,19 @@ def poor_map(e, term):
 # -- coordinates -----------------------------------------------------------------------------------------------
 
 
+quantile_of = jax.jit(truncated_quantile)
+slope_of = jax.jit(jax.vmap(jax.grad(lambda e, low, high: truncated_quantile(e, low, high)[0]), (0, None, None)))
+
+
 @pytest.mark.parametrize(
     "low, high", [(-3.0, 4.0), (-40.0, 30.0), (0.5, 20.0), (8.0, 25.0), (-20.0, -8.0), (-0.1, 0.1)]
 )
 def test_truncated_quantile_is_that_of_the_truncated_gaussian(low, high):
     e = np.linspace(-5, 5, 41)
     with jax.enable_x64(True):
-        u, ln_slope = truncated_quantile(jnp.asarray(e), jnp.full(41, low), jnp.full(41, high))
-        slope = jax.vmap(jax.grad(lambda e: truncated_quantile(e, low, high)[0]))(jnp.asarray(e))
-        left, right = (truncated_quantile(jnp.asarray(e + h), low, high)[0] for h in (-1e-4, 1e-4))
+        u, ln_slope = quantile_of(jnp.asarray(e), jnp.full(41, low), jnp.full(41, high))
+        slope = slope_of(jnp.asarray(e), low, high)
+        left, right = (quantile_of(e + h, jnp.full(41, low), jnp.full(41, high))[0] for h in (-1e-4, 1e-4))
     assert np.all(np.diff(u) > 0) and np.all((u >= low) & (u <= high))
     np.testing.assert_allclose(np.exp(ln_slope), slope, rtol=1e-8)
     np.testing.assert_allclose((right - left) / 2e-4, slope, rtol=1e-4)
@@ -123,21 +127,22 @@ def test_field_density_is_prior_times_likelihood_times_jacobian(coordinates):
     rng = np.random.default_rng(1)
     with jax.enable_x64(True):
         model = field_model(catalogue, PRIOR, BELIEFS, coordinates=coordinates)
-        differences = []
-        for _ in range(3):
-            values = {"alpha2": 0.36 + 0.01 * rng.normal(), "alpha4": 1.1 + 0.05 * rng.normal(), "scatter": 0.155}
-            values |= {"alpha1_offset": rng.normal(), "e": rng.normal(size=len(catalogue))}
 
-            def masses(e, values=values):
+        @jax.jit
+        def evaluated(values):
+            def masses(e):
                 with numpyro.handlers.substitute(data=values | {"e": e}), numpyro.handlers.trace() as trace:
                     model()
                 return trace["ln_mass"]["value"], trace["alpha1"]["value"]
 
-            (ln_mass, alpha1), slopes = (
-                masses(jnp.asarray(values["e"])),
-                jax.jacfwd(masses)(jnp.asarray(values["e"]))[0],
-            )
-            found, _ = log_density(model, (), {}, values)
+            slopes, _ = jax.jacfwd(masses)(values["e"])
+            return *masses(values["e"]), slopes, log_density(model, (), {}, values)[0]
+
+        differences = []
+        for _ in range(3):
+            values = {"alpha2": 0.36 + 0.01 * rng.normal(), "alpha4": 1.1 + 0.05 * rng.normal(), "scatter": 0.155}
+            values |= {"alpha1_offset": rng.normal(), "e": rng.normal(size=len(catalogue))}
+            ln_mass, alpha1, slopes, found = evaluated(values)
             relation = {"alpha1": float(alpha1)} | {p: values[p] for p in ("alpha2", "alpha4", "scatter")}
             expected = ln_joint(catalogue, np.asarray(ln_mass), **relation).sum() + np.linalg.slogdet(slopes)[1]
             expected += float(BELIEFS.log_prob(relation))
@@ -191,7 +196,7 @@ def test_first_metric_is_the_curvature_where_masses_are_known(beliefs, pivot):
         def energy(u):
             return potential_energy(model, (), {}, dict(zip(sites, u, strict=True)))
 
-        curvature = jax.hessian(energy)(jnp.asarray(at, dtype=float))
+        curvature = jax.jit(jax.hessian(energy))(jnp.asarray(at, dtype=float))
     scale = np.sqrt(np.diag(metric))
     np.testing.assert_allclose(
         metric / np.outer(scale, scale), np.linalg.inv(curvature) / np.outer(scale, scale), atol=1e-5
@@ -214,7 +219,7 @@ def test_mixture_has_the_weights_of_mass_posterior(relation_from):
             mean = (density * grid).sum() / density.sum()
             return mean, jnp.sqrt((density * (grid - mean) ** 2).sum() / density.sum())
 
-        mean, sd = jax.vmap(moments)(objects)
+        mean, sd = jax.jit(jax.vmap(moments))(objects)
     np.testing.assert_allclose((mean - exact.mean) / exact.sd, 0, atol=2e-3)
     np.testing.assert_allclose(sd / exact.sd, 1, atol=2e-3)
 

@@ -39,12 +39,13 @@ def objects(repeated=1):
 
 
 @jax.jit
-def value_and_gradient(likelihood, values, cosmology):
-    def of(both):
-        values, cosmology = both
-        return likelihood(RelationUnderCosmology(**values, alpha3=PIVOT, cosmology=cosmology))
+def value(likelihood, values, cosmology):
+    return likelihood(RelationUnderCosmology(**values, alpha3=PIVOT, cosmology=cosmology))
 
-    return jax.value_and_grad(of)((values, cosmology))
+
+@jax.jit
+def value_and_gradient(likelihood, values, cosmology):
+    return jax.value_and_grad(lambda both: value(likelihood, *both))((values, cosmology))
 
 
 def under(values, parameters):
@@ -94,11 +95,7 @@ def test_mass_likelihoods_under_each_cosmology():
         for parameters in COSMOLOGIES:
             at = under(relation, parameters)
             plain, with_masses = (
-                float(
-                    value_and_gradient(
-                        CosmologyData(catalogue, prior(), LIMIT, cosmology(), own).likelihood(0.25, 1.6), *at
-                    )[0]
-                )
+                float(value(CosmologyData(catalogue, prior(), LIMIT, cosmology(), own).likelihood(0.25, 1.6), *at))
                 for own in (None, extra)
             )
             alone = mm.MassPrior.from_table(
