@@ -219,7 +219,7 @@ def _of_calibration(result, catalogue: HaloCatalogue, prior: MassPrior) -> dict[
         return {}
     from massmap_jax.figures.calibration import calibration_figure
 
-    masses, check = result.calibrated
+    masses, check, _ = result.calibrated
     return {
         "calibration": lambda: calibration_figure(result.fitted, catalogue, prior, masses),
         "calibrators_check": check.figure,
