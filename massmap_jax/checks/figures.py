@@ -83,7 +83,8 @@ def prior_check_figure(check: "PriorCheck") -> "Figure":
     pit_text = r"PIT: predicted probability of a luminosity below $L_\mathrm{obs}$"
     figure.supxlabel(_label(pit_text, "luminosities", 115 if columns > 1 else 55), fontsize=_LABEL)
     figure.supylabel("ECDF of PIT minus uniform", fontsize=8)
-    figure.suptitle(_title("the model fits" if check.fits else "the model does not fit", check, columns))
+    title = _title("the model fits" if check.fits else "the model does not fit", check, columns, _of_shape(check))
+    figure.suptitle(title)
     return figure
 
 
@@ -207,7 +208,7 @@ def _coverage_axes(ax, check) -> None:
     ax.legend(loc="best", ncols=2)
 
 
-def _title(verdict, check, columns) -> str:
+def _title(verdict, check, columns, of_shape="") -> str:
     """Title of a figure: verdict, p value and what the bands are."""
-    text = f"{verdict} ({p_text(check.p_value)} in all{_of_shape(check)})"
-    return text + ("; " if columns > 1 else "\n") + f"bands: {100 * (1 - check.level):g} % together"
+    text = textwrap.fill(f"{verdict} ({p_text(check.p_value)} in all{of_shape})", 110 if columns > 1 else 45)
+    return text + ("; " if columns > 1 and not of_shape else "\n") + f"bands: {100 * (1 - check.level):g} % together"

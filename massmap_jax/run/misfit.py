@@ -77,8 +77,8 @@ _ENDS = (
 )
 _LOOSE = (
     "slope and scatter are hardly believed in and hardly measured, so that draws of the relation reach a slope of 0,"
-    " where a luminosity tells no mass: say what is known of them (--relation-prior"
-    " alpha2=1.6:0.1,scatter=0.35:0.05,...)"
+    " where a luminosity tells no mass: say what is known of them (--relation-prior alpha2=1.6:0.1,scatter=0.35:0.05"
+    " and so on)"
 )
 # Errors within which a slope that is 0 is told of as a cause.
 _LOOSE_SD = 3.0
