@@ -18,7 +18,8 @@ distance from that end in units of the width. These coordinates therefore keep e
 
 With linear noise, sigma is the error as a fraction of the luminosity. Below a signal to noise of 12 the posterior may
 have a second part, of halos far too light that noise alone explains, and its share changes with exp(-q^2 / 2): such
-objects are left to be integrated one by one.
+objects are left to be integrated one by one. Objects far brighter than any halo of the mass function have it at every
+signal to noise: a table whose range holds such objects, too, is refused for its number of nodes.
 
 Steps are refined until the error, measured against the exact posterior of objects between the nodes, is below the
 tolerance in the whole range, its corners included. The measured error is kept with the table.
@@ -673,23 +674,8 @@ def read(surface: PosteriorSurface, halos: Objects) -> tuple[dict[str, np.ndarra
     return surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], np.where(own, halos.sigma, np.nan))
 
 
-def in_table(catalogue: HaloCatalogue, rows) -> tuple[str, np.ndarray]:
-    """Give the noise that most of these rows have, lognormal or linear, and which of them a table can be made for.
-
-    Parameters
-    ----------
-    catalogue : HaloCatalogue
-        The objects.
-    rows : Int[np.ndarray, "m"]
-        Row numbers.
-
-    Returns
-    -------
-    kind : {"lognormal", "normal"}
-        The noise.
-    which : Bool[np.ndarray, "m"]
-        Those that have it, with linear noise those of a signal to noise of 12 and more.
-    """
+def _in_table(catalogue: HaloCatalogue, rows) -> tuple[Literal["lognormal", "normal"], np.ndarray]:
+    """The noise that most of these rows have, and which of them a table can be made for."""
     codes, sigma = catalogue.noise_codes[rows], catalogue.signed_measurements(rows)[1]
     lognormal = codes == NOISE_KINDS.index("lognormal")
     linear = (codes == NOISE_KINDS.index("normal")) & (sigma >= 0) & (sigma <= 1 / _LEAST_RATIO)
@@ -705,7 +691,7 @@ def for_posterior(catalogue, rows, prior, relation, relation_from, selection, le
         )
     levels = tuple(float(v) for v in levels)
     if surface is None:
-        kind, which = in_table(catalogue, rows)
+        kind, which = _in_table(catalogue, rows)
         if not which.any():
             raise MassmapError(
                 "a posterior surface takes lognormal noise, and linear noise of a signal to noise of 12 and more, and"

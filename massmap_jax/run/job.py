@@ -20,7 +20,6 @@ from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.regions import Circle, RegionMass
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
-from massmap_jax.posterior.surface import in_table
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
@@ -626,11 +625,11 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, rel
         return options.method
     rows = np.flatnonzero(catalogue.usable)
     plain = prior.snap is None and catalogue.redshift_distributions is None
-    number = int(in_table(catalogue, rows)[1].sum()) if plain else 0
-    if extra is not None or number < SURFACE_PAYS or population_of(relation) is not None:
+    plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
+    if extra is not None or rows.size < SURFACE_PAYS or not plain or population_of(relation) is not None:
         return "analytic"
     notes.append(
-        f"masses of {number:,} objects are read off a posterior surface, to 1 % of their error bars: method "
+        f"masses of {rows.size:,} objects are read off a posterior surface, to 1 % of their error bars: method "
         "'analytic' integrates each"
     )
     return "surface"

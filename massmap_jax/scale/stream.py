@@ -46,7 +46,7 @@ from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.columns import KNOWN_COLUMNS, PROGRAM, column_info
 from massmap_jax.posterior.result import MassPosterior
-from massmap_jax.posterior.surface import PosteriorSurface, in_table
+from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.observable_options import observables_of
 from massmap_jax.run.options import (
@@ -427,14 +427,7 @@ class _Run:
             self.surface = PosteriorSurface.load(path)
             return
         first = first or self.first_usable(chunks)
-        usable = np.flatnonzero(first.usable)
-        kind, which = in_table(first, usable)
-        if not which.any():
-            raise MassmapError(
-                "none of the first objects can be read off a posterior surface, which takes linear noise of a signal to"
-                " noise of 8 and more: give method='analytic'"
-            )
-        sigma = first.sigma_ln_lum[usable[which]]
+        sigma = first.sigma_ln_lum[first.usable]
         one = np.ptp(sigma) == 0
         margin = 1.0 if one else _SIGMA_MARGIN
         where = self._range(chunks, (sigma.min() / margin, sigma.max() * margin))
@@ -444,7 +437,6 @@ class _Run:
             where,
             relation_from=self.relation_from,
             selection=self.selection,
-            noise_kind=kind,
             watch=self.watch,
         )
         self.surface.save(path)
@@ -549,6 +541,10 @@ def _check(options: StreamOptions) -> None:
     check_options(replace(options.job, make_map=options.map_centre is not None))
     if options.method not in ("surface", "analytic"):
         raise MassmapError(f"method {options.method!r} is not known here: give surface or analytic")
+    if options.method == "surface" and options.columns.get("noise") == "linear":
+        raise MassmapError(
+            "with noise='linear' a posterior surface is made for a narrow range of objects only: give method='analytic'"
+        )
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known here: give one of {', '.join(FORMATS)}")
     if options.chunk_rows < 1:
