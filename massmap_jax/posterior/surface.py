@@ -350,8 +350,8 @@ class PosteriorSurface(eqx.Module):
             watch(f"tabulating the posterior: {number:,} nodes")
             empty = np.zeros((0, 0, 0, 0), dtype=np.float32)
             names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
-            known = prior, relation, selection, {}, tolerance, levels, relation_from, names, noise_kind
-            made = cls(lattice, empty, *known)
+            known = tolerance, levels, relation_from, names, noise_kind
+            made = cls(lattice, empty, prior, relation, selection, {}, *known)
             values = made.exact(*lattice.objects(lattice.places()))
             edge = np.clip(values[:, SUMMARIES.index("edge_mass")], 1e-9, 1 - 1e-9)
             values[:, SUMMARIES.index("edge_mass")] = np.log(edge / (1 - edge))

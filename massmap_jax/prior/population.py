@@ -383,7 +383,7 @@ class PopulationDraws(eqx.Module):
             + v["drift_ln_1z"] * (jnp.log1p(z) - jnp.log1p(v["pivot_z"]))
         )
 
-    def scales(self, z) -> list[tuple[Array, Array]]:
+    def scales(self, z) -> list[tuple[Any, Any]]:
         """Give centre and width of everything that makes the density vary faster than the mass function does.
 
         Parameters

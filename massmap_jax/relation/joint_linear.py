@@ -108,31 +108,29 @@ class LinearNoise(eqx.Module):
         is_limit = data.limits[index]
         ln_error, z = data.ln_error[index], data.catalogue.redshift[data.rows[index]]
         ln_reference, place = (np.asarray(a) for a in linear_noise.reference(data.ln_lum[index], data.sigma[index]))
-        of_limit = ln_reference, place
+        at_limit, place_of_limit = ln_reference, place
         selected = not isinstance(data.selection, NoSelection)
         if selected:
             ln_limit = np.asarray(data.selection.limit_of(z, ln_error))
-            of_limit = tuple(np.asarray(a) for a in linear_noise.reference(ln_limit, np.exp(ln_error - ln_limit)))
-        columns = (
-            given,
-            has_error,
-            is_limit,
-            ln_reference,
-            place,
-            np.where(is_limit, 0.0, -ln_error - HALF_LN_2PI),
-        )
-        tables = (
-            linear_noise.at_places("normal", place),
-            linear_noise.at_places("upper_limit", place) if is_limit.any() else None,
-        )
+            relative = np.exp(ln_error - ln_limit)
+            at_limit, place_of_limit = (np.asarray(a) for a in linear_noise.reference(ln_limit, relative))
+        table = linear_noise.at_places("normal", place)
+        of_limits = linear_noise.at_places("upper_limit", place) if is_limit.any() else None
         on = linear_noise.intervals(place, scatter, np)
         numbers = [_panels((on.least, on.greatest), place, scatter, given & ~is_limit)]
-        for where, needed in ((place, is_limit), (of_limit[1], has_error & selected)):
+        for where, needed in ((place, is_limit), (place_of_limit, has_error & selected)):
             numbers.append(_panels(linear_noise.limit_interval(where, scatter, np), where, scatter, needed))
         return cls(
-            *(filled(a) for a in columns),
-            *(None if a is None else filled(a) for a in tables),
-            *(filled(a) for a in of_limit),
+            given=filled(given),
+            has_error=filled(has_error),
+            is_limit=filled(is_limit),
+            ln_reference=filled(ln_reference),
+            place=filled(place),
+            ln_unit=filled(np.where(is_limit, 0.0, -ln_error - HALF_LN_2PI)),
+            table=filled(table),
+            table_of_limits=None if of_limits is None else filled(of_limits),
+            ln_reference_of_limit=filled(at_limit),
+            place_of_limit=filled(place_of_limit),
             panels=max(numbers[:2]),
             panels_of_limit=numbers[2],
             limits=bool(is_limit.any()),
