@@ -26,8 +26,7 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.calibrated import CalibratedRelation, covariance
 from massmap_jax.relation.data import HALF_LN_2PI, filled
-from massmap_jax.relation.lattice import narrowest
-from massmap_jax.relation.linear import LinearData
+from massmap_jax.relation.linear import LinearData, number_of_panels
 
 # Half the length of what is integrated about a measured mass, and about a component of the population, in their widths.
 _REACH, _OF_POPULATION = 9.0, 4.0
@@ -116,10 +115,12 @@ class LinearNoise(eqx.Module):
             at_limit, place_of_limit = (np.asarray(a) for a in linear_noise.reference(ln_limit, relative))
         table = linear_noise.at_places("normal", place)
         of_limits = linear_noise.at_places("upper_limit", place) if is_limit.any() else None
-        on = linear_noise.intervals(place, scatter, np)
-        numbers = [_panels((on.least, on.greatest), place, scatter, given & ~is_limit)]
-        for where, needed in ((place, is_limit), (place_of_limit, has_error & selected)):
-            numbers.append(_panels(linear_noise.limit_interval(where, scatter, np), where, scatter, needed))
+        measured, limits, chances = place[given & ~is_limit], place[is_limit], place_of_limit[has_error & selected]
+        on = linear_noise.intervals(measured, scatter, np)
+        numbers = [number_of_panels((on.least, on.greatest), measured, scatter, _PANEL_WIDTHS)]
+        for where in (limits, chances):
+            interval = linear_noise.limit_interval(where, scatter, np)
+            numbers.append(number_of_panels(interval, where, scatter, _PANEL_WIDTHS))
         return cls(
             given=filled(given),
             has_error=filled(has_error),
@@ -303,12 +304,3 @@ class _Nodes(eqx.Module):
         ln_integrand = ln_density + known.ln_mass_term(self.ln_mass) + ln_likelihood(self.ln_mass)
         peak = jax.lax.stop_gradient(ln_integrand.max())
         return peak + jnp.log((self.weight * jnp.exp(ln_integrand - peak)).sum())
-
-
-def _panels(interval, place, scatter: float, needed) -> int:
-    """Panels for the narrowest feature of K in its interval, over all objects: one of few numbers."""
-    if not needed.any():
-        return 3
-    lengths = (interval[1] - interval[0]) / (_PANEL_WIDTHS * narrowest(place, scatter))
-    # Powers of two of the square root: few sizes, so that catalogues share compiled code.
-    return int(np.ceil(max(2 ** (0.5 * np.ceil(2 * np.log2(lengths[needed].max()))), 3)))

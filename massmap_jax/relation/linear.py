@@ -99,15 +99,13 @@ class Part(eqx.Module):
         """
         on = linear_noise.intervals(place, scatter, np)
         ends = (on.least, on.greatest) if kind in _MEASURED else linear_noise.limit_interval(place, scatter, np)
-        narrow = narrowest(place, scatter)
-        # Powers of two of the square root: few sizes, so that catalogues share compiled code.
-        inner = 2 ** (0.5 * np.ceil(2 * np.log2(np.max((ends[1] - ends[0]) / (_PANEL_WIDTHS * narrow)))))
+        inner = number_of_panels(ends, place, scatter, _PANEL_WIDTHS)
         number = filled(np.zeros(-(-z.size // _BLOCK)), least=2).size
         missing = number * _BLOCK - z.size
         columns = [np.pad(a, (0, missing), mode="edge") for a in (ln_reference, z, place)]
         weights = np.pad(weight, (0, missing))
         ln_reference, z, place, weight = (a.reshape(-1, _BLOCK) for a in (*columns, weights))
-        return cls(ln_reference, z, place, weight, kind=kind, inner=int(np.ceil(max(inner, 3))), outer=outer)
+        return cls(ln_reference, z, place, weight, kind=kind, inner=inner, outer=outer)
 
     @classmethod
     def above(cls, z, ln_limit, relative_error, weight, scatter: float) -> "Part":
@@ -184,6 +182,29 @@ class Part(eqx.Module):
             return peak + jnp.log((weights * jnp.exp(ln_integrand - peak)).sum())
 
         return jax.vmap(one)(self.ln_reference, self.z, self.place)
+
+
+def number_of_panels(interval, place, scatter: float, widths: float) -> int:
+    """Give the number of panels that resolve K in the interval where it changes, for all of some objects.
+
+    Parameters
+    ----------
+    interval : tuple of Float[np.ndarray, "point"]
+        Ends of the interval of t.
+    place : Float[np.ndarray, "point"]
+        asinh(q / 2), with q the signal to noise.
+    scatter : float
+        Least scatter S of the relations [ln L].
+    widths : float
+        Length of a panel in units of the narrowest feature of K.
+
+    Returns
+    -------
+    int
+        At least 3: one of few numbers, so that catalogues share compiled code.
+    """
+    longest = np.max((interval[1] - interval[0]) / (widths * narrowest(place, scatter)), initial=1.0)
+    return int(np.ceil(max(2 ** (0.5 * np.ceil(2 * np.log2(longest))), 3)))
 
 
 class LinearData(CatalogueData):
