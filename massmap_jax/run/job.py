@@ -41,7 +41,7 @@ from massmap_jax.run.misfit import (
 )
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_names import check_observable
-from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
+from massmap_jax.run.observable_options import beliefs_about_scatters, is_on_mass, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -246,7 +246,7 @@ def compute(
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
             check = _check_fitted(catalogue, prior, relation, options, notes)
-            calibrated = _check_calibrators(fitted, catalogue, prior, calibration, notes)
+            calibrated = _check_calibrators(fitted, catalogue, prior, calibration, options, notes)
         of_masses = None if calibrated is None else calibrated.check
         findings = [*_units_of(calibrated), *misfits(prior, fitted, check, calibrators=of_masses)]
         if not options.accept_misfit:
@@ -477,8 +477,11 @@ def compute_fit(
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
         check = _check_fitted(catalogue, prior, draws, options, notes)
-        calibrated = _check_calibrators(fitted, catalogue, prior, calibration, [])
-        if calibrated is not None:
+        told: list[str] = []
+        calibrated = _check_calibrators(fitted, catalogue, prior, calibration, options, told)
+        if calibrated is None:
+            notes.extend(told)
+        else:
             notes.extend([*_told_by(calibrated.check), *([] if calibrated.far is None else [calibrated.far.told])])
     findings = _units_of(calibrated)
     findings += misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
@@ -528,9 +531,15 @@ def _units_of(calibrated: Calibrated | None) -> list[Finding]:
     return [wrong_unit(calibrated.far.told)]
 
 
-def _check_calibrators(fitted, catalogue, prior, calibration, notes: list[str]) -> Calibrated | None:
+def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOptions, notes) -> Calibrated | None:
     """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
     if calibration is None:
+        return None
+    if is_on_mass(options.selected_on):
+        notes.append(
+            "whether the fit predicts the measured masses was not checked: the check knows no selection on them"
+            f" ({options.selected_on})"
+        )
         return None
     from massmap_jax.checks.calibrators import calibrators_check
 
@@ -640,7 +649,7 @@ def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[s
     if options.selected_on is not None:
         notes.append(
             "whether prior and relation predict the observed luminosities was not checked: the check knows limits of"
-            f" the luminosity, and this catalogue was selected on another observable, {options.selected_on}"
+            f" the luminosity, and this catalogue was selected by {options.selected_on}"
         )
         return None
     check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))

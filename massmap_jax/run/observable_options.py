@@ -15,9 +15,11 @@ from massmap_jax.errors import MassmapError
 
 if TYPE_CHECKING:
     from massmap_jax.relation.beliefs import RelationPrior
-    from massmap_jax.relation.joint import SelectedOn
+    from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
     from massmap_jax.run.options import JobOptions
 
+MEASURED_MASS = "mass"
+"""What a selection calls the measured mass."""
 # What stands behind the name of the observable, for messages.
 _FORMS = {
     "observable": "NAME=COLUMN, such as richness=lambda",
@@ -148,16 +150,39 @@ def _check_the_rest(options: JobOptions) -> None:
         return
     laws_of(options)
     beliefs_about_scatters(options)
-    if options.selected_on is not None:
-        on = selected_on(options.selected_on)
-        if on.observable not in named(options, "observable"):
+
+
+def check_selected_on(options: JobOptions) -> None:
+    """Refuse a selection on an observable or on a measured mass that cannot be used.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options.
+
+    Raises
+    ------
+    MassmapError
+        For an observable that is not fitted, a measured mass where none is given, or another limit beside it.
+    """
+    if options.selected_on is None or options.relation != "fit":
+        return
+    on = selected_on(options.selected_on)
+    limits = [name for name in LIMITS if getattr(options, name) is not None]
+    if limits:
+        raise MassmapError(f"{limits[0]}= and selected_on= are given: a catalogue has one limit")
+    if is_on_mass(options.selected_on):
+        if options.calib_mass is None:
             raise MassmapError(
-                f"selected_on={options.selected_on!r} names no observable of these:"
-                f" {', '.join(named(options, 'observable'))}; a limit of the luminosity is lum_limit="
+                f"selected_on={options.selected_on!r} is on a measured mass: give calib_mass=, its column"
             )
-        limits = [name for name in LIMITS if getattr(options, name) is not None]
-        if limits:
-            raise MassmapError(f"{limits[0]}= and selected_on= are given: a catalogue has one limit")
+        return
+    known = named(options, "observable")
+    if on.observable not in known:  # type: ignore[union-attr]
+        raise MassmapError(
+            f"selected_on={options.selected_on!r} names no observable of these: {', '.join(known) or 'none is given'};"
+            " a limit of the luminosity is lum_limit=, and one of the measured mass is mass>VALUE"
+        )
 
 
 def observables_of(path: str) -> tuple[str, ...]:
@@ -264,17 +289,22 @@ def beliefs_about_scatters(options: JobOptions) -> Any:
     return given
 
 
-def selected_on(text: str) -> SelectedOn:
-    """Make the selection on an observable.
+def is_on_mass(text: str | None) -> bool:
+    """Tell whether a selection is one on the measured mass."""
+    return text is not None and text.partition(">")[0].strip() == MEASURED_MASS
+
+
+def selected_on(text: str) -> SelectedOn | SelectedOnMass:
+    """Make the selection on an observable, or on the measured mass.
 
     Parameters
     ----------
     text : str
-        NAME>VALUE, or NAME>VALUE:WIDTH.
+        NAME>VALUE, or NAME>VALUE:WIDTH; the measured mass [Msun] is called mass.
 
     Returns
     -------
-    SelectedOn
+    SelectedOn or SelectedOnMass
         The selection.
 
     Raises
@@ -287,8 +317,10 @@ def selected_on(text: str) -> SelectedOn:
     >>> from massmap_jax.run.observable_options import selected_on
     >>> selected_on("richness>20:0.1").describe()
     'richness above 20, width 0.1 in ln'
+    >>> selected_on("mass>3e14").describe()
+    'measured mass above 3e+14 Msun, width 0.001 in ln M'
     """
-    from massmap_jax.relation.joint import SelectedOn
+    from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 
     name, _, rest = text.partition(">")
     try:
@@ -297,4 +329,4 @@ def selected_on(text: str) -> SelectedOn:
         numbers = []
     if not name.strip() or len(numbers) not in (1, 2):
         raise MassmapError(f"selected_on={text!r} cannot be read: give NAME>VALUE or NAME>VALUE:WIDTH, in quotes")
-    return SelectedOn(name.strip(), *numbers)
+    return SelectedOnMass(*numbers) if is_on_mass(text) else SelectedOn(name.strip(), *numbers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from massmap_jax.choices import (
     LIMITS,
     METHODS,
     PRESETS,
+    ChosenBy,
     check_flux_min,
     check_fwhm,
     check_halo_profile,
@@ -38,7 +39,7 @@ from massmap_jax.choices import (
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
-from massmap_jax.run.observable_options import check_observables, selected_on
+from massmap_jax.run.observable_options import check_observables, check_selected_on, is_on_mass, selected_on
 from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
@@ -387,7 +388,10 @@ class JobOptions:
         "0", "Correlation of that scatter with the luminosity's, MEAN or MEAN:SD.", CALIBRATION, commands=_RUN_FIT
     )
     calib_chosen_by: str = option(
-        "random", "How the objects with a mass were chosen: random, or luminosity.", CALIBRATION, commands=_RUN_FIT
+        "random",
+        "How the objects with a mass were chosen: random, luminosity, or mass (with --selected-on).",
+        CALIBRATION,
+        commands=_RUN_FIT,
     )
     calib_definition: str | None = option(
         None, "Their definition, 500c, 200m or vir; by default what the column's name says.", CALIBRATION,
@@ -591,7 +595,8 @@ class JobOptions:
     )
     selected_on: str | None = option(
         None,
-        "The catalogue holds what is above a value of an observable, NAME>VALUE, or NAME>VALUE:WIDTH in ln.",
+        "The catalogue holds what is above a value of an observable, NAME>VALUE, or NAME>VALUE:WIDTH in ln; "
+        "mass>VALUE is a measured mass in Msun.",
         SEVERAL,
         commands=_RUN_FIT,
     )
@@ -801,11 +806,15 @@ _ACTS = {
         (lambda o: o.observable is not None, "observable=, a column beside the luminosity"),
     ),
     **dict.fromkeys(
-        ("observable_prior", "scatter_correlation", "selected_on"),
+        ("observable_prior", "scatter_correlation"),
         (
             lambda o: o.relation == "fit" and o.observable is not None,
             "a relation that is fitted with observable=, a column beside the luminosity",
         ),
+    ),
+    "selected_on": (
+        lambda o: o.relation == "fit" and (o.observable is not None or o.calib_mass is not None),
+        "a relation that is fitted with observable=, a column beside the luminosity, or calib_mass=, measured masses",
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
@@ -909,6 +918,7 @@ def check_options(options: JobOptions) -> None:
     elif options.is_published:
         _check_published(options)
     check_observables(options)
+    check_selected_on(options)
     _check_likelihoods(options)
     _check_cosmology_draws(options)
     value_of("relation_scatter", options.relation_scatter)
@@ -971,10 +981,20 @@ def _check_calibration(options: JobOptions) -> None:
             "the calibration masses need an error: give calib_sigma=, a column or one number in ln M, or"
             " calib_sigma_plus= and calib_sigma_minus="
         )
-    if options.calib_chosen_by not in ("random", "luminosity"):
+    if options.calib_chosen_by not in get_args(ChosenBy):
         raise MassmapError(
-            f"calib_chosen_by is {options.calib_chosen_by!r}: give random or luminosity; masses of objects that were"
-            " chosen by mass need their selection, SelectedOnMass of the Python package"
+            f"calib_chosen_by is {options.calib_chosen_by!r}: give one of {', '.join(get_args(ChosenBy))}"
+        )
+    on_mass = is_on_mass(options.selected_on)
+    if options.calib_chosen_by == "mass" and not on_mass:
+        raise MassmapError(
+            "masses of objects that were chosen by their measured mass need that selection: give"
+            " selected_on='mass>VALUE', in Msun"
+        )
+    if on_mass and (options.calib_convert or options.compare_populations):
+        raise MassmapError(
+            f"{'calib_convert' if options.calib_convert else 'compare_populations'}= and a selection on the measured"
+            " mass are given: leave one of them out"
         )
     if options.method not in ("auto", *METHODS):
         raise MassmapError(
@@ -1398,7 +1418,7 @@ def selection_of(options: JobOptions, lum_unit: str = ""):
 
 
 def selection_of_fit(options: JobOptions, lum_unit: str = ""):
-    """Make the selection that a fit takes: on the luminosity, or on another observable.
+    """Make the selection that a fit takes: on the luminosity, on another observable or on a measured mass.
 
     Parameters
     ----------
@@ -1409,7 +1429,7 @@ def selection_of_fit(options: JobOptions, lum_unit: str = ""):
 
     Returns
     -------
-    Selection or SelectedOn or None
+    Selection, SelectedOn, SelectedOnMass or None
         None if every object is in the catalogue.
     """
     return selection_of(options, lum_unit) if options.selected_on is None else selected_on(options.selected_on)

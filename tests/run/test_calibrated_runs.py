@@ -137,11 +137,33 @@ def test_masses_in_a_wrong_unit_are_refused(source, tmp_path, command, unit, nor
     assert not (tmp_path / "out").exists()
 
 
+def test_objects_selected_by_their_measured_mass(tmp_path):
+    """The masses are those of the truth; what could not be checked is said."""
+    rng, frame = np.random.default_rng(8), table()
+    measured = frame["M_true"] * np.exp(np.hypot(0.1, 0.2) * rng.normal(size=NUMBER)) / 1e14
+    frame = frame.assign(M_lens=measured, e_M_lens=0.2 * measured)[measured > 1.8]
+    frame.to_csv(tmp_path / "selected.csv", index=False)
+    options = ["--selected-on", "mass>1.8e14:0.01", "--calib-chosen-by", "mass", "--no-map", "--no-figures"]
+    ended = program("run", tmp_path / "selected.csv", tmp_path / "out", *MASSES, *LINEAR, *BELIEFS, *options)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    found = record["fit"]
+    for name, true in (("alpha1", 1.0), ("alpha2", 0.8), ("scatter", 0.25)):
+        assert abs(found["mean"][name] - true) < 5 * found["sd"][name], found
+    assert "measured mass above 1.8e+14 Msun" in json.dumps(record)
+    assert "whether the fit predicts the measured masses was not checked" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
         (MASSES[:2], "--calib-sigma"),
-        ([*MASSES, "--calib-chosen-by", "mass"], "SelectedOnMass"),
+        ([*MASSES, "--calib-chosen-by", "mass"], "need that selection"),
+        ([*MASSES, "--calib-chosen-by", "chance"], "give one of random, luminosity, mass"),
+        ([*MASSES, "--selected-on", "mass>2e14", "--lum-limit", "1"], "a catalogue has one limit"),
+        ([*MASSES, "--selected-on", "richness>20"], "names no observable of these: none is given"),
+        ([*MASSES, "--selected-on", "mass>2", "--calib-chosen-by", "mass"], "give it in Msun"),
+        ([*MASSES, "--selected-on", "mass>2e14", "--calib-convert"], "leave one of them out"),
         ([*MASSES, "--calib-bias", "none"], "cannot be read"),
         ([*MASSES, "--calib-scatter", "-0.1"], "at least 0"),
         ([*MASSES, "--calib-scatter", "20"], "20 in ln M"),
