@@ -271,7 +271,7 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, made_for: MadeFor, width)
         in_q = _OnAxis.of(place, q_edges, _RATIO_NODES)
     lowest = np.floor(ln_reference / step).astype(int) - (_TAPS // 2 - 1)
     first, steps = lowest.min(), int(np.ptp(lowest)) + _TAPS
-    brightest, faintest = _range_of_t(kind, in_q.nodes, float(made_for.greatest))
+    brightest, faintest = _range_of_t(kind, in_q.nodes, made_for)
     offset = int(np.ceil(faintest / step)) + 4
     length = steps - 1 + offset + int(np.ceil(-brightest / step)) + 4
     shape = in_q.nodes.size, steps, in_z.nodes.size
@@ -304,16 +304,20 @@ def _lattice(kind, columns, q_edges, z_edges, z_nodes, made_for: MadeFor, width)
     )
 
 
-def _range_of_t(kind: str, place, scatter: float) -> tuple[float, float]:
-    """Least and greatest t = ln L_ref - ln mu_L at which K changes, for scatters up to this one."""
-    largest = min(scatter, linear_noise.HIGHEST_SCATTER)
+def _range_of_t(kind: str, place, made_for: MadeFor) -> tuple[float, float]:
+    """Least and greatest t = ln L_ref - ln mu_L(M) at which K changes."""
+    greatest = float(made_for.greatest)
+    largest = min(greatest, linear_noise.HIGHEST_SCATTER)
     if kind != "normal":
         low, high = linear_noise.limit_interval(place, largest, np)
         # `lifted` goes on beyond: exp(-2) of the luminosity at the end changes its exponent by less than a tenth.
         return float(low.min()), float(high.max()) + (2.0 if kind == "above" else 0.0)
     on = linear_noise.intervals(place, largest, np)
+    # How far a steep prior may prefer other halos, at a scatter in the middle: all are about the fitted one.
+    usual = linear_noise.intervals(place, min(np.sqrt(float(made_for.least) * greatest), largest), np)
     faint = 2 * np.sinh(place.min()) < linear_noise.NO_FAINT
-    return float(on.least.min()), float(max(on.greatest.max(), on.faint_high.max() if faint else 0.0))
+    highest = max(on.near_high.max(), usual.greatest.max(), on.faint_high.max() if faint else 0.0)
+    return float(min(on.near_low.min(), usual.least.min())), float(highest)
 
 
 def _shifted_rows(rows: Float[Array, "ratio node"], number: int, length: int) -> Float[Array, "ratio number length"]:
