@@ -23,7 +23,8 @@ def checked(tmp_path_factory):
     pytest.importorskip("mypy", reason="mypy is not installed (pip install '.[ci]')")
     wrong, text = tmp_path_factory.mktemp("types") / "wrong.py", PUBLIC_API.read_text()
     assert text.count("num_draws=200") == 1
-    wrong.write_text(text.replace("num_draws=200", 'num_draws="200"'))
+    # The last line makes it another file in each run: the cache would give the errors of an earlier one, with its path.
+    wrong.write_text(text.replace("num_draws=200", 'num_draws="200"') + f"# {wrong}\n")
     command = [sys.executable, "-m", "mypy", "massmap_jax", "tests/typing", str(wrong)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 1, done.stdout + done.stderr
