@@ -1,12 +1,12 @@
 """Whether fits with measured masses end at the truth where luminosities have linear noise of a low signal to noise.
 
-    PYTHONPATH=benchmarks python benchmarks/programs/linear_calibrated.py [--surveys 24]
+    PYTHONPATH=benchmarks python benchmarks/programs/linear_calibrated.py [--surveys 24] [--objects 300]
 
 Simulated surveys detect by their noise: objects of 4 sigma and more are in the catalogue, half of them below 6. A third
 has a measured mass. Relations are drawn from the beliefs. Each survey is fitted with its limit in signal to noise, and,
 as twins, without the limit and with the bars read as errors of ln L. Printed are the mean distance of slope,
 normalisation and scatter from the truth in errors of the fit, the p value of all distances together (chi-square, three
-degrees of freedom for each survey), and the time of a fit.
+degrees of freedom for each survey), and the median time of a fit and that of the first, which compiles.
 """
 
 import argparse
@@ -18,29 +18,29 @@ from scipy.stats import chi2
 
 import massmap_jax as mm
 
-PRIOR, PIVOT, LIMIT, NUMBER = mm.MassPrior.default(), 3e14, 4.0, 300
+PRIOR, PIVOT, LIMIT = mm.MassPrior.default(), 3e14, 4.0
 BELIEFS = {"alpha1": (1.0, 0.3), "alpha2": (0.9, 0.1), "scatter": (0.3, 0.05)}
 TEXT = ",".join(f"{name}={middle}:{sd}" for name, (middle, sd) in BELIEFS.items()) + f",alpha4=0,alpha3={PIVOT}"
 NAMES = tuple(BELIEFS)
 
 
-def survey(seed):
+def survey(seed, number):
     """True relation; luminosity, error, redshift and measured mass of the objects that are detected."""
     rng = np.random.default_rng([5, seed])
     truth = {name: rng.normal(*belief) for name, belief in BELIEFS.items()}
-    size = 12 * NUMBER
+    size = 12 * number
     z, ln_mass = rng.uniform(0.1, 0.4, size), rng.normal(33.0, 0.5, size)
     mean = truth["alpha1"] + truth["alpha2"] * (ln_mass - np.log(PIVOT))
     error = np.exp(rng.normal(np.log(0.4), 0.3, size))
     observed = np.exp(mean + truth["scatter"] * rng.normal(size=size)) + error * rng.normal(size=size)
     mass = np.where(np.arange(size) % 3 == 0, np.exp(ln_mass + 0.2 * rng.normal(size=size)), np.nan)
-    kept = np.flatnonzero(observed > LIMIT * error)[:NUMBER]
+    kept = np.flatnonzero(observed > LIMIT * error)[:number]
     return truth, observed[kept], error[kept], z[kept], mass[kept]
 
 
-def distances(kind, seed):
+def distances(kind, seed, number):
     """Distances of the truth from the posterior mean in errors, the squared distance, and the time of the fit."""
-    truth, observed, error, z, mass = survey(seed)
+    truth, observed, error, z, mass = survey(seed, number)
     noise = {"sigma_luminosity": error, "noise_kind": "normal"}
     if kind == "bars read as errors of ln L, without the limit":
         noise = {"sigma_ln_luminosity": error / observed}
@@ -67,14 +67,17 @@ def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--surveys", type=int, default=24)
-    surveys = parser.parse_args().surveys
+    parser.add_argument("--objects", type=int, default=300)
+    given = parser.parse_args()
+    surveys = given.surveys
     for kind in ("as it is", "without the limit", "bars read as errors of ln L, without the limit"):
-        found = [distances(kind, seed) for seed in range(surveys)]
+        found = [distances(kind, seed, given.objects) for seed in range(surveys)]
         pulls, squares = np.array([f[0] for f in found]), np.array([f[1] for f in found])
         mean = ", ".join(f"{n} {m:+.2f}" for n, m in zip(NAMES, pulls.mean(axis=0), strict=True))
         p_value = chi2.sf(squares.sum(), pulls.size)
-        middle = np.median([f[2] for f in found])
-        print(f"{kind}: mean distance in errors: {mean} (+- {surveys**-0.5:.2f}); p = {p_value:.2g}; {middle:.1f} s")
+        first, middle = found[0][2], np.median([f[2] for f in found[1:]])
+        times = f"{middle:.1f} s a fit, the first {first:.1f} s"
+        print(f"{kind}: mean distance in errors: {mean} (+- {surveys**-0.5:.2f}); p = {p_value:.2g}; {times}")
 
 
 if __name__ == "__main__":
