@@ -63,6 +63,8 @@ _DRAWS_OF_CHECK = 200
 _FURTHEST = 5
 # Points are not made for a smaller scatter S: their number would grow without bound.
 _LEAST_SCATTER = 1e-3
+# More of them would need more memory, 10 kB each, and time than a fit is worth.
+_MOST_LINEAR = 200_000
 # Scatter that panels over linear noise are made for where none is known.
 _USUAL_SCATTER = 0.1
 
@@ -213,6 +215,12 @@ def prepare(
         # Random calibrators say all that there is to know without the others: these add hardly more than the risk
         # of a wrong form of the population.
         chosen = has_mass
+    if isinstance(data, LinearData) and chosen.sum() > _MOST_LINEAR:
+        raise MassmapError(
+            f"beside measured masses no points stand for objects with linear noise, and {chosen.sum():,} are more than"
+            f" the {_MOST_LINEAR:,} that are fitted one by one: fit a random part of the catalogue, or those with a"
+            " measured mass alone, where they were chosen at random (calib_chosen_by='random')"
+        )
     relation_prior = _labelled(relation_prior, prior, data.lum_unit)
     masses = np.zeros(0) if calibration is None else calibration.ln_mass[data.rows][has_mass]
     ln_mass = float(np.median(masses)) if masses.size else 32.0
@@ -427,8 +435,9 @@ def likelihood_of(
         alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))
     if noise is not None:
-        # Where noise is linear, this only sets the scale that masses are sampled on.
-        points = points._replace(sigma=np.minimum(points.sigma, 1.0))
+        # Where noise is linear, sigma only sets the scale that masses are sampled on.
+        linear = noise.given[: points.sigma.size]
+        points = points._replace(sigma=np.where(linear, np.minimum(points.sigma, 1.0), points.sigma))
     if observed is not None:
         ln_lum_obs, sigma = observed.with_numbers(points.ln_lum_obs, points.sigma)
         points = points._replace(ln_lum_obs=ln_lum_obs, sigma=sigma)

@@ -7,6 +7,7 @@ from scipy.stats import norm, skewnorm
 
 import massmap_jax as mm
 from massmap_jax.checks.linear_calibrators import noise_columns, under_linear
+from massmap_jax.errors import MassmapError
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.joint_fit import likelihood_of
 from massmap_jax.relation.linear import LinearData
@@ -155,6 +156,13 @@ def test_chance_to_be_in_the_catalogue(kind, selection):
         limit = 2.5 * error if isinstance(selection, mm.SignalToNoiseLimit) else 1.2
         expected = sums(kind, 0.0, lambda x: norm.sf(limit, x, error), z)  # noqa: B023
         assert value == pytest.approx(expected, abs=5e-4), row
+
+
+def test_more_objects_than_can_be_fitted_one_by_one(monkeypatch):
+    monkeypatch.setattr("massmap_jax.relation.joint_fit._MOST_LINEAR", 30)
+    catalogue, calibration = calibrated(np.tile(OBJECTS[[0, 1, 3, 5]], (9, 1)))
+    with pytest.raises(MassmapError, match="36 are more than the 30 that are fitted one by one"):
+        mm.fit_relation(catalogue, PRIOR, BELIEFS, calibration=calibration)
 
 
 def test_density_at_one_mass():
