@@ -17,9 +17,8 @@ _LEAST_SHARE = 1e-4
 
 def is_noisy(catalogue: HaloCatalogue, rows) -> np.ndarray:
     """Tell which rows have linear noise that is not so small that it is lognormal."""
-    relative = catalogue.signed_measurements(rows)[1]
     normal = catalogue.noise_codes[rows] == NOISE_KINDS.index("normal")
-    return normal & ((relative < 0) | (relative >= 1 / linear_noise.HIGHEST_RATIO))
+    return normal & ~linear_noise.is_nearly_lognormal(catalogue.signed_measurements(rows)[1])
 
 
 def noise_columns(catalogue: HaloCatalogue, rows) -> tuple[np.ndarray, ...]:

@@ -141,6 +141,22 @@ def limit_interval(place, scatter, xp=jnp):
     return low, xp.sqrt(sure**2 + (6 * scatter) ** 2)
 
 
+def is_nearly_lognormal(relative_error):
+    """Tell which linear noise is so small that it is replaced by lognormal noise, see `nearly_lognormal`.
+
+    Parameters
+    ----------
+    relative_error : Float[np.ndarray, "halo"]
+        Errors as fractions of the luminosities; negative where these are below zero.
+
+    Returns
+    -------
+    Bool[np.ndarray, "halo"]
+        True for a signal to noise above `HIGHEST_RATIO`.
+    """
+    return (relative_error > 0) & (relative_error < 1 / HIGHEST_RATIO)
+
+
 def nearly_lognormal(ln_lum_obs, relative_error):
     """Replace linear noise that is small by the lognormal noise that is nearest to it.
 

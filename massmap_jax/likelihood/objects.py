@@ -203,7 +203,7 @@ class Objects(eqx.Module):
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
         ln_lum, sigma = catalogue.signed_measurements(rows)
-        small = (kind == NOISE_KINDS.index("normal")) & (sigma > 0) & (sigma < 1 / linear_noise.HIGHEST_RATIO)
+        small = (kind == NOISE_KINDS.index("normal")) & linear_noise.is_nearly_lognormal(sigma)
         if small.any():
             ln_lum = np.where(small, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
             kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)

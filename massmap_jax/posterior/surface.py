@@ -44,7 +44,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.linear_noise import HIGHEST_RATIO, NO_FAINT
+from massmap_jax.likelihood.linear_noise import NO_FAINT, is_nearly_lognormal
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
 from massmap_jax.posterior import kernel
@@ -669,7 +669,8 @@ def read(surface: PosteriorSurface, halos: Objects) -> tuple[dict[str, np.ndarra
     own = halos.kind == NOISE_KINDS.index(surface.noise_kind)
     if surface.noise_kind == "normal":
         # `Objects` takes very small linear noise as lognormal: it is the same.
-        own = (own & (halos.sigma > 0)) | ((halos.kind == 0) & (halos.sigma < 1 / HIGHEST_RATIO))
+        lognormal = halos.kind == NOISE_KINDS.index("lognormal")
+        own = (own & (halos.sigma > 0)) | (lognormal & is_nearly_lognormal(halos.sigma))
     # A luminosity below zero has a negative sigma, and no place in a table.
     return surface.summaries(halos.ln_lum_obs[:, 0], halos.z[:, 0], np.where(own, halos.sigma, np.nan))
 

@@ -489,18 +489,17 @@ class JointLikelihood(eqx.Module):
         """ln (Z / A) of one point."""
         ln_lum, sigma, ln_mass_obs, sigma_mass, _, has_mass, observed, z, row, noise = point
         ln_prior = jnp.asarray(self.ln_prior)[row]
+        ln_a = self._ln_a(relation, *point)
         if noise is not None:
-            measured = ln_mass_obs, sigma_mass, has_mass
-            linear = noise.ln_z(relation, self.prior, ln_prior, z, *measured) - self._ln_a(relation, *point)
+            linear = noise.ln_z(relation, self.prior, ln_prior, z, ln_mass_obs, sigma_mass, has_mass)
             if noise.every:
-                return linear
+                return linear - ln_a
         rows, term = self._term(relation, *point[:-2])
         evidence = relation.population.log_evidence_of_row(self.prior, ln_prior, term.centre, z, term.width)
         ln_z = term.log_norm + jnp.log(term.width) + HALF_LN_2PI + evidence
         if observed is not None and any(observed.limits):
             ln_z = ln_z + self._ln_limits(relation, ln_prior, ln_lum, sigma, z, observed, rows, term)
-        ln_z = ln_z - self._ln_a(relation, *point)
-        return ln_z if noise is None else jnp.where(noise.given, linear, ln_z)
+        return (ln_z if noise is None else jnp.where(noise.given, linear, ln_z)) - ln_a
 
     def _ln_a(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row, noise):
         """ln of the probability that an object like this point is in the catalogue."""

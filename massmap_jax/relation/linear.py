@@ -233,7 +233,7 @@ class LinearData(CatalogueData):
         self.ln_lum, self.sigma = catalogue.signed_measurements(rows)
         self.ln_error = self.ln_lum + np.log(np.abs(self.sigma))
         self.linear, self.limits = codes == _NORMAL, codes == _UPPER_LIMIT
-        self.nearly = self.linear & (self.sigma > 0) & (self.sigma < 1 / linear_noise.HIGHEST_RATIO)
+        self.nearly = self.linear & linear_noise.is_nearly_lognormal(self.sigma)
         self.noisy = self.linear & ~self.nearly
         # ln of the normal densities of the measurements; their ln p_det is not in those of the lognormal objects.
         self.density_of_noise = (

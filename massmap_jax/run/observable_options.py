@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive
-from massmap_jax.choices import LIMITS
 from massmap_jax.errors import MassmapError
 
 if TYPE_CHECKING:
@@ -163,14 +162,11 @@ def check_selected_on(options: JobOptions) -> None:
     Raises
     ------
     MassmapError
-        For an observable that is not fitted, a measured mass where none is given, or another limit beside it.
+        For an observable that is not fitted, or a measured mass where none is given.
     """
     if options.selected_on is None or options.relation != "fit":
         return
     on = selected_on(options.selected_on)
-    limits = [name for name in LIMITS if getattr(options, name) is not None]
-    if limits:
-        raise MassmapError(f"{limits[0]}= and selected_on= are given: a catalogue has one limit")
     if is_on_mass(options.selected_on):
         if options.calib_mass is None:
             raise MassmapError(

@@ -954,8 +954,9 @@ def check_of_all(options: JobOptions) -> None:
     if options.num_relation_draws < 1:
         raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
     limits = [name for name in LIMITS if getattr(options, name) is not None]
-    if len(limits) > 1:
-        raise MassmapError(f"{' and '.join(f'{name}=' for name in limits)} are given: a catalogue has one limit")
+    selected = [*limits, *(["selected_on"] if options.selected_on is not None else [])]
+    if len(selected) > 1:
+        raise MassmapError(f"{' and '.join(f'{name}=' for name in selected)} are given: a catalogue has one limit")
     for name in limits:
         checks = {"flux_min": check_flux_min, "snr_limit": check_snr_limit}
         checks.get(name, check_lum_limit)(getattr(options, name))
