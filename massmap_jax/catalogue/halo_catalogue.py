@@ -454,7 +454,7 @@ class HaloCatalogue:
         Raises
         ------
         MassmapError
-            For an observable that the catalogue does not have, or noise that is not lognormal.
+            For an observable that the catalogue does not have.
         """
         if not names:
             return self if self.observables is None else replace(self, observables=None)
@@ -463,15 +463,17 @@ class HaloCatalogue:
                 f"the relation is one of {', '.join(names)} beside the luminosity, and the catalogue has no such"
                 " observables: give them with with_observables()"
             )
-        if self.noise_kind != "lognormal" or self.noise_code is not None:
-            raise MassmapError("several observables need lognormal noise of the luminosity, for all objects")
         chosen = self.observables.select(names)
         away = int(Flag.LUM_MISSING | Flag.LUM_SENTINEL | Flag.SIGMA_MISSING)
         lacks = (self.flag & int(LUM_BAD | SIGMA_BAD)) != 0
         lacks &= (self.flag & int((LUM_BAD | SIGMA_BAD) & ~away)) == 0
         lacks &= (chosen.kind == MEASURED).any(axis=1)
         flag = np.where(lacks, self.flag & ~away | int(Flag.NO_LUMINOSITY), self.flag)
-        return replace(self, observables=chosen, flag=flag.astype(self.flag.dtype))
+        code = self.noise_code
+        if self.noise_kind != "lognormal" and lacks.any():
+            # Without a luminosity there is no noise of it, of whatever kind.
+            code = np.where(lacks, NOISE_KINDS.index("lognormal"), self.noise_codes).astype(np.int32)
+        return replace(self, observables=chosen, flag=flag.astype(self.flag.dtype), noise_code=code)
 
     @property
     def noise_codes(self) -> Int[np.ndarray, " halo"]:

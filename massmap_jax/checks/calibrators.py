@@ -380,9 +380,10 @@ def predicted_masses(
         Reliability of leaving the object out.
     """
     draws, rows = fit.draws.thinned(_DRAWS), np.asarray(rows)
+    catalogue = catalogue.seen_by(names_of(draws))
     columns = calibration.ln_mass, calibration.sigma, catalogue.redshift, calibration.correlation
     # As the fit took them: linear noise as it is, but for errors that are correlated with those of the masses.
-    noisy = is_noisy(catalogue, rows) & (calibration.correlation[rows] == 0) & (not names_of(fit.draws))
+    noisy = is_noisy(catalogue, rows) & (calibration.correlation[rows] == 0)
     found = np.zeros((rows.size, 5))
     with jax.enable_x64(True):
         if noisy.any():
@@ -392,7 +393,7 @@ def predicted_masses(
         if not noisy.all():
             own = rows[~noisy]
             data = (
-                *_lum_columns(nearest_lognormal(catalogue).seen_by(names_of(fit.draws)), own),
+                *_lum_columns(nearest_lognormal(catalogue), own),
                 *(a[own] for a in columns),
             )
             found[~noisy] = np.column_stack(_predicted(data, prior, draws, fitted, False))

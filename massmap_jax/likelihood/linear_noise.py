@@ -357,6 +357,31 @@ def ln_above(t, scatter, place) -> Float[Array, "..."]:
     return jnp.where(t > dark, lifted(t, scatter, place), kernel("above", t, scatter, place))
 
 
+def term_at(kind: str, place, scatter) -> MeasurementTerm | LimitTerm:
+    """Interpolate the table for one object, first to its signal to noise: where each object has scatters of its own.
+
+    Parameters
+    ----------
+    kind : {"normal", "near", "upper_limit"}
+        Noise kind, as in `kernel`.
+    place : Float[Array, ""]
+        asinh(q / 2), with q the signal to noise of the measurement or the limit.
+    scatter : Float[Array, ""]
+        Scatter of ln L [ln L].
+
+    Returns
+    -------
+    MeasurementTerm or LimitTerm
+        K of the object as a function of t.
+    """
+    of_kind = jnp.asarray(coefficients("normal" if kind == "near" else kind), dtype=jnp.result_type(place, scatter))
+    table = jnp.einsum("r,rsk->sk", _weights(place, RATIO_NODES), of_kind, precision="highest")
+    found, ends = _made(kind, scatter, place, table)
+    if kind == "upper_limit":
+        return LimitTerm(found, *ends)
+    return MeasurementTerm(found[: NEAR + 1], found[NEAR + 1 :], Intervals(*ends))
+
+
 def at_places(kind: str, places) -> Float[np.ndarray, "object scatter coefficient"]:
     """Interpolate the table to the signal to noise of some objects, for `kernel` of scatters that differ.
 
@@ -568,8 +593,30 @@ def ln_likelihood(ln_mass, z, ln_lum_obs, relative_error, relation, normals, *, 
     ln_reference, place = reference(ln_lum_obs, relative_error)
     t = ln_reference - relation.mean_ln_lum(ln_mass, z)
     scatter = relation.scatter_ln_lum(_ANY_MASS, z)
-    if kind == "upper_limit":
-        return LimitTerm.of(place, scatter)(t)
-    term = MeasurementTerm.of(place, scatter, kind)
+    term = LimitTerm.of(place, scatter) if kind == "upper_limit" else MeasurementTerm.of(place, scatter, kind)
+    return per_lum(kind, term, t, ln_lum_obs, relative_error)
+
+
+def per_lum(kind: str, term: MeasurementTerm | LimitTerm, t, ln_lum_obs, relative_error) -> Float[Array, "..."]:
+    """Evaluate ln of the density per unit L_obs, or of the probability of a limit.
+
+    Parameters
+    ----------
+    kind : {"normal", "near", "upper_limit"}
+        Noise kind, as in `kernel`.
+    term : MeasurementTerm or LimitTerm
+        K of the object.
+    t : Float[Array, "..."]
+        ln L_ref - ln mu_L(M).
+    ln_lum_obs, relative_error : Float[Array, ""]
+        As in `ln_likelihood`.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        In the shape of `t`.
+    """
+    if isinstance(term, LimitTerm):
+        return term(t)
     ln_g = term.near_at(t) if kind == "near" else term(t)
     return ln_g - (ln_lum_obs + jnp.log(jnp.abs(relative_error)) + _HALF_LN_2PI)

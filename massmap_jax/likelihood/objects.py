@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
-from massmap_jax.catalogue.observables import MISSING, UPPER_LIMIT
+from massmap_jax.catalogue.observables import MEASURED, MISSING, UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.redshifts import nodes_needed, place
@@ -62,8 +62,7 @@ class Observed(eqx.Module):
         there = kind != MISSING
         correlation = given.error_correlation
         correlation = correlation if correlation.ndim == 2 else correlation[rows]
-        with np.errstate(invalid="ignore"):
-            has_lum = np.isfinite(catalogue.ln_lum_obs[rows]) & np.isfinite(catalogue.sigma_ln_lum[rows])
+        has_lum = np.isfinite(catalogue.signed_measurements(rows)).all(axis=0)
         return cls(
             np.where(there, given.ln_value[rows], 0.0),
             np.where(there, given.sigma[rows], 1.0),
@@ -203,7 +202,7 @@ class Objects(eqx.Module):
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
         ln_lum, sigma = catalogue.signed_measurements(rows)
-        small = (kind == NOISE_KINDS.index("normal")) & linear_noise.is_nearly_lognormal(sigma)
+        small = counts_as_lognormal(catalogue, rows)
         if small.any():
             ln_lum = np.where(small, linear_noise.nearly_lognormal(ln_lum, sigma), ln_lum)
             kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)
@@ -292,6 +291,50 @@ class Objects(eqx.Module):
         moved = None if self.ln_moved is None else 0
         observed = None if self.observed is None else self.observed.axes()
         return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional)
+
+
+def counts_as_lognormal(catalogue: HaloCatalogue, rows) -> Bool[np.ndarray, " row"]:
+    """Tell which rows have linear noise that is taken as the lognormal noise nearest to it.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    rows : Int[np.ndarray, "row"]
+        Row numbers.
+
+    Returns
+    -------
+    Bool[np.ndarray, "row"]
+        True where the noise is so small that it makes no difference. Beside a limit of another observable, or errors of
+        others that are correlated with that of the luminosity, there is no integral over linear noise: there True, where
+        the signal to noise allows it.
+
+    Raises
+    ------
+    MassmapError
+        Where it does not.
+    """
+    kind, (_, sigma) = catalogue.noise_codes[rows], catalogue.signed_measurements(rows)
+    linear = kind == NOISE_KINDS.index("normal")
+    small = linear & linear_noise.is_nearly_lognormal(sigma)
+    if catalogue.observables is None or not linear.any() and not (kind == NOISE_KINDS.index("upper_limit")).any():
+        return small
+    others, correlation = catalogue.observables.kind[rows], catalogue.observables.error_correlation
+    correlation = correlation if correlation.ndim == 2 else correlation[rows]
+    of_errors = (correlation[..., 0, 1:] != 0) & (others == MEASURED)
+    joint = ((others >= UPPER_LIMIT) | of_errors).any(axis=1) & (kind != NOISE_KINDS.index("lognormal"))
+    good = linear & (sigma > 0) & (sigma <= 1 / linear_noise.NO_FAINT)
+    poor = joint & ~good
+    if poor.any():
+        first = int(np.argmax(poor))
+        raise MassmapError(
+            f"{poor.sum()} objects have linear noise of the luminosity, or an upper limit of it, beside a limit of another"
+            " observable or an error that is correlated with that of the luminosity, first row"
+            f" {rows[first]}: both together need a signal to noise of {linear_noise.NO_FAINT:g}; leave that limit or"
+            " correlation of the errors out, or take the errors of the luminosity as those of ln L, noise='lognormal'"
+        )
+    return small | (joint & good)
 
 
 class Range(NamedTuple):

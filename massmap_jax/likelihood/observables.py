@@ -16,6 +16,8 @@ import numpy as np
 
 from massmap_jax.likelihood.terms import GaussianTerm
 
+UNKNOWN = 1e4
+"""A width that says nothing about ln M."""
 _LN_2PI = np.log(2 * np.pi)
 
 
@@ -120,6 +122,39 @@ def given_the_others(
     offset = sum((w * r for w, r in zip(own, solved.by_residual, strict=True)), start=jnp.zeros(()))
     rise = own_slope - sum((w * b for w, b in zip(own, solved.by_slope, strict=True)), start=jnp.zeros(()))
     return offset, rise, jnp.sqrt(own_covariance[-1] - sum((w**2 for w in own), start=0.0))
+
+
+def first_given_the_others(
+    residual: Sequence, slope: Sequence, covariance: Sequence[Sequence], observed: Sequence, pivot
+):
+    """Split observables into the first, at given mass and others, and the Gaussian term of all others.
+
+    Parameters
+    ----------
+    residual, slope, covariance, observed : sequence
+        As in `gaussian_term`; whether the first was observed does not matter.
+    pivot : array_like, (...)
+        The ln M that the intercepts belong to [ln Msun].
+
+    Returns
+    -------
+    term : GaussianTerm
+        ln of the density of the others that were observed; where there are none, of `UNKNOWN` width and norm 0.
+    offset, rise, spread : Float[Array, "..."]
+        Mean of the first less its intercept at ln M = pivot, by how much it rises with ln M, and standard deviation, as
+        in `given_the_others`.
+    """
+    others = residual[1:], slope[1:], [row[1:] for row in covariance[1:]], [jnp.asarray(o) for o in observed[1:]]
+    own = [*(row[0] for row in covariance[1:]), covariance[0][0]]
+    given = given_the_others(*others, slope[0], own)
+    if not others[0]:
+        return GaussianTerm(pivot, jnp.full_like(pivot, UNKNOWN), jnp.zeros_like(pivot)), *given
+    # At least one has to be there for `gaussian_term`: where there is none, the last stands in and counts for nothing.
+    *there, last = others[3]
+    known = sum((o.astype(int) for o in there), start=last.astype(int)) > 0
+    term = gaussian_term(*others[:3], [*there, last | ~known], pivot)
+    width, log_norm = jnp.where(known, term.width, UNKNOWN), jnp.where(known, term.log_norm, 0.0)
+    return GaussianTerm(jnp.where(known, term.centre, pivot), width, log_norm), *given
 
 
 class _Solved(NamedTuple):

@@ -18,11 +18,13 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS
 from massmap_jax.catalogue.observables import UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.keys import base_normals
+from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, over_draws, over_masses
 from massmap_jax.likelihood.linear_noise import HIGHEST_SCATTER, largest_scatter
 from massmap_jax.likelihood.objects import Objects
+from massmap_jax.likelihood.observables import first_given_the_others
 from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
-from massmap_jax.posterior.noise_range import noise_ranges
+from massmap_jax.posterior.noise_range import AT_THE_EDGE, DEPTH, POINTS, noise_ranges
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import check_base, population_of
@@ -152,6 +154,57 @@ def ranges(halos: Objects, prior: MassPrior, relation):
     return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight, ln_moved, halos.observed)
 
 
+@devices.over_halos("halos", static=("kind",))
+def ranges_by_looking(halos: Objects, prior: MassPrior, relation, *, kind: str):
+    """Find the range of ln M that each posterior needs, by its density under every draw over the whole support.
+
+    A posterior that is narrower than the distance of the points lies between the highest of them and its neighbours.
+
+    Parameters
+    ----------
+    halos : Objects
+        Objects of one noise kind, with one redshift node each.
+    prior : MassPrior
+        The mass prior.
+    relation : Relation
+        A batch of draws.
+    kind : str
+        Noise kind.
+
+    Returns
+    -------
+    low : Float[Array, "halo"]
+        Lower end [ln Msun].
+    high : Float[Array, "halo"]
+        Upper end [ln Msun].
+    at_the_edge : Bool[Array, "halo"]
+        Whether part of the posterior may lie beyond the ends of the prior's table.
+    """
+    support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], POINTS)
+    step = support[1] - support[0]
+    draws = relation.log_weight.shape[0]
+    block = min(DRAW_BLOCK, draws)
+    of_blocks = np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
+    relations = jax.tree.map(lambda a: jnp.asarray(a)[of_blocks], relation)
+
+    def one(halo):
+        ln_prior = ln_prior_at(halo, prior, prior_rows_of(halo, prior), support)
+
+        def of_block(relation):
+            own = ln_prior_of_draws(halo, relation, ln_prior, support)
+            (joint,) = joint_of_draws(halo, relation, jnp.zeros((block, 1)), own, support, "analytic", kind)
+            below = joint.max(axis=1, keepdims=True) - joint
+            return (below <= DEPTH).any(axis=0), (below[:, np.array([0, -1])] < AT_THE_EDGE).any()
+
+        keep, edge = jax.lax.map(of_block, relations)
+        keep = keep.any(axis=0)
+        low = jnp.where(keep, support - step, jnp.inf).min()
+        high = jnp.where(keep, support + step, -jnp.inf).max()
+        return jnp.maximum(low, support[0]), jnp.minimum(high, support[-1]), edge.any()
+
+    return jax.vmap(one, (halos.axes(),))(halos)
+
+
 def _rough_evidence(prior: MassPrior, z, centre, width, log_norm) -> Float[Array, "draw"]:
     """ln of the evidence at one redshift to within about 1, by the bounds of the prior in 32 blocks of ln M."""
     blocks = prior.blocks_at(z)
@@ -264,7 +317,8 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
 
     def at_node(ln_lum_obs, z, ln_prior):
         if halo.observed is not None and names_of(relation):
-            return ln_prior + jax.vmap(partial(_ln_of_all, halo, ln_lum_obs, z, ln_mass))(relation)
+            of_all = _ln_of_all if kind == "lognormal" else partial(_ln_with_noise, kind)
+            return ln_prior + jax.vmap(partial(of_all, halo, ln_lum_obs, z, ln_mass))(relation)
         args = (ln_mass, z, ln_lum_obs, halo.sigma, relation, normals)
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
@@ -280,6 +334,19 @@ def _ln_of_all(halo: Objects, ln_lum_obs, z, ln_mass, relation):
     assert halo.observed is not None
     term = relation.object_term(ln_lum_obs, halo.sigma, z, halo.observed)
     return term(ln_mass) + relation.ln_limits(ln_mass, ln_lum_obs, halo.sigma, z, halo.observed)
+
+
+def _ln_with_noise(kind: str, halo: Objects, ln_lum_obs, z, ln_mass, relation):
+    """ln likelihood of everything that was measured of one object with linear noise of L, or a limit, under one draw.
+
+    At fixed mass and given the others, ln L is normal: K with that mean and that scatter.
+    """
+    ln_reference, place = linear_noise.reference(ln_lum_obs, halo.sigma)
+    pivot, rows = relation.rows_of(ln_reference, 0.0, z, halo.observed)
+    others, offset, rise, spread = first_given_the_others(*rows, pivot)
+    t = rows[0][0] - offset - rise * (ln_mass - pivot)
+    term = linear_noise.term_at(kind, place, spread)
+    return others(ln_mass) + linear_noise.per_lum(kind, term, t, ln_lum_obs, halo.sigma)
 
 
 def ln_mass_of_nodes(joint: Float[Array, "q draw node"], weights) -> Float[Array, "q draw 1"]:
@@ -552,6 +619,18 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
         for number, kind in enumerate(NOISE_KINDS):
             if number != _LOGNORMAL:
                 searches.append((np.flatnonzero(halos.kind == number), partial(noise_ranges, kind=kind)))
+    if method == "analytic" and not is_alone(halos, relation) and halos.z.shape[1] == 1 and halos.extra is None:
+        for code, kind in enumerate(NOISE_KINDS):
+            rows = np.flatnonzero(halos.kind == code)
+            if code == _LOGNORMAL or not rows.size:
+                continue
+            found = in_chunks(
+                lambda i, kind=kind: ranges_by_looking(halos.take(i), prior, relation, kind=kind), rows, chunk_size
+            )
+            low[rows], high[rows], wide_of[rows] = (np.concatenate(part) for part in zip(*found, strict=True))
+            # Panels as long as over the whole support.
+            share = counts[rows] * (high[rows] - low[rows]) / (prior.ln_mass_max - prior.ln_mass_min)
+            counts[rows] = panels.BASE_PANELS * 2 ** np.ceil(np.log2(np.maximum(share / panels.BASE_PANELS, 1)))
     for rows, search in searches:
         if rows.size:
             outputs = in_chunks(lambda i, search=search: search(halos.take(i), prior, relation), rows, chunk_size)

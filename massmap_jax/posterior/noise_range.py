@@ -16,17 +16,17 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 
 # Points over the support at which the posterior is looked for.
-_POINTS = 49
+POINTS = 49
 # A relation that is flatter than this in ln L against ln M is taken to be as steep.
 _LEAST_SLOPE = 0.05
 # A posterior that is within exp(-12) of its peak at an end of the prior's table may go on beyond it.
-_AT_THE_EDGE = 12.0
+AT_THE_EDGE = 12.0
 # Towards bright luminosities linear noise falls like a Gaussian of half its width in ln L, and faint luminosities are
 # all alike: nothing changes faster than this width.
 _SHARE, _WIDEST = 0.5, 1.0
 # The posterior is integrated down to exp(-20) of its peak: what is left out hardly changes mean and sd, even where a
 # thousand times as many halos are light.
-_DEPTH = 20.0
+DEPTH = 20.0
 # The faint part of the table takes two thirds of the time, and at most signals to noise it is out of the question that
 # an object is far fainter than it looks. It is left out where mean and variance would change by less than this without
 # it, in standard deviations, and where less of it than this lies below three of them.
@@ -63,9 +63,9 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
     """
     measured = kind != "upper_limit"
     term = linear_noise.LimitTerm if kind == "upper_limit" else linear_noise.MeasurementTerm
-    support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], _POINTS)
+    support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], POINTS)
     step = support[1] - support[0]
-    deviations = np.sqrt(2 * _DEPTH)
+    deviations = np.sqrt(2 * DEPTH)
 
     def one(ln_lum_obs, sigma, z):
         ln_reference, place = linear_noise.reference(ln_lum_obs, sigma)
@@ -88,7 +88,7 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
                 return ln_reference - draw.mean_ln_lum(ln_mass, z)
 
             t = ln_mean(support)
-            nearest = jnp.clip(jnp.argmin(jnp.abs(t)), 1, _POINTS - 2)
+            nearest = jnp.clip(jnp.argmin(jnp.abs(t)), 1, POINTS - 2)
             slope = jnp.maximum(jnp.abs(t[nearest + 1] - t[nearest - 1]) / (2 * step), _LEAST_SLOPE)
             centre = support[nearest] + jnp.clip(
                 t[nearest] / slope * jnp.sign(t[nearest - 1] - t[nearest + 1]), -step, step
@@ -103,13 +103,13 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
                 return values, jnp.maximum(values.max(), prior_at_centre + part(ln_mean(centre)))
 
             def range_of(values, peak):
-                keep = values >= peak - _DEPTH
+                keep = values >= peak - DEPTH
                 # The neighbours of the points that are kept, between which and them it falls.
                 low = jnp.where(keep, support - step, jnp.inf).min()
                 high = jnp.where(keep, support + step, -jnp.inf).max()
                 low = jnp.clip(jnp.minimum(low, centre - lighter), support[0], support[-1])
                 high = jnp.clip(jnp.maximum(high, centre + heavier), support[0], support[-1])
-                ends = values[np.array([0, -1])] > values.max() - _AT_THE_EDGE
+                ends = values[np.array([0, -1])] > values.max() - AT_THE_EDGE
                 return low, high, ends.any()
 
             found, narrowest = peak_of(own), 2 * np.sqrt(2 * panels.DEPTH) * width

@@ -460,7 +460,7 @@ class JointLikelihood(eqx.Module):
             inside = (ln_mass > self.prior.ln_mass_min) & (ln_mass < self.prior.ln_mass_max)
             ln_likelihood = term(ln_mass)
             if noise is not None:
-                linear = noise.ln_joint(relation, ln_mass, z, ln_mass_obs, sigma_mass, has_mass)
+                linear = noise.ln_joint(relation, ln_mass, z, ln_mass_obs, sigma_mass, has_mass, observed)
                 ln_likelihood = jnp.where(noise.given, linear, ln_likelihood)
             ln_p = jnp.where(inside, ln_p, -jnp.inf) + ln_likelihood + jnp.log(term.width)
             if observed is not None and any(observed.limits):
@@ -491,7 +491,7 @@ class JointLikelihood(eqx.Module):
         ln_prior = jnp.asarray(self.ln_prior)[row]
         ln_a = self._ln_a(relation, *point)
         if noise is not None:
-            linear = noise.ln_z(relation, self.prior, ln_prior, z, ln_mass_obs, sigma_mass, has_mass)
+            linear = noise.ln_z(relation, self.prior, ln_prior, z, ln_mass_obs, sigma_mass, has_mass, observed)
             if noise.every:
                 return linear - ln_a
         rows, term = self._term(relation, *point[:-2])

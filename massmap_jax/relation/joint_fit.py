@@ -248,12 +248,13 @@ class _NearlyLognormal(CatalogueData):
 
 
 def _data_of(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> CatalogueData:
-    """The objects of a fit, with noise of any kind where the luminosity is the only observable beside a mass."""
-    if laws or not is_linear(catalogue, prior):
-        return CatalogueData(catalogue.seen_by(laws), prior, selection)
+    """The objects of a fit, with noise of any kind where that can be."""
+    catalogue = catalogue.seen_by(laws)
+    if not is_linear(catalogue, prior):
+        return CatalogueData(catalogue, prior, selection)
     sharp = selection is None or isinstance(selection, NoSelection) or hasattr(selection, "limit_of")
     if sharp and (calibration is None or not _errors_correlate(calibration)):
-        return LinearData(catalogue.seen_by(()), prior, selection)
+        return LinearData(catalogue, prior, selection)
     return _lognormal_data(catalogue, prior, selection, calibration)
 
 
@@ -289,7 +290,7 @@ def _lognormal_data(catalogue: HaloCatalogue, prior, selection, calibration) -> 
             " correlation of the errors out (calib_correlation=), give a limit in luminosity, flux or signal to noise,"
             " or take their errors as those of ln L, noise='lognormal'"
         )
-    return _NearlyLognormal(catalogue, near.seen_by(()), prior, selection, rows[~noisy])
+    return _NearlyLognormal(catalogue, near, prior, selection, rows[~noisy])
 
 
 def _measured(calibration, data: CatalogueData) -> np.ndarray:
@@ -428,9 +429,9 @@ def likelihood_of(
     observed = noise = None
     if isinstance(data, LinearData):
         noise = LinearNoise.of(data, np.concatenate([with_mass, without]), scatter or _USUAL_SCATTER)
-    elif data.catalogue.observables is not None:
+    if data.catalogue.observables is not None:
         observed = Observed.of(data.catalogue, rows[np.concatenate([with_mass, without])])
-    elif without.size > _MANY and scatter is not None:
+    elif noise is None and without.size > _MANY and scatter is not None:
         nodes = data.prior.redshift_nodes
         alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))

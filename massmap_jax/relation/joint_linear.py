@@ -1,14 +1,15 @@
-"""Linear noise and upper limits of the luminosity in a fit with measured masses: their evidence, without a closed form.
+"""Linear noise and upper limits of the luminosity in a fit with measured masses or several observables: their evidence.
 
-What else is known of an object at fixed ln M is normal, so with a measured mass the mean of ln L at fixed ln M is still
-linear in ln M, with a smaller scatter (`likelihood.observables.given_the_others`). The integral over L is then K of
-`likelihood.linear_noise` at that mean and scatter, and one integral over ln M is left,
+What else is known of an object at fixed ln M, a measured mass and further observables y, is normal. At given y the mean
+of ln L at fixed ln M is then still linear in ln M, with a smaller scatter
+(`likelihood.observables.first_given_the_others`). The integral over L is K of `likelihood.linear_noise` at that mean and
+scatter, and one integral over ln M is left,
 
-    Z = integral of p(ln M | z) N(ln M_obs; ln M + bias, C22) exp[K(ln L_ref - mean ln L(M); q, scatter)] d ln M.
+    Z = integral of p(ln M | z) N(y; mean y(M), C) exp[K(ln L_ref - mean ln L(M, y); q, scatter)] d ln M.
 
 It is cut into panels that follow what varies: K, the completeness or the components of the population, and the Gaussian
-of the measured mass. The chance to be in a catalogue with a sharp limit is the same integral without the measured mass,
-with K of a measurement above the limit.
+of y in ln M. The chance to be in a catalogue with a sharp limit is the same integral without y, with K of a measurement
+above the limit.
 """
 
 from typing import Any
@@ -20,23 +21,23 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from massmap_jax.likelihood import linear_noise
-from massmap_jax.likelihood.observables import given_the_others
+from massmap_jax.likelihood.observables import UNKNOWN, first_given_the_others
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.terms import GaussianTerm
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.calibrated import CalibratedRelation, covariance
+from massmap_jax.relation.calibrated import CalibratedRelation, rows_and_mass
 from massmap_jax.relation.data import HALF_LN_2PI, filled
 from massmap_jax.relation.linear import LinearData, number_of_panels
 
-# Half the length of what is integrated about a measured mass, and about a component of the population, in their widths.
+# Half the length of what is integrated about the mass that the rest says, and about a component of the population, in
+# their widths.
 _REACH, _OF_POPULATION = 9.0, 4.0
 # Panels over the whole range, and over each component of the population.
 _WHOLE, _EACH = 2, 3
 # Length of a panel in units of the narrowest feature of K. With twice as many panels of each kind nothing changes by
 # more than 1e-6: what ln Z is off by, up to 2e-4, is the table of K.
 _PANEL_WIDTHS = 5.0
-# A width that says nothing about ln M.
-_UNKNOWN = 1e4
 # Slopes of ln L at given measured mass nearer to 0 than this count as this, where panels are placed.
 _FLATTEST = 1e-2
 
@@ -57,8 +58,8 @@ class LinearNoise(eqx.Module):
     ln_unit : Float[Array, "point"]
         ln of what turns exp(K) into a density per L_obs; 0 for limits.
     table, table_of_limits : Float[Array, "point scatter coefficient"] or None
-        What `likelihood.linear_noise.at_places` gives for measurements, and for limits where there are any: given a
-        measured mass, each object has a scatter of its own.
+        What `likelihood.linear_noise.at_places` gives for measurements, and for limits where there are any: given what
+        else was measured, each object has a scatter of its own.
     ln_reference_of_limit, place_of_limit : Float[Array, "point"]
         The same of the limit of the catalogue at the error of the object; any numbers without a selection.
     panels, panels_of_limit : int
@@ -140,9 +141,9 @@ class LinearNoise(eqx.Module):
         )
 
     def ln_z(
-        self, relation: CalibratedRelation, prior: MassPrior, ln_prior, z, ln_mass_obs, sigma_mass, has_mass
+        self, relation: CalibratedRelation, prior: MassPrior, ln_prior, z, ln_mass_obs, sigma_mass, has_mass, observed
     ) -> Float[Array, ""]:
-        """Evaluate ln Z of one object, per unit L_obs and ln M_obs.
+        """Evaluate ln Z of one object, per unit L_obs, ln M_obs and ln of each further observable.
 
         Parameters
         ----------
@@ -159,28 +160,32 @@ class LinearNoise(eqx.Module):
             numbers where there is none.
         has_mass : Bool[Array, ""]
             Whether there is a measured mass.
+        observed : Observed or None
+            Further observables of the object, none of them a limit.
 
         Returns
         -------
         Float[Array, ""]
             ln of the evidence.
         """
-        known = _Known.of(relation, z, ln_mass_obs, sigma_mass, has_mass)
+        known = Known.of(relation, z, ln_mass_obs, sigma_mass, has_mass, observed)
         low, high = self._interval(known.spread)
         nodes = known.nodes(relation, prior, z, self.ln_reference, (low, high), self.panels)
         return self.ln_unit + nodes.ln_integral(relation, prior, ln_prior, z, known, self._ln_likelihood(known))
 
-    def ln_joint(self, relation: CalibratedRelation, ln_mass, z, ln_mass_obs, sigma_mass, has_mass) -> Float[Array, ""]:
+    def ln_joint(
+        self, relation: CalibratedRelation, ln_mass, z, ln_mass_obs, sigma_mass, has_mass, observed
+    ) -> Float[Array, ""]:
         """Evaluate ln of the likelihood of one object at one mass; arguments as in `ln_z`, and ln M [ln Msun]."""
-        known = _Known.of(relation, z, ln_mass_obs, sigma_mass, has_mass)
-        return self.ln_unit + known.ln_mass_term(ln_mass) + self._ln_likelihood(known)(ln_mass)
+        known = Known.of(relation, z, ln_mass_obs, sigma_mass, has_mass, observed)
+        return self.ln_unit + known.others(ln_mass) + self._ln_likelihood(known)(ln_mass)
 
     def ln_chance(self, relation: CalibratedRelation, prior: MassPrior, ln_prior, z) -> Float[Array, ""]:
         """Evaluate ln of the probability that a halo at z, measured with this error, is above the catalogue's limit.
 
         Arguments as in `ln_z`.
         """
-        known = _Known.of(relation, z, 0.0, 1.0, jnp.asarray(False))
+        known = Known.of(relation, z, 0.0, 1.0, jnp.asarray(False), None)
         ends = linear_noise.limit_interval(*(jnp.asarray(a, jnp.float32) for a in (self.place_of_limit, known.spread)))
         nodes = known.nodes(relation, prior, z, self.ln_reference_of_limit, ends, self.panels_of_limit)
         scatter, place = (jnp.asarray(a, jnp.float32) for a in (known.spread, self.place_of_limit))
@@ -204,7 +209,7 @@ class LinearNoise(eqx.Module):
         of_limit = linear_noise.limit_interval(place, spread)
         return tuple(jnp.where(self.is_limit, a, b) for a, b in zip(of_limit, ends, strict=True))
 
-    def _ln_likelihood(self, known: "_Known"):
+    def _ln_likelihood(self, known: "Known"):
         """K as a function of ln M."""
         scatter, place = (jnp.asarray(a, jnp.float32) for a in (known.spread, self.place))
 
@@ -220,38 +225,43 @@ class LinearNoise(eqx.Module):
         return ln_likelihood
 
 
-class _Known(eqx.Module):
-    """What is known of one object beside its luminosity, and ln L given that: mean at the pivot, slope, scatter."""
+class Known(eqx.Module):
+    """What is known of one object beside its luminosity, and ln L at fixed ln M given that.
 
-    ln_pivot: Array
-    mean: Array
-    rise: Array
-    spread: Array
-    centre: Array
-    width: Array
-    has_mass: Array
+    Attributes
+    ----------
+    ln_pivot : Float[Array, ""]
+        The ln M that `mean` belongs to [ln Msun].
+    mean, rise, spread : Float[Array, ""]
+        Mean of ln L there, by how much it rises with ln M, and its standard deviation.
+    others : GaussianTerm
+        ln of the density of the measured mass and the further observables, as a function of ln M.
+    """
+
+    ln_pivot: Float[Array, ""]
+    mean: Float[Array, ""]
+    rise: Float[Array, ""]
+    spread: Float[Array, ""]
+    others: GaussianTerm
 
     @classmethod
-    def of(cls, relation: CalibratedRelation, z, ln_mass_obs, sigma_mass, has_mass) -> "_Known":
-        scatter_squared, c12, c22 = covariance(relation, 0.0, sigma_mass, 0.0)
+    def of(cls, relation: CalibratedRelation, z, ln_mass_obs, sigma_mass, has_mass, observed) -> "Known":
+        """Collect what is known of one object; arguments as of `LinearNoise.ln_z`."""
         ln_pivot = jnp.log(relation.alpha3)
-        centre = ln_mass_obs - relation.measured["bias"]
-        offset, rise, spread = given_the_others(
-            [centre - ln_pivot], [jnp.ones_like(ln_pivot)], [[c22]], [has_mass], relation.alpha2, [c12, scatter_squared]
-        )
-        mean = relation.mean_ln_lum(ln_pivot, z) + offset
-        width = jnp.where(has_mass, jnp.sqrt(c22), _UNKNOWN)
-        return cls(ln_pivot, mean, rise, spread, centre, width, has_mass)
+        rows, with_mass = rows_and_mass(relation, 0.0, 0.0, sigma_mass, 0.0, z, observed)
+        of_mass = ln_mass_obs - relation.measured["bias"] - ln_pivot, jnp.ones_like(ln_pivot), with_mass, has_mass
+        rows = ([*column, one] for column, one in zip(rows, of_mass, strict=True))
+        others, offset, rise, spread = first_given_the_others(*rows, ln_pivot)
+        return cls(ln_pivot, relation.mean_ln_lum(ln_pivot, z) + offset, rise, spread, others)
+
+    def mean_ln_lum(self, ln_mass):
+        """Mean of ln L at some masses."""
+        return self.mean + self.rise * (ln_mass - self.ln_pivot)
 
     def t(self, ln_reference, ln_mass):
         """ln L_ref - mean ln L(M), in single precision: only the sum over many objects needs more."""
         rest = (ln_reference - self.mean).astype(jnp.float32)
         return rest - jnp.asarray(self.rise, jnp.float32) * (ln_mass - self.ln_pivot).astype(jnp.float32)
-
-    def ln_mass_term(self, ln_mass):
-        """ln of the density of the measured mass; about 0 where there is none."""
-        norm = jnp.where(self.has_mass, -jnp.log(self.width) - HALF_LN_2PI, 0.0)
-        return norm - 0.5 * ((ln_mass - self.centre) / self.width) ** 2
 
     def nodes(self, relation, prior: MassPrior, z, ln_reference, of_kernel, number: int) -> "_Nodes":
         """Nodes of the integral over ln M, where K changes on an interval of t with this number of panels.
@@ -265,12 +275,11 @@ class _Known(eqx.Module):
             # Normals do not end with the table of the mass function.
             far = [centre + side * _REACH * width for centre, width in peaks for side in (-1, 1)]
             ends = jnp.stack([jnp.stack([ends[0], *far]).min(), jnp.stack([ends[1], *far]).max()])
-        reach = jnp.minimum(_REACH * still.width, ends[1] - ends[0])
+        centre, width = still.others.centre, still.others.width
+        reach = jnp.minimum(_REACH * width, ends[1] - ends[0])
         least = 0.01 * (ends[1] - ends[0])
-        low = jnp.clip(still.centre - reach, ends[0], ends[1] - least)
-        high = jnp.clip(still.centre + reach, ends[0] + least, ends[1])
-        low = jnp.where(still.has_mass, low, ends[0])
-        high = jnp.where(still.has_mass, high, ends[1])
+        low = jnp.where(width < UNKNOWN, jnp.clip(centre - reach, ends[0], ends[1] - least), ends[0])
+        high = jnp.where(width < UNKNOWN, jnp.clip(centre + reach, ends[0] + least, ends[1]), ends[1])
         flat = jnp.abs(still.rise) < _FLATTEST
         rise = jnp.where(flat, jnp.where(still.rise < 0, -_FLATTEST, _FLATTEST), still.rise)
         bright, faint = (still.ln_pivot + (ln_reference - still.mean - t) / rise for t in of_kernel)
@@ -298,9 +307,9 @@ class _Nodes(eqx.Module):
     ln_mass: Array
     weight: Array
 
-    def ln_integral(self, relation, prior: MassPrior, ln_prior, z, known: _Known, ln_likelihood: Any):
-        """ln of the integral of the population, the measured mass and a likelihood of ln M."""
+    def ln_integral(self, relation, prior: MassPrior, ln_prior, z, known: Known, ln_likelihood: Any):
+        """ln of the integral of the population, what else was measured and a likelihood of ln M."""
         ln_density = relation.population.ln_density(prior.interpolate(ln_prior, self.ln_mass), self.ln_mass, z)
-        ln_integrand = ln_density + known.ln_mass_term(self.ln_mass) + ln_likelihood(self.ln_mass)
+        ln_integrand = ln_density + known.others(self.ln_mass) + ln_likelihood(self.ln_mass)
         peak = jax.lax.stop_gradient(ln_integrand.max())
         return peak + jnp.log((self.weight * jnp.exp(ln_integrand - peak)).sum())

@@ -375,7 +375,10 @@ def shared_error(draws: CalibratedRelation, data: CatalogueData) -> float:
     if isinstance(data, LinearData):
         # About as bright, with about as much noise: enough for what all masses share.
         ln_lum, sigma = (a[index] for a in data.halos()[:2])
-        halos = replace(halos, ln_lum_obs=ln_lum[:, None], sigma=np.minimum(sigma, 1.0))
+        sigma = np.minimum(sigma, 1.0)
+        if halos.observed is not None:
+            ln_lum, sigma = halos.observed.with_numbers(ln_lum, sigma)
+        halos = replace(halos, ln_lum_obs=ln_lum[:, None], sigma=sigma)
     thin = draws.thinned(_DRAWS)
     means = np.asarray(_mean_ln_mass(thin, data.prior, halos)).mean(axis=1)
     shares = thin.shares

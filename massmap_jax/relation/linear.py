@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
-from massmap_jax.likelihood.objects import usable_rows
+from massmap_jax.likelihood.objects import counts_as_lognormal, usable_rows
 from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
@@ -233,7 +233,7 @@ class LinearData(CatalogueData):
         self.ln_lum, self.sigma = catalogue.signed_measurements(rows)
         self.ln_error = self.ln_lum + np.log(np.abs(self.sigma))
         self.linear, self.limits = codes == _NORMAL, codes == _UPPER_LIMIT
-        self.nearly = self.linear & linear_noise.is_nearly_lognormal(self.sigma)
+        self.nearly = counts_as_lognormal(catalogue, rows)
         self.noisy = self.linear & ~self.nearly
         # ln of the normal densities of the measurements; their ln p_det is not in those of the lognormal objects.
         self.density_of_noise = (

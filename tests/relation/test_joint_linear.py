@@ -8,6 +8,7 @@ from scipy.stats import norm, skewnorm
 import massmap_jax as mm
 from massmap_jax.checks.linear_calibrators import noise_columns, under_linear
 from massmap_jax.errors import MassmapError
+from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.joint_fit import likelihood_of
 from massmap_jax.relation.linear import LinearData
@@ -202,6 +203,112 @@ def test_predicted_mass_at_given_luminosity():
         expected = sums("gaussian", 0.6, lambda x: norm.pdf(value, x, error), z, mass, sigma_mass)  # noqa: B023
         without = sums("gaussian", 0.6, lambda x: norm.pdf(value, x, error), z)  # noqa: B023
         assert float(both[row] - ln_lum[row]) == pytest.approx(expected - without, abs=2e-3)
+
+
+# A further observable of the objects above, of a slope, scatter and correlations of its own; one lacks a luminosity.
+RICHNESS = {"alpha1": 3.0, "alpha2": 1.1, "alpha4": 0.4, "scatter": 0.25}
+WITH_LUM, WITH_MASS = 0.5, 0.4
+RICHNESSES = np.array([30.0, 20.0, 15.0, np.nan, 10.0, 14.0, 9.0, np.nan, 45.0])
+ERRORS = np.linspace(0.1, 0.4, 9)
+
+
+def with_richness(rows, richness=RICHNESSES):
+    catalogue, calibration = calibrated(rows)
+    observables = mm.Observables.from_arrays({"richness": richness}, {"richness": ERRORS[: len(rows)]})
+    return catalogue.with_observables(observables), calibration
+
+
+def prepared_with_richness(catalogue, calibration):
+    beliefs = mm.RelationPrior.parse(BELIEFS)
+    laws = {"richness": mm.RelationPrior.parse("alpha1=3:1,alpha2=1:0.5,alpha4=0:1,scatter=0.3:0.3,alpha3=3e14")}
+    with jax.enable_x64(True):
+        data = LinearData(catalogue.seen_by(("richness",)), PRIOR)
+        has_mass = np.isfinite(calibration.ln_mass[data.rows])
+        likelihood = likelihood_of(data, calibration, has_mass, np.ones_like(has_mass), None, 0.15)
+        correlations = beliefs_about(("richness",), 2.0)
+        asked = calibration.beliefs, mm.Population.gaussian(), (33.0, PIVOT_Z), data.prior, None, laws, correlations
+        joint = JointPrior.of(beliefs, *asked)
+        values = {p: VALUES[p] for p in joint.names if p in VALUES and p in joint.free}
+        values |= {f"{p}_richness": v for p, v in RICHNESS.items()}
+        values |= {"correlation": WITH_MASS, "correlation_richness": WITH_LUM}
+        relation = joint.relation(values)
+    return likelihood, relation, np.concatenate([data.rows[has_mass], data.rows[~has_mass]])
+
+
+def grid_with_richness(catalogue, row):
+    """Density of ln M and y = ln L given the richness, on a grid; mean and spread of ln M_obs there but for its error."""
+    ln_mass, u = np.linspace(29.0, 37.0, 1201)[:, None], np.linspace(-9.0, 9.0, 901)
+    z, x = catalogue.redshift[row], ln_mass - np.log(ALPHA3)
+    mean, scatter = VALUES["alpha1"] + VALUES["alpha2"] * x, VALUES["scatter"]
+    density, y = population("gaussian", ln_mass, z) * norm.pdf(u), mean + scatter * u
+    richness, error = RICHNESSES[row], ERRORS[row]
+    if np.isfinite(richness):
+        own = RICHNESS["alpha1"] + RICHNESS["alpha2"] * x + RICHNESS["alpha4"] * np.log1p(z)
+        own = own + WITH_LUM * RICHNESS["scatter"] * u
+        density = density * norm.pdf(np.log(richness), own, np.hypot(RICHNESS["scatter"] * np.sqrt(0.75), error))
+    of_mass = ln_mass + VALUES["bias"] + WITH_MASS * VALUES["mass_scatter"] * u
+    rest = VALUES["mass_scatter"] * np.sqrt(1 - WITH_MASS**2)
+    step = (ln_mass[1, 0] - ln_mass[0, 0]) * (u[1] - u[0])
+    return density * step, np.exp(y), of_mass, rest
+
+
+def test_evidence_beside_a_further_observable():
+    """It knows the luminosity, the richness and the measured mass, whatever of them there is, and their correlations."""
+    rows = OBJECTS.copy()
+    rows[6, :2] = np.nan
+    catalogue, calibration = with_richness(rows)
+    likelihood, relation, order = prepared_with_richness(catalogue, calibration)
+    e = np.linspace(-14, 14, 561)
+    with jax.enable_x64(True):
+        found = np.asarray(likelihood.ln_z(relation))
+        at = jax.jit(jax.vmap(lambda e: likelihood.ln_joint(relation, jax.numpy.full(found.size, e))[0]))
+        area = np.trapezoid(np.exp(np.asarray(at(e)) - found), e, axis=0)[: len(rows)]
+    for row, value in zip(order, found, strict=False):
+        lum, error, _, mass, sigma_mass = rows[row]
+        density, true_lum, of_mass, rest = grid_with_richness(catalogue, row)
+        if np.isfinite(lum):
+            # Where noise is so small that it counts as lognormal, per ln L.
+            density = density * norm.pdf(lum, true_lum, error) * (lum if lum / error > 200 else 1.0)
+        if np.isfinite(mass):
+            density = density * norm.pdf(np.log(mass), of_mass, np.hypot(rest, sigma_mass))
+        assert value == pytest.approx(np.log(density.sum()), abs=1e-3), row
+    np.testing.assert_allclose(area, 1.0, atol=2e-3)
+
+
+def test_predicted_mass_beside_a_further_observable():
+    index = np.array([1, 3, 5, 7])
+    catalogue, calibration = with_richness(OBJECTS)
+    _, relation, _ = prepared_with_richness(catalogue, calibration)
+    with jax.enable_x64(True):
+        seen = catalogue.seen_by(("richness",))
+        data = (
+            *noise_columns(seen, index),
+            *(a[index] for a in (calibration.ln_mass, calibration.sigma, catalogue.redshift)),
+        )
+        data = jax.tree.map(jax.numpy.asarray, data)
+        pit, ln_lum, both = jax.vmap(lambda *point: under_linear(relation, PRIOR, *point))(*data)
+    for place, row in enumerate(index):
+        lum, error, _, mass, sigma_mass = OBJECTS[row]
+        density, true_lum, of_mass, rest = grid_with_richness(catalogue, row)
+        of_both = density * norm.pdf(lum, true_lum, error)
+        own = norm(of_mass, np.hypot(rest, sigma_mass))
+        at_mass = (of_both * own.cdf(np.log(mass))).sum() / of_both.sum()
+        assert pit[place, 0] == pytest.approx(at_mass, abs=1e-3)
+        predicted = np.log((of_both * own.pdf(np.log(mass))).sum() / of_both.sum())
+        assert float(both[place] - ln_lum[place]) == pytest.approx(predicted, abs=2e-3)
+
+
+def test_a_limit_of_another_observable():
+    """The two together have no integral: a good signal to noise counts as lognormal, another is refused."""
+    rows = OBJECTS[[0, 1, 3, 5]]
+    catalogue, calibration = calibrated(rows)
+    limited = mm.Observables.from_arrays({"richness": [20.0] * 4}, {"richness": 0.2}, upper_limit={"richness": [1] * 4})
+    catalogue = catalogue.with_observables(limited)
+    with pytest.raises(MassmapError, match="3 objects have linear noise of the luminosity.*first row 1"):
+        prepared_with_richness(catalogue, calibration)
+    rest = mm.CalibrationMasses.from_arrays(mass=rows[:1, 3], sigma_ln_mass=rows[:1, 4])
+    likelihood, _, _ = prepared_with_richness(catalogue.subset([0]), rest)
+    assert not likelihood.noise.given.any()
 
 
 def test_a_fit_with_a_limit_in_signal_to_noise():
