@@ -11,6 +11,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.checks.above_threshold import AboveThreshold
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
 from massmap_jax.checks.linear_calibrators import is_noisy, noise_columns, under_linear
 from massmap_jax.checks.shape import FEATURES, shape_scores, shape_text
@@ -21,7 +22,7 @@ from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.observables import given_the_others
 from massmap_jax.likelihood.selection import mass_nodes
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.prior.population import check_base, refuse_selected
+from massmap_jax.prior.population import check_base
 from massmap_jax.relation.calibrated import covariance, rows_and_mass
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.joint_posterior import JointPosterior
@@ -238,8 +239,8 @@ def calibrators_check(
     Raises
     ------
     MassmapError
-        If the fit is of another mass prior, was made without calibration masses, with ones that were chosen in another
-        way or with a selection on the measured mass, or `level` is not valid.
+        If the fit is of another mass prior, was made without calibration masses, or with ones that were chosen in
+        another way, or `level` is not valid.
 
     See Also
     --------
@@ -259,7 +260,10 @@ def calibrators_check(
 
     Objects that were chosen by their luminosity or another observable, or are in a catalogue with a limit in one, are
     no fair sample of the population: their luminosities, and their masses, lie above what is predicted for it although
-    nothing is wrong. Such a choice cancels from the mass given all that was measured, which alone is checked then.
+    nothing is wrong. Such a choice cancels from the mass given all that was measured, which alone is checked then. A
+    selection on the measured mass does not cancel: p(ln M_obs | ...) Phi[(ln M_obs - ln threshold) / width] over its
+    integral is what is predicted of objects above the threshold, and all three are checked (the mass given the
+    luminosity alone, where the noise of luminosities is linear).
 
     Examples
     --------
@@ -286,7 +290,6 @@ def calibrators_check(
     """
     check_level(level)
     check_base(fit.draws, prior)
-    refuse_selected(fit.draws, "calibrators_check")
     if fit.num_calibrators == 0:
         raise MassmapError("the fit was made without calibration masses: use prior_check")
     if calibration.chosen_by != fit.chosen_by:
@@ -294,9 +297,9 @@ def calibrators_check(
             f"the fit was made with calibration masses chosen by {fit.chosen_by!r}, and these were chosen by"
             f" {calibration.chosen_by!r}: give those of the fit"
         )
-    left_out = _left_out(fit)
-    kinds = KINDS[:1] if left_out else KINDS
     rows = calibrator_rows(catalogue, prior, calibration)
+    left_out = _left_out(fit, bool(is_noisy(catalogue.seen_by(names_of(fit.draws)), rows).any()))
+    kinds = KINDS[:1] if left_out else KINDS
     pit, ln_density, k = predicted_masses(fit, catalogue, prior, calibration, rows)
     number = int(np.clip(rows.size // LEAST_IN_BIN, 1, _REDSHIFT_BINS))
     which = equal_parts(catalogue.redshift[rows], number)
@@ -311,8 +314,15 @@ def calibrators_check(
     return CalibratorsCheck(rows, pit, each, ln_density, k, place, shape, p_shape, float(whole), level, left_out)
 
 
-def _left_out(fit: JointPosterior) -> str:
-    """Why the calibrators are no fair sample of the population, as one sentence; empty if they are one."""
+def _left_out(fit: JointPosterior, noisy: bool) -> str:
+    """Why luminosities and masses are not checked by themselves, as one sentence; empty if they are."""
+    if fit.draws.selected and fit.chosen_by != "luminosity":
+        if not noisy:
+            return ""
+        return (
+            "only masses at given luminosity were checked: of linear noise in a catalogue that was selected on the"
+            " measured mass, what luminosities to expect is not known"
+        )
     whys = ["the objects with a measured mass were chosen by their luminosity"] if fit.chosen_by == "luminosity" else []
     whys += [f"the catalogue was selected ({fit.selection})"] if fit.selection != "none" else []
     if not whys:
@@ -435,10 +445,11 @@ def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho
     """The three PITs of one object under one draw, ln p(ln L | z) and ln p(ln L, ln M_obs | z).
 
     Further observables stand beside the luminosity. A selection on one of them, which is then known, or known to be
-    above a limit, cancels as one on the luminosity does.
+    above a limit, cancels as one on the luminosity does. One on the measured mass does not: all is of objects in the
+    catalogue then.
     """
     ln_mass, ln_p = mass_nodes(prior, z, draw)
-    c11, _, c22 = covariance(draw, sigma, sigma_mass, rho)
+    c11, c12, c22 = covariance(draw, sigma, sigma_mass, rho)
     mean = draw.mean_ln_lum(ln_mass, z)
     middle = ln_mass + draw.measured["bias"]
     (residual, slope, matrix, there), with_mass = rows_and_mass(draw, ln_lum, sigma, sigma_mass, rho, z, observed)
@@ -449,6 +460,20 @@ def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho
     if observed is not None and names_of(draw):
         # At fixed mass and luminosity the measured mass says nothing of another observable.
         ln_lum_density = ln_lum_density + draw.ln_limits(ln_mass, ln_lum, sigma, z, observed)
+    both = jax.nn.logsumexp(ln_lum_density + ln_normal(ln_mass_obs, given, spread))
+    above = AboveThreshold.of(draw)
+    if above is not None:
+        slope = c12 / c11
+        pit = jnp.stack(
+            [
+                above.pit_of_mass(ln_mass_obs, ln_lum_density, given, spread),
+                above.pit_of_luminosity(ln_lum, ln_p, mean, jnp.sqrt(c11), middle, slope, jnp.sqrt(c22 - slope * c12)),
+                above.pit_of_mass(ln_mass_obs, ln_p, middle, jnp.sqrt(c22)),
+            ]
+        )
+        ln_a = jax.nn.logsumexp(ln_p + above.ln_chance(middle, jnp.sqrt(c22)))
+        of_lum = jax.nn.logsumexp(ln_lum_density + above.ln_chance(given, spread))
+        return pit, of_lum - ln_a, both + above.ln_chance(ln_mass_obs) - ln_a
     of_lum, plain = jax.nn.softmax(ln_lum_density), jax.nn.softmax(ln_p)
     pit = jnp.stack(
         [
@@ -457,5 +482,4 @@ def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho
             plain @ ndtr((ln_mass_obs - middle) / jnp.sqrt(c22)),
         ]
     )
-    both = jax.nn.logsumexp(ln_lum_density + ln_normal(ln_mass_obs, given, spread))
     return pit, jax.nn.logsumexp(ln_lum_density), both

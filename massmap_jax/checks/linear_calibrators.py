@@ -6,6 +6,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.checks.above_threshold import AboveThreshold
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.integrals import ln_normal
 from massmap_jax.likelihood.objects import Observed, counts_as_lognormal
@@ -38,7 +39,8 @@ def noise_columns(catalogue: HaloCatalogue, rows) -> tuple:
 def under_linear(draw, prior, observed, ln_reference, place, table, table_of_limits, ln_mass_obs, sigma_mass, z):
     """Compute the three PITs of one object under one draw, ln p(L | z) and ln p(L, ln M_obs | z), in units of L_obs.
 
-    Further observables stand beside the luminosity, but for its own PIT.
+    Further observables stand beside the luminosity, but for its own PIT. With a selection on the measured mass all is
+    of objects in the catalogue, and the PIT of the luminosity NaN: it has no closed form.
 
     Parameters
     ----------
@@ -83,6 +85,19 @@ def under_linear(draw, prior, observed, ln_reference, place, table, table_of_lim
     given = middle + c12 / variance * (mean - own * first - plain_mean)
     spread = jnp.sqrt(c22 - c12**2 / variance * (1 - own / variance * share))
     ln_of_lum = ln_p + known.others(ln_mass) + value
+    both = jax.nn.logsumexp(ln_of_lum + ln_normal(ln_mass_obs, given, spread))
+    above = AboveThreshold.of(draw)
+    if above is not None:
+        pit = jnp.stack(
+            [
+                above.pit_of_mass(ln_mass_obs, ln_of_lum, given, spread),
+                jnp.full_like(both, jnp.nan),
+                above.pit_of_mass(ln_mass_obs, ln_p, middle, jnp.sqrt(c22)),
+            ]
+        )
+        ln_a = jax.nn.logsumexp(ln_p + above.ln_chance(middle, jnp.sqrt(c22)))
+        of_lum = jax.nn.logsumexp(ln_of_lum + above.ln_chance(given, spread))
+        return pit, of_lum - ln_a, both + above.ln_chance(ln_mass_obs) - ln_a
     of_lum, plain = jax.nn.softmax(ln_of_lum), jax.nn.softmax(ln_p)
     below = linear_noise.kernel("upper_limit", ln_reference - plain_mean, draw.scatter, place, table_of_limits)
     pit = jnp.stack(
@@ -92,5 +107,4 @@ def under_linear(draw, prior, observed, ln_reference, place, table, table_of_lim
             plain @ ndtr((ln_mass_obs - middle) / jnp.sqrt(c22)),
         ]
     )
-    both = jax.nn.logsumexp(ln_of_lum + ln_normal(ln_mass_obs, given, spread))
     return pit, jax.nn.logsumexp(ln_of_lum), both

@@ -307,7 +307,7 @@ def counts_as_lognormal(catalogue: HaloCatalogue, rows) -> Bool[np.ndarray, " ro
     -------
     Bool[np.ndarray, "row"]
         True where the noise is so small that it makes no difference. Beside a limit of another observable, or errors of
-        others that are correlated with that of the luminosity, there is no integral over linear noise: there True, where
+        others that are correlated with that of the luminosity, there is no integral over linear noise: there True, if
         the signal to noise allows it.
 
     Raises
@@ -318,7 +318,7 @@ def counts_as_lognormal(catalogue: HaloCatalogue, rows) -> Bool[np.ndarray, " ro
     kind, (_, sigma) = catalogue.noise_codes[rows], catalogue.signed_measurements(rows)
     linear = kind == NOISE_KINDS.index("normal")
     small = linear & linear_noise.is_nearly_lognormal(sigma)
-    if catalogue.observables is None or not linear.any() and not (kind == NOISE_KINDS.index("upper_limit")).any():
+    if catalogue.observables is None or (kind == NOISE_KINDS.index("lognormal")).all():
         return small
     others, correlation = catalogue.observables.kind[rows], catalogue.observables.error_correlation
     correlation = correlation if correlation.ndim == 2 else correlation[rows]
@@ -329,8 +329,8 @@ def counts_as_lognormal(catalogue: HaloCatalogue, rows) -> Bool[np.ndarray, " ro
     if poor.any():
         first = int(np.argmax(poor))
         raise MassmapError(
-            f"{poor.sum()} objects have linear noise of the luminosity, or an upper limit of it, beside a limit of another"
-            " observable or an error that is correlated with that of the luminosity, first row"
+            f"{poor.sum()} objects have linear noise of the luminosity, or an upper limit of it, beside a limit of"
+            " another observable or an error that is correlated with that of the luminosity, first row"
             f" {rows[first]}: both together need a signal to noise of {linear_noise.NO_FAINT:g}; leave that limit or"
             " correlation of the errors out, or take the errors of the luminosity as those of ln L, noise='lognormal'"
         )

@@ -193,7 +193,8 @@ class CosmologyData(CatalogueData):
     ):
         if prior.snap is not None:
             raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
-        self.linear = LinearData(catalogue, prior, selection) if is_linear(catalogue, prior) else None
+        noisy = is_linear(catalogue, prior)
+        self.linear = LinearData(catalogue.seen_by(()), prior, selection) if noisy else None
         # With linear noise, `LinearData` has looked at the selection.
         CosmologyLikelihood.check(prior, selection if self.linear is None else None)
         self.belief = CosmologyBelief.of(draws)

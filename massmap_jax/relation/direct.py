@@ -117,7 +117,8 @@ def _of_linear(relation, catalogue, prior, selection, extra) -> Float[Array, ""]
     if extra is not None:
         raise MassmapError("mass likelihoods (extra=) are for lognormal noise here, and the catalogue has linear noise")
     with jax.enable_x64(True):
-        return _evaluated(LinearData(catalogue, prior, selection).likelihood(_LEAST_SCATTER), relation)
+        data = LinearData(catalogue.seen_by(()), prior, selection)
+        return _evaluated(data.likelihood(_LEAST_SCATTER), relation)
 
 
 @jax.jit
@@ -131,5 +132,5 @@ def data_of(catalogue: HaloCatalogue, prior: MassPrior, selection) -> CatalogueD
     if catalogue.redshift_distributions is not None:
         return UncertainData(catalogue, prior, selection)
     if is_linear(catalogue, prior):
-        return LinearData(catalogue, prior, selection)
+        return LinearData(catalogue.seen_by(()), prior, selection)
     return CatalogueData(catalogue, prior, selection)

@@ -2,8 +2,8 @@
 
 What else is known of an object at fixed ln M, a measured mass and further observables y, is normal. At given y the mean
 of ln L at fixed ln M is then still linear in ln M, with a smaller scatter
-(`likelihood.observables.first_given_the_others`). The integral over L is K of `likelihood.linear_noise` at that mean and
-scatter, and one integral over ln M is left,
+(`likelihood.observables.first_given_the_others`). The integral over L is K of `likelihood.linear_noise` at that mean
+and scatter, and one integral over ln M is left,
 
     Z = integral of p(ln M | z) N(y; mean y(M), C) exp[K(ln L_ref - mean ln L(M, y); q, scatter)] d ln M.
 

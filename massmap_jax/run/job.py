@@ -41,7 +41,7 @@ from massmap_jax.run.misfit import (
 )
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_names import check_observable
-from massmap_jax.run.observable_options import beliefs_about_scatters, is_on_mass, laws_of, named
+from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
@@ -534,12 +534,6 @@ def _units_of(calibrated: Calibrated | None) -> list[Finding]:
 def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOptions, notes) -> Calibrated | None:
     """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
     if calibration is None:
-        return None
-    if is_on_mass(options.selected_on):
-        notes.append(
-            "whether the fit predicts the measured masses was not checked: the check knows no selection on them"
-            f" ({options.selected_on})"
-        )
         return None
     from massmap_jax.checks.calibrators import calibrators_check
 

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 from legible import check_legible
+from scipy.special import ndtr
 from scipy.stats import kstest
 from statistical.two_keys import LEVEL, check_with_two_keys
 
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.calibrators import KINDS, calibrators_check, predicted_masses
 from massmap_jax.checks.shape import FEATURES
 from massmap_jax.errors import MassmapError
@@ -170,3 +172,46 @@ def test_a_selection_on_another_observable_cancels():
         pit, _, _ = predicted_masses(told, field.catalogue, PRIOR, field.calibration, rows, fitted="nothing")
         p_values.append(kstest(pit[:, 0], "uniform").pvalue)
     assert rows.size > 500 and p_values[0] > 1e-5 and p_values[1] < 1e-9
+
+
+def test_a_selection_on_the_measured_mass():
+    """Of objects above a threshold, all that is predicted is of such objects; without the selection, nothing is right.
+
+    The true parameters, and objects simulated by NumPy; the luminosities with lognormal and with linear noise.
+    """
+    rng, size, threshold, width, correlation = np.random.default_rng(7), 8000, 32.9, 0.1, 0.5
+    ln_mass, errors = rng.normal(32.5, 0.5, size), rng.uniform(0.1, 0.3, size)
+    together = rng.multivariate_normal([0, 0], [[1, correlation], [correlation, 1]], size)
+    ln_lum = LAW["alpha1"] + LAW["alpha2"] * (ln_mass - np.log(LAW["alpha3"])) + 0.3 * together[:, 0]
+    ln_lum_obs = ln_lum + 0.2 * rng.normal(size=size)
+    lum_obs = np.exp(ln_lum) + 250 * rng.normal(size=size)
+    ln_mass_obs = ln_mass + 0.2 * together[:, 1] + errors * rng.normal(size=size)
+    kept = np.flatnonzero(rng.random(size) < ndtr((ln_mass_obs - threshold) / width))
+    calibration = CalibrationMasses.from_arrays(mass=np.exp(ln_mass_obs[kept]), sigma_ln_mass=errors[kept])
+    plain, linear = (
+        HaloCatalogue.from_arrays(redshift=np.full(kept.size, 0.3), **given)
+        for given in (
+            {"luminosity": np.exp(ln_lum_obs[kept]), "sigma_ln_luminosity": 0.2},
+            {"luminosity": lum_obs[kept], "sigma_luminosity": np.full(kept.size, 250.0), "noise_kind": "normal"},
+        )
+    )
+    values = {"centre": np.array([32.5]), "width": np.array([0.5])}
+    population = jax.vmap(lambda v: PopulationDraws.of(Population.gaussian(drift=False), v, 0.3, Lattice.of(PRIOR)))(
+        values
+    )
+    measured = {"bias": np.zeros(1), "mass_scatter": np.array([0.2]), "correlation": np.array([correlation])}
+    selected = {"ln_threshold": np.array([threshold]), "width": np.array([width]), "sigma_mass": np.array([0.2])}
+    columns = MassLuminosityRelation(**LAW | {"alpha4": 0.0}, scatter=0.3).columns() | {"log_weight": np.zeros(1)}
+
+    def p_of(catalogue, selected):
+        made = {"measured": measured, "population": population, "selected": selected}
+        told = SimpleNamespace(draws=CalibratedRelation(**made, **jax.tree.map(np.atleast_1d, columns)))
+        rows = np.arange(kept.size)
+        pit, _, _ = predicted_masses(told, catalogue, PRIOR, calibration, rows, fitted="nothing")
+        return np.array([kstest(one, "uniform").pvalue for one in pit.T])
+
+    assert kept.size > 1000
+    right, noisy = p_of(plain, selected), p_of(linear, selected)[[0, 2]]
+    assert right.min() > 1e-5 and noisy.min() > 1e-5, (right, noisy)
+    wrong = np.concatenate([p_of(plain, {}), p_of(linear, {})[[0, 2]]])
+    assert wrong.max() < 1e-9, wrong

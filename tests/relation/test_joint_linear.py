@@ -304,7 +304,7 @@ def test_a_limit_of_another_observable():
     catalogue, calibration = calibrated(rows)
     limited = mm.Observables.from_arrays({"richness": [20.0] * 4}, {"richness": 0.2}, upper_limit={"richness": [1] * 4})
     catalogue = catalogue.with_observables(limited)
-    with pytest.raises(MassmapError, match="3 objects have linear noise of the luminosity.*first row 1"):
+    with pytest.raises(MassmapError, match=r"3 objects have linear noise of the luminosity.*first row 1"):
         prepared_with_richness(catalogue, calibration)
     rest = mm.CalibrationMasses.from_arrays(mass=rows[:1, 3], sigma_ln_mass=rows[:1, 4])
     likelihood, _, _ = prepared_with_richness(catalogue.subset([0]), rest)

@@ -138,7 +138,7 @@ def test_masses_in_a_wrong_unit_are_refused(source, tmp_path, command, unit, nor
 
 
 def test_objects_selected_by_their_measured_mass(tmp_path):
-    """The masses are those of the truth; what could not be checked is said."""
+    """The relation is that of the truth, and the measured masses are as predicted; what was not checked is said."""
     rng, frame = np.random.default_rng(8), table()
     measured = frame["M_true"] * np.exp(np.hypot(0.1, 0.2) * rng.normal(size=NUMBER)) / 1e14
     frame = frame.assign(M_lens=measured, e_M_lens=0.2 * measured)[measured > 1.8]
@@ -151,7 +151,8 @@ def test_objects_selected_by_their_measured_mass(tmp_path):
     for name, true in (("alpha1", 1.0), ("alpha2", 0.8), ("scatter", 0.25)):
         assert abs(found["mean"][name] - true) < 5 * found["sd"][name], found
     assert "measured mass above 1.8e+14 Msun" in json.dumps(record)
-    assert "whether the fit predicts the measured masses was not checked" in ended.stdout
+    assert "calibrators check: the fit predicts" in ended.stdout
+    assert "whether prior and relation predict the observed luminosities was not checked" in ended.stdout
 
 
 @pytest.mark.parametrize(

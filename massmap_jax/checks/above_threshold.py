@@ -1,0 +1,118 @@
+"""Predictions for objects that are in the catalogue because their measured mass is above a threshold.
+
+An object with the measured mass m is in it with probability Phi[(m - threshold) / width], all in ln M. What a fit
+predicts of those that are in it is what it predicts of all, times that probability, over its mean.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
+from jaxtyping import Array, Float
+
+from massmap_jax.likelihood.integrals import ln_normal
+
+# Nodes of an integral over a tail, and how far beyond the mean it goes, in standard deviations of what is predicted.
+_NODES, _REACH = 96, 8.0
+_x, _w = np.polynomial.legendre.leggauss(_NODES)
+
+
+class AboveThreshold(eqx.Module):
+    """The selection of one draw.
+
+    Attributes
+    ----------
+    ln_threshold : Float[Array, ""]
+        The measured mass of which half are in the catalogue [ln Msun].
+    width : Float[Array, ""]
+        Width of the threshold in ln M.
+    """
+
+    ln_threshold: Float[Array, ""]
+    width: Float[Array, ""]
+
+    @classmethod
+    def of(cls, draw) -> "AboveThreshold | None":
+        """Give that of one draw of a fit; None where it knows no such selection."""
+        if not draw.selected:
+            return None
+        return cls(draw.selected["ln_threshold"], draw.selected["width"])
+
+    def ln_chance(self, mean, spread=0.0) -> Float[Array, "..."]:
+        """Evaluate ln of the probability to be in the catalogue of a normal measured mass.
+
+        Parameters
+        ----------
+        mean, spread : Float[Array, "..."]
+            Its mean [ln Msun] and standard deviation.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the probability.
+        """
+        return log_ndtr((mean - self.ln_threshold) / jnp.sqrt(self.width**2 + spread**2))
+
+    def pit_of_mass(self, ln_mass_obs, ln_weight, mean, spread) -> Float[Array, ""]:
+        """Compute the probability that the measured mass of an object in the catalogue is below the one it has.
+
+        Parameters
+        ----------
+        ln_mass_obs : Float[Array, ""]
+            The one it has [ln Msun].
+        ln_weight, mean, spread : Float[Array, "node"]
+            ln of the weights of normal distributions of ln M_obs, their means [ln Msun] and standard deviations.
+
+        Returns
+        -------
+        Float[Array, ""]
+            The probability.
+        """
+        inside = ln_weight + self.ln_chance(mean, spread)
+        far = _beyond(ln_mass_obs, inside, mean, spread)
+        x, ln_step = ln_mass_obs + far * _half(_x), jnp.log(0.5 * far) + jnp.log(jnp.asarray(_w, dtype=float))
+        density = jax.nn.logsumexp(ln_weight + ln_normal(x[:, None], mean, spread), axis=1)
+        above = jax.nn.logsumexp(density + self.ln_chance(x) + ln_step)
+        return 1 - jnp.exp(jnp.minimum(above - jax.nn.logsumexp(inside), 0.0))
+
+    def pit_of_luminosity(self, ln_lum, ln_weight, mean, spread, mass_mean, slope, mass_spread) -> Float[Array, ""]:
+        """Compute the probability that the luminosity of an object in the catalogue is below the one it has.
+
+        Parameters
+        ----------
+        ln_lum : Float[Array, ""]
+            ln of the luminosity that it has.
+        ln_weight, mean, spread : Float[Array, "node"]
+            ln of the weights of normal distributions of ln L_obs, their means and standard deviations.
+        mass_mean : Float[Array, "node"]
+            Mean of ln M_obs where ln L_obs has its mean [ln Msun].
+        slope : Float[Array, ""]
+            By how much that rises with ln L_obs.
+        mass_spread : Float[Array, ""]
+            Standard deviation of ln M_obs at given mass and luminosity.
+
+        Returns
+        -------
+        Float[Array, ""]
+            The probability.
+        """
+        inside = ln_weight + self.ln_chance(mass_mean, jnp.sqrt(mass_spread**2 + (slope * spread) ** 2))
+        far = _beyond(-ln_lum, inside, -mean, spread)
+        y, ln_step = ln_lum - far * _half(_x), jnp.log(0.5 * far) + jnp.log(jnp.asarray(_w, dtype=float))
+        chance = self.ln_chance(mass_mean + slope * (y[:, None] - mean), mass_spread)
+        below = jax.nn.logsumexp(ln_weight + ln_normal(y[:, None], mean, spread) + chance + ln_step[:, None])
+        return jnp.exp(jnp.minimum(below - jax.nn.logsumexp(inside), 0.0))
+
+
+def _half(x):
+    """Nodes of -1 to 1 as nodes of 0 to 1."""
+    return 0.5 * (1 + jnp.asarray(x, dtype=float))
+
+
+def _beyond(value, ln_weight, mean, spread):
+    """How far above a value the sum of normal distributions reaches."""
+    share = jax.nn.softmax(ln_weight)
+    middle = share @ mean
+    sd = jnp.sqrt(share @ ((mean - middle) ** 2 + spread**2))
+    return jnp.maximum(middle - value, 0.0) + _REACH * sd
