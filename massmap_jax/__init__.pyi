@@ -78,14 +78,14 @@ from massmap_jax.relation.cosmology_posterior import CosmologyPosterior as Cosmo
 from massmap_jax.relation.direct import log_likelihood as log_likelihood
 from massmap_jax.relation.fit import fit_relation as fit_relation
 from massmap_jax.relation.fitted import RelationPosterior as RelationPosterior
-from massmap_jax.relation.joint import SelectedOn as SelectedOn
-from massmap_jax.relation.joint import SelectedOnMass as SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior as JointPosterior
 from massmap_jax.relation.law import MassLuminosityRelation as MassLuminosityRelation
 from massmap_jax.relation.law import Relation as Relation
 from massmap_jax.relation.marginal import RelationLikelihood as RelationLikelihood
 from massmap_jax.relation.satellites import SatelliteLuminosityFunction as SatelliteLuminosityFunction
 from massmap_jax.relation.satellites import SchechterSatellites as SchechterSatellites
+from massmap_jax.relation.selected_on import SelectedOn as SelectedOn
+from massmap_jax.relation.selected_on import SelectedOnMass as SelectedOnMass
 from massmap_jax.relation.several import MultiObservableRelation as MultiObservableRelation
 from massmap_jax.relation.with_cosmology import with_cosmology as with_cosmology
 from massmap_jax.simulate import MassMeasurements as MassMeasurements

@@ -24,7 +24,7 @@ from massmap_jax.relation.several import names_of
 
 if TYPE_CHECKING:  # NumPyro, which these import, is slow to load
     from massmap_jax.relation.calibration import CalibrationMasses
-    from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
+    from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
 # The default table's cosmology (astropy's Planck18: arXiv:1807.06209, table 2, last column), flat, with matter and
 # Lambda only. It only converts Mpc into angles, so the 0.1 % from radiation does not matter.
@@ -270,7 +270,7 @@ def simulate_field(
 
     kept = np.arange(num_halos, dtype=np.int64)
     if selected_on is not None:
-        chance = _chance(selected_on, observables, ln_mass_obs)
+        chance = _chance(selected_on, observables, ln_mass_obs, z)
         kept = kept[np.asarray(jax.random.uniform(jax.random.fold_in(key, 2), (num_halos,))) < chance]
         if kept.size == 0:
             raise MassmapError(f"no object of {num_halos} is selected: {selected_on.describe()}")
@@ -366,13 +366,12 @@ def _measured_masses(key, ln_mass, ln_lum, z, relation, measured) -> np.ndarray 
     return ln_mass + measured.bias + measured.scatter * score + measured.sigma_ln_mass * error
 
 
-def _chance(selected_on, observables, ln_mass_obs) -> np.ndarray:
+def _chance(selected_on, observables, ln_mass_obs, z) -> np.ndarray:
     """Probability that each object is in the catalogue."""
     if hasattr(selected_on, "observable"):
         values = observables.ln_value[:, observables.names.index(selected_on.observable)]
-    else:
-        values = ln_mass_obs
-    return ndtr((values - selected_on.ln_threshold) / selected_on.width)
+        return ndtr((values - selected_on.ln_threshold) / selected_on.width)
+    return np.exp(np.asarray(selected_on.ln_chance(ln_mass_obs, z)))
 
 
 def _calibration(key, ln_mass_obs, ln_lum_obs, kept, measured, prior) -> "CalibrationMasses | None":

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax.likelihood.integrals import ln_normal
+from massmap_jax.relation.selected_on import ln_above_threshold
 
 # Nodes of an integral over a tail, and how far beyond the mean it goes, in standard deviations of what is predicted.
 _NODES, _REACH = 96, 8.0
@@ -19,25 +19,23 @@ _x, _w = np.polynomial.legendre.leggauss(_NODES)
 
 
 class AboveThreshold(eqx.Module):
-    """The selection of one draw.
+    """The selection of one draw, at one redshift.
 
     Attributes
     ----------
-    ln_threshold : Float[Array, ""]
-        The measured mass of which half are in the catalogue [ln Msun].
-    width : Float[Array, ""]
-        Width of the threshold in ln M.
+    selected : dict of str to Float[Array, ""]
+        The selection, as `CalibratedRelation` holds it.
+    z : Float[Array, ""]
+        Redshift.
     """
 
-    ln_threshold: Float[Array, ""]
-    width: Float[Array, ""]
+    selected: dict[str, Float[Array, ""]]
+    z: Float[Array, ""]
 
     @classmethod
-    def of(cls, draw) -> "AboveThreshold | None":
+    def of(cls, draw, z) -> "AboveThreshold | None":
         """Give that of one draw of a fit; None where it knows no such selection."""
-        if not draw.selected:
-            return None
-        return cls(draw.selected["ln_threshold"], draw.selected["width"])
+        return cls(draw.selected, z) if draw.selected else None
 
     def ln_chance(self, mean, spread=0.0) -> Float[Array, "..."]:
         """Evaluate ln of the probability to be in the catalogue of a normal measured mass.
@@ -52,7 +50,7 @@ class AboveThreshold(eqx.Module):
         Float[Array, "..."]
             ln of the probability.
         """
-        return log_ndtr((mean - self.ln_threshold) / jnp.sqrt(self.width**2 + spread**2))
+        return ln_above_threshold(self.selected, mean, self.z, spread)
 
     def pit_of_mass(self, ln_mass_obs, ln_weight, mean, spread) -> Float[Array, ""]:
         """Compute the probability that the measured mass of an object in the catalogue is below the one it has.

@@ -461,7 +461,7 @@ def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho
         # At fixed mass and luminosity the measured mass says nothing of another observable.
         ln_lum_density = ln_lum_density + draw.ln_limits(ln_mass, ln_lum, sigma, z, observed)
     both = jax.nn.logsumexp(ln_lum_density + ln_normal(ln_mass_obs, given, spread))
-    above = AboveThreshold.of(draw)
+    above = AboveThreshold.of(draw, z)
     if above is not None:
         slope = c12 / c11
         pit = jnp.stack(

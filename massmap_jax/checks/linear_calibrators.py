@@ -86,7 +86,7 @@ def under_linear(draw, prior, observed, ln_reference, place, table, table_of_lim
     spread = jnp.sqrt(c22 - c12**2 / variance * (1 - own / variance * share))
     ln_of_lum = ln_p + known.others(ln_mass) + value
     both = jax.nn.logsumexp(ln_of_lum + ln_normal(ln_mass_obs, given, spread))
-    above = AboveThreshold.of(draw)
+    above = AboveThreshold.of(draw, z)
     if above is not None:
         pit = jnp.stack(
             [

@@ -23,8 +23,8 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses
 from massmap_jax.relation.fit import fit_relation
-from massmap_jax.relation.joint import SelectedOnMass
 from massmap_jax.relation.joint_posterior import JointPosterior
+from massmap_jax.relation.selected_on import SelectedOnMass
 
 FORMS = ("hmf_completeness", "gaussian", "skew_normal", "mixture:2", "fixed")
 """The forms that are compared by default."""

@@ -27,6 +27,9 @@ LABELS = {
     "mass_scatter": r"$S_m$ (scatter of $\ln M_\mathrm{obs}$)",
     "population_centre": "population: centre",
     "population_width": "population: width",
+    "selection_ln_threshold": r"selection: $\ln$ of the threshold [$M_\odot$]",
+    "selection_width": "selection: width of the threshold",
+    "selection_evolution": "selection: exponent of $1 + z$",
 }
 _LEVELS = (0.95, 0.68)
 _BINS = 30

@@ -12,9 +12,9 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from massmap_jax.likelihood.observables import given_the_others
-from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import PopulationDraws
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.selected_on import ln_above_threshold
 from massmap_jax.relation.several import MultiObservableRelation
 
 # Names of the numbers that describe measured masses: ln M_obs = ln M + bias, with a scatter, correlated with that of L.
@@ -37,8 +37,9 @@ class CalibratedRelation(MultiObservableRelation):
     population : PopulationDraws
         The population, draw by draw.
     selected : dict of str to Float[Array, "*draw"], optional
-        Of objects that were selected on a measured mass: "ln_threshold" [ln Msun], "width" of the threshold in ln M,
-        and "sigma_mass", the typical error of the measured masses in ln M. Empty for no such selection.
+        Of objects that were selected on a measured mass: "ln_threshold" at z = 0 [ln Msun], "width" of the threshold in
+        ln M, "evolution", its exponent of 1 + z, and "sigma_mass", the typical error of the measured masses in ln M.
+        Empty for no such selection.
     **relation : object
         Arguments of `MultiObservableRelation`.
 
@@ -110,7 +111,8 @@ class CalibratedRelation(MultiObservableRelation):
         Parameters
         ----------
         name : str
-            A parameter of the relation, of the calibration, or ``population_`` and one of the population.
+            A parameter of the relation, of the calibration, ``population_`` and one of the population, or
+            ``selection_`` and one of a selection on the measured mass.
 
         Returns
         -------
@@ -119,6 +121,8 @@ class CalibratedRelation(MultiObservableRelation):
         """
         if name in self.measured:
             return self.measured[name]
+        if name.startswith("selection_"):
+            return self.selected[name.removeprefix("selection_")]
         if name.startswith("population_"):
             return self.population.values[name.removeprefix("population_")]
         return super().parameter(name)
@@ -175,8 +179,7 @@ class CalibratedRelation(MultiObservableRelation):
         residual, slope, matrix, there = rows
         offset, rise, spread = given_the_others(residual, slope, matrix, there, 1.0, with_mass)
         mean = jnp.log(self.alpha3) + self.measured["bias"] + offset + rise * (ln_mass - jnp.log(self.alpha3))
-        width = jnp.sqrt(self.selected["width"] ** 2 + spread**2)
-        ln_chance = log_ndtr((mean - self.selected["ln_threshold"]) / width)
+        ln_chance = ln_above_threshold(self.selected, mean, z, spread)
         if observed is not None and OWN_MASS in self.names:
             # Where the mass that decided is known, nothing more is to be learned from it.
             ln_chance = jnp.where(observed.kind[self.names.index(OWN_MASS)] > 0, 0.0, ln_chance)

@@ -39,7 +39,6 @@ from massmap_jax.relation.data import RelationData
 from massmap_jax.relation.direct import data_of
 from massmap_jax.relation.extra import BiasedPrior
 from massmap_jax.relation.fitted import RelationPosterior
-from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
 from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
 from massmap_jax.relation.lattice import SLOPE_RANGE, LatticeTooLarge
 from massmap_jax.relation.linear import LinearData, LinearLikelihood
@@ -55,6 +54,7 @@ from massmap_jax.relation.search import (
     potentials,
     relation_at,
 )
+from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 from massmap_jax.relation.stack_evidence import evidence_of
 from massmap_jax.relation.uncertain import UncertainData, UncertainLikelihood
 

@@ -16,13 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.observables import gaussian_term
 from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance, rows_and_mass
@@ -30,153 +28,13 @@ from massmap_jax.relation.correlations import matrix_of, pairs
 from massmap_jax.relation.data import HALF_LN_2PI
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.selected_on import THRESHOLD, SelectedOn, SelectedOnMass, ln_above_threshold, ln_share
 from massmap_jax.relation.several import MultiObservableRelation
 
 # Objects that are integrated at the same time, where there are many.
 _BLOCK = 1024
 # Panels over the posterior of one object, for the probability of a limit.
 _PANELS = 12
-
-
-class SelectedOnMass(eqx.Module):
-    """A catalogue that holds the objects with a measured mass above a threshold, whether or not that mass is given.
-
-    An object is in the catalogue with probability Phi[(ln M_obs - ln threshold) / width]. Clusters selected by their SZ
-    signal, with SZ masses as calibration masses, are of this kind.
-
-    Parameters
-    ----------
-    threshold : float
-        The measured mass at which half of the objects are in the catalogue [Msun].
-    width : float, optional
-        Width of the threshold in ln M.
-
-    Attributes
-    ----------
-    ln_threshold : float
-        ln of the threshold [ln Msun].
-    width : float
-        Width of the threshold, in ln M.
-
-    Raises
-    ------
-    MassmapError
-        For a threshold or width that is not a positive number, or a threshold that is no mass in Msun.
-    """
-
-    ln_threshold: float
-    width: float
-
-    def __init__(self, threshold: float, width: float = 1e-3):
-        if not (np.isfinite(threshold) and threshold > 1e5):
-            raise MassmapError(f"the mass threshold of the selection is {threshold:g}: give it in Msun")
-        if not (np.isfinite(width) and width > 0):
-            raise MassmapError(f"the width of the mass threshold is {width:g}: give one in ln M, above 0")
-        self.ln_threshold, self.width = float(np.log(threshold)), float(width)
-
-    def describe(self) -> str:
-        """Describe the selection in a few words.
-
-        Returns
-        -------
-        str
-            The description.
-        """
-        return f"measured mass above {np.exp(self.ln_threshold):.3g} Msun, width {self.width:g} in ln M"
-
-
-class SelectedOn(eqx.Module):
-    """A catalogue that holds the objects whose value of one observable lies above a threshold.
-
-    An object is in the catalogue with probability Phi[(ln y_obs - ln threshold) / width]. Clusters that were selected
-    by their richness, with luminosities measured afterwards, are of this kind.
-
-    Parameters
-    ----------
-    observable : str
-        Name of the observable, one of those that are fitted.
-    threshold : float
-        The value at which half of the objects are in the catalogue, in the observable's unit.
-    width : float, optional
-        Width of the threshold in ln of the observable (and not in ln M).
-
-    Attributes
-    ----------
-    observable : str
-        As above.
-    ln_threshold : float
-        ln of the threshold.
-    width : float
-        Width of the threshold in ln of the observable (and not in ln M).
-
-    Raises
-    ------
-    MassmapError
-        For a threshold or width that is not a positive number.
-
-    Notes
-    -----
-    The observable of every object that is in the catalogue is known, to be the value that was measured, or to lie above
-    the threshold: give it as a lower limit where only this is known (`Observables.from_arrays(lower_limit=)`). What the
-    selection adds to the likelihood is then 1 / A, with A the probability that an object at z is in the catalogue,
-
-        A = integral of p(ln M | z) Phi[(mean ln y - ln threshold) / sqrt(width^2 + S_y^2 + s_y^2)] d ln M.
-
-    Examples
-    --------
-    >>> import massmap_jax as mm
-    >>> mm.SelectedOn("richness", 20.0).describe()
-    'richness above 20, width 0.001 in ln'
-    """
-
-    observable: str = eqx.field(static=True)
-    ln_threshold: float
-    width: float
-
-    def __init__(self, observable: str, threshold: float, width: float = 1e-3):
-        if not (np.isfinite(threshold) and threshold > 0):
-            raise MassmapError(f"the threshold of {observable} is {threshold:g}: give a positive number in its unit")
-        if not (np.isfinite(width) and width > 0):
-            raise MassmapError(f"the width of the threshold is {width:g}: give a positive number in ln")
-        self.observable = observable
-        self.ln_threshold, self.width = float(np.log(threshold)), float(width)
-
-    def describe(self) -> str:
-        """Describe the selection in a few words.
-
-        Returns
-        -------
-        str
-            The description.
-        """
-        return f"{self.observable} above {np.exp(self.ln_threshold):.3g}, width {self.width:g} in ln"
-
-    def log_norm_of_row(self, relation: CalibratedRelation, prior: MassPrior, ln_prior, z, observed: Observed):
-        """Compute ln A of one object, under one relation.
-
-        Parameters
-        ----------
-        relation : CalibratedRelation
-            One relation with its population.
-        prior : MassPrior
-            The mass prior.
-        ln_prior : Float[Array, "mass"]
-            ln of its density at the mass nodes at this redshift.
-        z : Float[Array, ""]
-            Redshift.
-        observed : Observed
-            The observables of the object, whose error counts.
-
-        Returns
-        -------
-        Float[Array, ""]
-            ln of the probability that such an object is in the catalogue.
-        """
-        index = relation.names.index(self.observable)
-        law = relation.laws[index]
-        mean = law.mean_ln_lum(jnp.asarray(prior.ln_mass_nodes), z)
-        spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
-        return _ln_share(relation, prior, ln_prior, z, (mean - self.ln_threshold) / spread)
 
 
 class JointPrior(Beliefs):
@@ -195,7 +53,8 @@ class JointPrior(Beliefs):
     base : Lattice
         The mass prior.
     selected : dict of str to float
-        Selection on a measured mass, as `CalibratedRelation` holds it; empty for none.
+        What else `CalibratedRelation` holds of a selection on a measured mass; empty for none. Beliefs about the
+        threshold are among those by name, with the prefix "selection_".
     laws : tuple of RelationPrior
         Beliefs about the relations of further observables.
     observables : tuple of str
@@ -222,7 +81,7 @@ class JointPrior(Beliefs):
         population: Population,
         pivot: tuple[float, float],
         prior: MassPrior,
-        selected: Mapping[str, float] | None = None,
+        selected: Mapping | None = None,
         laws: Mapping[str, RelationPrior] | None = None,
         correlations: Mapping | None = None,
     ) -> "JointPrior":
@@ -240,8 +99,8 @@ class JointPrior(Beliefs):
             Where the masses are, roughly [ln Msun], and the redshift that the population's centre belongs to.
         prior : MassPrior
             The mass prior.
-        selected : dict of str to float, optional
-            Selection on a measured mass.
+        selected : dict of str to object, optional
+            Of a selection on a measured mass: beliefs about the names of `selected_on.THRESHOLD`, and "sigma_mass".
         laws : dict of str to RelationPrior, optional
             Beliefs about the relations of further observables, by name.
         correlations : dict of str to object, optional
@@ -255,12 +114,13 @@ class JointPrior(Beliefs):
         laws = dict(laws or {})
         of_laws = {f"{p}_{name}": b for name, law in laws.items() for p, b in law.beliefs.items()}
         of_population = {f"population_{p}": b for p, b in population.beliefs(pivot[0]).items()}
-        others = {p: measured[p] for p in MEASURED} | of_laws | dict(correlations or {}) | of_population
+        selected = dict(selected or {})
+        of_threshold = {f"selection_{p}": selected.pop(p) for p in THRESHOLD if p in selected}
+        others = {p: measured[p] for p in MEASURED} | of_laws | dict(correlations or {}) | of_population | of_threshold
         stored = dict(relation_prior.stored) | {p: pack(checked(p, b)) for p, b in others.items()}
         order = (*relation_prior.names, *others)
         # Beliefs are arrays of `stored`: the static form has none, so that they do not ask for another compilation.
         plain = replace(population, given=())
-        selected = dict(selected or {})
         known = tuple(laws.values()), float(pivot[1]), Lattice.of(prior), selected, plain, tuple(laws)
         return cls(stored, relation_prior, *known, order)
 
@@ -330,7 +190,8 @@ class JointPrior(Beliefs):
 
         pivot_z = jnp.broadcast_to(jnp.asarray(self.pivot_z, dtype=float), shape)
         population = jax.vmap(one)(of_population, pivot_z) if shape else one(of_population, pivot_z)
-        return CalibratedRelation.joined(relation, measured, population, self.selected)
+        of_threshold = {p: full[f"selection_{p}"] for p in THRESHOLD if f"selection_{p}" in full}
+        return CalibratedRelation.joined(relation, measured, population, self.selected | of_threshold)
 
     def _with_observables(self, relation: MassLuminosityRelation, full: Mapping, shape) -> MassLuminosityRelation:
         """The relation of the luminosity with those of further observables."""
@@ -344,13 +205,6 @@ class JointPrior(Beliefs):
         return MultiObservableRelation._unchecked(
             relation.columns(), labels | {"others": others, "scatter_correlation": matrix}
         )
-
-
-def _ln_share(relation: CalibratedRelation, prior: MassPrior, ln_prior, z, scores) -> Array:
-    """ln of the share of a population that is selected with the probability Phi(score) at each mass node."""
-    nodes = jnp.asarray(prior.ln_mass_nodes)
-    ln_steps = jnp.log(jnp.asarray(jnp.gradient(nodes)))
-    return jax.nn.logsumexp(relation.population.ln_density(ln_prior, nodes, z) + ln_steps + log_ndtr(scores))
 
 
 class JointLikelihood(eqx.Module):
@@ -502,13 +356,18 @@ class JointLikelihood(eqx.Module):
         return (ln_z if noise is None else jnp.where(noise.given, linear, ln_z)) - ln_a
 
     def _ln_a(self, relation, ln_lum, sigma, ln_mass_obs, sigma_mass, rho, has_mass, observed, z, row, noise):
-        """ln of the probability that an object like this point is in the catalogue."""
+        """ln of the probability that an object like this point is in the catalogue, over that of the point itself.
+
+        What the point itself has depends on no parameter but a fitted threshold of the measured mass, and else is in
+        `constant`, or left out.
+        """
         if isinstance(self.selection, NoSelection):
             return jnp.zeros(())
         ln_prior = jnp.asarray(self.ln_prior)[row]
         if isinstance(self.selection, SelectedOnMass):
             _, _, c22 = covariance(relation, sigma, sigma_mass, rho)
-            return self._ln_selected(relation, ln_prior, z, c22)
+            own = jnp.where(has_mass, ln_above_threshold(relation.selected, ln_mass_obs, z), 0.0)
+            return self._ln_selected(relation, ln_prior, z, c22) - own
         if isinstance(self.selection, SelectedOn):
             return self.selection.log_norm_of_row(relation, self.prior, ln_prior, z, observed)
         if noise is None:
@@ -531,8 +390,8 @@ class JointLikelihood(eqx.Module):
     def _ln_selected(self, relation, ln_prior, z, c22):
         """ln of the probability that the measured mass of an object at z is above the threshold."""
         mean = jnp.asarray(self.prior.ln_mass_nodes) + relation.measured["bias"]
-        spread = jnp.sqrt(self.selection.width**2 + c22)
-        return _ln_share(relation, self.prior, ln_prior, z, (mean - self.selection.ln_threshold) / spread)
+        chance = ln_above_threshold(relation.selected, mean, z, jnp.sqrt(c22))
+        return ln_share(relation, self.prior, ln_prior, z, chance)
 
     def __call__(self, relation: CalibratedRelation) -> Float[Array, ""]:
         """Evaluate the ln likelihood of one relation with its calibration and population.

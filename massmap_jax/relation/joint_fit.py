@@ -34,7 +34,7 @@ from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
-from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOn, SelectedOnMass
+from massmap_jax.relation.joint import JointLikelihood, JointPrior
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
 from massmap_jax.relation.linear import LinearData, is_linear
@@ -47,6 +47,7 @@ from massmap_jax.relation.search import (
     off_normal,
     relation_at,
 )
+from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
 # Share of objects whose linear noise may be a poor lognormal one.
 _FEW_POOR = 0.1
@@ -228,11 +229,15 @@ def prepare(
     selected = {}
     if isinstance(selection, SelectedOnMass) and calibration is not None:
         typical = float(np.median(calibration.sigma[data.rows][has_mass]))
-        selected = {"ln_threshold": selection.ln_threshold, "width": selection.width, "sigma_mass": typical}
+        selected = selection.beliefs | {"sigma_mass": typical}
     measured, pivot = beliefs_of(calibration), (ln_mass, z)
     joint_prior = JointPrior.of(relation_prior, measured, population, pivot, data.prior, selected, laws, correlations)
     if calibration is not None:
         _check_range(calibration, data, has_mass, joint_prior)
+        if isinstance(selection, SelectedOnMass):
+            _check_threshold(calibration, data, has_mass, selection)
+    if isinstance(selection, SelectedOn):
+        _check_above(data, selection)
     return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z))
 
 
@@ -325,6 +330,40 @@ def _check_range(calibration, data: CatalogueData, has_mass, joint_prior: JointP
             f"calibration masses of {outside.sum()} objects lie outside the mass prior's {np.exp(low):.3g} to"
             f" {np.exp(high):.3g} Msun by more than {_FURTHEST} of their errors, first row {rows[first]}:"
             f" {np.exp(calibration.ln_mass[rows[first]]):.3g} Msun; check their unit, or give a prior that covers them"
+        )
+
+
+def _check_threshold(calibration, data: CatalogueData, has_mass, selection: SelectedOnMass) -> None:
+    """Refuse objects whose measured mass is so far below the threshold that they could not be in the catalogue."""
+    rows = data.rows[has_mass]
+    ln_mass, z = calibration.ln_mass[rows], data.catalogue.redshift[rows]
+    ln_m50 = selection.ln_threshold + selection.evolution * np.log1p(z)
+    of_threshold, of_width, of_evolution = selection.errors
+    believed = np.hypot(of_threshold, of_evolution * np.log1p(z))
+    _refuse_below(
+        "measured mass", rows, ln_mass, ln_m50, selection.width * np.exp(2 * of_width), believed, selection.describe()
+    )
+
+
+def _check_above(data: CatalogueData, selection: SelectedOn) -> None:
+    """The same of a catalogue that was selected on an observable."""
+    observables = data.catalogue.observables
+    i = observables.names.index(selection.observable)
+    rows = data.rows[observables.kind[data.rows, i] == MEASURED]
+    value = observables.ln_value[rows, i]
+    _refuse_below(selection.observable, rows, value, selection.ln_threshold, selection.width, 0.0, selection.describe())
+
+
+def _refuse_below(what: str, rows, ln_value, ln_threshold, width, believed, described: str) -> None:
+    """Refuse values that are far below a threshold, in its widths and in the errors of the belief about it."""
+    # A thousandth for the last digit of what was printed.
+    lost = ln_threshold - ln_value - 1e-3 > _FURTHEST * np.hypot(width, believed)
+    if lost.any():
+        first = int(np.argmax(lost))
+        raise MassmapError(
+            f"the selection ({described}) gives {lost.sum()} catalogued objects no chance to be in the catalogue, first"
+            f" row {rows[first]} ({what} {np.exp(ln_value[first]):.4g}): give the threshold of this catalogue, a width"
+            " in ln where it is not sharp, or leave these objects out"
         )
 
 

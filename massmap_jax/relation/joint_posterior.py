@@ -200,12 +200,14 @@ class JointPosterior(RelationPosterior):
         -------
         dict of str to Float[np.ndarray, "draw"]
             The columns of `RelationPosterior.to_table`, the calibration, the parameters of further observables with
-            their names behind, and the population with the prefix ``population_``.
+            their names behind, the population with the prefix ``population_``, and what was fitted of a selection with
+            the prefix ``selection_``.
         """
         table = super().to_table() | {p: np.asarray(v) for p, v in self.draws.measured.items()}
         for name, law in zip(self.draws.names, self.draws.laws, strict=True):
             table |= {f"{p}_{name}": np.asarray(v) for p, v in law.columns().items() if p != "log_weight"}
-        return table | {f"population_{p}": np.asarray(v) for p, v in self.draws.population.values.items()}
+        table |= {f"population_{p}": np.asarray(v) for p, v in self.draws.population.values.items()}
+        return table | {p: np.asarray(self.draws.parameter(p)) for p in self.free if p.startswith("selection_")}
 
     def save(self, path) -> None:
         """Write the posterior to a .npz file that `load` reads back unchanged.
@@ -350,7 +352,11 @@ def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
         others=several, scatter_correlation=own.get("scatter_correlation"), **plain, **meta["labels"]
     )
     with jax.enable_x64(True):
-        own_parts = part("measured."), population, part("selected.")
+        selected = part("selected.")
+        if selected:
+            # Older files know no change of the threshold with redshift.
+            selected = {"evolution": np.zeros(())} | selected
+        own_parts = part("measured."), population, selected
         return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, *own_parts))
 
 

@@ -102,7 +102,7 @@ class Coordinates(eqx.Module):
 
 def is_width(name: str) -> bool:
     """Tell whether a parameter is a width, which is sampled by its ln."""
-    return name.startswith(("scatter", "mass_scatter", "population_width"))
+    return name.startswith(("scatter", "mass_scatter", "population_width", "selection_width"))
 
 
 def is_correlation(name: str) -> bool:

@@ -14,7 +14,7 @@ from massmap_jax.errors import MassmapError
 
 if TYPE_CHECKING:
     from massmap_jax.relation.beliefs import RelationPrior
-    from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
+    from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
     from massmap_jax.run.options import JobOptions
 
 MEASURED_MASS = "mass"
@@ -316,7 +316,7 @@ def selected_on(text: str) -> SelectedOn | SelectedOnMass:
     >>> selected_on("mass>3e14").describe()
     'measured mass above 3e+14 Msun, width 0.001 in ln M'
     """
-    from massmap_jax.relation.joint import SelectedOn, SelectedOnMass
+    from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
     name, _, rest = text.partition(">")
     try:

@@ -25,8 +25,8 @@ from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.calibrated import CalibratedRelation
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.fit import fit_relation
-from massmap_jax.relation.joint import SelectedOn
 from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.selected_on import SelectedOn
 from massmap_jax.relation.several import MultiObservableRelation
 from massmap_jax.simulate import MassMeasurements, simulate_field
 

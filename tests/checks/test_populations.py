@@ -19,7 +19,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses
-from massmap_jax.relation.joint import SelectedOnMass
+from massmap_jax.relation.selected_on import SelectedOnMass
 
 BELIEFS = RelationPrior.parse("alpha1=0:3,alpha2=1:0.5,alpha4=0,scatter=0.3:0.3,alpha3=3e14")
 NUMBER, SIGMA, ALPHA3 = 500, 0.05, 3e14
