@@ -116,7 +116,8 @@ def fit_joint(
             thin = np.asarray(chains[0, :: max(1, chains.shape[1] // _DRAWS_OF_CHECK)])
             off = off_normal(coordinates, likelihood, best, covariance, thin)
             found |= {"off_normal": off}
-            if is_far_from_normal(off):
+            # A threshold that is fitted makes the posterior skewed: a draw that is above an object all but excludes it.
+            if is_far_from_normal(off) or any(p.startswith("selection_") for p in joint_prior.free):
                 watch("drawing from a posterior that is not normal")
                 better = adapted_draws(key, coordinates, likelihood, best, covariance, chains.shape[1])
                 if better is not None:
@@ -348,6 +349,7 @@ def _check_threshold(calibration, data: CatalogueData, has_mass, selection: Sele
 def _check_above(data: CatalogueData, selection: SelectedOn) -> None:
     """The same of a catalogue that was selected on an observable."""
     observables = data.catalogue.observables
+    assert observables is not None
     i = observables.names.index(selection.observable)
     rows = data.rows[observables.kind[data.rows, i] == MEASURED]
     value = observables.ln_value[rows, i]

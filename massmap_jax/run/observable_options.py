@@ -296,7 +296,8 @@ def selected_on(text: str) -> SelectedOn | SelectedOnMass:
     Parameters
     ----------
     text : str
-        NAME>VALUE, or NAME>VALUE:WIDTH; the measured mass [Msun] is called mass.
+        NAME>VALUE, or NAME>VALUE:WIDTH; the measured mass [Msun] is called mass, and takes VALUE:WIDTH:EVOLUTION, each
+        of them with ~ERROR where it is fitted.
 
     Returns
     -------
@@ -306,7 +307,7 @@ def selected_on(text: str) -> SelectedOn | SelectedOnMass:
     Raises
     ------
     MassmapError
-        For any other text, or numbers that are not positive.
+        For any other text, or numbers that are not valid.
 
     Examples
     --------
@@ -315,14 +316,25 @@ def selected_on(text: str) -> SelectedOn | SelectedOnMass:
     'richness above 20, width 0.1 in ln'
     >>> selected_on("mass>3e14").describe()
     'measured mass above 3e+14 Msun, width 0.001 in ln M'
+    >>> selected_on("mass>3e14~0.2:0.1~0.5").describe()
+    'measured mass above 3e+14 Msun (fitted), width 0.1 in ln M (fitted)'
     """
     from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
     name, _, rest = text.partition(">")
+    parts = [part.partition("~") for part in rest.split(":")]
     try:
-        numbers = [float(part) for part in rest.split(":")]
+        numbers = [float(value) for value, _, _ in parts]
+        errors = [float(error) if mark else 0.0 for _, mark, error in parts]
     except ValueError:
-        numbers = []
-    if not name.strip() or len(numbers) not in (1, 2):
-        raise MassmapError(f"selected_on={text!r} cannot be read: give NAME>VALUE or NAME>VALUE:WIDTH, in quotes")
-    return SelectedOnMass(*numbers) if is_on_mass(text) else SelectedOn(name.strip(), *numbers)
+        numbers, errors = [], []
+    on_mass = is_on_mass(text)
+    if not name.strip() or not 1 <= len(numbers) <= (3 if on_mass else 2) or (any(errors) and not on_mass):
+        raise MassmapError(
+            f"selected_on={text!r} cannot be read: give NAME>VALUE or NAME>VALUE:WIDTH, in quotes; of a measured mass"
+            " mass>VALUE:WIDTH:EVOLUTION, with ~ERROR behind what is to be fitted"
+        )
+    if not on_mass:
+        return SelectedOn(name.strip(), *numbers)
+    names = ("threshold_error", "width_error", "evolution_error")
+    return SelectedOnMass(*numbers, **dict(zip(names, errors, strict=False)))

@@ -596,7 +596,8 @@ class JobOptions:
     selected_on: str | None = option(
         None,
         "The catalogue holds what is above a value of an observable, NAME>VALUE, or NAME>VALUE:WIDTH in ln; "
-        "mass>VALUE is a measured mass in Msun.",
+        "mass>VALUE is a measured mass in Msun, and takes VALUE:WIDTH:EVOLUTION with (1 + z)^EVOLUTION, each with "
+        "~ERROR where it is to be fitted, as in mass>3e14~0.2:0.1~0.5.",
         SEVERAL,
         commands=_RUN_FIT,
     )

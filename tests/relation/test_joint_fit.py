@@ -22,9 +22,9 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.fit import fit_relation
-from massmap_jax.relation.joint import SelectedOnMass
 from massmap_jax.relation.joint_fit import beliefs_asked
 from massmap_jax.relation.joint_posterior import JointPosterior
+from massmap_jax.relation.selected_on import SelectedOnMass
 
 TRUTH = {"alpha1": 1.0, "alpha2": 0.8, "alpha4": 1.0, "scatter": 0.3, "bias": 0.1, "population_width": 0.4}
 ALPHA3, NUMBER, CALIBRATORS = 3e14, 600, 120
@@ -331,10 +331,26 @@ def test_masked_masses_are_missing():
     assert CalibrationMasses.from_arrays(mass=mass, sigma_ln_mass=0.2).number == 4
 
 
-@pytest.mark.parametrize(("threshold", "width"), [(14.5, 0.1), (3e14, 0.0), (np.nan, 0.1)])
-def test_bad_selection_on_mass(threshold, width):
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"threshold": 14.5, "width": 0.1},
+        {"threshold": 3e14, "width": 0.0},
+        {"threshold": np.nan, "width": 0.1},
+        {"threshold": 3e14, "evolution": np.inf},
+        {"threshold": 3e14, "threshold_error": -0.1},
+    ],
+)
+def test_bad_selection_on_mass(given):
     with pytest.raises(MassmapError):
-        SelectedOnMass(threshold, width)
+        SelectedOnMass(**given)
+
+
+def test_masses_below_the_threshold_are_refused(field):
+    """A sharp threshold that objects are below of is not that of the catalogue; one with an error may be."""
+    masses = masses_of(field[1], chosen_by="mass")
+    with pytest.raises(MassmapError, match="no chance to be in the catalogue, first row"):
+        fitted(field[0], masses, selection=SelectedOnMass(np.nanmedian(field[1])))
 
 
 def test_masses_brought_to_another_definition():

@@ -270,6 +270,7 @@ def test_belief_about_correlations_is_lkj():
         ({"selection": mm.SelectedOn("colour", 3.0)}, "colour, which is not fitted"),
         ({"selection": mm.SelectedOn("richness", 15.0)}, "objects have none"),
         ({"observables": None, "selection": mm.SelectedOn("richness", 15.0)}, "give its relation"),
+        ({"selection": mm.SelectedOn("y_sz", 1e3)}, "no chance to be in the catalogue|objects have none"),
     ],
 )
 def test_refused(field, prior, options, match):

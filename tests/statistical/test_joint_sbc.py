@@ -22,8 +22,9 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.fitted import CONTRADICTION_LEVEL
-from massmap_jax.relation.joint import JointLikelihood, JointPrior, SelectedOnMass
+from massmap_jax.relation.joint import JointLikelihood, JointPrior
 from massmap_jax.relation.search import Coordinates, covariance_of, maximise, potentials
+from massmap_jax.relation.selected_on import SelectedOnMass
 from statistical.two_keys import check_with_two_keys, smallest
 
 SIMULATIONS = int(os.environ.get("MASSMAP_TEST_SBC", "60"))
@@ -68,13 +69,13 @@ def model():
     return Model()
 
 
-def universe(model, rng, key):
+def universe(joint, key):
     """One set of parameters from the beliefs."""
     with jax.enable_x64(True):
-        return {p: float(v) for p, v in model.joint.sample(key).items()}
+        return {p: float(v) for p, v in joint.sample(key).items()}
 
 
-def catalogue(model, rng, truth, number, threshold=None):
+def catalogue(model, rng, truth, number):
     """ln L_obs, ln M_obs, sigma, sigma_mass and z of objects from one universe, by NumPy."""
     prior = model.prior
     nodes, z_nodes = np.asarray(prior.ln_mass_nodes), np.asarray(prior.redshift_nodes)
@@ -101,8 +102,9 @@ def catalogue(model, rng, truth, number, threshold=None):
         y += truth["scatter"] * first[0] + sigma * first[1]
         m = ln_mass + truth["bias"] + truth["mass_scatter"] * second[0] + sigma_mass * second[1]
         keep = np.ones(number, bool)
-        if threshold is not None:
-            keep = rng.random(number) < ndtr((m - threshold[0]) / threshold[1])
+        if "selection_width" in truth:
+            ln_m50 = truth["selection_ln_threshold"] + truth["selection_evolution"] * np.log1p(z)
+            keep = rng.random(number) < ndtr((m - ln_m50) / truth["selection_width"])
         found.append(np.stack([y, m, sigma, sigma_mass, z, ln_mass])[:, keep])
     return np.concatenate(found, axis=1)[:, :number]
 
@@ -118,22 +120,25 @@ def likelihood_of(model, columns, *, rho=ERROR_CORRELATION, selection=None, has_
     )  # fmt: skip
 
 
-def ranks(model, key, number=SIMULATIONS, *, change=lambda columns: columns, joint=None, select=None, **options):
+def ranks(model, key, number=SIMULATIONS, *, change=lambda columns: columns, joint=None, universes=None, **options):
     """Rank of each true parameter among weighted posterior draws, in [0, 1]; (simulation, parameter).
 
-    The draws are those of the normal approximation, weighted to the exact posterior.
+    The draws are those of the normal approximation, weighted to the exact posterior. Objects are of universes from the
+    beliefs `universes`, and are fitted with the beliefs `joint`.
     """
     rng = np.random.default_rng(key)
     coordinates = model.coordinates if joint is None else eqx.tree_at(lambda c: c.prior, model.coordinates, joint)
     out = []
+    with jax.enable_x64(True):
+        start = model.start if joint is None else np.asarray(coordinates.place(joint.central()))
     for i in range(number):
-        truth = universe(model, rng, jax.random.fold_in(jax.random.key(key), i))
-        columns = change(catalogue(model, rng, truth, OBJECTS, **(select or {})))
+        truth = universe(model.joint if universes is None else universes, jax.random.fold_in(jax.random.key(key), i))
+        columns = change(catalogue(model, rng, truth, OBJECTS))
         with jax.enable_x64(True):
             likelihood = likelihood_of(model, columns, **options)
-            best = maximise(coordinates, likelihood, model.start)
+            best = maximise(coordinates, likelihood, start)
             root = np.linalg.cholesky(covariance_of(best, coordinates))
-            normals = rng.normal(size=(DRAWS, model.start.size))
+            normals = rng.normal(size=(DRAWS, start.size))
             centre = np.asarray(best.x)
             ln_density = -np.asarray(potentials(normals, (coordinates, likelihood, centre, root)))
             values = coordinates.values(centre + normals @ root.T)
@@ -164,12 +169,15 @@ def test_right_model(model):
 
 
 def test_selection_on_the_measured_mass(model):
-    """Told of the selection, ranks are uniform; without it they are not."""
-    threshold = {"threshold": (32.9, 0.1)}
-    selection = SelectedOnMass(float(np.exp(32.9)), 0.1)
+    """Told of the selection, whose threshold and width are fitted, ranks are uniform; without it they are not."""
+    selection = SelectedOnMass(float(np.exp(32.8)), 0.1, 0.3, threshold_error=0.2, width_error=0.3, evolution_error=0.2)
+    with jax.enable_x64(True):
+        relation_prior, pivot = RelationPrior(RELATION, ALPHA3), (32.9, PIVOT_Z)
+        joint = JointPrior.of(relation_prior, MEASURED, POPULATION, pivot, model.prior, selection.beliefs)
     number = min(SIMULATIONS, 30)
-    check_with_two_keys(lambda key: p_of_right_model(key, model, number=number, select=threshold, selection=selection))
-    assert p_of(ranks(model, 2, number, select=threshold)) < 1e-6
+    options = {"number": number, "universes": joint}
+    check_with_two_keys(lambda key: p_of_right_model(key, model, selection=selection, joint=joint, **options))
+    assert p_of(ranks(model, 2, **options)) < 1e-6
 
 
 def test_wrong_models_are_found(model):
