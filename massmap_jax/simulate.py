@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import equinox as eqx
 import jax
 import numpy as np
-from scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.observables import Observables
@@ -370,8 +369,9 @@ def _chance(selected_on, observables, ln_mass_obs, z) -> np.ndarray:
     """Probability that each object is in the catalogue."""
     if hasattr(selected_on, "observable"):
         values = observables.ln_value[:, observables.names.index(selected_on.observable)]
-        return ndtr((values - selected_on.ln_threshold) / selected_on.width)
-    return np.exp(np.asarray(selected_on.ln_chance(ln_mass_obs, z)))
+    else:
+        values = ln_mass_obs
+    return np.exp(np.asarray(selected_on.ln_chance(values, z)))
 
 
 def _calibration(key, ln_mass_obs, ln_lum_obs, kept, measured, prior) -> "CalibrationMasses | None":

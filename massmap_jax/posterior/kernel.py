@@ -342,8 +342,8 @@ def _ln_with_noise(kind: str, halo: Objects, ln_lum_obs, z, ln_mass, relation):
     At fixed mass and given the others, ln L is normal: K with that mean and that scatter.
     """
     ln_reference, place = linear_noise.reference(ln_lum_obs, halo.sigma)
-    pivot, (residual, *rows) = relation.rows_of(ln_reference, 0.0, z, halo.observed)
-    others, offset, rise, spread = first_given_the_others(residual, *rows, pivot)
+    pivot, (residual, slope, covariance, there) = relation.rows_of(ln_reference, 0.0, z, halo.observed)
+    others, offset, rise, spread = first_given_the_others(residual, slope, covariance, there, pivot)
     t = residual[0] - offset - rise * (ln_mass - pivot)
     term = linear_noise.term_at(kind, place, spread)
     return others(ln_mass) + linear_noise.per_lum(kind, term, t, ln_lum_obs, halo.sigma)

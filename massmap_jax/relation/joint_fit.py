@@ -351,8 +351,19 @@ def _check_above(data: CatalogueData, selection: SelectedOn) -> None:
     observables = data.catalogue.observables
     assert observables is not None
     i = observables.names.index(selection.observable)
-    rows = data.rows[observables.kind[data.rows, i] == MEASURED]
-    value = observables.ln_value[rows, i]
+    measured = observables.kind[data.rows, i] == MEASURED
+    rows, value = data.rows[measured], observables.ln_value[data.rows[measured], i]
+    if selection.table is not None:
+        if not measured.all():
+            first = int(data.rows[np.argmin(measured)])
+            raise MassmapError(
+                f"the catalogue was selected on {selection.observable} by a table, and {(~measured).sum()} objects have"
+                f" no measured value of it, first row {first}: give a threshold in place of the table, and theirs as a"
+                " lower limit"
+            )
+        lost = ~np.isfinite(np.asarray(selection.ln_chance(value, data.catalogue.redshift[rows])))
+        _refuse_lost(selection.observable, rows, value, lost, selection.describe())
+        return
     _refuse_below(selection.observable, rows, value, selection.ln_threshold, selection.width, 0.0, selection.describe())
 
 
@@ -360,6 +371,11 @@ def _refuse_below(what: str, rows, ln_value, ln_threshold, width, believed, desc
     """Refuse values that are far below a threshold, in its widths and in the errors of the belief about it."""
     # A thousandth for the last digit of what was printed.
     lost = ln_threshold - ln_value - 1e-3 > _FURTHEST * np.hypot(width, believed)
+    _refuse_lost(what, rows, ln_value, lost, described)
+
+
+def _refuse_lost(what: str, rows, ln_value, lost, described: str) -> None:
+    """Refuse objects that the selection would not let into the catalogue."""
     if lost.any():
         first = int(np.argmax(lost))
         raise MassmapError(

@@ -249,9 +249,10 @@ class Known(eqx.Module):
         """Collect what is known of one object; arguments as of `LinearNoise.ln_z`."""
         ln_pivot = jnp.log(relation.alpha3)
         rows, with_mass = rows_and_mass(relation, 0.0, 0.0, sigma_mass, 0.0, z, observed)
-        of_mass = ln_mass_obs - relation.measured["bias"] - ln_pivot, jnp.ones_like(ln_pivot), with_mass, has_mass
-        rows = ([*column, one] for column, one in zip(rows, of_mass, strict=True))
-        others, offset, rise, spread = first_given_the_others(*rows, ln_pivot)
+        residual, slope, matrix, there = rows
+        off = ln_mass_obs - relation.measured["bias"] - ln_pivot
+        with_it = [*residual, off], [*slope, jnp.ones_like(ln_pivot)], [*matrix, with_mass], [*there, has_mass]
+        others, offset, rise, spread = first_given_the_others(*with_it, pivot=ln_pivot)
         return cls(ln_pivot, relation.mean_ln_lum(ln_pivot, z) + offset, rise, spread, others)
 
     def mean_ln_lum(self, ln_mass):

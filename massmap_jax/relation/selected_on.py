@@ -1,7 +1,7 @@
 """Catalogues that were selected on another quantity than the luminosity: a measured mass, or a further observable."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,11 +12,14 @@ from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Observed
+from massmap_jax.likelihood.selection import TabulatedSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.normal_cdf import log_ndtr
 
 if TYPE_CHECKING:
+    from massmap_jax.prior.population import PopulationDraws
     from massmap_jax.relation.calibrated import CalibratedRelation
+    from massmap_jax.relation.law import MassLuminosityRelation
 
 THRESHOLD = ("ln_threshold", "width", "evolution")
 """What describes a selection on a measured mass: ln m50 = ln threshold + evolution ln(1 + z), and its width in ln M."""
@@ -97,7 +100,7 @@ class SelectedOnMass(eqx.Module):
             if not (np.isfinite(error) and error >= 0):
                 raise MassmapError(f"the error of the {name} of the selection is {error:g}: give 0 or more")
         self.ln_threshold, self.width, self.evolution = float(np.log(threshold)), float(width), float(evolution)
-        self.errors = tuple(float(error) for error in errors.values())
+        self.errors = float(threshold_error), float(width_error), float(evolution_error)
 
     @property
     def beliefs(self) -> dict:
@@ -167,15 +170,16 @@ def ln_above_threshold(selected: Mapping, ln_mass_obs, z, spread=0.0) -> Float[A
 class SelectedOn(eqx.Module):
     """A catalogue that holds the objects whose value of one observable lies above a threshold.
 
-    An object is in the catalogue with probability Phi[(ln y_obs - ln threshold) / width]. Clusters that were selected
-    by their richness, with luminosities measured afterwards, are of this kind.
+    An object is in the catalogue with probability Phi[(ln y_obs - ln threshold) / width], or with one that a table
+    gives. Clusters that were selected by their richness, with luminosities measured afterwards, are of this kind.
 
     Parameters
     ----------
     observable : str
         Name of the observable, one of those that are fitted.
-    threshold : float
-        The value at which half of the objects are in the catalogue, in the observable's unit.
+    threshold : float or TabulatedSelection
+        The value at which half of the objects are in the catalogue, in the observable's unit; or the completeness, a
+        table in redshift and ln of the observable in place of ln L.
     width : float, optional
         Width of the threshold in ln of the observable (and not in ln M).
 
@@ -184,9 +188,11 @@ class SelectedOn(eqx.Module):
     observable : str
         As above.
     ln_threshold : float
-        ln of the threshold.
+        ln of the threshold; NaN of a table.
     width : float
         Width of the threshold in ln of the observable (and not in ln M).
+    table : TabulatedSelection or None
+        The completeness.
 
     Raises
     ------
@@ -201,23 +207,37 @@ class SelectedOn(eqx.Module):
 
         A = integral of p(ln M | z) Phi[(mean ln y - ln threshold) / sqrt(width^2 + S_y^2 + s_y^2)] d ln M.
 
+    A table c(ln y, z) takes the place of Phi by its mean over the scatter and the error of y; the observable of every
+    object has to be measured then.
+
     Examples
     --------
     >>> import massmap_jax as mm
     >>> mm.SelectedOn("richness", 20.0).describe()
     'richness above 20, width 0.001 in ln'
+
+    Half of the objects with a richness of 20, and all from 30 on:
+
+    >>> import numpy as np
+    >>> completeness = mm.TabulatedSelection([0.0], np.log([10.0, 20.0, 30.0]), [[0.0, 0.5, 1.0]])
+    >>> mm.SelectedOn("richness", completeness).describe()
+    'richness by a table of 1 redshifts x 3 values'
     """
 
     observable: str = eqx.field(static=True)
     ln_threshold: float
     width: float
+    table: TabulatedSelection | None
 
-    def __init__(self, observable: str, threshold: float, width: float = 1e-3):
+    def __init__(self, observable: str, threshold: float | TabulatedSelection, width: float = 1e-3):
+        self.observable, self.table = observable, None
+        if isinstance(threshold, TabulatedSelection):
+            self.table, self.ln_threshold, self.width = threshold, np.nan, np.nan
+            return
         if not (np.isfinite(threshold) and threshold > 0):
             raise MassmapError(f"the threshold of {observable} is {threshold:g}: give a positive number in its unit")
         if not (np.isfinite(width) and width > 0):
             raise MassmapError(f"the width of the threshold is {width:g}: give a positive number in ln")
-        self.observable = observable
         self.ln_threshold, self.width = float(np.log(threshold)), float(width)
 
     def describe(self) -> str:
@@ -228,7 +248,29 @@ class SelectedOn(eqx.Module):
         str
             The description.
         """
+        if self.table is not None:
+            redshifts, values = self.table.prob.shape
+            return f"{self.observable} by a table of {redshifts} redshifts x {values} values"
         return f"{self.observable} above {np.exp(self.ln_threshold):.3g}, width {self.width:g} in ln"
+
+    def ln_chance(self, ln_value, z) -> Float[Array, "..."]:
+        """Evaluate ln of the probability that objects are in the catalogue.
+
+        Parameters
+        ----------
+        ln_value : Float[Array, "..."]
+            ln of the observable of each, as observed.
+        z : Float[Array, "..."]
+            Their redshifts.
+
+        Returns
+        -------
+        Float[Array, "..."]
+            ln of the probability.
+        """
+        if self.table is not None:
+            return self.table.log_prob(ln_value, z)
+        return log_ndtr((ln_value - self.ln_threshold) / self.width)
 
     def log_norm_of_row(self, relation: "CalibratedRelation", prior: MassPrior, ln_prior, z, observed: Observed):
         """Compute ln A of one object, under one relation.
@@ -253,9 +295,24 @@ class SelectedOn(eqx.Module):
         """
         index = relation.names.index(self.observable)
         law = relation.laws[index]
+        if self.table is not None:
+            return self.table.log_norm(_OfOne(law, relation.population), prior, z, observed.sigma[index])
         mean = law.mean_ln_lum(jnp.asarray(prior.ln_mass_nodes), z)
         spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
         return ln_share(relation, prior, ln_prior, z, log_ndtr((mean - self.ln_threshold) / spread))
+
+
+class _OfOne(NamedTuple):
+    """The law of one observable with the population of all: what `TabulatedSelection.log_norm` asks of a relation."""
+
+    law: "MassLuminosityRelation"
+    population: "PopulationDraws"
+
+    def mean_ln_lum(self, ln_mass, z):
+        return self.law.mean_ln_lum(ln_mass, z)
+
+    def scatter_ln_lum(self, ln_mass, z):
+        return self.law.scatter_ln_lum(ln_mass, z)
 
 
 def ln_share(relation: "CalibratedRelation", prior: MassPrior, ln_prior, z, ln_chance) -> Float[Array, ""]:

@@ -33,6 +33,7 @@ OBSERVABLES = {
     "y_sz": mm.RelationPrior.parse("alpha1=0:2,alpha2=1.5:0.4,alpha4=0:2,scatter=0.3:0.2,alpha3=3e14"),
 }
 POPULATION = mm.Population.gaussian(drift=False)
+COMPLETENESS = mm.TabulatedSelection([0.0], np.log([20.0, 40.0]), [[0.0, 1.0]])
 
 
 def law(name=""):
@@ -178,6 +179,9 @@ def test_likelihood_is_that_of_an_integral(field, prior):
 
     catalogue = replace(catalogue, observables=replace(given, kind=kind)).seen_by(given.names)
     selection = mm.SelectedOn("richness", 15.0, 0.2)
+    # Linear in ln richness between three values, and in z: from 0.8 of it at z = 0 to all of it at z = 1.
+    at, share = np.log([8.0, 15.0, 40.0]), np.array([0.1, 0.4, 1.0])
+    table = mm.SelectedOn("richness", mm.TabulatedSelection([0.0, 1.0], at, np.outer([0.8, 1.0], share)))
     values = TRUTH | {"population_centre": 33.0, "population_width": 0.4, "bias": 0.05, "mass_scatter": 0.12}
     with jax.enable_x64(True):
         data = CatalogueData(catalogue, prior)
@@ -187,8 +191,8 @@ def test_likelihood_is_that_of_an_integral(field, prior):
                               beliefs_about(tuple(OBSERVABLES), 2.0))  # fmt: skip
         relation = joint.relation(values | {"correlation": 0.3})
         found = {
-            s: np.asarray(likelihood_of(data, masses, has_mass, np.ones_like(has_mass), s, 0.1).ln_z(relation))
-            for s in (None, selection)
+            name: np.asarray(likelihood_of(data, masses, has_mass, np.ones_like(has_mass), s, 0.1).ln_z(relation))
+            for name, s in {"none": None, "threshold": selection, "table": table}.items()
         }
     order = np.concatenate([np.flatnonzero(has_mass), np.flatnonzero(~has_mass)])
     t = np.linspace(31.0, 35.0, 4001)
@@ -211,11 +215,16 @@ def test_likelihood_is_that_of_an_integral(field, prior):
         ln_like = reference.ln_density(t, y, kinds, [*at_pivot, np.log(ALPHA3) + 0.05], slope, covariance,
                                        np.log(ALPHA3))  # fmt: skip
         expected = reference.moments(t, ln_population, ln_like)[2]
-        assert found[None][place] == pytest.approx(expected, abs=1e-3), (row, kinds)
+        assert found["none"][place] == pytest.approx(expected, abs=1e-3), (row, kinds)
         spread = np.sqrt(0.2**2 + 0.3**2 + sigma[1] ** 2)
         mean = at_pivot[1] + slope[1] * (t - np.log(ALPHA3))
         ln_a = np.log(np.trapezoid(np.exp(ln_population) * norm.cdf((mean - np.log(15.0)) / spread), t))
-        assert found[selection][place] == pytest.approx(expected - ln_a, abs=2e-3), (row, kinds)
+        assert found["threshold"][place] == pytest.approx(expected - ln_a, abs=2e-3), (row, kinds)
+        u, w = np.polynomial.hermite_e.hermegauss(80)
+        own = mean[:, None] + np.hypot(0.3, sigma[1]) * u
+        complete = (0.8 + 0.2 * z) * np.interp(own, at, share) @ (w / w.sum())
+        ln_a = np.log(np.trapezoid(np.exp(ln_population) * complete, t))
+        assert found["table"][place] == pytest.approx(expected - ln_a, abs=2e-3), (row, kinds)
 
 
 def test_correlations():
@@ -270,7 +279,6 @@ def test_belief_about_correlations_is_lkj():
         ({"selection": mm.SelectedOn("colour", 3.0)}, "colour, which is not fitted"),
         ({"selection": mm.SelectedOn("richness", 15.0)}, "objects have none"),
         ({"observables": None, "selection": mm.SelectedOn("richness", 15.0)}, "give its relation"),
-        ({"selection": mm.SelectedOn("y_sz", 1e3)}, "no chance to be in the catalogue|objects have none"),
     ],
 )
 def test_refused(field, prior, options, match):
@@ -282,6 +290,15 @@ def test_refused(field, prior, options, match):
 def test_selections_that_are_none(threshold, width):
     with pytest.raises(MassmapError, match="positive number"):
         mm.SelectedOn("richness", threshold, width)
+
+
+@pytest.mark.parametrize("given", [(30.0, 0.01), (COMPLETENESS,)])
+def test_objects_that_the_selection_excludes(field, prior, given):
+    catalogue, masses, _ = field
+    kept = np.flatnonzero(catalogue.observables.kind[:, 0] == 1)
+    measured = mm.CalibrationMasses.from_arrays(mass=np.exp(masses.ln_mass[kept]), sigma_ln_mass=0.2)
+    with pytest.raises(MassmapError, match="no chance to be in the catalogue, first row"):
+        fitted(catalogue.subset(kept), prior, measured, selection=mm.SelectedOn("richness", *given))
 
 
 def test_a_catalogue_without_observables(field, prior):
