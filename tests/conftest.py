@@ -107,6 +107,7 @@ QUICK = {
 BARELY_OPTIMISED = {
     "test_lattice.py",
     "test_linear_cosmology.py",
+    "test_linear_noise_runs.py",
     "test_abundance.py",
     "test_below_zero.py",
     "test_calibrated.py",
@@ -154,10 +155,10 @@ def pytest_configure(config):
 
     _share_a_context()
     if worker:
-        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] + "/workers")
         jax.jit(lambda: 0.0)()  # reads XLA_FLAGS, once and for all
         if os.environ.get("XLA_FLAGS") == _as_flags(QUICK):
             del os.environ["XLA_FLAGS"]
+            _name_the_flags()
     elif "XLA_FLAGS" not in os.environ:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version of XLA without the option
             jax.jit(lambda: 0.0, compiler_options=QUICK)()
@@ -182,6 +183,30 @@ def _share_a_context():
             return of_thread.context
 
         mlir.make_ir_context = make_ir_context
+
+
+def _name_the_flags():
+    """Keep compiled code under the flags of this process, which the environment no longer has.
+
+    The programs of `warm_start` have the same flags: a test that compares them with the library compiles once. Where
+    JAX has no such function, a worker has a folder of its own, for a program without the flags takes other code.
+    """
+    import jax
+
+    try:
+        from jax._src import cache_key
+
+        hash_string, by_environment = cache_key._hash_string, cache_key._hash_xla_flags
+    except (ImportError, AttributeError):
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] + "/workers")
+        return
+
+    def hash_xla_flags(hash_obj, prefixes):
+        for flag in sorted(_as_flags(QUICK).split()):
+            hash_string(hash_obj, flag)
+        by_environment(hash_obj, prefixes)
+
+    cache_key._hash_xla_flags = hash_xla_flags
 
 
 def _as_flags(options):
