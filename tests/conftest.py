@@ -9,11 +9,11 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from one_context import share_a_context
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # By CPU time. Workers take whole files in turn: with these first, none is left with a long one at the end.
@@ -153,7 +153,7 @@ def pytest_configure(config):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled
     import jax
 
-    _share_a_context()
+    share_a_context()
     if worker:
         jax.jit(lambda: 0.0)()  # reads XLA_FLAGS, once and for all
         if os.environ.get("XLA_FLAGS") == _as_flags(QUICK):
@@ -165,24 +165,6 @@ def pytest_configure(config):
             # The second for programs of which a test wants the words and the files, not the speed.
             os.environ["XLA_FLAGS"] = os.environ["MASSMAP_TEST_XLA"] = _as_flags(QUICK)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def _share_a_context():
-    """Lower all that a thread compiles in one MLIR context: to make one takes 5 ms, half of what a small function lowers.
-
-    JAX has no public name for this, and a version that names it otherwise only takes longer.
-    """
-    with contextlib.suppress(ImportError, AttributeError):
-        from jax._src.interpreters import mlir
-
-        of_thread, make = threading.local(), mlir.make_ir_context
-
-        def make_ir_context():
-            if not hasattr(of_thread, "context"):
-                of_thread.context = make()
-            return of_thread.context
-
-        mlir.make_ir_context = make_ir_context
 
 
 def _name_the_flags():
@@ -276,9 +258,9 @@ def pytest_runtest_setup(item):
 def _forget_what_was_lowered():
     """Drop the MLIR modules of what is compiled already; the compiled code stays.
 
-    JAX keeps 2048 of them, each in an MLIR context of its own of 1.4 MB, and every new context looks through all that
-    there are: with 2000 of them a small function took 56 ms of compiling instead of 25, and a worker 3 GB more. JAX has
-    no public name for these two caches, and a version that names them otherwise only takes longer.
+    JAX keeps 2048 of them: with each in an MLIR context of its own, as without `share_a_context`, a worker held 3 GB more,
+    and a small function took 56 ms of compiling instead of 25. JAX has no public name for these two caches, and a
+    version that names them otherwise only takes longer.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src import pjit
