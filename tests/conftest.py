@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from one_context import share_a_context
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # By CPU time. Workers take whole files in turn: with these first, none is left with a long one at the end.
@@ -106,6 +107,7 @@ QUICK = {
 BARELY_OPTIMISED = {
     "test_lattice.py",
     "test_linear_cosmology.py",
+    "test_linear_noise_runs.py",
     "test_abundance.py",
     "test_below_zero.py",
     "test_calibrated.py",
@@ -151,17 +153,42 @@ def pytest_configure(config):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.compiled
     import jax
 
+    share_a_context()
     if worker:
-        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] + "/workers")
         jax.jit(lambda: 0.0)()  # reads XLA_FLAGS, once and for all
         if os.environ.get("XLA_FLAGS") == _as_flags(QUICK):
             del os.environ["XLA_FLAGS"]
+            _name_the_flags()
     elif "XLA_FLAGS" not in os.environ:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # a version of XLA without the option
             jax.jit(lambda: 0.0, compiler_options=QUICK)()
             # The second for programs of which a test wants the words and the files, not the speed.
             os.environ["XLA_FLAGS"] = os.environ["MASSMAP_TEST_XLA"] = _as_flags(QUICK)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _name_the_flags():
+    """Keep compiled code under the flags of this process, which the environment no longer has.
+
+    The programs of `warm_start` have the same flags: a test that compares them with the library compiles once. Where
+    JAX has no such function, a worker has a folder of its own, for a program without the flags takes other code.
+    """
+    import jax
+
+    try:
+        from jax._src import cache_key
+
+        hash_string, by_environment = cache_key._hash_string, cache_key._hash_xla_flags
+    except (ImportError, AttributeError):
+        jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"] + "/workers")
+        return
+
+    def hash_xla_flags(hash_obj, prefixes):
+        for flag in sorted(_as_flags(QUICK).split()):
+            hash_string(hash_obj, flag)
+        by_environment(hash_obj, prefixes)
+
+    cache_key._hash_xla_flags = hash_xla_flags
 
 
 def _as_flags(options):
@@ -231,9 +258,9 @@ def pytest_runtest_setup(item):
 def _forget_what_was_lowered():
     """Drop the MLIR modules of what is compiled already; the compiled code stays.
 
-    JAX keeps 2048 of them, each in an MLIR context of its own of 1.4 MB, and every new context looks through all that
-    there are: with 2000 of them a small function took 56 ms of compiling instead of 25, and a worker 3 GB more. JAX has
-    no public name for these two caches, and a version that names them otherwise only takes longer.
+    JAX keeps 2048 of them: with each in an MLIR context of its own, as without `share_a_context`, a worker held 3 GB more,
+    and a small function took 56 ms of compiling instead of 25. JAX has no public name for these two caches, and a
+    version that names them otherwise only takes longer.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from jax._src import pjit

@@ -18,6 +18,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from one_context import share_a_context
+
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
 # All that a run imports but matplotlib, which reads its environment as it is imported.
 IMPORTS = """
@@ -180,6 +182,8 @@ if __name__ == "__main__":
     for name in IMPORTS.split():
         importlib.import_module(name)
     assert "matplotlib" not in sys.modules
+    share_a_context()
     gc.collect()
     gc.freeze()  # a run need not look through all that was imported, again and again
+    gc.set_threshold(100_000, 20, 100)  # nor through all that it traces
     _serve()
