@@ -27,6 +27,9 @@ from massmap_jax.catalogue.units import (
 from massmap_jax.errors import MassmapError
 
 LOGS = ("none", "ln", "log10")
+# Names of masses, of halos and of what is in them.
+_MASS_NAME = r"mass|^m_?(?:\d{3}|vir|star|stellar|halo|h\d|gas|bcg|tot|dyn|lens|wl|cl)|^m_|^sm(?:_|$)"
+_RICHNESS_NAME = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)"
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -327,13 +330,16 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
     elif good.size and not few:
         low, high = good.min(), good.max()
         tiny = any((factor := unit_factor(unit, known)) and scale * high * factor < 100 for known in ("Msun", "Lsun"))
-        bare_mass = not unit and scale == 1 and low > 8.0 and high < 17.0
-        bare_mass = bare_mass and ("mass" in lower or lower.startswith(("m200", "m500", "mvir", "m_")))
+        # A few may be light, such as dwarf galaxies, or placeholders.
+        bare_mass = not unit and scale == 1 and np.quantile(good, 0.1) > 8.0 and high < 17.0
+        bare_mass = bare_mass and re.search(_MASS_NAME, lower) is not None
         negative = np.isfinite(raw) & (raw < 0) & ~is_negative_sentinel(raw)
         # Half of a sample of luminosities within 10 % of each other is a logarithm's spread, not a luminosity's.
         # Less where a scale is stated, as in 1e14 Msun: a sample of so narrow a range of masses may be meant.
         narrow = 0.1 if scale == 1 else 0.05
         close = good.size >= _ENOUGH_ROWS and low > 5.0 and high < 60.0 and np.std(np.log(good)) < narrow
+        # No logarithm of a richness is above 5, and clusters are cut into bins of it.
+        close = close and re.search(_RICHNESS_NAME, lower) is None
         if tiny and unit:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:

@@ -30,7 +30,7 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
     frame : str
         "sky", or "flat" for offsets without a centre.
     notes : tuple of str
-        A hint where ra may be in hours.
+        A hint where ra may be in hours or radians, and what was taken for a placeholder.
 
     Raises
     ------
@@ -56,7 +56,9 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
         bad = ~finite | (np.abs(dec) > 90.0)
         # A placeholder such as 9999 would wrap onto the sky like any other number.
         bad |= (np.abs(ra) > 360.0) & (is_negative_sentinel(ra) | is_positive_sentinel(ra))
-        notes = _unit_notes(ra[~bad], dec[~bad]) if position_unit == "deg" else ()
+        nowhere, told = _at_zero(ra, dec, bad)
+        bad |= nowhere
+        notes = (*told, *(_unit_notes(ra[~bad], dec[~bad]) if position_unit == "deg" else ()))
         ra = ra * 15.0 if position_unit == "hourangle" else ra
         frame = "sky"
     if frame == "sky":
@@ -129,6 +131,17 @@ def _refuse_impossible(ra, dec, finite, position_unit):
         )
 
 
+def _at_zero(ra, dec, bad) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Tell which rows have no position by a RA and Dec of exactly 0, as tables write that none is known; and a note."""
+    zero = ~bad & (ra == 0) & (dec == 0)
+    if not zero.any() or zero.sum() == (~bad).sum():
+        return np.zeros_like(bad), ()
+    where = f"ra and dec are exactly 0 in {rows_text(zero, ra)}"
+    if zero.sum() == 1:
+        return np.zeros_like(bad), (f"{where}: taken as a position; where it means that none is known, leave it blank",)
+    return zero, (f"{where}: taken as not known (POSITION_BAD)",)
+
+
 def _unit_notes(ra, dec) -> tuple[str, ...]:
     """Give a note where degrees look like hours or radians, or go round more than once."""
     if np.any(around := np.abs(ra) > 360.0):
@@ -142,7 +155,7 @@ def _unit_notes(ra, dec) -> tuple[str, ...]:
             " degrees: if ra is in hours, give position_unit='hourangle'",
         )
     # A square of a few degrees at the origin of the coordinates is rare, and the sky in radians looks just like it.
-    if ra.size > 9 and np.abs(ra).max() <= 2 * np.pi and np.abs(dec).max() <= np.pi / 2 and np.ptp(ra) > 3.2:
+    if ra.size > 2 and np.abs(ra).max() <= 2 * np.pi and np.abs(dec).max() <= np.pi / 2 and np.ptp(ra) > 0.5:
         return (
             f"ra lies between {ra.min():.3g} and {ra.max():.3g} and dec between {dec.min():.3g} and {dec.max():.3g}:"
             " if they are in radians, give position_unit='rad'",

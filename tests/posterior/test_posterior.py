@@ -309,6 +309,17 @@ def test_cdf_follows_the_reference(mixed, reference):
         posterior.cdf(np.zeros(3))
 
 
+@pytest.mark.parametrize(
+    ("what", "given"), [("masses", np.geomspace(1e12, 1e15, 72)), ("base 10", np.linspace(11, 15, 72))]
+)
+def test_masses_and_logarithms_to_base_10_are_not_taken_for_ln_m(mixed, what, given):
+    """All of them would have a CDF of 1, or of 0; one that lies beyond the prior is as it was."""
+    posterior = mixed[0]
+    for call in (posterior.cdf, lambda grid: posterior.log_pdf([0], grid)):
+        with pytest.raises(MassmapError, match=f"look like .*{what}"):
+            call(given)
+
+
 def test_quantile_inverts_the_cdf(mixed):
     posterior = mixed[0]
     quantiles = posterior.quantile(LEVELS)
