@@ -99,6 +99,8 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
     if re.fullmatch(_DISTANCES, normal_name(name)):
         raise MassmapError(f"{where} is a distance or a time by its name {shown}: give the redshift")
+    if re.fullmatch(r"(?:e|err|sigma|sig|d|delta)_?z|z_?(?:e|err|error|unc|sigma|sig|std|width)", normal_name(name)):
+        raise MassmapError(f"{where} is an error of redshifts by its name {shown}: give the redshift")
     if named_log(name) or is_log_unit(unit):
         raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
     if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):

@@ -302,7 +302,9 @@ def _kind_of_unit(unit: str, lum: Luminosity) -> str:
     if not unit:
         return ""
     text = unit.strip().lower()
-    if text in ("%", "percent", "per cent", "pct"):
+    # As FITS and astropy write it, 10**-2; a richness may be in hundredths itself.
+    hundredth = re.fullmatch(r"0?\.01|1e-0?2|10(?:\^|\*\*)?\(?-2\)?", text) and lum.column_unit.strip() != unit.strip()
+    if text in ("%", "percent", "per cent", "pct") or hundredth:
         return "percent"
     if text in ("fraction", "frac"):
         return "fraction"

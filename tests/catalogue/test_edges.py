@@ -14,7 +14,7 @@ from astropy.table import QTable, Table
 from astropy.utils.masked import Masked
 
 from massmap_jax.catalogue.column_checks import repeated_objects
-from massmap_jax.catalogue.columns import is_negative_sentinel, is_positive_sentinel
+from massmap_jax.catalogue.columns import ColumnTable, is_negative_sentinel, is_positive_sentinel
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.match import match_to_catalogue
@@ -119,8 +119,6 @@ def test_redshifts_beside_others_and_with_words_for_a_unit_are_taken(beside, uni
     names = ["name", *columns]
     table = Table([NAMES, *columns.values()], names=names)
     path_units = {"z": unit} if unit else {}
-    from massmap_jax.catalogue.columns import ColumnTable
-
     source = ColumnTable("the table", tuple(names), lambda name: np.asarray(table[name]), path_units)
     assert read_catalogue(source, sigma=0.1).redshift == pytest.approx(Z)
 
@@ -369,8 +367,6 @@ def test_sexagesimal_degrees_by_their_unit():
         {"RAJ2000": ["10:30:00", "20:15:00"], "DEJ2000": ["01:00:00", "-02:30:00"], "z": [0.1, 0.2], "L": [1, 2]}
     )
     table["RAJ2000"].unit = table["DEJ2000"].unit = None
-    from massmap_jax.catalogue.columns import ColumnTable
-
     for unit, factor in (("d:m:s", 1.0), ("h:m:s", 15.0), ("", 15.0)):
         units = {"RAJ2000": unit, "DEJ2000": "d:m:s"} if unit else {}
         source = ColumnTable("the table", tuple(table.colnames), lambda name: np.asarray(table[name]), units)
@@ -379,8 +375,6 @@ def test_sexagesimal_degrees_by_their_unit():
 
 @pytest.mark.parametrize("unit", ["lg erg/s", "lg(erg/s)", "lg Lsun"])
 def test_lg_is_a_logarithm(unit):
-    from massmap_jax.catalogue.columns import ColumnTable
-
     columns = {"L500": 44 + np.log10(LUM), "z": Z}
     source = ColumnTable("the table", tuple(columns), columns.__getitem__, {"L500": unit})
     with pytest.raises(MassmapError, match="lum_log='log10'"):
@@ -774,3 +768,39 @@ def test_marks_of_doubt_behind_a_number(tmp_path, cell):
     path.write_text(f"name,z,L500\nA,{cell},2\nB,0.3,4\n")
     with pytest.raises(MassmapError, match="footnote marks"):
         read_catalogue(path, sigma=0.1)
+
+
+@pytest.mark.parametrize("unit", ["%", "0.01", "10**-2"])
+def test_per_cent_as_fits_writes_it(unit):
+    source = {"Lx": LUM, "z": Z, "e_Lx": np.full(NUM, 10.0)}
+    table = ColumnTable("the table", tuple(source), source.__getitem__, {"Lx": "1e44 erg/s", "e_Lx": unit})
+    assert read_catalogue(table).sigma_ln_lum == pytest.approx(np.arctanh(0.1))
+
+
+@pytest.mark.parametrize("name", ["z_err", "e_z", "zErr", "sigma_z", "dz", "z_unc"])
+def test_an_error_of_redshifts_alone_is_no_redshift(name):
+    refused("an error of redshifts by its name", columns={name: 0.1 * Z, "L500": LUM}, z=name)
+
+
+@pytest.mark.parametrize(("first_z", "second_z"), [("zlambda", "zspec"), ("zph", "zsp"), ("z_cl", "zphoto")])
+def test_one_of_several_redshifts_is_asked_for(first_z, second_z):
+    gaps = np.where(np.arange(NUM) % 2 == 0, np.nan, Z)
+    refused("could each be the redshift", columns={first_z: Z, second_z: gaps, "L500": LUM})
+
+
+@pytest.mark.parametrize(("ra", "dec"), [("ra_deg", "dec_deg"), ("RAdeg", "DEdeg"), ("ra_deg", "dec")])
+@pytest.mark.parametrize("other", ["decimal", "sexagesimal"])
+def test_degrees_by_name_go_before_angles_of_the_plain_name(ra, dec, other):
+    plain = {"ra": RA, "dec": DEC} if other == "decimal" else {"ra": ["10:00:00"] * NUM, "dec": ["-10:00:00"] * NUM}
+    found = read({**plain, ra: RA, dec: DEC, "z": Z, "L500": LUM})
+    assert found.ra == pytest.approx(RA) and found.dec == pytest.approx(DEC)
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [(1e44 * LUM, "1e44 erg/s"), (1e14 * LUM, "1e14 Msun"), (1e37 * LUM, "1e37 W"), (LUM, "1e60 erg/s")],
+)
+def test_a_scale_that_the_numbers_have_already(values, unit):
+    refused("nothing has more than", columns={"L500": values, "z": Z}, lum_unit=unit)
+    found = read({"L500": values, "z": Z}, lum_unit=unit.split()[1], lum_scale=1.0)
+    assert np.exp(found.ln_lum_obs) == pytest.approx(values)
