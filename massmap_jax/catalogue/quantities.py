@@ -20,7 +20,7 @@ def unit_text(values: Any) -> str | None:
     str or None
         The unit as text, "" where it is dimensionless; None where there is none.
     """
-    unit = getattr(values, "unit", None)
+    unit: Any = getattr(values, "unit", None)
     # A Series of pandas gives its row of that name.
     return unit.to_string() if hasattr(unit, "to_string") and hasattr(unit, "physical_type") else None
 

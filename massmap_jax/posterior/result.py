@@ -283,6 +283,11 @@ class MassPosterior(eqx.Module):
         -------
         Float[np.ndarray, "halo num"]
             Samples of ln M [ln Msun], one row per row asked for; NaN for unusable rows.
+
+        Raises
+        ------
+        MassmapError
+            For fewer than one sample.
         """
         if num < 1:
             raise MassmapError(f"number of samples is {num}: give at least 1")
