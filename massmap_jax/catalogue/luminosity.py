@@ -191,7 +191,7 @@ def read_luminosity(
         instead = "" if lum_log is None else f" in place of {lum_log!r}, or its true unit as lum_unit="
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
     scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
-    if lum_log in (None, "none") and lum_scale != 1:  # 1: the user knows
+    if lum_log in (None, "none") and lum_scale != 1 and not table.few:  # 1: the user knows
         _refuse_impossible(where, raw, true_scale, unit)
     if lum_log is None:
         _refuse_hidden_log(where, name, unit, raw, true_scale, signed, table.few)

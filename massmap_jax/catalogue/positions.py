@@ -30,7 +30,7 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
     frame : str
         "sky", or "flat" for offsets without a centre.
     notes : tuple of str
-        A hint where ra may be in hours or radians, and what was taken for a placeholder.
+        A hint where ra may be in hours or radians.
 
     Raises
     ------
@@ -56,9 +56,7 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
         bad = ~finite | (np.abs(dec) > 90.0)
         # A placeholder such as 9999 would wrap onto the sky like any other number.
         bad |= (np.abs(ra) > 360.0) & (is_negative_sentinel(ra) | is_positive_sentinel(ra))
-        nowhere, told = _at_zero(ra, dec, bad)
-        bad |= nowhere
-        notes = (*told, *(_unit_notes(ra[~bad], dec[~bad]) if position_unit == "deg" else ()))
+        notes = _unit_notes(ra[~bad], dec[~bad]) if position_unit == "deg" else ()
         ra = ra * 15.0 if position_unit == "hourangle" else ra
         frame = "sky"
     if frame == "sky":
@@ -129,17 +127,6 @@ def _refuse_impossible(ra, dec, finite, position_unit):
         raise MassmapError(
             f"ra is beyond 24 hours in {rows_text(beyond, ra)}: it looks like degrees (position_unit='deg')"
         )
-
-
-def _at_zero(ra, dec, bad) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Tell which rows have no position by a RA and Dec of exactly 0, as tables write that none is known; and a note."""
-    zero = ~bad & (ra == 0) & (dec == 0)
-    if not zero.any() or zero.sum() == (~bad).sum():
-        return np.zeros_like(bad), ()
-    where = f"ra and dec are exactly 0 in {rows_text(zero, ra)}"
-    if zero.sum() == 1:
-        return np.zeros_like(bad), (f"{where}: taken as a position; where it means that none is known, leave it blank",)
-    return zero, (f"{where}: taken as not known (POSITION_BAD)",)
 
 
 def _unit_notes(ra, dec) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.photo_z import Contains
-from massmap_jax.catalogue.position_columns import find_positions
+from massmap_jax.catalogue.position_columns import find_positions, without_zeros
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.redshift_columns import RedshiftColumns
 from massmap_jax.catalogue.relation_files import read_relation
@@ -296,6 +296,10 @@ def read_catalogue(
         position, placed = find_positions(table, ra, dec, position_unit, field_centre, notes)
         if position:
             check_positions(**position)
+            like = position
+            if table.sample is not None:
+                like, _ = find_positions(table.sample, ra, dec, position_unit, field_centre, [])
+            position = without_zeros(position, like, notes)
     except MassmapError as error:
         if need_positions:
             raise

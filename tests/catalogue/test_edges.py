@@ -4,6 +4,7 @@ Each table holds several instances of a kind; beside what is refused or flagged 
 """
 
 import io
+from dataclasses import replace
 
 import astropy.cosmology.units as cu
 import numpy as np
@@ -14,6 +15,7 @@ from astropy.table import QTable, Table
 from astropy.utils.masked import Masked
 
 from massmap_jax.catalogue.column_checks import repeated_objects
+from massmap_jax.catalogue.column_names import id_columns
 from massmap_jax.catalogue.columns import ColumnTable, is_negative_sentinel, is_positive_sentinel
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -21,6 +23,7 @@ from massmap_jax.catalogue.match import match_to_catalogue
 from massmap_jax.catalogue.membership import Membership
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.scale.chunks import Chunks
 
 NUM = 12
 RNG = np.random.default_rng(17)
@@ -486,8 +489,6 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 def test_one_odd_row_of_a_partition_does_not_judge_the_catalogue(kind):
     """It is flagged, or has the mass that it has; alone, as a catalogue, it is refused."""
-    from dataclasses import replace
-
     from massmap_jax.catalogue.tables import open_table
 
     columns, options = ODD[kind]
@@ -804,3 +805,18 @@ def test_a_scale_that_the_numbers_have_already(values, unit):
     refused("nothing has more than", columns={"L500": values, "z": Z}, lum_unit=unit)
     found = read({"L500": values, "z": Z}, lum_unit=unit.split()[1], lum_scale=1.0)
     assert np.exp(found.ln_lum_obs) == pytest.approx(values)
+
+
+@pytest.mark.parametrize("size", [2, 5, NUM])
+def test_positions_of_zero_are_known_in_every_part_alike(tmp_path, size):
+    """A part may hold none but these, or one alone."""
+    path = tmp_path / "in.csv"
+    gone = np.arange(NUM) < 7
+    rows = zip(NAMES, np.where(gone, 0, RA), np.where(gone, 0, DEC), Z, LUM, strict=True)
+    path.write_text("\n".join(["name,ra,dec,z,L500", *(",".join(map(str, row)) for row in rows)]) + "\n")
+    chunks = Chunks(path, text_columns=id_columns())
+    sample = chunks.sample()
+    flags = [
+        read_catalogue(replace(part, sample=sample), sigma=0.1, need_usable=False).flag for part in chunks.read(size)
+    ]
+    assert ((np.concatenate(flags) & int(Flag.POSITION_BAD)) != 0).tolist() == gone.tolist()
