@@ -62,7 +62,7 @@ def in_unit(values: Any, unit: str, name: str, told: str = "") -> Any:
     --------
     >>> from astropy import units as u
     >>> from massmap_jax.catalogue.quantities import in_unit
-    >>> in_unit([1.0, 2.0] * u.hourangle, "deg", "ra").tolist()
+    >>> in_unit([1.0, 2.0] * u.hourangle, "deg", "ra").round(9).tolist()
     [15.0, 30.0]
     """
     values = _as_quantity(values)
