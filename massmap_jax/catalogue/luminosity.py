@@ -29,7 +29,7 @@ from massmap_jax.errors import MassmapError
 LOGS = ("none", "ln", "log10")
 # Names of masses, of halos and of what is in them.
 _MASS_NAME = r"mass|^m_?(?:\d{3}|vir|star|stellar|halo|h\d|gas|bcg|tot|dyn|lens|wl|cl)|^m_|^sm(?:_|$)"
-_RICHNESS_NAME = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)"
+_SMALL_LOG = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)|^k_?t(?![a-z])"
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
 # Rows below which the spread of the values says nothing of whether they are logarithms.
@@ -342,8 +342,9 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
         # Less where a scale is stated, as in 1e14 Msun: a sample of so narrow a range of masses may be meant.
         narrow = 0.1 if scale == 1 else 0.05
         close = good.size >= _ENOUGH_ROWS and low > 5.0 and high < 60.0 and np.std(np.log(good)) < narrow
-        # No logarithm of a richness is above 5, and clusters are cut into bins of it.
-        close = close and re.search(_RICHNESS_NAME, lower) is None
+        # No logarithm of a richness, temperature or velocity is above 5, and clusters are cut into bins of these.
+        close = close and re.search(_SMALL_LOG, lower) is None
+        close = close and all(unit_factor(unit, known) is None for known in ("keV", "km/s"))
         if tiny and unit:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:

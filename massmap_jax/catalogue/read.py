@@ -1,5 +1,6 @@
 """`read_catalogue` and `read_relation`: catalogues and relation draws from files or tables in memory."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -298,7 +299,8 @@ def read_catalogue(
             check_positions(**position)
             like = position
             if table.sample is not None:
-                like, _ = find_positions(table.sample, ra, dec, position_unit, field_centre, [])
+                with contextlib.suppress(MassmapError):  # the part that holds what cannot be read says so
+                    like, _ = find_positions(table.sample, ra, dec, position_unit, field_centre, [])
             position = without_zeros(position, like, notes)
     except MassmapError as error:
         if need_positions:

@@ -700,6 +700,12 @@ def test_a_narrow_bin_of_richness_is_no_logarithm(name):
     assert read({name: 20 + 2 * Z, "z": Z}, lum=name).usable.all()
 
 
+def test_nor_is_one_of_temperatures():
+    assert read({"kT": 6 + Z, "z": Z}, lum="kT").usable.all()
+    assert read({"TX": 6 + Z, "z": Z}, units={"TX": "keV"}, lum="TX").usable.all()
+    refused("lum_log=", columns={"TX": 14 + Z, "z": Z}, lum="TX")
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_position_of_zero_among_others_is_none(number):
     gone = np.arange(NUM) < number
