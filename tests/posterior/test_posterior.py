@@ -343,6 +343,9 @@ def test_samples_follow_the_cdf(mixed, reference):
         assert sample.shape == (72, 400)
         pit = np.array([[e.cdf(m) for m in sample[i]] for i, e in zip(rows, exact)])
         assert stats.kstest(pit.ravel(), "uniform").pvalue > 1e-5, seed
+    np.testing.assert_array_equal(posterior.sample(jax.random.key(2), 400, [0, 18]), sample[[0, 18]])
+    with pytest.raises(MassmapError, match="at least 1"):
+        posterior.sample(jax.random.key(2), 0)
     np.testing.assert_array_equal(posterior.sample(jax.random.key(2), 400), sample)
     wide = [[e.cdf(posterior.mean[i] + 1.3 * (m - posterior.mean[i])) for m in sample[i]] for i, e in zip(rows, exact)]
     assert stats.kstest(np.ravel(wide), "uniform").pvalue < 1e-5
