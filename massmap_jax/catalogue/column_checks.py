@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Collection
 
 import numpy as np
 
@@ -22,6 +23,10 @@ _DISTANCES = (
     r"d_?[aclm](?:_.*)?|d_?(?:ang|lum|com|mod)\w*|dist(?:ance|mod)?(?:_.*)?|\w+_dist(?:ance)?(?:_\w*pc)?|chi|comoving.*"
     r"|lookback.*|t_?(?:lb|lookback)(?:_.*)?|age(?:_.*)?"
 )
+_AXES = ("x", "y", "z")
+_ON_THE_SKY = ("deg", "degree", "degrees", "arcmin", "arcsec", "rad", "pix", "pixel", "pixels")
+# The sides of a box that objects fill differ by less.
+_ALIKE = 1.5
 # Two redshifts of an object differ by less, |dz| / (1 + z), but for some that went wrong.
 _SAME, _WRONG = 0.1, 0.3
 
@@ -94,6 +99,8 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
     if re.fullmatch(_DISTANCES, normal_name(name)):
         raise MassmapError(f"{where} is a distance or a time by its name {shown}: give the redshift")
+    if re.fullmatch(r"(?:e|err|sigma|sig|d|delta)_?z|z_?(?:e|err|error|unc|sigma|sig|std|width)", normal_name(name)):
+        raise MassmapError(f"{where} is an error of redshifts by its name {shown}: give the redshift")
     if named_log(name) or is_log_unit(unit):
         raise MassmapError(f"{where} is a logarithm by its name or unit {shown}: give the redshift itself")
     if re.search(r"(?<![A-Za-z])[kMG]?(?:pc|yr)(?![A-Za-z])", unit):
@@ -114,7 +121,60 @@ def _is_dimensional(unit: str) -> bool:
     return is_unit(unit) and unit_factor(unit, "1") is None and unit_factor(unit, "%") is None
 
 
-def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray) -> None:
+def coordinates_in_a_box(table: ColumnTable) -> frozenset[str]:
+    """Tell whether a column called z is the third coordinate of a simulation, beside x and y.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+
+    Returns
+    -------
+    frozenset of str
+        Its name, where x, y and z come with velocities vx, vy and vz, are lengths by their units or reach equally far;
+        empty for x and y that are angles or pixels, beside which z is a redshift.
+    """
+    by_name = {normal_name(name): name for name in table.names}
+    if not all(axis in by_name for axis in _AXES):
+        return frozenset()
+    names = [by_name[axis] for axis in _AXES]
+    units = [table.units.get(name, "") for name in names]
+    if any(unit.strip().lower() in _ON_THE_SKY for unit in units[:2]):
+        return frozenset()
+    moving = all(f"v{axis}" in by_name for axis in _AXES)
+    if moving or any(re.search(r"(?<![A-Za-z])[kMG]?pc(?![A-Za-z])", unit) for unit in units):
+        return frozenset(names[2:])
+    whole = table if table.sample is None else table.sample
+    with contextlib.suppress(MassmapError):  # a column of text is no coordinate
+        reach = [np.nanmax(np.abs(as_float64(whole.column(name), name)), initial=0.0) for name in names]
+        if 0.0 < max(reach) < _ALIKE * min(reach):
+            return frozenset(names[2:])
+    return frozenset()
+
+
+def note_masses_of_this_program(table: ColumnTable, lum: str, notes: list[str]) -> None:
+    """Say where the luminosity is a mass that this program inferred: a mass function is in it already.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    lum : str
+        The column that was chosen.
+    notes : list of str
+        The note is added.
+    """
+    ours = {"log10_mass_sd", "log10_host_mass_sd"} & set(table.names)
+    inferred = r"log10_(?:host_)?mass_(?!true)\w+|(?:host_|central_)?mass_mean"
+    if ours and re.fullmatch(inferred, lum):
+        notes.append(
+            f"{lum!r} is a mass that was inferred with a mass function: as an observable, this function counts twice;"
+            " what was observed is in 'ln_lum_obs' (lum_log='ln')"
+        )
+
+
+def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray, never: Collection[str] = frozenset()) -> None:
     """Refuse a guessed redshift where another column of redshifts has other values: "Z" may be a metallicity.
 
     Parameters
@@ -125,6 +185,8 @@ def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray) -> None
         The column that was guessed.
     z : Float[np.ndarray, "row"]
         Its values.
+    never : collection of str, optional
+        Columns that are known to hold something else.
 
     Raises
     ------
@@ -133,7 +195,7 @@ def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray) -> None
     """
     usual = set().union(*USUAL_NAMES["redshift"][:2])
     for other in table.names:
-        if other == name or normal_name(other) not in usual:
+        if other == name or other in never or normal_name(other) not in usual:
             continue
         with contextlib.suppress(MassmapError):  # a column of text is no second opinion
             values = as_float64(table.column(other), other)

@@ -36,18 +36,24 @@ USUAL_NAMES = {
             "photoz",
             "photo_z",
             "z_lambda",
+            "zlambda",
             "z_photo",
+            "zphoto",
+            "zph",
+            "zsp",
         },
         {"redshift_true", "z_true"},
     ),
     "ra": (
-        {"ra", "radeg", "ra_deg", "right_ascension"},
+        {"radeg", "ra_deg"},  # beside them "ra" is sexagesimal, or the same
+        {"ra", "right_ascension"},
         {"rah", "ra_h", "ra_hour", "ra_hours", "ra_hr", "ra_hh"},
         {"raj2000", "_raj2000", "ra_j2000", "ra_icrs", "alpha_j2000"},
         {"x_arcmin", "ra_arcmin", "x_offset", "ra_offset"},
     ),
     "dec": (
-        {"dec", "decdeg", "dedeg", "dec_deg", "declination"},
+        {"decdeg", "dedeg", "dec_deg"},
+        {"dec", "declination"},
         {"dej2000", "_dej2000", "decj2000", "_decj2000", "dec_j2000", "de_icrs", "dec_icrs", "delta_j2000"},
         {"y_arcmin", "dec_arcmin", "y_offset", "dec_offset"},
         # Degrees of an angle that is split over several columns.

@@ -241,6 +241,8 @@ def as_plain(values) -> np.ndarray:
     """Give the array or masked array behind a list, Quantity, Column or Series; a nullable Series becomes objects."""
     if hasattr(values, "to_numpy") and not isinstance(getattr(values, "dtype", None), np.dtype):
         return np.asarray(values.to_numpy(dtype=object), dtype=object)
+    if hasattr(values, "unmasked"):  # astropy's Masked, whose mask NumPy does not see
+        return np.ma.masked_array(np.asarray(values.unmasked), np.asarray(values.mask))
     if np.ma.isMaskedArray(values):
         return np.ma.masked_array(np.ma.getdata(values).view(np.ndarray), np.ma.getmaskarray(values))
     try:
@@ -339,7 +341,7 @@ _REMEDIES = {
     r".*\d\s*(±|\+/?-|\+or-|\\pm).*|.*\d\(\d+\)|.*\d\s*[\^_]\s*\{?\s*[-+−].*|.*\d\s+\+[\d.]+\s*[-−/][\d.\s-]+.*": (
         "write value and error in columns of their own"
     ),
-    r"\(?[+-]?\d[\d.]*\)?\s*(\*+|[†‡§]|\$?\^\{?\w+\}?\$?|[a-df-z])|\([+-]?\d[\d.]*\)": (
+    r"\(?[+-]?\d[\d.]*\)?\s*(\*+|[†‡§]|\$?\^\{?\w+\}?\$?|[a-df-z:?~!])|\([+-]?\d[\d.]*\)": (
         "take brackets and footnote marks away from the numbers"
     ),
     r"[+-]?[\d.]+[+-]\d{1,3}|[+-]?[\d.]+\s*[xX×*]\s*10.*|[+-]?[\d.]+[qQ][+-]?\d+": "write powers of ten as 1.5e14",

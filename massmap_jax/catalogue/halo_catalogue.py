@@ -13,12 +13,15 @@ from massmap_jax.catalogue.flags import LUM_BAD, SIGMA_BAD, UNUSABLE, Z_BAD, Fla
 from massmap_jax.catalogue.observables import MEASURED, Observables
 from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.catalogue.positions import check_positions
+from massmap_jax.catalogue.quantities import in_unit, luminosity_in
 from massmap_jax.errors import MassmapError
 
 NOISE_KINDS = ("lognormal", "normal", "upper_limit")
 """Noise of the luminosity; the index is the code in `HaloCatalogue.noise_code`."""
 LEAST_SNR = -4.0
 """A measurement with linear noise that is further below zero, in its errors, is no noise: it is flagged."""
+# No luminosity is e^230 of anything, no error a factor of e^7, and no halo has less than 100 Msun.
+_LARGEST_LN, _WIDEST_LN, _LIGHTEST = 230.0, 7.0, 100.0
 # One value for the whole catalogue.
 _OF_ALL = (
     "noise_kind",
@@ -159,6 +162,9 @@ class HaloCatalogue:
     ) -> "HaloCatalogue":
         """Make a catalogue from arrays, and check them.
 
+        Quantities of astropy are converted: angles to `position_unit`, luminosities to `lum_unit` (or, where that is
+        not given, they keep their own), true masses to Msun.
+
         Parameters
         ----------
         redshift : array_like, (halo,)
@@ -231,6 +237,16 @@ class HaloCatalogue:
                 " 'upper_limit': give the error of lognormal noise as sigma_ln_luminosity="
             )
         linear = ln_luminosity is None
+        luminosity, lum_unit = luminosity_in(luminosity, lum_unit)
+        ln_luminosity = in_unit(ln_luminosity, "", "ln_luminosity", "ln L as numbers without a unit")
+        redshift = in_unit(redshift, "", "redshift", "redshifts, which have no unit")
+        sigma_ln_luminosity = in_unit(
+            sigma_ln_luminosity, "", "sigma_ln_luminosity", "the error in ln L, without a unit (0.1 dex is 0.23)"
+        )
+        sigma_luminosity = in_unit(sigma_luminosity, lum_unit, "sigma_luminosity", "it in the unit of the luminosity")
+        truth_mass = in_unit(truth_mass, "Msun", "truth_mass")
+        ra = in_unit(ra, position_unit, "ra")
+        dec = in_unit(dec, "deg" if position_unit == "hourangle" else position_unit, "dec")
         lum = as_float64(luminosity, "luminosity") if linear else as_float64(ln_luminosity, "ln_luminosity")
         n = lum.size
         if n == 0:
@@ -243,6 +259,8 @@ class HaloCatalogue:
             with np.errstate(all="ignore"):
                 sigma = error / np.where(lum > 0, lum, 1.0)
         truth = None if truth_mass is None else as_float64(truth_mass, "truth_mass", rows=n)
+        if flag is None:  # else the caller has looked at the values, which may be those of a few rows
+            _refuse_other_numbers(None if linear else lum, sigma if noise_kind == "lognormal" else None, truth)
         if (ra is None) != (dec is None):
             given, lacking = ("dec", "ra") if ra is None else ("ra", "dec")
             raise MassmapError(f"{given} is given without {lacking}: give both columns of the position, or neither")
@@ -524,6 +542,30 @@ class HaloCatalogue:
         """Give the arrays with one value per object that are there, by name."""
         told = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in told.items() if value is not None and name not in _OF_ALL}
+
+
+def _refuse_other_numbers(ln_lum, sigma, truth) -> None:
+    """Refuse luminosities given as their logarithms, bars given as errors in ln L, and true masses not in Msun."""
+
+    def middle(values):
+        values = np.zeros(0) if values is None else values[np.isfinite(values) & ~is_positive_sentinel(np.abs(values))]
+        return float(np.median(np.abs(values))) if values.size else np.nan
+
+    if middle(ln_lum) > _LARGEST_LN:
+        raise MassmapError(
+            f"ln_luminosity has a median of {middle(ln_lum):.3g}, which is no logarithm: give luminosities as"
+            " luminosity="
+        )
+    if middle(sigma) > _WIDEST_LN:
+        raise MassmapError(
+            f"sigma_ln_luminosity has a median of {middle(sigma):.3g} in ln L, which no error has: give the error in"
+            " ln L (0.1 is 10 %), a bar over the luminosity"
+        )
+    if truth is not None and np.any(truth > 0) and np.nanmax(truth) < _LIGHTEST:
+        raise MassmapError(
+            f"truth_mass ends at {np.nanmax(truth):g}, and true masses are in Msun: give 10**x for log10 M, or"
+            " multiply by their unit"
+        )
 
 
 def id_hash(ids) -> UInt32[np.ndarray, "halo 2"]:

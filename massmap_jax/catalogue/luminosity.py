@@ -27,6 +27,11 @@ from massmap_jax.catalogue.units import (
 from massmap_jax.errors import MassmapError
 
 LOGS = ("none", "ln", "log10")
+# Names of masses, of halos and of what is in them.
+_MASS_NAME = r"mass|^m_?(?:\d{3}|vir|star|stellar|halo|h\d|gas|bcg|tot|dyn|lens|wl|cl)|^m_|^sm(?:_|$)"
+_SMALL_LOG = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)|^k_?t(?![a-z])"
+# More than the mass of any halo, and than the power of any halo or galaxy.
+_LARGEST = {"Msun": 1e17, "erg/s": 1e50}
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -186,6 +191,8 @@ def read_luminosity(
         instead = "" if lum_log is None else f" in place of {lum_log!r}, or its true unit as lum_unit="
         raise MassmapError(f"{where} has the logarithmic unit {text!r}: pass lum_log='{log_kind(text)}'{instead}")
     scale, unit, true_scale = _scale(where, text, lum_unit, lum_scale, lum_in, notes)
+    if lum_log in (None, "none") and lum_scale != 1 and not table.few:  # 1: the user knows
+        _refuse_impossible(where, raw, true_scale, unit)
     if lum_log is None:
         _refuse_hidden_log(where, name, unit, raw, true_scale, signed, table.few)
     log = lum_log or "none"
@@ -327,13 +334,17 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
     elif good.size and not few:
         low, high = good.min(), good.max()
         tiny = any((factor := unit_factor(unit, known)) and scale * high * factor < 100 for known in ("Msun", "Lsun"))
-        bare_mass = not unit and scale == 1 and low > 8.0 and high < 17.0
-        bare_mass = bare_mass and ("mass" in lower or lower.startswith(("m200", "m500", "mvir", "m_")))
+        # A few may be light, such as dwarf galaxies, or placeholders.
+        bare_mass = not unit and scale == 1 and np.quantile(good, 0.1) > 8.0 and high < 17.0
+        bare_mass = bare_mass and re.search(_MASS_NAME, lower) is not None
         negative = np.isfinite(raw) & (raw < 0) & ~is_negative_sentinel(raw)
         # Half of a sample of luminosities within 10 % of each other is a logarithm's spread, not a luminosity's.
         # Less where a scale is stated, as in 1e14 Msun: a sample of so narrow a range of masses may be meant.
         narrow = 0.1 if scale == 1 else 0.05
         close = good.size >= _ENOUGH_ROWS and low > 5.0 and high < 60.0 and np.std(np.log(good)) < narrow
+        # No logarithm of a richness, temperature or velocity is above 5, and clusters are cut into bins of these.
+        close = close and re.search(_SMALL_LOG, lower) is None
+        close = close and all(unit_factor(unit, known) is None for known in ("keV", "km/s"))
         if tiny and unit:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:
@@ -348,6 +359,22 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
             f" '{'log10' if log == 'ln' else 'ln'}'), or lum_log='none' where it is linear, with its unit's scale, as"
             " in lum_unit='1e14 Msun'"
         )
+
+
+def _refuse_impossible(where: str, raw: np.ndarray, scale: float, unit: str) -> None:
+    """Refuse values beyond all masses and luminosities: the scale of the unit may be in the numbers already."""
+    good = raw[np.isfinite(raw) & (raw > 0)]
+    if not good.size or not unit:
+        return
+    middle = float(np.median(good))
+    for known, most in _LARGEST.items():
+        factor = unit_factor(unit, known)
+        if factor is not None and scale * middle * factor > most:
+            twice = f"; where the numbers hold the scale {scale:g} already, pass lum_unit={unit!r} and lum_scale=1"
+            raise MassmapError(
+                f"{where} has a median of {scale * middle:.3g} {unit}, and nothing has more than {most:g} {known}: look"
+                f" at its unit{twice if scale > 1 else ''}"
+            )
 
 
 def _refuse_linear(where: str, raw: np.ndarray, log: str):

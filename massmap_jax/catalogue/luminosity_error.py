@@ -13,7 +13,7 @@ from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, row
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers, typical
 from massmap_jax.catalogue.magnitudes import LN_PER_MAG, looks_like_magnitudes
-from massmap_jax.catalogue.units import LN10, log_kind, sigma_ln_from_bars, strip_log, unit_factor
+from massmap_jax.catalogue.units import LN10, log_kind, sigma_ln_from_bars, strip_log, unit_factor, unit_in_name
 from massmap_jax.errors import MassmapError
 
 KINDS = ("ln", "dex", "linear", "percent", "fraction", "mag", "bounds")
@@ -95,7 +95,10 @@ def read_sigma(
     value = _as_number(sigma, table)
     if value is not None:
         return _constant(lum, value, kind, min_snr, notes)
-    if plus is None:
+    if plus is None and sigma is None and (pair := _pair_of_cds(table, lum)):
+        notes.append(f"sigma columns: guessed {pair[0]!r} (upper) and {pair[1]!r} (lower), as CDS calls the two bars")
+        names = (choose("error", pair[0], "sigma_plus"), choose("error", pair[1], "sigma_minus"))
+    elif plus is None:
         names = (_error_column(table, lum, sigma, choose),)
     else:
         names = (choose("error", plus, "sigma_plus"), choose("error", minus, "sigma_minus"))
@@ -123,6 +126,12 @@ def _constant(lum: Luminosity, value: float, kind: str | None, min_snr: float | 
     return _sigma_ln(lum, np.full(lum.raw.size, value), None, kind, min_snr, "sigma")
 
 
+def _pair_of_cds(table: ColumnTable, lum: Luminosity) -> tuple[str, ...]:
+    """Give the columns of the upper and the lower bar by their names in tables of CDS, E_NAME and e_NAME."""
+    pair = (f"E_{lum.name}", f"e_{lum.name}")
+    return pair if all(name in table.names for name in pair) else ()
+
+
 def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose) -> str:
     """Find the column of the error: the one given, or one of the usual name."""
     if given is not None:
@@ -148,7 +157,7 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
 
 def _from_columns(table, lum, names, kind, min_snr, notes, whole):
     """Read one error column, or the upper and the lower one."""
-    units = [table.units.get(name, "") for name in names]
+    units = [table.units.get(name, "") or unit_in_name(name) for name in names]
     columns = [numbers(table, name, "error", notes) for name in names]
     like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
     pair = len(names) == 2
@@ -293,7 +302,9 @@ def _kind_of_unit(unit: str, lum: Luminosity) -> str:
     if not unit:
         return ""
     text = unit.strip().lower()
-    if text in ("%", "percent", "per cent", "pct"):
+    # As FITS and astropy write it, 10**-2; a richness may be in hundredths itself.
+    hundredth = re.fullmatch(r"0?\.01|1e-0?2|10(?:\^|\*\*)?\(?-2\)?", text) and lum.column_unit.strip() != unit.strip()
+    if text in ("%", "percent", "per cent", "pct") or hundredth:
         return "percent"
     if text in ("fraction", "frac"):
         return "fraction"

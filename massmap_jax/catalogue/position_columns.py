@@ -136,6 +136,37 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> tuple[dict, di
     return {"ra": angles[0], "dec": angles[1], "position_unit": unit, "field_centre": field_centre}, names
 
 
+def without_zeros(position: dict, like: dict, notes: list[str]) -> dict:
+    """Take away positions of exactly 0, 0 on the sky, as tables write that none is known.
+
+    Parameters
+    ----------
+    position : dict
+        As `find_positions` gives it.
+    like : dict
+        The same of rows that tell what positions are like: those of the table, or of the catalogue it is a part of.
+    notes : list of str
+        What was taken for a placeholder is added; of one row alone it is told and nothing done.
+
+    Returns
+    -------
+    dict
+        With NaN in place of them, where there are several and other positions beside.
+    """
+    if not (position and like) or position["position_unit"] == "arcmin":
+        return position
+    zero = (position["ra"] == 0) & (position["dec"] == 0)
+    known = (like["ra"] == 0) & (like["dec"] == 0)
+    if not zero.any() or known.sum() == np.isfinite(like["ra"] + like["dec"]).sum():
+        return position
+    where = f"ra and dec are exactly 0 in {rows_text(zero, position['ra'])}"
+    if known.sum() < 2:
+        notes.append(f"{where}: taken as a position; where it means that none is known, leave it blank")
+        return position
+    notes.append(f"{where}: taken as not known (POSITION_BAD)")
+    return position | {axis: np.where(zero, np.nan, position[axis]) for axis in ("ra", "dec")}
+
+
 def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str]):
     """Read one coordinate: its values, and "deg" if they are degrees by now, None if their unit is still to be told."""
     first = parts.get("ra_hour" if role == "ra" else "dec_degree")

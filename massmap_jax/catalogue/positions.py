@@ -30,7 +30,7 @@ def check_positions(ra, dec, position_unit: str = "deg", field_centre=None):
     frame : str
         "sky", or "flat" for offsets without a centre.
     notes : tuple of str
-        A hint where ra may be in hours.
+        A hint where ra may be in hours or radians.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _unit_notes(ra, dec) -> tuple[str, ...]:
             " degrees: if ra is in hours, give position_unit='hourangle'",
         )
     # A square of a few degrees at the origin of the coordinates is rare, and the sky in radians looks just like it.
-    if ra.size > 9 and np.abs(ra).max() <= 2 * np.pi and np.abs(dec).max() <= np.pi / 2 and np.ptp(ra) > 3.2:
+    if ra.size > 2 and np.abs(ra).max() <= 2 * np.pi and np.abs(dec).max() <= np.pi / 2 and np.ptp(ra) > 0.5:
         return (
             f"ra lies between {ra.min():.3g} and {ra.max():.3g} and dec between {dec.min():.3g} and {dec.max():.3g}:"
             " if they are in radians, give position_unit='rad'",

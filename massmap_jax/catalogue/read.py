@@ -1,5 +1,6 @@
 """`read_catalogue` and `read_relation`: catalogues and relation draws from files or tables in memory."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,9 @@ from typing import Literal
 import numpy as np
 
 from massmap_jax.catalogue.column_checks import (
+    coordinates_in_a_box,
     limits_among,
+    note_masses_of_this_program,
     note_redshift_errors,
     note_redshifts_of_zero,
     refuse_errors,
@@ -26,7 +29,7 @@ from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.photo_z import Contains
-from massmap_jax.catalogue.position_columns import find_positions
+from massmap_jax.catalogue.position_columns import find_positions, without_zeros
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.redshift_columns import RedshiftColumns
 from massmap_jax.catalogue.relation_files import read_relation
@@ -270,7 +273,7 @@ def read_catalogue(
 
     columns_read: dict[str, str] = {}
 
-    def choose(role, given, option, **keywords):
+    def choose(role, given, option, hint=hint, **keywords):
         try:
             name, more = choose_column(table, role, given, option, **keywords)
         except MassmapError as error:
@@ -281,14 +284,24 @@ def read_catalogue(
         return name
 
     lum_name = choose("luminosity", lum, "lum", required=True, never=angle_columns(table))
-    z_name = choose("redshift", z, "z", required=True)
+    box = frozenset() if layout is not None else coordinates_in_a_box(table)
+    in_box = "".join(f"{name!r} beside x and y looks like a place in a box and no redshift" for name in box)
+    z_name = choose("redshift", z, "z", required=True, never=box, hint=in_box or hint)
+    if z_name in box:
+        notes.append(f"{in_box}: taken as one, as z= says")
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
     refuse_errors(table, lum_name, z_name, sigma)
+    note_masses_of_this_program(table, lum_name, notes)
     try:
         position, placed = find_positions(table, ra, dec, position_unit, field_centre, notes)
         if position:
             check_positions(**position)
+            like = position
+            if table.sample is not None:
+                with contextlib.suppress(MassmapError):  # the part that holds what cannot be read says so
+                    like, _ = find_positions(table.sample, ra, dec, position_unit, field_centre, [])
+            position = without_zeros(position, like, notes)
     except MassmapError as error:
         if need_positions:
             raise
@@ -303,7 +316,7 @@ def read_catalogue(
     # Not in a few rows of a larger catalogue, which may differ.
     if z is None and layout is None and (need_usable or table.sample is not None):
         whole = table if table.sample is None else table.sample
-        refuse_other_redshifts(whole, z_name, typical(table, z_name, redshift))
+        refuse_other_redshifts(whole, z_name, typical(table, z_name, redshift), box)
     note_redshifts_of_zero(z_name, redshift, notes)
     if noise not in ("lognormal", "linear"):
         raise MassmapError(f"noise is {noise!r}: it must be lognormal or linear")

@@ -257,12 +257,22 @@ def _table_in_memory(source) -> ColumnTable:
     if hasattr(source, "colnames"):  # astropy Table
         return _from_astropy(source, label)
     if hasattr(source, "column_names") and hasattr(source, "schema"):  # pyarrow Table
-        return from_arrow(source, label)
+        import pyarrow as pa
+
+        return from_arrow(pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source, label)
     if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas DataFrame
         names = tuple(str(name) for name in source.columns)
         return ColumnTable(label, names, lambda name: _array_from_pandas(source.iloc[:, names.index(name)]))
+    if hasattr(source, "header") and isinstance(getattr(source, "data", None), np.ndarray):  # an HDU of astropy
+        source = source.data
+    if isinstance(source, np.ndarray) and source.dtype.names and hasattr(source, "columns"):
+        return _from_fits_records(source, label)
     if isinstance(source, np.ndarray) and source.dtype.names:
         return ColumnTable(label, source.dtype.names, lambda name: as_plain(source[name]))
+    if hasattr(source, "__arrow_c_stream__"):  # polars, and others that share their columns through Arrow
+        import pyarrow as pa
+
+        return from_arrow(pa.table(source), label)
     if isinstance(source, dict):
         units = {str(name): str(x.unit) for name, x in source.items() if getattr(x, "unit", None) is not None}
         return ColumnTable(label, tuple(map(str, source)), lambda name: as_plain(source[name]), units)
@@ -270,6 +280,14 @@ def _table_in_memory(source) -> ColumnTable:
         f"a catalogue cannot be read from a {type(source).__name__}: give a path, an astropy Table, a pandas "
         "DataFrame or a dict of arrays"
     )
+
+
+def _from_fits_records(source, label: str) -> ColumnTable:
+    """Wrap what `astropy.io.fits.getdata` gives, with the units and missing values that its columns state."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    return _from_astropy(Table.read(fits.BinTableHDU(data=source), character_as_bytes=False), label)
 
 
 def _array_from_pandas(series) -> np.ndarray:

@@ -33,6 +33,9 @@ FOOTERS = re.compile(
     r"|[-=*\s]*(?:end|eof|(?:end|bottom)[ _-]of[ _-](?:the[ _-])?(?:file|table|data|catalogu?e?))[-=*.\s]*",
     re.IGNORECASE,
 )
+_WITH_H = (
+    r"(?i)(?:m_?sun|m_?sol|solar mass(?:es)?|pc)\s*/\s*h(?![a-z])|(?<![a-z])h\^?\{?-1\}?\s*(?:m_?sun|m_?sol|[kM]?pc)"
+)
 _NUMBERED = re.compile(r"(?:col(?:umn)?\.?\s*)?[\[(]?(\d+)[\])]?\s*[:.=)-]?\s+(\S+)(.*)", re.IGNORECASE)
 _USUAL = set().union(*(tier for tiers in USUAL_NAMES.values() for tier in tiers))
 
@@ -128,6 +131,7 @@ def find_text_layout(
     body = body[min(2, max(len(body) - 1, 0)) :]
     numeric = [_is_numeric([row.cells[i] for row in body if i < len(row.cells)]) for i in range(width)]
     above = [line for line in remarks if line.number < first.number]
+    notes += _units_with_h(above)
     notes += _left_out([line for line in remarks if line.number > first.number], mark, width, numeric)
     commented = _names_in_comments(above, width, mark, numeric)
     has_header, more = _has_header(label, rows, numeric, header, commented is not None)
@@ -247,16 +251,18 @@ def _usual_width(rows: list[_Line]) -> int:
 
 def _without_title(rows: list[_Line]) -> tuple[list[_Line], tuple[str, ...]]:
     """Leave out lines above the header with one cell alone, as spreadsheets have them."""
-    notes: tuple[str, ...] = ()
-    while len(rows) > 2 and sum(map(bool, rows[0].cells)) == 1:
-        header = rows[1].cells
-        if len(header) < 2 or not all(header[:-1]) or any(number_in(cell) is not None for cell in header):
-            break
-        if number_in(next(cell for cell in rows[0].cells if cell)) is not None:
-            break
-        notes += (f"the line {' '.join(rows[0].text.split())[:60]!r} above the header: left out",)
-        rows = rows[1:]
-    return rows, notes
+    titles = 0
+    while titles < len(rows) and sum(map(bool, rows[titles].cells)) == 1:
+        titles += 1
+    if titles == 0 or len(rows) < titles + 2:
+        return rows, ()
+    header = rows[titles].cells
+    if len(header) < 2 or not all(header[:-1]) or any(number_in(cell) is not None for cell in header):
+        return rows, ()
+    if any(number_in(next(cell for cell in row.cells if cell)) is not None for row in rows[:titles]):
+        return rows, ()
+    told = [f"the line {' '.join(row.text.split())[:60]!r} above the header: left out" for row in rows[:titles]]
+    return rows[titles:], tuple(told)
 
 
 def _is_blank(cell: str) -> bool:
@@ -287,6 +293,8 @@ def _is_units(cells: list[str], numeric: list[bool], above_rule: bool, has_rows_
 def _is_unit(cell: str) -> bool:
     """Tell whether a cell is a unit; VizieR's of sexagesimal angles are not known as such elsewhere."""
     bare = cell.strip().strip("(){}\"'").strip()
+    if re.search(r"\d", bare) and not re.search(r"[A-Za-z%^]|\*\*", bare):  # "0.2~" is a number in doubt
+        return False
     return bare == "%" or re.fullmatch(r"(?i)[hd]{1,2}:?m{1,2}:?s{1,2}", bare) is not None or is_unit(bare)
 
 
@@ -299,6 +307,14 @@ def _plain_unit(unit: str, units: list[str]) -> str:
     if len(told) > 1 and all(other.startswith("[") and other.endswith("]") for other in told):
         return unit[1:-1].strip()
     return unit
+
+
+def _units_with_h(above: list[_Line]) -> tuple[str, ...]:
+    """Tell of a comment that says that quantities are in units with h, as those of halo finders do."""
+    told = [line.text.strip(" #%!/") for line in above if re.search(_WITH_H, line.text)]
+    return (
+        (f"a comment above the table speaks of units with h: {told[0][:80]!r}; nothing was converted",) if told else ()
+    )
 
 
 def _left_out(below: list[_Line], mark: str, width: int, numeric: list[bool]) -> tuple[str, ...]:

@@ -164,16 +164,19 @@ _SCALE = re.compile(
 def has_little_h(unit: str) -> bool:
     """Tell whether a unit such as "Msun/h", "solMass / h" or "h-1 Msun" contains the Hubble constant."""
     text = plain_unit(unit)
-    alone = r"(?<![A-Za-z])h(?:_?(?:70|72|73|75|50|100|0?\.\d+))?(?:-?\d)?(?![A-Za-z0-9])|/\s*\(?\s*H0?(?![A-Za-z0-9])"
+    alone = r"(?<![A-Za-z])h(?:_?(?:50|6\d|7\d|100|0?\.\d+))?(?:-?\d)?(?![A-Za-z0-9])|/\s*\(?\s*H0?(?![A-Za-z0-9])"
     joined = r"sun\s*_?h(?:70|-?1|inv)?(?![a-z])|(?<![A-Za-z])h(?=[ML]sun|sol)|h_?inv|little_?h"
     return re.search(alone, text) is not None or re.search(joined, text, re.IGNORECASE) is not None
 
 
 def name_has_little_h(name: str) -> bool:
-    """Tell whether a column name such as "mass_msun_h" says that its unit contains the Hubble constant."""
+    """Tell whether a column name such as "mass_msun_h" or "Lx_h50" says that its unit contains the Hubble constant."""
     pattern = r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"
-    slash = r"/\s*\(?\s*h(70)?\b|\bh_?\{?(70)?\}?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
-    return re.search(f"{pattern}|{slash}", name, re.IGNORECASE) is not None
+    slash = r"/\s*\(?\s*h(70)?\b|(?<![a-z])h_?\{?(70)?\}?\s*(\^|\*\*|_)?\s*[{(]?-\s*\d|h_?inv|little_?h"
+    value = r"(?<![a-z])h_?(50|6\d|7\d|100)(?![\da-z])"
+    # A capital H is an upper bound, as in eRASS1's M500_H, and m_h is a halo mass.
+    of_mass = re.search(r"[Mm](?:ass)?_?(?:\d{3,4}|vir)[a-z]?_h$", name)
+    return of_mass is not None or re.search(f"{pattern}|{slash}|{value}", name, re.IGNORECASE) is not None
 
 
 def log_kind(unit: str) -> str:

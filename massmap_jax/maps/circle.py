@@ -86,9 +86,9 @@ def mass_in_circle(
     >>> found.nobj, found.mass_definition, bool(1e14 < found.mean < 3e14)
     (1, '200m', True)
     """
-    circle = checked_circle(circle)
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: the mass in a circle needs ra and dec")
+    circle = checked_circle(circle, is_flat=catalogue.frame == "flat")
     if extra is not None:
         extra.check_rows(len(catalogue))
     inside = in_circle(catalogue.ra, catalogue.dec, circle, is_flat=catalogue.frame == "flat")

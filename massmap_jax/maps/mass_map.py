@@ -181,6 +181,11 @@ def mass_map(
         )
     if extra is not None:
         extra.check_rows(len(catalogue))
+    if posterior is not None and not _is_of(posterior, catalogue, prior, relation if calibration is None else None):
+        raise MassmapError(
+            "the posterior given to mass_map is not that of its other arguments: another catalogue, prior or relation"
+            " made it; give the one that mass_posterior returns for these, or none"
+        )
     if posterior is not None and posterior.relation_from == "other_data":
         posterior = None  # its weights are each object's own
     given = MapForm(unit, redshift_edges, footprint, fwhm_arcmin, halo_profile, concentration_scatter, cosmology)
@@ -221,6 +226,28 @@ def mass_map(
     sums = MapSums(grid, chosen.masses, form, layers)
     sums.add(catalogue, posterior, chunk_size, watch)
     return sums.finish(ess=chosen.ess, relation_from=chosen.relation_from, keep_draws=keep_draws)
+
+
+def _is_of(posterior, catalogue: HaloCatalogue, prior: MassPrior, relation) -> bool:
+    """Tell whether a posterior is that of a catalogue, prior and relation; None for a relation that may be another."""
+    known = posterior.catalogue
+    columns = ("ln_lum_obs", "sigma_ln_lum", "redshift")
+    if known is not catalogue and not (
+        np.array_equal(known.ids, catalogue.ids)
+        and all(np.array_equal(getattr(known, c), getattr(catalogue, c), equal_nan=True) for c in columns)
+    ):
+        return False
+    pairs = [(posterior.prior, prior)] + ([] if relation is None else [(posterior.relation, relation.as_batch())])
+    return all(_alike(first, second) for first, second in pairs)
+
+
+def _alike(first, second) -> bool:
+    """Tell whether two priors or relations hold the same numbers, whatever kind of array holds them."""
+    leaves, others = jax.tree.leaves(first), jax.tree.leaves(second)
+    if first is second or len(leaves) != len(others):
+        return first is second
+    return all(np.size(a) == np.size(b) and np.allclose(np.ravel(a), np.ravel(b), rtol=1e-5, equal_nan=True)
+               for a, b in zip(leaves, others, strict=True))  # fmt: skip
 
 
 def profile_layers(key: Array, posterior, grid: SkyPixels, form: MapForm) -> HaloProfiles | None:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.errors import MassmapError
 from massmap_jax.memory import check_memory
 
@@ -38,8 +39,9 @@ def map_bytes(num_pixels: float, num_draws: int = _DEFAULT_DRAWS) -> float:
     return num_pixels * (7 * 8 + 4 * num_draws)
 
 
-def _coordinates(ra, dec):
-    """Two float64 arrays of one shape, masked entries as NaN."""
+def _coordinates(ra, dec, unit):
+    """Two float64 arrays of one shape, masked entries as NaN; Quantities in the unit."""
+    ra, dec = in_unit(ra, unit, "ra"), in_unit(dec, unit, "dec")
     ra, dec = (np.ma.filled(np.ma.asarray(value, dtype=np.float64), np.nan) for value in (ra, dec))
     if ra.shape != dec.shape:
         raise MassmapError(f"ra has shape {ra.shape} and dec {dec.shape}; give both for every object")
@@ -66,7 +68,7 @@ def sky_coordinates(ra, dec):
     MassmapError
         Shapes that differ.
     """
-    ra, dec = _coordinates(ra, dec)
+    ra, dec = _coordinates(ra, dec, "deg")
     good = np.isfinite(ra) & (np.abs(dec) <= 90.0)
     return np.where(good, ra, np.nan) % 360.0, np.where(good, dec, np.nan)
 
@@ -201,7 +203,7 @@ def _round_pixel(pixel):
 
 def _checked_pixel(pixel):
     try:
-        pixel = float(pixel)
+        pixel = float(in_unit(pixel, "arcmin", "pixel_arcmin"))
     except (TypeError, ValueError):
         raise MassmapError(f"pixel_arcmin must be a number of arcmin, not {pixel!r}") from None
     if not (math.isfinite(pixel) and pixel > 0.0):
@@ -222,7 +224,8 @@ def _checked_shape(shape):
 
 def _checked_centre(centre, projection):
     try:
-        first, second = (float(value) for value in centre)
+        unit = "arcmin" if projection == "flat" else "deg"
+        first, second = (float(in_unit(value, unit, "centre")) for value in centre)
     except (TypeError, ValueError):
         raise MassmapError(f"centre must be two numbers, not {centre!r}") from None
     if not (math.isfinite(first) and math.isfinite(second)):
@@ -398,7 +401,7 @@ class PixelGrid(eqx.Module):
             _check_count(*shape, max_pixels)
             if pixel is not None and centre is not None:
                 return cls(projection, shape, pixel, centre)
-        x, y = (v.ravel() for v in (sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec)))
+        x, y = (v.ravel() for v in (sky_coordinates(ra, dec) if frame == "sky" else _coordinates(ra, dec, "arcmin")))
         finite = np.isfinite(x) & np.isfinite(y)
         if not finite.any():
             raise MassmapError(f"none of the {x.size} objects has a usable position, so there is nothing to map")
@@ -478,7 +481,7 @@ class PixelGrid(eqx.Module):
         """
         ny, nx = self.shape
         if self.projection == "flat":
-            x, y = _coordinates(ra, dec)
+            x, y = _coordinates(ra, dec, "arcmin")
             good = np.isfinite(x) & np.isfinite(y)
             x, y = (np.where(good, v, np.nan)[()] for v in (x, y))
             return (

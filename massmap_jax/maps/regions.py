@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import PixelGrid, SkyPixels
@@ -135,7 +136,8 @@ def region_mask(grid: SkyPixels, region) -> Bool[np.ndarray, "..."]:
         A mask of another shape, a radius or corners that make no region, a region without a pixel.
     """
     if isinstance(region, Circle):
-        mask = in_circle(*grid.centres(), checked_circle(region), is_flat=grid.projection == "flat")
+        is_flat = grid.projection == "flat"
+        mask = in_circle(*grid.centres(), checked_circle(region, is_flat=is_flat), is_flat=is_flat)
     elif isinstance(region, Polygon):
         mask = _in_polygon(grid, _corners(grid, region))
     else:
@@ -303,12 +305,15 @@ def _check_one_slice(mass_map: MassMap) -> None:
         )
 
 
-def checked_circle(circle: Circle) -> Circle:
-    """Give the circle back; refuse one without a finite centre and a positive radius."""
-    values = np.array(circle, dtype=float)
+def checked_circle(circle: Circle, *, is_flat: bool) -> Circle:
+    """Give the circle as plain numbers; refuse one without a finite centre, on the sky too, and a positive radius."""
+    units = ("arcmin" if is_flat else "deg", "arcmin" if is_flat else "deg", "arcmin")
+    values = np.array([in_unit(v, unit, "the circle") for v, unit in zip(circle, units, strict=True)], dtype=float)
     if not np.isfinite(values).all() or values[2] <= 0:
         raise MassmapError(f"{circle} is no circle: give a finite centre and a radius above 0 in arcmin")
-    return circle
+    if not is_flat and abs(values[1]) > 90:
+        raise MassmapError(f"{circle} is no circle on the sky: give RA and Dec of its centre in degrees")
+    return Circle(*values.tolist())
 
 
 def in_circle(first, second, circle: Circle, *, is_flat: bool) -> Bool[np.ndarray, "..."]:
@@ -349,7 +354,7 @@ def _reaches_beyond(grid: SkyPixels, region) -> bool:
     if isinstance(region, Polygon):
         places = np.asarray(region.corners, dtype=float).T  # the map is convex: corners inside, all inside
     elif isinstance(region, Circle):
-        places = _rim(grid, region)
+        places = _rim(grid, checked_circle(region, is_flat=grid.projection == "flat"))
     else:
         return False
     return bool((grid.index(*places) < 0).any())

@@ -11,11 +11,13 @@ from massmap_jax.catalogue.described import DescribedTable, writable
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.membership import Membership
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior import host_kernel
 from massmap_jax.posterior.columns import column_info, provenance
 from massmap_jax.posterior.host_kernel import Hosts
+from massmap_jax.posterior.result import check_ln_mass
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import Relation
 from massmap_jax.relation.satellites import SatelliteLuminosityFunction
@@ -162,11 +164,12 @@ class HostPosterior(eqx.Module):
         Raises
         ------
         MassmapError
-            For another number of masses than rows.
+            For another number of masses than rows, and for masses or logarithms to base 10 in place of ln M.
         """
-        ln_mass = np.asarray(ln_mass, dtype=np.float64)
+        ln_mass = np.asarray(in_unit(ln_mass, "", "ln_mass", "ln M, M in Msun"), dtype=np.float64)
         if ln_mass.shape != (len(self),):
             raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and was given the shape {ln_mass.shape}")
+        check_ln_mass(ln_mass, self.prior)
         rows = np.flatnonzero(self.usable)
         found = np.full(len(self), np.nan)
         of = self.hosts.of_row[rows]

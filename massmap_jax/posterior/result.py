@@ -11,6 +11,7 @@ from jaxtyping import Array
 from massmap_jax.catalogue.described import DescribedTable, writable
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.choices import RelationFrom
 from massmap_jax.errors import MassmapError
 from massmap_jax.html_table import html_summary
@@ -255,11 +256,12 @@ class MassPosterior(eqx.Module):
         Raises
         ------
         MassmapError
-            For another number of masses than rows.
+            For another number of masses than rows, and for masses or logarithms to base 10 in place of ln M.
         """
-        ln_mass = np.asarray(ln_mass, dtype=np.float64)
+        ln_mass = np.asarray(in_unit(ln_mass, "", "ln_mass", "ln M, M in Msun"), dtype=np.float64)
         if ln_mass.shape != (len(self),):
             raise MassmapError(f"cdf needs one ln mass per row, {len(self)}, and was given the shape {ln_mass.shape}")
+        check_ln_mass(ln_mass, self.prior)
         return self._evaluate("cdf", (ln_mass[:, None],), 1)[:, 0]
 
     def sample(self, key: Array, num: int, rows=None) -> np.ndarray:
@@ -274,14 +276,22 @@ class MassPosterior(eqx.Module):
             Random key. The numbers belong to the object's id, not to its row.
         num : int
             Samples per row.
-        rows : Int[np.ndarray, "m"], optional
+        rows : int, slice or array_like, (m,), optional
             Row numbers to draw for; each gets the samples that it would get among all rows. By default all rows.
 
         Returns
         -------
         Float[np.ndarray, "halo num"]
             Samples of ln M [ln Msun], one row per row asked for; NaN for unusable rows.
+
+        Raises
+        ------
+        MassmapError
+            For fewer than one sample.
         """
+        if num < 1:
+            raise MassmapError(f"number of samples is {num}: give at least 1")
+        rows = None if rows is None else np.atleast_1d(np.arange(len(self))[rows])
         return self._evaluate("sample", (), num, rows=rows, key_sample=key)
 
     def log_pdf(self, rows, ln_mass=None) -> tuple[np.ndarray, np.ndarray]:
@@ -305,7 +315,7 @@ class MassPosterior(eqx.Module):
         Raises
         ------
         MassmapError
-            For grids that are not one for each row.
+            For grids that are not one for each row, and for masses or logarithms to base 10 in place of ln M.
         """
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
         rows = np.atleast_1d(np.arange(len(self))[rows])
@@ -315,6 +325,7 @@ class MassPosterior(eqx.Module):
                 f"ln_mass has shape {grid.shape} for {rows.size} rows: give one grid, (mass,), or one for each, (row,"
                 " mass)"
             )
+        check_ln_mass(grid, self.prior)
         given: dict[str, Any] = {"rows": rows, "per_row": own, "together": own, "chunk_size": 16}
         return grid, self._evaluate("log_pdf", (grid,), grid.shape[-1], **given)
 
@@ -527,6 +538,38 @@ class MassPosterior(eqx.Module):
                 f"{self.num_beside_surface} rows outside its range, integrated one by one",
             ]
         return "\n".join(lines)
+
+
+def check_ln_mass(ln_mass: np.ndarray, prior: MassPrior) -> None:
+    """Refuse masses, or their logarithms to base 10, where natural logarithms are meant.
+
+    Parameters
+    ----------
+    ln_mass : Float[np.ndarray, "..."]
+        What was given as ln M [ln Msun].
+    prior : MassPrior
+        Its masses tell what is meant: a few of them may lie beyond, but not all.
+
+    Raises
+    ------
+    MassmapError
+        Where none lies within the prior's masses, and those that are meant are.
+    """
+    known = ln_mass[np.isfinite(ln_mass)]
+
+    def within(values):
+        return (values >= prior.ln_mass_min) & (values <= prior.ln_mass_max)
+
+    if known.size == 0 or within(known).any():
+        return
+    with np.errstate(invalid="ignore", divide="ignore"):
+        meant = {"masses": np.log(known), "logarithms to base 10": known * np.log(10)}
+    for what, values in meant.items():
+        if 2 * within(values).sum() > values.size:
+            raise MassmapError(
+                f"ln_mass is {known[0]:g} in the first place: these look like {what}, and ln M is needed, between"
+                f" {prior.ln_mass_min:.1f} and {prior.ln_mass_max:.1f} for the masses of the prior"
+            )
 
 
 def check_levels(levels) -> np.ndarray:

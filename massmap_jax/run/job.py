@@ -44,6 +44,7 @@ from massmap_jax.run.observable_names import check_observable
 from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
+    check_circle,
     check_options,
     load_prior,
     load_relation,
@@ -210,6 +211,8 @@ def compute(
         check_lensing(catalogue, options.source_redshift)
     if options.circle is not None and catalogue.ra is None:
         raise MassmapError("a circle is asked for, and the catalogue has no positions: give ra= and dec=")
+    if options.circle is not None:
+        check_circle(options.circle, is_flat=catalogue.frame == "flat")
     notes = list(catalogue.notes)
     if options.flux_limit is not None:
         notes.append(f"flux_limit={options.flux_limit:g} is a limit of the luminosity: its name is lum_limit= now")

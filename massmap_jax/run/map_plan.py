@@ -63,10 +63,23 @@ def plan_map(
         grid, notes = _pixels(catalogue, placed, options)
         if grid is not None:
             check_map(catalogue, usable, grid, options.form, options.num_map_draws)
+            _check_slices(catalogue, placed, options.map_slices)
     except MassmapError as error:
         raise MassmapError(f"{error} (--no-map leaves the map out)") from None
     twice = None if grid is None else repeats(catalogue, placed)
     return grid, notes if twice is None else [*notes, twice]
+
+
+def _check_slices(catalogue: HaloCatalogue, placed: Bool[np.ndarray, "halo"], edges) -> None:
+    """Refuse redshift slices that no object lies in; one that is not exact may lie anywhere."""
+    if edges is None or catalogue.redshift_distributions is not None:
+        return
+    z = catalogue.redshift[placed]
+    if not ((z >= edges[0]) & (z <= edges[-1])).any():
+        raise MassmapError(
+            f"map_slices from {edges[0]:g} to {edges[-1]:g} hold none of the {z.size} objects, whose redshifts are"
+            f" {z.min():.3g} to {z.max():.3g}: give edges among these"
+        )
 
 
 def _pixels(catalogue, placed, options) -> tuple[SkyPixels | None, list[str]]:

@@ -675,7 +675,9 @@ class JobOptions:
         """Whether the relation is a file of draws, or the root of chains."""
         if self.relation in (None, "fit", "identity", *PRESETS):
             return False
-        return Path(self.relation).exists() or bool(chain_files(self.relation))
+        # A folder may have a relation's name, as that of an earlier run has, and it is no file of draws.
+        is_folder = Path(self.relation).is_dir() and self.relation.lower() in PUBLISHED
+        return not is_folder and (Path(self.relation).exists() or bool(chain_files(self.relation)))
 
     @property
     def needs_distances(self) -> bool:
@@ -931,7 +933,7 @@ def check_options(options: JobOptions) -> None:
         )
     check_of_all(options)
     if options.circle is not None:
-        _check_circle(options.circle)
+        check_circle(options.circle, is_flat=True)  # whether it is on the sky, the catalogue tells
     _check_map(options)
 
 
@@ -1088,10 +1090,24 @@ def _check_mass_definition(name: str, definition: str | None) -> None:
         raise MassmapError(f"{name} is {definition!r}: give one like 500c, 200m or vir")
 
 
-def _check_circle(circle: tuple[float, ...]) -> None:
-    """Refuse what is no RA, Dec and radius."""
+def check_circle(circle: tuple[float, ...], *, is_flat: bool) -> None:
+    """Refuse what is no RA, Dec and radius, or x, y and radius.
+
+    Parameters
+    ----------
+    circle : tuple of float
+        The centre [deg], or offsets [arcmin], and the radius [arcmin].
+    is_flat : bool
+        Whether the centre is one of offsets, which may be beyond 90.
+
+    Raises
+    ------
+    MassmapError
+        For another number of values, and for values that none of them has.
+    """
     bad = len(circle) != 3 or not np.isfinite(circle).all()
-    if bad or not -90 <= circle[1] <= 90 or circle[2] <= 0:
+    beyond = not (bad or is_flat) and (abs(circle[0]) > 360 or abs(circle[1]) > 90)
+    if bad or beyond or circle[2] <= 0:
         shown = ",".join(f"{value:g}" for value in circle)
         raise MassmapError(
             f"circle is {shown}: give RA and Dec of its centre in degrees and a radius above 0 in arcmin, such as "

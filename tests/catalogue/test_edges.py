@@ -3,17 +3,27 @@
 Each table holds several instances of a kind; beside what is refused or flagged stands what must not be.
 """
 
+import io
+from dataclasses import replace
+
+import astropy.cosmology.units as cu
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 
 from massmap_jax.catalogue.column_checks import repeated_objects
-from massmap_jax.catalogue.columns import is_negative_sentinel, is_positive_sentinel
+from massmap_jax.catalogue.column_names import id_columns
+from massmap_jax.catalogue.columns import ColumnTable, is_negative_sentinel, is_positive_sentinel
 from massmap_jax.catalogue.flags import Flag
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.match import match_to_catalogue
 from massmap_jax.catalogue.membership import Membership
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
+from massmap_jax.scale.chunks import Chunks
 
 NUM = 12
 RNG = np.random.default_rng(17)
@@ -112,8 +122,6 @@ def test_redshifts_beside_others_and_with_words_for_a_unit_are_taken(beside, uni
     names = ["name", *columns]
     table = Table([NAMES, *columns.values()], names=names)
     path_units = {"z": unit} if unit else {}
-    from massmap_jax.catalogue.columns import ColumnTable
-
     source = ColumnTable("the table", tuple(names), lambda name: np.asarray(table[name]), path_units)
     assert read_catalogue(source, sigma=0.1).redshift == pytest.approx(Z)
 
@@ -362,8 +370,6 @@ def test_sexagesimal_degrees_by_their_unit():
         {"RAJ2000": ["10:30:00", "20:15:00"], "DEJ2000": ["01:00:00", "-02:30:00"], "z": [0.1, 0.2], "L": [1, 2]}
     )
     table["RAJ2000"].unit = table["DEJ2000"].unit = None
-    from massmap_jax.catalogue.columns import ColumnTable
-
     for unit, factor in (("d:m:s", 1.0), ("h:m:s", 15.0), ("", 15.0)):
         units = {"RAJ2000": unit, "DEJ2000": "d:m:s"} if unit else {}
         source = ColumnTable("the table", tuple(table.colnames), lambda name: np.asarray(table[name]), units)
@@ -372,8 +378,6 @@ def test_sexagesimal_degrees_by_their_unit():
 
 @pytest.mark.parametrize("unit", ["lg erg/s", "lg(erg/s)", "lg Lsun"])
 def test_lg_is_a_logarithm(unit):
-    from massmap_jax.catalogue.columns import ColumnTable
-
     columns = {"L500": 44 + np.log10(LUM), "z": Z}
     source = ColumnTable("the table", tuple(columns), columns.__getitem__, {"L500": unit})
     with pytest.raises(MassmapError, match="lum_log='log10'"):
@@ -485,8 +489,6 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 def test_one_odd_row_of_a_partition_does_not_judge_the_catalogue(kind):
     """It is flagged, or has the mass that it has; alone, as a catalogue, it is refused."""
-    from dataclasses import replace
-
     from massmap_jax.catalogue.tables import open_table
 
     columns, options = ODD[kind]
@@ -501,3 +503,326 @@ def test_one_odd_row_of_a_partition_does_not_judge_the_catalogue(kind):
 def test_redshift_errors_in_per_cent_say_nothing(factor):
     columns = {"L500": LUM, "z": Z, "z_err": 0.02 * factor * (1 + Z)}
     refused("these say nothing of the redshift", columns=columns, z_err="z_err", **EXACT)
+
+
+# ---- tables and arrays of other packages
+
+
+def from_arrays(**columns):
+    return HaloCatalogue.from_arrays(**{"luminosity": LUM, "redshift": Z} | columns)
+
+
+@pytest.mark.parametrize(
+    ("given", "column", "expected"),
+    [
+        ({"ra": 10 * Z * u.hourangle, "dec": Z * u.deg}, "ra", 150 * Z),
+        ({"ra": np.radians(RA) * u.rad, "dec": np.radians(DEC) * u.rad}, "dec", DEC),
+        ({"ra": Z * 3600 * u.arcsec, "dec": Z * u.arcmin}, "ra", Z),
+        ({"ra": RA * u.deg, "dec": DEC * u.deg, "position_unit": "rad"}, "ra", RA),
+        ({"ra": Z / 4 * u.deg, "dec": Z * u.deg, "position_unit": "arcmin"}, "ra", 15 * Z),
+        ({"redshift": 100 * Z * u.percent}, "redshift", Z),
+        ({"redshift": Z * cu.redshift}, "redshift", Z),
+        ({"sigma_ln_luminosity": 10 * u.percent}, "sigma_ln_lum", 0.1),
+        ({"truth_mass": (LUM * 1e14 * u.Msun).to(u.kg)}, "truth_ln_mass", np.log(LUM * 1e14)),
+        ({"luminosity": LUM * 1e37 * u.W, "lum_unit": "1e44 erg/s"}, "ln_lum_obs", np.log(LUM)),
+        ({"luminosity": LUM * u.Unit("1e14 Msun")}, "ln_lum_obs", np.log(1e14 * LUM)),
+        ({"luminosity": [x * u.Msun for x in LUM], "lum_unit": "1e14 Msun"}, "ln_lum_obs", np.log(LUM / 1e14)),
+    ],
+)
+def test_quantities_become_numbers_of_the_unit_that_is_meant(given, column, expected):
+    assert getattr(from_arrays(**given), column) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_luminosity_keeps_the_unit_of_its_quantity():
+    assert from_arrays(luminosity=LUM * u.Unit("1e14 Msun")).lum_unit == "solMass"
+    assert from_arrays(luminosity=LUM * u.erg / u.s).lum_unit == "erg / s"
+    assert from_arrays(luminosity=LUM * u.dimensionless_unscaled).lum_unit == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ra": Z * u.Mpc, "dec": Z * u.Mpc}, "ra is in 'Mpc'"),
+        ({"redshift": 3e5 * Z * u.km / u.s}, "redshift is in 'km / s'"),
+        ({"sigma_ln_luminosity": 0.1 * Z * u.dex}, "sigma_ln_luminosity is in 'dex'"),
+        ({"sigma_ln_luminosity": 0.1 * LUM * u.erg / u.s}, "sigma_ln_luminosity is in 'erg / s'"),
+        ({"luminosity": LUM * u.kg, "lum_unit": "erg/s"}, "luminosity is in 'kg'"),
+        ({"luminosity": np.log10(LUM) * u.dex(u.Msun)}, "a logarithm"),
+        ({"luminosity": LUM * u.ABmag}, "a logarithm"),
+        ({"truth_mass": LUM * u.Msun / cu.littleh}, "truth_mass is in 'solMass / littleh'"),
+    ],
+)
+def test_quantities_of_another_kind_are_refused(given, words):
+    with pytest.raises(MassmapError) as told:
+        from_arrays(**given)
+    assert words in str(told.value), told.value
+
+
+def test_the_mask_of_astropys_masked_arrays_is_seen():
+    gone = np.arange(NUM) < 2
+    table = QTable({"name": NAMES, "z": Masked(Z, mask=gone[::-1]), "M500": Masked(LUM * 1e14 * u.Msun, mask=gone)})
+    found = read_catalogue(table, lum="M500", sigma=0.1)
+    assert np.flatnonzero(found.flag == Flag.LUM_MISSING).tolist() == [0, 1]
+    assert np.flatnonzero(found.flag == Flag.Z_MISSING).tolist() == [NUM - 2, NUM - 1]
+    assert from_arrays(luminosity=Masked(LUM, mask=gone)).flag[:3].tolist() == [Flag.LUM_MISSING] * 2 + [0]
+
+
+@pytest.mark.parametrize("part", ["data", "table", "row 2 masked"])
+def test_what_astropy_fits_gives_keeps_its_units(part):
+    hdu = fits.BinTableHDU(
+        Table({"name": NAMES, "z": Z, "M500": LUM, "N": np.arange(NUM)}, units={"M500": "1e14 Msun"})
+    )
+    hdu.header["TNULL4"] = 2
+    hdu = fits.HDUList.fromstring(whole_file(hdu))[1]
+    lum = "N" if part == "row 2 masked" else "M500"
+    found = read_catalogue(hdu if part == "table" else hdu.data, lum=lum, sigma=0.1)
+    if lum == "N":
+        assert found.flag[2] == Flag.LUM_MISSING
+    else:
+        assert np.exp(found.ln_lum_obs) == pytest.approx(1e14 * LUM) and found.ids.tolist() == NAMES.tolist()
+
+
+def whole_file(hdu):
+    with io.BytesIO() as file:
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+        return file.getvalue()
+
+
+def test_tables_that_share_their_columns_through_arrow():
+    import pyarrow as pa
+
+    class Shared:  # as polars and duckdb have it
+        def __init__(self, columns):
+            self.table = pa.table(columns)
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return self.table.__arrow_c_stream__(requested_schema)
+
+    found = read_catalogue(Shared({"name": NAMES, "z": Z, "L500": LUM}), sigma=0.1)
+    assert np.exp(found.ln_lum_obs) == pytest.approx(LUM) and found.ids.tolist() == NAMES.tolist()
+
+
+# ---- simulations, and masses without a word that they are logarithms
+
+BOX = {"x": 20 * RNG.uniform(0, 1, NUM), "y": 20 * RNG.uniform(0, 1, NUM), "z": 20 * RNG.uniform(0, 1, NUM)}
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.05, 5.0])
+@pytest.mark.parametrize("names", ["xyz", "XYZ"])
+def test_a_place_in_a_box_is_no_redshift(scale, names):
+    columns = {name: scale * BOX[name.lower()] for name in names}
+    refused("looks like a place in a box", columns={**columns, "M200c": LUM * 1e14}, lum="M200c")
+    found = read({**columns, "redshift": Z, "M200c": LUM * 1e14}, lum="M200c")
+    assert found.redshift == pytest.approx(Z)
+    found = read({"x": 50 * Z, "y": 2 * Z, "z": Z, "vx": Z, "vy": Z, "vz": Z, "zspec": Z, "M200c": LUM}, lum="M200c")
+    assert found.columns_read["z"] == "zspec"
+
+
+@pytest.mark.parametrize(
+    ("columns", "units"),
+    [
+        ({"x": 40 * Z, "y": -30 * Z}, {}),
+        ({"x": 2 * Z, "y": Z}, {"x": "arcmin", "y": "arcmin"}),
+        ({"X": 900 * Z, "Y": 800 * Z}, {}),
+        ({"x": Z}, {}),
+    ],
+)
+def test_a_redshift_beside_places_on_the_sky_is_one(columns, units):
+    assert read({**columns, "z": Z, "L500": LUM}, units=units).redshift == pytest.approx(Z)
+
+
+def test_a_place_in_a_box_that_is_named_as_the_redshift_is_told():
+    found = read({**{name: 0.05 * values for name, values in BOX.items()}, "M200c": LUM * 1e14}, lum="M200c", z="z")
+    assert any("place in a box" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", ["mass", "lp_mass_med", "Mstar", "M_star", "Mhalo", "M500", "mbcg"])
+@pytest.mark.parametrize("light", [6.8, 10.5, 0.0, -99.0])
+def test_logarithms_of_masses_by_their_values(name, light):
+    refused("lum_log=", columns={name: first(10.5 + np.log10(LUM), light), "z": Z}, lum=name)
+
+
+@pytest.mark.parametrize("name", ["M500", "mass", "Mstar", "L500"])
+def test_masses_in_another_unit_than_msun_are_no_logarithms(name):
+    """In 1e14 Msun, with a few of 8 and more among them, or without a name that speaks of masses."""
+    values = first(3.0 + 1.5 * LUM, 2.5) if name != "L500" else 9.0 + LUM
+    assert read({name: values, "z": Z}, lum=name).usable.all()
+
+
+@pytest.mark.parametrize("lum", ["mass_mean", "log10_mass_mean", "log10_mass_q50"])
+def test_masses_that_were_inferred_are_told_from_what_was_observed(lum):
+    masses = {"log10_mass_mean": 14 + np.log10(LUM), "log10_mass_q50": 14 + np.log10(LUM), "mass_mean": 1e14 * LUM}
+    columns = {"z": Z, **masses, "log10_mass_sd": np.full(NUM, 0.1), "ln_lum_obs": np.log(LUM)}
+    log = None if lum == "mass_mean" else "log10"
+    assert any("counts twice" in note for note in read(columns, lum=lum, lum_log=log).notes)
+    assert not any("counts twice" in note for note in read(columns, lum="ln_lum_obs", lum_log="ln").notes)
+    assert not any("counts twice" in note for note in read({"z": Z, "mass_mean": LUM}, lum="mass_mean").notes)
+
+
+# ---- what the second look at files and arrays found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mass_h-1Msun", "M500_h70", "Lx_h50", "L500_h71", "M200_h", "m200c_h", "Mvir_h", "MASS_H70", "M500 (h^-1)"),
+        *("M500 (10^14 h71^-1 Msun)", "Lx (10^44 h50^-2 erg/s)"),
+    ],
+)
+def test_units_with_h_by_name(name):
+    refused("in units with h", columns={name: 1e14 * LUM, "z": Z}, lum=name)
+
+
+@pytest.mark.parametrize("name", ["m_h", "M500_H", "L500_H", "M_halo", "lum_hard", "h_mass", "Lx_high", "rich_h5"])
+def test_an_h_in_a_name_that_is_no_hubble_constant(name):
+    assert read({name: 1e14 * LUM, "z": Z}, lum=name).usable.all()
+
+
+def test_both_bars_by_their_names_in_cds():
+    bars = {"e_LX": 0.1 * LUM, "E_LX": 0.3 * LUM}
+    found = read({"LX": LUM, "z": Z, **bars}, units=dict.fromkeys(("LX", *bars), "10+37W"), sigma=None)
+    assert found.sigma_ln_lum == pytest.approx(0.5 * (np.log(1.3) - np.log(0.9)))
+    assert (found.columns_read["sigma_plus"], found.columns_read["sigma_minus"]) == ("E_LX", "e_LX")
+    found = read({"LX": LUM, "z": Z, **bars}, sigma="e_LX", sigma_kind="linear")
+    assert found.sigma_ln_lum == pytest.approx(np.arctanh(0.1))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("eLx (%)", 10.0), ("LX_err [%]", 10.0), ("dL (dex)", np.arctanh(0.1) / np.log(10))]
+)
+def test_the_unit_of_an_error_by_its_name(name, factor):
+    found = read({"Lx": LUM, "z": Z, name: np.full(NUM, factor)}, lum="Lx", sigma=name)
+    assert found.sigma_ln_lum == pytest.approx(np.arctanh(0.1))
+
+
+@pytest.mark.parametrize("name", ["richness", "LAMBDA_CHISQ", "N_mem", "N200", "Rich", "ngal"])
+def test_a_narrow_bin_of_richness_is_no_logarithm(name):
+    assert read({name: 20 + 2 * Z, "z": Z}, lum=name).usable.all()
+
+
+def test_nor_is_one_of_temperatures():
+    assert read({"kT": 6 + Z, "z": Z}, lum="kT").usable.all()
+    assert read({"TX": 6 + Z, "z": Z}, units={"TX": "keV"}, lum="TX").usable.all()
+    refused("lum_log=", columns={"TX": 14 + Z, "z": Z}, lum="TX")
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_position_of_zero_among_others_is_none(number):
+    gone = np.arange(NUM) < number
+    found = read({"ra": np.where(gone, 0.0, RA), "dec": np.where(gone, 0.0, DEC), "z": Z, "L500": LUM})
+    bad = (found.flag & int(Flag.POSITION_BAD)) != 0
+    assert bad.sum() == (number if number > 1 else 0) and not bad[number:].any()
+    assert any(f"exactly 0 in {number} row" in note for note in found.notes)
+    assert not read({"ra": np.zeros(NUM), "dec": np.zeros(NUM), "z": Z, "L500": LUM}).flag.any()
+    flat = from_arrays(ra=np.where(gone, 0.0, RA), dec=np.where(gone, 0.0, DEC), position_unit="arcmin")
+    assert not flat.flag.any()
+
+
+def test_radians_of_a_part_of_the_sky_are_told():
+    columns = {"ra": np.linspace(0.2, 1.5, NUM), "dec": np.linspace(-1.0, 0.0, NUM), "z": Z, "L500": LUM}
+    assert any("position_unit='rad'" in note for note in read(columns).notes)
+    assert not any("'rad'" in note for note in read(columns | {"ra": 10 + columns["ra"]}).notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"luminosity": None, "ln_luminosity": 1e14 * LUM}, "no logarithm"),
+        ({"sigma_ln_luminosity": 0.1 * LUM * 1e14}, "sigma_ln_luminosity has a median"),
+        ({"sigma_ln_luminosity": 10.0}, "(0.1 is 10 %)"),
+        ({"truth_mass": 14 + 0.1 * LUM}, "10**x"),
+        ({"truth_mass": LUM}, "Msun"),
+    ],
+)
+def test_arrays_that_are_other_numbers(given, words):
+    with pytest.raises(MassmapError) as told:
+        from_arrays(**given)
+    assert words in str(told.value), told.value
+
+
+def test_wide_errors_and_some_that_are_placeholders_are_no_other_numbers():
+    assert from_arrays(sigma_ln_luminosity=3.0).usable.all()
+    assert from_arrays(sigma_ln_luminosity=first(np.full(NUM, 0.1), 1e14)).sigma_ln_lum[1] == 0.1
+    assert from_arrays(sigma_ln_luminosity=50.0, noise_kind="normal").usable.all()
+
+
+@pytest.mark.parametrize("lines", [1, 2, 4])
+@pytest.mark.parametrize("mark", ["|", ",", "\t"])
+def test_lines_of_words_above_the_header(tmp_path, lines, mark):
+    path = tmp_path / "in.txt"
+    above = ["Results from a query of the database", "which the observatory runs", "for one object", "of many"][:lines]
+    rows = [mark.join(("Name", "z", "L500")), *(mark.join(map(str, row)) for row in zip(NAMES, Z, LUM, strict=True))]
+    path.write_text("\n".join([*above, "", *rows]) + "\n")
+    found = read_catalogue(path, sigma=0.1)
+    assert found.redshift == pytest.approx(Z) and sum("above the header" in note for note in found.notes) == lines
+
+
+@pytest.mark.parametrize("comment", ["#Units: Masses in Msun / h", "# mvir [Msun/h]", "# M200 in 1e10 h^-1 Msun"])
+def test_a_comment_on_units_with_h_is_told(tmp_path, comment):
+    path = tmp_path / "in.txt"
+    text = "# halo finder\n{}\n# id z M200c\n" + "".join(
+        f"{i} {z} {lum}e14\n" for i, (z, lum) in enumerate(zip(Z, LUM))
+    )
+    path.write_text(text.format(comment))
+    assert any("units with h" in note for note in read_catalogue(path, lum="M200c", sigma=0.1).notes)
+    path.write_text(text.format("# masses in Msun, without h"))
+    assert not any("units with h" in note for note in read_catalogue(path, lum="M200c", sigma=0.1).notes)
+
+
+@pytest.mark.parametrize("cell", ["0.2:", "0.2?", "0.2~"])
+def test_marks_of_doubt_behind_a_number(tmp_path, cell):
+    path = tmp_path / "in.csv"
+    path.write_text(f"name,z,L500\nA,{cell},2\nB,0.3,4\n")
+    with pytest.raises(MassmapError, match="footnote marks"):
+        read_catalogue(path, sigma=0.1)
+
+
+@pytest.mark.parametrize("unit", ["%", "0.01", "10**-2"])
+def test_per_cent_as_fits_writes_it(unit):
+    source = {"Lx": LUM, "z": Z, "e_Lx": np.full(NUM, 10.0)}
+    table = ColumnTable("the table", tuple(source), source.__getitem__, {"Lx": "1e44 erg/s", "e_Lx": unit})
+    assert read_catalogue(table).sigma_ln_lum == pytest.approx(np.arctanh(0.1))
+
+
+@pytest.mark.parametrize("name", ["z_err", "e_z", "zErr", "sigma_z", "dz", "z_unc"])
+def test_an_error_of_redshifts_alone_is_no_redshift(name):
+    refused("an error of redshifts by its name", columns={name: 0.1 * Z, "L500": LUM}, z=name)
+
+
+@pytest.mark.parametrize(("first_z", "second_z"), [("zlambda", "zspec"), ("zph", "zsp"), ("z_cl", "zphoto")])
+def test_one_of_several_redshifts_is_asked_for(first_z, second_z):
+    gaps = np.where(np.arange(NUM) % 2 == 0, np.nan, Z)
+    refused("could each be the redshift", columns={first_z: Z, second_z: gaps, "L500": LUM})
+
+
+@pytest.mark.parametrize(("ra", "dec"), [("ra_deg", "dec_deg"), ("RAdeg", "DEdeg"), ("ra_deg", "dec")])
+@pytest.mark.parametrize("other", ["decimal", "sexagesimal"])
+def test_degrees_by_name_go_before_angles_of_the_plain_name(ra, dec, other):
+    plain = {"ra": RA, "dec": DEC} if other == "decimal" else {"ra": ["10:00:00"] * NUM, "dec": ["-10:00:00"] * NUM}
+    found = read({**plain, ra: RA, dec: DEC, "z": Z, "L500": LUM})
+    assert found.ra == pytest.approx(RA) and found.dec == pytest.approx(DEC)
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [(1e44 * LUM, "1e44 erg/s"), (1e14 * LUM, "1e14 Msun"), (1e37 * LUM, "1e37 W")],
+)
+def test_a_scale_that_the_numbers_have_already(values, unit):
+    refused("nothing has more than", columns={"L500": values, "z": Z}, lum_unit=unit)
+    found = read({"L500": values, "z": Z}, lum_unit=unit.split()[1], lum_scale=1.0)
+    assert np.exp(found.ln_lum_obs) == pytest.approx(values)
+
+
+@pytest.mark.parametrize("size", [2, 5, NUM])
+def test_positions_of_zero_are_known_in_every_part_alike(tmp_path, size):
+    """A part may hold none but these, or one alone."""
+    path = tmp_path / "in.csv"
+    gone = np.arange(NUM) < 7
+    rows = zip(NAMES, np.where(gone, 0, RA), np.where(gone, 0, DEC), Z, LUM, strict=True)
+    path.write_text("\n".join(["name,ra,dec,z,L500", *(",".join(map(str, row)) for row in rows)]) + "\n")
+    chunks = Chunks(path, text_columns=id_columns())
+    sample = chunks.sample()
+    flags = [
+        read_catalogue(replace(part, sample=sample), sigma=0.1, need_usable=False).flag for part in chunks.read(size)
+    ]
+    assert ((np.concatenate(flags) & int(Flag.POSITION_BAD)) != 0).tolist() == gone.tolist()

@@ -101,7 +101,20 @@ def test_an_object_that_comes_twice_is_told():
         found_in(twice, Circle(0.0, 59.0, 5.0))
 
 
-@pytest.mark.parametrize("circle", [Circle(0.0, 59.0, 0.0), Circle(np.nan, 59.0, 1.0)])
+def test_quantities_and_offsets_beyond_90_make_a_circle():
+    objects = catalogue()
+    in_units = Circle(ON_SKY.ra * units.deg, np.radians(ON_SKY.dec) * units.rad, ON_SKY.radius_arcmin / 60 * units.deg)
+    assert found_in(objects, in_units).nobj == found_in(objects, ON_SKY).nobj > 10
+    flat = HaloCatalogue.from_arrays(
+        ln_luminosity=objects.ln_lum_obs[:3], redshift=objects.redshift[:3], ra=[0.0, 5.0, 0.0], dec=[-120.0, -118.0, 9.0],
+        position_unit="arcmin",
+    )  # fmt: skip
+    assert found_in(flat, Circle(0.0, -120.0, 10.0)).nobj == 2
+
+
+@pytest.mark.parametrize(
+    "circle", [Circle(0.0, 59.0, 0.0), Circle(np.nan, 59.0, 1.0), Circle(0.0, 59.0, -5.0), Circle(59.0, 95.0, 600.0)]
+)
 def test_no_circle_is_refused(circle):
     with pytest.raises(MassmapError, match="no circle"):
         found_in(catalogue(), circle)

@@ -246,6 +246,18 @@ def test_a_given_posterior_gives_the_same_map(result, catalogue, prior, relation
     np.testing.assert_array_equal(got.total_draws, result.total_draws)
 
 
+@pytest.mark.parametrize("other", ["relation", "rows", "catalogue"])
+def test_a_posterior_of_other_arguments_is_refused(catalogue, prior, relation, grid, other):
+    """Its means beside draws of another relation, or of other objects, would be a wrong map without a word."""
+    given = {"relation_from": "fixed_draws", "chunk_size": CHUNK}
+    few = catalogue.subset(slice(0, 20))
+    of = {"relation": few, "rows": few.subset(np.arange(20)[::-1]), "catalogue": catalogue}[other]
+    changed = eqx.tree_at(lambda r: r.alpha1, relation, relation.alpha1 + 0.1) if other == "relation" else relation
+    posterior = mass_posterior(of, prior, changed, **given)
+    with pytest.raises(MassmapError, match="not that of its other arguments"):
+        mass_map(jax.random.key(1), few, prior, relation, grid, posterior=posterior, num_draws=8, **given)
+
+
 def test_objects_outside_and_unusable_are_counted(prior, relation, result, grid):
     columns = field()
     columns["dec"] = columns["dec"].copy()

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from astropy import units
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.pixels import MAX_PIXELS, PixelGrid, map_bytes
@@ -175,6 +176,18 @@ def test_one_object_one_place_one_line():
     assert PixelGrid.fit([7.0, np.nan], [1.0, np.nan], frame="flat").centre == (7.0, 1.0)
     line = PixelGrid.fit([0.0, 1.0], [0.0, 0.0])
     assert line.shape == (1, 62) and line.pixel_arcmin == 1.0
+
+
+def test_quantities_are_angles_of_any_unit():
+    ra, dec = np.array([10.0, 10.4, 10.2]), np.array([-5.0, -5.3, -5.1])
+    plain = PixelGrid.fit(ra, dec, pixel_arcmin=0.5)
+    rad, hours = np.radians(ra) * units.rad, ra / 15 * units.hourangle
+    assert PixelGrid.fit(rad, np.radians(dec) * units.rad, pixel_arcmin=30 * units.arcsec) == plain
+    assert plain.index(hours, dec * units.deg).tolist() == plain.index(ra, dec).tolist()
+    centre = (10.2 * units.deg, -5.1 * units.deg)
+    assert PixelGrid("tangent", (3, 3), 1 / 60 * units.deg, centre).pixel_arcmin == pytest.approx(1.0)
+    with pytest.raises(MassmapError, match="ra is in 'Mpc'"):
+        plain.index(ra * units.Mpc, dec)
 
 
 def test_a_ring_around_a_pole_is_centred_on_it():

@@ -135,6 +135,13 @@ def test_whole_map_is_the_total(one_map):
     assert found.nobj == NUMBER and not found.cut
 
 
+def test_no_declination_beyond_a_pole(one_map):
+    if one_map.grid.projection == "flat":
+        return
+    with pytest.raises(MassmapError, match="no circle on the sky"):
+        region_mass(one_map, Circle(one_map.grid.centre[0], 120.0, 5.0))
+
+
 def test_a_region_that_reaches_beyond_the_map_says_so(one_map):
     grid = one_map.grid
     middle = (grid.shape[1] / 2, grid.shape[0] / 2)

@@ -309,6 +309,17 @@ def test_cdf_follows_the_reference(mixed, reference):
         posterior.cdf(np.zeros(3))
 
 
+@pytest.mark.parametrize(
+    ("what", "given"), [("masses", np.geomspace(1e12, 1e15, 72)), ("base 10", np.linspace(11, 15, 72))]
+)
+def test_masses_and_logarithms_to_base_10_are_not_taken_for_ln_m(mixed, what, given):
+    """All of them would have a CDF of 1, or of 0; one that lies beyond the prior is as it was."""
+    posterior = mixed[0]
+    for call in (posterior.cdf, lambda grid: posterior.log_pdf([0], grid)):
+        with pytest.raises(MassmapError, match=f"look like .*{what}"):
+            call(given)
+
+
 def test_quantile_inverts_the_cdf(mixed):
     posterior = mixed[0]
     quantiles = posterior.quantile(LEVELS)
@@ -332,6 +343,9 @@ def test_samples_follow_the_cdf(mixed, reference):
         assert sample.shape == (72, 400)
         pit = np.array([[e.cdf(m) for m in sample[i]] for i, e in zip(rows, exact)])
         assert stats.kstest(pit.ravel(), "uniform").pvalue > 1e-5, seed
+    np.testing.assert_array_equal(posterior.sample(jax.random.key(2), 400, [0, 18]), sample[[0, 18]])
+    with pytest.raises(MassmapError, match="at least 1"):
+        posterior.sample(jax.random.key(2), 0)
     np.testing.assert_array_equal(posterior.sample(jax.random.key(2), 400), sample)
     wide = [[e.cdf(posterior.mean[i] + 1.3 * (m - posterior.mean[i])) for m in sample[i]] for i, e in zip(rows, exact)]
     assert stats.kstest(np.ravel(wide), "uniform").pvalue < 1e-5

@@ -181,6 +181,7 @@ def test_mass_in_a_circle_under_the_names_of_act(field):
 
 @pytest.mark.parametrize("circle", ["10,0.1", "10,0.1,0", "10,95,3", "10,much,3", "nan,0,3"])
 def test_no_circle_is_refused(field, circle):
-    ran = execute(field[0], "run", "field.csv", "--out", "bad", "--relation", "bigmali2017", "--circle", circle)
+    args = ["--sigma", "0.05", "--relation", "bigmali2017", "--circle", circle]
+    ran = execute(field[0], "run", "field.csv", "--out", "bad", *args)
     assert ran.returncode == 2 and "circle is" in ran.stderr and "150.1,2.2,5" in ran.stderr
     assert not (field[0] / "bad").exists()

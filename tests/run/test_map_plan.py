@@ -110,6 +110,13 @@ def test_what_cannot_be_made_is_refused_beforehand(options, radius, says):
     )
 
 
+def test_slices_without_an_object_are_refused_beforehand():
+    catalogue = objects(*cap(1.0))
+    with pytest.raises(MassmapError, match=r"hold none of the 300 objects, whose redshifts are 0.1 to 0.6.*--no-map"):
+        planned(catalogue, map_slices=(0.7, 1.0))
+    assert planned(catalogue, map_slices=(0.55, 1.0))[1] == []
+
+
 @pytest.mark.parametrize("options", [dict(halo_profile="nfw"), dict(map_unit="Msun/Mpc2")])
 def test_redshift_zero_is_refused_beforehand(options):
     catalogue = objects(*cap(1.0), redshift=np.r_[np.full(299, 0.2), 0.0])

@@ -5,6 +5,7 @@ import pytest
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.run.observable_names import check_observable
+from massmap_jax.run.options import JobOptions
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,13 @@ def test_an_observable_that_may_be_it_is_told(relation, column):
     assert len(notes) == 1 and repr(column) in notes[0] and find_preset(relation).observable in notes[0]
     check_observable(find_preset(relation), "", notes)
     assert len(notes) == 1
+
+
+def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):
+    """As the folder of an earlier run may be called."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lx_mcxc11").mkdir()
+    (tmp_path / "draws").mkdir()
+    assert JobOptions(relation="lx_mcxc11").is_published and not JobOptions(relation="draws").is_published
+    (tmp_path / "lx_capasso20").write_text("alpha1 alpha2 scatter")
+    assert JobOptions(relation="lx_capasso20").is_file
