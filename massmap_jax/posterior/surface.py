@@ -98,7 +98,9 @@ _REACH = 4.0
 # First steps: in ln L_obs in units of the least width, in ln(1 + z), in ln width.
 _FIRST_STEPS = (0.5, 0.1, 0.25)
 # The same of nodes that splines go through, and in ln of the error of ln(1 + z).
-_FIRST_OF_SPLINES = (0.7, 0.06, 0.4, 0.5)
+_FIRST_OF_SPLINES = (0.7, 0.06, 0.25, 0.4)
+# There, steps in u = ln(1 + z) are in proportion to u + _NEAR: distances go as u where that is small.
+_NEAR = 0.05
 # Errors of ln(1 + z) below this one hardly change a posterior.
 _LEAST_ERROR = 0.002
 # A node of the least error of all: one of 0 has no p(z).
@@ -108,15 +110,16 @@ _MOST_NODES = 4_000_000
 # Nodes that splines go through: each is integrated over redshift, too.
 _MOST_OF_SPLINES = 300_000
 # The share of the tolerance for straight lines between the nodes of the table.
-_OF_LINES = 0.5
+_OF_LINES = 1.0
 # How often cells that fail are left out.
-_TRIES = 4
+_TRIES = 6
 # Objects on which the error is measured: first half way between nodes along each axis alone, at the end anywhere.
 _AXIS_PROBES, _PROBES = 1024, 4096
 # The largest errors along the axes may add up to this many tolerances before the whole table is measured. It is more
 # than 1 because these errors do not all occur at the same place.
 _TARGET = 1.3
 _ROUNDS = 6
+_ROUNDS_OF_SPLINES = 8
 _MOST_BUCKETS = 16_384
 # Objects per call and device. A GPU waits for transfers, and large transfers are faster per object.
 _CHUNK, _CHUNK_GPU = 2**17, 2**20
@@ -199,7 +202,7 @@ class Lattice(eqx.Module):
         MassmapError
             For redshifts or luminosities that the prior's masses do not cover, or no noise and no scatter.
         """
-        z = _redshift_nodes(prior, where.redshift, steps[1])
+        z = (_redshift_nodes if use is None else _smooth_nodes)(prior, where.redshift, steps[1])
         shares = np.asarray(jax.nn.softmax(np.asarray(relation.log_weight, dtype=float)), dtype=np.float64)
 
         def ends_at(z):
@@ -459,7 +462,7 @@ class PosteriorSurface(eqx.Module):
         names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
         names = names if use is None else (*names, *REDSHIFT_COLUMNS)
         steps = np.array(_FIRST_STEPS if use is None else _FIRST_OF_SPLINES)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if use is None else _ROUNDS_OF_SPLINES):
             lattice = Lattice.of(prior, relation, where, steps, use)
             number = int(np.prod(lattice.shape))
             if number > (_MOST_NODES if use is None else _MOST_OF_SPLINES):
@@ -487,7 +490,11 @@ class PosteriorSurface(eqx.Module):
                 cells = cells & ~cells_at(far)
                 fine = lattice.divided(parts, cells)
                 if (number := int(np.prod(fine.shape))) > _MOST_NODES:
-                    break
+                    if max(parts) <= 4:
+                        break
+                    # Where there are few nodes, the bend of a spline is not known.
+                    steps = steps * np.clip(4 / np.array(parts[::-1]), 0.4, 1.0)
+                    continue
                 made = dataclasses.replace(made, lattice=fine, values=refined(lattice.axes, values, parts))
                 probes = [lattice.objects(place) for place in _half_way(cells, lattice.shape)]
             each = [made._off((p, made.exact(*p))) for p in probes]
@@ -738,8 +745,11 @@ class PosteriorSurface(eqx.Module):
             if not fails.any() or fails.mean() > LEFT_OUT:
                 break
             cell = np.floor(places[:, fails] / np.array(parts)[:, None]).astype(int)
-            cells = cells.copy()
-            cells[tuple(np.minimum(c, n - 1) for c, n in zip(cell, cells.shape, strict=True))] = False
+            failed = np.zeros_like(cells)
+            failed[tuple(np.minimum(c, n - 1) for c, n in zip(cell, cells.shape, strict=True))] = True
+            cells = cells & ~neighbours_of(failed)
+            if not cells.any():
+                break
             lattice = dataclasses.replace(made.lattice, cells=cells.ravel())
             made = dataclasses.replace(made, lattice=lattice)
         return made
@@ -995,9 +1005,7 @@ def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
     """Lay out at least two redshift nodes from end to end: the prior's own, thinned or with steps between them."""
     low, high = max(ends[0], prior.z_min), min(ends[1], prior.z_max)
     if not low <= high:
-        raise MassmapError(
-            f"the redshifts {ends[0]:g} to {ends[1]:g} lie outside the prior's {prior.z_min:g} to {prior.z_max:g}"
-        )
+        raise MassmapError(_outside(prior, ends))
     if high - low < 1e-3:
         low, high = (max(high - 1e-3, prior.z_min), high) if high + 1e-3 > prior.z_max else (low, low + 1e-3)
     own = prior.redshift_nodes[(prior.redshift_nodes > low) & (prior.redshift_nodes < high)]
@@ -1010,6 +1018,24 @@ def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
             continue
         kept.extend(np.linspace(kept[-1], node, max(int(np.ceil(distance / step)), 1) + 1)[1:])
     return np.array(kept)
+
+
+def _smooth_nodes(prior: MassPrior, ends, step) -> np.ndarray:
+    """Lay out redshift nodes for splines, with steps in u = ln(1 + z) in proportion to u + _NEAR, `step` at u = 0.3."""
+    low, high = max(ends[0], prior.z_min), min(ends[1], prior.z_max)
+    if not low <= high:
+        raise MassmapError(_outside(prior, ends))
+    if high - low < 1e-3:
+        low, high = (max(high - 1e-3, prior.z_min), high) if high + 1e-3 > prior.z_max else (low, low + 1e-3)
+    v = np.log(np.log1p([low, high]) + _NEAR)
+    number = max(int(np.ceil((v[1] - v[0]) * (0.3 + _NEAR) / step)), 1)
+    z = np.expm1(np.exp(np.linspace(*v, number + 1)) - _NEAR)
+    z[[0, -1]] = low, high  # not off by rounding
+    return z
+
+
+def _outside(prior: MassPrior, ends) -> str:
+    return f"the redshifts {ends[0]:g} to {ends[1]:g} lie outside the prior's {prior.z_min:g} to {prior.z_max:g}"
 
 
 def _mean_ln_lum(relation, ln_mass, z) -> Float[np.ndarray, "draw z"]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 # The number of parts is even, so that the middle between integrated nodes is a node of the table.
 _MOST_PARTS = 16
-LEFT_OUT = 0.01
+LEFT_OUT = 0.03
 """The share of nodes about which a table may be too coarse, for each axis: objects there are not read off it."""
 
 

@@ -89,6 +89,8 @@ FORMATS = ("parquet", "fits")
 # The table reaches beyond the noise widths of the first chunk by this factor.
 _SIGMA_MARGIN = 1.25
 _LINES_AHEAD = 2
+# Rows, and places in a file that they are read from, which tell where a table with errors of redshifts has to be right.
+_OF_TABLE, _PLACES = 2**17, 8
 _RESUME = "--resume"  # the option that continues a stopped run
 
 
@@ -453,14 +455,14 @@ class _Run:
             return
         first = first or self.first_usable(chunks)
         sigma = first.sigma_ln_lum[first.usable]
-        one = np.ptp(sigma) == 0
-        margin = 1.0 if one else _SIGMA_MARGIN
-        where = self._range(chunks, (sigma.min() / margin, sigma.max() * margin))
-        known = first.redshift_distributions
+        where = self._range(chunks, _widened(float(sigma.min()), float(sigma.max())))
+        known, objects = first.redshift_distributions, None
         if known is not None:
-            low, high = range_of_errors(errors_of(first)[first.usable])
-            margin = 1.0 if low == high else _SIGMA_MARGIN
-            where = where._replace(redshift_error=(low / margin, high * margin))
+            some = [catalogue.subset(catalogue.usable) for catalogue in self._spread_over(chunks, first)]
+            columns = [(c.ln_lum_obs, c.redshift, c.sigma_ln_lum, errors_of(c)) for c in some]
+            objects = tuple(np.concatenate(values) for values in zip(*columns, strict=True))
+            sigma = _widened(*map(float, np.quantile(objects[2], [0.0, 1.0])))
+            where = where._replace(sigma=sigma, redshift_error=_widened(*range_of_errors(objects[3])))
         self.surface = PosteriorSurface.build(
             self.prior,
             self.relation,
@@ -468,10 +470,25 @@ class _Run:
             relation_from=self.relation_from,
             selection=self.selection,
             redshifts=known,
+            objects=objects,
             watch=self.watch,
         )
         self.surface.save(path)
         book.add_file(SURFACE)
+
+    def _spread_over(self, chunks: Chunks, first: HaloCatalogue) -> Iterator[HaloCatalogue]:
+        """Give the first chunk with a usable row; of a Parquet file, rows from all over it, too: it may be sorted."""
+        yield first.subset(slice(0, _OF_TABLE))
+        size = min(self.options.chunk_rows, _OF_TABLE)
+        number = 0 if chunks.num_rows is None else chunks.num_rows // size
+        for skip in np.unique(np.linspace(0, number - 1, _PLACES).round().astype(int)) if number > 1 else ():
+            read_before = self.rows_read
+            with contextlib.suppress(MassmapError):  # their own chunk says so
+                tables = chunks.read(size, int(skip))
+                catalogue = self._next(tables)
+                if catalogue is not None:
+                    yield catalogue
+            self.rows_read = read_before
 
     def _range(self, chunks: Chunks, sigma: tuple[float, float]) -> Range:
         """Find the range of the objects from the file's own statistics, or else take the range of the prior."""
@@ -540,6 +557,12 @@ class _Run:
         if "id" in columns and _ids_of(path) != digest_of([held]):
             raise MassmapError(f"the ids in {path} are not those of the catalogue: the disk or the file system failed")
         return line
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """A range with a margin for what other chunks hold; none where all is the same."""
+    margin = 1.0 if low == high else _SIGMA_MARGIN
+    return low / margin, high * margin
 
 
 def _import_for_threads() -> None:

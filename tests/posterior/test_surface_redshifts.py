@@ -151,8 +151,6 @@ def test_what_it_cannot_serve_is_refused():
     with pytest.raises(MassmapError, match=r"where\.redshift_error"):
         PosteriorSurface.build(prior, relation, where, redshifts=uncertain.redshift_distributions)
 
-    return RedshiftUse.of(known)
-
 
 def test_splines_and_the_parts_they_need():
     """A cubic is its own spline; with the parts that are asked for, straight lines are as near as they should be."""
