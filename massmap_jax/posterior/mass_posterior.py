@@ -180,11 +180,8 @@ def mass_posterior(
         refuse_joint(catalogue, selection, "a posterior that updates draws of other data")
     # A surface is read with the measured redshifts.
     read_off = method == "surface" and catalogue.redshift_distributions is not None
-    parts = Objects.in_parts(
-        replace(catalogue, redshift_distributions=None) if read_off else catalogue,
-        *(rows, prior, relation.as_batch(), extra),
-        **needed,
-    )
+    seen = replace(catalogue, redshift_distributions=None) if read_off else catalogue
+    parts = Objects.in_parts(seen, rows, prior, relation.as_batch(), extra, **needed)
     for _, halos in parts:
         kernel.check_noise(halos, relation, method, prior)
         if relation_from == "other_data":
@@ -210,8 +207,8 @@ def mass_posterior(
         beside = outside.size
         parts = [(outside, halos.take(outside))]
         if read_off:
-            found_parts = Objects.in_parts(catalogue, rows[outside], prior, relation.as_batch(), **needed)
-            parts = [(outside[places], some) for places, some in found_parts]
+            beyond = Objects.in_parts(catalogue, rows[outside], prior, relation.as_batch(), extra, **needed)
+            parts = [(outside[places], some) for places, some in beyond]
     settings = settings_of(method, relation_from, num_lum_draws)
     for places, halos in parts:
         exact, exact_quantiles = exact_summaries(

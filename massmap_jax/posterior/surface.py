@@ -103,6 +103,8 @@ _FIRST_OF_SPLINES = (0.7, 0.06, 0.25, 0.4)
 _NEAR = 0.05
 # Errors of ln(1 + z) below this one hardly change a posterior.
 _LEAST_ERROR = 0.002
+# A table begins so many of the largest errors above redshift 0, where luminosities move with it.
+_ERRORS_FROM_ZERO = 3.0
 # A node of the least error of all: one of 0 has no p(z).
 _TINY_ERROR = 1e-5
 # A table of more nodes than this costs more time than it can save.
@@ -245,8 +247,8 @@ class Lattice(eqx.Module):
     @property
     def axes(self) -> tuple[np.ndarray, ...]:
         """Nodes along (ln width, z, t), with ln error before them where redshifts have one."""
-        own = self.ln_width, self.z, self.t
-        return own if self.ln_error is None else (self.ln_error, *own)
+        every = self.ln_error, self.ln_width, self.z, self.t
+        return tuple(np.asarray(nodes) for nodes in every if nodes is not None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -458,6 +460,7 @@ class PosteriorSurface(eqx.Module):
             )
         if use is not None:
             _check_uncertain(where, noise_kind, selection)
+            where = _far_from_zero(where, use)
         levels = tuple(float(v) for v in quantile_levels)
         names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
         names = names if use is None else (*names, *REDSHIFT_COLUMNS)
@@ -988,6 +991,15 @@ def _check_uncertain(where: Range, noise_kind: str, selection) -> None:
         )
 
 
+def _far_from_zero(where: Range, use: RedshiftUse) -> Range:
+    """Leave out measured redshifts within a few errors of 0, where luminosities move by any factor."""
+    assert where.redshift_error is not None
+    low = np.expm1(_ERRORS_FROM_ZERO * where.redshift_error[1])
+    if not use.lum_moves or low >= where.redshift[1]:
+        return where
+    return where._replace(redshift=(max(where.redshift[0], float(low)), where.redshift[1]))
+
+
 def _spread(motion, z, error, xp=np):
     """How far the luminosity moves over the error of the redshift, beside the relation; in ln L."""
     u = xp.log1p(xp.maximum(z, LEAST_Z))
@@ -1111,6 +1123,7 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, error=None, *, logi
     last = [(tw, num_z * num_t)] if w_nodes.shape[0] > 1 else []
     row_error = 0
     if error is not None:
+        assert lattice.ln_error is not None
         e_nodes, rows_error = lattice.ln_error, num_z * num_t * w_nodes.shape[0]
         ln_error = 0.5 * jnp.log(_LEAST_ERROR**2 + error**2)
         ie, te = _equal_steps(ln_error, e_nodes) if e_nodes.shape[0] > 1 else _only_node(ln_error, e_nodes)
@@ -1128,10 +1141,11 @@ def _interpolate(lattice: Lattice, values, ln_lum, z, sigma, error=None, *, logi
     if error is not None:
         inside &= (te >= -_ROUNDING) & (te <= 1 + _ROUNDING)
     # Kuhn's simplex: from the cell's first corner to its last, along the axis with the greatest place first.
-    for last in range(len(along) - 1, 0, -1):
-        for i in range(last):
+    for end in range(len(along) - 1, 0, -1):
+        for i in range(end):
             along[i : i + 2] = _greater_first(*along[i : i + 2])
     if lattice.cells is not None:
+        assert lattice.ln_error is not None and lattice.parts is not None
         held, number = 0, 1
         for axis, (node, size) in enumerate(
             [(it, num_t), (iz, num_z), (iw, w_nodes.shape[0]), (ie, lattice.ln_error.shape[0])]

@@ -1,7 +1,7 @@
 """The work of a worker on one partition: mass columns, a written part, the sums of a map."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -296,7 +296,7 @@ class MapPart:
     def __call__(self, partition) -> dict:
         held, sums = self.held.value, self.empty()
         catalogue = self.reading.catalogue(partition)
-        found = {"usable": 0, "flags": {}, "ids": np.zeros((0, 2), dtype=np.uint32)}
+        found: dict[str, Any] = {"usable": 0, "flags": {}, "ids": np.zeros((0, 2), dtype=np.uint32)}
         if catalogue is not None:
             if catalogue.ra is None:
                 raise MassmapError("the catalogue has no positions: a map needs ra and dec")
