@@ -456,14 +456,14 @@ def stream(
         --relation-from this_catalogue --float32
     """
     start_jax(precision, device)
-    from massmap_jax.scale.stream import DEFAULT_COLUMNS, StreamOptions, write_record
+    from massmap_jax.scale.stream import StreamOptions, write_record
     from massmap_jax.scale.stream import stream as run_stream
 
     job = _with_columns(prior, job, columns_read)
     options = StreamOptions(
         job=job,
         columns=_keywords(columns_read, job),
-        keep=DEFAULT_COLUMNS if columns is None else tuple(c.strip() for c in columns.split(",")),
+        keep=None if columns is None else tuple(c.strip() for c in columns.split(",")),
         map_centre=pair("map_centre", map_centre),
         map_arcmin=map_arcmin,
         method=method,

@@ -131,6 +131,8 @@ BARELY_OPTIMISED = {
     "test_posterior.py",
     "test_quantile_table.py",
     "test_result.py",
+    "test_stream_redshifts.py",
+    "test_surface_redshifts.py",
     "test_several.py",
     "test_several_observables.py",
     "test_transforms.py",

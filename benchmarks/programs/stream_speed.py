@@ -1,8 +1,10 @@
 """`massmap-jax stream` on a large Parquet file, compared with pyarrow reading and writing the same columns alone.
 
-    python benchmarks/programs/stream_speed.py [--rows 10000000] [--folder DIR]
+    python benchmarks/programs/stream_speed.py [--rows 10000000] [--folder DIR] [--uncertain]
 
-The file is generated in a temporary folder. Prints the result and writes results/stream-<rows>.json.
+The file is generated in a temporary folder. Prints the result and writes results/stream-<rows>.json. With --uncertain,
+the same rows are streamed with errors of the redshift of 2 to 5 % of 1 + z, too, read off the table of posteriors (all
+of them) and integrated (the first 20,000); the masses of these are compared; results/stream-uncertain-<rows>.json.
 """
 
 import argparse
@@ -32,6 +34,7 @@ def generate(path: Path, rows: int) -> None:
             "z": z,
             "lum_obs": np.exp(rng.normal(9.0, 0.45, n) + 1.1 * np.log1p(z)),
             "sigma": rng.uniform(0.03, 0.2, n),
+            "z_err": rng.uniform(0.02, 0.05, n),
         }
         table = pa.table(columns)
         writer = writer or pq.ParquetWriter(path, table.schema)
@@ -71,18 +74,64 @@ def watched(command, folder) -> tuple[str, float]:
     return said, peak / 2**20
 
 
+UNCERTAIN = ["--z-err", "z_err", "--z-err-kind", "relative", "--z-contains", "likelihood", "--lum-moves", "yes"]
+INTEGRATED = 20_000
+
+
+def uncertain(folder: Path, command: list[str], rows: int) -> dict:
+    """Speed of a stream with errors of the redshift beside the same rows without, and the error of its table."""
+    few = folder / "few.parquet"
+    with pq.ParquetFile(folder / "in.parquet") as file:
+        pq.write_table(pa.Table.from_batches([next(file.iter_batches(INTEGRATED))]), few)
+    runs = {
+        "exact": ([], rows),
+        "table": (UNCERTAIN, rows),
+        "integrated": ([*UNCERTAIN, "--method", "analytic"], INTEGRATED),
+    }
+    figures: dict = {"rows": rows}
+    for name, (more, number) in runs.items():
+        source = few if name == "integrated" else folder / "in.parquet"
+        args = [*command[:2], str(source), "--out", name, *command[5:], *more]
+        for _ in range(2):  # the second run finds its compiled code in the cache
+            shutil.rmtree(folder / name, ignore_errors=True)
+            start = time.perf_counter()
+            _, peak = watched(args, folder)
+            seconds = time.perf_counter() - start
+        figures[name] = {"rows": number, "s": seconds, "rows a second": number / seconds, "peak memory GiB": peak}
+        print(name, figures[name], flush=True)
+    total = json.loads((folder / "table" / "manifest.jsonl").read_text().splitlines()[-1])
+    made = np.load(folder / "table" / "surface.npz")
+    figures["rows beside the table"] = total["beside_surface"]
+    figures["nodes"] = made["values"].shape
+    figures["error of the table"] = json.loads(str(made["meta"]))["error"]
+    part = "masses/part-00000.parquet"
+    read, exact = (pq.read_table(folder / name / part).slice(0, INTEGRATED) for name in ("table", "integrated"))
+    good = np.asarray(exact["flag"]) == 0
+    for name, sd in (("log10_mass_mean", "log10_mass_sd"), ("log10_mass_q84", "log10_mass_sd"), ("z_mean", "z_sd")):
+        off = np.abs(np.asarray(read[name]) - np.asarray(exact[name]))[good] / np.asarray(exact[sd])[good]
+        figures[f"error of {name} in this run [sd]"] = float(off.max())
+    return figures
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--folder", default=None)
+    parser.add_argument("--uncertain", action="store_true")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=given.folder))
     try:
         generate(folder / "in.parquet", given.rows)
-        alone = plain(folder / "in.parquet", folder / "plain", 11)
+        alone = None if given.uncertain else plain(folder / "in.parquet", folder / "plain", 11)
         program = str(Path(sys.executable).with_name("massmap-jax"))
         args = ["stream", "in.parquet", "--out", "out", "--relation", "bigmali2017", "--float32"]
         args += ["--sigma", "sigma", "--sigma-kind", "ln"]
+        if given.uncertain:
+            figures = uncertain(folder, [program, *args], given.rows)
+            print(json.dumps(figures, indent=2))
+            out = Path(__file__).resolve().parent.parent / "results" / f"stream-uncertain-{given.rows}.json"
+            out.write_text(json.dumps(figures, indent=2) + "\n")
+            return
         seconds = []
         for name in ("out", "again"):  # the second run finds its compiled code in the cache
             args[3] = name

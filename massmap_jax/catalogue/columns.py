@@ -137,7 +137,7 @@ def as_float64(values, name: str, *, rows: int | None = None, scalar: bool = Fal
     return np.array(array, dtype=np.float64)
 
 
-def as_matrix(values, name: str) -> Float[np.ndarray, "halo column"]:
+def as_matrix(values, name: str, width: int | None = None) -> Float[np.ndarray, "halo column"]:
     """Give one row of numbers per object; NaN in rows that are missing.
 
     Parameters
@@ -146,6 +146,8 @@ def as_matrix(values, name: str) -> Float[np.ndarray, "halo column"]:
         Numbers, or an array of lists of one length, as columns of Parquet are.
     name : str
         What they are, for messages.
+    width : int, optional
+        Numbers in a row, for a part of a catalogue in which all rows may be missing.
 
     Returns
     -------
@@ -161,6 +163,8 @@ def as_matrix(values, name: str) -> Float[np.ndarray, "halo column"]:
     if isinstance(array, list | tuple) or getattr(array, "dtype", None) == np.dtype(object):
         rows = [None if _is_nothing(row) else np.asarray(row, dtype=object) for row in array]
         sizes = {row.shape for row in rows if row is not None}
+        if not sizes and width is not None:
+            return np.full((len(rows), width), np.nan)
         if len(sizes) != 1 or len(next(iter(sizes))) != 1:
             told = "numbers, not arrays" if sizes == {()} else f"arrays of shapes {sorted(sizes)[:3]}"
             raise MassmapError(

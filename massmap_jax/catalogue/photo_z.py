@@ -119,7 +119,14 @@ class RedshiftDistributions:
 
     @classmethod
     def gaussian(
-        cls, redshift, error, *, variable: Variable = "z", zero: Literal["refuse", "exact"] = "refuse", **options
+        cls,
+        redshift,
+        error,
+        *,
+        variable: Variable = "z",
+        zero: Literal["refuse", "exact"] = "refuse",
+        need_usable: bool = True,
+        **options,
     ) -> "RedshiftDistributions":
         """Describe redshifts with a normal error.
 
@@ -133,6 +140,9 @@ class RedshiftDistributions:
             Whether the error is that of z, or of ln(1 + z), which is sigma_z / (1 + z).
         zero : {"refuse", "exact"}, optional
             What an error of 0 means: nothing that can be used, or an exact redshift.
+        need_usable : bool, optional
+            Refuse distributions of which none can be used, or most say nothing. Pass False for a part of a larger
+            catalogue: its rows are flagged.
         **options : object
             Attributes of `RedshiftDistributions`, by name; `contains` and `lum_moves` are needed.
 
@@ -165,6 +175,8 @@ class RedshiftDistributions:
             wide = relative > _MOST
         # Above that it is a placeholder such as 99.
         sd[wide] = np.nan
+        if not need_usable:
+            return cls(Normal(mean, sd, variable), **options)
         if not np.isfinite(sd).any():
             raise MassmapError(
                 f"no row has a redshift error that can be used, of {sd.size}: errors are above 0 and below"
@@ -220,7 +232,7 @@ class RedshiftDistributions:
         return cls(Mixture.of(weights, means, sds, variable), **options)
 
     @classmethod
-    def grid(cls, nodes, density, **options) -> "RedshiftDistributions":
+    def grid(cls, nodes, density, *, need_usable: bool = True, **options) -> "RedshiftDistributions":
         """Describe redshifts by p(z) on a grid that all objects share.
 
         Parameters
@@ -229,6 +241,9 @@ class RedshiftDistributions:
             Redshifts, increasing.
         density : array_like, (halo, node)
             p(z) there, in any normalisation. ln p is linear between the nodes.
+        need_usable : bool, optional
+            Refuse distributions of which none can be used, or all are cumulative. Pass False for a part of a larger
+            catalogue: its rows are flagged.
         **options : object
             Attributes of `RedshiftDistributions`, by name; `contains` and `lum_moves` are needed.
 
@@ -242,10 +257,10 @@ class RedshiftDistributions:
         MassmapError
             For nodes that do not increase, shapes that do not agree, or where no row can be used.
         """
-        return cls(OnGrid.of(nodes, density), **options)
+        return cls(OnGrid.of(nodes, density, need_usable), **options)
 
     @classmethod
-    def quantiles(cls, levels, values, **options) -> "RedshiftDistributions":
+    def quantiles(cls, levels, values, *, need_usable: bool = True, **options) -> "RedshiftDistributions":
         """Describe redshifts by quantiles of p(z).
 
         Between the quantiles, the normal score of the CDF is a monotone cubic of z; beyond them it goes on as a
@@ -257,6 +272,9 @@ class RedshiftDistributions:
             CDF levels, increasing, between 0 and 1: nine or more, from 0.02 or less to 0.98 or more.
         values : array_like, (halo, level)
             Redshifts below which lies that share of p(z).
+        need_usable : bool, optional
+            Refuse distributions of which none can be used. Pass False for a part of a larger
+            catalogue: its rows are flagged.
         **options : object
             Attributes of `RedshiftDistributions`, by name; `contains` and `lum_moves` are needed.
 
@@ -270,7 +288,7 @@ class RedshiftDistributions:
         MassmapError
             For too few levels, shapes that do not agree, or where no row can be used.
         """
-        return cls(FromQuantiles.of(levels, values), **options)
+        return cls(FromQuantiles.of(levels, values, need_usable), **options)
 
     @classmethod
     def from_qp(cls, ensemble, *, z=None, **options) -> "RedshiftDistributions":

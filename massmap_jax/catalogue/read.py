@@ -362,7 +362,7 @@ def read_catalogue(
     uncertain = None
     if not_exact.check():
         refuse_errors(table, lum_name, z_name, sigma, z_err)
-        uncertain = not_exact.read(table, redshift, notes)
+        uncertain = not_exact.read(table, redshift, notes, z=z_name, need_usable=need_usable)
     else:
         note_redshift_errors(table, z_name, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)

@@ -1,5 +1,6 @@
 """Redshifts that are not exact, from the columns of a table: an error, p(z) on a grid, or quantiles."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,26 @@ from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable, check_nodes
 from massmap_jax.catalogue.tables import open_table, sniff_format, split_extension
 from massmap_jax.errors import MassmapError
 
+SOURCES = ("z_err", "z_pdf", "z_quantiles")
+"""Keywords of `read_catalogue` that say what is known of the redshifts; without one of them these are exact."""
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
 _CUT_OFF = 0.01
+
+
+def is_uncertain(mapping: Mapping) -> bool:
+    """Tell whether keywords of `read_catalogue` give redshifts that are distributions.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        The keywords.
+
+    Returns
+    -------
+    bool
+        False where redshifts are exact.
+    """
+    return any(mapping.get(name) is not None for name in SOURCES)
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class RedshiftColumns:
         MassmapError
             With the keyword, and what to give.
         """
-        sources = [name for name in ("z_err", "z_pdf", "z_quantiles") if getattr(self, name) is not None]
+        sources = [name for name in SOURCES if getattr(self, name) is not None]
         if len(sources) > 1:
             raise MassmapError(f"{sources[0]}= and {sources[1]}= are given: what is known of a redshift is said once")
         own = {"z_err": ("z_err_kind", "z_err_zero"), "z_pdf": ("z_grid",), "z_quantiles": ()}
@@ -85,17 +104,24 @@ class RedshiftColumns:
         if value != getattr(type(self), name):
             raise MassmapError(f"{name}={value!r} has no effect without {needs}")
 
-    def read(self, table: ColumnTable, redshift, notes: list[str]) -> RedshiftDistributions:
+    def read(
+        self, table: ColumnTable, redshift, notes: list[str], *, z: str, need_usable: bool = True
+    ) -> RedshiftDistributions:
         """Read them, after `check`.
 
         Parameters
         ----------
         table : ColumnTable
-            The table.
+            The table. Where it is a part of a catalogue, what its columns hold is judged by its `sample`, so that it is
+            the same in every part.
         redshift : Float[np.ndarray, "halo"]
             Redshifts of the catalogue.
         notes : list of str
             What was read is added to it.
+        z : str
+            The column that they are from.
+        need_usable : bool, optional
+            Refuse a table without a row that can be used. Pass False for a part of a catalogue.
 
         Returns
         -------
@@ -107,12 +133,23 @@ class RedshiftColumns:
         MassmapError
             For a column that is missing or holds something else.
         """
+        if need_usable:
+            return self._read(table, redshift, notes, need_usable=True)
+        if table.sample is not None:
+            own = numbers(table.sample, z, "redshift", [])
+            # Its first rows may all lack an error.
+            if self._read(table.sample, own, [], need_usable=False).usable.any():
+                self._read(table.sample, own, [], need_usable=True)
+        return self._read(table, redshift, notes, need_usable=False)
+
+    def _read(self, table: ColumnTable, redshift, notes: list[str], *, need_usable: bool) -> RedshiftDistributions:
         told: list[str] = []
         options: dict = {
             "contains": self.z_contains,
             "lum_moves": self.lum_moves == "yes",
             "k_slope": self.z_k_slope,
             "code_prior": None if self.z_code_prior is None else _density_of(self.z_code_prior),
+            "need_usable": need_usable,
         }
         if self.z_err is not None:
             what, found = self._errors(table, redshift, told, options)
@@ -120,7 +157,8 @@ class RedshiftColumns:
             name = named_column(table, self.z_pdf, "z_pdf")
             nodes = self._nodes(table)
             what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
-            density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}")
+            width = None if need_usable else nodes.size
+            density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
             found = RedshiftDistributions.grid(nodes, density, **options)
             told += _of_grids(found.shape)
         else:
@@ -128,7 +166,8 @@ class RedshiftColumns:
             values = np.stack([numbers(table, name, f"quantile {name!r} of the redshift", told) for name in names], 1)
             what = f"redshifts have {len(names)} quantiles"
             found = RedshiftDistributions.quantiles(levels, values, **options)
-        _refuse_others(found, redshift, table.label)
+        if need_usable:
+            _refuse_others(found, redshift, table.label)
         bad = np.count_nonzero(~found.usable)
         if bad and self.z_err is None:
             what += f"; {bad} of {len(found)} cannot be used, missing, negative or 0 everywhere: Z_ERROR_BAD"
@@ -163,9 +202,11 @@ class RedshiftColumns:
         found = RedshiftDistributions.gaussian(redshift, values, variable=variable, zero=self.z_err_zero, **options)
         with np.errstate(invalid="ignore"):
             sd = found.shape.sd  # type: ignore[attr-defined]
-            typical = np.nanmedian(sd / (1 + redshift) if kind == "z" else sd)
+            relative = sd / (1 + redshift) if kind == "z" else sd
+        known = relative[np.isfinite(relative)]
+        typical = f"median {np.median(known):.2g} (1 + z)" if known.size else "none that can be used"
         of = "of z" if kind == "z" else "over 1 + z"
-        return f"redshifts have errors ({error!r}, an error {of}; median {typical:.2g} (1 + z))", found
+        return f"redshifts have errors ({error!r}, an error {of}; {typical})", found
 
     def _nodes(self, table: ColumnTable) -> np.ndarray:
         """Redshifts of the grid of p(z): a range, a column of the table, or a file."""
@@ -187,11 +228,17 @@ class RedshiftColumns:
                 raise MassmapError(f"z_grid={given!r}: give two finite redshifts and from 3 to 100000 for their number")
             return check_nodes(np.linspace(low, high, number))
         if given in table.names:
-            rows = as_matrix(table.column(given), f"z_grid column {given!r}")
-            there = np.isfinite(rows).all(axis=1)
-            if not there.any():
+            known = as_matrix((table.sample or table).column(given), f"z_grid column {given!r}")
+            rows = as_matrix(table.column(given), f"z_grid column {given!r}", known.shape[1])
+            there, whole = np.isfinite(rows).all(axis=1), np.isfinite(known).all(axis=1)
+            if not there.any() and not whole.any():
                 raise MassmapError(f"z_grid column {given!r} of {table.label} has no row without a missing number")
-            first = rows[np.argmax(there)]
+            first = known[np.argmax(whole)] if whole.any() else rows[np.argmax(there)]
+            if rows.shape[1] != first.size:
+                raise MassmapError(
+                    f"z_grid column {given!r} of {table.label} has {rows.shape[1]} redshifts in some rows and"
+                    f" {first.size} in others: evaluate p(z) of all objects at the same redshifts"
+                )
             other = there & (rows != first).any(axis=1)
             if other.any():
                 raise MassmapError(

@@ -228,7 +228,7 @@ class OnGrid:
     smooth: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, nodes, density) -> "OnGrid":
+    def of(cls, nodes, density, need_usable: bool = True) -> "OnGrid":
         """Check redshifts and densities; see `RedshiftDistributions.grid`."""
         z = check_nodes(nodes)
         p = as_matrix(density, "p(z)")
@@ -251,6 +251,8 @@ class OnGrid:
                 rises = (np.diff(part, axis=1) >= -_ROUNDING * top).all(axis=1) & (part[:, 0] < 0.5 * top[:, 0]) & ~bad
                 last[rows] = np.where(rises, part[:, -1], np.nan)
             ln_p[rows][bad] = np.nan
+        if not need_usable:
+            return cls(z, ln_p, integral)
         if np.isnan(integral).all():
             if below.any():
                 row = int(np.argmax(below))
@@ -331,7 +333,7 @@ class FromQuantiles:
     smooth: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, levels, values) -> "FromQuantiles":
+    def of(cls, levels, values, need_usable: bool = True) -> "FromQuantiles":
         """Check levels and quantiles; see `RedshiftDistributions.quantiles`."""
         level = np.asarray(levels, dtype=np.float64)
         if level.ndim != 1 or not ((level > 0) & (level < 1)).all() or not (np.diff(level) > 0).all():
@@ -350,7 +352,7 @@ class FromQuantiles:
             )
         with np.errstate(invalid="ignore"):
             good = np.isfinite(z).all(axis=1) & (np.diff(z, axis=1) > 0).all(axis=1) & (z[:, -1] > 0)
-        if not good.any():
+        if need_usable and not good.any():
             raise MassmapError(
                 f"none of the {good.size} rows of quantiles can be used: each has to be finite and to increase with the"
                 f" level; row 0 is {_shown(z)}"

@@ -348,11 +348,14 @@ class Range(NamedTuple):
         Lowest and highest redshift.
     sigma : tuple of (float, float)
         Smallest and largest error [ln L].
+    redshift_error : tuple of (float, float) or None
+        Smallest and largest error of ln(1 + z); None where redshifts are exact.
     """
 
     ln_lum: tuple[float, float]
     redshift: tuple[float, float]
     sigma: tuple[float, float]
+    redshift_error: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, ln_lum, redshift, sigma) -> "Range":

@@ -1,6 +1,7 @@
 """`mass_posterior`: the halo mass posteriors of a catalogue, integrated exactly or read from a `PosteriorSurface`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,16 @@ from massmap_jax.likelihood.redshifts import refuse_joint
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, SignalToNoiseLimit
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
-from massmap_jax.posterior.requests import columns_of, exact_summaries, settings_of
+from massmap_jax.posterior.requests import (
+    REDSHIFT_COLUMNS,
+    SUMMARY_COLUMNS,
+    columns_of,
+    exact_summaries,
+    settings_of,
+)
 from massmap_jax.posterior.result import EDGE_LIMIT, MassPosterior, check_levels
 from massmap_jax.posterior.surface import for_posterior, read
+from massmap_jax.posterior.surface_redshifts import errors_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.several import names_of
@@ -166,11 +174,14 @@ def mass_posterior(
     flag = flag_outside_prior(catalogue, prior)
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
-    _check_redshifts(catalogue, relation, relation_from, method, selection)
+    check_redshifts(catalogue, relation, relation_from, method, selection)
     needed = {"need_keys": method in SAMPLED_METHODS}
     if relation_from == "other_data":
         refuse_joint(catalogue, selection, "a posterior that updates draws of other data")
-    parts = Objects.in_parts(catalogue, rows, prior, relation.as_batch(), extra, **needed)
+    # A surface is read with the measured redshifts.
+    read_off = method == "surface" and catalogue.redshift_distributions is not None
+    seen = replace(catalogue, redshift_distributions=None) if read_off else catalogue
+    parts = Objects.in_parts(seen, rows, prior, relation.as_batch(), extra, **needed)
     for _, halos in parts:
         kernel.check_noise(halos, relation, method, prior)
         if relation_from == "other_data":
@@ -181,19 +192,23 @@ def mass_posterior(
         selection = NoSelection()
 
     number = len(catalogue)
-    columns = {name: np.full(number, np.nan) for name in columns_of(parts[0][1])}
+    names = (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS) if read_off else columns_of(parts[0][1])
+    columns = {name: np.full(number, np.nan) for name in names}
     quantiles = np.full((number, levels.size), np.nan)
     beside = 0
     if method == "surface":
         surface = for_posterior(catalogue, rows, prior, relation, relation_from, selection, levels, extra, surface)
         ((_, halos),) = parts
-        found, read_quantiles = read(surface, halos)
+        found, read_quantiles = read(surface, halos, errors_of(catalogue)[rows] if read_off else None)
         for name, values in found.items():
             columns[name][rows] = values
         quantiles[rows] = read_quantiles
         outside = np.flatnonzero(~np.isfinite(found["mean"]))
         beside = outside.size
         parts = [(outside, halos.take(outside))]
+        if read_off:
+            beyond = Objects.in_parts(catalogue, rows[outside], prior, relation.as_batch(), extra, **needed)
+            parts = [(outside[places], some) for places, some in beyond]
     settings = settings_of(method, relation_from, num_lum_draws)
     for places, halos in parts:
         exact, exact_quantiles = exact_summaries(
@@ -226,8 +241,28 @@ def mass_posterior(
     )
 
 
-def _check_redshifts(catalogue, relation, relation_from, method, selection) -> None:
-    """Refuse what has no answer for redshifts that are not exact."""
+def check_redshifts(catalogue: HaloCatalogue, relation, relation_from, method: str, selection) -> None:
+    """Refuse what has no answer for redshifts that are not exact.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    relation : Relation
+        One relation or a batch of draws.
+    relation_from : str or None
+        How the draws are weighted.
+    method : str
+        Integral over the luminosity.
+    selection : Selection or None
+        Which objects enter the catalogue.
+
+    Raises
+    ------
+    MassmapError
+        For a sampled method, a relation with a population, draws that p(z) which has seen the flux would update, or a
+        limit of a luminosity that moves.
+    """
     known = catalogue.redshift_distributions
     if known is None:
         return

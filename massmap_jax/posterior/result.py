@@ -21,6 +21,7 @@ from massmap_jax.likelihood.selection import Selection
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior.columns import column_info, provenance
 from massmap_jax.posterior.requests import REDSHIFT_COLUMNS, evaluate, settings_of
+from massmap_jax.posterior.surface_redshifts import errors_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import Relation
 
@@ -166,7 +167,8 @@ class MassPosterior(eqx.Module):
             extra = extra.take(index)
         if self.surface is not None:
             kept = catalogue.subset(self.usable[index])
-            found, _ = self.surface.summaries(kept.ln_lum_obs, kept.redshift, kept.sigma_ln_lum)
+            errors = None if kept.redshift_distributions is None else errors_of(kept)
+            found, _ = self.surface.summaries(kept.ln_lum_obs, kept.redshift, kept.sigma_ln_lum, errors)
             beside = int((~np.isfinite(found["mean"])).sum())
         names = _PER_ROW if self.redshift_mean is None else (*_PER_ROW, *REDSHIFT_COLUMNS)
         chosen = {name: getattr(self, name)[index] for name in names}

@@ -46,6 +46,7 @@ from massmap_jax.run.options import (
     JobOptions,
     check_circle,
     check_options,
+    draws_of_uncertain,
     load_prior,
     load_relation,
     selection_of,
@@ -66,8 +67,6 @@ if TYPE_CHECKING:
 
 _FIT_DRAWS = 1000
 # Number of objects above which making a posterior surface takes less time than integrating each (100 relation draws).
-# Relation draws for objects whose redshift is a distribution.
-_DRAWS_OF_UNCERTAIN = 100
 SURFACE_PAYS = 400_000
 # An object has lost its posterior if more than this fraction is beyond the table; if most have, the table is wrong.
 # Below this signal to noise, linear noise alone may be more likely than a halo: exp(-q^2 / 2) times the number of light
@@ -282,12 +281,8 @@ def compute(
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
-    if catalogue.redshift_distributions is not None and relation.num_draws > _DRAWS_OF_UNCERTAIN:
-        notes.append(
-            f"{_DRAWS_OF_UNCERTAIN} of {relation.num_draws} relation draws are used, as each mass is an integral over"
-            " dozens of redshifts, too"
-        )
-        relation = relation.thinned(_DRAWS_OF_UNCERTAIN)
+    if catalogue.redshift_distributions is not None:
+        relation = draws_of_uncertain(relation, notes)
     if fitted is None:
         check = _check_given(catalogue, prior, relation, selection, notes, clock)
     with clock.stage("mass posteriors"):

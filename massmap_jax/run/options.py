@@ -153,54 +153,44 @@ class CatalogueOptions:
         None,
         "Column of the redshift error, or one number: redshifts are then distributions.",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
     z_err_kind: str | None = option(
         None,
         "The error is one of z, or relative: over 1 + z. A column is one of z by default.",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
-    z_err_zero: str = option(
-        "refuse", "An error of 0: refuse it, or exact for a spectroscopic redshift.", REDSHIFTS, commands=_RUN_FIT
-    )
+    z_err_zero: str = option("refuse", "An error of 0: refuse it, or exact for a spectroscopic redshift.", REDSHIFTS)
     z_pdf: str | None = option(
         None,
         "Column of p(z), an array in each row (FITS, Parquet, HDF5), in place of an error.",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
     z_grid: str | None = option(
         None,
         "The redshifts of p(z): first:last:number as in 0:3:301, a column, or a file.",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
     z_quantiles: str | None = option(
         None,
         "Columns of nine or more quantiles of p(z), per cent and column, 1:z01,5:z05,16:z16,...",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
     z_contains: str | None = option(
         None,
         "What went into the redshifts: likelihood (they scatter about the true ones), posterior (also --z-code-prior), "
         "or posterior_with_flux (p(z) has seen the flux).",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
     z_code_prior: str | None = option(
         None,
         "File of the distribution of redshifts that went into p(z), columns z and density: it is divided out.",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
     lum_moves: str | None = option(
         None,
         "yes: the luminosity was computed from a flux with this redshift, and changes with it; no: it was not, such as "
         "a richness.",
         REDSHIFTS,
-        commands=_RUN_FIT,
     )
 
     @property
@@ -1310,6 +1300,34 @@ def _columns_of_prior(path: Path) -> np.ndarray:
             " itself"
         )
     return columns
+
+
+DRAWS_OF_UNCERTAIN = 100
+"""Relation draws for objects whose redshift is a distribution."""
+
+
+def draws_of_uncertain(relation: Relation, notes: list[str]) -> Relation:
+    """Keep as many draws of a relation as masses with redshifts that are distributions are integrated under.
+
+    Parameters
+    ----------
+    relation : Relation
+        One relation, or a batch of draws.
+    notes : list of str
+        A note is added where there are more.
+
+    Returns
+    -------
+    Relation
+        At most `DRAWS_OF_UNCERTAIN` draws.
+    """
+    if relation.num_draws <= DRAWS_OF_UNCERTAIN:
+        return relation
+    notes.append(
+        f"{DRAWS_OF_UNCERTAIN} of {relation.num_draws} relation draws are used, as each mass is an integral over"
+        " dozens of redshifts, too"
+    )
+    return relation.thinned(DRAWS_OF_UNCERTAIN)
 
 
 def load_relation(options: JobOptions, key, prior: MassPrior, notes: list[str] | None = None) -> Relation:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import jax
 
 import massmap_jax
+from massmap_jax.catalogue.redshift_columns import is_uncertain
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -175,6 +176,7 @@ def posterior_surface(
     partitions = Partitions(catalogue)
     relation_from = check_relation_from(relation, relation_from)
     check_labels(relation=relation, mass_prior=prior)
+    _refuse_uncertain(columns, "a posterior surface over partitions", "use method='analytic'")
     watch("finding the range of the catalogue")
     found = census(partitions, Reading.of(partitions.meta, columns), prior, NoSelection())
     return PosteriorSurface.build(
@@ -498,6 +500,13 @@ def fit_relation(
             f"the selection {type(selection).__name__} would be taken at every object, which no machine holds: give a "
             "FluxLimit or a TabulatedSelection"
         )
+    _refuse_uncertain(columns, "a fit over partitions", "fit a part that fits in memory")
     watch("counting the objects")
     data = PartitionedData(catalogue, prior, selection, columns)
     return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
+
+
+def _refuse_uncertain(columns: dict | None, what: str, remedy: str) -> None:
+    """Refuse redshifts that are distributions, where they would be taken as exact."""
+    if is_uncertain(columns or {}):
+        raise MassmapError(f"{what} takes redshifts as exact, and columns= gives their errors: {remedy}")

@@ -197,7 +197,7 @@ class Census(NamedTuple):
     def __add__(self, other: "Census") -> "Census":
         where = self.where or other.where
         if self.where is not None and other.where is not None:
-            ends = zip(self.where, other.where, strict=True)
+            ends = zip(self.where[:3], other.where[:3], strict=True)  # redshifts are exact here
             where = Range(*((min(a[0], b[0]), max(a[1], b[1])) for a, b in ends))
         return Census(
             self.rows + other.rows,

@@ -3,7 +3,7 @@
 `stream`, which reads a catalogue a chunk at a time, and `lsdb`, which has it in partitions, write the same columns.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,50 @@ MASS_COLUMNS = (
     "log10_mass_mean", "log10_mass_sd", "log10_mass_q025", "log10_mass_q16", "log10_mass_q50", "log10_mass_q84",
     "log10_mass_q975", "mass_mean", "log_evidence", "edge_mass", "information_bits", "flag",
 )  # fmt: skip
+
+
+REDSHIFTS = ("z_mean", "z_sd")
+"""Output columns of redshifts that are not exact."""
+# Objects whose redshift is a distribution are integrated so many at a time: their nodes are dozens of numbers each.
+_BLOCK = 2**15
+
+
+def blocks_of(catalogue: HaloCatalogue) -> Iterator[HaloCatalogue]:
+    """Cut a part into blocks that are integrated in bounded memory.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The rows.
+
+    Yields
+    ------
+    HaloCatalogue
+        All rows at once where redshifts are exact; else the next rows, in order.
+    """
+    if catalogue.redshift_distributions is None or len(catalogue) <= _BLOCK:
+        yield catalogue
+        return
+    for start in range(0, len(catalogue), _BLOCK):
+        yield catalogue.subset(slice(start, start + _BLOCK))
+
+
+def joined(tables: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Put the columns of blocks together.
+
+    Parameters
+    ----------
+    tables : sequence of dict of str to np.ndarray, (halo,)
+        Columns of each block, in order.
+
+    Returns
+    -------
+    dict of str to np.ndarray, (halo,)
+        Columns of all.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    return {name: np.concatenate([columns[name] for columns in tables]) for name in tables[0]}
 
 
 def posterior_of_part(catalogue: HaloCatalogue, prior: MassPrior, relation, **options) -> MassPosterior | None:
@@ -112,6 +156,28 @@ def meta_of(prior: MassPrior, relation, relation_from, method: str) -> dict:
         The metadata.
     """
     return provenance(prior, relation) | {"relation_from": relation_from or "one relation", "method": method}
+
+
+def check_redshift_columns(asked: Collection[str], uncertain: bool) -> None:
+    """Refuse output columns of redshifts that are not exact where they are.
+
+    Parameters
+    ----------
+    asked : collection of str
+        Names of the columns that are asked for.
+    uncertain : bool
+        Whether redshifts are distributions.
+
+    Raises
+    ------
+    MassmapError
+        With the names.
+    """
+    if not uncertain and (own := [name for name in asked if name in REDSHIFTS]):
+        raise MassmapError(
+            f"the output columns {', '.join(own)} are those of redshifts that are not exact: give the error of the"
+            " redshift, z_err=, z_pdf= or z_quantiles=, or leave them out"
+        )
 
 
 def check_columns(asked: Collection[str], known: Collection[str]) -> None:

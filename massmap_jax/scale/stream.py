@@ -35,23 +35,28 @@ from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
+from massmap_jax.catalogue.redshift_columns import is_uncertain
 from massmap_jax.catalogue.write import atomic_file, ids_in_fits, write_table
 from massmap_jax.choices import check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Range
+from massmap_jax.likelihood.redshifts import place
 from massmap_jax.maps.files import write_map
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.maps.samples import MassSamples
 from massmap_jax.maps.sums import MapSums
 from massmap_jax.posterior.columns import KNOWN_COLUMNS, PROGRAM, column_info
+from massmap_jax.posterior.mass_posterior import check_redshifts
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
+from massmap_jax.posterior.surface_redshifts import errors_of, range_of_errors
 from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.observable_options import observables_of
 from massmap_jax.run.options import (
     JobOptions,
     check_options,
+    draws_of_uncertain,
     load_prior,
     load_relation,
     selection_of,
@@ -62,8 +67,12 @@ from massmap_jax.scale.chunks import SAMPLE_ROWS, Chunks
 from massmap_jax.scale.manifest import PARTS, Manifest, digest_of
 from massmap_jax.scale.parts import (
     MASS_COLUMNS,
+    REDSHIFTS,
+    blocks_of,
     check_columns,
+    check_redshift_columns,
     columns_of_part,
+    joined,
     meta_of,
     posterior_of_part,
     single_precision,
@@ -74,10 +83,14 @@ SURFACE, MAP, MAP_STATE = "surface.npz", "mass_map.fits", "map_state.npz"
 # Chunks between two copies of the map's sums on disk; a resumed run continues from the last copy.
 _MAP_EVERY = 8
 DEFAULT_COLUMNS = ("id", *MASS_COLUMNS)
+# Keywords that may name files beside the catalogue.
+_REDSHIFT_FILES = ("z_grid", "z_code_prior")
 FORMATS = ("parquet", "fits")
 # The table reaches beyond the noise widths of the first chunk by this factor.
 _SIGMA_MARGIN = 1.25
 _LINES_AHEAD = 2
+# Rows, and places in a file that they are read from, which tell where a table with errors of redshifts has to be right.
+_OF_TABLE, _PLACES = 2**17, 8
 _RESUME = "--resume"  # the option that continues a stopped run
 
 
@@ -96,8 +109,8 @@ class StreamOptions:
         each object.
     chunk_rows : int
         Rows of a part. The memory needed is in proportion to it.
-    keep : tuple of str
-        Columns to write.
+    keep : tuple of str, optional
+        Columns to write; by default `DEFAULT_COLUMNS`, and z_mean and z_sd where redshifts are not exact.
     float32 : bool
         Write all numbers but ids in single precision.
     format : {"parquet", "fits"}
@@ -114,12 +127,17 @@ class StreamOptions:
     columns: dict
     method: str = "surface"
     chunk_rows: int = 1_000_000
-    keep: tuple[str, ...] = DEFAULT_COLUMNS
+    keep: tuple[str, ...] | None = None
     float32: bool = False
     format: str = "parquet"
     precision: str = "float32"
     map_centre: tuple[float, float] | None = None
     map_arcmin: float | None = None
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether redshifts are distributions."""
+        return is_uncertain(self.columns)
 
 
 def stream(
@@ -167,7 +185,9 @@ def stream(
     --------
     massmap_jax.lsdb.write : The same on many machines.
     """
-    _check(options)
+    keep = options.keep or DEFAULT_COLUMNS + (REDSHIFTS if options.uncertain else ())
+    _check(options, keep)
+    options = replace(options, keep=keep)
     out = Path(out)
     job = options.job
     manifest.check_folder(out, resume, _RESUME)
@@ -189,6 +209,10 @@ def stream(
     }
     prior = load_prior(job.prior)
     relation = load_relation(job, jax.random.split(jax.random.key(job.seed), 3)[0], prior)
+    told: list[str] = []
+    if options.uncertain:
+        relation = draws_of_uncertain(relation, told)
+        header["redshift file"] = inputs_of({name: mapping.get(name) for name in _REDSHIFT_FILES})
     relation_from = job.relation_from or ("fixed_draws" if relation.num_draws > 1 else None)
     header["relation_from"] = check_relation_from(relation, relation_from)
     header["relation"] = digest_of(jax.tree.leaves(relation))
@@ -213,7 +237,7 @@ def stream(
             run.write_map()
         elif not damaged:
             (out / MAP_STATE).unlink(missing_ok=True)
-            return finished | {"notes": run.notes(chunks, finished["rows"])}
+            return finished | {"notes": told + run.notes(chunks, finished["rows"])}
         if run.sums is not None:
             book.add_file(MAP)
         total = manifest.total_of(book.parts)
@@ -223,7 +247,7 @@ def stream(
             raise MassmapError(f"{changed} was changed while it was read: begin again, in another folder")
         book.finish(total)
         (out / MAP_STATE).unlink(missing_ok=True)
-    return total | {"notes": run.notes(chunks, total["rows"])}
+    return total | {"notes": told + run.notes(chunks, total["rows"])}
 
 
 def write_record(out: Path, record: dict, total: dict) -> None:
@@ -240,7 +264,7 @@ def write_record(out: Path, record: dict, total: dict) -> None:
     """
     config = record["config"]
     header = manifest.header_of(out)
-    files = inputs_of({name: config[name] for name in ("relation", "prior")})
+    files = inputs_of({name: config.get(name) for name in ("relation", "prior", *_REDSHIFT_FILES)})
     record = record | {
         "program": PROGRAM,
         "version": header["version"],
@@ -263,6 +287,7 @@ class _Run:
     def __init__(self, out, header, options, mapping, prior, relation, relation_from, watch, chunks):
         self.out, self.header, self.options, self.mapping = out, header, options, mapping
         self.num_rows, self.sample = chunks.num_rows, chunks.sample()
+        self.keep = options.keep or DEFAULT_COLUMNS
         self.prior, self.relation, self.relation_from = prior, relation, relation_from
         self.watch, self.selection = (
             watch,
@@ -330,8 +355,7 @@ class _Run:
             if catalogue is None:
                 raise MassmapError(f"{chunks.path} ends before part {number}: the input changed meanwhile")
             if number in damaged:
-                posterior = self._posterior(catalogue)
-                parts[number] = self._write(number, catalogue, *self._columns(catalogue, posterior))
+                parts[number] = self._write(number, catalogue, *self._masses(catalogue, to_map=False))
             self.watch(Step("writing damaged parts again", number - first + 1, damaged[-1] - first + 1, "parts"))
         book.keep(parts, [SURFACE])
 
@@ -348,9 +372,7 @@ class _Run:
                 number, written = len(done), []
                 while (catalogue := ahead.result()) is not None:
                     ahead = reader.submit(self._next, tables)
-                    posterior = self._posterior(catalogue)
-                    self._add_to_map(catalogue, posterior)
-                    columns, beside = self._columns(catalogue, posterior)
+                    columns, beside = self._masses(catalogue)
                     number += 1
                     state = self._copy_of_map(number) if self.sums is not None and number % _MAP_EVERY == 0 else None
                     part = writer.submit(self._write, number - 1, catalogue, columns, beside)
@@ -389,7 +411,7 @@ class _Run:
 
     def _catalogue(self, table) -> HaloCatalogue:
         """Turn a table into a catalogue; without an id column, ids are the row numbers in the whole catalogue."""
-        placed = self.sums is not None or not {"ra", "dec"}.isdisjoint(self.options.keep)
+        placed = self.sums is not None or not {"ra", "dec"}.isdisjoint(self.keep)
         table = replace(table, sample=self.sample)
         catalogue = read_catalogue(table, need_usable=False, need_positions=placed, **self.mapping)
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
@@ -415,6 +437,11 @@ class _Run:
             if catalogue.usable.any():
                 if self.sums is not None and catalogue.ra is None:
                     raise MassmapError("the catalogue has no positions: a map needs ra and dec")
+                if catalogue.redshift_distributions is not None:
+                    given = self.relation, self.relation_from, self.options.method, self.selection
+                    check_redshifts(catalogue, *given)
+                    # Refuses a mass prior that does not say how many halos there are.
+                    place(catalogue, np.flatnonzero(catalogue.usable)[:1], self.prior)
                 return catalogue
         if self.rows_read == 0:
             raise MassmapError(f"{chunks.path} has no rows: give a catalogue with at least one object")
@@ -428,19 +455,40 @@ class _Run:
             return
         first = first or self.first_usable(chunks)
         sigma = first.sigma_ln_lum[first.usable]
-        one = np.ptp(sigma) == 0
-        margin = 1.0 if one else _SIGMA_MARGIN
-        where = self._range(chunks, (sigma.min() / margin, sigma.max() * margin))
+        where = self._range(chunks, _widened(float(sigma.min()), float(sigma.max())))
+        known, objects = first.redshift_distributions, None
+        if known is not None:
+            some = [catalogue.subset(catalogue.usable) for catalogue in self._spread_over(chunks, first)]
+            columns = [(c.ln_lum_obs, c.redshift, c.sigma_ln_lum, errors_of(c)) for c in some]
+            objects = tuple(np.concatenate(values) for values in zip(*columns, strict=True))
+            sigma = _widened(*map(float, np.quantile(objects[2], [0.0, 1.0])))
+            where = where._replace(sigma=sigma, redshift_error=_widened(*range_of_errors(objects[3])))
         self.surface = PosteriorSurface.build(
             self.prior,
             self.relation,
             where,
             relation_from=self.relation_from,
             selection=self.selection,
+            redshifts=known,
+            objects=objects,
             watch=self.watch,
         )
         self.surface.save(path)
         book.add_file(SURFACE)
+
+    def _spread_over(self, chunks: Chunks, first: HaloCatalogue) -> Iterator[HaloCatalogue]:
+        """Give the first chunk with a usable row; of a Parquet file, rows from all over it, too: it may be sorted."""
+        yield first.subset(slice(0, _OF_TABLE))
+        size = min(self.options.chunk_rows, _OF_TABLE)
+        number = 0 if chunks.num_rows is None else chunks.num_rows // size
+        for skip in np.unique(np.linspace(0, number - 1, _PLACES).round().astype(int)) if number > 1 else ():
+            read_before = self.rows_read
+            with contextlib.suppress(MassmapError):  # their own chunk says so
+                tables = chunks.read(size, int(skip))
+                catalogue = self._next(tables)
+                if catalogue is not None:
+                    yield catalogue
+            self.rows_read = read_before
 
     def _range(self, chunks: Chunks, sigma: tuple[float, float]) -> Range:
         """Find the range of the objects from the file's own statistics, or else take the range of the prior."""
@@ -457,8 +505,20 @@ class _Run:
                 z = [min(max(v, self.prior.z_min), self.prior.z_max) for v in z]
         return Range(tuple(ln_lum), tuple(z), sigma)
 
+    def _masses(self, catalogue: HaloCatalogue, *, to_map: bool = True) -> tuple[dict, int]:
+        """Compute the columns of a chunk, and count its rows outside the table's range; add it to the map."""
+        found, beside = [], 0
+        for part in blocks_of(catalogue):
+            posterior = self._posterior(part)
+            if to_map:
+                self._add_to_map(part, posterior)
+            columns, outside = self._columns(part, posterior)
+            found.append(columns)
+            beside += outside
+        return joined(found), beside
+
     def _posterior(self, catalogue: HaloCatalogue) -> MassPosterior | None:
-        """Compute the masses of a chunk; None if none of its rows can be used."""
+        """Compute the masses of a part; None if none of its rows can be used."""
         return posterior_of_part(
             catalogue,
             self.prior,
@@ -470,15 +530,15 @@ class _Run:
         )
 
     def _add_to_map(self, catalogue: HaloCatalogue, posterior: MassPosterior | None) -> None:
-        """Add a chunk to the sums of the map, if one was asked for."""
+        """Add a part to the sums of the map, if one was asked for."""
         if self.sums is not None:
             self.sums.n_flagged += len(catalogue) if posterior is None else 0
             if posterior is not None:
                 self.sums.add(catalogue, posterior)
 
     def _columns(self, catalogue: HaloCatalogue, posterior: MassPosterior | None) -> tuple[dict, int]:
-        """List the columns of a chunk, and count its rows outside the table's range."""
-        columns = columns_of_part(catalogue, self.prior, posterior, self.options.keep)
+        """List the columns of a part, and count its rows outside the table's range."""
+        columns = columns_of_part(catalogue, self.prior, posterior, self.keep)
         return columns, 0 if posterior is None else posterior.num_beside_surface
 
     def _write(self, number, catalogue, columns, beside) -> dict:
@@ -497,6 +557,12 @@ class _Run:
         if "id" in columns and _ids_of(path) != digest_of([held]):
             raise MassmapError(f"the ids in {path} are not those of the catalogue: the disk or the file system failed")
         return line
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """A range with a margin for what other chunks hold; none where all is the same."""
+    margin = 1.0 if low == high else _SIGMA_MARGIN
+    return low / margin, high * margin
 
 
 def _import_for_threads() -> None:
@@ -526,7 +592,7 @@ def _ids_of(path: Path) -> str:
 # -- checks ---------------------------------------------------------------------------------
 
 
-def _check(options: StreamOptions) -> None:
+def _check(options: StreamOptions, keep: tuple[str, ...]) -> None:
     """Refuse options that no catalogue could make valid."""
     if options.job.relation in (None, "fit"):
         raise MassmapError(
@@ -545,6 +611,11 @@ def _check(options: StreamOptions) -> None:
         raise MassmapError(
             "with noise='linear' a posterior surface is made for a narrow range of objects only: give method='analytic'"
         )
+    if options.method == "surface" and options.uncertain and options.columns.get("z_err") is None:
+        raise MassmapError(
+            "a posterior surface takes redshifts that are exact or have a normal error, z_err=, and not p(z) of any"
+            " shape: give method='analytic'"
+        )
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known here: give one of {', '.join(FORMATS)}")
     if options.chunk_rows < 1:
@@ -558,4 +629,5 @@ def _check(options: StreamOptions) -> None:
             "relation_from='other_data' needs the evidence of the whole catalogue before its map is drawn: fit the "
             "relation with these draws as prior and use this_catalogue, or choose fixed_draws"
         )
-    check_columns(options.keep, ("id", *MASS_COLUMNS, *KNOWN_COLUMNS))
+    check_columns(keep, ("id", *MASS_COLUMNS, *KNOWN_COLUMNS))
+    check_redshift_columns(keep, options.uncertain)

@@ -1,7 +1,7 @@
 """The work of a worker on one partition: mass columns, a written part, the sums of a map."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 import massmap_jax
 from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.halo_catalogue import id_hash
+from massmap_jax.catalogue.redshift_columns import is_uncertain
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.write import write_table
 from massmap_jax.choices import RelationFrom, check_relation_from
@@ -26,8 +27,11 @@ from massmap_jax.scale.manifest import digest_of
 from massmap_jax.scale.partitions import Held, Reading
 from massmap_jax.scale.parts import (
     MASS_COLUMNS,
+    blocks_of,
     check_columns,
+    check_redshift_columns,
     columns_of_part,
+    joined,
     posterior_of_part,
     single_precision,
 )
@@ -112,6 +116,7 @@ class MassColumns:
         if taken:
             raise MassmapError(f"the catalogue has columns {', '.join(taken)} already: give prefix='massmap_', say")
         self.reading = Reading.of(meta, columns)
+        check_redshift_columns(keep, is_uncertain(columns or {}))
         self.keep, self.prefix, self.float32 = tuple(keep), prefix, float32
         relation_from = check_relation_from(relation, relation_from)
         options = {"relation_from": relation_from, "method": method}
@@ -144,17 +149,19 @@ class MassColumns:
         number : int
             Number of objects outside the table's range, which were integrated.
         """
-        held = self.held.value
-        posterior = posterior_of_part(
-            catalogue,
-            held["prior"],
-            held["relation"],
-            selection=held["selection"],
-            surface=held["surface"],
-            **held["options"],
-        )
-        columns = columns_of_part(catalogue, held["prior"], posterior, self.keep)
-        return columns, 0 if posterior is None else posterior.num_beside_surface
+        held, found, beside = self.held.value, [], 0
+        for part in blocks_of(catalogue):
+            posterior = posterior_of_part(
+                part,
+                held["prior"],
+                held["relation"],
+                selection=held["selection"],
+                surface=held["surface"],
+                **held["options"],
+            )
+            found.append(columns_of_part(part, held["prior"], posterior, self.keep))
+            beside += 0 if posterior is None else posterior.num_beside_surface
+        return joined(found), beside
 
     def _with(self, partition, columns):
         """Add columns to a frame, with the prefix and in the precision that were asked for."""
@@ -289,16 +296,17 @@ class MapPart:
     def __call__(self, partition) -> dict:
         held, sums = self.held.value, self.empty()
         catalogue = self.reading.catalogue(partition)
-        found = {"usable": 0, "flags": {}, "ids": np.zeros((0, 2), dtype=np.uint32)}
+        found: dict[str, Any] = {"usable": 0, "flags": {}, "ids": np.zeros((0, 2), dtype=np.uint32)}
         if catalogue is not None:
             if catalogue.ra is None:
                 raise MassmapError("the catalogue has no positions: a map needs ra and dec")
-            posterior = posterior_of_part(catalogue, held["prior"], held["relation"], **held["options"])
-            if posterior is None:
-                sums.n_flagged += len(catalogue)
-            else:
-                sums.add(catalogue, posterior)
-                found["usable"] = int(posterior.usable.sum())
+            for part in blocks_of(catalogue):
+                posterior = posterior_of_part(part, held["prior"], held["relation"], **held["options"])
+                if posterior is None:
+                    sums.n_flagged += len(part)
+                else:
+                    sums.add(part, posterior)
+                    found["usable"] += int(posterior.usable.sum())
             found["flags"] = count(flag_of_part(catalogue, held["prior"]))
             found["ids"] = _smallest(id_hash(catalogue.ids))
         return found | {"state": _occupied(sums.state())}

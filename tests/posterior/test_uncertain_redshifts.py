@@ -248,8 +248,6 @@ def test_what_has_no_answer_is_refused(clusters):
     kind, prior, _, _, catalogue = clusters
     some = with_errors(catalogue.subset(np.arange(10)))
     relation = relation_of(kind)
-    with pytest.raises(MassmapError, match="surface"):
-        mm.mass_posterior(some, prior, relation, method="surface")
     with pytest.raises(MassmapError, match="one of flux"):
         mm.mass_posterior(some, prior, relation, selection=mm.FluxLimit(1e-3))
     bare = mm.MassPrior.from_table(Z_NODES, np.exp(prior.ln_mass_nodes), np.exp(prior.ln_density), per="ln_mass")

@@ -67,7 +67,6 @@ def test_masses_and_redshifts_are_written(clusters):
         (["--z-pdf", "lx", "--z-err", "z_err", *SAID], ["--z-err", "--z-pdf", "said once"]),
         (["--z-quantiles", "16:z,50:z,84:z", *SAID], ["3 quantiles", "9 or more"]),
         (["--z-err", "z_err", "--lum-moves", "yes", "--z-contains", "posterior"], ["--z-code-prior"]),
-        (["--z-err", "z_err", *SAID, "--method", "surface"], ["not exact"]),
         (["--z-err", "z_err", *SAID, "--method", "nuts"], ["distributions"]),
         (["--z-err", "z_err", "--z-contains", "likelihood", "--lum-moves", "no", "--k-correction", "0.5"],
          ["--k-correction"]),

@@ -97,6 +97,34 @@ def surface(table):
 # -- masses ------------------------------------------------------------------------------------------------------------
 
 
+def test_redshift_errors_of_each_partition(table, tmp_path):
+    """Masses and their map are those in memory; a surface and a fit, which would take redshifts as exact, are refused."""
+    errors = {"z_err": "error", "z_err_kind": "relative", "z_contains": "likelihood", "lum_moves": "yes"}
+    near = table.iloc[:120].assign(error=0.01, sigma_ln_lum=0.5)  # few redshift nodes are needed
+    near.iloc[50:60, -1] = np.nan  # a partition without a usable error
+    parts = in_partitions(near, (0, 50, 60, 120))
+    relation = RELATION.draw(slice(0, 2))
+    keep = ("log10_mass_mean", "z_mean", "z_sd", "flag_reason")
+    lazy = lsdb.mass_posterior(parts, PRIOR, relation, columns=errors, keep=keep, **ANALYTIC)
+    found, catalogue = compute(lazy), read_catalogue(near, **errors)
+    posterior = mass_posterior(catalogue, PRIOR, relation, **DRAWS)
+    for name, values in posterior.to_table(keep).items():
+        np.testing.assert_array_equal(found[name].to_numpy(), values, err_msg=name)
+    assert (found["flag_reason"].iloc[50:60] == "Z_ERROR_BAD").all()
+    grid = PixelGrid("tangent", (4, 4), 30.0, (11.0, 0.0))
+    given = {"num_draws": 4, **DRAWS}
+    one = lsdb.mass_map(jax.random.key(2), parts, PRIOR, relation, grid, columns=errors, **given)
+    other = mass_map(jax.random.key(2), catalogue, PRIOR, relation, grid, draws="table", **given)
+    np.testing.assert_allclose(one.mean, other.mean, rtol=1e-5)
+    np.testing.assert_allclose(one.sd, other.sd, rtol=1e-4)
+    with pytest.raises(MassmapError, match="use method='analytic'"):
+        lsdb.mass_posterior(parts, PRIOR, relation, columns=errors, **DRAWS)
+    with pytest.raises(MassmapError, match="fit a part that fits in memory"):
+        lsdb.fit_relation(parts, PRIOR, columns=errors)
+    with pytest.raises(MassmapError, match="z_mean are those of redshifts that are not exact"):
+        lsdb.mass_posterior(parts, PRIOR, relation, keep=("z_mean",), **ANALYTIC)
+
+
 def test_masses_are_those_in_memory_and_nothing_else_changes(table, in_memory):
     lazy = lsdb.mass_posterior(in_partitions(table), PRIOR, RELATION, keep=(*MASS_COLUMNS, "flag_reason"), **ANALYTIC)
     assert isinstance(lazy, dd.DataFrame) and lazy.npartitions == 6
