@@ -179,17 +179,17 @@ def test_a_selection_on_the_measured_mass():
 
     The true parameters, and objects simulated by NumPy; the luminosities with lognormal and with linear noise.
     """
-    rng, size, threshold, width, correlation = np.random.default_rng(7), 8000, 32.9, 0.1, 0.5
-    ln_mass, errors = rng.normal(32.5, 0.5, size), rng.uniform(0.1, 0.3, size)
+    rng, size, threshold, width, correlation = np.random.default_rng(7), 8000, 32.7, 0.1, 0.5
+    ln_mass, errors, z = rng.normal(32.5, 0.5, size), rng.uniform(0.1, 0.3, size), rng.uniform(0.1, 0.8, size)
     together = rng.multivariate_normal([0, 0], [[1, correlation], [correlation, 1]], size)
     ln_lum = LAW["alpha1"] + LAW["alpha2"] * (ln_mass - np.log(LAW["alpha3"])) + 0.3 * together[:, 0]
     ln_lum_obs = ln_lum + 0.2 * rng.normal(size=size)
     lum_obs = np.exp(ln_lum) + 250 * rng.normal(size=size)
     ln_mass_obs = ln_mass + 0.2 * together[:, 1] + errors * rng.normal(size=size)
-    kept = np.flatnonzero(rng.random(size) < ndtr((ln_mass_obs - threshold) / width))
+    kept = np.flatnonzero(rng.random(size) < ndtr((ln_mass_obs - threshold - 0.5 * np.log1p(z)) / width))
     calibration = CalibrationMasses.from_arrays(mass=np.exp(ln_mass_obs[kept]), sigma_ln_mass=errors[kept])
     plain, linear = (
-        HaloCatalogue.from_arrays(redshift=np.full(kept.size, 0.3), **given)
+        HaloCatalogue.from_arrays(redshift=z[kept], **given)
         for given in (
             {"luminosity": np.exp(ln_lum_obs[kept]), "sigma_ln_luminosity": 0.2},
             {"luminosity": lum_obs[kept], "sigma_luminosity": np.full(kept.size, 250.0), "noise_kind": "normal"},
@@ -200,7 +200,8 @@ def test_a_selection_on_the_measured_mass():
         values
     )
     measured = {"bias": np.zeros(1), "mass_scatter": np.array([0.2]), "correlation": np.array([correlation])}
-    selected = {"ln_threshold": np.array([threshold]), "width": np.array([width]), "sigma_mass": np.array([0.2])}
+    numbers = {"ln_threshold": threshold, "width": width, "evolution": 0.5, "sigma_mass": 0.2}
+    selected = {name: np.array([value]) for name, value in numbers.items()}
     columns = MassLuminosityRelation(**LAW | {"alpha4": 0.0}, scatter=0.3).columns() | {"log_weight": np.zeros(1)}
 
     def p_of(catalogue, selected):
