@@ -56,6 +56,8 @@ SLOWEST = (
     "test_uncertain_slices.py",
     "test_tutorial_photo_z.py",
     "test_stream.py",
+    "test_surface_redshifts.py",
+    "test_stream_redshifts.py",
     "test_types.py",
     "test_cli_bad_input.py",
     "test_plot.py",

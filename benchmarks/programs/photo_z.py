@@ -1,16 +1,12 @@
 """Masses, maps and fits with uncertain redshifts: time, accuracy, and whether their error bars hold the truth.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/programs/photo_z.py [--objects N] [--surface N] [--truth N]
-        [--skies N] [--fits N]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/photo_z.py [--objects N] [--truth N] [--skies N] [--fits N]
 
 Clusters and galaxies above a limit of flux whose redshifts have errors of 5 % of 1 + z, as simulated in
-tests/posterior/test_uncertain_redshifts.py. Five parts, each of which is left out with 0:
+tests/posterior/test_uncertain_redshifts.py. Four parts, each of which is left out with 0:
 
 --objects  time of masses under 10 draws of the relation beside that of the same masses with the redshifts taken as
            exact, second calls both, and the errors of 500 of these masses against 128 redshift nodes;
---surface  time of a table of posteriors under 100 draws, of so many masses that are read off it, and of 2,000 that are
-           integrated; the errors of these 2,000 as read; the same with errors of 1 to 5 % that differ from object to
-           object;
 --truth    coverage of so many true masses by 68 and 95 % intervals, and by the wrong ways to use such redshifts;
 --skies    coverage of the true mass in redshift slices of so many skies of 60 clusters;
 --fits     fits to so many catalogues, whose ranks of the true parameters are to be uniform.
@@ -33,12 +29,10 @@ from relation.test_uncertain import ALL
 from scipy.stats import kstest
 
 import massmap_jax as mm
-from massmap_jax.posterior.surface_redshifts import errors_of
 
 KINDS = {"clusters": CLUSTERS, "galaxies": GALAXIES}
 SBC = "alpha1=0:0.3,alpha2=1.7:0.15,alpha4=0:0.5,scatter=0.3:0.05,alpha3=3e14"
 DRAWS, CHECKED, MANY, PER_SKY, PER_FIT = 10, 500, 128, 60, 400
-SURFACE_DRAWS, SURFACE_CHECKED = 100, 2000
 
 
 def relations(kind, number=DRAWS):
@@ -85,52 +79,6 @@ def speed(name, number):
         flush=True,
     )
     return row
-
-
-def surface(name, number):
-    kind = KINDS[name]
-    prior, relation = prior_of(kind), relations(kind, SURFACE_DRAWS)
-    *_, catalogue = universe(kind, prior, 30_000, 3)
-    own = np.random.default_rng(4).uniform(0.01, 0.05, len(catalogue))
-    cases = {"one error": with_errors(catalogue), "errors of each": catalogue.with_redshifts(
-        mm.RedshiftDistributions.gaussian(
-            catalogue.redshift, own, variable="ln_1z", contains="likelihood", lum_moves=True
-        ))}  # fmt: skip
-    found = {}
-    for case, objects in cases.items():
-        given = {"relation_from": "fixed_draws"}
-        start = time.perf_counter()
-        made = mm.mass_posterior(objects, prior, relation, method="surface", **given).surface
-        build = time.perf_counter() - start
-        rows = np.resize(np.arange(len(objects)), number)
-        columns = (objects.ln_lum_obs, objects.redshift, objects.sigma_ln_lum, errors_of(objects))
-        columns = tuple(a[rows] for a in columns)
-        read, (summaries, quantiles) = seconds_of(lambda made=made, columns=columns: made.summaries(*columns))
-        some = objects.subset(np.arange(SURFACE_CHECKED))
-        integrate, exact = seconds_of(lambda some=some, given=given: mm.mass_posterior(some, prior, relation, **given))
-        first = slice(0, SURFACE_CHECKED)
-        off = {
-            "mean": (summaries["mean"][first] - exact.mean) / exact.sd,
-            "sd": summaries["sd"][first] / exact.sd - 1,
-            "quantiles": (quantiles[first] - exact.quantiles) / exact.sd[:, None],
-            "redshift_mean": (summaries["redshift_mean"][first] - exact.redshift_mean) / exact.redshift_sd,
-        }
-        good = np.isfinite(summaries["mean"][first])
-        errors = {n: float(np.abs(values[good]).max()) for n, values in off.items()}
-        row = {
-            "nodes (error of z, sigma, z, ln L)": made.lattice.shape, "build s": build, "draws": SURFACE_DRAWS,
-            "us per object, read": 1e6 * read / number, "us per object, integrated": 1e6 * integrate / SURFACE_CHECKED,
-            "beside the table of those checked": int((~good).sum()), "error of this call": errors,
-            "measured when built": made.error,
-        }  # fmt: skip
-        found[case] = row
-        print(
-            f"{name}, {case}: table of {made.lattice.shape} nodes in {build:.0f} s; an object {1e6 * read / number:.3f}"
-            f" us read, {1e6 * integrate / SURFACE_CHECKED:.0f} us integrated; errors of this call {errors}, beside the"
-            f" table {int((~good).sum())} of {SURFACE_CHECKED:,}",
-            flush=True,
-        )
-    return found
 
 
 def truth(name, number):
@@ -236,7 +184,6 @@ def fits(number, seed=100):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=100_000)
-    parser.add_argument("--surface", type=int, default=1_000_000)
     parser.add_argument("--truth", type=int, default=100_000)
     parser.add_argument("--skies", type=int, default=300)
     parser.add_argument("--fits", type=int, default=80)
@@ -246,8 +193,6 @@ def main():
     for name in KINDS:
         if given.objects:
             results.setdefault("speed", {})[name] = speed(name, given.objects)
-        if given.surface:
-            results.setdefault("surface", {})[name] = surface(name, given.surface)
         if given.truth:
             results.setdefault("truth", {})[name] = truth(name, given.truth)
     if given.skies:
