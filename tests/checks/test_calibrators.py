@@ -129,6 +129,16 @@ def test_random_calibrators_are_checked_in_full(brightest):
     check_legible(check.figure())
 
 
+def test_many_that_cannot_be_left_out_are_kept_in(brightest, monkeypatch):
+    monkeypatch.setattr("massmap_jax.checks.calibrators.MAX_K", -10.0)
+    _, fit, catalogue, masses = brightest
+    check = calibrators_check(fit, catalogue, PRIOR, masses)
+    kept_in = predicted_masses(fit, catalogue, PRIOR, masses, check.rows, fitted="nothing")
+    np.testing.assert_array_equal(check.pit[0], kept_in[0][:, 0])
+    np.testing.assert_array_equal(check.log_density, kept_in[1])
+    assert "200 objects weigh so much" in check.summary() and "predicted with themselves in the fit" in check.summary()
+
+
 def test_another_choice_than_that_of_the_fit_is_refused(brightest):
     _, fit, catalogue, masses = brightest
     with pytest.raises(MassmapError, match="chosen by 'luminosity', and these were chosen by 'random'"):
