@@ -38,8 +38,8 @@ class CalibratedRelation(MultiObservableRelation):
         The population, draw by draw.
     selected : dict of str to Float[Array, "*draw"], optional
         Of objects that were selected on a measured mass: "ln_threshold" at z = 0 [ln Msun], "width" of the threshold in
-        ln M, "evolution", its exponent of 1 + z, and "sigma_mass", the typical error of the measured masses in ln M.
-        Empty for no such selection.
+        ln M, "evolution", its exponent of 1 + z (0 where it is not given), and "sigma_mass", the typical error of the
+        measured masses in ln M. Empty for no such selection.
     **relation : object
         Arguments of `MultiObservableRelation`.
 

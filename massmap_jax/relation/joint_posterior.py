@@ -352,11 +352,7 @@ def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
         others=several, scatter_correlation=own.get("scatter_correlation"), **plain, **meta["labels"]
     )
     with jax.enable_x64(True):
-        selected = part("selected.")
-        if selected:
-            # Older files know no change of the threshold with redshift.
-            selected = {"evolution": np.zeros(())} | selected
-        own_parts = part("measured."), population, selected
+        own_parts = part("measured."), population, part("selected.")
         return jax.tree.map(np.asarray, CalibratedRelation.joined(relation, *own_parts))
 
 

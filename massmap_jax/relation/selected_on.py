@@ -150,7 +150,7 @@ def ln_above_threshold(selected: Mapping, ln_mass_obs, z, spread=0.0) -> Float[A
     Parameters
     ----------
     selected : dict of str to Float[Array, ""]
-        A number for each name of `THRESHOLD`.
+        A number for each name of `THRESHOLD`; without "evolution" the threshold is the same at all redshifts.
     ln_mass_obs : Float[Array, "..."]
         ln of the measured mass, or its mean [ln Msun].
     z : Float[Array, "..."]
@@ -163,7 +163,7 @@ def ln_above_threshold(selected: Mapping, ln_mass_obs, z, spread=0.0) -> Float[A
     Float[Array, "..."]
         ln of the probability.
     """
-    ln_m50 = selected["ln_threshold"] + selected["evolution"] * jnp.log1p(z)
+    ln_m50 = selected["ln_threshold"] + selected.get("evolution", 0.0) * jnp.log1p(z)
     return log_ndtr((ln_mass_obs - ln_m50) / jnp.sqrt(selected["width"] ** 2 + spread**2))
 
 

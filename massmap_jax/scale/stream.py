@@ -19,6 +19,7 @@ devices; on others, masses that are integrated (not interpolated in surface.npz)
 import contextlib
 import importlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -224,7 +225,8 @@ def stream(
     first = None if resume else run.first_usable(chunks)
     with manifest.opened(out, header, resume=resume, option=_RESUME) as book:
         if options.method == "surface":
-            run.load_surface(chunks, first, book)
+            with _nothing_left(out, unless=resume):
+                run.load_surface(chunks, first, book)
         finished = book.total if run.sums is None or book.holds(MAP) else None
         if finished is None:
             run.restore_map(book)
@@ -248,6 +250,17 @@ def stream(
         book.finish(total)
         (out / MAP_STATE).unlink(missing_ok=True)
     return total | {"notes": told + run.notes(chunks, total["rows"])}
+
+
+@contextlib.contextmanager
+def _nothing_left(out: Path, *, unless: bool) -> Iterator[None]:
+    """Remove a folder that was made for a table of masses which is then refused: it would be in the way of the next."""
+    try:
+        yield
+    except MassmapError:
+        if not unless:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def write_record(out: Path, record: dict, total: dict) -> None:

@@ -53,6 +53,17 @@ def entries(folder):
     }
 
 
+def test_a_refused_table_leaves_no_folder(tmp_path, monkeypatch):
+    def refuse(*_args, **_options):
+        raise MassmapError("more than 4,000,000 nodes")
+
+    monkeypatch.setattr(module.PosteriorSurface, "build", refuse)
+    parquet(tmp_path / "o.parquet")
+    with pytest.raises(MassmapError, match="nodes"):
+        stream(tmp_path / "o.parquet", tmp_path / "out", replace(OPTIONS, method="surface"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """log10 mass by row of the good field, from the plainest of files."""
