@@ -52,6 +52,36 @@ class AboveThreshold(eqx.Module):
         """
         return ln_above_threshold(self.selected, mean, self.z, spread)
 
+    def of_one(self, pit_of_lum, ln_mass_obs, ln_of_lum, given, spread, ln_p, middle, total):
+        """Give what `calibrators_check` wants of one object, as it is predicted of objects in the catalogue.
+
+        Parameters
+        ----------
+        pit_of_lum : Float[Array, ""]
+            PIT of its luminosity.
+        ln_mass_obs : Float[Array, ""]
+            Its measured mass [ln Msun].
+        ln_of_lum, given, spread : Float[Array, "node"]
+            At each mass ln of its weight times the likelihood of the luminosity; mean [ln Msun] and standard deviation
+            of ln M_obs given the luminosity.
+        ln_p, middle, total : Float[Array, "node"]
+            The same without the luminosity.
+
+        Returns
+        -------
+        tuple of Float[Array, "..."]
+            The three PITs, ln p(L | z) and ln p(L, ln M_obs | z).
+        """
+        pits = [
+            self.pit_of_mass(ln_mass_obs, ln_of_lum, given, spread),
+            pit_of_lum,
+            self.pit_of_mass(ln_mass_obs, ln_p, middle, total),
+        ]
+        ln_a = jax.nn.logsumexp(ln_p + self.ln_chance(middle, total))
+        of_lum = jax.nn.logsumexp(ln_of_lum + self.ln_chance(given, spread))
+        both = jax.nn.logsumexp(ln_of_lum + ln_normal(ln_mass_obs, given, spread)) + self.ln_chance(ln_mass_obs)
+        return jnp.stack(pits), of_lum - ln_a, both - ln_a
+
     def pit_of_mass(self, ln_mass_obs, ln_weight, mean, spread) -> Float[Array, ""]:
         """Compute the probability that the measured mass of an object in the catalogue is below the one it has.
 

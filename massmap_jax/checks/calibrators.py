@@ -470,20 +470,12 @@ def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho
     if observed is not None and names_of(draw):
         # At fixed mass and luminosity the measured mass says nothing of another observable.
         ln_lum_density = ln_lum_density + draw.ln_limits(ln_mass, ln_lum, sigma, z, observed)
-    both = jax.nn.logsumexp(ln_lum_density + ln_normal(ln_mass_obs, given, spread))
     above = AboveThreshold.of(draw, z)
     if above is not None:
         slope = c12 / c11
-        pit = jnp.stack(
-            [
-                above.pit_of_mass(ln_mass_obs, ln_lum_density, given, spread),
-                above.pit_of_luminosity(ln_lum, ln_p, mean, jnp.sqrt(c11), middle, slope, jnp.sqrt(c22 - slope * c12)),
-                above.pit_of_mass(ln_mass_obs, ln_p, middle, jnp.sqrt(c22)),
-            ]
-        )
-        ln_a = jax.nn.logsumexp(ln_p + above.ln_chance(middle, jnp.sqrt(c22)))
-        of_lum = jax.nn.logsumexp(ln_lum_density + above.ln_chance(given, spread))
-        return pit, of_lum - ln_a, both + above.ln_chance(ln_mass_obs) - ln_a
+        lum_alone = ln_lum, ln_p, mean, jnp.sqrt(c11), middle, slope, jnp.sqrt(c22 - slope * c12)
+        by_lum = ln_mass_obs, ln_lum_density, given, spread
+        return above.of_one(above.pit_of_luminosity(*lum_alone), *by_lum, ln_p, middle, jnp.sqrt(c22))
     of_lum, plain = jax.nn.softmax(ln_lum_density), jax.nn.softmax(ln_p)
     pit = jnp.stack(
         [
@@ -492,4 +484,5 @@ def _under(draw, prior, observed, ln_lum, sigma, ln_mass_obs, sigma_mass, z, rho
             plain @ ndtr((ln_mass_obs - middle) / jnp.sqrt(c22)),
         ]
     )
+    both = jax.nn.logsumexp(ln_lum_density + ln_normal(ln_mass_obs, given, spread))
     return pit, jax.nn.logsumexp(ln_lum_density), both

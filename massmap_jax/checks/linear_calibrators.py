@@ -85,19 +85,10 @@ def under_linear(draw, prior, observed, ln_reference, place, table, table_of_lim
     given = middle + c12 / variance * (mean - own * first - plain_mean)
     spread = jnp.sqrt(c22 - c12**2 / variance * (1 - own / variance * share))
     ln_of_lum = ln_p + known.others(ln_mass) + value
-    both = jax.nn.logsumexp(ln_of_lum + ln_normal(ln_mass_obs, given, spread))
     above = AboveThreshold.of(draw, z)
     if above is not None:
-        pit = jnp.stack(
-            [
-                above.pit_of_mass(ln_mass_obs, ln_of_lum, given, spread),
-                jnp.full_like(both, jnp.nan),
-                above.pit_of_mass(ln_mass_obs, ln_p, middle, jnp.sqrt(c22)),
-            ]
-        )
-        ln_a = jax.nn.logsumexp(ln_p + above.ln_chance(middle, jnp.sqrt(c22)))
-        of_lum = jax.nn.logsumexp(ln_of_lum + above.ln_chance(given, spread))
-        return pit, of_lum - ln_a, both + above.ln_chance(ln_mass_obs) - ln_a
+        no_pit = jnp.full_like(ln_mass_obs, jnp.nan)
+        return above.of_one(no_pit, ln_mass_obs, ln_of_lum, given, spread, ln_p, middle, jnp.sqrt(c22))
     of_lum, plain = jax.nn.softmax(ln_of_lum), jax.nn.softmax(ln_p)
     below = linear_noise.kernel("upper_limit", ln_reference - plain_mean, draw.scatter, place, table_of_limits)
     pit = jnp.stack(
@@ -107,4 +98,5 @@ def under_linear(draw, prior, observed, ln_reference, place, table, table_of_lim
             plain @ ndtr((ln_mass_obs - middle) / jnp.sqrt(c22)),
         ]
     )
+    both = jax.nn.logsumexp(ln_of_lum + ln_normal(ln_mass_obs, given, spread))
     return pit, jax.nn.logsumexp(ln_of_lum), both

@@ -56,21 +56,19 @@ class Observed(eqx.Module):
         Observed
             The rows, in the order given.
         """
-        given = catalogue.observables
-        assert given is not None
-        kind = given.kind[rows]
+        assert catalogue.observables is not None
+        given = catalogue.observables.take(rows)
+        kind, correlation = given.kind, given.error_correlation
         there = kind != MISSING
-        correlation = given.error_correlation
-        correlation = correlation if correlation.ndim == 2 else correlation[rows]
         has_lum = np.isfinite(catalogue.signed_measurements(rows)).all(axis=0)
         return cls(
-            np.where(there, given.ln_value[rows], 0.0),
-            np.where(there, given.sigma[rows], 1.0),
+            np.where(there, given.ln_value, 0.0),
+            np.where(there, given.sigma, 1.0),
             kind.astype(np.int32),
             has_lum,
             np.broadcast_to(correlation, (kind.shape[0], *correlation.shape[-2:])),
             # Of the whole catalogue: parts of it share compiled code.
-            tuple((given.kind >= UPPER_LIMIT).any(axis=0).tolist()),
+            tuple((catalogue.observables.kind >= UPPER_LIMIT).any(axis=0).tolist()),
         )
 
     def with_numbers(self, ln_lum_obs, sigma) -> tuple[np.ndarray, np.ndarray]:
@@ -320,10 +318,9 @@ def counts_as_lognormal(catalogue: HaloCatalogue, rows) -> Bool[np.ndarray, " ro
     small = linear & linear_noise.is_nearly_lognormal(sigma)
     if catalogue.observables is None or (kind == NOISE_KINDS.index("lognormal")).all():
         return small
-    others, correlation = catalogue.observables.kind[rows], catalogue.observables.error_correlation
-    correlation = correlation if correlation.ndim == 2 else correlation[rows]
-    of_errors = (correlation[..., 0, 1:] != 0) & (others == MEASURED)
-    joint = ((others >= UPPER_LIMIT) | of_errors).any(axis=1) & (kind != NOISE_KINDS.index("lognormal"))
+    others = catalogue.observables.take(rows)
+    of_errors = (others.error_correlation[..., 0, 1:] != 0) & (others.kind == MEASURED)
+    joint = ((others.kind >= UPPER_LIMIT) | of_errors).any(axis=1) & (kind != NOISE_KINDS.index("lognormal"))
     good = linear & (sigma > 0) & (sigma <= 1 / linear_noise.NO_FAINT)
     poor = joint & ~good
     if poor.any():

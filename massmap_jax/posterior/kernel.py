@@ -182,17 +182,16 @@ def ranges_by_looking(halos: Objects, prior: MassPrior, relation, *, kind: str):
     """
     support = jnp.linspace(prior.ln_mass_nodes[0], prior.ln_mass_nodes[-1], POINTS)
     step = support[1] - support[0]
-    draws = relation.log_weight.shape[0]
-    block = min(DRAW_BLOCK, draws)
-    of_blocks = np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
-    relations = jax.tree.map(lambda a: jnp.asarray(a)[of_blocks], relation)
+    rows_of_blocks = _in_blocks(relation.log_weight.shape[0])
+    relations = jax.tree.map(lambda a: jnp.asarray(a)[rows_of_blocks], relation)
+    normals = jnp.zeros((rows_of_blocks.shape[1], 1))
 
     def one(halo):
         ln_prior = ln_prior_at(halo, prior, prior_rows_of(halo, prior), support)
 
         def of_block(relation):
             own = ln_prior_of_draws(halo, relation, ln_prior, support)
-            (joint,) = joint_of_draws(halo, relation, jnp.zeros((block, 1)), own, support, "analytic", kind)
+            (joint,) = joint_of_draws(halo, relation, normals, own, support, "analytic", kind)
             below = joint.max(axis=1, keepdims=True) - joint
             return (below <= DEPTH).any(axis=0), (below[:, np.array([0, -1])] < AT_THE_EDGE).any()
 
@@ -203,6 +202,12 @@ def ranges_by_looking(halos: Objects, prior: MassPrior, relation, *, kind: str):
         return jnp.maximum(low, support[0]), jnp.minimum(high, support[-1]), edge.any()
 
     return jax.vmap(one, (halos.axes(),))(halos)
+
+
+def _in_blocks(draws: int) -> np.ndarray:
+    """Numbers of the draws in blocks, (block, draw); the last block is filled up with the last draw."""
+    block = min(DRAW_BLOCK, draws)
+    return np.minimum(np.arange(-(-draws // block) * block), draws - 1).reshape(-1, block)
 
 
 def _rough_evidence(prior: MassPrior, z, centre, width, log_norm) -> Float[Array, "draw"]:
@@ -429,10 +434,9 @@ def mixture_panel(
         The density at the nodes, with evidences and prior.
     """
     draws = relation.log_weight.shape[0]
-    block = min(DRAW_BLOCK, draws)
-    blocks = -(-draws // block)
-    # Padding repeats the last draw at weight zero.
-    rows_of_blocks = np.minimum(np.arange(blocks * block), draws - 1).reshape(blocks, block)
+    # Padding counts with weight zero.
+    rows_of_blocks = _in_blocks(draws)
+    blocks, block = rows_of_blocks.shape
     is_padding = jnp.asarray((np.arange(blocks * block) >= draws).reshape(blocks, block))
     log_weight = jnp.where(is_padding, -jnp.inf, jax.nn.log_softmax(relation.log_weight)[rows_of_blocks])
     relations = jax.tree.map(lambda a: jnp.asarray(a)[rows_of_blocks], relation)

@@ -47,7 +47,7 @@ from massmap_jax.relation.search import (
     off_normal,
     relation_at,
 )
-from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
+from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass, ln_m50
 
 # Share of objects whose linear noise may be a poor lognormal one.
 _FEW_POOR = 0.1
@@ -338,12 +338,10 @@ def _check_threshold(calibration, data: CatalogueData, has_mass, selection: Sele
     """Refuse objects whose measured mass is so far below the threshold that they could not be in the catalogue."""
     rows = data.rows[has_mass]
     ln_mass, z = calibration.ln_mass[rows], data.catalogue.redshift[rows]
-    ln_m50 = selection.ln_threshold + selection.evolution * np.log1p(z)
     of_threshold, of_width, of_evolution = selection.errors
-    believed = np.hypot(of_threshold, of_evolution * np.log1p(z))
-    _refuse_below(
-        "measured mass", rows, ln_mass, ln_m50, selection.width * np.exp(2 * of_width), believed, selection.describe()
-    )
+    believed, width = np.hypot(of_threshold, of_evolution * np.log1p(z)), selection.width * np.exp(2 * of_width)
+    threshold = np.asarray(ln_m50(selection.numbers, z))
+    _refuse_below("measured mass", rows, ln_mass, threshold, width, believed, selection.describe())
 
 
 def _check_above(data: CatalogueData, selection: SelectedOn) -> None:

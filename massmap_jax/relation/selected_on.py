@@ -103,6 +103,11 @@ class SelectedOnMass(eqx.Module):
         self.errors = float(threshold_error), float(width_error), float(evolution_error)
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """The middle of the belief about each name of `THRESHOLD`."""
+        return {name: getattr(self, name) for name in THRESHOLD}
+
+    @property
     def beliefs(self) -> dict:
         """A number or a distribution for each name of `THRESHOLD`."""
         of_threshold, of_width, of_evolution = self.errors
@@ -127,7 +132,7 @@ class SelectedOnMass(eqx.Module):
         Float[Array, "..."]
             ln of the probability, with the middle of each belief.
         """
-        return ln_above_threshold({p: getattr(self, p) for p in THRESHOLD}, ln_mass_obs, z)
+        return ln_above_threshold(self.numbers, ln_mass_obs, z)
 
     def describe(self) -> str:
         """Describe the selection in a few words.
@@ -163,8 +168,25 @@ def ln_above_threshold(selected: Mapping, ln_mass_obs, z, spread=0.0) -> Float[A
     Float[Array, "..."]
         ln of the probability.
     """
-    ln_m50 = selected["ln_threshold"] + selected.get("evolution", 0.0) * jnp.log1p(z)
-    return log_ndtr((ln_mass_obs - ln_m50) / jnp.sqrt(selected["width"] ** 2 + spread**2))
+    return log_ndtr((ln_mass_obs - ln_m50(selected, z)) / jnp.sqrt(selected["width"] ** 2 + spread**2))
+
+
+def ln_m50(selected: Mapping, z) -> Float[Array, "..."]:
+    """Evaluate ln of the measured mass of which half are in the catalogue.
+
+    Parameters
+    ----------
+    selected : dict of str to Float[Array, ""]
+        As in `ln_above_threshold`.
+    z : Float[Array, "..."]
+        Redshift.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        The mass [ln Msun].
+    """
+    return selected["ln_threshold"] + selected.get("evolution", 0.0) * jnp.log1p(z)
 
 
 class SelectedOn(eqx.Module):
