@@ -8,13 +8,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from massmap_jax.likelihood.integrals import ln_normal
-from massmap_jax.relation.selected_on import ln_above_threshold
+from massmap_jax.prior.normal_cdf import both_below, log_ndtr
+from massmap_jax.relation.selected_on import ln_above_threshold, ln_m50
 
-# Nodes of an integral over a tail, and how far beyond the mean it goes, in standard deviations of what is predicted.
-_NODES, _REACH = 96, 8.0
+# Nodes of an integral over masses near the threshold, and how many widths above it all objects are in the catalogue.
+_NODES, _REACH = 40, 6.0
 _x, _w = np.polynomial.legendre.leggauss(_NODES)
 
 
@@ -35,7 +37,8 @@ class AboveThreshold(eqx.Module):
     @classmethod
     def of(cls, draw, z) -> "AboveThreshold | None":
         """Give that of one draw of a fit; None where it knows no such selection."""
-        return cls(draw.selected, z) if draw.selected else None
+        selected = getattr(draw, "selected", None)
+        return cls(selected, z) if selected else None
 
     def ln_chance(self, mean, spread=0.0) -> Float[Array, "..."]:
         """Evaluate ln of the probability to be in the catalogue of a normal measured mass.
@@ -97,12 +100,16 @@ class AboveThreshold(eqx.Module):
         Float[Array, ""]
             The probability.
         """
-        inside = ln_weight + self.ln_chance(mean, spread)
-        far = _beyond(ln_mass_obs, inside, mean, spread)
-        x, ln_step = ln_mass_obs + far * _half(_x), jnp.log(0.5 * far) + jnp.log(jnp.asarray(_w, dtype=float))
-        density = jax.nn.logsumexp(ln_weight + ln_normal(x[:, None], mean, spread), axis=1)
-        above = jax.nn.logsumexp(density + self.ln_chance(x) + ln_step)
-        return 1 - jnp.exp(jnp.minimum(above - jax.nn.logsumexp(inside), 0.0))
+        ln_inside = jax.nn.logsumexp(ln_weight + self.ln_chance(mean, spread))
+        above = jax.nn.logsumexp(ln_weight + log_ndtr((mean - ln_mass_obs) / spread))
+        # Those above the measured mass that are not in the catalogue have masses up to some widths above the threshold.
+        threshold, width = ln_m50(self.selected, self.z), self.selected["width"]
+        far = jnp.maximum(threshold + _REACH * width - ln_mass_obs, 0.0)
+        x, w = (0.5 * far * jnp.asarray(a, dtype=float) for a in (1 + _x, _w))
+        x = ln_mass_obs + x
+        density = jnp.exp(jax.nn.logsumexp(ln_weight + ln_normal(x[:, None], mean, spread), axis=1) - ln_inside)
+        missing = (w * density * ndtr((threshold - x) / width)).sum()
+        return jnp.clip(1 - (jnp.exp(above - ln_inside) - missing), 0.0, 1.0)
 
     def pit_of_luminosity(self, ln_lum, ln_weight, mean, spread, mass_mean, slope, mass_spread) -> Float[Array, ""]:
         """Compute the probability that the luminosity of an object in the catalogue is below the one it has.
@@ -125,22 +132,8 @@ class AboveThreshold(eqx.Module):
         Float[Array, ""]
             The probability.
         """
-        inside = ln_weight + self.ln_chance(mass_mean, jnp.sqrt(mass_spread**2 + (slope * spread) ** 2))
-        far = _beyond(-ln_lum, inside, -mean, spread)
-        y, ln_step = ln_lum - far * _half(_x), jnp.log(0.5 * far) + jnp.log(jnp.asarray(_w, dtype=float))
-        chance = self.ln_chance(mass_mean + slope * (y[:, None] - mean), mass_spread)
-        below = jax.nn.logsumexp(ln_weight + ln_normal(y[:, None], mean, spread) + chance + ln_step[:, None])
-        return jnp.exp(jnp.minimum(below - jax.nn.logsumexp(inside), 0.0))
-
-
-def _half(x):
-    """Nodes of -1 to 1 as nodes of 0 to 1."""
-    return 0.5 * (1 + jnp.asarray(x, dtype=float))
-
-
-def _beyond(value, ln_weight, mean, spread):
-    """How far above a value the sum of normal distributions reaches."""
-    share = jax.nn.softmax(ln_weight)
-    middle = share @ mean
-    sd = jnp.sqrt(share @ ((mean - middle) ** 2 + spread**2))
-    return jnp.maximum(middle - value, 0.0) + _REACH * sd
+        own = slope * spread
+        total = jnp.sqrt(self.selected["width"] ** 2 + mass_spread**2 + own**2)
+        score = (mass_mean - ln_m50(self.selected, self.z)) / total
+        below = jax.nn.logsumexp(ln_weight + jnp.log(both_below((ln_lum - mean) / spread, score, -own / total)))
+        return jnp.exp(jnp.minimum(below - jax.nn.logsumexp(ln_weight + log_ndtr(score)), 0.0))

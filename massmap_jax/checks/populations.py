@@ -7,7 +7,7 @@ by object: what all forms find hard to predict cancels.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -22,9 +22,10 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses
+from massmap_jax.relation.correlations import LKJ_SHAPE
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.joint_posterior import JointPosterior
-from massmap_jax.relation.selected_on import SelectedOnMass
+from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
 FORMS = ("hmf_completeness", "gaussian", "skew_normal", "mixture:2", "fixed")
 """The forms that are compared by default."""
@@ -182,7 +183,9 @@ def compare_populations(
     calibration: CalibrationMasses,
     populations: Sequence[str | Population] | Mapping[str, str | Population] = FORMS,
     *,
-    selection: Selection | None = None,
+    selection: Selection | SelectedOnMass | SelectedOn | None = None,
+    observables: Mapping[str, Any] | None = None,
+    scatter_correlation: Any = LKJ_SHAPE,
     method: str = "laplace",
     num_draws: int = 1000,
     splits: int = 0,
@@ -204,8 +207,11 @@ def compare_populations(
     populations : sequence or dict of str or Population, optional
         The populations, as `Population.parse` reads them or as objects. A dict gives them names, which two of the same
         form need.
-    selection : Selection, optional
-        Which objects can be in the catalogue. `SelectedOnMass` is refused.
+    selection : Selection, SelectedOnMass or SelectedOn, optional
+        Which objects can be in the catalogue. Under `SelectedOnMass` each mass is predicted as one above the threshold.
+    observables, scatter_correlation : object, optional
+        Further observables and the correlations of their scatters, as in `fit_relation`. The masses are then predicted
+        from all of them.
     method : str, optional
         How the fits draw, as in `fit_relation`.
     num_draws : int, optional
@@ -226,8 +232,8 @@ def compare_populations(
     Raises
     ------
     MassmapError
-        Fewer than two populations, the same name twice, a selection on the measured mass, too few calibrators for
-        halves, or a population that cannot be fitted, with its name.
+        Fewer than two populations, the same name twice, too few calibrators for halves, or a population that cannot be
+        fitted, with its name.
 
     See Also
     --------
@@ -264,11 +270,6 @@ def compare_populations(
     True
     """
     forms = _named(populations)
-    if isinstance(selection, SelectedOnMass):
-        raise MassmapError(
-            "compare_populations does not know the selection on the measured mass: the masses that were not selected"
-            " are missing from what a population predicts"
-        )
     rows = calibrator_rows(catalogue, prior, calibration)
     least = LEAST_CALIBRATORS if method == "nuts" else FEW_CALIBRATORS
     if splits < 0 or splits == 1:
@@ -286,7 +287,8 @@ def compare_populations(
             try:
                 found = fit_relation(
                     catalogue, prior, relation_prior, calibration=masses, population=forms[name], method=method,
-                    selection=selection, key=key_fit, num_draws=num_draws,
+                    selection=selection, observables=observables, scatter_correlation=scatter_correlation, key=key_fit,
+                    num_draws=num_draws,
                 )  # fmt: skip
             except MassmapError as error:
                 raise MassmapError(f"population {name}: {error}") from error
@@ -300,7 +302,8 @@ def compare_populations(
         of_all[name] = predicted_masses(fits[name], catalogue, prior, calibration, rows)[1:]
     scores: dict[str, list] = {name: [] for name in forms}
     # Luminosities of calibrators that were chosen by them are in the fit even where their masses are not.
-    in_fit: Literal["luminosity", "nothing"] = "luminosity" if calibration.chosen_by == "luminosity" else "nothing"
+    lum_alone = calibration.chosen_by == "luminosity" and not isinstance(selection, SelectedOnMass)
+    in_fit: Literal["luminosity", "nothing"] = "luminosity" if lum_alone else "nothing"
     for number in range(splits):
         order = np.asarray(jax.random.permutation(jax.random.fold_in(key_halves, number), rows.size))
         there = rows[order[rows.size // 2 :]]

@@ -2,7 +2,8 @@
 
 P(ln L <= x | z, sigma) is the integral over ln M of p(ln M|z) Phi[(x - mean ln L) / sqrt(S^2 + sigma^2)]. Within the
 detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection. The
-part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit.
+part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit. Of objects that
+were selected on a measured mass, it is the probability below x and above the threshold (`AboveThreshold`).
 """
 
 from typing import NamedTuple
@@ -13,10 +14,12 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.checks.above_threshold import AboveThreshold
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.redshifts import place
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.calibrated import covariance
 from massmap_jax.relation.linear import Part
 
 _CHUNK = 2048
@@ -233,6 +236,13 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
             mean = draw.mean_ln_lum(ln_mass, z)
             spread = jnp.sqrt(draw.scatter_ln_lum(ln_mass, z) ** 2 + sigma**2 + 0 * mean)
             spread = jnp.maximum(spread, spacing)
+            above = AboveThreshold.of(draw, z)
+            if above is not None:
+                c11, c12, c22 = covariance(draw, sigma, draw.selected["sigma_mass"], 0.0)
+                slope, middle = c12 / c11, ln_mass + draw.measured["bias"]
+                of_mass = middle, slope, jnp.sqrt(c22 - slope * c12)
+                pit = above.pit_of_luminosity(ln_lum, jnp.log(probability), mean, spread, *of_mass)
+                return pit, jnp.ones_like(z), jnp.ones_like(z)
             if selection is None:
                 return (probability * ndtr((ln_lum - mean) / spread)).sum(), jnp.ones_like(z), jnp.ones_like(z)
             chance = jnp.exp(selection.log_norm(draw, prior, z, sigma))

@@ -21,7 +21,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection
-from massmap_jax.prior.population import check_base, population_of, refuse_selected
+from massmap_jax.prior.population import check_base, population_of
 from massmap_jax.relation.fitted import fitted_without_masses
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -212,7 +212,9 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     sigma^2)] d ln M; with a selection, that of the detected objects alone. Relation draws that are wide compared with
     what the catalogue itself can tell give all objects a common error, and alarms are then to be expected. Draws that
     bring a population along, from a fit with measured masses of some objects, are compared one by one, and the p value
-    is twice the mean of theirs: valid although the draws are wide, but for the error of a mean of so few draws.
+    is twice the mean of theirs: valid although the draws are wide, but for the error of a mean of so few draws. Of a
+    relation that was fitted to objects selected on their measured mass, the luminosities of such objects are predicted,
+    with the typical error of the measured masses for all.
 
     Half of the false-alarm probability goes to simultaneous bands of the PITs, over all objects and in bins of
     redshift, and half to their histogram, whose bins reach into the tails (`histogram_p_value`): bands are nearly blind
@@ -242,7 +244,13 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     check_level(level)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     check_base(relation, prior)
-    refuse_selected(relation, "prior_check")
+    given = selection is not None and not isinstance(selection, NoSelection)
+    on_mass = bool(getattr(relation, "selected", None))
+    if on_mass and given:
+        raise MassmapError(
+            "the relation was fitted to a catalogue that was selected on the measured mass, and selection= gives"
+            " another selection: leave it out"
+        )
     flag = flag_outside_prior(catalogue, prior)
     usable, codes = (flag & UNUSABLE) == 0, catalogue.noise_codes
     rows = np.flatnonzero(usable & (codes != NOISE_KINDS.index("upper_limit")))
@@ -251,8 +259,13 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
             f"none of {len(catalogue)} rows has a measured luminosity, and the check knows no limits: give measurements"
         )
     linear = codes[rows] == NOISE_KINDS.index("normal")
-    given = selection is not None and not isinstance(selection, NoSelection)
     if linear.any():
+        if on_mass:
+            raise MassmapError(
+                "what luminosities to expect of linear noise in a catalogue that was selected on the measured mass is"
+                f" not known, and {linear.sum()} rows have it, first row {rows[linear][0]}: use calibrators_check,"
+                " which checks their masses at given luminosity"
+            )
         _check_linear(catalogue, rows[linear], relation, selection if given else None)
     if catalogue.redshift_distributions is not None:
         # Each has dozens of redshift nodes: a part of a large catalogue shows a misfit as well.
@@ -299,7 +312,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         impossible=impossible,
         draws_used=draws.num_draws,
         level=level,
-        selection_given=given,
+        selection_given=given or on_mass,
         without_masses=fitted_without_masses(relation),
     )
 

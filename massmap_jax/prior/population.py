@@ -765,28 +765,6 @@ def population_of(relation) -> PopulationDraws | None:
     return getattr(relation, "population", None)
 
 
-def refuse_selected(relation, what: str) -> None:
-    """Refuse a relation of a catalogue that was selected on a measured mass, where that selection is not known.
-
-    Parameters
-    ----------
-    relation : Relation
-        Any relation.
-    what : str
-        Who refuses, for the message.
-
-    Raises
-    ------
-    MassmapError
-        If the relation holds such a selection.
-    """
-    if getattr(relation, "selected", None):
-        raise MassmapError(
-            f"{what} does not know the selection on the measured mass that this relation was fitted with, and what it"
-            " would predict is for objects that were not selected: check the masses against a simulation instead"
-        )
-
-
 def check_base(relation, prior: MassPrior) -> None:
     """Refuse a mass prior with a relation whose population was fitted with another one.
 

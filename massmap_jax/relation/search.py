@@ -299,8 +299,9 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
     Returns
     -------
     dict of str to object
-        "pareto_k" of the weights that would make these draws exact, and "shift", by how much the weights would move the
-        mean of each parameter in the coordinates, in standard deviations. The weights are truncated (Ionides 2008).
+        "pareto_k" of the weights that would make these draws exact; "share", their effective number over the number of
+        draws; and "shift", by how much the weights would move the mean of each parameter in the coordinates, in
+        standard deviations. For the shift the weights are truncated (Ionides 2008).
     """
     root, centre = np.linalg.cholesky(covariance), np.asarray(best.x)
     normals = np.linalg.solve(root, (x - centre).T).T
@@ -309,7 +310,8 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
     weight = np.minimum(weight, weight.sum() / np.sqrt(weight.size))
     shift = (weight @ x / weight.sum() - x.mean(axis=0)) / np.sqrt(np.diag(covariance))
     named = dict(zip(coordinates.free, shift.tolist(), strict=True))
-    return {"pareto_k": float(pareto_k(jnp.asarray(ln_weight))), "shift": named}
+    share = float(effective_sample_size(jnp.asarray(ln_weight))) / ln_weight.size
+    return {"pareto_k": float(pareto_k(jnp.asarray(ln_weight))), "share": share, "shift": named}
 
 
 def _log_weights(normals, model) -> np.ndarray:

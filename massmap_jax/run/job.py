@@ -41,7 +41,7 @@ from massmap_jax.run.misfit import (
 )
 from massmap_jax.run.observable_columns import check_units
 from massmap_jax.run.observable_names import check_observable
-from massmap_jax.run.observable_options import beliefs_about_scatters, laws_of, named
+from massmap_jax.run.observable_options import beliefs_about_scatters, is_on_mass, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
     check_circle,
@@ -502,13 +502,16 @@ def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> 
     from massmap_jax.relation.beliefs import RelationPrior
 
     own = () if options.population is None else (Population.parse(options.population).name,)
+    units = None if catalogue.observables is None else catalogue.observables.units
     return compare_populations(
         catalogue,
         prior,
         RelationPrior.parse(options.relation_prior),
         calibration,
         list(dict.fromkeys([*FORMS, *own])),
-        selection=selection_of(options, catalogue.lum_unit),
+        selection=selection_of_fit(options, catalogue.lum_unit),
+        observables=laws_of(options, units),
+        scatter_correlation=beliefs_about_scatters(options),
         method=options.fit_method,
         num_draws=max(_FIT_DRAWS, options.num_relation_draws),
         key=key,
@@ -638,13 +641,18 @@ def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, rel
 
 def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[str]) -> PriorCheck | None:
     """Check a fitted relation against the luminosities; a note where another observable selected the catalogue."""
-    if options.selected_on is not None:
+    on_mass = is_on_mass(options.selected_on)
+    noisy = (catalogue.noise_codes[catalogue.usable] == NOISE_KINDS.index("normal")).any()
+    if options.selected_on is not None and (noisy or not on_mass):
         notes.append(
             "whether prior and relation predict the observed luminosities was not checked: the check knows limits of"
-            f" the luminosity, and this catalogue was selected by {options.selected_on}"
+            " the luminosity, and selections on the measured mass where noise is lognormal, and this catalogue was"
+            f" selected by {options.selected_on}"
         )
         return None
-    check = prior_check(catalogue, prior, relation, selection=selection_of(options, catalogue.lum_unit))
+    # The draws bring a selection on the measured mass along.
+    selection = None if on_mass else selection_of(options, catalogue.lum_unit)
+    check = prior_check(catalogue, prior, relation, selection=selection)
     if check.p_value < CHECK_LEVEL <= check.p_place:
         notes.append(
             "the luminosities lie where they are predicted, with tails or a shape of their distribution other than"

@@ -140,11 +140,6 @@ def _check_the_rest(options: JobOptions) -> None:
             "z_err=, z_pdf= and z_quantiles= make redshifts distributions, and several observables need exact ones:"
             " leave these out, or observable="
         )
-    if options.compare_populations:
-        raise MassmapError(
-            "compare_populations= compares fits of luminosities and measured masses, and observable= is given: leave"
-            " one of them out"
-        )
     if options.relation != "fit":
         return
     laws_of(options)

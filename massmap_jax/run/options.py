@@ -985,11 +985,8 @@ def _check_calibration(options: JobOptions) -> None:
             "masses of objects that were chosen by their measured mass need that selection: give"
             " selected_on='mass>VALUE', in Msun"
         )
-    if on_mass and (options.calib_convert or options.compare_populations):
-        raise MassmapError(
-            f"{'calib_convert' if options.calib_convert else 'compare_populations'}= and a selection on the measured"
-            " mass are given: leave one of them out"
-        )
+    if on_mass and options.calib_convert:
+        raise MassmapError("calib_convert= and a selection on the measured mass are given: leave one of them out")
     if options.method not in ("auto", *METHODS):
         raise MassmapError(
             f"method {options.method!r} knows one mass prior, and a relation calibrated on measured masses brings its"

@@ -17,9 +17,11 @@ from statistical.two_keys import LEVEL, check_with_two_keys
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.calibrators import KINDS, calibrators_check, predicted_masses
+from massmap_jax.checks.prior_check import prior_check
 from massmap_jax.checks.shape import FEATURES
 from massmap_jax.errors import MassmapError
 from massmap_jax.figures.calibration import calibration_figure
+from massmap_jax.likelihood.selection import FluxLimit
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.relation.calibrated import CalibratedRelation
@@ -221,7 +223,18 @@ def test_a_selection_on_the_measured_mass():
         pit, _, _ = predicted_masses(told, catalogue, PRIOR, calibration, rows, fitted="nothing")
         return np.array([kstest(one, "uniform").pvalue for one in pit.T])
 
+    def p_of_luminosities(selected, catalogue=plain, selection=None):
+        made = {"measured": measured, "population": population, "selected": selected}
+        relation = CalibratedRelation(**made, **jax.tree.map(np.atleast_1d, columns))
+        return prior_check(catalogue, PRIOR, relation, selection=selection).p_value
+
     assert kept.size > 1000
+    # The errors of the masses are 0.1 to 0.3, and the check takes the typical one for all.
+    assert p_of_luminosities(selected) > 1e-5 and p_of_luminosities({}) < 1e-9
+    with pytest.raises(MassmapError, match=r"linear noise .* rows have it, first row 0: use calibrators_check"):
+        p_of_luminosities(selected, linear)
+    with pytest.raises(MassmapError, match="gives another selection: leave it out"):
+        p_of_luminosities(selected, selection=FluxLimit(2.0))
     right, noisy = p_of(plain, selected), p_of(linear, selected)[[0, 2]]
     assert right.min() > 1e-5 and noisy.min() > 1e-5, (right, noisy)
     wrong = np.concatenate([p_of(plain, {}), p_of(linear, {})[[0, 2]]])
