@@ -15,6 +15,7 @@ from massmap_jax.posterior.surface_splines import cells_at, divided, neighbours_
 from posterior.test_surface import errors as errors_of_masses
 from posterior.test_uncertain_redshifts import (
     CLUSTERS,
+    ERROR,
     GALAXIES,
     by_hand,
     prior_of,
@@ -129,6 +130,24 @@ def test_errors_of_each_object_and_what_lies_outside(tmp_path):
     assert all(seen[name] <= surface.tolerance[name] for name in seen), seen
     draws = surface.ln_mass_at(np.zeros(1), *(a[:3] for a in (*surface_objects(uncertain),)))
     np.testing.assert_allclose(draws[:, 0], found.quantiles[:3, 1], atol=1e-4)
+
+
+def test_luminosities_that_do_not_move():
+    """A richness: its table begins at the prior's lowest redshift, and gives the masses that are integrated."""
+    prior = prior_of(CLUSTERS)
+    relation = relation_of(CLUSTERS)
+    *_, catalogue = universe(CLUSTERS, prior, 1200, 5)
+    catalogue = catalogue.subset(np.flatnonzero(catalogue.redshift < 0.3)[:80])
+    given = {"lum_moves": False, "num_nodes": NODES}
+    still = with_errors(catalogue, **given)
+    exact = mm.mass_posterior(still, prior, relation, quantile_levels=LEVELS)
+    found = mm.mass_posterior(still, prior, relation, method="surface", quantile_levels=LEVELS)
+    assert found.num_beside_surface < 8 and found.surface.lattice.z[0] < 3 * ERROR
+    seen = differences(found, exact)
+    assert all(seen[name] <= found.surface.tolerance[name] for name in seen), seen
+    # The twin: of luminosities that move, masses are others.
+    moving = mm.mass_posterior(with_errors(catalogue, num_nodes=NODES), prior, relation, quantile_levels=LEVELS)
+    assert differences(found, moving)["mean"] > 0.1
 
 
 def surface_objects(catalogue):
