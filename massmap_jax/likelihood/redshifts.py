@@ -133,8 +133,8 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
     Notes
     -----
     The first is what the mean and standard deviation need. With it alone, the posterior of a large r would be a comb:
-    nodes are 5 pi / (number) of an r apart in the middle, each with a likelihood of ln M of width 1, and a quantile
-    was off by 0.06 standard deviations. `benchmarks/programs/photo_z.py` measures the error.
+    nodes in the middle are 5 pi r / number widths of the likelihood apart; for r = 9 the CDF was off by 0.024.
+    `benchmarks/programs/photo_z.py` measures the error of the mean.
     """
     given = catalogue.redshift_distributions
     assert given is not None

@@ -102,7 +102,7 @@ class Reading:
                 f"z_grid={mapping['z_grid']!r} is a column, and a partition may have no row that tells its redshifts:"
                 " give a range such as '0:3:301', or a file that all workers see"
             )
-        if str(dict(zip(names, meta.dtypes, strict=True)).get(mapping.get("z_pdf"), "")).startswith("str"):
+        if str(dict(zip(names, meta.dtypes, strict=True)).get(str(mapping.get("z_pdf")), "")).startswith("str"):
             raise MassmapError(
                 f"z_pdf column {mapping['z_pdf']!r} holds text: Dask makes text of lists, unless they are lists of"
                 " Arrow, or dask.config.set({'dataframe.convert-string': False}) is called before the catalogue is"
