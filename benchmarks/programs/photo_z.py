@@ -1,13 +1,14 @@
 """Masses, maps and fits with uncertain redshifts: time, accuracy, and whether their error bars hold the truth.
 
-    PYTHONPATH=benchmarks:tests python benchmarks/programs/photo_z.py [--objects N] [--truth N] [--shapes N] [--skies N]
-        [--fits N]
+    PYTHONPATH=benchmarks:tests python benchmarks/programs/photo_z.py [--objects N] [--table N] [--truth N] [--shapes N]
+        [--skies N] [--fits N]
 
 Clusters and galaxies above a limit of flux whose redshifts have errors of 5 % of 1 + z, as simulated in
-tests/posterior/test_uncertain_redshifts.py. Five parts, each of which is left out with 0:
+tests/posterior/test_uncertain_redshifts.py. Six parts, each of which is left out with 0:
 
 --objects  time of masses under 10 draws of the relation beside that of the same masses with the redshifts taken as
            exact, second calls both, and the errors of 500 of these masses against 128 redshift nodes;
+--table    time of so many masses read off a posterior surface, its making included, beside that of integrated ones;
 --truth    coverage of so many true masses by 68 and 95 % intervals, and by the wrong ways to use such redshifts;
 --shapes   errors of so many masses whose p(z) of other shapes are told by quantiles or on a grid;
 --skies    coverage of the true mass in redshift slices of so many skies of 60 clusters;
@@ -103,6 +104,33 @@ def speed(name, number):
         f"{name}: {len(catalogue):,} objects, {DRAWS} draws: {photo:.1f} s, {photo / exact:.1f} times the {exact:.2f} s"
         f" with exact redshifts; mean of ln M off by {row['mean_rms']:.1e} sd (rms), {row['mean_largest']:.1e} at most;"
         f" sd by {row['sd_largest']:.1e} at most",
+        flush=True,
+    )
+    return row
+
+
+def table(name, number):
+    """Whether a posterior surface pays: what `run --method auto` takes for so many objects of one error each."""
+    kind = KINDS[name]
+    prior, relation = prior_of(kind), relations(kind)
+    *_, catalogue = universe(kind, prior, int(EXCESS * number), 1)
+    catalogue = with_errors(catalogue.subset(np.arange(min(number, len(catalogue)))))
+
+    def masses(method):
+        return mm.mass_posterior(catalogue, prior, relation, relation_from="fixed_draws", method=method)
+
+    integrated, exact = seconds_of(lambda: masses("analytic"))
+    read, found = seconds_of(lambda: masses("surface"))
+    row = {
+        "objects": len(catalogue), "draws": DRAWS, "seconds_integrated": integrated, "seconds": read,
+        "beside": found.num_beside_surface / len(catalogue),
+        "mean_largest": float(np.max(np.abs(found.mean - exact.mean) / exact.sd)),
+        "quantiles_largest": float(np.max(np.abs(found.quantiles - exact.quantiles) / exact.sd[:, None])),
+    }  # fmt: skip
+    print(
+        f"{name}: {len(catalogue):,} objects, {DRAWS} draws: {read:.1f} s with a table, {integrated:.1f} s without;"
+        f" {100 * row['beside']:.0f} % beside it; mean of ln M off by {row['mean_largest']:.1e} sd at most, quantiles"
+        f" by {row['quantiles_largest']:.1e}",
         flush=True,
     )
     return row
@@ -257,6 +285,7 @@ def fits(number, seed=100):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--table", type=int, default=100_000)
     parser.add_argument("--truth", type=int, default=100_000)
     parser.add_argument("--shapes", type=int, default=60)
     parser.add_argument("--skies", type=int, default=300)
@@ -267,6 +296,8 @@ def main():
     for name in KINDS:
         if given.objects:
             results.setdefault("speed", {})[name] = speed(name, given.objects)
+        if given.table:
+            results.setdefault("table", {})[name] = table(name, given.table)
         if given.truth:
             results.setdefault("truth", {})[name] = truth(name, given.truth)
         if given.shapes:
