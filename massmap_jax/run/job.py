@@ -71,8 +71,8 @@ if TYPE_CHECKING:
 _FIT_DRAWS = 1000
 # Number of objects above which making a posterior surface takes less time than integrating each (100 relation draws).
 SURFACE_PAYS = 400_000
-# The same where each is an integral over its redshift, too: a table takes about 25,000 of these integrals
-# (benchmarks/programs/photo_z.py --table).
+# The same where each is an integral over its redshift, too: a table takes some 20,000 of these integrals, and half of
+# the objects may be beside it (benchmarks/programs/photo_z.py --table).
 SURFACE_OF_UNCERTAIN_PAYS = 100_000
 # An object has lost its posterior if more than this fraction is beyond the table; if most have, the table is wrong.
 # Below this signal to noise, linear noise alone may be more likely than a halo: exp(-q^2 / 2) times the number of light
