@@ -137,6 +137,7 @@ def command(name: str, *kinds, own: tuple = (), epilog: str | None = None, like:
         REPEATABLE.update(shown for shown, (_, f) in declared.items() if f.metadata["many"])
 
         def call(ctx: typer.Context, **given):
+            _Command.name = name
             given = {name: _in_one(value) if name in REPEATABLE else value for name, value in given.items()}
             config = _config_of(ctx, given)
             record = _record(name) | {"config": _as_given(given)}
@@ -825,9 +826,22 @@ def _check_positive(name: str, number: int) -> None:
         raise MassmapError(f"{name} is {number}: give at least 1")
 
 
-def _as_options(sentence: str) -> str:
-    """Arguments of the library, as `lum_log='log10'`, in the words of the command line, `--lum-log log10`."""
+class _Command:
+    """The command that runs, whose options its sentences name; None for those that have none of a catalogue."""
+
+    name: str | None = None
+
+
+def _as_options(sentence: str, running: str | None = None) -> str:
+    """Arguments of the library, as `lum_log='log10'`, in the words of the command line, `--lum-log log10`.
+
+    An option that the running command lacks is said to be that of another one.
+    """
     known = OPTIONS | set(simulate.__annotations__)
+    running = running or _Command.name
+    have = {s.name for s in SETTINGS.get(running or "", [])} | set(COMMAND_LINE_ONLY)
+    if running == "stream":
+        have.discard("columns")  # it is that of the columns to write, and in sentences a layout
 
     def option(match):
         name, value = match.group(1), match.group(2) or ""
@@ -835,7 +849,10 @@ def _as_options(sentence: str) -> str:
             return match.group(0)
         value = "" if value == "True" else value  # a switch of the command line has no value
         # Quoted, so that a line of the shell can hold what the sentence says: --lum-in '1e44 erg/s'.
-        return f"--{name.replace('_', '-')} {shlex.quote(value.strip(chr(39))) if value else ''}".rstrip()
+        told = f"--{name.replace('_', '-')} {shlex.quote(value.strip(chr(39))) if value else ''}".rstrip()
+        others = [other for other, settings in SETTINGS.items() if name in {s.name for s in settings}]
+        elsewhere = running in SETTINGS and name not in have and others and others != [running]
+        return f"{told} of {PROGRAM} {next(o for o in others if o != running)}" if elsewhere else told
 
     # Only fits advise NUTS, and the program's `method` is that of the masses.
     sentence = re.sub(r"\bmethod='nuts'", "fit_method='nuts'", sentence)

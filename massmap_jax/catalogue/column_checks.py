@@ -23,6 +23,8 @@ _DISTANCES = (
     r"d_?[aclm](?:_.*)?|d_?(?:ang|lum|com|mod)\w*|dist(?:ance|mod)?(?:_.*)?|\w+_dist(?:ance)?(?:_\w*pc)?|chi|comoving.*"
     r"|lookback.*|t_?(?:lb|lookback)(?:_.*)?|age(?:_.*)?"
 )
+USED_BY_MASSES = "; z_err= takes them into account"
+"""How the note on errors of redshifts ends; not where nothing takes them."""
 _AXES = ("x", "y", "z")
 _ON_THE_SKY = ("deg", "degree", "degrees", "arcmin", "arcsec", "rad", "pix", "pixel", "pixels")
 # The sides of a box that objects fill differ by less.
@@ -257,8 +259,8 @@ def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> N
     found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
     if found:
         notes.append(
-            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact;"
-            " z_err= takes them into account"
+            f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact"
+            + USED_BY_MASSES
         )
 
 

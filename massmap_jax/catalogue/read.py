@@ -31,7 +31,7 @@ from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.photo_z import Contains
 from massmap_jax.catalogue.position_columns import find_positions, without_zeros
 from massmap_jax.catalogue.positions import check_positions
-from massmap_jax.catalogue.redshift_columns import RedshiftColumns
+from massmap_jax.catalogue.redshift_columns import RedshiftColumns, one_redshift
 from massmap_jax.catalogue.relation_files import read_relation
 from massmap_jax.catalogue.sky_frames import angle_columns
 from massmap_jax.catalogue.tables import open_table
@@ -54,7 +54,7 @@ def read_catalogue(
     *,
     columns: str | None = None,
     lum: str | None = None,
-    z: str | None = None,
+    z: str | float | None = None,
     sigma: str | float | None = None,
     sigma_kind: Literal["ln", "dex", "linear", "percent", "fraction", "mag", "bounds"] | None = None,
     sigma_plus: str | None = None,
@@ -108,8 +108,9 @@ def read_catalogue(
         columns, and what is given beside it takes its place.
     lum : str, optional
         Column of the luminosity, or of another observable of the mass. It must be named or found.
-    z : str, optional
-        Column of the redshift. It must be named or found.
+    z : str or float, optional
+        Column of the redshift. It must be named or found. Or one number, the redshift of all objects, as those of a
+        snapshot have; text that is a number is a column where there is one of that name.
     sigma : str or float, optional
         Column of the luminosity error, or one number for all rows. It must be given or found.
     sigma_kind : {"ln", "dex", "linear", "percent", "fraction", "mag", "bounds"}, optional
@@ -286,7 +287,13 @@ def read_catalogue(
     lum_name = choose("luminosity", lum, "lum", required=True, never=angle_columns(table))
     box = frozenset() if layout is not None else coordinates_in_a_box(table)
     in_box = "".join(f"{name!r} beside x and y looks like a place in a box and no redshift" for name in box)
-    z_name = choose("redshift", z, "z", required=True, never=box, hint=in_box or hint)
+    one_for_all = one_redshift(table, z, {"z_err": z_err, "z_pdf": z_pdf, "z_quantiles": z_quantiles})
+    if one_for_all is None:
+        z_name = choose("redshift", z, "z", required=True, never=box, hint=in_box or hint)
+    else:
+        z_name = f"z={one_for_all:g}"
+        columns_read["z"] = f"{one_for_all:g} for all"
+        notes.append(f"redshift: {one_for_all:g} for all objects, as z= is a number and no column has that name")
     if z_name in box:
         notes.append(f"{in_box}: taken as one, as z= says")
     if lum_name == z_name:
@@ -311,13 +318,17 @@ def read_catalogue(
     id_name = choose("id", id, "id")
     truth_name = choose("true mass", truth, "truth")
 
-    redshift = numbers(table, z_name, "redshift", notes)
-    refuse_no_redshift(table, z_name, redshift)
+    if one_for_all is None:
+        redshift = numbers(table, z_name, "redshift", notes)
+        refuse_no_redshift(table, z_name, redshift)
+    else:
+        redshift = np.full(len(table.column(lum_name)), one_for_all)
     # Not in a few rows of a larger catalogue, which may differ.
     if z is None and layout is None and (need_usable or table.sample is not None):
         whole = table if table.sample is None else table.sample
         refuse_other_redshifts(whole, z_name, typical(table, z_name, redshift), box)
-    note_redshifts_of_zero(z_name, redshift, notes)
+    if one_for_all is None:
+        note_redshifts_of_zero(z_name, redshift, notes)
     if noise not in ("lognormal", "linear"):
         raise MassmapError(f"noise is {noise!r}: it must be lognormal or linear")
     if noise == "linear" and min_snr != 3.0:
@@ -338,7 +349,7 @@ def read_catalogue(
     if (limits := limits_among(table, lum_name, notes)).any():
         bits = np.where(limits, np.int32(Flag.LUM_MISSING), luminosity.flag)
         luminosity = luminosity._replace(flag=bits, ln_lum_obs=np.where(limits, np.nan, luminosity.ln_lum_obs))
-    if (limits := limits_among(table, z_name, notes)).any():
+    if one_for_all is None and (limits := limits_among(table, z_name, notes)).any():
         redshift = np.where(limits, np.nan, redshift)
     if noise == "linear" and luminosity.log == "none":
         luminosity = luminosity._replace(raw=_without_zeros(luminosity.raw))

@@ -18,6 +18,8 @@ from massmap_jax.errors import MassmapError
 
 SOURCES = ("z_err", "z_pdf", "z_quantiles")
 """Keywords of `read_catalogue` that say what is known of the redshifts; without one of them these are exact."""
+# No halo is farther, and no mass function goes on to there.
+_FARTHEST = 30.0
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
 _CUT_OFF = 0.01
 
@@ -36,6 +38,48 @@ def is_uncertain(mapping: Mapping) -> bool:
         False where redshifts are exact.
     """
     return any(mapping.get(name) is not None for name in SOURCES)
+
+
+def one_redshift(table: ColumnTable, z: str | float | None, mapping: Mapping) -> float | None:
+    """Give the redshift that all objects have, where `z` is a number and names no column: that of a snapshot.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    z : str or float or None
+        The keyword of `read_catalogue`. A column whose name is such a number is that column.
+    mapping : Mapping
+        The keywords that say what is known of redshifts, `SOURCES`.
+
+    Returns
+    -------
+    float or None
+        None where it is a column.
+
+    Raises
+    ------
+    MassmapError
+        For a number that is no redshift, and beside errors of redshifts.
+    """
+    if z is None or any(name.lower() == str(z).lower() for name in table.names):
+        return None
+    try:
+        number = float(z)
+    except ValueError:
+        return None
+    if not 0 <= number < _FARTHEST:
+        raise MassmapError(
+            f"z={z} is neither a column of {table.label} nor a redshift of all objects, a number from 0 to"
+            f" {_FARTHEST:g}: choose the column of the redshift, or give the redshift of the snapshot"
+        )
+    if is_uncertain(mapping):
+        given = next(name for name in SOURCES if mapping.get(name) is not None)
+        raise MassmapError(
+            f"z={z} is one redshift for all objects, which is exact, and {given}= is given: leave it out, or name the"
+            " column of the measured redshifts with z="
+        )
+    return number
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,9 @@ def mass_in_circle(
     rows = np.flatnonzero(usable & inside)
     draws, mean = np.zeros(num_draws), 0.0
     if rows.size:
-        for _, ln_mass in chosen.masses(Objects.of(catalogue, rows, prior, extra), chunk_size):
-            draws += np.exp(ln_mass, dtype=np.float64).sum(axis=0)
+        for _, objects in Objects.in_parts(catalogue, rows, prior, chosen.relation, extra):
+            for _, ln_mass in chosen.masses(objects, chunk_size):
+                draws += np.exp(ln_mass, dtype=np.float64).sum(axis=0)
         # The draws' weights are settled, so each draw's posterior is normalised.
         settled = {"relation_from": "fixed_draws", "selection": selection, "chunk_size": chunk_size}
         settled["extra"] = None if extra is None else extra.take(rows)

@@ -337,27 +337,29 @@ class MassPosterior(eqx.Module):
         """Integrate the posteriors of some rows again (default: all); NaN for unusable rows."""
         asked = np.arange(len(self)) if rows is None else rows
         result = np.full((asked.size, size), np.nan)
-        places = np.flatnonzero(self.usable[asked])
+        usable = np.flatnonzero(self.usable[asked])
         need_keys = request == "sample" or self.method in SAMPLED_METHODS
-        halos = Objects.of(self.catalogue, asked[places], self.prior, self.extra, need_keys=need_keys)
-        chunk_size = chunk_size or self.chunk_size
+        relation, chunk_size = self.relation.as_batch(), chunk_size or self.chunk_size
         if request == "sample":  # about a dozen numbers per sample are in memory at the same time
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
-        for chosen, outputs in evaluate(
-            halos,
-            self.prior,
-            self.relation.as_batch(),
-            self.selection,
-            self.key,
-            chunk_size,
-            request=request,
-            arguments=tuple(a[places] for a in arguments) if per_row else (),
-            shared=() if per_row else arguments,
-            key_sample=key_sample,
-            size=size,
-            **settings_of(self.method, self.relation_from, self.num_lum_draws),
-        ):
-            result[places[chosen]] = outputs
+        parts = Objects.in_parts(self.catalogue, asked[usable], self.prior, relation, self.extra, need_keys=need_keys)
+        for own, halos in parts:
+            places = usable[own]
+            for chosen, outputs in evaluate(
+                halos,
+                self.prior,
+                relation,
+                self.selection,
+                self.key,
+                chunk_size,
+                request=request,
+                arguments=tuple(a[places] for a in arguments) if per_row else (),
+                shared=() if per_row else arguments,
+                key_sample=key_sample,
+                size=size,
+                **settings_of(self.method, self.relation_from, self.num_lum_draws),
+            ):
+                result[places[chosen]] = outputs
         return result
 
     def to_table(self, columns=None) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from massmap_jax.catalogue.column_checks import USED_BY_MASSES
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.options import (
@@ -285,7 +286,8 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     from massmap_jax.run.map_plan import plan_map
     from massmap_jax.run.observable_names import check_observable
 
-    notes = list(catalogue.notes)
+    # Host masses take redshifts as exact.
+    notes = [note.removesuffix(USED_BY_MASSES) for note in catalogue.notes]
     key_relation, key_map = jax.random.split(jax.random.key(options.seed))
     with clock.stage("prior and relation"):
         prior, satellites = load_prior(options.prior), read_satellites(str(options.satellites))

@@ -9,17 +9,20 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
+from massmap_jax.catalogue.redshift_shapes import Normal
 from massmap_jax.catalogue.units import unit_factor
 from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
+from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.circle import mass_in_circle
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
 from massmap_jax.maps.regions import Circle, RegionMass
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.result import MassPosterior
+from massmap_jax.posterior.surface_redshifts import errors_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
@@ -68,6 +71,9 @@ if TYPE_CHECKING:
 _FIT_DRAWS = 1000
 # Number of objects above which making a posterior surface takes less time than integrating each (100 relation draws).
 SURFACE_PAYS = 400_000
+# The same where each is an integral over its redshift, too: a table takes some 20,000 of these integrals, and half of
+# the objects may be beside it (benchmarks/programs/photo_z.py --table).
+SURFACE_OF_UNCERTAIN_PAYS = 100_000
 # An object has lost its posterior if more than this fraction is beyond the table; if most have, the table is wrong.
 # Below this signal to noise, linear noise alone may be more likely than a halo: exp(-q^2 / 2) times the number of light
 # halos for each massive one.
@@ -286,18 +292,24 @@ def compute(
     if fitted is None:
         check = _check_given(catalogue, prior, relation, selection, notes, clock)
     with clock.stage("mass posteriors"):
-        posterior = mass_posterior(
-            catalogue,
-            prior,
-            relation,
-            relation_from=relation_from,
-            method=_method(options, catalogue, prior, relation, extra, notes),
-            key=key_lum,
-            num_lum_draws=options.num_lum_draws,
-            selection=selection,
-            extra=extra,
-            watch=clock.say,
-        )
+        method = _method(options, catalogue, prior, relation, extra, selection)
+        settings = {
+            "relation_from": relation_from,
+            "key": key_lum,
+            "num_lum_draws": options.num_lum_draws,
+            "selection": selection,
+            "extra": extra,
+            "watch": clock.say,
+        }
+        try:
+            posterior = mass_posterior(catalogue, prior, relation, method=method, **settings)
+        except MassmapError:
+            # Whether a table can be made is known when it is made; nobody has asked for it.
+            if (options.method, method) != ("auto", "surface"):
+                raise
+            posterior = mass_posterior(catalogue, prior, relation, method="analytic", **settings)
+    if options.method == "auto" and posterior.surface is not None:
+        notes.append(_read_off(posterior))
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
     if fitted is None:
@@ -621,22 +633,46 @@ def fit(
         )
 
 
-def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, relation, extra, notes) -> str:
-    """Choose the method of the masses; "auto" takes the surface for large catalogues, and a note says so."""
+def _method(options: JobOptions, catalogue: HaloCatalogue, prior: MassPrior, relation, extra, selection) -> str:
+    """Choose the method of the masses; "auto" takes the surface for large catalogues."""
     if options.method == "nuts":
         return "analytic"  # it still serves the map, the flags and the comparison
     if options.method != "auto":
         return options.method
     rows = np.flatnonzero(catalogue.usable)
-    plain = prior.snap is None and catalogue.redshift_distributions is None
-    plain = plain and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
-    if extra is not None or rows.size < SURFACE_PAYS or not plain or population_of(relation) is not None:
+    plain = prior.snap is None and (catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")).all()
+    fewest = SURFACE_PAYS
+    if catalogue.redshift_distributions is not None:
+        fewest = SURFACE_OF_UNCERTAIN_PAYS
+        plain = plain and rows.size >= fewest and _has_one_error(catalogue, rows)
+        plain = plain and (selection is None or isinstance(selection, NoSelection))
+    if extra is not None or rows.size < fewest or not plain or population_of(relation) is not None:
         return "analytic"
-    notes.append(
-        f"masses of {rows.size:,} objects are read off a posterior surface, to 1 % of their error bars: method "
-        "'analytic' integrates each"
-    )
     return "surface"
+
+
+def _has_one_error(catalogue: HaloCatalogue, rows) -> bool:
+    """Whether all have one error of ln L and one normal error of ln(1 + z): a table of others may be too large."""
+    assert catalogue.redshift_distributions is not None
+    if not isinstance(catalogue.redshift_distributions.shape, Normal):
+        return False
+    return all(np.ptp(a[rows]) <= 1e-6 * np.max(a[rows]) for a in (catalogue.sigma_ln_lum, errors_of(catalogue)))
+
+
+def _read_off(posterior: MassPosterior) -> str:
+    """The note on masses that are read off a table unasked."""
+    assert posterior.surface is not None
+    told = ""
+    if posterior.surface.redshifts is not None:
+        error = posterior.surface.error
+        told = (
+            f" (measured: mean {error['mean']:.1g}, quantiles {error['quantiles']:.1g} standard deviations at most;"
+            f" {posterior.num_beside_surface:,} objects beside the table are integrated)"
+        )
+    return (
+        f"masses of {posterior.usable.sum():,} objects are read off a posterior surface, to 1 % of their error bars"
+        f"{told}: method 'analytic' integrates each"
+    )
 
 
 def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[str]) -> PriorCheck | None:

@@ -106,7 +106,7 @@ class CatalogueOptions:
         commands=_RUN_FIT,  # stream has an option of that name: the columns to write
     )
     lum: str | None = option(None, "Column of the luminosity (or mass proxy).", OBSERVABLE)
-    z: str | None = option(None, "Column of the redshift.", CATALOGUE)
+    z: str | None = option(None, "Column of the redshift, or one number for all objects, as of a snapshot.", CATALOGUE)
     sigma: str | None = option(None, "Column of the luminosity error, or one number.", OBSERVABLE)
     sigma_kind: str | None = option(
         None,

@@ -38,8 +38,6 @@ _NOT_FOR_PARTITIONS = (
     "need_usable",
     "need_positions",
     "duplicate_ids",
-    "z_pdf",
-    "z_grid",
 )
 
 
@@ -99,11 +97,23 @@ class Reading:
             str(n).lower() for n in (own_id, own_truth)
         }
         shown = tuple(n for n in names if n.lower() not in unread or n in mapping.values())
+        if mapping.get("z_grid") in names:
+            raise MassmapError(
+                f"z_grid={mapping['z_grid']!r} is a column, and a partition may have no row that tells its redshifts:"
+                " give a range such as '0:3:301', or a file that all workers see"
+            )
+        if str(dict(zip(names, meta.dtypes, strict=True)).get(str(mapping.get("z_pdf")), "")).startswith("str"):
+            raise MassmapError(
+                f"z_pdf column {mapping['z_pdf']!r} holds text: Dask makes text of lists, unless they are lists of"
+                " Arrow, or dask.config.set({'dataframe.convert-string': False}) is called before the catalogue is"
+                " opened"
+            )
         read: list[str] = []
 
         def column(name):
             read.append(name)
-            return _nothing(kinds[name])
+            # The dtype of a column of arrays is that of any object.
+            return np.array([None], dtype=object) if name == mapping.get("z_pdf") else _nothing(kinds[name])
 
         read_catalogue(ColumnTable(_LABEL, shown, column), need_usable=False, **mapping)
         found = None

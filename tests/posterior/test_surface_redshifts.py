@@ -15,6 +15,7 @@ from massmap_jax.posterior.surface_splines import cells_at, divided, neighbours_
 from posterior.test_surface import errors as errors_of_masses
 from posterior.test_uncertain_redshifts import (
     CLUSTERS,
+    ERROR,
     GALAXIES,
     by_hand,
     prior_of,
@@ -129,6 +130,53 @@ def test_errors_of_each_object_and_what_lies_outside(tmp_path):
     assert all(seen[name] <= surface.tolerance[name] for name in seen), seen
     draws = surface.ln_mass_at(np.zeros(1), *(a[:3] for a in (*surface_objects(uncertain),)))
     np.testing.assert_allclose(draws[:, 0], found.quantiles[:3, 1], atol=1e-4)
+
+
+def test_luminosities_that_do_not_move():
+    """A richness: its table begins at the prior's lowest redshift, and gives the masses that are integrated."""
+    prior = prior_of(CLUSTERS)
+    relation = relation_of(CLUSTERS)
+    *_, catalogue = universe(CLUSTERS, prior, 1200, 5)
+    catalogue = catalogue.subset(np.flatnonzero(catalogue.redshift < 0.3)[:80])
+    given = {"lum_moves": False, "num_nodes": NODES}
+    still = with_errors(catalogue, **given)
+    exact = mm.mass_posterior(still, prior, relation, quantile_levels=LEVELS)
+    found = mm.mass_posterior(still, prior, relation, method="surface", quantile_levels=LEVELS)
+    assert found.num_beside_surface < 8 and found.surface.lattice.z[0] < 3 * ERROR
+    seen = differences(found, exact)
+    assert all(seen[name] <= found.surface.tolerance[name] for name in seen), seen
+    # The twin: of luminosities that move, masses are others.
+    moving = mm.mass_posterior(with_errors(catalogue, num_nodes=NODES), prior, relation, quantile_levels=LEVELS)
+    assert differences(found, moving)["mean"] > 0.1
+
+
+def test_the_program_takes_it_for_many_objects_of_one_error_and_says_so(monkeypatch):
+    """Not where errors differ from object to object, nor where a table is refused."""
+    from massmap_jax.run import job
+    from massmap_jax.run.options import JobOptions
+
+    _, catalogue = some(CLUSTERS, 100)
+    one = with_errors(catalogue, num_nodes=NODES)
+    options = JobOptions(relation="identity", pivot=1e14, make_map=False, uncertain_redshifts=True)
+    few = job.compute(one, options, job.Clock())
+    assert few.posterior.method == "analytic" and not any("surface" in note for note in few.notes)
+    monkeypatch.setattr(job, "SURFACE_OF_UNCERTAIN_PAYS", 50)
+    many = job.compute(one, options, job.Clock())
+    assert many.posterior.method == "surface"
+    (note,) = (note for note in many.notes if "read off a posterior surface" in note)
+    assert "(measured: mean" in note and "0 objects beside the table" in note
+    assert 0 < (np.abs(many.posterior.mean - few.posterior.mean) / few.posterior.sd).max() < 0.01
+    errors = np.linspace(0.03, 0.05, len(catalogue))
+    known = dataclasses.replace(one.redshift_distributions.shape, sd=errors)
+    several = catalogue.with_redshifts(dataclasses.replace(one.redshift_distributions, shape=known))
+    prior, relation = many.posterior.prior, many.posterior.relation
+    assert job._method(options, several, prior, relation, None, None) == "analytic"
+    limit = mm.RedshiftLimit.from_flux(1e-12, lum_unit="erg/s")
+    assert job._method(options, one, prior, relation, None, limit) == "analytic"
+    monkeypatch.setattr(surface_module, "_MOST_OF_SPLINES", 1)
+    refused = job.compute(one, options, job.Clock())
+    np.testing.assert_array_equal(refused.posterior.mean, few.posterior.mean)
+    assert refused.posterior.method == "analytic" and not any("surface" in note for note in refused.notes)
 
 
 def surface_objects(catalogue):

@@ -73,6 +73,22 @@ def with_errors(catalogue, **options):
     )
 
 
+def with_inflated_errors(catalogue):
+    """The redshifts as exact, and what their errors do to ln L in quadrature with its own error: a wrong use of them."""
+    u, step = np.log1p(catalogue.redshift), 1e-3
+    moves = (ln_distance2(np.expm1(u + step)) - ln_distance2(np.expm1(u - step))) / (2 * step)
+    return mm.HaloCatalogue.from_arrays(
+        ln_luminosity=catalogue.ln_lum_obs, redshift=catalogue.redshift,
+        sigma_ln_luminosity=np.hypot(catalogue.sigma_ln_lum, moves * ERROR),
+    )  # fmt: skip
+
+
+def with_jacobian(catalogue, prior):
+    """Densities per L_obs, which is larger at larger z, in place of those per flux: a wrong use of them, too."""
+    z, density = parent(prior)
+    return with_errors(catalogue, parent=(z, density / np.exp(ln_distance2(z))))
+
+
 @pytest.fixture(scope="module", params=[CLUSTERS, GALAXIES], ids=["clusters", "galaxies"])
 def field(request):
     prior = prior_of(request.param)
@@ -87,7 +103,16 @@ def clusters():
 
 
 def by_hand(kind, prior, catalogue, row, *, flux_seen=False):
-    """Posterior of ln M and z of one object on a fine grid, in NumPy."""
+    """Mean and standard deviation of ln M and of z of one object."""
+    moments = []
+    for x, share in shares_by_hand(kind, prior, catalogue, row, flux_seen=flux_seen):
+        first, second = (share * x).sum(), (share * x**2).sum()
+        moments.append((first, np.sqrt(second - first**2)))
+    return moments
+
+
+def shares_by_hand(kind, prior, catalogue, row, *, flux_seen=False):
+    """Posterior of ln M and of z of one object on a fine grid, in NumPy: places, and their shares."""
     z_phot, ln_lum = catalogue.redshift[row], catalogue.ln_lum_obs[row]
     u = np.linspace(max(np.log1p(z_phot) - 6 * ERROR, np.log1p(Z_NODES[0])), np.log1p(Z_NODES[-1]), 1500)
     u = u[u < np.log1p(z_phot) + 6 * ERROR]
@@ -109,9 +134,7 @@ def by_hand(kind, prior, catalogue, row, *, flux_seen=False):
     share = np.exp(joint - joint.max())
     share[[0, -1]] /= 2  # the rule of trapezoids: some p(z) end at the prior's lowest redshift
     share /= share.sum()
-    mass, redshift = share.sum(axis=0), share.sum(axis=1)
-    moments = [np.array([(w * x).sum(), (w * x**2).sum()]) for w, x in ((mass, ln_mass), (redshift, z))]
-    return [(m[0], np.sqrt(m[1] - m[0] ** 2)) for m in moments]
+    return (ln_mass, share.sum(axis=0)), (z, share.sum(axis=1))
 
 
 @pytest.mark.parametrize("flux_seen", [False, True])
@@ -131,6 +154,27 @@ def test_agrees_with_numpy(field, flux_seen):
     density = np.exp(found.log_pdf(np.arange(rows.size), grid)[1])
     np.testing.assert_allclose(np.trapezoid(density, grid, axis=1), 1.0, atol=2e-3)
     np.testing.assert_allclose(np.trapezoid(density * grid, grid, axis=1), found.mean, atol=2e-3)
+
+
+def test_a_large_error_of_a_sharp_mass_leaves_no_comb(clusters):
+    """An error of z that moves ln M by 9 widths of its likelihood: quantiles and CDF against NumPy."""
+    _, prior, *_ = clusters
+    kind = CLUSTERS | {"scatter": 0.05, "sigma": 0.05}
+    levels = np.linspace(0.02, 0.98, 49)
+    catalogue = mm.HaloCatalogue.from_arrays(
+        ln_luminosity=[-0.5], redshift=[0.25], sigma_ln_luminosity=kind["sigma"], ids=["A"]
+    )
+    # The twin: as many nodes as the mean needs.
+    found, few = (
+        mm.mass_posterior(with_errors(catalogue, num_nodes=n), prior, relation_of(kind), quantile_levels=levels)
+        for n in (None, 24)
+    )
+    (ln_mass, share), _ = shares_by_hand(kind, prior, catalogue, 0)
+    cdf = np.cumsum(share) - 0.5 * share
+    off, off_few = (np.abs(np.interp(p.quantiles[0], ln_mass, cdf) - levels).max() for p in (found, few))
+    assert off < 5e-3 and off_few > 1e-2, (off, off_few)
+    place = np.interp(0.37, cdf, ln_mass)
+    assert abs(found.cdf(np.array([place]))[0] - 0.37) < 5e-3
 
 
 def pits(field, catalogue):
@@ -160,6 +204,8 @@ def test_wrong_uses_fail(field):
         "luminosity held": with_errors(catalogue, lum_moves=False),
         "no n(z)": with_errors(catalogue, parent=flat),
         "the catalogue's N(z)": with_errors(catalogue, parent=own),
+        "error inflated": with_inflated_errors(catalogue),
+        "Jacobian": with_jacobian(catalogue, field[1]),
     }
     for name, changed in wrong.items():
         assert kstest(pits(field, changed), "uniform").pvalue < 1e-8, name

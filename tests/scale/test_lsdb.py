@@ -29,6 +29,7 @@ from massmap_jax.scale.partitioned_data import PartitionedData
 from massmap_jax.scale.parts import MASS_COLUMNS
 
 pd = pytest.importorskip("pandas", reason="pandas is not installed")
+dask = pytest.importorskip("dask", reason="dask is not installed")
 dd = pytest.importorskip(
     "dask.dataframe", reason="dask is not installed (pip install 'dask[dataframe]' distributed lsdb)"
 )
@@ -123,6 +124,52 @@ def test_redshift_errors_of_each_partition(table, tmp_path):
         lsdb.fit_relation(parts, PRIOR, columns=errors)
     with pytest.raises(MassmapError, match="z_mean are those of redshifts that are not exact"):
         lsdb.mass_posterior(parts, PRIOR, relation, keep=("z_mean",), **ANALYTIC)
+
+
+LEVELS = (1, 5, 16, 30, 50, 70, 84, 95, 99)
+SHAPES = {
+    "quantiles": {"z_quantiles": ",".join(f"{level}:q{level}" for level in LEVELS)},
+    "grid": {"z_pdf": "pz", "z_grid": "0.2:1:161"},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_p_of_z_of_each_partition(shape, table):
+    """Masses and redshifts are those in memory, whether p(z) is told by quantiles or on a grid, as lists or of Arrow."""
+    from scipy.special import ndtri
+
+    told = {**SHAPES[shape], "z_contains": "likelihood", "lum_moves": "yes"}
+    near = table.iloc[:30].assign(sigma_ln_lum=0.5)
+    z, nodes = near["z"].to_numpy(), np.linspace(0.2, 1.0, 161)
+    if shape == "quantiles":
+        values = {f"q{level}": z + 0.03 * ndtri(level / 100) for level in LEVELS}
+        near = near.assign(**values)
+        near.loc[near.index[10:20], "q50"] = np.nan  # a partition without a usable p(z)
+    else:
+        density = np.exp(-0.5 * ((nodes - z[:, None]) / 0.03) ** 2)
+        near["pz"] = [None if 10 <= i < 20 or not np.isfinite(z[i]) else row for i, row in enumerate(density.tolist())]
+    relation = RELATION.draw(slice(0, 2))
+    keep = ("log10_mass_mean", "z_mean", "z_sd", "flag_reason")
+    best = mass_posterior(read_catalogue(near, **told), PRIOR, relation, **DRAWS).to_table(keep)
+    kinds = [near]
+    if shape == "grid":
+        import pyarrow as pa
+
+        kinds.append(near.assign(pz=near["pz"].astype(pd.ArrowDtype(pa.list_(pa.float64())))))
+    with pytest.MonkeyPatch.context() as patch:
+        if shape == "grid":
+            with pytest.raises(MassmapError, match="Dask makes text of lists"):
+                lsdb.mass_posterior(in_partitions(near), PRIOR, relation, columns=told, **ANALYTIC)
+        patch.setitem(dask.config.config["dataframe"], "convert-string", False)
+        every = [in_partitions(given, (0, 10, 20, 30)) for given in kinds]
+    for parts in every:
+        found = compute(lsdb.mass_posterior(parts, PRIOR, relation, columns=told, keep=keep, **ANALYTIC))
+        for name, values in best.items():
+            np.testing.assert_array_equal(found[name].to_numpy(), values, err_msg=name)
+        assert np.isfinite(found["z_sd"]).sum() > 10 and (found["flag_reason"].iloc[10:18] == "Z_ERROR_BAD").all()
+    if shape == "grid":
+        with pytest.raises(MassmapError, match="may have no row that tells its redshifts"):
+            lsdb.mass_posterior(parts, PRIOR, relation, columns={**told, "z_grid": "pz"}, **ANALYTIC)
 
 
 def test_masses_are_those_in_memory_and_nothing_else_changes(table, in_memory):
