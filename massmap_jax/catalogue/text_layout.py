@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import BLANKS, number_in
 from massmap_jax.catalogue.fixed_width import Span, column_spans
-from massmap_jax.catalogue.units import is_unit
+from massmap_jax.catalogue.units import is_unit, named_hubble, without_named_hubble
 from massmap_jax.errors import MassmapError
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -311,10 +311,12 @@ def _plain_unit(unit: str, units: list[str]) -> str:
 
 def _units_with_h(above: list[_Line]) -> tuple[str, ...]:
     """Tell of a comment that says that quantities are in units with h, as those of halo finders do."""
-    told = [line.text.strip(" #%!/") for line in above if re.search(_WITH_H, line.text)]
-    return (
-        (f"a comment above the table speaks of units with h: {told[0][:80]!r}; nothing was converted",) if told else ()
-    )
+    told = [line.text.strip(" #%!/") for line in above if re.search(_WITH_H, line.text) or named_hubble(line.text)]
+    if not told:
+        return ()
+    hubble = named_hubble(told[0])
+    more = f" ({without_named_hubble(hubble)})" if hubble else ""
+    return (f"a comment above the table speaks of units with h: {told[0][:80]!r}; nothing was converted{more}",)
 
 
 def _left_out(below: list[_Line], mark: str, width: int, numeric: list[bool]) -> tuple[str, ...]:

@@ -169,6 +169,47 @@ def has_little_h(unit: str) -> bool:
     return re.search(alone, text) is not None or re.search(joined, text, re.IGNORECASE) is not None
 
 
+def named_hubble(text: str) -> str:
+    """Give the Hubble constant that an h with an index is relative to: "70" for "Msun/h70" and "h_{70}^-1 Msun".
+
+    Parameters
+    ----------
+    text : str
+        A unit, the name of a column, or a sentence.
+
+    Returns
+    -------
+    str
+        In km/s/Mpc; "" where there is none, and for h_100, which is h.
+
+    Notes
+    -----
+    h_70 is H0 / (70 km/s/Mpc): 1 where H0 is 70, and not 0.7, by which a mass in Msun/h is divided.
+    """
+    plain = text.replace("{", "").replace("}", "")  # also h^{-1}_{70}
+    found = re.search(r"(?:(?<![A-Za-z])|(?<=[Ss]un))_?h(?:\^?-?[\d./]+(?=_))?_?(50|6\d|7\d)(?!\d)", plain)
+    return "" if found is None else found[1]
+
+
+def without_named_hubble(hubble: str) -> str:
+    """Say what to do with a unit that has an h with an index, which is no little h.
+
+    Parameters
+    ----------
+    hubble : str
+        What `named_hubble` found.
+
+    Returns
+    -------
+    str
+        The end of a sentence, without the option that takes the unit.
+    """
+    return (
+        f"h_{hubble} is H0 / ({hubble} km/s/Mpc), which is 1 and not 0.{hubble.rstrip('0')} where H0 is {hubble}, as"
+        " such a table assumes"
+    )
+
+
 def name_has_little_h(name: str) -> bool:
     """Tell whether a column name such as "mass_msun_h" or "Lx_h50" says that its unit contains the Hubble constant."""
     pattern = r"m(sun|sol)[_ ]*(/|per|over)?[_ ]*h(70|inv)?(?![a-z])|solmass[_ ]*(/|per)?[_ ]*h(inv)?(?![a-z])"

@@ -16,7 +16,14 @@ from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import contradicts_name, has_little_h, mass_definition_in, overdensity_in
+from massmap_jax.catalogue.units import (
+    contradicts_name,
+    has_little_h,
+    mass_definition_in,
+    named_hubble,
+    overdensity_in,
+    without_named_hubble,
+)
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.options import number_or_name
@@ -215,6 +222,11 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         raise MassmapError(
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
             " whatever it is"
+        )
+    if has_little_h(unit) and (hubble := named_hubble(unit)):
+        raise MassmapError(
+            f"calibration mass column {name!r} of {table.label} is in {unit!r}, and {without_named_hubble(hubble)}:"
+            " give calib_unit= without it, such as '1e14 Msun'"
         )
     if has_little_h(unit):
         raise MassmapError(
