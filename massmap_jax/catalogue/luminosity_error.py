@@ -144,9 +144,8 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     name = choose("sigma", None, "sigma", usual=(first, bars, *others))
     if name is not None:
         return name
-    near = [
-        c for c in table.names if c.lower() != lower and re.match(rf"(e_|err_|d|sigma_)?{re.escape(lower)}", c.lower())
-    ]
+    before = r"[+-]?(?:(?:e|err|error|d|delta|sig|sigma|unc)_?)?"
+    near = [c for c in table.names if c.lower() != lower and re.match(before + re.escape(lower), c.lower())]
     seen = f" ({', '.join(near[:6])} may be it)" if near else ""
     raise MassmapError(
         f"{table.label} has no column with a usual name for the error of {lum.name!r}{seen}: give sigma= a"

@@ -1,7 +1,6 @@
 """`read_catalogue` and `read_relation`: catalogues and relation draws from files or tables in memory."""
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -40,6 +39,7 @@ from massmap_jax.catalogue.units import (
     is_log_unit,
     mass_definition_in,
     name_has_little_h,
+    overdensity_in,
     split_unit_scale,
     unit_factor,
 )
@@ -434,12 +434,12 @@ def _mass_definition(luminosity, notes: list[str]) -> str:
     """The definition of the mass that the observable is, by its name; "" where it is no mass or says none."""
     is_mass = not luminosity.unit or unit_factor(luminosity.unit, "Msun") is not None
     found = mass_definition_in(luminosity.name) if is_mass and luminosity.log != "mag" else ""
-    density = re.search(r"(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?(180|200|500|2500)(?!\d)", luminosity.name.lower())
+    density = overdensity_in(luminosity.name)
     if found:
         notes.append(f"mass definition: {found}, from the name of {luminosity.name!r}")
     elif is_mass and density and luminosity.log != "mag":
         notes.append(
-            f"mass definition: {luminosity.name!r} does not say whether {density[1]}c or {density[1]}m is meant, so"
+            f"mass definition: {luminosity.name!r} does not say whether {density}c or {density}m is meant, so"
             " nothing compares it with that of the mass prior: choose the prior's to be the same"
         )
     return found

@@ -133,7 +133,7 @@ def split_unit_scale(unit: str) -> tuple[float, str]:
             )
         except OverflowError:
             scale = np.inf
-        rest = re.sub(r"^(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])
+        rest = re.sub(r"^\s*(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])
     elsewhere = re.sub(r"(?:\^|\*\*)\s*\(?\s*[+-]?[\d./]+\)?", "", rest)
     lost = re.match(r"[+\-^*\d.]|[eEdD][+-]?\d", rest) or re.search(r"(?:^|[\s/*(\[])\d", elsewhere)
     alone = found[4] or "" if found is not None else ""
@@ -382,8 +382,10 @@ def overdensity_in(name: str) -> str:
     Returns
     -------
     str
-        The digits; "" where the name says none, as "M_lens" or the mass within an aperture, "M500kpc".
+        The digits; "" where the name says none, as "M_lens", the mass within an aperture, "M500kpc", or "M500_gas".
     """
+    if re.search(r"(?i)gas|star|stell|bcg|bary|icm|\bhi\b", name):  # in a halo, and not its mass: M500_gas
+        return ""
     name = name.lower() if name.isupper() else name
     found = re.search(r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(180|200|500|1000|2500)(?![\d.]|_?[kM]?pc)", name)
     return "" if found is None else found[1]
