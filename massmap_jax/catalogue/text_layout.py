@@ -229,6 +229,8 @@ def _find_delimiter(content: list[_Line]) -> str:
     """Find the mark that gives all lines the same number of cells, most of them numbers below the first line."""
     best, best_score = None, (False, -1.0, -1.0)
     lines = [line for line in content if not _RULE.fullmatch(line.text)] or content
+    below = next((i for i, line in enumerate(lines) if not is_prose(line.text)), 0)
+    lines = lines[below:] if len(lines) - below > 2 else lines  # sentences above the table have other marks
     for mark in _MARKS:
         if not any(mark in line.text or mark == " " for line in lines):
             continue

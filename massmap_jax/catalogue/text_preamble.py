@@ -15,9 +15,9 @@ _PROSE = re.compile(r"(?i)an|and|are|as|at|by|for|from|in|is|it|not|of|on|only|o
 
 
 def is_prose(line: str) -> bool:
-    """Tell whether a line is a sentence, of four words or more, and no row."""
+    """Tell whether a line is a sentence, of four words or more and few of them numbers, and no row."""
     words = line.split()
-    return len(words) >= _WORDS and not all(number_in(word) is not None for word in words)
+    return len(words) >= _WORDS and 4 * sum(number_in(word) is not None for word in words) < len(words)
 
 
 def is_count(first: str, rows_below: int) -> bool:

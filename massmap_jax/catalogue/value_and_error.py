@@ -91,7 +91,7 @@ def split_values(table, layout: TextLayout):
     Notes
     -----
     Only where all cells of a column that are not blank have an error: a name, a limit ("<3.2") or a bare number among
-    them leaves the column as it is.
+    them leaves the column as it is. Brackets mean that a value was estimated from another quantity: it is left blank.
     """
     import pyarrow as pa
 
@@ -113,7 +113,7 @@ def split_values(table, layout: TextLayout):
         columns = {name: "value"} | bars
         table = table.remove_column(position)
         for i, (new, part) in enumerate(columns.items()):
-            values = [None if found is None else getattr(found, part) for found in read]
+            values = [None if found is None or found.in_brackets else getattr(found, part) for found in read]
             table = table.add_column(position + i, new, pa.array(values, pa.float64()))
         told.append(f"{name} ({', '.join(bars)})")
         example = example or cells[filled.index(True)]
@@ -124,5 +124,6 @@ def split_values(table, layout: TextLayout):
         return table, layout
     note = f"values with their errors in one cell ('{example}') are parted into columns: {'; '.join(told)}"
     if bracketed:
-        note += f"; {bracketed} in brackets are read as the others are"
+        note += f"; {bracketed} in brackets, which mark what was not measured, are left blank (take the brackets away"
+        note += " where they do not)"
     return table, replace(layout, names=tuple(table.column_names), notes=(*layout.notes, note))
