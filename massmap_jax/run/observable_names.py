@@ -16,6 +16,21 @@ _KINDS = (
         r"y_?5_?r_?500(?:_.*)?",
         r"5 ?r500",
     ),
+    (
+        "a luminosity without the core",
+        r"(?:.*_)?l(?:um|x|_x|b|bol)?_?\d*_?(?:cex|ce|exc|coreex\w*|core_?ex\w*|no_?core|excised)(?:_.*)?",
+        r"excis",
+    ),
+    (
+        "a luminosity of 0.5 to 2 keV",
+        r"(?:.*_)?l(?:um|x|_x)?(?:_?500)?_?0_?[.p]?5_?(?:to)?_?2(?:[.p]?0)?(?:_?kev)?(?:_.*)?",
+        r"0\.5[^0-9]{1,3}2",
+    ),
+    (
+        "something that a power of E(z) was divided out of, which the relation brings itself,",
+        r".*[eh]\(z\).*|(?:.*_)?ez(?:[_^].*)?",
+        r"(?!)",
+    ),
     ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),

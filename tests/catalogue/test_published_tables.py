@@ -159,6 +159,23 @@ def test_columns_of_values_with_errors_are_parted(tmp_path):
             read_catalogue(table(tmp_path, text.replace("...", other)), lum="T [keV]", sigma=0.1)
 
 
+@pytest.mark.parametrize(
+    "blank", ["nodata", "n.a.", "N.D.", "Unknown", "\u2014", "~", "?", ".", r"\nodata", r"$\ldots$"]
+)
+def test_what_means_no_value(tmp_path, blank):
+    found = table(tmp_path, f"id,z,T\nA1,0.1,3.5\nA2,0.2,{blank}\nA3,{blank},5.5\n")
+    np.testing.assert_array_equal(found.column("T"), [3.5, np.nan, 5.5])
+    np.testing.assert_array_equal(found.column("z"), [0.1, 0.2, np.nan])
+    in_memory = read_catalogue({"z": [0.1, 0.2], "T": ["3.5", blank]}, lum="T", sigma=0.1)
+    assert in_memory.usable.tolist() == [True, False]
+
+
+def test_another_word_among_numbers_is_asked_about(tmp_path):
+    found = table(tmp_path, "id,z,T\nA1,0.1,3.5\nA2,0.2,soft\nA3,0.3,5.5\n")
+    with pytest.raises(MassmapError, match="'soft'; leave the cell blank where"):
+        read_catalogue(found, lum="T", sigma=0.1)
+
+
 # -- what names and units say --
 
 

@@ -22,6 +22,13 @@ from massmap_jax.run.options import JobOptions
         ("ysz_planck15", "kT"),
         ("ysz_planck15", "Y5R500"),
         ("ysz_planck15", "y5r500_error"),
+        ("lx_mcxc11", "Lxcex"),
+        ("lx_mcxc11", "L500_core_excised"),
+        ("lx_mcxc11", "L_0.5-2"),
+        ("lx_mcxc11", "Lx_0520"),
+        ("lx_mcxc11", "Lx_Ez"),
+        ("lx_mcxc11", "L500 E(z)^-1"),
+        ("mgas_akino22", "Mgas_Ez"),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -35,6 +42,9 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lx_mcxc11", "LX"),
         ("lx_mcxc11", "L500"),
         ("lx_mcxc11", "lum"),
+        ("lx_mcxc11", "Lx_cin"),
+        ("lx_mcxc11", "Lx500"),
+        ("lx_mcxc11", "L500_52"),
         ("lambda_murata18", "LAMBDA_CHISQ"),
         ("lambda_murata18", "N_mem"),
         ("lambda_murata18", "lum_obs"),
