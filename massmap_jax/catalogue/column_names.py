@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
-from massmap_jax.catalogue.columns import ColumnTable
+from massmap_jax.catalogue.columns import ColumnTable, number_in
 from massmap_jax.errors import MassmapError
 
 # Usual names in lower case, in tiers: the first tier with a match wins, and two matches within one are
@@ -240,6 +240,8 @@ def named_column(table: ColumnTable, name: str, option: str) -> str:
     by_lower = {other.lower(): other for other in table.names}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else f": choose another with {option}=;"
+    if number_in(name) is not None:
+        hint = f": {option}= is the name of a column, so write one that holds the number;"
     raise MassmapError(f"no column {name!r} in {table.label}{hint} {_listed(table)}")
 
 
