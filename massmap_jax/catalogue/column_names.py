@@ -138,8 +138,19 @@ def normal_name(name: str) -> str:
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
 
 
-def _bare_name(name: str) -> str:
-    """Give a name as it is compared, without the unit in brackets that it may end with: "ra" for "RA (deg)"."""
+def bare_name(name: str) -> str:
+    """Give a name as it is compared, without the unit in brackets that it may end with.
+
+    Parameters
+    ----------
+    name : str
+        The name of a column.
+
+    Returns
+    -------
+    str
+        "ra" for "RA (deg)", in the form of `normal_name`.
+    """
     return normal_name(re.sub(r"(?<=\w)\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*$", "", str(name)))
 
 
@@ -192,7 +203,7 @@ def choose_column(
     if given is not None:
         return named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
-        found = [name for name in table.names if _bare_name(name) in tier and name not in never]
+        found = [name for name in table.names if bare_name(name) in tier and name not in never]
         if len(set(found)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"

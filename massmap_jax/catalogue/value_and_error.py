@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from massmap_jax.catalogue.columns import BLANKS
 from massmap_jax.catalogue.text_layout import TextLayout
+from massmap_jax.catalogue.units import unit_in_name
 
 _SIZE = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _VALUE = rf"[+-]?{_SIZE}"
@@ -107,7 +108,8 @@ def split_values(table, layout: TextLayout):
         if not any(filled) or any(found is None for found, there in zip(read, filled, strict=True) if there):
             continue
         one = all(found.one_error for found in read if found is not None)
-        bars = {f"{name}_err": "plus"} if one else {f"{name}_plus": "plus", f"{name}_minus": "minus"}
+        parts = {"_err": "plus"} if one else {"_plus": "plus", "_minus": "minus"}
+        bars = {_with_suffix(name, suffix): part for suffix, part in parts.items()}
         if set(bars) & set(table.column_names):
             continue
         columns = {name: "value"} | bars
@@ -127,3 +129,9 @@ def split_values(table, layout: TextLayout):
         note += f"; {bracketed} in brackets, which mark what was not measured, are left blank (take the brackets away"
         note += " where they do not)"
     return table, replace(layout, names=tuple(table.column_names), notes=(*layout.notes, note))
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    """Put a suffix behind a column's name, before the unit that it may end with: "T_err (keV)" for "T (keV)"."""
+    start = re.search(r"\s*[\[(][^()\[\]]*[\])]\s*$", name) if unit_in_name(name) else None
+    return name + suffix if start is None else name[: start.start()] + suffix + name[start.start() :]

@@ -810,6 +810,8 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
     margin = 1.0 if assumed else _FAR_OUTSIDE
     with np.errstate(invalid="ignore"):
         far_off = ((mass < least / margin) | (mass > most * margin)) & usable
+    if assumed:  # a wrong unit moves all of them to one side
+        far_off &= light if light[usable].sum() > heavy[usable].sum() else heavy
     if far_off.sum() > 0.5 * usable.sum():
         first = int(np.argmax(far_off))
         unit = (

@@ -146,13 +146,18 @@ def test_columns_of_values_with_errors_are_parted(tmp_path):
         "id,z,T [keV],M\nA1,0.1,5.60^{+0.70}_{-0.60},2 +/- 0.2\nA2,0.2,(2.16^{+0.35}_{-0.30}),3 +/- 0.3\nA3,0.3,...,\n"
     )
     found = table(tmp_path, text)
-    assert found.names == ("id", "z", "T [keV]", "T [keV]_plus", "T [keV]_minus", "M", "M_err")
-    np.testing.assert_array_equal(found.column("T [keV]_minus"), [0.6, np.nan, np.nan])
+    assert found.names == ("id", "z", "T [keV]", "T_plus [keV]", "T_minus [keV]", "M", "M_err")
+    np.testing.assert_array_equal(found.column("T_minus [keV]"), [0.6, np.nan, np.nan])
     np.testing.assert_array_equal(found.column("M_err"), [0.2, 0.3, np.nan])
     assert any("1 in brackets" in note and "M (M_err)" in note for note in found.notes)
-    bars = {"sigma_plus": "T [keV]_plus", "sigma_minus": "T [keV]_minus", "sigma_kind": "linear"}
+    bars = {"sigma_plus": "T_plus [keV]", "sigma_minus": "T_minus [keV]"}
     catalogue = read_catalogue(found, lum="T [keV]", **bars)
     np.testing.assert_allclose(catalogue.sigma_ln_lum[0], (np.log1p(0.7 / 5.6) - np.log1p(-0.6 / 5.6)) / 2, rtol=1e-6)
+    # The error of a name with a unit is found as that of a name without one is, and its unit says what it is in.
+    catalogue = read_catalogue(
+        table(tmp_path, "z;L500 (1e44 erg/s)\n0.1;4.6 +/- 0.1\n0.2;1.4 +/- 0.1\n"), lum="L500 (1e44 erg/s)"
+    )
+    np.testing.assert_allclose(catalogue.sigma_ln_lum, np.arctanh(0.1 / np.array([4.6, 1.4])), rtol=1e-5)
     # A limit or a bare number among them is not guessed at.
     for other in ("<3.2", "4.1"):
         with pytest.raises(MassmapError, match="columns of their own"):

@@ -39,6 +39,8 @@ def test_a_unit_that_was_assumed_has_to_fit():
         flag_outside_range(masses(LIGHT, ""), preset, [])
     # Half of them may lie outside, and a unit that is stated is believed unless they are far off.
     half = np.array([6e13, 7e13, 2e14, 3e14])
+    both = np.array([6e13, 7e13, 1e14 * 1.01, 2e15])  # a wrong unit moves all to one side
+    flag_outside_range(masses(both, ""), preset, [])
     for given in (masses(half, ""), masses(LIGHT, "1e-4 Mpc2")):
         notes: list[str] = []
         light = given.mean < np.log(1e14)
