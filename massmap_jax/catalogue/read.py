@@ -10,6 +10,7 @@ import numpy as np
 from massmap_jax.catalogue.column_checks import (
     coordinates_in_a_box,
     limits_among,
+    near_objects,
     note_masses_of_this_program,
     note_redshift_errors,
     note_redshifts_of_zero,
@@ -395,7 +396,7 @@ def read_catalogue(
             catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if uncertain is not None:
         catalogue = catalogue.with_redshifts(uncertain)
-    if need_usable and (told := repeated_objects(catalogue)):
+    if need_usable and (told := repeated_objects(catalogue) or near_objects(catalogue)):
         catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())

@@ -222,3 +222,36 @@ def test_columns_that_may_be_the_error_are_named(name):
     with pytest.raises(MassmapError, match=r"may be it|does not say what") as told:
         read_catalogue(source, lum="M", lum_unit="1e14 Msun")
     assert name in str(told.value)
+
+
+# -- one object under two names --
+
+
+def test_one_object_under_two_names_is_told():
+    """Of a list compiled from several surveys: 4 arcsec apart, at redshifts that differ in the third digit."""
+    rng = np.random.default_rng(5)
+    number = 200
+    columns = {"ra": rng.uniform(0, 360, number), "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, number)))}
+    columns |= {"z": rng.uniform(0.1, 0.6, number), "lum": rng.lognormal(0, 1, number)}
+
+    def told(**changed):
+        notes = read_catalogue(columns | changed, lum="lum", sigma=0.1).notes
+        return [note for note in notes if "under two names" in note]
+
+    assert not told()
+    ra, dec, z = (columns[name].copy() for name in ("ra", "dec", "z"))
+    ra[150], dec[150], z[150] = ra[7], dec[7] + 4 / 3600, z[7] + 0.001
+    (note,) = told(ra=ra, dec=dec, z=z)
+    assert "1 pair of objects" in note and "rows 7 and 150" in note
+    # The twins: at another redshift, and farther apart.
+    assert not told(ra=ra, dec=dec, z=np.where(np.arange(number) == 150, z + 0.05, z))
+    assert not told(ra=ra, dec=np.where(np.arange(number) == 150, dec + 12 / 3600, dec), z=z)
+
+
+def test_pairs_by_chance_are_not_told():
+    """Galaxies in a small field, 300 pairs of which lie within 10 arcsec at one redshift."""
+    rng = np.random.default_rng(6)
+    number = 20_000
+    columns = {"ra": 150 + rng.uniform(0, 0.5, number), "dec": rng.uniform(-0.25, 0.25, number)}
+    columns |= {"z": rng.uniform(0.2, 0.4, number), "lum": rng.lognormal(0, 1, number)}
+    assert not any("under two names" in note for note in read_catalogue(columns, lum="lum", sigma=0.1).notes)
