@@ -130,6 +130,8 @@ def find_text_layout(
         content = content[1:]
     content = content[:_LINES]
     mark = _find_delimiter(content) if delimiter is None else _given_delimiter(delimiter)
+    if delimiter is None and mark == " " and _is_by_tabs(content, remarks):
+        mark = "\t"
     rows = [_Line(line.number, line.text, split_line(line.text, mark)) for line in content]
     rows, notes = _without_title([row for row in rows if any(row.cells)] or rows[:1])
     first, width = rows[0], _usual_width(rows)
@@ -249,6 +251,13 @@ def _find_delimiter(content: list[_Line]) -> str:
     if best is not None:
         return best
     return next((mark for mark in _MARKS if mark in content[0].text), " ")
+
+
+def _is_by_tabs(content: list[_Line], remarks: list[_Line]) -> bool:
+    """Tell a table with tabs whose names stand in a comment, and whose last cells are left out in some rows."""
+    widths = [line.text.count("\t") for line in content]
+    names = max((line.text.strip().count("\t") for line in remarks), default=0)
+    return names > 1 and min(widths) > 0 and max(widths) <= names and 2 * widths.count(names) >= len(widths)
 
 
 def _is_decimal_comma(cell: str) -> bool:

@@ -97,6 +97,15 @@ def test_a_count_of_the_rows_above_them(tmp_path):
     assert table(tmp_path, "z\n2\n3\n").column("z").size == 2
 
 
+def test_tabs_whose_last_cells_are_left_out(tmp_path):
+    """As a table copied from a web page; the cells have blanks in them."""
+    rows = "NGC 1550\t0.012\t1.06 +or- 0.02\t3.2\nNGC 383\t0.017\t1.67 +or- 0.1\t4\nA 262\t0.016\t1.9 +or- 0.1\n"
+    with pytest.raises(MassmapError, match=r"has 4 columns but another number of cells in 1 row.*'A 262"):
+        table(tmp_path, "# name\tz\tT (keV)\tM\n" + rows)
+    found = table(tmp_path, "# name\tz\tT (keV)\tM\n" + rows[:-1] + "\tnodata\n")
+    assert found.names == ("name", "z", "T (keV)", "T_err (keV)", "M")
+
+
 @pytest.mark.parametrize("mark", ["#Units: ", "# units = "])
 def test_units_in_a_comment(tmp_path, mark):
     names = "name,hms,z,m200\n"
