@@ -169,7 +169,7 @@ def find_text_layout(
     else:
         found = [f"col{i}" for i in range(1, len(first.cells) + 1)]
         if names is None:
-            notes += (f"the file has no header: its columns are called {', '.join(found)}",)
+            notes += (f"the file has no header: its columns are called {', '.join(found)}{_other_names(above, mark)}",)
     if names is not None:
         if len(names) != len(first.cells):
             raise MassmapError(
@@ -447,6 +447,15 @@ def _units_in_comments(above: list[_Line], width: int, mark: str) -> list[str]:
                 units = ["" if cell in ("1", "none") or _is_blank(cell) else cell for cell in cells]
                 return units if any(units) and all(not unit or _is_unit(unit) for unit in units) else []
     return []
+
+
+def _other_names(above: list[_Line], mark: str) -> str:
+    """Tell of the last comment above the table where it names columns, but not as many as there are."""
+    text = next((line.text.strip(" #%!/\t") for line in reversed(above) if line.text.strip(" #%!/\t")), "")
+    names = split_line(text, mark) if text else []
+    if len(names) < 3 or not any(normal_name(name) in _USUAL for name in names):
+        return ""
+    return f"; the comment {' '.join(text.split())[:60]!r} has {len(names)} words and cannot name them"
 
 
 def _line_of_names(above: list[_Line], names: list[str]) -> str:

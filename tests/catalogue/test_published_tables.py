@@ -73,6 +73,15 @@ def test_prose_does_not_name_columns(tmp_path, above):
     assert table(tmp_path, above + ROWS).names == ("col1", "col2", "col3", "col4")
 
 
+def test_names_that_leave_some_columns_out_are_told(tmp_path):
+    """As where the bars of a value have no names of their own."""
+    found = table(tmp_path, "# Made by hand\n\n# Cluster z kT {a}\nA1 0.1 3.5 +0.2 -0.1\nA2 0.2 4.5 +0.3 -0.2\n")
+    assert found.names == ("col1", "col2", "col3", "col4", "col5")
+    assert any("'Cluster z kT {a}' has 4 words and cannot name them" in note for note in found.notes)
+    quiet = table(tmp_path, "# Made by hand in 2020\nA1 0.1 3.5\nA2 0.2 4.5\n")
+    assert not any("cannot name" in note for note in quiet.notes)
+
+
 def test_sentences_above_the_table(tmp_path):
     """Without a comment mark, which the line of the names has."""
     text = 'What the columns are:\n\n    "id": Name of the cluster\n    "z": Redshift of the cluster\n\n'
