@@ -98,9 +98,12 @@ def _compare(first: Labels, second: Labels) -> None:
         )
     units = first.lum_unit, second.lum_unit
     if None not in units and not same_unit(*units):
+        way = "lum_scale= and lum_unit= when the catalogue is read"
+        if _are_angle_and_area(*units) or _are_angle_and_area(*units[::-1]):
+            way = "a solid angle in rad2 times D_A(z)^2 is an area: write a column of that"
         raise MassmapError(
             f"{first.what} has luminosities in {units[0]!r} and {second.what} in {units[1]!r}: nothing is converted, "
-            "so bring both to one unit (lum_scale= and lum_unit= when the catalogue is read), or correct the label"
+            f"so bring both to one unit ({way}), or correct the label"
         )
     cosmologies = first.cosmology, second.cosmology
     if None not in cosmologies and not same_cosmology(*cosmologies):
@@ -108,6 +111,11 @@ def _compare(first: Labels, second: Labels) -> None:
             f"{first.what} assumes the cosmology {cosmologies[0]} and {second.what} {cosmologies[1]}: give both the "
             "same one"
         )
+
+
+def _are_angle_and_area(first: str, second: str) -> bool:
+    """Tell whether two units are those of an SZ signal in the sky and in Mpc^2."""
+    return unit_factor(first, "deg2") is not None and unit_factor(second, "Mpc2") is not None
 
 
 def same_cosmology(first, second) -> bool:

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
-from massmap_jax.catalogue.columns import ColumnTable
+from massmap_jax.catalogue.columns import ColumnTable, number_in
 from massmap_jax.errors import MassmapError
 
 # Usual names in lower case, in tiers: the first tier with a match wins, and two matches within one are
@@ -138,8 +138,19 @@ def normal_name(name: str) -> str:
     return re.sub(r"[\s-]+", "_", str(name).strip().lower())
 
 
-def _bare_name(name: str) -> str:
-    """Give a name as it is compared, without the unit in brackets that it may end with: "ra" for "RA (deg)"."""
+def bare_name(name: str) -> str:
+    """Give a name as it is compared, without the unit in brackets that it may end with.
+
+    Parameters
+    ----------
+    name : str
+        The name of a column.
+
+    Returns
+    -------
+    str
+        "ra" for "RA (deg)", in the form of `normal_name`.
+    """
     return normal_name(re.sub(r"(?<=\w)\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*$", "", str(name)))
 
 
@@ -192,7 +203,7 @@ def choose_column(
     if given is not None:
         return named_column(table, str(given), option), ()
     for tier in usual if usual is not None else USUAL_NAMES[role]:
-        found = [name for name in table.names if _bare_name(name) in tier and name not in never]
+        found = [name for name in table.names if bare_name(name) in tier and name not in never]
         if len(set(found)) > 1:
             raise MassmapError(
                 f"{' and '.join(map(repr, found))} in {table.label} could each be the {role} column: choose"
@@ -240,6 +251,8 @@ def named_column(table: ColumnTable, name: str, option: str) -> str:
     by_lower = {other.lower(): other for other in table.names}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]!r}?" if near else f": choose another with {option}=;"
+    if number_in(name) is not None:
+        hint = f": {option}= is the name of a column, so write one that holds the number;"
     raise MassmapError(f"no column {name!r} in {table.label}{hint} {_listed(table)}")
 
 

@@ -16,7 +16,30 @@ POSITIVE_SENTINELS = (99.0, 999.0, 9999.0)
 # 99.9, 999.99 and all other numbers of nines alone that a rounding to single precision tells from a power of ten.
 _NINES = tuple(10.0**k - 10.0**-d for k in range(2, 7) for d in range(7 - k))
 
-BLANKS = ("", "-", "--", "---", "...", "nan", "na", "n/a", "null", "none", "<na>", "nat", "masked", "indef")
+BLANKS = (
+    *(
+        "",
+        "-",
+        "--",
+        "---",
+        "\u2212",
+        "\u2013",
+        "\u2014",
+        ".",
+        "...",
+        "....",
+        "~",
+        "?",
+        "nan",
+        "na",
+        "n/a",
+        "#n/a",
+        "n.a.",
+    ),
+    *("n/d", "n.d.", "null", "(null)", "none", "<na>", "nat", "masked", "indef", "undef", "undefined", "unknown"),
+    *("missing", "nodata", "no data", "no_data", r"\n", r"\nodata", r"\ldots", r"$\ldots$", r"\dots", r"$\dots$"),
+    *(r"\cdots", r"$\cdots$"),
+)
 """Cells of a text column (in lower case) that mean "no value"."""
 
 # The largest integer up to which all are exact, by the bytes of a floating-point number.
@@ -314,9 +337,11 @@ def _numbers_from_text(array: np.ndarray, name: str) -> np.ndarray:
         value = texts[np.argmax(bad)]
         kind = {"ndarray": "list", "dict": "structure"}.get(type(value).__name__, type(value).__name__)
         held = "text" if isinstance(value, str | bytes) else f"{kind} values"
+        remedy = _remedy(value)
+        if not remedy and np.isfinite(numbers).sum() > bad.sum():
+            remedy = "leave the cell blank where it means that there is no value, or "
         raise MassmapError(
-            f"{name} holds {held} where numbers are needed: {rows_text(bad, texts)}; {_remedy(value)}choose a"
-            " numeric column"
+            f"{name} holds {held} where numbers are needed: {rows_text(bad, texts)}; {remedy}choose a numeric column"
         )
     return numbers
 

@@ -18,11 +18,13 @@ from massmap_jax.catalogue.units import (
     has_little_h,
     log_kind,
     name_has_little_h,
+    named_hubble,
     plain_unit,
     split_unit_scale,
     strip_log,
     unit_factor,
     unit_in_name,
+    without_named_hubble,
 )
 from massmap_jax.errors import MassmapError
 
@@ -181,6 +183,11 @@ def read_luminosity(
             else "bring it to your h with lum_scale (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
             " pass the unit without h as lum_unit=, or keep it with lum_unit=" + repr(stated or "Lsun/h2")
         )
+        if hubble := named_hubble(stated) or named_hubble(name):
+            remedy = (
+                f"{without_named_hubble(hubble)}: pass the unit without it as lum_unit=, with its power of ten (and"
+                " lum_scale= where your H0 is another)"
+            )
         raise MassmapError(f"{where} is in units with h (unit {stated!r}): {remedy}")
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     if unit_factor(strip_log(lum_unit or stated), "deg") is not None:

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import USUAL_NAMES
+from massmap_jax.catalogue.column_names import USUAL_NAMES, bare_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers, typical
@@ -137,16 +137,17 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     if given is not None:
         return choose("sigma", given, "sigma")
     lower = lum.name.lower()
-    bars = {f"{lower}_err", f"{lower}_error", f"e_{lower}", f"err_{lower}", f"{lower}err"}
-    bars |= {f"sigma_{lower}", f"d{lower}", f"{lower}_sigma", f"{lower}_e"}
+    bars: set[str] = set()
+    for stem in {lower, bare_name(lum.name)}:  # also without the unit in brackets that it may end with
+        bars |= {f"{stem}_err", f"{stem}_error", f"e_{stem}", f"err_{stem}", f"{stem}err"}
+        bars |= {f"sigma_{stem}", f"d{stem}", f"{stem}_sigma", f"{stem}_e"}
     # A column called sigma is a velocity dispersion or a significance in many a table.
     first, *others = USUAL_NAMES["sigma"]
     name = choose("sigma", None, "sigma", usual=(first, bars, *others))
     if name is not None:
         return name
-    near = [
-        c for c in table.names if c.lower() != lower and re.match(rf"(e_|err_|d|sigma_)?{re.escape(lower)}", c.lower())
-    ]
+    before = r"[+-]?(?:(?:e|err|error|d|delta|sig|sigma|unc)_?)?"
+    near = [c for c in table.names if c.lower() != lower and re.match(before + re.escape(lower), c.lower())]
     seen = f" ({', '.join(near[:6])} may be it)" if near else ""
     raise MassmapError(
         f"{table.label} has no column with a usual name for the error of {lum.name!r}{seen}: give sigma= a"

@@ -1,7 +1,6 @@
 """`read_catalogue` and `read_relation`: catalogues and relation draws from files or tables in memory."""
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 from massmap_jax.catalogue.column_checks import (
     coordinates_in_a_box,
     limits_among,
+    near_objects,
     note_masses_of_this_program,
     note_redshift_errors,
     note_redshifts_of_zero,
@@ -40,6 +40,7 @@ from massmap_jax.catalogue.units import (
     is_log_unit,
     mass_definition_in,
     name_has_little_h,
+    overdensity_in,
     split_unit_scale,
     unit_factor,
 )
@@ -406,7 +407,7 @@ def read_catalogue(
             catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if uncertain is not None:
         catalogue = catalogue.with_redshifts(uncertain)
-    if need_usable and (told := repeated_objects(catalogue)):
+    if need_usable and (told := repeated_objects(catalogue) or near_objects(catalogue)):
         catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
@@ -445,13 +446,14 @@ def _mass_definition(luminosity, notes: list[str]) -> str:
     """The definition of the mass that the observable is, by its name; "" where it is no mass or says none."""
     is_mass = not luminosity.unit or unit_factor(luminosity.unit, "Msun") is not None
     found = mass_definition_in(luminosity.name) if is_mass and luminosity.log != "mag" else ""
-    density = re.search(r"(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?(180|200|500|2500)(?!\d)", luminosity.name.lower())
+    density = overdensity_in(luminosity.name)
     if found:
         notes.append(f"mass definition: {found}, from the name of {luminosity.name!r}")
     elif is_mass and density and luminosity.log != "mag":
         notes.append(
-            f"mass definition: {luminosity.name!r} does not say whether {density[1]}c or {density[1]}m is meant, so"
+            f"mass definition: {luminosity.name!r} does not say whether {density}c or {density}m is meant, so"
             " nothing compares it with that of the mass prior: choose the prior's to be the same"
+            + (" (M200 of clusters is mostly 200c, about 0.1 dex lower than 200m)" if density == "200" else "")
         )
     return found
 

@@ -23,6 +23,7 @@ from massmap_jax.catalogue.hdf5 import read_hdf5
 from massmap_jax.catalogue.sky_frames import sky_columns
 from massmap_jax.catalogue.text_layout import TextLayout
 from massmap_jax.catalogue.text_table import parse_text
+from massmap_jax.catalogue.value_and_error import split_values
 from massmap_jax.errors import MassmapError, first_line
 
 FORMATS = ("cds", "csv", "ecsv", "fits", "hdf5", "ipac", "mrt", "parquet", "text", "votable")
@@ -82,7 +83,7 @@ def open_table(
     check_text_options(path, kind, names=names, delimiter=delimiter, header=header)
 
     def read_text() -> ColumnTable:
-        table, layout = parse_text(read_bytes(path), path, names, text_columns, delimiter, header)
+        table, layout = split_values(*parse_text(read_bytes(path), path, names, text_columns, delimiter, header))
         return from_arrow(table, path, *units_of_text(path, layout))
 
     readers = {

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import BLANKS, number_in
 from massmap_jax.catalogue.fixed_width import Span, column_spans
-from massmap_jax.catalogue.units import is_unit
+from massmap_jax.catalogue.text_preamble import is_count, is_prose, names_over_lines, units_said
+from massmap_jax.catalogue.units import is_unit, named_hubble, without_named_hubble
 from massmap_jax.errors import MassmapError
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -118,12 +119,19 @@ def find_text_layout(
     remarks = [line for line in lines if line.text.lstrip().startswith(comments)]
     content = [line for line in lines if line.text.strip() and not line.text.lstrip().startswith(comments)]
     boxed = any("+" in line.text and _RULE.fullmatch(line.text) for line in content)
-    content = [line for line in content if not (boxed and _RULE.fullmatch(line.text))][:_LINES]
+    content = [line for line in content if not (boxed and _RULE.fullmatch(line.text))]
     while len(content) > 1 and FOOTERS.fullmatch(content[-1].text.strip()):
         content.pop()
     if not content:
         raise MassmapError(f"{label} holds no rows, only comments or blank lines")
+    counted: tuple[str, ...] = ()
+    if len(content) > 2 and is_count(content[0].text, len(content) - 1) and len(content[1].text.split()) > 1:
+        counted = (f"the first line, {content[0].text.strip()}, is the number of rows: left out",)
+        content = content[1:]
+    content = content[:_LINES]
     mark = _find_delimiter(content) if delimiter is None else _given_delimiter(delimiter)
+    if delimiter is None and mark == " " and _is_by_tabs(content, remarks):
+        mark = "\t"
     rows = [_Line(line.number, line.text, split_line(line.text, mark)) for line in content]
     rows, notes = _without_title([row for row in rows if any(row.cells)] or rows[:1])
     first, width = rows[0], _usual_width(rows)
@@ -131,7 +139,7 @@ def find_text_layout(
     body = body[min(2, max(len(body) - 1, 0)) :]
     numeric = [_is_numeric([row.cells[i] for row in body if i < len(row.cells)]) for i in range(width)]
     above = [line for line in remarks if line.number < first.number]
-    notes += _units_with_h(above)
+    notes += counted + _units_with_h(above)
     notes += _left_out([line for line in remarks if line.number > first.number], mark, width, numeric)
     commented = _names_in_comments(above, width, mark, numeric)
     has_header, more = _has_header(label, rows, numeric, header, commented is not None)
@@ -152,13 +160,16 @@ def find_text_layout(
                 notes += (f"units: taken from the line {' '.join(rows[start - 1].text.split())!r} below the header",)
             else:
                 break
+        if not any(units) and (said := _units_in_comments(above, width, mark)):
+            units = said
+            notes += ("units: taken from the comment line that lists them",)
     elif commented is not None:
         found, units, more = commented
         notes += more
     else:
         found = [f"col{i}" for i in range(1, len(first.cells) + 1)]
         if names is None:
-            notes += (f"the file has no header: its columns are called {', '.join(found)}",)
+            notes += (f"the file has no header: its columns are called {', '.join(found)}{_other_names(above, mark)}",)
     if names is not None:
         if len(names) != len(first.cells):
             raise MassmapError(
@@ -220,6 +231,8 @@ def _find_delimiter(content: list[_Line]) -> str:
     """Find the mark that gives all lines the same number of cells, most of them numbers below the first line."""
     best, best_score = None, (False, -1.0, -1.0)
     lines = [line for line in content if not _RULE.fullmatch(line.text)] or content
+    below = next((i for i, line in enumerate(lines) if not is_prose(line.text)), 0)
+    lines = lines[below:] if len(lines) - below > 2 else lines  # sentences above the table have other marks
     for mark in _MARKS:
         if not any(mark in line.text or mark == " " for line in lines):
             continue
@@ -240,6 +253,13 @@ def _find_delimiter(content: list[_Line]) -> str:
     return next((mark for mark in _MARKS if mark in content[0].text), " ")
 
 
+def _is_by_tabs(content: list[_Line], remarks: list[_Line]) -> bool:
+    """Tell a table with tabs whose names stand in a comment, and whose last cells are left out in some rows."""
+    widths = [line.text.count("\t") for line in content]
+    names = max((line.text.strip().count("\t") for line in remarks), default=0)
+    return names > 1 and min(widths) > 0 and max(widths) <= names and 2 * widths.count(names) >= len(widths)
+
+
 def _is_decimal_comma(cell: str) -> bool:
     return re.fullmatch(r"[+-]?\d+,\d+", cell) is not None
 
@@ -257,10 +277,16 @@ def _without_title(rows: list[_Line]) -> tuple[list[_Line], tuple[str, ...]]:
     if titles == 0 or len(rows) < titles + 2:
         return rows, ()
     header = rows[titles].cells
-    if len(header) < 2 or not all(header[:-1]) or any(number_in(cell) is not None for cell in header):
+    named = len(header) > 1 and all(header[:-1]) and not any(number_in(cell) is not None for cell in header)
+    # Without a header below, sentences alone, so that no row that was cut short is taken for one.
+    alike = len(header) > 2 and all(len(row.cells) == len(header) for row in rows[titles:])
+    if not named and not (alike and all(is_prose(row.text) for row in rows[:titles])):
         return rows, ()
     if any(number_in(next(cell for cell in row.cells if cell)) is not None for row in rows[:titles]):
         return rows, ()
+    if titles > 6:
+        first = " ".join(rows[0].text.split())[:60]
+        return rows[titles:], (f"{titles} lines above the table are no rows, the first of them {first!r}: left out",)
     told = [f"the line {' '.join(row.text.split())[:60]!r} above the header: left out" for row in rows[:titles]]
     return rows[titles:], tuple(told)
 
@@ -311,10 +337,12 @@ def _plain_unit(unit: str, units: list[str]) -> str:
 
 def _units_with_h(above: list[_Line]) -> tuple[str, ...]:
     """Tell of a comment that says that quantities are in units with h, as those of halo finders do."""
-    told = [line.text.strip(" #%!/") for line in above if re.search(_WITH_H, line.text)]
-    return (
-        (f"a comment above the table speaks of units with h: {told[0][:80]!r}; nothing was converted",) if told else ()
-    )
+    told = [line.text.strip(" #%!/") for line in above if re.search(_WITH_H, line.text) or named_hubble(line.text)]
+    if not told:
+        return ()
+    hubble = named_hubble(told[0])
+    more = f" ({without_named_hubble(hubble)})" if hubble else ""
+    return (f"a comment above the table speaks of units with h: {told[0][:80]!r}; nothing was converted{more}",)
 
 
 def _left_out(below: list[_Line], mark: str, width: int, numeric: list[bool]) -> tuple[str, ...]:
@@ -385,7 +413,10 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     fitting = {i: cells for i, text in enumerate(texts) if (cells := _fitting(text, width, mark, numeric))}
     fitting = {i: cells for i, cells in fitting.items() if not _is_rule(cells)}
     if not fitting:
-        return None
+        over = names_over_lines([(line.number, text) for line, text in zip(above, texts, strict=True)], width, _USUAL)
+        if over is None:
+            return None
+        return *over, (f"column names: taken from several comment lines, {', '.join(over[0])}",)
 
     def hits(cells):
         return sum(normal_name(cell) in _USUAL for cell in cells)
@@ -398,9 +429,33 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     notes: tuple[str, ...] = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
     beside = next((i for i in (chosen + 1, chosen - 1) if i in units_lines), None)
     if beside is None:
-        return names_lines[chosen], [""] * width, notes
+        said = _units_in_comments(above, width, mark)
+        if said:
+            notes += ("units: taken from the comment line that lists them",)
+        return names_lines[chosen], said or [""] * width, notes
     notes += (f"units: taken from the comment line '# {texts[beside].strip()}'",)
     return names_lines[chosen], fitting[beside], notes
+
+
+def _units_in_comments(above: list[_Line], width: int, mark: str) -> list[str]:
+    """Units of a comment "# Units: 1, deg, deg, 1e14 Msun", one for each column; none where one of them is no unit."""
+    for line in above:
+        said = units_said(re.sub(r"^\s*(?:#+|%+|!+|//+)", "", line.text))
+        for delimiter in dict.fromkeys((mark, ",", "\t", ";", "|")):
+            cells = [] if said is None else split_line(said, delimiter)
+            if len(cells) == width:
+                units = ["" if cell in ("1", "none") or _is_blank(cell) else cell for cell in cells]
+                return units if any(units) and all(not unit or _is_unit(unit) for unit in units) else []
+    return []
+
+
+def _other_names(above: list[_Line], mark: str) -> str:
+    """Tell of the last comment above the table where it names columns, but not as many as there are."""
+    text = next((line.text.strip(" #%!/\t") for line in reversed(above) if line.text.strip(" #%!/\t")), "")
+    names = split_line(text, mark) if text else []
+    if len(names) < 3 or not any(normal_name(name) in _USUAL for name in names):
+        return ""
+    return f"; the comment {' '.join(text.split())[:60]!r} has {len(names)} words and cannot name them"
 
 
 def _line_of_names(above: list[_Line], names: list[str]) -> str:
@@ -413,6 +468,9 @@ def _fitting(text: str, width: int, mark: str, numeric: list[bool]) -> list[str]
     """Split a comment into as many cells as there are columns, unless it is a row that was commented out."""
     for delimiter in dict.fromkeys((mark, ",", "\t", ";", "|", " ")):
         cells = split_line(text, delimiter) if text.strip() else []
+        inner = split_line(text.strip().strip("|"), "|") if delimiter == "|" and text.strip() else []
+        if len(inner) == width - 2 and not numeric[0] and not numeric[-1]:
+            cells = ["", *inner, ""]  # rows have bars at both ends, and the comment may lack one
         if len(cells) != width:
             continue
         numbers = [number_in(cell) is not None for cell in cells]

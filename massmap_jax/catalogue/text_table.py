@@ -242,7 +242,14 @@ def _without_padding(column, is_kept: bool):
 
     column = compute.utf8_trim_whitespace(column)
     if not is_kept:
-        return column
+        # A blank that is padded to the width of its column makes text of all its numbers.
+        blank = compute.equal(column, "")
+        if not compute.any(blank).as_py() or compute.all(blank).as_py():
+            return column
+        try:
+            return compute.if_else(blank, None, column).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return column
     try:
         integers = column.cast(pa.int64())
     except pa.ArrowInvalid:

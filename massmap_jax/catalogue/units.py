@@ -133,7 +133,7 @@ def split_unit_scale(unit: str) -> tuple[float, str]:
             )
         except OverflowError:
             scale = np.inf
-        rest = re.sub(r"^(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])
+        rest = re.sub(r"^\s*(?:[*.]|x(?=[\s\d]))?\s*", "", text[found.end() :])
     elsewhere = re.sub(r"(?:\^|\*\*)\s*\(?\s*[+-]?[\d./]+\)?", "", rest)
     lost = re.match(r"[+\-^*\d.]|[eEdD][+-]?\d", rest) or re.search(r"(?:^|[\s/*(\[])\d", elsewhere)
     alone = found[4] or "" if found is not None else ""
@@ -167,6 +167,47 @@ def has_little_h(unit: str) -> bool:
     alone = r"(?<![A-Za-z])h(?:_?(?:50|6\d|7\d|100|0?\.\d+))?(?:-?\d)?(?![A-Za-z0-9])|/\s*\(?\s*H0?(?![A-Za-z0-9])"
     joined = r"sun\s*_?h(?:70|-?1|inv)?(?![a-z])|(?<![A-Za-z])h(?=[ML]sun|sol)|h_?inv|little_?h"
     return re.search(alone, text) is not None or re.search(joined, text, re.IGNORECASE) is not None
+
+
+def named_hubble(text: str) -> str:
+    """Give the Hubble constant that an h with an index is relative to: "70" for "Msun/h70" and "h_{70}^-1 Msun".
+
+    Parameters
+    ----------
+    text : str
+        A unit, the name of a column, or a sentence.
+
+    Returns
+    -------
+    str
+        In km/s/Mpc; "" where there is none, and for h_100, which is h.
+
+    Notes
+    -----
+    h_70 is H0 / (70 km/s/Mpc): 1 where H0 is 70, and not 0.7, by which a mass in Msun/h is divided.
+    """
+    plain = text.replace("{", "").replace("}", "")  # also h^{-1}_{70}
+    found = re.search(r"(?:(?<![A-Za-z])|(?<=[Ss]un))_?h(?:\^?-?[\d./]+(?=_))?_?(50|6\d|7\d)(?!\d)", plain)
+    return "" if found is None else found[1]
+
+
+def without_named_hubble(hubble: str) -> str:
+    """Say what to do with a unit that has an h with an index, which is no little h.
+
+    Parameters
+    ----------
+    hubble : str
+        What `named_hubble` found.
+
+    Returns
+    -------
+    str
+        The end of a sentence, without the option that takes the unit.
+    """
+    return (
+        f"h_{hubble} is H0 / ({hubble} km/s/Mpc), which is 1 and not 0.{hubble.rstrip('0')} where H0 is {hubble}, as"
+        " such a table assumes"
+    )
 
 
 def name_has_little_h(name: str) -> bool:
@@ -341,8 +382,10 @@ def overdensity_in(name: str) -> str:
     Returns
     -------
     str
-        The digits; "" where the name says none, as "M_lens" or the mass within an aperture, "M500kpc".
+        The digits; "" where the name says none, as "M_lens", the mass within an aperture, "M500kpc", or "M500_gas".
     """
+    if re.search(r"(?i)gas|star|stell|bcg|bary|icm|\bhi\b", name):  # in a halo, and not its mass: M500_gas
+        return ""
     name = name.lower() if name.isupper() else name
     found = re.search(r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(180|200|500|1000|2500)(?![\d.]|_?[kM]?pc)", name)
     return "" if found is None else found[1]

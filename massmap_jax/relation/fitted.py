@@ -55,6 +55,7 @@ _FLAT_SD = 2.0
 CONFLICT_SD = 5.0
 # Below this share inside the prior's support, the normal approximation is not to be trusted.
 _INSIDE = 0.98
+_DRAWS = "num_draws=, or --num-relation-draws on the command line"
 
 
 class RelationPosterior(eqx.Module):
@@ -283,7 +284,7 @@ class RelationPosterior(eqx.Module):
                 p, value = worst(found[name].items(), key=lambda item: item[1])
                 if bad(value):
                     limit = f"below {R_HAT}" if name == "r_hat" else f"above {ESS:.0f}"
-                    problems.append(f"{name} of {p} is {value:.4g}, and should be {limit}: draw more")
+                    problems.append(f"{name} of {p} is {value:.4g}, and should be {limit}: draw more ({_DRAWS})")
         if found.get("divergences"):
             problems.append(f"{found['divergences']} divergent transitions: give narrower priors")
         if found.get("inside_prior", 1.0) < _INSIDE:
@@ -293,7 +294,7 @@ class RelationPosterior(eqx.Module):
             )
         if "ess" in found and not found["ess"] > ESS:
             problems.append(
-                f"{found['ess']:.0f} effective draws, and should be above {ESS:.0f}: draw more, or use nuts"
+                f"{found['ess']:.0f} effective draws, and should be above {ESS:.0f}: draw more ({_DRAWS}), or use nuts"
             )
         return problems
 

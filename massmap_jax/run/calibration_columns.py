@@ -16,7 +16,14 @@ from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import contradicts_name, has_little_h, mass_definition_in, overdensity_in
+from massmap_jax.catalogue.units import (
+    contradicts_name,
+    has_little_h,
+    mass_definition_in,
+    named_hubble,
+    overdensity_in,
+    without_named_hubble,
+)
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.options import number_or_name
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.run.options import JobOptions
 
+# M200m / M200c is 1.2 to 1.4 for clusters, the more the less concentrated they are.
+_ONE_OF_200 = " (M200 of lensing, X-rays and dynamics is mostly 200c, about 0.1 dex lower than the prior's 200m)"
 # What the readers of a catalogue call an argument, and the option that it is of the measured masses.
 _OPTIONS = {
     "ids": "calib_id",
@@ -92,10 +101,15 @@ def read_calibration(
     notes.append(
         f"{there.sum():,} of {len(catalogue):,} objects have a calibration mass ({options.calib_mass!r}), taken as a"
         " measurement into which no prior went"
+        + (
+            ", of objects chosen at random (calib_chosen_by= says another way)"
+            if options.calib_chosen_by == "random" and there[catalogue.usable].sum() < catalogue.usable.sum()
+            else ""
+        )
     )
     if out := int((there & ~catalogue.usable).sum()):
         notes.append(f"{out:,} of these are rows of the catalogue that cannot be used, and inform nothing")
-    return CalibrationMasses.from_arrays(
+    calibration = CalibrationMasses.from_arrays(
         mass=np.exp(ln_mass),
         sigma_ln_mass=sigma,
         correlation=correlation,
@@ -105,6 +119,13 @@ def read_calibration(
         chosen_by=options.calib_chosen_by,  # type: ignore[arg-type]
         mass_definition=_definition(table, options),
     )
+    if all(isinstance(known := calibration.beliefs[p], float) and known == 0 for p in ("bias", "mass_scatter")):
+        notes.append(
+            "the measured masses are taken to have no bias and no scatter about the true ones, and neither is in an"
+            " error bar: calib_bias= and calib_scatter= say what is believed of them (of weak lensing about 0:0.05 and"
+            " 0.2:0.05)"
+        )
+    return calibration
 
 
 def in_definition_of(
@@ -156,6 +177,7 @@ def in_definition_of(
         notes.append(
             f"the definition of the {told} is not stated, so that calibration and mass prior are not compared:"
             f" {option}_definition= states it"
+            + (_ONE_OF_200 if wanted == "200m" and overdensity_in(str(options.calib_mass)) == "200" else "")
         )
         return calibration
     if given == wanted:
@@ -215,6 +237,11 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         raise MassmapError(
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
             " whatever it is"
+        )
+    if has_little_h(unit) and (hubble := named_hubble(unit)):
+        raise MassmapError(
+            f"calibration mass column {name!r} of {table.label} is in {unit!r}, and {without_named_hubble(hubble)}:"
+            " give calib_unit= without it, such as '1e14 Msun'"
         )
     if has_little_h(unit):
         raise MassmapError(

@@ -43,7 +43,7 @@ from massmap_jax.run.misfit import (
     wrong_unit,
 )
 from massmap_jax.run.observable_columns import check_units
-from massmap_jax.run.observable_names import check_observable
+from massmap_jax.run.observable_names import check_observable, check_own_mass
 from massmap_jax.run.observable_options import beliefs_about_scatters, is_on_mass, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
@@ -285,6 +285,8 @@ def compute(
     if options.is_published:
         check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
+    elif options.relation == "identity" and not catalogue.mass_definition:
+        check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""))
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if catalogue.redshift_distributions is not None:
@@ -831,7 +833,8 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
     Raises
     ------
     MassmapError
-        If more than half of the objects lie far outside the range of masses.
+        If more than half of the objects lie far outside the range of masses, or, with luminosities that state no unit,
+        outside of it at all.
     """
     mass, z = np.exp(posterior.mean), posterior.catalogue.redshift
     (least, most), (near, far) = preset.mass_range, preset.redshift_range
@@ -846,15 +849,25 @@ def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str
         f"to {most:.2g} Msun and z {near:g} to {far:g} ({(light & usable).sum()} lighter, {(heavy & usable).sum()} "
         f"heavier, {(by_redshift & usable).sum()} by redshift): flagged OUTSIDE_RELATION, masses reported"
     )
+    # A unit that was only taken to be the relation's, and is a choice: a richness has one unit, a Y several.
+    assumed = not posterior.catalogue.lum_unit and preset.lum_unit not in ("", "richness")
+    margin = 1.0 if assumed else _FAR_OUTSIDE
     with np.errstate(invalid="ignore"):
-        far_off = ((mass < least / _FAR_OUTSIDE) | (mass > most * _FAR_OUTSIDE)) & usable
+        far_off = ((mass < least / margin) | (mass > most * margin)) & usable
+    if assumed:  # a wrong unit moves all of them to one side
+        far_off &= light if light[usable].sum() > heavy[usable].sum() else heavy
     if far_off.sum() > 0.5 * usable.sum():
         first = int(np.argmax(far_off))
+        unit = (
+            f"no unit of the luminosity is stated, and it was taken to be the relation's: state it (lum_unit="
+            f"{preset.lum_unit!r} if it is that)"
+            if assumed
+            else f"check the unit of the luminosity ({preset.lum_unit or 'a ratio'})"
+        )
         raise MassmapError(
-            f"more than half of the objects, {far_off.sum()} of {usable.sum()}, lie far outside the masses that the "
-            f"relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row {first}: "
-            f"{mass[first]:.2g} Msun): check the unit of the luminosity ({preset.lum_unit or 'a ratio'}), or use "
-            "another relation"
+            f"more than half of the objects, {far_off.sum()} of {usable.sum()}, lie {'' if assumed else 'far '}outside "
+            f"the masses that the relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row "
+            f"{first}: {mass[first]:.2g} Msun): {unit}, or use another relation"
         )
     flag = np.where(outside, posterior.flag | np.int32(Flag.OUTSIDE_RELATION), posterior.flag)
     return replace(posterior, flag=flag)

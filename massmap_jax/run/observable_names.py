@@ -3,13 +3,34 @@
 import re
 
 from massmap_jax.catalogue.column_names import normal_name
-from massmap_jax.catalogue.units import overdensity_in
+from massmap_jax.catalogue.units import contradicts_name, overdensity_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import Preset
 
 # What a name says of an observable, and what that of a relation for it speaks of. "lum" and "luminosity" say nothing:
 # it is what any observable is called here.
 _KINDS = (
+    # Planck's catalogues: in arcmin2, which with D_A^2 / 1.79 is the signal within R500.
+    (
+        "the SZ signal within 5 R500, as an angle, D_A^2 / 1.79 times which is that within R500,",
+        r"y_?5_?r_?500(?:_.*)?",
+        r"5 ?r500",
+    ),
+    (
+        "a luminosity without the core",
+        r"(?:.*_)?l(?:um|x|_x|b|bol)?_?\d*_?(?:cex|ce|exc|coreex\w*|core_?ex\w*|no_?core|excised)(?:_.*)?",
+        r"excis",
+    ),
+    (
+        "a luminosity of 0.5 to 2 keV",
+        r"(?:.*_)?l(?:um|x|_x)?(?:_?500)?_?0_?[.p]?5_?(?:to)?_?2(?:[.p]?0)?(?:_?kev)?(?:_.*)?",
+        r"0\.5[^0-9]{1,3}2",
+    ),
+    (
+        "something that a power of E(z) was divided out of, which the relation brings itself,",
+        r".*[eh]\(z\).*|(?:.*_)?ez(?:[_^].*)?",
+        r"(?!)",
+    ),
     ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),
@@ -51,6 +72,30 @@ def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
             " choose the column that the relation is for with lum=, or another relation, or rename the column"
         )
     notes.append(f"the relation {preset.name} is for the {preset.observable}: column {column!r} is taken to be that")
+
+
+def check_own_mass(prior_definition: str, column: str) -> None:
+    """Refuse an observable that is itself the mass where its name says another overdensity than the mass prior's.
+
+    Parameters
+    ----------
+    prior_definition : str
+        Definition of the mass prior's masses, such as "200m".
+    column : str
+        The column of the observable; "" where it has no name.
+
+    Raises
+    ------
+    MassmapError
+        For "M500" beside 200m, whose ratio is about a factor of two; of which density 500 is does not matter then.
+    """
+    if contradicts_name(prior_definition, column):
+        stated = overdensity_in(column)
+        raise MassmapError(
+            f"the observable {column!r} is the mass M{stated} by its name, and relation='identity' would give it out as"
+            f" one of the mass prior's definition, {prior_definition}: give a prior of its definition (prior='hmf' with"
+            f" mass_definition='{stated}c', if it is that), or rename the column"
+        )
 
 
 def is_observable_of(preset: Preset, column: str) -> bool:

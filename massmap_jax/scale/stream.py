@@ -53,6 +53,7 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.posterior.surface_redshifts import errors_of, range_of_errors
 from massmap_jax.run.inputs import inputs_of
+from massmap_jax.run.observable_names import check_own_mass
 from massmap_jax.run.observable_options import observables_of
 from massmap_jax.run.options import (
     JobOptions,
@@ -219,6 +220,8 @@ def stream(
     header["relation"] = digest_of(jax.tree.leaves(relation))
     header["prior"] = digest_of(jax.tree.leaves(prior))
     check_labels(relation=relation, mass_prior=prior)
+    if job.relation == "identity":
+        check_own_mass(prior.mass_definition, str(mapping.get("lum") or ""))
 
     run = _Run(out, header, options, mapping, prior, relation, relation_from, watch, chunks)
     # Read before the folder is made, so that an unreadable catalogue leaves no folder behind.

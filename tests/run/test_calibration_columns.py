@@ -71,7 +71,7 @@ def test_ids_in_another_case_and_order(tmp_path):
     assert same(values, [2, NO, 4, NO, NO])
     assert masses.sigma[[0, 2]] == pytest.approx(0.25, rel=0.05) and masses.correlation[[0, 2]].tolist() == [0.3, 0.3]
     assert "2 of 2 measured objects are in the catalogue, by id" in notes and "1 id agrees but for letter case" in notes
-    assert "2 of 5 objects have a calibration mass ('M')" in notes
+    assert "2 of 5 objects have a calibration mass ('M')" in notes and "of objects chosen at random" in notes
 
 
 @pytest.mark.parametrize(
@@ -304,3 +304,29 @@ def test_a_fit_by_a_file_of_options(tmp_path):
     (tmp_path / "lens.csv").write_text("ra,dec,M200m\n1,2,3\n")
     again = warm_start.run(["fit", "--config", "out/run.json", "--out", "other"], tmp_path)
     assert again.returncode == 2 and "lens.csv has changed since" in again.stderr, again.stderr
+
+
+def test_no_bias_and_no_scatter_is_told(tmp_path):
+    """Both are beliefs that the data hardly inform: without them the error bars lack them."""
+    told = "no bias and no scatter about the true ones"
+    for given, said in (({}, True), ({"calib_bias": "0:0.05"}, False), ({"calib_scatter": "0.2"}, False)):
+        _, _, notes = read(tmp_path, BY_ID, calib_id="name", **given)
+        assert (told in notes) is said
+
+
+def test_masses_in_units_of_h70_are_not_to_be_divided(tmp_path):
+    with pytest.raises(MassmapError, match=r"is 1 and not 0\.7 where H0 is 70") as told:
+        read(tmp_path, BY_ID, calib_id="name", calib_unit="1e14 Msun/h70")
+    assert "1.4286" not in str(told.value)
+    with pytest.raises(MassmapError, match=r"1\.4286e14 Msun"):
+        read(tmp_path, BY_ID, calib_id="name", calib_unit="1e14 Msun/h")
+
+
+@pytest.mark.parametrize("name, told", [("M200", True), ("M_lens", False)])
+def test_m200_beside_200m_is_mostly_200c(tmp_path, name, told):
+    second = BY_ID.replace("M", name, 1)
+    _, masses, _ = read(tmp_path, second, calib_id="name", calib_mass=name)
+    catalogue = mm.read_catalogue(tmp_path / "clusters.csv", lum="L500", sigma=0.1)
+    notes: list[str] = []
+    in_definition_of(mm.MassPrior.default(), masses, options(calib_mass=name), catalogue, notes)
+    assert len(notes) == 1 and ("mostly 200c" in notes[0]) is told

@@ -4,7 +4,7 @@ import pytest
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import find_preset
-from massmap_jax.run.observable_names import check_observable
+from massmap_jax.run.observable_names import check_observable, check_own_mass
 from massmap_jax.run.options import JobOptions
 
 
@@ -20,6 +20,15 @@ from massmap_jax.run.options import JobOptions
         ("mgas_akino22", "M500c"),
         ("sigv_munari13", "N200"),
         ("ysz_planck15", "kT"),
+        ("ysz_planck15", "Y5R500"),
+        ("ysz_planck15", "y5r500_error"),
+        ("lx_mcxc11", "Lxcex"),
+        ("lx_mcxc11", "L500_core_excised"),
+        ("lx_mcxc11", "L_0.5-2"),
+        ("lx_mcxc11", "Lx_0520"),
+        ("lx_mcxc11", "Lx_Ez"),
+        ("lx_mcxc11", "L500 E(z)^-1"),
+        ("mgas_akino22", "Mgas_Ez"),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -33,12 +42,15 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lx_mcxc11", "LX"),
         ("lx_mcxc11", "L500"),
         ("lx_mcxc11", "lum"),
+        ("lx_mcxc11", "Lx_cin"),
+        ("lx_mcxc11", "Lx500"),
+        ("lx_mcxc11", "L500_52"),
         ("lambda_murata18", "LAMBDA_CHISQ"),
         ("lambda_murata18", "N_mem"),
         ("lambda_murata18", "lum_obs"),
         ("mgas_akino22", "Mgas"),
         ("mstar_akino22", "logMstar"),
-        ("ysz_planck15", "Y5R500"),
+        ("ysz_planck15", "Y500"),
         ("sigv_munari13", "vdisp"),
         ("lc_cacciato09", "lum_r"),
     ],
@@ -49,6 +61,16 @@ def test_an_observable_that_may_be_it_is_told(relation, column):
     assert len(notes) == 1 and repr(column) in notes[0] and find_preset(relation).observable in notes[0]
     check_observable(find_preset(relation), "", notes)
     assert len(notes) == 1
+
+
+@pytest.mark.parametrize("column", ["M500", "logM_500", "m2500", "MASS_180"])
+def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
+    """A mass M500 would be written as one of 200m, about twice too low."""
+    with pytest.raises(MassmapError, match=r"by its name.*mass_definition='"):
+        check_own_mass("200m", column)
+    for other in ("M200", "m200", "M_lens", "mass", "", "M500kpc"):
+        check_own_mass("200m", other)
+    check_own_mass("500c", "M500")
 
 
 def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):

@@ -1,0 +1,104 @@
+"""Lines above a text table that are no header of one line: a count of rows, prose, names over several comments."""
+
+import re
+from collections.abc import Collection, Sequence
+
+from massmap_jax.catalogue.column_names import normal_name
+from massmap_jax.catalogue.columns import number_in
+
+# A line of so many words is a sentence and no name of an object.
+_WORDS = 4
+# Longest name of a column where a comment names one alone.
+_LONG = 60
+# No name of a column is one of these.
+_PROSE = re.compile(r"(?i)an|and|are|as|at|by|for|from|in|is|it|not|of|on|only|or|that|the|their|these|this|to|we|with")
+
+
+def is_prose(line: str) -> bool:
+    """Tell whether a line is a sentence, of four words or more and few of them numbers, and no row."""
+    words = line.split()
+    return len(words) >= _WORDS and 4 * sum(number_in(word) is not None for word in words) < len(words)
+
+
+def is_count(first: str, rows_below: int) -> bool:
+    """Tell whether a first line is the number of rows below it, as programs in C and Fortran read it."""
+    return re.fullmatch(r"\d+", first.strip()) is not None and int(first) == rows_below > 1
+
+
+def paragraphs(numbered: Sequence[tuple[int, str]]) -> list[list[str]]:
+    """Part comments into paragraphs, at lines that are empty or are none.
+
+    Parameters
+    ----------
+    numbered : sequence of (int, str)
+        Number and text of each comment, without its mark.
+
+    Returns
+    -------
+    list of list of str
+        The texts of each paragraph.
+    """
+    found: list[list[str]] = []
+    last = -1
+    for number, text in numbered:
+        if text.strip():
+            if number == last + 1 and found:
+                found[-1].append(text.strip())
+            else:
+                found.append([text.strip()])
+            last = number
+    return found
+
+
+def names_over_lines(
+    numbered: Sequence[tuple[int, str]], width: int, usual: Collection[str]
+) -> tuple[list[str], list[str]] | None:
+    """Find a paragraph of comments that names the columns: one in each line, or several and all of them together.
+
+    Parameters
+    ----------
+    numbered : sequence of (int, str)
+        Number and text of each comment above the table, without its mark.
+    width : int
+        Columns of the table.
+    usual : collection of str
+        Usual names of columns, as `normal_name` writes them.
+
+    Returns
+    -------
+    names, units : list of str
+        For each column, "" for a unit that is not told; None where no paragraph fits.
+
+    Notes
+    -----
+    Prose may have as many lines, or words, as the table has columns. So one of the names has to be a usual one, or a
+    line above them, such as "Columns:", has to say what they are; and in lines of several names none may be a word of
+    prose, and none may come twice.
+    """
+    for lines in paragraphs(numbered):
+        said = lines[0].endswith(":") and "column" in lines[0].lower()
+        lines = lines[1:] if lines[0].endswith(":") else lines
+        if width < 3 or not lines:
+            continue
+        alone = [(line, "") for line in lines]
+        words = [
+            (found[1], found[2] or "") for line in lines for found in re.finditer(r"(\S+)(?:\s+\[([^\]]*)\])?", line)
+        ]
+        for pairs, several in ((words, True), (alone, False)):
+            names = [name for name, _ in pairs]
+            plain = [normal_name(name) for name in names]
+            if len(names) != width or len(set(plain)) != width or any(number_in(name) is not None for name in names):
+                continue
+            if several and (any(map(_PROSE.fullmatch, names)) or len(lines) < 2):
+                continue
+            if not several and any(len(name) > _LONG or name.endswith((".", ",")) for name in names):
+                continue
+            if said or set(plain) & set(usual):
+                return names, [unit for _, unit in pairs]
+    return None
+
+
+def units_said(text: str) -> str | None:
+    """Give what a comment "Units: ..." lists; None for another comment."""
+    found = re.fullmatch(r"units?\s*[:=]\s*(.*)", text.strip(), re.IGNORECASE)
+    return None if found is None else found[1]

@@ -1,0 +1,275 @@
+"""Text tables in the forms in which papers and their authors publish them; the files here are made up."""
+
+import numpy as np
+import pytest
+
+from massmap_jax import read_catalogue
+from massmap_jax.catalogue.tables import open_table
+from massmap_jax.catalogue.units import named_hubble, overdensity_in
+from massmap_jax.catalogue.value_and_error import value_with_error
+from massmap_jax.errors import MassmapError
+
+ROWS = "A1 0.10 3.5 0.2\nA2 0.20 4.5 0.3\nA3 0.30 5.5 none\n"
+
+
+def table(tmp_path, text, **how):
+    path = tmp_path / "table.dat"
+    path.write_text(text)
+    return open_table(str(path), **how)
+
+
+# -- names of the columns --
+
+
+def test_a_comment_between_bars_that_ends_with_one(tmp_path):
+    """As HEASARC writes it; a blank padded to its column's width leaves the others numbers."""
+    text = (
+        "\n# Results of a query\n\n# num|name |y      |redshift |mass    |\n"
+        "|   1|A 1  |1.5e-03|  0.1935 | 4.71   |\n|   2|A 2  |2.5e-03|         |        |\n|   3|A 3  |3.5e-03| 0.2    | 5.5  |\n"
+    )
+    found = table(tmp_path, text)
+    assert found.names == ("", "num", "name", "y", "redshift", "mass", "")
+    np.testing.assert_array_equal(found.column("redshift"), [0.1935, np.nan, 0.2])
+    np.testing.assert_array_equal(found.column("mass"), [4.71, np.nan, 5.5])
+    assert list(found.column("name")) == ["A 1", "A 2", "A 3"]
+
+
+@pytest.mark.parametrize(
+    "above, names, units",
+    [
+        ("# Values assume WMAP7.\n\n# id redshift\n# M500 dM500\n\n", ["id", "redshift", "M500", "dM500"], {}),
+        (
+            "# Of table 3.\n#\n# id z\n# M500 [1e13 Msun] errM500+ [1e13 Msun]\n#\n",
+            ["id", "z", "M500", "errM500+"],
+            {"M500": "1e13 Msun", "errM500+": "1e13 Msun"},
+        ),
+        (
+            "# Columns:\n# name\n# k_B T_X (keV)\n# log10(M_500)\n# E_kin/E_thrm\n",
+            ["name", "k_B T_X (keV)", "log10(M_500)", "E_kin/E_thrm"],
+            {},
+        ),
+        ("# name\n# z\n# M_500\n# error of it\n", ["name", "z", "M_500", "error of it"], {}),
+    ],
+)
+def test_names_over_several_comments(tmp_path, above, names, units):
+    found = table(tmp_path, above + ROWS)
+    assert list(found.names) == names and found.units == units
+    assert any("several comment lines" in note for note in found.notes)
+    np.testing.assert_array_equal(found.column(names[3]), [0.2, 0.3, np.nan])
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "# the redshift of\n# these\n",  # as many words as columns, but prose
+        "# one two\n# three four\n",  # no usual name
+        "# first note\n# second note\n# third note\n# fourth note\n",
+        "# id z\n# M500 M500\n",  # a name that comes twice
+        "# id z\n# M500\n",  # one too few
+        "# the z\n\n# M500 e\n",  # two paragraphs
+    ],
+)
+def test_prose_does_not_name_columns(tmp_path, above):
+    assert table(tmp_path, above + ROWS).names == ("col1", "col2", "col3", "col4")
+
+
+def test_names_that_leave_some_columns_out_are_told(tmp_path):
+    """As where the bars of a value have no names of their own."""
+    found = table(tmp_path, "# Made by hand\n\n# Cluster z kT {a}\nA1 0.1 3.5 +0.2 -0.1\nA2 0.2 4.5 +0.3 -0.2\n")
+    assert found.names == ("col1", "col2", "col3", "col4", "col5")
+    assert any("'Cluster z kT {a}' has 4 words and cannot name them" in note for note in found.notes)
+    quiet = table(tmp_path, "# Made by hand in 2020\nA1 0.1 3.5\nA2 0.2 4.5\n")
+    assert not any("cannot name" in note for note in quiet.notes)
+
+
+def test_sentences_above_the_table(tmp_path):
+    """Without a comment mark, which the line of the names has."""
+    text = 'What the columns are:\n\n    "id": Name of the cluster\n    "z": Redshift of the cluster\n\n'
+    names = "#id\tz\tT\te_T\n"
+    rows = ROWS.replace(" ", "\t")
+    found = table(tmp_path, text + names + rows)
+    assert found.names == ("id", "z", "T", "e_T") and found.column("z").size == 3
+    assert sum("above the header: left out" in note for note in found.notes) == 3
+    # A row that was cut short is no sentence.
+    for short in ("A0\n", "A 0\n", "A0 0.05 3.5\n"):
+        with pytest.raises(MassmapError, match="another number of cells"):
+            table(tmp_path, names + short.replace("0 ", "0\t") + rows).column("z")
+
+
+def test_a_count_of_the_rows_above_them(tmp_path):
+    found = table(tmp_path, "3\n" + ROWS, names=["id", "z", "T", "e_T"])
+    np.testing.assert_array_equal(found.column("z"), [0.1, 0.2, 0.3])
+    assert any("number of rows" in note for note in found.notes)
+    with pytest.raises(MassmapError, match="columns"):
+        table(tmp_path, "4\n" + ROWS, names=["id", "z", "T", "e_T"]).column("z")
+    # A column of numbers is one, whatever its first is.
+    assert table(tmp_path, "z\n2\n3\n").column("z").size == 2
+
+
+def test_tabs_whose_last_cells_are_left_out(tmp_path):
+    """As a table copied from a web page; the cells have blanks in them."""
+    rows = "NGC 1550\t0.012\t1.06 +or- 0.02\t3.2\nNGC 383\t0.017\t1.67 +or- 0.1\t4\nA 262\t0.016\t1.9 +or- 0.1\n"
+    with pytest.raises(MassmapError, match=r"has 4 columns but another number of cells in 1 row.*'A 262"):
+        table(tmp_path, "# name\tz\tT (keV)\tM\n" + rows)
+    found = table(tmp_path, "# name\tz\tT (keV)\tM\n" + rows[:-1] + "\tnodata\n")
+    assert found.names == ("name", "z", "T (keV)", "T_err (keV)", "M")
+
+
+@pytest.mark.parametrize("mark", ["#Units: ", "# units = "])
+def test_units_in_a_comment(tmp_path, mark):
+    names = "name,hms,z,m200\n"
+    rows = "Abell 1,01:31:53.5,0.2,8.5\nAbell 2,02:39:50.4,0.3,24.1\n"
+    found = table(tmp_path, mark + "1,hh:mm:ss,1,1e14 * Msun\n" + names + rows)
+    assert found.units == {"hms": "hh:mm:ss", "m200": "1e14 * Msun"}
+    catalogue = read_catalogue(found, lum="m200", sigma=0.1)
+    np.testing.assert_allclose(np.exp(np.asarray(catalogue.ln_lum_obs)), [8.5e14, 24.1e14], rtol=1e-6)
+    # Where one of them is no unit, or one is missing, none is taken.
+    for bad in ("1,hh:mm:ss,1,see paper\n", "1,hh:mm:ss,1e14 Msun\n"):
+        assert not table(tmp_path, mark + bad + names + rows).units
+
+
+# -- values with their errors --
+
+
+@pytest.mark.parametrize(
+    "cell, value, plus, minus",
+    [
+        ("5.6 ± 0.3", 5.6, 0.3, 0.3),
+        ("5.6 +/- 0.3", 5.6, 0.3, 0.3),
+        ("1.06 +or- 0.02*", 1.06, 0.02, 0.02),
+        (r"$5.6\pm0.3$", 5.6, 0.3, 0.3),
+        ("1.2e14 +- 3e13", 1.2e14, 3e13, 3e13),
+        ("5.60^{+0.70}_{-0.60}", 5.6, 0.7, 0.6),
+        ("465^+15_-19*", 465, 15, 19),
+        (r"$^d\rm 3.01^{+ 0.07}_{- 0.08 }$", 3.01, 0.07, 0.08),
+        (r"$\rm0.575^{+ 0.004}_{- 0.003 }$", 0.575, 0.004, 0.003),
+        (r"3.1_{\u22120.2}^{+0.3}".replace(r"\u2212", "\u2212"), 3.1, 0.3, 0.2),
+        ("1.36+0.77-0.48", 1.36, 0.77, 0.48),
+        ("-5.1 +0.3/-0.2", -5.1, 0.3, 0.2),
+    ],
+)
+def test_values_with_errors(cell, value, plus, minus):
+    assert value_with_error(cell)[:3] == (value, plus, minus)
+
+
+@pytest.mark.parametrize(
+    "cell", ["5.6", "<3.2", "A2-B", "12+30", "2001-01-02", "1.5(3)", "4.9^+0.5_-0.4 (10)", "J0102+1534-2", "", "5.6 ±"]
+)
+def test_other_cells_hold_no_value_with_error(cell):
+    assert value_with_error(cell) is None
+
+
+def test_columns_of_values_with_errors_are_parted(tmp_path):
+    text = (
+        "id,z,T [keV],M\nA1,0.1,5.60^{+0.70}_{-0.60},2 +/- 0.2\nA2,0.2,(2.16^{+0.35}_{-0.30}),3 +/- 0.3\nA3,0.3,...,\n"
+    )
+    found = table(tmp_path, text)
+    assert found.names == ("id", "z", "T [keV]", "T_plus [keV]", "T_minus [keV]", "M", "M_err")
+    np.testing.assert_array_equal(found.column("T_minus [keV]"), [0.6, np.nan, np.nan])
+    np.testing.assert_array_equal(found.column("M_err"), [0.2, 0.3, np.nan])
+    assert any("1 in brackets" in note and "M (M_err)" in note for note in found.notes)
+    bars = {"sigma_plus": "T_plus [keV]", "sigma_minus": "T_minus [keV]"}
+    catalogue = read_catalogue(found, lum="T [keV]", **bars)
+    np.testing.assert_allclose(catalogue.sigma_ln_lum[0], (np.log1p(0.7 / 5.6) - np.log1p(-0.6 / 5.6)) / 2, rtol=1e-6)
+    # The error of a name with a unit is found as that of a name without one is, and its unit says what it is in.
+    catalogue = read_catalogue(
+        table(tmp_path, "z;L500 (1e44 erg/s)\n0.1;4.6 +/- 0.1\n0.2;1.4 +/- 0.1\n"), lum="L500 (1e44 erg/s)"
+    )
+    np.testing.assert_allclose(catalogue.sigma_ln_lum, np.arctanh(0.1 / np.array([4.6, 1.4])), rtol=1e-5)
+    # A limit or a bare number among them is not guessed at.
+    for other in ("<3.2", "4.1"):
+        with pytest.raises(MassmapError, match="columns of their own"):
+            read_catalogue(table(tmp_path, text.replace("...", other)), lum="T [keV]", sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    "blank", ["nodata", "n.a.", "N.D.", "Unknown", "\u2014", "~", "?", ".", r"\nodata", r"$\ldots$"]
+)
+def test_what_means_no_value(tmp_path, blank):
+    found = table(tmp_path, f"id,z,T\nA1,0.1,3.5\nA2,0.2,{blank}\nA3,{blank},5.5\n")
+    np.testing.assert_array_equal(found.column("T"), [3.5, np.nan, 5.5])
+    np.testing.assert_array_equal(found.column("z"), [0.1, 0.2, np.nan])
+    in_memory = read_catalogue({"z": [0.1, 0.2], "T": ["3.5", blank]}, lum="T", sigma=0.1)
+    assert in_memory.usable.tolist() == [True, False]
+
+
+def test_another_word_among_numbers_is_asked_about(tmp_path):
+    found = table(tmp_path, "id,z,T\nA1,0.1,3.5\nA2,0.2,soft\nA3,0.3,5.5\n")
+    with pytest.raises(MassmapError, match="'soft'; leave the cell blank where"):
+        read_catalogue(found, lum="T", sigma=0.1)
+
+
+# -- what names and units say --
+
+
+@pytest.mark.parametrize(
+    "text, hubble",
+    [
+        ("Msun/h70", "70"),
+        ("1E13 Msun/h73", "73"),
+        ("h^-1_70 1.e14 MSun", "70"),
+        (r"$h_{70}^{-1} M_\odot$", "70"),
+        ("h^{-1}_{50} Msun", "50"),
+        ("Msunh70", "70"),
+        *((text, "") for text in ("Msun/h", "h^-1 Msun", "h_100", "1e14 Msun", "depth 70", "kpc")),
+    ],
+)
+def test_an_h_with_an_index_is_not_little_h(text, hubble):
+    assert named_hubble(text) == hubble
+
+
+@pytest.mark.parametrize("unit, factor", [("1e14 Msun/h70", False), ("1e14 Msun/h", True)])
+def test_a_mass_in_units_of_h70_is_not_to_be_divided_by_a_number(unit, factor):
+    """Who divides 3e14 Msun/h70 by 0.7 is 0.15 dex off."""
+    source = {"z": [0.1, 0.2], f"M200 [{unit}]": [3.0, 4.0]}
+    with pytest.raises(MassmapError, match="units with h") as told:
+        read_catalogue(source, lum=f"M200 [{unit}]", sigma=0.1)
+    assert ("1.4286" in str(told.value)) is factor and ("is 1 and not 0.7" in str(told.value)) is not factor
+
+
+@pytest.mark.parametrize("name", ["M500_gas", "M500_3D_star", "M500_stellar", "M_500_BCG", "M500_gas_err"])
+def test_a_mass_in_a_halo_is_not_the_halo_s(name):
+    assert overdensity_in(name) == ""
+    notes = read_catalogue({"z": [0.1, 0.2], name: [3.0, 4.0]}, lum=name, sigma=0.1, lum_unit="1e13 Msun").notes
+    assert not any("mass definition" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["Delta_M", "errM+", "eM_p", "sigM", "dM"])
+def test_columns_that_may_be_the_error_are_named(name):
+    source = {"z": [0.1, 0.2], "M": [3.0, 4.0], name: [0.3, 0.4]}
+    with pytest.raises(MassmapError, match=r"may be it|does not say what") as told:
+        read_catalogue(source, lum="M", lum_unit="1e14 Msun")
+    assert name in str(told.value)
+
+
+# -- one object under two names --
+
+
+def test_one_object_under_two_names_is_told():
+    """Of a list compiled from several surveys: 4 arcsec apart, at redshifts that differ in the third digit."""
+    rng = np.random.default_rng(5)
+    number = 200
+    columns = {"ra": rng.uniform(0, 360, number), "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, number)))}
+    columns |= {"z": rng.uniform(0.1, 0.6, number), "lum": rng.lognormal(0, 1, number)}
+
+    def told(**changed):
+        notes = read_catalogue(columns | changed, lum="lum", sigma=0.1).notes
+        return [note for note in notes if "under two names" in note]
+
+    assert not told()
+    ra, dec, z = (columns[name].copy() for name in ("ra", "dec", "z"))
+    ra[150], dec[150], z[150] = ra[7], dec[7] + 4 / 3600, z[7] + 0.001
+    (note,) = told(ra=ra, dec=dec, z=z)
+    assert "1 pair of objects" in note and "rows 7 and 150" in note
+    # The twins: at another redshift, and farther apart.
+    assert not told(ra=ra, dec=dec, z=np.where(np.arange(number) == 150, z + 0.05, z))
+    assert not told(ra=ra, dec=np.where(np.arange(number) == 150, dec + 12 / 3600, dec), z=z)
+
+
+def test_pairs_by_chance_are_not_told():
+    """Galaxies in a small field, 300 pairs of which lie within 10 arcsec at one redshift."""
+    rng = np.random.default_rng(6)
+    number = 20_000
+    columns = {"ra": 150 + rng.uniform(0, 0.5, number), "dec": rng.uniform(-0.25, 0.25, number)}
+    columns |= {"z": rng.uniform(0.2, 0.4, number), "lum": rng.lognormal(0, 1, number)}
+    assert not any("under two names" in note for note in read_catalogue(columns, lum="lum", sigma=0.1).notes)
