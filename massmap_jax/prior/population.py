@@ -610,7 +610,7 @@ class PopulationDraws(eqx.Module):
         still = jax.lax.stop_gradient((self, centre, z, width))
         low, high = still[0]._range_of_completeness(prior, row, *still[1:])
         ln_mass = panels.panel_nodes(low, high, _PANELS)
-        density = self.ln_density(prior.interpolate(row, ln_mass), ln_mass, z)
+        density = self.ln_density(_without_kinks(prior, row, ln_mass), ln_mass, z)
         density = density - 0.5 * ((ln_mass - centre) / width) ** 2
         peak = jax.lax.stop_gradient(density.max())
         total = (panels.panel_weights(low, high, _PANELS) * jnp.exp(density - peak)).sum()
@@ -747,6 +747,22 @@ def fingerprint(prior: MassPrior) -> str:
         # Rounded: to float32 first, then to three decimals, which tells apart what matters; + 0 makes -0 to 0.
         digest.update((np.round(np.asarray(table, dtype=np.float32), 3) + np.float32(0)).tobytes())
     return digest.hexdigest()[:12]
+
+
+def _without_kinks(prior: MassPrior, row, ln_mass):
+    """ln of the density by cubics through four nodes of the table, and linearly where these are not equally spaced.
+
+    Nodes of a quadrature move past the kinks of the linear interpolation while a fit searches. Over 100,000 objects the
+    error of each, 1e-6, moved the maximum by 0.3 of an error from where the gradient is 0.
+    """
+    linear = prior.interpolate(row, ln_mass)
+    if not prior.uniform or row.shape[0] < 4:
+        return linear
+    cell, fraction = prior.locate(ln_mass)
+    first = jnp.clip(cell - 1, 0, row.shape[0] - 4)
+    values = jnp.stack([row[first + i] for i in range(4)])
+    smooth = (jnp.stack(panels.cubic_weights(fraction + (cell - first))) * values).sum(axis=0)
+    return jnp.where(jnp.isfinite(values).all(axis=0), smooth, linear)
 
 
 def population_of(relation) -> PopulationDraws | None:

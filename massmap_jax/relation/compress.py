@@ -45,6 +45,13 @@ class Boxes(NamedTuple):
 BETWEEN_NODES = Boxes()
 """For a prior with redshift nodes, at which the boxes end."""
 
+LARGE = Boxes(lum_nodes=8, z_nodes=2, sigma_nodes=4, lum_box=5.2, sigma_box=0.8)
+"""Where a point is dear: a twentieth of the points.
+
+The parameters of a fit to 100,000 objects are off by up to 0.05 of their errors. Two nodes in redshift are those of
+Gauss's rule: of objects that are spread evenly over a box, the mean is that of a cubic.
+"""
+
 
 class Points(NamedTuple):
     """Objects with weights: the halos themselves (weight 1), or the nodes that stand for them.
@@ -82,6 +89,32 @@ def redshift_edges(redshift_nodes: np.ndarray, z_max: float, z_box: float = BETW
         number = int(np.ceil(np.log((1 + high) / (1 + low)) / z_box))
         pieces.append(np.linspace(low, high, max(number, 1), endpoint=False))
     return np.concatenate([*pieces, nodes[-1:]])
+
+
+def with_ratio(edges: np.ndarray, lowest: float, ratio: float) -> np.ndarray:
+    """Add ends of boxes where redshifts in one would differ by more than a factor, as F may go with ln z.
+
+    Parameters
+    ----------
+    edges : np.ndarray, (edge,)
+        Ends of boxes, increasing.
+    lowest : float
+        Lowest redshift of the objects; boxes below it are left out.
+    ratio : float
+        Greatest factor.
+
+    Returns
+    -------
+    np.ndarray, (edge,)
+        The ends.
+    """
+    pieces = []
+    for low, high in pairwise(edges):
+        low = max(low, lowest)
+        if high > low:
+            number = int(np.ceil(np.log(high / low) / np.log(ratio)))
+            pieces.append(np.geomspace(low, high, number, endpoint=False))
+    return np.concatenate([*pieces, edges[-1:]])
 
 
 def compress(ln_lum_obs, sigma, z, *, redshift_nodes, scatter: float, sigma_range=None, boxes=BETWEEN_NODES) -> Points:

@@ -30,7 +30,7 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.adapt import adapted_draws
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
-from massmap_jax.relation.compress import Points, compress
+from massmap_jax.relation.compress import LARGE, Points, compress, with_ratio
 from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
@@ -66,6 +66,10 @@ _FURTHEST = 5
 _LEAST_SCATTER = 1e-3
 # More of them would need more memory, 10 kB each, and time than a fit is worth.
 _MOST_LINEAR = 200_000
+# Objects without a measured mass that the first search is in, of more than `_MANY`.
+_SOME = 1000
+# Redshifts in one box of points that stand for many objects: a population may drift with ln z.
+_RATIO_IN_BOX = 1.5
 # Scatter that panels over linear noise are made for where none is known.
 _USUAL_SCATTER = 0.1
 
@@ -455,7 +459,7 @@ def _range(data: CatalogueData, chosen) -> dict[str, tuple[float, float]]:
 
 
 def likelihood_of(
-    data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float | None
+    data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float | None, stand_for: float = 1.0
 ) -> JointLikelihood:
     """Prepare the likelihood of the chosen objects.
 
@@ -472,6 +476,8 @@ def likelihood_of(
     scatter : float or None
         Least scatter of the relations to be evaluated, for points that stand for many objects; None for one point for
         each object.
+    stand_for : float, optional
+        How many objects each of the chosen ones without a measured mass stands for.
 
     Returns
     -------
@@ -481,14 +487,17 @@ def likelihood_of(
     objects, rows = data.halos(), data.rows
     with_mass, without = np.flatnonzero(has_mass & chosen), np.flatnonzero(~has_mass & chosen)
     alone = Points(*(a[without] for a in objects))
+    alone = alone._replace(weight=stand_for * alone.weight)
     observed = noise = None
     if isinstance(data, LinearData):
         noise = LinearNoise.of(data, np.concatenate([with_mass, without]), scatter or _USUAL_SCATTER)
     if data.catalogue.observables is not None:
         observed = Observed.of(data.catalogue, rows[np.concatenate([with_mass, without])])
     elif noise is None and without.size > _MANY and scatter is not None:
-        nodes = data.prior.redshift_nodes
-        alone = compress(*alone[:3], redshift_nodes=np.asarray(nodes, dtype=np.float64), scatter=scatter)
+        z = alone.z
+        nodes = with_ratio(data.kinks(float(z.max())), float(z.min()), _RATIO_IN_BOX)
+        short = compress(*alone[:3], redshift_nodes=nodes, scatter=scatter, boxes=LARGE)
+        alone = short if short.z.size < z.size else alone
     points = Points(*(np.concatenate([a[with_mass], b]) for a, b in zip(objects, alone, strict=True)))
     if noise is not None:
         # Where noise is linear, sigma only sets the scale that masses are sampled on.
@@ -537,8 +546,13 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
     scatter = 0.5 * central["scatter"]
     many = _MANY_LINEAR if isinstance(data, LinearData) else _MANY
     if (chosen & ~has_mass).sum() > many and has_mass.sum() >= FEW_CALIBRATORS:
-        # The few with a measured mass find the way at little cost.
-        few = likelihood_of(data, calibration, has_mass, has_mass, selection, scatter)
+        # A part that stands for all others finds the way at little cost. Those with a measured mass alone would lead
+        # astray where they were chosen by their luminosity.
+        without = np.flatnonzero(chosen & ~has_mass)
+        some = without[:: -(-without.size // min(many, _SOME))]
+        part = has_mass.copy()
+        part[some] = True
+        few = likelihood_of(data, calibration, has_mass, part, selection, None, without.size / some.size)
         found = _best_from(starts, coordinates, few)
         if found is not None:
             starts = [np.asarray(found.x)]
