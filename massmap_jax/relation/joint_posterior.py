@@ -188,7 +188,7 @@ class JointPosterior(RelationPosterior):
         ]
         lines += [
             f"  {p:{width}} {mean[p]:.5g} +- {sd[p]:.2g}   prior {self.prior_mean[p]:.5g} +- {self.prior_sd[p]:.2g},"
-            f" variance reduced by {informed[p]:.0%}"
+            f" variance reduced by {max(informed[p], 0.0):.0%}"
             for p in self.free
         ]
         lines.append(f"  at alpha3 = {float(self.maximum.alpha3):.4g} Msun; masses {self.maximum.mass_definition}")

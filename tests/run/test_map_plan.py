@@ -230,7 +230,7 @@ def test_a_figure_that_fails_costs_neither_tables_nor_other_figures(monkeypatch,
 
 @pytest.mark.parametrize(
     ("ra", "dec"),
-    [("150.1", "200.0"), ("150.1", "unknown")],
+    [("150.1", "200.0"), ("150.1", "north")],
     ids=["impossible", "text"],
 )
 def test_positions_that_cannot_be_read_stop_no_masses(tmp_path, ra, dec):
