@@ -99,7 +99,7 @@ def with_ratio(edges: np.ndarray, lowest: float, ratio: float) -> np.ndarray:
     edges : np.ndarray, (edge,)
         Ends of boxes, increasing.
     lowest : float
-        Lowest redshift of the objects; boxes below it are left out.
+        Lowest redshift of the objects: one box holds all below it, and all below 0.001.
     ratio : float
         Greatest factor.
 
@@ -108,7 +108,9 @@ def with_ratio(edges: np.ndarray, lowest: float, ratio: float) -> np.ndarray:
     np.ndarray, (edge,)
         The ends.
     """
-    pieces = []
+    # A redshift on an edge belongs to the box below it, and the lowest one to a box of its neighbours.
+    lowest = float(np.clip((1 - 1e-9) * lowest, 1e-3, 0.5 * edges[-1]))
+    pieces = [edges[:1]] if edges[0] < lowest else []
     for low, high in pairwise(edges):
         low = max(low, lowest)
         if high > low:

@@ -21,6 +21,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses
+from massmap_jax.relation.compress import with_ratio
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.joint_fit import beliefs_asked, likelihood_of, prepare
 from massmap_jax.relation.joint_posterior import JointPosterior
@@ -228,6 +229,18 @@ def test_points_stand_for_many_objects():
         total_of = jax.jit(lambda likelihood, relation: likelihood(relation))
         change = np.ptp([float(total_of(every, r)) for r in relations])
         assert spread(1.5) < 5e-4 * change and spread(1e9) > 5e-3 * change
+
+
+@pytest.mark.parametrize("edges", [[0.0, 0.5], [0.0, 0.2, 0.4, 4.0], [0.3, 0.4]])
+def test_ends_of_boxes_hold_every_redshift(edges):
+    edges = np.array(edges)
+    for lowest in (0.0, 1e-4, 0.01, edges[-1]):
+        found = with_ratio(edges, lowest, 1.5)
+        assert (np.diff(found) > 0).all() and set(edges[edges > lowest]) <= set(found)
+        assert found[0] <= max(lowest, edges[0]) and found[-1] == edges[-1]
+        assert lowest < 1e-3 or found[np.searchsorted(found, lowest) - 1] > 0.5 * lowest
+        above = found[found >= max(lowest, 1e-3, edges[0])]
+        assert (above[1:] / above[:-1] < 1.5 + 1e-9).all()
 
 
 def test_with_luminosity_chosen_calibrators_all_objects_are_fitted(field):
