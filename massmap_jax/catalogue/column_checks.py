@@ -10,6 +10,7 @@ from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.luminosity import named_log
+from massmap_jax.catalogue.positions import unit_vectors
 from massmap_jax.catalogue.units import is_log_unit, unit_factor
 from massmap_jax.errors import MassmapError
 
@@ -335,9 +336,9 @@ def repeated_objects(catalogue: HaloCatalogue) -> str:
     str
         The note; empty where there are none, or no positions.
     """
-    if catalogue.ra is None or catalogue.dec is None:
+    placed = _rows_with_position(catalogue)
+    if placed.size == 0:
         return ""
-    placed = np.flatnonzero(catalogue.usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))
     ra = np.asarray(catalogue.ra)[placed]
     _, group, size = np.unique(ra, return_inverse=True, return_counts=True)
     placed = placed[size[group] > 1]
@@ -355,6 +356,13 @@ def repeated_objects(catalogue: HaloCatalogue) -> str:
         f" row, first row {row} those of row {earlier}: if they are the same objects, each is in the map more than"
         " once; leave the repeated rows out"
     )
+
+
+def _rows_with_position(catalogue: HaloCatalogue) -> np.ndarray:
+    """Rows of the usable objects that have a position; none where there are no columns of positions."""
+    if catalogue.ra is None or catalogue.dec is None:
+        return np.zeros(0, dtype=int)
+    return np.flatnonzero(catalogue.usable & np.isfinite(catalogue.ra) & np.isfinite(catalogue.dec))
 
 
 def near_objects(catalogue: HaloCatalogue) -> str:
@@ -375,16 +383,14 @@ def near_objects(catalogue: HaloCatalogue) -> str:
     Lists that were compiled from several surveys hold one cluster under two names and at two centres. What chance and
     clustering do is told by the pairs at 10 to 30 arcsec, an area 8 times as large.
     """
-    if catalogue.ra is None or catalogue.dec is None or catalogue.frame != "sky":
-        return ""
-    ra, dec, z = (np.asarray(column, dtype=np.float64) for column in (catalogue.ra, catalogue.dec, catalogue.redshift))
-    placed = np.flatnonzero(catalogue.usable & np.isfinite(ra) & np.isfinite(dec))
-    if not 1 < placed.size <= _MANY:
+    placed = _rows_with_position(catalogue)
+    if catalogue.frame != "sky" or not 1 < placed.size <= _MANY:
         return ""
     from scipy.spatial import cKDTree
 
-    ra, dec, z = np.deg2rad(ra[placed]), np.deg2rad(dec[placed]), z[placed]
-    place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    columns = (catalogue.ra, catalogue.dec, catalogue.redshift)
+    ra, dec, z = (np.asarray(column, dtype=np.float64)[placed] for column in columns)
+    place = unit_vectors(ra, dec)
     pairs = cKDTree(place).query_pairs(3 * _NEAR, output_type="ndarray")
     pairs = pairs[np.abs(np.diff(z[pairs], axis=1)[:, 0]) < _SAME_Z * (1 + z[pairs[:, 0]])]
     separation = np.linalg.norm(place[pairs[:, 0]] - place[pairs[:, 1]], axis=1)

@@ -103,6 +103,23 @@ def sky_from_offsets(x_arcmin, y_arcmin, field_centre) -> tuple[np.ndarray, np.n
     return ra, dec
 
 
+def unit_vectors(ra, dec) -> np.ndarray:
+    """Give the directions of positions on the sky, whose distances are the chords between them.
+
+    Parameters
+    ----------
+    ra, dec : Float[np.ndarray, "*row"]
+        Positions [deg].
+
+    Returns
+    -------
+    Float[np.ndarray, "*row 3"]
+        Vectors of length 1.
+    """
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
 def _degrees_from_radians(ra, dec):
     """Convert radians to degrees, but for placeholders such as -99, which are known by their value."""
 

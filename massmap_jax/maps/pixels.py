@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
+from massmap_jax.catalogue.positions import unit_vectors
 from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.errors import MassmapError
 from massmap_jax.memory import check_memory
@@ -102,7 +103,7 @@ def _inverse_gnomonic(xi, eta, centre):
 
 def _mean_direction(ra, dec):
     """(ra, dec) in degrees of the mean unit vector; `fsum` makes it independent of the order of the rows."""
-    return _direction(*(math.fsum(component.tolist()) for component in _unit_vectors(ra, dec).T))
+    return _direction(*(math.fsum(component.tolist()) for component in unit_vectors(ra, dec).T))
 
 
 def _cap_centre(ra, dec):
@@ -111,18 +112,12 @@ def _cap_centre(ra, dec):
     Farthest-point steps to the smallest enclosing ball (Badoiu & Clarkson 2003, SODA, p. 801); for positions
     within a hemisphere its centre points to that of the smallest cap. Sorted, so as not to follow the rows.
     """
-    points = np.unique(_unit_vectors(ra, dec), axis=0)
+    points = np.unique(unit_vectors(ra, dec), axis=0)
     centre = points.mean(axis=0)
     for step in range(2, 200):
         farthest = points[np.argmax(np.sum((points - centre) ** 2, axis=1))]
         centre = centre + (farthest - centre) / step
     return _direction(*centre)
-
-
-def _unit_vectors(ra, dec):
-    """Degrees to (halo, 3)."""
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def cap_of(ra, dec):
@@ -143,7 +138,7 @@ def cap_of(ra, dec):
         Its radius [rad] (not deg).
     """
     centre = _cap_centre(ra, dec)
-    apart = _unit_vectors(ra, dec) - _unit_vectors(*centre)
+    apart = unit_vectors(ra, dec) - unit_vectors(*centre)
     return centre, float(2 * np.arcsin(np.minimum(np.sqrt((apart**2).sum(axis=-1)).max() / 2, 1.0)))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from massmap_jax.catalogue.positions import unit_vectors
 from massmap_jax.choices import check_fwhm
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.images import images_of
@@ -188,8 +189,7 @@ def _sphere_kernel(mass_map, fwhm_arcmin):
     # Mass comes from pixels that have some: often a small part of them.
     images = [a.reshape(-1, grid.num_pixels) for a in (mass_map.draws, mass_map.mean)]
     sources = np.flatnonzero(inside & np.any([(image != 0).any(axis=0) for image in images], axis=0))
-    ra, dec = (np.radians(angle.ravel()) for angle in grid.centres())
-    place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    place = unit_vectors(*(angle.ravel() for angle in grid.centres()))
     tree, of_sources = cKDTree(place[pixels]), cKDTree(place[sources])
     pairs = tree.sparse_distance_matrix(of_sources, 2 * np.sin(_REACH * sigma / 2), output_type="ndarray")
     weight = np.exp(-0.5 * (2 * np.arcsin(pairs["v"] / 2) / sigma) ** 2)

@@ -240,11 +240,8 @@ def _mean_number(members: Members, ln_mass, z, relation, satellites):
         return at(ln_mass)
     grid = jnp.linspace(ln_mass[0], ln_mass[-1], _NUMBER_NODES)
     place = (ln_mass - grid[0]) / (grid[1] - grid[0])
-    cell = jnp.clip(jnp.floor(place).astype(int) - 1, 0, _NUMBER_NODES - 4)
-    values = at(grid)
     # A cubic may swing below 0 where the number rises steeply from nothing.
-    cubic = sum(w * values[cell + i] for i, w in enumerate(panels.cubic_weights(place - cell)))
-    return jnp.maximum(cubic, 0.0)
+    return jnp.maximum(panels.cubic_at(at(grid), place), 0.0)
 
 
 def _ln_prior(prior: MassPrior, norm, z, ln_mass):

@@ -183,6 +183,26 @@ def cubic_weights(t) -> tuple[Float[Array | np.ndarray, "..."], ...]:
     )
 
 
+def cubic_at(values: Float[Array, "node"], place) -> Float[Array, "..."]:
+    """Interpolate values at equally spaced nodes by the cubic through the four nearest ones.
+
+    Parameters
+    ----------
+    values : Float[Array, "node"]
+        The values, four or more.
+    place : Float[Array, "..."]
+        Where, in steps from the first node; beyond the ends the last cubic is continued.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        Values in the shape of `place`.
+    """
+    first = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)).astype(int) - 1, 0, values.shape[0] - 4)
+    weights = jnp.stack(cubic_weights(place - first))
+    return (weights * jnp.stack([values[first + i] for i in range(4)])).sum(axis=0)
+
+
 def panel_weights(low, high, panels: int) -> Float[Array, "node"]:
     """Return the quadrature weights of `panel_nodes`.
 

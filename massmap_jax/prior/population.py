@@ -456,9 +456,7 @@ class PopulationDraws(eqx.Module):
             return jnp.zeros_like(z)
         start, step = self.lattice[0], self.lattice[1]
         place = (jnp.log(jnp.maximum(z, _LEAST_Z)) - start) / step
-        first = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)).astype(int) - 1, 0, LATTICE - 4)
-        weights = jnp.stack(panels.cubic_weights(place - first))
-        return (weights * jax.lax.dynamic_slice_in_dim(jnp.asarray(self.ln_norm), first, 4)).sum()
+        return panels.cubic_at(jnp.asarray(self.ln_norm), place)
 
     def ln_density(self, ln_base, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate ln p(ln M | z), for one set of values.
@@ -759,10 +757,9 @@ def _without_kinks(prior: MassPrior, row, ln_mass):
     if not prior.uniform or row.shape[0] < 4:
         return linear
     cell, fraction = prior.locate(ln_mass)
-    first = jnp.clip(cell - 1, 0, row.shape[0] - 4)
-    values = jnp.stack([row[first + i] for i in range(4)])
-    smooth = (jnp.stack(panels.cubic_weights(fraction + (cell - first))) * values).sum(axis=0)
-    return jnp.where(jnp.isfinite(values).all(axis=0), smooth, linear)
+    smooth = panels.cubic_at(row, cell + fraction)
+    # Beside a density of 0 there is no cubic.
+    return jnp.where(jnp.isfinite(smooth), smooth, linear)
 
 
 def population_of(relation) -> PopulationDraws | None:
