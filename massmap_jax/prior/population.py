@@ -222,6 +222,11 @@ class Population(eqx.Module):
         return self.kind + number + ("" if self.drift or self.kind == "fixed" else ",drift=no")
 
     @property
+    def is_normal(self) -> bool:
+        """Whether centre and width are those of the masses themselves, of all or of the first component."""
+        return self.kind in ("gaussian", "skew_normal", "mixture")
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the parameters, in order."""
         if self.kind == "fixed":

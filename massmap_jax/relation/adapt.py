@@ -14,7 +14,8 @@ from jax import numpy as jnp
 from scipy.special import gammaln, logsumexp
 
 from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
-from massmap_jax.relation.search import MAX_PARETO_K, Coordinates, Maximum, potentials_of
+from massmap_jax.relation.coordinates import Coordinates
+from massmap_jax.relation.search import MAX_PARETO_K, Maximum, potentials_of
 
 # Proposals, draws of each, and degrees of freedom: tails that are heavier than those of most posteriors.
 _ROUNDS, _EACH, _DEGREES = 6, 256, 5.0

@@ -13,8 +13,9 @@ import numpyro.distributions as dist
 from scipy.stats import chi2
 
 from massmap_jax.errors import MassmapError
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.linear import LinearLikelihood
-from massmap_jax.relation.search import Coordinates, at_alpha3, covariance_of, maximise, relation_at
+from massmap_jax.relation.search import at_alpha3, covariance_of, maximise, relation_at
 
 # Beliefs that are made wider, by so much: what is left of them moves nothing by more than 0.1 % of their distance.
 _WIDENED, _WIDER = ("alpha1", "alpha2", "alpha4"), 30.0

@@ -27,6 +27,7 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior, prior_deviations
 from massmap_jax.relation.calibration import CalibrationMasses, belief
 from massmap_jax.relation.contradiction import contradiction
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import LKJ_SHAPE
 from massmap_jax.relation.cosmology_data import (
     CosmologyData,
@@ -45,7 +46,6 @@ from massmap_jax.relation.linear import LinearData, LinearLikelihood
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.search import (
     PART,
-    Coordinates,
     at_alpha3,
     covariance_of,
     draw_by,

@@ -32,6 +32,7 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
 from massmap_jax.relation.compress import LARGE, Points, compress, with_ratio
 from massmap_jax.relation.contradiction import contradiction
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.joint import JointLikelihood, JointPrior
@@ -39,7 +40,6 @@ from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
 from massmap_jax.relation.linear import LinearData, is_linear
 from massmap_jax.relation.search import (
-    Coordinates,
     at_alpha3,
     covariance_of,
     draw_by,

@@ -1,17 +1,12 @@
 """The search for the maximum of a posterior over a few numbers, and draws about it: what every fit of a relation uses.
 
-Masses are marginalised, so few numbers are left. They are sampled at the catalogue's own pivot, where ln L is known
-best and hardly correlated with slope and evolution, and reported at alpha3:
-
-    a = alpha1 + alpha2 ln(M_pivot / alpha3) + alpha4 ln(1 + z_pivot),   alpha2,   alpha4,   ln S
-
-Newton's method finds the maximum; the inverse Hessian there is the Laplace approximation, the proposal of the
-importance sampler and the mass matrix of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
+Masses are marginalised, so few numbers are left, in the coordinates of `relation.coordinates`. Newton's method finds
+the maximum; the inverse Hessian there is the Laplace approximation, the proposal of the importance sampler and the mass
+matrix of NUTS. Everything runs in float64, whatever JAX's default: ln L is near 1e6.
 """
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +14,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.nuts import diagnostics, run_nuts
 
@@ -30,84 +26,6 @@ _CONVERGED = 1e-7
 _CONVERGED_BY_DIFFERENCES = 1e-5
 # Points whose densities are evaluated by one call of compiled code.
 PART = 64
-_TILTS = ("alpha2", "alpha4")
-
-
-class Coordinates(eqx.Module):
-    """The free parameters at the catalogue's pivot, and the ln posterior density in them.
-
-    Attributes
-    ----------
-    prior : RelationPrior or JointPrior
-        Prior of the parameters.
-    pivot_ln_mass : Float[Array, ""]
-        ln(M_pivot / alpha3).
-    pivot_evolution : Float[Array, ""]
-        ln(1 + z_pivot), or ln E(z_pivot).
-    """
-
-    prior: Any
-    pivot_ln_mass: Float[Array, ""]  # ln(M_pivot / alpha3)
-    pivot_evolution: Float[Array, ""]  # ln(1 + z_pivot), or ln E
-
-    @classmethod
-    def at(cls, prior, centre: float, z: float) -> "Coordinates":
-        """Put the pivot at a ln M and a redshift; where these are arrays, at their medians."""
-        evolution = np.median(np.asarray(prior.relation(prior.central()).ln_redshift_variable(z)))
-        return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        """Names of the free parameters."""
-        return self.prior.free
-
-    def values(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
-        """Give the free parameters, at alpha3, of points in the sampling coordinates."""
-        values = {
-            p: jnp.exp(v) if is_width(p) else jnp.tanh(v) if is_correlation(p) else v
-            for p, v in zip(self.free, jnp.moveaxis(jnp.asarray(x), -1, 0), strict=True)
-        }
-        for p in (p for p in self.free if p.startswith("alpha1")):
-            values[p] = values[p] - self._shift(values, p.removeprefix("alpha1"))
-        return values
-
-    def reported(self, x: Float[Array, "*draw dim"]) -> dict[str, Array]:
-        """Give the parameters that a fit reports, at alpha3, of points in the sampling coordinates."""
-        return self.prior.reported(self.values(x))
-
-    def place(self, values: dict) -> Float[Array, " dim"]:
-        """Give the sampling coordinates of given parameters."""
-        x = {p: jnp.asarray(values[p], dtype=float) for p in self.free}
-        x = {p: jnp.log(v) if is_width(p) else jnp.arctanh(v) if is_correlation(p) else v for p, v in x.items()}
-        for p in (p for p in self.free if p.startswith("alpha1")):
-            x[p] = x[p] + self._shift(values, p.removeprefix("alpha1"))
-        return jnp.stack([x[p] for p in self.free])
-
-    def _shift(self, values, of: str):
-        """Change of the normalisation of a relation from alpha3 to the pivot; `of` ends the names of its parameters."""
-        alpha2, alpha4 = (values[p + of] if p + of in values else self.prior.beliefs[p + of] for p in _TILTS)
-        return alpha2 * self.pivot_ln_mass + alpha4 * self.pivot_evolution
-
-    def log_density(self, x: Float[Array, " dim"], likelihood) -> Float[Array, ""]:
-        """Evaluate ln of likelihood x prior density in these coordinates.
-
-        The shift has Jacobian 1, the ln of a width has the width, artanh of a correlation R has 1 - R^2.
-        """
-        values = self.values(x)
-        jacobian = sum((x[i] for i, p in enumerate(self.free) if is_width(p)), start=0.0)
-        for p in filter(is_correlation, self.free):
-            jacobian = jacobian + jnp.log1p(-(values[p] ** 2))
-        return likelihood(self.prior.relation(values)) + self.prior.log_prob(values) + jacobian
-
-
-def is_width(name: str) -> bool:
-    """Tell whether a parameter is a width, which is sampled by its ln."""
-    return name.startswith(("scatter", "mass_scatter", "population_width", "selection_width"))
-
-
-def is_correlation(name: str) -> bool:
-    """Tell whether a parameter is a correlation, which is sampled by its artanh."""
-    return name.startswith(("correlation", "partial_"))
 
 
 class Maximum(NamedTuple):

@@ -9,8 +9,9 @@ from scipy.special import log_ndtr as log_ndtr_of_scipy
 from massmap_jax.prior.normal_cdf import log_ndtr
 from massmap_jax.relation.adapt import adapted_draws
 from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.joint_posterior import is_far_from_normal
-from massmap_jax.relation.search import Coordinates, covariance_of, maximise, off_normal
+from massmap_jax.relation.search import covariance_of, maximise, off_normal
 
 BELIEFS = RelationPrior.parse("alpha1=0:1,alpha2=1:0.3,alpha4=0,scatter=0.2,alpha3=1e14")
 

@@ -19,10 +19,10 @@ from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import cosmology_with
 from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.cosmology_data import CosmologyData
 from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
 from massmap_jax.relation.cosmology_prior import CosmologyPrior
-from massmap_jax.relation.search import Coordinates
 
 NODES = {"log10_mass_range": (13.5, 16.0), "dlog10_mass": 0.01}
 LIMIT, PIVOT = 0.2, 3e14

@@ -124,7 +124,8 @@ def test_a_slope_that_may_be_0_is_told(fit):
 
 def test_weights_find_a_wrong_normal():
     """A normal of half the width about a place half an sd away is told from the right one."""
-    from massmap_jax.relation.search import Coordinates, Maximum, off_normal
+    from massmap_jax.relation.coordinates import Coordinates
+    from massmap_jax.relation.search import Maximum, off_normal
 
     beliefs = RelationPrior.parse("alpha1=0:1,alpha2=1:0.3,alpha4=0,scatter=0.2,alpha3=1e14")
     with jax.enable_x64(True):

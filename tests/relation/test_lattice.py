@@ -14,9 +14,10 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.relation import fit as fit_module
 from massmap_jax.relation import linear
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.lattice import Lattice, MadeFor, lattices_of
 from massmap_jax.relation.linear import LinearData, Part
-from massmap_jax.relation.search import Coordinates, Maximum
+from massmap_jax.relation.search import Maximum
 from relation.test_linear import BELIEFS, RATIO, Z, evaluate, ln_chance, ln_z, relation_of, survey, table
 
 NAMES = ("alpha1", "alpha2", "alpha4", "scatter")

@@ -18,10 +18,11 @@ from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws, cosmology_with
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.cosmology_data import LikelihoodUnderCosmology
 from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood
 from massmap_jax.relation.cosmology_prior import CosmologyPrior
-from massmap_jax.relation.search import Coordinates, maximise
+from massmap_jax.relation.search import maximise
 
 pytestmark = pytest.mark.slow
 FIELDS, OBJECTS, LEVEL = 24, 240, 1e-5

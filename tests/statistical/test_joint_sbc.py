@@ -21,9 +21,10 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.contradiction import contradiction
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.fitted import CONTRADICTION_LEVEL
 from massmap_jax.relation.joint import JointLikelihood, JointPrior
-from massmap_jax.relation.search import Coordinates, covariance_of, maximise, potentials
+from massmap_jax.relation.search import covariance_of, maximise, potentials
 from massmap_jax.relation.selected_on import SelectedOnMass
 from statistical.two_keys import check_with_two_keys, smallest
 

@@ -20,10 +20,11 @@ from scipy.stats import kstest
 
 from massmap_jax.likelihood.selection import FluxLimit
 from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.fit import fit_relation
 from massmap_jax.relation.marginal import RelationLikelihood
 from massmap_jax.relation.nuts import run_nuts
-from massmap_jax.relation.search import Coordinates, maximise, negative_log_density
+from massmap_jax.relation.search import maximise, negative_log_density
 
 from . import universe
 from .two_keys import LEVEL, check_with_two_keys, smallest

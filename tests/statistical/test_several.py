@@ -13,11 +13,12 @@ import pytest
 from scipy.stats import kstest
 
 import massmap_jax as mm
+from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import JointPrior
 from massmap_jax.relation.joint_fit import likelihood_of
-from massmap_jax.relation.search import Coordinates, covariance_of, maximise, potentials
+from massmap_jax.relation.search import covariance_of, maximise, potentials
 from statistical.two_keys import check_with_two_keys, smallest
 
 ALPHA3, Z = 2e14, 0.4
