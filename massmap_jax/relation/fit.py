@@ -38,6 +38,7 @@ from massmap_jax.relation.cosmology_posterior import CosmologyPosterior
 from massmap_jax.relation.cosmology_prior import CosmologyPrior
 from massmap_jax.relation.data import RelationData
 from massmap_jax.relation.direct import data_of
+from massmap_jax.relation.draws import draw_by
 from massmap_jax.relation.extra import BiasedPrior
 from massmap_jax.relation.fitted import RelationPosterior
 from massmap_jax.relation.joint_fit import beliefs_asked, fit_joint
@@ -48,7 +49,6 @@ from massmap_jax.relation.search import (
     PART,
     at_alpha3,
     covariance_of,
-    draw_by,
     maximise,
     off_normal,
     potentials,

@@ -14,8 +14,8 @@ from massmap_jax.relation import exports
 from massmap_jax.relation.beliefs import FITTED, RelationPrior, prior_deviations
 from massmap_jax.relation.extra import BiasedPrior, BiasedRelation
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.nuts import ESS, R_HAT
 
-R_HAT, ESS = 1.01, 400.0
 # For a table of the draws, `to_table`; a relation is one in natural logarithms.
 DESCRIPTIONS = {
     "alpha1": "mean of ln L at the pivot mass alpha3 and redshift 0; natural logarithm",

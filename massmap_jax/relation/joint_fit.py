@@ -35,6 +35,7 @@ from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
+from massmap_jax.relation.draws import draw_by
 from massmap_jax.relation.joint import JointLikelihood, JointPrior
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
@@ -42,7 +43,6 @@ from massmap_jax.relation.linear import LinearData, is_linear
 from massmap_jax.relation.search import (
     at_alpha3,
     covariance_of,
-    draw_by,
     maximise,
     off_normal,
     relation_at,
@@ -113,8 +113,9 @@ def fit_joint(
         likelihood, best = _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates)
         covariance = covariance_of(best, coordinates)
         chains, log_weight, found = draw_by(
-            method, key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch
-        )
+            method, key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch,
+            along_ridge=True,
+        )  # fmt: skip
         if method == "laplace" and likelihood.weight.size <= _MANY:
             watch("comparing the posterior with a normal distribution")
             thin = np.asarray(chains[0, :: max(1, chains.shape[1] // _DRAWS_OF_CHECK)])

@@ -13,7 +13,11 @@ from numpyro.infer.util import ParamInfo
 
 from massmap_jax.steps import Step
 
+# Sampling is good with a smaller R-hat and more effective draws than these.
+R_HAT, ESS = 1.01, 400.0
 _BLOCK = 50
+# Chains that are not long enough go on to at most so many times the draws that were asked for.
+_LONGEST = 16
 
 
 class Chains(NamedTuple):
@@ -44,6 +48,7 @@ def run_nuts(
     num_samples: int,
     max_tree_depth: int = 8,
     model_axes=None,
+    enough: Callable[[np.ndarray], bool] = lambda draws: True,
     watch: Callable[[str], None] = lambda stage: None,
 ) -> Chains:
     """Sample exp(-potential(x, model)) by NUTS.
@@ -64,26 +69,32 @@ def run_nuts(
         Limit of the trees of NUTS.
     model_axes : object, optional
         As `in_axes` of `jax.vmap`, for chains that have data of their own.
+    enough : callable, optional
+        Draws (chain, draw, dim) -> whether they suffice. Where they do not, the chains go on to twice as many, and
+        again, up to 16 times `num_samples`.
     watch : callable, optional
         Called with a line of text after each block.
 
     Returns
     -------
     Chains
-        Draws, divergences and steps.
+        All draws that were made, divergences and steps.
     """
     what, number = "sampling the relation", num_warmup + num_samples
     watch(Step(what, 0, number))
     keys = jax.random.split(key, start.shape[0])
     state = _start(keys, start, model, potential, num_warmup, max_tree_depth, model_axes)
-    draws, divergences, steps = [], 0, 0
-    for done in range(0, number, _BLOCK):
+    draws, divergences, steps, done, kept = [], 0, 0, 0, 0
+    while done < number:
         state, block = _advance(state, model, potential, num_warmup, max_tree_depth, model_axes)
         watch(Step(what, min(done + _BLOCK, number), number))
-        kept = slice(max(num_warmup - done, 0), max(min(_BLOCK, number - done), 0))
-        x, diverging, num_steps = (np.asarray(a)[:, kept] for a in block)
+        part = slice(max(num_warmup - done, 0), max(min(_BLOCK, number - done), 0))
+        x, diverging, num_steps = (np.asarray(a)[:, part] for a in block)
         draws.append(x)
         divergences, steps = divergences + diverging.sum(axis=1), steps + num_steps.sum()
+        done, kept = done + _BLOCK, kept + x.shape[1]
+        if done >= number and 2 * kept <= _LONGEST * num_samples and not enough(np.concatenate(draws, axis=1)):
+            number = done + kept
     joined = np.concatenate(draws, axis=1)
     return Chains(joined, divergences, float(steps) / max(joined.shape[0] * joined.shape[1], 1))
 

@@ -1,4 +1,4 @@
-"""The search for the maximum of a posterior over a few numbers, and draws about it: what every fit of a relation uses.
+"""The search for the maximum of a posterior over a few numbers, and how far it is from a normal: of every fit.
 
 Masses are marginalised, so few numbers are left, in the coordinates of `relation.coordinates`. Newton's method finds
 the maximum; the inverse Hessian there is the Laplace approximation, the proposal of the importance sampler and the mass
@@ -16,7 +16,6 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
 from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.marginal import RelationLikelihood
-from massmap_jax.relation.nuts import diagnostics, run_nuts
 
 MAX_PARETO_K = 0.7
 _MAX_STEPS = 100
@@ -163,41 +162,6 @@ def negative_log_density(x, model):
     return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
 
-def draw_by(method, key, coordinates, prepared, best, covariance, num_draws, num_chains, num_warmup, watch):
-    """Draw by the method that was chosen: coordinates (chain, draw, dim), log weights, diagnostics."""
-    root = np.linalg.cholesky(covariance)
-    centre = np.asarray(best.x)
-    key_start, key_draw = jax.random.split(key)
-    if method == "nuts":
-        start = np.asarray(jax.random.normal(key_start, (num_chains, centre.size))) * 0.5
-        model = (coordinates, prepared, centre, root)
-        each = -(-num_draws // num_chains)
-        chains = run_nuts(
-            key_draw, negative_log_density, model, start, num_warmup=num_warmup, num_samples=each, watch=watch
-        )
-        x = centre + chains.draws @ root.T
-        values = {p: np.asarray(v) for p, v in coordinates.reported(x).items()}
-        found = {
-            name: {p: diagnostics(v)[name] for p, v in values.items()} for name in ("r_hat", "ess_bulk", "ess_tail")
-        }
-        found |= {"divergences": int(chains.divergences.sum()), "steps_per_draw": round(chains.steps_per_draw, 2)}
-        return x, np.zeros(x.shape[0] * x.shape[1]), found
-    normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
-    x = centre + normals @ root.T
-    if method == "laplace":
-        x, inside = _within_prior(key_start, coordinates, x, centre, root)
-        return x[None], np.zeros(num_draws), {"inside_prior": inside}
-    watch("weighing the draws")
-    log_weight = _log_weights(normals, (coordinates, prepared, centre, root)) + float(best.negative_log_density)
-    k = float(pareto_k(jnp.asarray(log_weight)))
-    if not k < MAX_PARETO_K:
-        raise MassmapError(
-            f"the normal approximation is too far from the posterior to be reweighted (Pareto k = {k:.2f}, at most "
-            f"{MAX_PARETO_K}): use method='nuts'"
-        )
-    return x[None], log_weight, {"pareto_k": k, "ess": float(effective_sample_size(jnp.asarray(log_weight)))}
-
-
 def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[str, Any]:
     """Measure how far the posterior is from the normal distribution about its maximum.
 
@@ -223,7 +187,7 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
     """
     root, centre = np.linalg.cholesky(covariance), np.asarray(best.x)
     normals = np.linalg.solve(root, (x - centre).T).T
-    ln_weight = _log_weights(normals, (coordinates, likelihood, centre, root))
+    ln_weight = log_weights(normals, (coordinates, likelihood, centre, root))
     weight = np.exp(ln_weight - ln_weight.max())
     weight = np.minimum(weight, weight.sum() / np.sqrt(weight.size))
     shift = (weight @ x / weight.sum() - x.mean(axis=0)) / np.sqrt(np.diag(covariance))
@@ -232,8 +196,8 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
     return {"pareto_k": float(pareto_k(jnp.asarray(ln_weight))), "share": share, "shift": named}
 
 
-def _log_weights(normals, model) -> np.ndarray:
-    """ln of the weights that make draws of the normal exact, up to a constant."""
+def log_weights(normals, model) -> np.ndarray:
+    """ln of the weights that make draws (draw, dim) of the normal exact, up to a constant."""
     return 0.5 * (normals**2).sum(axis=1) - potentials_of(normals, model)
 
 
@@ -243,24 +207,6 @@ def potentials_of(points, model) -> np.ndarray:
     filled = np.concatenate([points, np.repeat(points[-1:], -len(points) % PART, axis=0)])
     parts = [np.asarray(potentials(part, model)) for part in filled.reshape(-1, PART, filled.shape[1])]
     return np.concatenate(parts)[: len(points)]
-
-
-def _within_prior(key, coordinates, x, centre, root):
-    """Draw again what lies outside the prior's support; give the draws, and the share that was inside at first."""
-    outside = ~np.asarray(_supported(coordinates, x))
-    inside = 1 - float(outside.mean())
-    while outside.any():
-        # No endless loop: the maximum lies inside, and the normal has its highest density there.
-        key, own = jax.random.split(key)
-        x = np.where(outside[:, None], centre + np.asarray(jax.random.normal(own, x.shape)) @ root.T, x)
-        outside = ~np.asarray(_supported(coordinates, x))
-    return x, inside
-
-
-@jax.jit
-def _supported(coordinates, x):
-    """Whether each point (draw, dim) is inside the prior's support."""
-    return jax.vmap(lambda x: coordinates.prior.log_prob(coordinates.values(x)) > -jnp.inf)(x)
 
 
 @jax.jit
