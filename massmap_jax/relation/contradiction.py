@@ -81,7 +81,7 @@ def contradiction(coordinates: Coordinates, likelihood, best, chains) -> Contrad
 
     # Numbers and arrays stay what they are, so that nothing is compiled again.
     wider = [v * _WIDER for v in widths(prior)]
-    wide = Coordinates(eqx.tree_at(widths, prior, wider), coordinates.pivot_ln_mass, coordinates.pivot_evolution)
+    wide = eqx.tree_at(lambda c: c.prior, coordinates, eqx.tree_at(widths, prior, wider))
     again = maximise(wide, likelihood, best.x)
     if isinstance(likelihood, LinearLikelihood) and not likelihood.suits(relation_at(wide, again.x)):
         return None

@@ -6,9 +6,11 @@ at alpha3:
     a = alpha1 + alpha2 ln(M_pivot / alpha3) + alpha4 ln(1 + z_pivot),   alpha2,   alpha4,   ln S
 
 Where the masses have a normal population of width W, very many luminosities fix their own mean and variance far better
-than either of the parts that make it. There the pivot is the population's centre, and S and W are sampled as
+than the parts that make them. There the pivot is the population's centre, and S and W are sampled as
 
-    v = 1/2 ln(S^2 + alpha2^2 W^2),   l = ln(S^2 / (alpha2^2 W^2)).
+    v = 1/2 ln(S^2 + alpha2^2 W^2),   l = ln(S^2 / (alpha2^2 W^2)),
+
+which needs a slope that is surely not 0: with few objects it may be.
 
 A belief about the scatter of measured masses that is a normal above 0 is sampled by its score: S_m = F^-1(Phi(x)), with
 F the belief. In ln S_m the posterior has a long tail towards 0, since the data say nothing there.
@@ -39,17 +41,20 @@ class Coordinates(eqx.Module):
         ln(M_pivot / alpha3), where no population has its own centre.
     pivot_evolution : Float[Array, ""]
         ln(1 + z_pivot), or ln E(z_pivot).
+    of_many : bool
+        Whether very many luminosities fix their own distribution, if that of the masses is normal.
     """
 
     prior: Any
     pivot_ln_mass: Float[Array, ""]
     pivot_evolution: Float[Array, ""]
+    of_many: bool = eqx.field(static=True, default=False)
 
     @classmethod
-    def at(cls, prior, centre: float, z: float) -> "Coordinates":
+    def at(cls, prior, centre: float, z: float, of_many: bool = False) -> "Coordinates":
         """Put the pivot at a ln M and a redshift; where these are arrays, at their medians."""
         evolution = np.median(np.asarray(prior.relation(prior.central()).ln_redshift_variable(z)))
-        return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution)
+        return cls(prior, np.median(centre) - np.log(prior.alpha3), evolution, of_many)
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -96,8 +101,8 @@ class Coordinates(eqx.Module):
 
     @property
     def _of_normal(self) -> bool:
-        """Whether the masses have a population whose centre and width are those of a normal."""
-        return getattr(getattr(self.prior, "population", None), "is_normal", False)
+        """Whether there are very many luminosities, of masses with a normal population."""
+        return self.of_many and self.prior.population.is_normal
 
     @property
     def _by_total_width(self) -> bool:

@@ -66,7 +66,8 @@ _FURTHEST = 5
 _LEAST_SCATTER = 1e-3
 # More of them would need more memory, 10 kB each, and time than a fit is worth.
 _MOST_LINEAR = 200_000
-# Objects without a measured mass that the first search is in, of more than `_MANY`.
+# Objects without a measured mass that the first search is in, of more than `_MANY`; and from which number on the
+# distribution of their luminosities is known far better than its parts.
 _SOME = 1000
 # Redshifts in one box of points that stand for many objects: a population may drift with ln z.
 _RATIO_IN_BOX = 1.5
@@ -114,7 +115,7 @@ def fit_joint(
         covariance = covariance_of(best, coordinates)
         chains, log_weight, found = draw_by(
             method, key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch,
-            along_ridge=True,
+            along_ridge=coordinates.of_many,
         )  # fmt: skip
         if method == "laplace" and likelihood.weight.size <= _MANY:
             watch("comparing the posterior with a normal distribution")
@@ -244,7 +245,8 @@ def prepare(
             _check_threshold(calibration, data, has_mass, selection)
     if isinstance(selection, SelectedOn):
         _check_above(data, selection)
-    return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z))
+    of_many = int((chosen & ~has_mass).sum()) > _SOME
+    return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z, of_many))
 
 
 class _NearlyLognormal(CatalogueData):
