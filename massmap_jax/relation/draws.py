@@ -12,7 +12,15 @@ from massmap_jax.likelihood.integrals import effective_sample_size, pareto_k
 from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.nuts import ESS, R_HAT, diagnostics, run_nuts
 from massmap_jax.relation.ridge import bend_of, bent, ordered_root, potential_along
-from massmap_jax.relation.search import MAX_PARETO_K, Maximum, log_weights, negative_log_density
+from massmap_jax.relation.search import (
+    MAX_PARETO_K,
+    PART,
+    Maximum,
+    log_weights,
+    negative_log_density,
+    off_by_weights,
+    potentials_of,
+)
 
 _DIAGNOSED = ("r_hat", "ess_bulk", "ess_tail")
 
@@ -77,7 +85,7 @@ def draw_by(
     normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
     x = centre + normals @ root.T
     if method == "laplace":
-        x, inside = _within_prior(key_again, coordinates, x, centre, root)
+        x, inside = _within_prior(key_again, coordinates, x, lambda normals: centre + normals @ root.T)
         return x[None], np.zeros(num_draws), {"inside_prior": inside}
     watch("weighing the draws")
     ln_weight = log_weights(normals, (coordinates, likelihood, centre, root)) + float(best.negative_log_density)
@@ -127,14 +135,54 @@ def _by_nuts(key, coordinates, likelihood, best, covariance, num_draws, num_chai
     return x, np.zeros(x.shape[0] * x.shape[1]), found
 
 
-def _within_prior(key, coordinates, x, centre, root):
+def ridge_draws(key, coordinates: Coordinates, likelihood, best: Maximum, covariance, num_draws: int):
+    """Draw from a normal that is bent as the posterior is (`relation.ridge`).
+
+    Parameters
+    ----------
+    key : key
+        Random key.
+    coordinates : Coordinates
+        The coordinates.
+    likelihood : callable
+        ln likelihood of a relation.
+    best : Maximum
+        The maximum.
+    covariance : Float[np.ndarray, "dim dim"]
+        Inverse Hessian there.
+    num_draws : int
+        Number of draws.
+
+    Returns
+    -------
+    x : Float[np.ndarray, "draw dim"]
+        The draws, in the sampling coordinates.
+    off : dict of str to object
+        How far they are from the posterior, by weights of a part of them, as `search.off_normal` gives it.
+    """
+    centre, root = np.asarray(best.x), ordered_root(covariance)
+    model = (coordinates, likelihood, centre, root)
+    bend = bend_of(model)
+
+    def placed(normals):
+        return centre + np.asarray(bent(normals, bend)) @ root.T
+
+    key_again, key_draw = jax.random.split(key)
+    normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
+    x, part = placed(normals), normals[:PART]
+    ln_weight = 0.5 * (part**2).sum(axis=1) - potentials_of(np.asarray(bent(part, bend)), model)
+    off = off_by_weights(coordinates, covariance, x[:PART], ln_weight)
+    return _within_prior(key_again, coordinates, x, placed)[0], off
+
+
+def _within_prior(key, coordinates, x, placed):
     """Draw again what lies outside the prior's support; give the draws, and the share that was inside at first."""
     outside = ~np.asarray(_supported(coordinates, x))
     inside = 1 - float(outside.mean())
     while outside.any():
         # No endless loop: the maximum lies inside, and the normal has its highest density there.
         key, own = jax.random.split(key)
-        x = np.where(outside[:, None], centre + np.asarray(jax.random.normal(own, x.shape)) @ root.T, x)
+        x = np.where(outside[:, None], placed(np.asarray(jax.random.normal(own, x.shape))), x)
         outside = ~np.asarray(_supported(coordinates, x))
     return x, inside
 

@@ -35,12 +35,13 @@ from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
-from massmap_jax.relation.draws import draw_by
+from massmap_jax.relation.draws import draw_by, ridge_draws
 from massmap_jax.relation.joint import JointLikelihood, JointPrior
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
 from massmap_jax.relation.linear import LinearData, is_linear
 from massmap_jax.relation.search import (
+    PART,
     at_alpha3,
     covariance_of,
     maximise,
@@ -117,13 +118,20 @@ def fit_joint(
             method, key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch,
             along_ridge=coordinates.of_many,
         )  # fmt: skip
-        if method == "laplace" and likelihood.weight.size <= _MANY:
+        if method == "laplace":
             watch("comparing the posterior with a normal distribution")
-            thin = np.asarray(chains[0, :: max(1, chains.shape[1] // _DRAWS_OF_CHECK)])
+            few = likelihood.weight.size <= _MANY
+            number = _DRAWS_OF_CHECK if few else PART
+            thin = np.asarray(chains[0, :: max(1, chains.shape[1] // number)])[:number]
             off = off_normal(coordinates, likelihood, best, covariance, thin)
             found |= {"off_normal": off}
+            if is_far_from_normal(off) and not few:
+                watch("drawing from a posterior that is bent")
+                x, again = ridge_draws(key, coordinates, likelihood, best, covariance, chains.shape[1])
+                if again["share"] > off["share"]:
+                    chains, found = x[None], found | {"off_normal": again}
             # A threshold that is fitted makes the posterior skewed: a draw that is above an object all but excludes it.
-            if is_far_from_normal(off) or any(p.startswith("selection_") for p in joint_prior.free):
+            elif few and (is_far_from_normal(off) or any(p.startswith("selection_") for p in joint_prior.free)):
                 watch("drawing from a posterior that is not normal")
                 better = adapted_draws(key, coordinates, likelihood, best, covariance, chains.shape[1])
                 if better is not None:

@@ -6,11 +6,12 @@ many times its width: steps of NUTS that fit the width hardly move along it.
 
 In coordinates u in which the normal approximation is a standard normal, widest direction first, the potential is
 |u|^2 / 2 + T_ijk u_i u_j u_k / 6 to third order. At given wide directions it is lowest, in direction i, at
--T_ijk u_j u_k / 2 (j, k < i). So the sampler moves in w, with
+-T_ijk u_j u_k / 2 (j, k < i). So draws are made in w, with
 
     u_i = w_i - 1/2 sum over j, k < i of T_ijk w_j w_k:
 
-each direction is moved by a function of those before it, and the determinant is 1.
+each direction is moved by a function of those before it, and the determinant is 1. The wider half of the directions is
+enough for j and k.
 """
 
 import jax
@@ -53,18 +54,19 @@ def bend_of(model) -> Float[np.ndarray, "dim dim dim"]:
     Returns
     -------
     Float[np.ndarray, "dim dim dim"]
-        -T_ijk / 2 for j, k < i, and 0 elsewhere.
+        -T_ijk / 2 for j, k < i in the wider half, and 0 elsewhere.
     """
     dim = np.size(model[2])
-    ends = _STEP * np.eye(dim)
-    first, second = np.triu_indices(dim, 1)
+    wide = -(-dim // 2)
+    ends = _STEP * np.eye(dim)[:wide]
+    first, second = np.triu_indices(wide, 1)
     both = ends[first] + ends[second]
     gradients = np.asarray(_gradients(np.concatenate([np.zeros((1, dim)), ends, -ends, both, -both]), model))
     # Twice the even part, without the value at the maximum: f(p) + f(-p) - 2 f(0).
-    at_ends = gradients[1 : dim + 1] + gradients[dim + 1 : 2 * dim + 1] - 2 * gradients[0]
-    at_both = gradients[2 * dim + 1 :].reshape(2, first.size, dim).sum(axis=0) - 2 * gradients[0]
+    at_ends = gradients[1 : wide + 1] + gradients[wide + 1 : 2 * wide + 1] - 2 * gradients[0]
+    at_both = gradients[2 * wide + 1 :].reshape(2, first.size, dim).sum(axis=0) - 2 * gradients[0]
     third = np.zeros((dim, dim, dim))
-    third[:, np.arange(dim), np.arange(dim)] = at_ends.T
+    third[:, np.arange(wide), np.arange(wide)] = at_ends.T
     mixed = (at_both - at_ends[first] - at_ends[second]).T / 2
     third[:, first, second] = third[:, second, first] = mixed
     # Beyond the support of a belief there is no gradient, and no bend.

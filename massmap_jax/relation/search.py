@@ -181,13 +181,34 @@ def off_normal(coordinates, likelihood, best: Maximum, covariance, x) -> dict[st
     Returns
     -------
     dict of str to object
-        "pareto_k" of the weights that would make these draws exact; "share", their effective number over the number of
-        draws; and "shift", by how much the weights would move the mean of each parameter in the coordinates, in
-        standard deviations. For the shift the weights are truncated (Ionides 2008).
+        As of `off_by_weights`.
     """
     root, centre = np.linalg.cholesky(covariance), np.asarray(best.x)
     normals = np.linalg.solve(root, (x - centre).T).T
-    ln_weight = log_weights(normals, (coordinates, likelihood, centre, root))
+    return off_by_weights(coordinates, covariance, x, log_weights(normals, (coordinates, likelihood, centre, root)))
+
+
+def off_by_weights(coordinates, covariance, x, ln_weight) -> dict[str, Any]:
+    """Tell how far draws are from the posterior by the weights that would make them exact.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+        The coordinates.
+    covariance : Float[np.ndarray, "dim dim"]
+        Covariance about the maximum.
+    x : Float[np.ndarray, "draw dim"]
+        The draws.
+    ln_weight : Float[np.ndarray, "draw"]
+        ln of their weights.
+
+    Returns
+    -------
+    dict of str to object
+        "pareto_k" of the weights; "share", their effective number over the number of draws; and "shift", by how much
+        the weights would move the mean of each parameter in the coordinates, in standard deviations. For the shift the
+        weights are truncated (Ionides 2008).
+    """
     weight = np.exp(ln_weight - ln_weight.max())
     weight = np.minimum(weight, weight.sum() / np.sqrt(weight.size))
     shift = (weight @ x / weight.sum() - x.mean(axis=0)) / np.sqrt(np.diag(covariance))

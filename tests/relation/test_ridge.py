@@ -8,10 +8,10 @@ import pytest
 
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.coordinates import Coordinates
-from massmap_jax.relation.draws import draw_by
+from massmap_jax.relation.draws import draw_by, ridge_draws
 from massmap_jax.relation.nuts import run_nuts
 from massmap_jax.relation.ridge import bend_of, bent, ordered_root, potential_along
-from massmap_jax.relation.search import covariance_of, maximise, negative_log_density
+from massmap_jax.relation.search import covariance_of, maximise, negative_log_density, off_normal
 
 BELIEFS = RelationPrior.parse("alpha1=0:30,alpha2=1:0.3,alpha4=0:1,scatter=0.2,alpha3=1e14")
 # The ridge alpha1 = CURVE (alpha2 - 1)^2 + MIXED (alpha2 - 1) alpha4: a belief about it, this narrow.
@@ -107,3 +107,16 @@ def test_more_draws_are_thinned_to_those_asked_for(prepared, monkeypatch):
     assert found["draws_made"] in (3200, 6400, 12800, 25600) and min(found["ess_bulk"].values()) > 1500
     # So few draws cannot be as good as that: they are what was asked for.
     assert few.shape == (4, 100, 3) and "draws_made" not in told
+
+
+def test_draws_of_a_bent_normal(prepared):
+    """As good as exact ones; those of the plain normal, the twin, all but miss the ridge."""
+    coordinates, likelihood, best, covariance = prepared
+    with jax.enable_x64(True):
+        x, off = ridge_draws(jax.random.key(5), *prepared, 4000)
+        normals = np.random.default_rng(5).normal(size=(200, 3)) @ np.linalg.cholesky(covariance).T
+        plain = off_normal(coordinates, likelihood, best, covariance, np.asarray(best.x) + normals)
+    assert off["share"] > 0.9 and plain["share"] < 0.3
+    truth = np.array([[0.0, NARROW], [1.0, 0.3], [0.0, 1.0]])
+    error = truth[:, 1:] * np.array([1.0, np.sqrt(0.5)]) / np.sqrt(4000)
+    assert (np.abs(moments(x[None]) - truth) < 5 * error).all()
