@@ -1,7 +1,6 @@
 """Draws of a posterior over a few numbers: from the normal about its maximum, with or without weights, or by NUTS."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +101,7 @@ def _by_nuts(key, coordinates, likelihood, best, covariance, num_draws, num_chai
     """Draws of NUTS, which goes on until they are good, where as many were asked for as good ones need."""
     centre = np.asarray(best.x)
     root = ordered_root(covariance) if along_ridge else np.linalg.cholesky(covariance)
-    model: tuple[Any, ...] = (coordinates, likelihood, centre, root)
+    model = (coordinates, likelihood, centre, root)
     potential, bend = negative_log_density, None
     if along_ridge:
         watch("measuring how the posterior is bent")
@@ -127,7 +126,7 @@ def _by_nuts(key, coordinates, likelihood, best, covariance, num_draws, num_chai
     each = -(-num_draws // num_chains)
     settings = {"num_warmup": num_warmup, "num_samples": each, "enough": enough, "watch": watch}
     chains = run_nuts(key_draw, potential, model, start, **settings)
-    found: dict[str, Any] = diagnosed(chains.draws)
+    found = diagnosed(chains.draws)
     made = chains.draws.shape[1]
     found |= {"divergences": int(chains.divergences.sum()), "steps_per_draw": round(chains.steps_per_draw, 2)}
     found |= {"draws_made": num_chains * made} if made > each else {}

@@ -75,7 +75,7 @@ def bend_of(model) -> Float[np.ndarray, "dim dim dim"]:
     return -0.5 * third * (before[:, :, None] & before[:, None, :])
 
 
-def bent(w: Float[Array, "*draw dim"], bend: Float[Array, "dim dim dim"]) -> Float[Array, "*draw dim"]:
+def bent(w: Float[Array | np.ndarray, "*draw dim"], bend: Float[Array | np.ndarray, "dim dim dim"]) -> Array:
     """Give the whitened coordinates of points in those that follow the ridge.
 
     Parameters
@@ -90,7 +90,7 @@ def bent(w: Float[Array, "*draw dim"], bend: Float[Array, "dim dim dim"]) -> Flo
     Float[Array, "*draw dim"]
         The points u.
     """
-    return w + jnp.einsum("ijk,...j,...k->...i", bend, w, w)
+    return jnp.asarray(w) + jnp.einsum("ijk,...j,...k->...i", bend, w, w)
 
 
 def potential_along(w: Float[Array, " dim"], model) -> Float[Array, ""]:
