@@ -27,6 +27,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import Preset, find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
+from massmap_jax.run.beside_beliefs import far_from_beliefs
 from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
@@ -40,6 +41,7 @@ from massmap_jax.run.misfit import (
     large_part_of_sky,
     misfits,
     refuse,
+    refuse_unit,
     wrong_unit,
 )
 from massmap_jax.run.observable_columns import check_units
@@ -246,6 +248,7 @@ def compute(
     usable = (flag_outside_prior(seen, prior) & UNUSABLE) == 0
     grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
+        _refuse_units(catalogue, prior, calibration, options, notes)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             in_fit = None if likelihoods is None else likelihoods.in_fit
@@ -483,6 +486,7 @@ def compute_fit(
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     in_fit = None if likelihoods is None else likelihoods.in_fit
+    _refuse_units(catalogue, prior, calibration, options, [*catalogue.notes, *notes])
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology)
@@ -546,6 +550,34 @@ def _units_of(calibrated: Calibrated | None) -> list[Finding]:
     return [wrong_unit(calibrated.far.told)]
 
 
+def _refuse_units(catalogue: HaloCatalogue, prior: MassPrior, calibration, options: JobOptions, notes) -> None:
+    """Refuse luminosities that no unit but a wrong one explains before they are fitted, which takes minutes."""
+    if options.accept_misfit or options.relation_prior is None:
+        return
+    from massmap_jax.relation.beliefs import RelationPrior
+
+    usable = catalogue.usable
+    of = catalogue.ln_lum_obs[usable], catalogue.redshift[usable]
+    ln_mass = None if calibration is None else calibration.ln_mass[usable]
+    told = far_from_beliefs(*of, RelationPrior.parse(options.relation_prior), prior, ln_mass)
+    far = None if calibration is None else _far_of(catalogue, calibration, np.flatnonzero(usable))
+    if not told and far is not None and far.certain:
+        told = far.told
+    if told:
+        refuse_unit(told, notes)
+
+
+def _far_of(catalogue: HaloCatalogue, calibration: "CalibrationMasses", rows: np.ndarray) -> Far | None:
+    """How far the measured masses of some rows are from published relations."""
+    rows = rows[np.isfinite(calibration.ln_mass[rows]) & np.isfinite(catalogue.ln_lum_obs[rows])]
+    if rows.size == 0:
+        return None
+    return far_from_published(
+        *(catalogue.ln_lum_obs[rows], catalogue.lum_unit, catalogue.redshift[rows], calibration.ln_mass[rows]),
+        catalogue.columns_read.get("lum", ""),
+    )
+
+
 def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOptions, notes) -> Calibrated | None:
     """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
     if calibration is None:
@@ -554,11 +586,7 @@ def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOption
 
     check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
     notes.extend(_told_by(check))
-    of = check.rows
-    far = far_from_published(
-        *(catalogue.ln_lum_obs[of], catalogue.lum_unit, catalogue.redshift[of], calibration.ln_mass[of]),
-        catalogue.columns_read.get("lum", ""),
-    )
+    far = _far_of(catalogue, calibration, check.rows)
     notes.extend([] if far is None else [far.told])
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"

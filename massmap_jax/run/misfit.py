@@ -302,6 +302,27 @@ def paragraph(findings: list[Finding], notes: Iterable[str] = ()) -> str:
     )
 
 
+def refuse_unit(told: str, notes: Iterable[str] = ()) -> None:
+    """Stop the run before the fit, where a unit must be wrong.
+
+    Parameters
+    ----------
+    told : str
+        What was found.
+    notes : iterable of str, optional
+        Notes of the run; how the unit of the luminosity was read is told.
+
+    Raises
+    ------
+    MisfitError
+        With both.
+    """
+    read = "".join(f"; {note}" for note in notes if note.startswith(_OF_UNITS))
+    raise MisfitError(
+        f"{told}{read}. Nothing was fitted and nothing was written; with --accept-misfit it is fitted all the same"
+    )
+
+
 def refuse(findings: list[Finding], notes: Iterable[str] = ()) -> None:
     """Stop the run if there are findings.
 

@@ -1,0 +1,103 @@
+"""Luminosities beside those that the beliefs about a relation give, before any fit: a wrong unit costs no time."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm
+
+from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.beliefs import RelationPrior
+from massmap_jax.relation.fitted import CONTRADICTION_LEVEL
+from massmap_jax.relation.law import MassLuminosityRelation
+
+# So many standard deviations of the beliefs, of which a fit would be refused afterwards, and a factor that is no scatter.
+_SURE_SD, _SURE = float(norm.isf(0.5 * CONTRADICTION_LEVEL)), np.log(30.0)
+# The most massive halo of the observable universe is lighter, and half of a catalogue certainly is.
+_HEAVIEST = np.log(4e15)
+
+
+def far_from_beliefs(
+    ln_lum: Float[np.ndarray, " object"],
+    redshift: Float[np.ndarray, " object"],
+    relation_prior: RelationPrior,
+    prior: MassPrior,
+    ln_mass: Float[np.ndarray, " object"] | None = None,
+) -> str:
+    """Say where luminosities are far from what is believed of a relation, as in a wrong unit they are.
+
+    Parameters
+    ----------
+    ln_lum : Float[np.ndarray, "object"]
+        ln of the luminosities.
+    redshift : Float[np.ndarray, "object"]
+        Redshifts.
+    relation_prior : RelationPrior
+        The beliefs.
+    prior : MassPrior
+        The mass prior, for the masses that there are.
+    ln_mass : Float[np.ndarray, "object"], optional
+        ln of measured masses [ln Msun], NaN where there is none.
+
+    Returns
+    -------
+    str
+        One sentence; empty where the median luminosity is not beyond a factor of 30, and 4.3 standard deviations of the
+        beliefs, of what is expected at the measured masses, or without these at any mass of the prior below 4e15 Msun.
+
+    Notes
+    -----
+    The variance of ln L at a mass is that of alpha1, that of alpha2 times ln(M / alpha3)^2, that of alpha4 times
+    ln(1 + z)^2, and the scatter's square, as that of one object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> from massmap_jax.run.beside_beliefs import far_from_beliefs
+    >>> believed = mm.RelationPrior.parse("alpha1=0.6:0.5, alpha2=1.6:0.3, alpha4=1:0.5, scatter=0.3:0.1, alpha3=3e14")
+    >>> ln_lum, z, ln_mass = np.log([1.0, 2.0, 4.0]), np.full(3, 0.2), np.log([2e14, 3e14, 4e14])
+    >>> far_from_beliefs(ln_lum, z, believed, mm.MassPrior.default(), ln_mass)
+    ''
+    >>> told = far_from_beliefs(ln_lum - np.log(1e4), z, believed, mm.MassPrior.default(), ln_mass)
+    >>> print(told.partition(" than")[0])
+    the median of the observed luminosities is 10,000 times fainter
+    """
+    rows = np.isfinite(ln_lum) & np.isfinite(redshift)
+    if measured := ln_mass is not None and bool(np.any(rows & np.isfinite(ln_mass))):
+        assert ln_mass is not None
+        rows = rows & np.isfinite(ln_mass)
+    if not rows.any():
+        return ""
+    ln_lum, z = np.asarray(ln_lum, dtype=float)[rows], np.asarray(redshift, dtype=float)[rows]
+    central, sd = relation_prior.central(), relation_prior.sd()
+    relation = MassLuminosityRelation.create(
+        **central, alpha3=relation_prior.alpha3, gamma=relation_prior.gamma, **dict(relation_prior.labels)
+    )
+
+    def away(at) -> tuple[float, float]:
+        """The median of ln L above what is expected at these masses, and the standard deviation of the latter."""
+        x, u = np.median(np.abs(at - np.log(relation_prior.alpha3))), np.median(np.log1p(z))
+        parts = {"alpha1": 1.0, "alpha2": x, "alpha4": u}
+        width = np.sqrt(sum((sd.get(p, 0.0) * w) ** 2 for p, w in parts.items()) + central["scatter"] ** 2)
+        return float(np.median(ln_lum - np.asarray(relation.mean_ln_lum(at, z), dtype=float))), float(width)
+
+    if measured:
+        found, width = away(np.asarray(ln_mass, dtype=float)[rows])
+        where, units = f"at the {rows.sum()} measured masses", "--calib-unit, --lum-unit, --lum-scale, --lum-in"
+    else:
+        ends = np.array([prior.ln_mass_min, min(prior.ln_mass_max, _HEAVIEST)])
+        by_end = [away(np.full(z.shape, end)) for end in ends]
+        # Between what is expected at both ends, whichever slope is believed, nothing is far.
+        nearest = min(by_end, key=lambda one: abs(one[0]))
+        inside = min(one[0] for one in by_end) < 0 < max(one[0] for one in by_end)
+        found, width = (0.0, 1.0) if inside else nearest
+        where, units = f"at {np.exp(ends[by_end.index(nearest)]):.2g} Msun", "--lum-unit, --lum-scale, --lum-in"
+    if not abs(found) > max(_SURE, _SURE_SD * width):
+        return ""
+    side = "fainter" if found < 0 else "brighter"
+    times = np.exp(min(abs(found), 700.0))
+    shown = f"{float(f'{times:.1g}'):,.0f}" if times < 1e6 else f"{times:.0e}"
+    return (
+        f"the median of the observed luminosities is {shown} times {side} than what is believed of the relation"
+        f" (--relation-prior) gives {where}, {abs(found) / width:.0f} standard deviations of these beliefs: see whether"
+        f" the units are right ({units}), and whether the beliefs are about this observable"
+    )
