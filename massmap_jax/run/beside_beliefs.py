@@ -9,7 +9,7 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.fitted import CONTRADICTION_LEVEL
 from massmap_jax.relation.law import MassLuminosityRelation
 
-# So many standard deviations of the beliefs, of which a fit would be refused afterwards, and a factor that is no scatter.
+# So many standard deviations of the beliefs, of which a fit would be refused afterwards; and a factor above any scatter.
 _SURE_SD, _SURE = float(norm.isf(0.5 * CONTRADICTION_LEVEL)), np.log(30.0)
 # The most massive halo of the observable universe is lighter, and half of a catalogue certainly is.
 _HEAVIEST = np.log(4e15)

@@ -38,6 +38,7 @@ from massmap_jax.run.misfit import (
     CHECK_LEVEL,
     Finding,
     impossible_masses,
+    is_of_the_brightest,
     large_part_of_sky,
     misfits,
     refuse,
@@ -729,25 +730,27 @@ def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[s
 
 
 def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:
-    """Check a given relation against the luminosities; a failure is a note, since it is common for selected objects."""
+    """Check a given relation against the luminosities; selected objects fail, and then the check tells nothing."""
     try:
         with clock.stage("checking prior and relation"):
             check = prior_check(catalogue, prior, relation, selection=selection)
     except MassmapError as error:
         notes.append(f"whether prior and relation predict the observed luminosities was not checked: {error}")
         return None
-    if check.p_value < CHECK_LEVEL:
-        # Bright objects were selected, as a rule, and nothing selects faint ones alone.
-        why = (
-            "expected where the catalogue was selected, since a given relation holds no selection; else look at the"
-            " unit of the luminosity, the relation and the mass prior"
-            if check.mean_pit > 0.5
-            else "they are fainter than those of the prior's halos, and a selection of bright objects would make them"
-            " brighter: look at the unit of the luminosity, the relation and the mass prior"
+    if check.p_value >= CHECK_LEVEL:
+        return check
+    if is_of_the_brightest(check.mean_pit):
+        notes.append(
+            f"whether the relation describes these objects was not tested: they are brighter than most of the prior's"
+            f" halos (mean PIT {check.mean_pit:.3f}), as those of a selected catalogue are, whatever the relation;"
+            " measured masses of some of them would test it"
         )
+    else:
         notes.append(
             f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
-            f"{check.mean_pit:.3f} where 0.5 is right): {why}"
+            f"{check.mean_pit:.3f} where 0.5 is right): they are fainter than those of the prior's halos, and a"
+            " selection of bright objects would make them brighter: look at the unit of the luminosity, the relation"
+            " and the mass prior"
         )
     return check
 

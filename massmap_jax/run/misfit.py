@@ -189,6 +189,23 @@ def misfits(
     return found
 
 
+def is_of_the_brightest(mean_pit: float) -> bool:
+    """Tell whether objects are brighter than a given relation and the mass prior predict for all halos.
+
+    Parameters
+    ----------
+    mean_pit : float
+        Mean PIT of `prior_check`.
+
+    Returns
+    -------
+    bool
+        True for what any selection of bright objects does: a given relation holds no selection, and masses under it do
+        not depend on one. Nothing selects faint objects alone.
+    """
+    return mean_pit > 0.5
+
+
 def wrong_unit(told: str) -> Finding:
     """Give the finding that measured masses are far from what published relations give at their luminosities.
 
