@@ -1,5 +1,6 @@
-"""Luminosities beside those that the beliefs about a relation give, before any fit: a wrong unit costs no time."""
+"""Luminosities beside those that a relation, or beliefs about one, give, before any fit: a wrong unit costs no time."""
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
@@ -7,9 +8,9 @@ from scipy.stats import norm
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.fitted import CONTRADICTION_LEVEL
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.law import MassLuminosityRelation, Relation
 
-# So many standard deviations of the beliefs, of which a fit would be refused afterwards; and a factor above any scatter.
+# So many standard deviations of the beliefs, of which a fit would be refused afterwards; a factor above any scatter.
 _SURE_SD, _SURE = float(norm.isf(0.5 * CONTRADICTION_LEVEL)), np.log(30.0)
 # The most massive halo of the observable universe is lighter, and half of a catalogue certainly is.
 _HEAVIEST = np.log(4e15)
@@ -100,4 +101,64 @@ def far_from_beliefs(
         f"the median of the observed luminosities is {shown} times {side} than what is believed of the relation"
         f" (--relation-prior) gives {where}, {abs(found) / width:.0f} standard deviations of these beliefs: see whether"
         f" the units are right ({units}), and whether the beliefs are about this observable"
+    )
+
+
+def beyond_all_masses(
+    ln_lum: Float[np.ndarray, " object"],
+    redshift: Float[np.ndarray, " object"],
+    relation: Relation,
+    prior: MassPrior,
+) -> str:
+    """Say where most luminosities are those of no halo of the mass prior under a relation that is given.
+
+    Parameters
+    ----------
+    ln_lum : Float[np.ndarray, "object"]
+        ln of the luminosities.
+    redshift : Float[np.ndarray, "object"]
+        Redshifts.
+    relation : Relation
+        The relation, or a batch of draws, of which the median counts.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    str
+        One sentence; empty where the median luminosity is not beyond those at both ends of the prior's masses by five
+        times the scatter there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import massmap_jax as mm
+    >>> from massmap_jax.run.beside_beliefs import beyond_all_masses
+    >>> relation = mm.MassLuminosityRelation.create(alpha1=0.6, alpha2=1.6, scatter=0.3, alpha3=3e14)
+    >>> beyond_all_masses(np.zeros(3), np.full(3, 0.2), relation, mm.MassPrior.default())
+    ''
+    >>> told = beyond_all_masses(np.full(3, 101.0), np.full(3, 0.2), relation, mm.MassPrior.default())
+    >>> print(told.partition(" than")[0])
+    the median luminosity in the first rows is 1e+41 times brighter
+    """
+    rows = np.isfinite(ln_lum) & np.isfinite(redshift)
+    if not rows.any():
+        return ""
+    middle, z = float(np.median(ln_lum[rows])), float(np.median(redshift[rows]))
+    batch = relation.as_batch()
+    found = []
+    for end in (prior.ln_mass_min, prior.ln_mass_max):
+        mean, scatter = (
+            np.median(np.asarray(jax.vmap(lambda one, f=f, end=end: f(one, end, z))(batch), dtype=float))
+            for f in (lambda one, m, u: one.mean_ln_lum(m, u), lambda one, m, u: one.scatter_ln_lum(m, u))
+        )
+        found.append((middle - mean, 5.0 * scatter, np.exp(end)))
+    away, width, mass = min(found, key=lambda one: abs(one[0]))
+    if min(one[0] for one in found) < 0 < max(one[0] for one in found) or not abs(away) > max(width, _SURE):
+        return ""
+    times, side = np.exp(min(abs(away), 700.0)), "fainter" if away < 0 else "brighter"
+    return (
+        f"the median luminosity in the first rows is {times:.1g} times {side} than that of a halo of {mass:.2g} Msun"
+        " under this relation, an end of the mass prior: check the unit of the luminosity and the relation, or give a"
+        " prior with a wider mass table"
     )

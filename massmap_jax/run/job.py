@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from massmap_jax.catalogue.flags import UNUSABLE, Flag
+from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.redshift_shapes import Normal
-from massmap_jax.catalogue.units import unit_factor
 from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -25,7 +24,7 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface_redshifts import errors_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
-from massmap_jax.relation.presets import Preset, find_preset
+from massmap_jax.relation.presets import find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
 from massmap_jax.run.beside_beliefs import far_from_beliefs
 from massmap_jax.run.beside_published import Far, far_from_published
@@ -60,6 +59,7 @@ from massmap_jax.run.options import (
 )
 from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
+from massmap_jax.run.under_published import flag_outside_range, in_unit_of_relation
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -82,8 +82,6 @@ SURFACE_OF_UNCERTAIN_PAYS = 100_000
 # halos for each massive one.
 _NOISE_ALONE = 5.0
 _EDGE_TOO_FAR = 0.5
-# An object is far outside a published relation if its mass is beyond the range by this factor.
-_FAR_OUTSIDE = 3.0
 
 
 class Calibrated(NamedTuple):
@@ -780,128 +778,6 @@ def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> Ha
         " relation found says what one is at the other"
     )
     return replace(catalogue, mass_definition="")
-
-
-def in_unit_of_relation(
-    options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]
-) -> tuple[JobOptions, HaloCatalogue]:
-    """Bring the catalogue, and the luminosity limit in the options, to the unit of a published relation.
-
-    Parameters
-    ----------
-    options : JobOptions
-        The options of the run.
-    catalogue : HaloCatalogue
-        The objects.
-    relation : Relation
-        The relation.
-    notes : list of str
-        A note is added if something changes.
-
-    Returns
-    -------
-    tuple of (JobOptions, HaloCatalogue)
-        Both in that unit.
-    """
-    before = catalogue.lum_unit
-    catalogue = in_unit_of(catalogue, relation, notes)
-    factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
-    if factor not in (None, 1.0):
-        limits = {name: getattr(options, name) for name in ("lum_limit", "flux_limit")}
-        options = replace(options, **{name: v * factor for name, v in limits.items() if v is not None})
-    return options, catalogue
-
-
-def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCatalogue:
-    """Bring the luminosities of a catalogue to the unit of a published relation, where both units are known.
-
-    Parameters
-    ----------
-    catalogue : HaloCatalogue
-        The objects.
-    relation : Relation
-        The relation.
-    notes : list of str
-        A note on what was done or assumed is added.
-
-    Returns
-    -------
-    HaloCatalogue
-        The same catalogue if its unit is the relation's, is not stated, or measures something else (which
-        `check_labels` refuses).
-    """
-    wanted = relation.lum_unit
-    if not catalogue.lum_unit:
-        if wanted:
-            notes.append(f"the catalogue states no unit of the luminosity: taken as the relation's, {wanted}")
-        return catalogue
-    factor = unit_factor(catalogue.lum_unit, wanted) if wanted else None
-    if factor in (None, 1.0):
-        return catalogue
-    notes.append(
-        f"luminosity: {catalogue.lum_unit} in the catalogue, multiplied by {factor:g} to be in the relation's {wanted}"
-    )
-    return catalogue.in_unit(factor, wanted)
-
-
-def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str]) -> MassPosterior:
-    """Flag objects outside the masses or redshifts that a published relation was measured in, and count them.
-
-    Parameters
-    ----------
-    posterior : MassPosterior
-        The masses.
-    preset : Preset
-        The published relation.
-    notes : list of str
-        A note with the count is added.
-
-    Returns
-    -------
-    MassPosterior
-        The masses with the flag `OUTSIDE_RELATION`.
-
-    Raises
-    ------
-    MassmapError
-        If more than half of the objects lie far outside the range of masses, or, with luminosities that state no unit,
-        outside of it at all.
-    """
-    mass, z = np.exp(posterior.mean), posterior.catalogue.redshift
-    (least, most), (near, far) = preset.mass_range, preset.redshift_range
-    with np.errstate(invalid="ignore"):
-        light, heavy, by_redshift = mass < least, mass > most, (z < near) | (z > far)
-    outside = (light | heavy | by_redshift) & posterior.usable
-    if not outside.any():
-        return posterior
-    usable = posterior.usable
-    notes.append(
-        f"{outside.sum()} of {usable.sum()} objects lie outside the range of the relation {preset.name}, M {least:.2g} "
-        f"to {most:.2g} Msun and z {near:g} to {far:g} ({(light & usable).sum()} lighter, {(heavy & usable).sum()} "
-        f"heavier, {(by_redshift & usable).sum()} by redshift): flagged OUTSIDE_RELATION, masses reported"
-    )
-    # A unit that was only taken to be the relation's, and is a choice: a richness has one unit, a Y several.
-    assumed = not posterior.catalogue.lum_unit and preset.lum_unit not in ("", "richness")
-    margin = 1.0 if assumed else _FAR_OUTSIDE
-    with np.errstate(invalid="ignore"):
-        far_off = ((mass < least / margin) | (mass > most * margin)) & usable
-    if assumed:  # a wrong unit moves all of them to one side
-        far_off &= light if light[usable].sum() > heavy[usable].sum() else heavy
-    if far_off.sum() > 0.5 * usable.sum():
-        first = int(np.argmax(far_off))
-        unit = (
-            f"no unit of the luminosity is stated, and it was taken to be the relation's: state it (lum_unit="
-            f"{preset.lum_unit!r} if it is that)"
-            if assumed
-            else f"check the unit of the luminosity ({preset.lum_unit or 'a ratio'})"
-        )
-        raise MassmapError(
-            f"more than half of the objects, {far_off.sum()} of {usable.sum()}, lie {'' if assumed else 'far '}outside "
-            f"the masses that the relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row "
-            f"{first}: {mass[first]:.2g} Msun): {unit}, or use another relation"
-        )
-    flag = np.where(outside, posterior.flag | np.int32(Flag.OUTSIDE_RELATION), posterior.flag)
-    return replace(posterior, flag=flag)
 
 
 def _refuse_wrong_masses(posterior: MassPosterior, cosmology) -> None:
