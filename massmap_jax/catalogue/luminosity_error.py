@@ -10,6 +10,7 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import USUAL_NAMES, bare_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers, typical
 from massmap_jax.catalogue.magnitudes import LN_PER_MAG, looks_like_magnitudes
@@ -158,6 +159,12 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
 
 def _from_columns(table, lum, names, kind, min_snr, notes, whole):
     """Read one error column, or the upper and the lower one."""
+    check_levels(table, tuple(names), "luminosity error", notes)
+    if kind != "bounds" and len(names) == 2 and _side(names[0]) == "lower" and _side(names[1]) == "upper":
+        raise MassmapError(
+            f"sigma_plus is {names[0]!r} of {table.label} and sigma_minus {names[1]!r}, by their names the lower and"
+            " the upper one: interchange them"
+        )
     units = [table.units.get(name, "") or unit_in_name(name) for name in names]
     columns = [numbers(table, name, "error", notes) for name in names]
     like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
@@ -213,6 +220,17 @@ _WORDS = {
     "mag": "in magnitudes",
     "bounds": "bounds",
 }
+
+
+def _side(name: str) -> str:
+    """Which bar a column is by its name, "upper" or "lower"; "" where it says neither."""
+    found = re.search(
+        r"(?<![a-z])(?:(?P<lower>lo|low|lower|minus|down|neg|negative)|(?:hi|high|up|upper|plus|pos|positive))(?![a-z])",
+        _words(name),
+    )
+    if found is None and re.match(r"[eE]_", name):  # as CDS calls them
+        return "upper" if name[0] == "E" else "lower"
+    return "" if found is None else "upper" if found["lower"] is None else "lower"
 
 
 def _none_known(columns) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
+from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.luminosity import numbers
 from massmap_jax.catalogue.luminosity_error import is_no_error
 from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
@@ -230,6 +231,7 @@ class RedshiftColumns:
                     f"z_err column {name!r} of {table.label} is by its name no error, but a variance or a"
                     " signal-to-noise ratio: compute the error of z from it, and rename it"
                 )
+            check_levels(table, (name,), "redshift error", told)
             values = numbers(table, name, "redshift error", told)
             kind = kind or "z"
         else:
