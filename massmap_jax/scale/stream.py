@@ -467,7 +467,8 @@ class _Run:
     def notes(self, chunks: Chunks, total: dict) -> list[str]:
         """What was guessed and converted in reading the first rows, what was left out below the last, and whether most
         of them are outside the range of a published relation."""
-        rows, notes = total["rows"], ()
+        rows: int = total["rows"]
+        notes: tuple[str, ...] = ()
         outside = total["flags"].get(Flag.OUTSIDE_RELATION.name, 0)
         if self.sample is not None:
             with contextlib.suppress(MassmapError):  # its own chunk says so
