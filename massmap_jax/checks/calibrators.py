@@ -171,8 +171,8 @@ class CalibratorsCheck(eqx.Module):
         name = f" ({self.names[0]!r})" if self.names else ""
         return (
             f"{each} farther from what the other objects predict than chance has it, farthest that of row"
-            f" {first}{name}, far {side}: see whether its luminosity, match, unit and error are right, and leave it blank"
-            " if not, for it bends the relation"
+            f" {first}{name}, far {side}: see whether its luminosity, match, unit and error are right, and leave it"
+            " blank if not, for it bends the relation"
         )
 
     def summary(self) -> str:
