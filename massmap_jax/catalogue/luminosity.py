@@ -176,12 +176,13 @@ def read_luminosity(
         return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag, few=table.few)
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
         is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
+        other = "1e44 erg/s/h2" if "erg" in name.lower() else "Lsun/h2"
         remedy = (
-            "divide by h with lum_scale (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
+            "divide by h with lum_scale= (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
             " lum_unit='Msun/h'"
             if is_mass
-            else "bring it to your h with lum_scale (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
-            " pass the unit without h as lum_unit=, or keep it with lum_unit=" + repr(stated or "Lsun/h2")
+            else "bring it to your h with lum_scale= (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
+            f" pass the unit without h as lum_unit=, or keep it with lum_unit={stated or other!r}"
         )
         if hubble := named_hubble(stated) or named_hubble(name):
             remedy = (

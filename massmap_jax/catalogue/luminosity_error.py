@@ -25,6 +25,8 @@ _OF_LOG = {"ln": "ln", "log10": "dex", "mag": "mag"}
 _TOO_WIDE = 2.0
 # Bars shorter than this part of the luminosity are no bars: nothing is measured that well.
 _TOO_SHORT = 1e-4
+# So many luminosities, which differ by so much in ln, do not have one and the same bar by chance.
+_SEVERAL, _DIFFER = 5, 1.0
 # Such an error is a placeholder where it is less than this part of the others.
 _FAR_SHORTER = 1e-3
 # So is an error of a factor of 1000, or longer than the luminosity, that is this many times longer than the others.
@@ -205,6 +207,8 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
             " (SIGMA_MISSING)"
         )
     none |= _placeholders(lum, kind, columns, like, notes, min_snr is None)
+    if kind == "linear" and not table.few and (told := _all_alike(lum, names[0], columns[0])):
+        notes.append(told)
     up, *lower = columns
     result, bits = _sigma_ln(lum, up, lower[0] if lower else None, kind, min_snr, f"error column {names[0]!r}")
     bits = np.where(none, np.int32(Flag.SIGMA_MISSING), bits)
@@ -231,6 +235,18 @@ def _side(name: str) -> str:
     if found is None and re.match(r"[eE]_", name):  # as CDS calls them
         return "upper" if name[0] == "E" else "lower"
     return "" if found is None else "upper" if found["lower"] is None else "lower"
+
+
+def _all_alike(lum: Luminosity, name: str, bar: np.ndarray) -> str:
+    """Say where all bars have one length while the luminosities differ, as fractions do that are called bars."""
+    good = (lum.flag == 0) & np.isfinite(bar) & (bar > 0)
+    if good.sum() < _SEVERAL or np.ptp(bar[good]) > 0 or bar[good][0] >= 1.0 or np.ptp(np.log(lum.raw[good])) < _DIFFER:
+        return ""
+    return (
+        f"luminosity error: {name!r} is {bar[good][0]:g} in all rows, of luminosities from {lum.raw[good].min():.3g} to"
+        f" {lum.raw[good].max():.3g}, and is taken as a bar in their unit: where it is a fraction of them, pass"
+        " sigma_kind='fraction'"
+    )
 
 
 def _none_known(columns) -> np.ndarray:

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.beliefs import RelationPrior
@@ -12,6 +12,8 @@ from massmap_jax.relation.law import MassLuminosityRelation, Relation
 
 # So many standard deviations of the beliefs, of which a fit would be refused afterwards; a factor above any scatter.
 _SURE_SD, _SURE = float(norm.isf(0.5 * CONTRADICTION_LEVEL)), np.log(30.0)
+# Calibration masses of so many objects, and their scatter in ln M that no measurement has.
+_FEWEST, _SAME = 10, 0.01
 # The most massive halo of the observable universe is lighter, and half of a catalogue certainly is.
 _HEAVIEST = np.log(4e15)
 
@@ -101,6 +103,66 @@ def far_from_beliefs(
         f"the median of the observed luminosities is {shown} times {side} than what is believed of the relation"
         f" (--relation-prior) gives {where}, {abs(found) / width:.0f} standard deviations of these beliefs: see whether"
         f" the units are right ({units}), and whether the beliefs are about this observable"
+    )
+
+
+def computed_from_luminosity(
+    ln_lum: Float[np.ndarray, " object"], redshift: Float[np.ndarray, " object"], ln_mass: Float[np.ndarray, " object"]
+) -> str:
+    """Say where measured masses were computed from the luminosities, as those of many a catalogue are.
+
+    Parameters
+    ----------
+    ln_lum, redshift : Float[np.ndarray, "object"]
+        ln of the luminosities, and redshifts.
+    ln_mass : Float[np.ndarray, "object"]
+        ln of measured masses [ln Msun], NaN where there is none.
+
+    Returns
+    -------
+    str
+        One sentence; empty for fewer than 10 masses, or masses that scatter by more than 1 % about a power law of L and
+        a parabola in ln(1 + z).
+    """
+    known = np.isfinite(ln_lum) & np.isfinite(ln_mass) & np.isfinite(redshift)
+    if known.sum() < _FEWEST or np.ptp(ln_lum[known]) == 0 or np.std(ln_mass[known]) < _SAME:
+        return ""
+    u = np.log1p(np.asarray(redshift, dtype=float)[known])
+    design = np.stack([np.ones_like(u), ln_lum[known], u, u**2], axis=1)
+    off = ln_mass[known] - design @ np.linalg.lstsq(design, ln_mass[known], rcond=None)[0]
+    if np.sqrt(np.sum(off**2) / (known.sum() - 4)) > _SAME:
+        return ""
+    return (
+        f"the {known.sum()} calibration masses follow from luminosity and redshift to within"
+        f" {100 * max(np.std(off), 1e-4):.2g} %: they were computed from these, by somebody's relation, and"
+        " measure nothing; give masses that were measured in another way, or take that relation"
+    )
+
+
+def unrelated(ln_lum: Float[np.ndarray, " object"], ln_mass: Float[np.ndarray, " object"], slope: float) -> str:
+    """Say where measured masses do not rise with the luminosities, as if the rows belonged to different objects.
+
+    Parameters
+    ----------
+    ln_lum, ln_mass : Float[np.ndarray, "object"]
+        ln of both.
+    slope : float
+        The slope that is believed in, whose sign counts.
+
+    Returns
+    -------
+    str
+        One sentence; empty for fewer than 10 objects, or where ranks are correlated (one-sided p below 5 %).
+    """
+    if ln_lum.size < _FEWEST or not np.isfinite(ln_lum).all() or np.ptp(ln_lum) == 0 or np.ptp(ln_mass) == 0:
+        return ""
+    found = spearmanr(ln_lum, ln_mass, alternative="greater" if slope >= 0 else "less")
+    if found.pvalue < 0.05:
+        return ""
+    return (
+        f"the {ln_lum.size} measured masses do not {'rise' if slope >= 0 else 'fall'} with the luminosities (rank"
+        f" correlation {found.statistic:.2f}, which chance gives in {100 * found.pvalue:.2g} % of cases): the slope is"
+        " that of the beliefs; see whether masses and luminosities are of the same objects"
     )
 
 

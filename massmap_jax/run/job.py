@@ -26,7 +26,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
-from massmap_jax.run.beside_beliefs import far_from_beliefs
+from massmap_jax.run.beside_beliefs import computed_from_luminosity, far_from_beliefs, unrelated
 from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
@@ -36,6 +36,7 @@ from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import (
     CHECK_LEVEL,
     Finding,
+    giants,
     impossible_masses,
     is_of_the_brightest,
     large_part_of_sky,
@@ -325,6 +326,8 @@ def compute(
         findings = [*_units_of(calibrated), *findings]
         if not options.accept_misfit:
             refuse(findings, notes)
+    if told := giants(posterior):
+        notes.append(told)
     samples = None
     if options.method == "nuts":
         from massmap_jax.models.runner import sample_halo_masses
@@ -498,6 +501,7 @@ def compute_fit(
             notes.extend(told)
         else:
             notes.extend([*_told_by(calibrated.check), *([] if calibrated.far is None else [calibrated.far.told])])
+            notes.extend(_unrelated(catalogue, fitted, calibration, calibrated.check))
     findings = _units_of(calibrated)
     findings += misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
@@ -549,6 +553,13 @@ def _units_of(calibrated: Calibrated | None) -> list[Finding]:
     return [wrong_unit(calibrated.far.told)]
 
 
+def _unrelated(catalogue: HaloCatalogue, fitted, calibration, check) -> list[str]:
+    """Say where measured masses and luminosities have nothing to do with each other."""
+    of = catalogue.ln_lum_obs[check.rows], calibration.ln_mass[check.rows]
+    told = unrelated(*of, fitted.prior_mean.get("alpha2", 1.0))
+    return [told] if told else []
+
+
 def _refuse_units(catalogue: HaloCatalogue, prior: MassPrior, calibration, options: JobOptions, notes) -> None:
     """Refuse luminosities that no unit but a wrong one explains before they are fitted, which takes minutes."""
     if options.accept_misfit or options.relation_prior is None:
@@ -558,6 +569,8 @@ def _refuse_units(catalogue: HaloCatalogue, prior: MassPrior, calibration, optio
     usable = catalogue.usable
     of = catalogue.ln_lum_obs[usable], catalogue.redshift[usable]
     ln_mass = None if calibration is None else calibration.ln_mass[usable]
+    if calibration is not None and (same := computed_from_luminosity(*of, calibration.ln_mass[usable])):
+        raise MassmapError(same)
     told = far_from_beliefs(*of, RelationPrior.parse(options.relation_prior), prior, ln_mass)
     far = None if calibration is None else _far_of(catalogue, calibration, np.flatnonzero(usable))
     if not told and far is not None and far.certain:
@@ -587,6 +600,7 @@ def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOption
     notes.extend(_told_by(check))
     far = _far_of(catalogue, calibration, check.rows)
     notes.extend([] if far is None else [far.told])
+    notes.extend(_unrelated(catalogue, fitted, calibration, check))
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"
