@@ -403,7 +403,7 @@ def _refuse_bounds(label: str, name: str, error: np.ndarray, redshift: np.ndarra
     if np.count_nonzero(known) < _SEVERAL or np.ptp(redshift[known]) == 0 or np.ptp(error[known]) == 0:
         return
     of, z = error[known], redshift[known]
-    if np.median(of / z) > 0.5 and np.corrcoef(of, z)[0, 1] > _FOLLOWS:
+    if 0.5 < np.median(of / z) < 1.5 and np.corrcoef(of, z)[0, 1] > _FOLLOWS:
         raise MassmapError(
             f"z_err column {name!r} of {label} is {np.median(of / z):.2g} times the redshift and follows it: it looks"
             " like a bound of the redshift; give its distance from the redshift"

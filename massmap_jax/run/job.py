@@ -405,6 +405,12 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
                 convergence = convergence_map(
                     key, *of, options.source_redshift, shear=True, cosmology=options.prior.cosmology, **shared
                 )
+            behind = posterior.usable & (posterior.catalogue.redshift >= options.source_redshift)
+            if behind.any():
+                notes.append(
+                    f"{behind.sum()} of {posterior.usable.sum()} objects lie at or behind the sources"
+                    f" (source_redshift={options.source_redshift:g}): the convergence does not hold them"
+                )
     except MassmapError as error:
         notes.append(f"no {'mass' if image is None else 'convergence'} map: {error}")
     return image, picture, convergence

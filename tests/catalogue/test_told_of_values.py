@@ -90,3 +90,21 @@ def test_one_object_more_massive_than_any_halo():
     one = SimpleNamespace(usable=np.array([True, True, False]), mean=mean, catalogue=catalogue)
     assert "1 object is more massive than any halo" in giants(one) and "row 1 (b)" in giants(one)
     assert giants(SimpleNamespace(usable=np.array([True, False, False]), mean=mean, catalogue=catalogue)) == ""
+
+
+@pytest.mark.parametrize(("factor", "told"), [(np.pi / 180, True), (1.0, False)])
+def test_a_field_in_radians(factor, told):
+    """A field of 2 degrees about (150, 2) is one of 2 arcmin about (2.6, 0.03) where its radians are taken as degrees."""
+    rng = np.random.default_rng(2)
+    found = notes({"ra": factor * rng.uniform(150, 152, N), "dec": factor * rng.uniform(1, 3, N)})
+    assert any("if they are in radians" in note for note in found) is told
+
+
+@pytest.mark.parametrize(("dec", "sign", "refused"), [(2.0, "-", True), (2.0, "+", False), (-2.0, "-", False)])
+def test_a_sign_in_a_column_beside_the_declination(dec, sign, refused):
+    columns = {"ra": np.linspace(150, 152, N), "dec": np.linspace(dec - 0.5, dec, N), "DEsign": np.full(N, sign)}
+    found = [note for note in notes(columns) if "has a minus sign" in note]
+    assert bool(found) is refused
+    if refused:
+        with pytest.raises(MassmapError, match="is never negative, and 'DEsign' beside it has a minus sign"):
+            notes(columns, ra="ra", dec="dec")
