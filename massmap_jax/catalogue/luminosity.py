@@ -32,6 +32,8 @@ LOGS = ("none", "ln", "log10")
 # Names of masses, of halos and of what is in them.
 _MASS_NAME = r"mass|^m_?(?:\d{3}|vir|star|stellar|halo|h\d|gas|bcg|tot|dyn|lens|wl|cl)|^m_|^sm(?:_|$)"
 _SMALL_LOG = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)|^k_?t(?![a-z])"
+# Richnesses and velocity dispersions [km/s], whose natural and decimal logarithms are all below this.
+_NEVER_SMALL, _SMALLEST = r"rich|lambda|^(?:sig(?:ma)?_?v|v(?:el)?_?disp)", 8.0
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
 # Rows below which the spread of the values says nothing of whether they are logarithms.
@@ -353,7 +355,12 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
         # No logarithm of a richness, temperature or velocity is above 5, and clusters are cut into bins of these.
         close = close and re.search(_SMALL_LOG, lower) is None
         close = close and all(unit_factor(unit, known) is None for known in ("keV", "km/s"))
-        if tiny and unit:
+        small = (
+            re.search(_NEVER_SMALL, lower) is not None and good.size >= _ENOUGH_ROWS and 1.0 < low and high < _SMALLEST
+        )
+        if small and np.mean(good != np.round(good)) > 0.5:  # a few members are counted, in whole numbers
+            reason = f"since none of the {good.size} values reaches {_SMALLEST:g}"
+        elif tiny and unit:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:
             reason = "since no halo has so few solar masses"

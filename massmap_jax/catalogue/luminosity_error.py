@@ -240,12 +240,14 @@ def _side(name: str) -> str:
 def _all_alike(lum: Luminosity, name: str, bar: np.ndarray) -> str:
     """Say where all bars have one length while the luminosities differ, as fractions do that are called bars."""
     good = (lum.flag == 0) & np.isfinite(bar) & (bar > 0)
-    if good.sum() < _SEVERAL or np.ptp(bar[good]) > 0 or bar[good][0] >= 1.0 or np.ptp(np.log(lum.raw[good])) < _DIFFER:
+    if good.sum() < _SEVERAL or np.ptp(bar[good]) > 0 or np.ptp(np.log(lum.raw[good])) < _DIFFER:
         return ""
+    kind = "fraction" if bar[good][0] < 1.0 else "percent"
+    what = "a fraction" if kind == "fraction" else "per cent"
     return (
         f"luminosity error: {name!r} is {bar[good][0]:g} in all rows, of luminosities from {lum.raw[good].min():.3g} to"
-        f" {lum.raw[good].max():.3g}, and is taken as a bar in their unit: where it is a fraction of them, pass"
-        " sigma_kind='fraction'"
+        f" {lum.raw[good].max():.3g}, and is taken as a bar in their unit: where it is {what} of them, pass"
+        f" sigma_kind={kind!r}"
     )
 
 

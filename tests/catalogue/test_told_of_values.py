@@ -108,3 +108,30 @@ def test_a_sign_in_a_column_beside_the_declination(dec, sign, refused):
     if refused:
         with pytest.raises(MassmapError, match="is never negative, and 'DEsign' beside it has a minus sign"):
             notes(columns, ra="ra", dec="dec")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "refused"),
+    [
+        ("richness", np.log(np.geomspace(20, 150, N)), True),
+        ("Richness", np.log10(np.geomspace(20, 150, N)), True),
+        ("lambda_chisq", np.log(np.geomspace(5, 150, N)), True),
+        ("sigma_v", np.log(np.geomspace(400, 1200, N)), True),
+        ("vdisp", np.log10(np.geomspace(400, 1200, N)), True),
+        ("richness", np.geomspace(5, 150, N), False),
+        ("richness", np.round(np.linspace(2, 7, N)), False),
+        ("kT", np.geomspace(1, 7, N), False),
+        ("sigma_v", np.geomspace(100, 1200, N), False),
+    ],
+)
+def test_logarithms_of_what_is_never_so_small(name, values, refused):
+    if refused:
+        with pytest.raises(MassmapError, match="looks like log10 since none of the 20 values reaches 8"):
+            notes({name: values}, lum=name)
+    else:
+        notes({name: values}, lum=name)
+
+
+def test_bars_of_one_length_in_per_cent():
+    found = notes({"lum": 100 * LUM, "e": np.full(N, 10.0)}, sigma="e", sigma_kind="linear")
+    assert any("where it is per cent of them, pass sigma_kind='percent'" in note for note in found)
