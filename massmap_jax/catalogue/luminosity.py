@@ -355,7 +355,7 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
         # No logarithm of a richness, temperature or velocity is above 5, and clusters are cut into bins of these.
         close = close and re.search(_SMALL_LOG, lower) is None
         close = close and all(unit_factor(unit, known) is None for known in ("keV", "km/s"))
-        small = good.size >= _ENOUGH_ROWS and 1.0 < low and high < _SMALLEST
+        small = good.size >= _ENOUGH_ROWS and low > 1.0 and high < _SMALLEST
         # A few members are counted, in whole numbers.
         if small and re.search(_NEVER_SMALL, lower) and np.mean(good != np.round(good)) > 0.5:
             reason = f"since none of the {good.size} values reaches {_SMALLEST:g}"
