@@ -311,7 +311,7 @@ class _Run:
         self.watch, self.surface, self.sums = watch, None, None
         self.rows_read = 0
         self.preset = find_preset(str(options.job.relation)) if options.job.is_published else None
-        self.told: list[str] = []
+        self.told = []
         job, unit = self._by_first_rows()
         self.selection = selection_of(job, unit)
         self.meta = meta_of(prior, relation, relation_from, options.method) | {"seed": options.job.seed}
