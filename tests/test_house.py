@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "massmap_jax"
 # From the foundation up: a wing may import from its own floor's left and from the floors below, never from above.
 FLOORS = (
     ("errors",),
-    ("choices", "memory", "devices", "keys", "steps", "stopping", "html_table"),
+    ("argument_kinds", "choices", "memory", "devices", "keys", "steps", "stopping", "html_table"),
     ("halo",),
     ("catalogue",),
     ("labels",),

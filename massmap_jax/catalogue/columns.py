@@ -69,6 +69,8 @@ class ColumnTable:
         a placeholder is known for one in every part alike.
     few : bool
         Whether the table is a part of a catalogue with too few rows to judge by them what a column holds.
+    descriptions : dict of str to str
+        What the file says of its columns; those that it does not describe are left out.
     """
 
     label: str
@@ -78,6 +80,7 @@ class ColumnTable:
     notes: tuple[str, ...] = ()
     sample: "ColumnTable | None" = None
     few: bool = False
+    descriptions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def number_in(cell) -> float | None:

@@ -32,6 +32,8 @@ LOGS = ("none", "ln", "log10")
 # Names of masses, of halos and of what is in them.
 _MASS_NAME = r"mass|^m_?(?:\d{3}|vir|star|stellar|halo|h\d|gas|bcg|tot|dyn|lens|wl|cl)|^m_|^sm(?:_|$)"
 _SMALL_LOG = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)|^k_?t(?![a-z])"
+# Richnesses and velocity dispersions [km/s], whose natural and decimal logarithms are all below this.
+_NEVER_SMALL, _SMALLEST = r"rich|lambda|^(?:sig(?:ma)?_?v|v(?:el)?_?disp)", 8.0
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
 # Rows below which the spread of the values says nothing of whether they are logarithms.
@@ -176,12 +178,13 @@ def read_luminosity(
         return Luminosity(name, raw, "mag", "mag", ln_lum, unit, flag, few=table.few)
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
         is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
+        other = "1e44 erg/s/h2" if "erg" in name.lower() else "Lsun/h2"
         remedy = (
-            "divide by h with lum_scale (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
+            "divide by h with lum_scale= (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
             " lum_unit='Msun/h'"
             if is_mass
-            else "bring it to your h with lum_scale (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
-            " pass the unit without h as lum_unit=, or keep it with lum_unit=" + repr(stated or "Lsun/h2")
+            else "bring it to your h with lum_scale= (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
+            f" pass the unit without h as lum_unit=, or keep it with lum_unit={stated or other!r}"
         )
         if hubble := named_hubble(stated) or named_hubble(name):
             remedy = (
@@ -352,7 +355,11 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
         # No logarithm of a richness, temperature or velocity is above 5, and clusters are cut into bins of these.
         close = close and re.search(_SMALL_LOG, lower) is None
         close = close and all(unit_factor(unit, known) is None for known in ("keV", "km/s"))
-        if tiny and unit:
+        small = good.size >= _ENOUGH_ROWS and low > 1.0 and high < _SMALLEST
+        # A few members are counted, in whole numbers.
+        if small and re.search(_NEVER_SMALL, lower) and np.mean(good != np.round(good)) > 0.5:
+            reason = f"since none of the {good.size} values reaches {_SMALLEST:g}"
+        elif tiny and unit:
             reason = f"since no halo or galaxy has {scale * high:.3g} {unit}"
         elif bare_mass:
             reason = "since no halo has so few solar masses"

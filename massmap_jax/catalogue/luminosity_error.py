@@ -10,6 +10,7 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import USUAL_NAMES, bare_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.luminosity import Luminosity, named_log, numbers, typical
 from massmap_jax.catalogue.magnitudes import LN_PER_MAG, looks_like_magnitudes
@@ -24,6 +25,8 @@ _OF_LOG = {"ln": "ln", "log10": "dex", "mag": "mag"}
 _TOO_WIDE = 2.0
 # Bars shorter than this part of the luminosity are no bars: nothing is measured that well.
 _TOO_SHORT = 1e-4
+# So many luminosities, which differ by so much in ln, do not have one and the same bar by chance.
+_SEVERAL, _DIFFER = 5, 1.0
 # Such an error is a placeholder where it is less than this part of the others.
 _FAR_SHORTER = 1e-3
 # So is an error of a factor of 1000, or longer than the luminosity, that is this many times longer than the others.
@@ -158,6 +161,12 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
 
 def _from_columns(table, lum, names, kind, min_snr, notes, whole):
     """Read one error column, or the upper and the lower one."""
+    check_levels(table, tuple(names), "luminosity error", notes)
+    if kind != "bounds" and len(names) == 2 and _side(names[0]) == "lower" and _side(names[1]) == "upper":
+        raise MassmapError(
+            f"sigma_plus is {names[0]!r} of {table.label} and sigma_minus {names[1]!r}, by their names the lower and"
+            " the upper one: interchange them"
+        )
     units = [table.units.get(name, "") or unit_in_name(name) for name in names]
     columns = [numbers(table, name, "error", notes) for name in names]
     like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
@@ -198,6 +207,8 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
             " (SIGMA_MISSING)"
         )
     none |= _placeholders(lum, kind, columns, like, notes, min_snr is None)
+    if kind == "linear" and not table.few and (told := _all_alike(lum, names[0], columns[0])):
+        notes.append(told)
     up, *lower = columns
     result, bits = _sigma_ln(lum, up, lower[0] if lower else None, kind, min_snr, f"error column {names[0]!r}")
     bits = np.where(none, np.int32(Flag.SIGMA_MISSING), bits)
@@ -213,6 +224,31 @@ _WORDS = {
     "mag": "in magnitudes",
     "bounds": "bounds",
 }
+
+
+def _side(name: str) -> str:
+    """Which bar a column is by its name, "upper" or "lower"; "" where it says neither."""
+    found = re.search(
+        r"(?<![a-z])(?:(?P<lower>lo|low|lower|minus|down|neg|negative)|(?:hi|high|up|upper|plus|pos|positive))(?![a-z])",
+        _words(name),
+    )
+    if found is None and re.match(r"[eE]_", name):  # as CDS calls them
+        return "upper" if name[0] == "E" else "lower"
+    return "" if found is None else "upper" if found["lower"] is None else "lower"
+
+
+def _all_alike(lum: Luminosity, name: str, bar: np.ndarray) -> str:
+    """Say where all bars have one length while the luminosities differ, as fractions do that are called bars."""
+    good = (lum.flag == 0) & np.isfinite(bar) & (bar > 0)
+    if good.sum() < _SEVERAL or np.ptp(bar[good]) > 0 or np.ptp(np.log(lum.raw[good])) < _DIFFER:
+        return ""
+    kind = "fraction" if bar[good][0] < 1.0 else "percent"
+    what = "a fraction" if kind == "fraction" else "per cent"
+    return (
+        f"luminosity error: {name!r} is {bar[good][0]:g} in all rows, of luminosities from {lum.raw[good].min():.3g} to"
+        f" {lum.raw[good].max():.3g}, and is taken as a bar in their unit: where it is {what} of them, pass"
+        f" sigma_kind={kind!r}"
+    )
 
 
 def _none_known(columns) -> np.ndarray:

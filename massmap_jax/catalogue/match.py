@@ -8,6 +8,7 @@ import numpy as np
 
 from massmap_jax.catalogue.columns import BLANKS, as_float64, as_ids, is_positive_sentinel
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.errors import MassmapError
 
 SEPARATION_ARCMIN, REDSHIFT_WINDOW = 1.0, 0.05
@@ -178,6 +179,8 @@ class _Table(NamedTuple):
 
 def _table(ids, ra, dec, redshift, names, use) -> _Table:
     """Bring the columns of the table to one length."""
+    ra, dec = in_unit(ra, "deg", "ra"), in_unit(dec, "deg", "dec")
+    redshift = in_unit(redshift, "", "redshift", "redshifts, which have no unit")
     known, missing = as_ids(np.arange(as_float64(ra, "ra").size) if ids is None else ids)
     ra, dec, z = (
         np.full(known.size, np.nan) if values is None else as_float64(values, name, rows=known.size)

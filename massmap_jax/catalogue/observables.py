@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from massmap_jax.catalogue.columns import as_float64, is_negative_sentinel
+from massmap_jax.catalogue.quantities import in_unit, luminosity_in
 from massmap_jax.errors import MassmapError
 
 MISSING, MEASURED, UPPER_LIMIT, LOWER_LIMIT = range(4)
@@ -114,6 +115,11 @@ class Observables:
         """
         names = tuple(values)
         _check_names(names, sigma_ln, upper_limit, lower_limit, units)
+        converted = {name: luminosity_in(column, (units or {}).get(name, "")) for name, column in values.items()}
+        values, units = {n: v for n, (v, _) in converted.items()}, {n: u for n, (_, u) in converted.items() if u}
+        sigma_ln = {
+            name: in_unit(error, "", f"error of {name}", "it in ln, without a unit") for name, error in sigma_ln.items()
+        }
         rows = as_float64(values[names[0]], names[0]).size
         ln_value, sigma, kind = (np.full((rows, len(names)), fill) for fill in (np.nan, np.nan, MISSING))
         notes = []

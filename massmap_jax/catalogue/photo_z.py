@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from massmap_jax.catalogue.columns import as_float64
+from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.catalogue.redshift_shapes import (
     FromQuantiles,
     Mixture,
@@ -159,7 +160,8 @@ class RedshiftDistributions:
         check_variable(variable)
         if zero not in ("refuse", "exact"):
             raise MassmapError(f"zero={zero!r} is not known: give 'refuse' or 'exact'")
-        z = as_float64(redshift, "redshift")
+        z = as_float64(in_unit(redshift, "", "redshift", "redshifts, which have no unit"), "redshift")
+        error = in_unit(error, "", "redshift error", "it without a unit")
         sd = np.array(as_float64(error, "redshift error", rows=z.size, scalar=True))
         nothing = sd == 0
         if nothing.any() and zero == "refuse":
@@ -406,7 +408,7 @@ def ln_density_at(table: tuple[np.ndarray, np.ndarray], z) -> np.ndarray:
 
 def _check_density(name: str, table) -> None:
     """Refuse a density of redshifts that is none."""
-    z, density = (np.asarray(a, dtype=np.float64) for a in table)
+    z, density = (plain_numbers(a, name) for a in table)
     good = z.ndim == 1 and z.shape == density.shape and z.size > 1
     if not good or not (np.isfinite(z).all() and (np.diff(z) > 0).all()):
         raise MassmapError(f"{name} has to be two arrays of one length, redshifts that increase and a density")

@@ -119,6 +119,7 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> tuple[dict, di
         values, found = _angle(table, parts, role, name, unit, notes)
         angles.append(values)
         units.append(found)
+    _refuse_lost_sign(table, parts, dec_name, angles[1])
     if None not in units:  # both are degrees by now
         return {"ra": angles[0], "dec": angles[1], "position_unit": "deg", "field_centre": field_centre}, names
     if units == [None, None]:
@@ -202,6 +203,20 @@ def _angle(table, parts, role: str, name: str, unit: str | None, notes: list[str
     if bad.any():
         notes.append(f"{where} is no angle in {rows_text(bad, np.ma.getdata(values))}: flagged")
     return angle * scale, "deg"
+
+
+def _refuse_lost_sign(table, parts, name: str, dec: np.ndarray) -> None:
+    """Refuse declinations that are never negative beside a column of signs that has minus signs."""
+    if "dec_sign" not in parts or name in (parts.get("dec_degree"), parts["dec_sign"]) or np.any(dec < 0):
+        return
+    signs = np.ma.filled(np.ma.asarray(table.column(parts["dec_sign"])).astype(object), "").tolist()
+    texts = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell) for cell in signs]
+    minus = np.array([text.strip() in ("-", "\u2212", "-1", "-1.0") for text in texts], dtype=bool)
+    if minus.any():
+        raise MassmapError(
+            f"dec column {name!r} of {table.label} is never negative, and {parts['dec_sign']!r} beside it has a minus"
+            f" sign in {rows_text(minus, texts)}: give the column its sign"
+        )
 
 
 def _from_parts(table, parts, role: str, notes: list[str]) -> np.ndarray:

@@ -5,6 +5,10 @@ import numpy as np
 from massmap_jax.catalogue.columns import is_negative_sentinel, is_positive_sentinel, rows_text
 from massmap_jax.errors import MassmapError
 
+# Of so many objects or more, a field so many times higher than wide: one of right ascensions in hours is 15 times.
+_SEVERAL, _NARROW = 5, 7.0
+# Extent of a field [deg] that is one of some degrees if it is in radians.
+_TINY = 0.1
 POSITION_UNITS = ("deg", "hourangle", "arcmin", "rad")
 
 
@@ -157,6 +161,25 @@ def _unit_notes(ra, dec) -> tuple[str, ...]:
         return (
             f"every ra lies between {ra.min():.3g} and {ra.max():.3g} while dec spans {np.ptp(dec):.3g}"
             " degrees: if ra is in hours, give position_unit='hourangle'",
+        )
+    # A field that is as wide as it is high looks 15 times too narrow.
+    if ra.size >= _SEVERAL and ra.min() >= 0.0 and ra.max() <= 24.0:
+        width = np.std(ra) * np.cos(np.radians(np.median(dec)))
+        if 0 < width < np.std(dec) / _NARROW and np.ptp(dec) > 0.1:
+            return (
+                f"every ra lies between {ra.min():.4g} and {ra.max():.4g}, and the field is"
+                f" {np.std(dec) / width:.2g} times higher than wide: if ra is in hours, give position_unit='hourangle'",
+            )
+    # Degrees of a field so small that its objects lie next to each other, and radians of one of ordinary size.
+    if (
+        ra.size >= _SEVERAL
+        and np.abs(ra).max() <= 2 * np.pi
+        and np.abs(dec).max() <= np.pi / 2
+        and 0 < max(np.ptp(ra) * np.cos(np.median(dec)), np.ptp(dec)) < _TINY
+    ):
+        return (
+            f"all {ra.size} positions lie within {60 * max(np.ptp(ra), np.ptp(dec)):.2g} arcmin of ra"
+            f" {np.median(ra):.3g}, dec {np.median(dec):.3g}: if they are in radians, give position_unit='rad'",
         )
     # A square of a few degrees at the origin of the coordinates is rare, and the sky in radians looks just like it.
     if ra.size > 2 and np.abs(ra).max() <= 2 * np.pi and np.abs(dec).max() <= np.pi / 2 and np.ptp(ra) > 0.5:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from massmap_jax.catalogue.columns import as_plain
 from massmap_jax.catalogue.units import is_log_unit, split_unit_scale, unit_factor
 from massmap_jax.errors import MassmapError
@@ -76,6 +78,50 @@ def in_unit(values: Any, unit: str, name: str, told: str = "") -> Any:
         wanted = told or (f"it in {unit}" if unit else "numbers without a unit")
         raise MassmapError(f"{name} is in {own!r}: give {wanted}")
     return as_plain(values) * factor
+
+
+def plain_numbers(values: Any, name: str, unit: str = "", told: str = "") -> np.ndarray:
+    """Give numbers that a table, a draw or a limit is made of: all known, and in the unit wanted.
+
+    Parameters
+    ----------
+    values : Any
+        Numbers, or a Quantity.
+    name : str
+        What to call them in an error.
+    unit : str
+        The unit wanted; "" for numbers without one.
+    told : str, optional
+        How to call that unit in an error.
+
+    Returns
+    -------
+    Float[np.ndarray, "..."]
+        The numbers in float64.
+
+    Raises
+    ------
+    MassmapError
+        For another unit, for masked entries, whose numbers mean nothing, and for what is no number.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from massmap_jax.catalogue.quantities import plain_numbers
+    >>> plain_numbers([200.0, 500.0] * u.kpc, "radii", "Mpc").tolist()
+    [0.2, 0.5]
+    """
+    values = as_plain(in_unit(values, unit, name, told))
+    if np.ma.isMaskedArray(values) and (mask := np.ma.getmaskarray(values)).any():
+        first = ", ".join(str(i) for i in np.argwhere(mask)[0])
+        raise MassmapError(
+            f"{name}: {mask.sum()} of {mask.size} entries are masked, the first at {first}: leave these out, or write"
+            " what is meant"
+        )
+    try:
+        return np.asarray(np.ma.getdata(values), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise MassmapError(f"{name} has to be numbers, and is an array of {values.dtype}") from None
 
 
 def luminosity_in(values: Any, lum_unit: str) -> tuple[Any, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
+from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.luminosity import numbers
 from massmap_jax.catalogue.luminosity_error import is_no_error
 from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
@@ -20,6 +21,9 @@ SOURCES = ("z_err", "z_pdf", "z_quantiles")
 """Keywords of `read_catalogue` that say what is known of the redshifts; without one of them these are exact."""
 # No halo is farther, and no mass function goes on to there.
 _FARTHEST = 30.0
+# Of so many redshifts or more: the median distance from their p(z) in standard deviations that is told, and the
+# correlation of errors with their redshifts that is refused.
+_SEVERAL, _ASIDE, _FOLLOWS = 10, 1.0, 0.98
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
 _CUT_OFF = 0.01
 
@@ -205,11 +209,15 @@ class RedshiftColumns:
             density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
             found = RedshiftDistributions.grid(nodes, density, **options)
             told += _of_grids(found.shape)
+            told += _to_one_side(found, redshift, *_mean_and_sd(nodes, density)) if need_usable else []
         else:
             levels, names = self._quantiles(table)
             values = np.stack([numbers(table, name, f"quantile {name!r} of the redshift", told) for name in names], 1)
             what = f"redshifts have {len(names)} quantiles"
             found = RedshiftDistributions.quantiles(levels, values, **options)
+            if need_usable:
+                at = np.array([np.interp([0.16, 0.5, 0.84], levels, row) for row in values])
+                told += _to_one_side(found, redshift, at[:, 1], 0.5 * (at[:, 2] - at[:, 0]))
         if need_usable:
             _refuse_others(found, redshift, table.label)
         bad = np.count_nonzero(~found.usable)
@@ -230,7 +238,9 @@ class RedshiftColumns:
                     f"z_err column {name!r} of {table.label} is by its name no error, but a variance or a"
                     " signal-to-noise ratio: compute the error of z from it, and rename it"
                 )
+            check_levels(table, (name,), "redshift error", told)
             values = numbers(table, name, "redshift error", told)
+            _refuse_bounds(table.label, name, values, redshift)
             kind = kind or "z"
         else:
             assert error is not None
@@ -360,6 +370,43 @@ def _refuse_others(found: RedshiftDistributions, redshift, label: str) -> None:
             f"the redshifts of {label} lie outside of their own p(z) in {np.count_nonzero(beside)} of"
             f" {np.count_nonzero(known)} rows, first row {first}: z = {redshift[first]:g}, and p(z) goes from"
             f" {low[first]:g} to {high[first]:g}; is the grid of redshifts right, and are the rows in the same order?"
+        )
+
+
+def _mean_and_sd(nodes, density) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of p(z) on a grid."""
+    with np.errstate(all="ignore"):
+        weight = np.gradient(nodes) * density
+        weight = weight / weight.sum(axis=1, keepdims=True)
+        mean = weight @ nodes
+        return mean, np.sqrt(np.maximum(weight @ nodes**2 - mean**2, 0.0))
+
+
+def _to_one_side(found: RedshiftDistributions, redshift, centre, sd) -> list[str]:
+    """Say where most redshifts of the catalogue lie far to one side of their own p(z): its grid may be another."""
+    with np.errstate(all="ignore"):
+        away = (redshift - centre) / sd
+        known = found.usable & np.isfinite(away) & (redshift > 0)
+    if np.count_nonzero(known) < _SEVERAL or not abs(middle := float(np.median(away[known]))) > _ASIDE:
+        return []
+    return [
+        f"half of the catalogue's redshifts lie {abs(middle):.2g} standard deviations or more"
+        f" {'below' if middle < 0 else 'above'} the middle of their own p(z): see whether the grid, or the levels, of"
+        " p(z) are right"
+    ]
+
+
+def _refuse_bounds(label: str, name: str, error: np.ndarray, redshift: np.ndarray) -> None:
+    """Refuse errors of the redshift that follow the redshift itself, as its lower or upper bound does."""
+    with np.errstate(all="ignore"):
+        known = np.isfinite(error) & np.isfinite(redshift) & (error > 0) & (redshift > 0)
+    if np.count_nonzero(known) < _SEVERAL or np.ptp(redshift[known]) == 0 or np.ptp(error[known]) == 0:
+        return
+    of, z = error[known], redshift[known]
+    if 0.5 < np.median(of / z) < 1.5 and np.corrcoef(of, z)[0, 1] > _FOLLOWS:
+        raise MassmapError(
+            f"z_err column {name!r} of {label} is {np.median(of / z):.2g} times the redshift and follows it: it looks"
+            " like a bound of the redshift; give its distance from the redshift"
         )
 
 

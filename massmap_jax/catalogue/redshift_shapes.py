@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from massmap_jax.catalogue.columns import as_float64, as_matrix
+from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.errors import MassmapError
 
 Variable = Literal["z", "ln_1z"]
@@ -335,7 +336,7 @@ class FromQuantiles:
     @classmethod
     def of(cls, levels, values, need_usable: bool = True) -> "FromQuantiles":
         """Check levels and quantiles; see `RedshiftDistributions.quantiles`."""
-        level = np.asarray(levels, dtype=np.float64)
+        level = plain_numbers(levels, "levels of quantiles")
         if level.ndim != 1 or not ((level > 0) & (level < 1)).all() or not (np.diff(level) > 0).all():
             raise MassmapError(f"levels of quantiles increase and lie between 0 and 1, and these are {_shown(level)}")
         if level.size < FEWEST_LEVELS or level[0] > 0.02 or level[-1] < 0.98:
@@ -344,7 +345,7 @@ class FromQuantiles:
                 f" {FEWEST_LEVELS} or more, from 0.02 or less to 0.98 or more; or an error of the redshift, where p(z)"
                 " is near a normal one"
             )
-        z = np.array(as_matrix(values, "the quantiles of p(z)"), dtype=np.float64)
+        z = np.array(as_matrix(in_unit(values, "", "quantiles of p(z)"), "the quantiles of p(z)"), dtype=np.float64)
         if z.shape[1] != level.size:
             raise MassmapError(
                 f"the quantiles of p(z) have shape {z.shape} and there are {level.size} levels: give one row per object"
@@ -435,7 +436,7 @@ def check_nodes(nodes) -> Float[np.ndarray, " node"]:
     MassmapError
         With the first that does not increase.
     """
-    z = as_float64(nodes, "the grid of redshifts")
+    z = as_float64(in_unit(nodes, "", "the grid of redshifts"), "the grid of redshifts")
     wanted = "the redshifts of a p(z) grid have to be at least 3 numbers from 0 on that increase"
     if z.size < 3:
         raise MassmapError(f"{wanted}, and there are {z.size}")

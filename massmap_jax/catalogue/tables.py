@@ -4,6 +4,7 @@ Kinds of file are told apart by their first bytes, because a suffix may be wrong
 """
 
 import bz2
+import dataclasses
 import gzip
 import io
 import lzma
@@ -309,9 +310,29 @@ def _from_astropy(table, label: str, notes: tuple[str, ...] = ()) -> ColumnTable
         columns, note = sky_columns(name, table[name])
         sky, units, notes = sky | columns, units | dict.fromkeys(columns, "deg"), (*notes, note)
         names += columns
+    described = {name: getattr(getattr(table[name], "info", None), "description", None) for name in table.colnames}
     return ColumnTable(
-        label, tuple(names), lambda name: sky[name] if name in sky else as_plain(table[name]), units, notes
-    )
+        label, tuple(names), lambda name: sky[name] if name in sky else as_plain(table[name]), units, notes,
+        descriptions={name: str(text) for name, text in described.items() if text},
+    )  # fmt: skip
+
+
+def fits_descriptions(header) -> dict[str, str]:
+    """Give what a FITS table says of its columns, which many files do in the comments of the cards that name them.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        The header of the table.
+
+    Returns
+    -------
+    dict of str to str
+        Descriptions by column.
+    """
+    cards = {i: f"TTYPE{i}" for i in range(1, header.get("TFIELDS", 0) + 1) if f"TTYPE{i}" in header}
+    found = {str(header[card]): header.get(f"TCOMM{i}") or header.comments[card] for i, card in cards.items()}
+    return {name: str(text) for name, text in found.items() if text}
 
 
 def _read_fits(path: str, extension: str | None) -> ColumnTable:
@@ -321,7 +342,8 @@ def _read_fits(path: str, extension: str | None) -> ColumnTable:
     with fits.open(path) as hdus:
         hdu, notes = fits_table(hdus, path, extension)
         table = Table.read(hdu, character_as_bytes=False)
-    return _from_astropy(table, path, notes)
+        found = _from_astropy(table, path, notes)
+        return dataclasses.replace(found, descriptions=fits_descriptions(hdu.header) | found.descriptions)
 
 
 def fits_table(hdus, path: str, extension: str | None):

@@ -259,10 +259,14 @@ def strip_log(unit: str) -> str:
 
 def unit_in_name(name: str) -> str:
     """Give the unit that a column's name ends with, as "1e44 erg/s" in "L500 [1e44 erg/s]"; "" where there is none."""
-    match = re.fullmatch(r"\s*[^\[(]+?\s*[\[(]\s*(.+?)\s*[\])]\s*", name)
-    if match is None:
+    if name.rstrip()[-1:] not in (")", "]"):
         return ""
-    return match[1] if is_unit(match[1]) else ""
+    # The first bracket that opens a unit: a name may have others, as "L500 E(z)^-1 (1e44 erg/s)" has.
+    for opened in re.finditer(r"(?<=[^\s(\[])\s*[\[(]", name):
+        inside = name[opened.end() :].rstrip()[:-1].strip()
+        if inside and is_unit(inside):
+            return inside
+    return ""
 
 
 def is_unit(text: str) -> bool:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.above_threshold import AboveThreshold
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
+from massmap_jax.checks.deleted import deleted_p_values
 from massmap_jax.checks.linear_calibrators import is_noisy, noise_columns, under_linear
 from massmap_jax.checks.shape import FEATURES, shape_scores, shape_text
 from massmap_jax.errors import MassmapError
@@ -41,6 +42,10 @@ _REDSHIFT_BINS = 4
 _FEW_HEAVY = 0.1
 # The farthest measured mass is named where one of all of them would be as far by chance this seldom.
 _FAR = 1e-3
+# The same of the distance from the line through all others, which knows no draws and no weights.
+_FAR_FROM_LINE = 1e-2
+# Errors of ln L above which linear noise is not normal in ln L.
+_LONGEST = 0.34
 # p value of the shape of the scatter below which it is told, half of the default level of the whole check.
 _TOLD = 0.005
 
@@ -76,6 +81,10 @@ class CalibratorsCheck(eqx.Module):
         False-alarm probability that it is compared with.
     left_out : str
         Why luminosities and masses are not checked each by itself; empty where they are.
+    line_p : Float[np.ndarray, "calibrator"]
+        p value of each luminosity's distance from the line in ln M_obs through all others (`deleted_p_values`).
+    names : tuple of str
+        What the objects in `far` are called, in their order; their rows, where they have no ids.
     """
 
     rows: Int[np.ndarray, "calibrator"]
@@ -87,8 +96,10 @@ class CalibratorsCheck(eqx.Module):
     shape_scores: Float[np.ndarray, " feature"]
     shape_p_values: Float[np.ndarray, " feature"]
     p_value: float
+    line_p: Float[np.ndarray, "calibrator"]
     level: float = eqx.field(static=True)
     left_out: str = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -147,9 +158,7 @@ class CalibratorsCheck(eqx.Module):
 
         One in so many objects hardly changes the distribution of the PITs, and can bend the relation.
         """
-        tail = 2.0 * np.minimum(self.pit[0], 1.0 - self.pit[0])
-        order = np.argsort(tail)
-        return self.rows[order[tail[order] * tail.size < _FAR]]
+        return self.rows[_far(self.pit[0], self.line_p)]
 
     @property
     def far_text(self) -> str:
@@ -159,10 +168,11 @@ class CalibratorsCheck(eqx.Module):
         first = int(self.far[0])
         side = "below" if self.pit[0][self.rows == first][0] < 0.5 else "above"
         each = "1 measured mass is" if self.far.size == 1 else f"{self.far.size} measured masses are"
+        name = f" ({self.names[0]!r})" if self.names else ""
         return (
-            f"{each} farther from what the other objects predict than chance has it, farthest that of row {first}, far"
-            f" {side}: see whether its match, unit and error are right, and leave it blank if not, for it bends the"
-            " relation"
+            f"{each} farther from what the other objects predict than chance has it, farthest that of row"
+            f" {first}{name}, far {side}: see whether its luminosity, match, unit and error are right, and leave it"
+            " blank if not, for it bends the relation"
         )
 
     def summary(self) -> str:
@@ -321,7 +331,37 @@ def calibrators_check(
     if rows.size >= LEAST_IN_BIN:
         shape, p_shape = shape_scores(pit[0], catalogue.ln_lum_obs[rows], catalogue.redshift[rows])
     whole = min(1.0, 2 * min(place, *(p_shape.size * p_shape))) if p_shape.size else place
-    return CalibratorsCheck(rows, pit, each, ln_density, k, place, shape, p_shape, float(whole), level, left_out)
+    line_p = _from_the_line(fit, catalogue, calibration, rows)
+    far = rows[_far(pit[0], line_p)]
+    names = () if np.array_equal(catalogue.ids, np.arange(len(catalogue))) else tuple(map(str, catalogue.ids[far]))
+    return CalibratorsCheck(
+        rows, pit, each, ln_density, k, place, shape, p_shape, float(whole), line_p, level, left_out, names
+    )
+
+
+def _far(pit: np.ndarray, line_p: np.ndarray) -> np.ndarray:
+    """Which calibrators are far from the others by either measure, the farthest first."""
+    found = pit.size * np.minimum(2.0 * np.minimum(pit, 1.0 - pit) / _FAR, line_p / _FAR_FROM_LINE)
+    order = np.argsort(found)
+    return order[found[order] < 1.0]
+
+
+def _from_the_line(fit: JointPosterior, catalogue: HaloCatalogue, calibration: CalibrationMasses, rows) -> np.ndarray:
+    """How far each luminosity is from the line through the others, with the variances that the fit has about it.
+
+    One wrong object of few makes the fitted scatter so large that the fit predicts it; the line through the others
+    has their scatter. Masses are the x of the line, for their range is less than that of luminosities.
+    """
+    y, sigma, x = catalogue.ln_lum_obs[rows], catalogue.sigma_ln_lum[rows], calibration.ln_mass[rows]
+    slope, scatter = (float(np.mean(np.asarray(fit.draws.parameter(name)))) for name in ("alpha2", "scatter"))
+    mass_scatter = float(np.mean(fit.draws.measured["mass_scatter"])) if "mass_scatter" in fit.draws.measured else 0.0
+    variance = scatter**2 + sigma**2 + slope**2 * (calibration.sigma[rows] ** 2 + mass_scatter**2)
+    known = np.isfinite(y) & np.isfinite(variance) & (variance > 0) & (sigma < _LONGEST)
+    found = np.ones(rows.size)
+    if known.any():
+        columns = (a[known].astype(np.float64) for a in (y, x, catalogue.redshift[rows], variance))
+        found[known] = deleted_p_values(*columns)
+    return found
 
 
 def _left_out(fit: JointPosterior, noisy: bool) -> str:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, Key
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.checks.calibrators import MAX_K, calibrator_rows, predicted_masses
 from massmap_jax.errors import MassmapError
@@ -269,6 +270,7 @@ def compare_populations(
     >>> bool(found.difference[1] < -3 * found.error[1])
     True
     """
+    check_kinds("compare_populations", catalogue=catalogue, prior=prior)
     forms = _named(populations)
     rows = calibrator_rows(catalogue, prior, calibration)
     least = LEAST_CALIBRATORS if method == "nuts" else FEW_CALIBRATORS

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
@@ -241,6 +242,7 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     >>> mm.prior_check(field.catalogue, wrong, field.relation).fits
     False
     """
+    check_kinds("prior_check", catalogue=catalogue, prior=prior, relation=relation)
     check_level(level)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     check_base(relation, prior)

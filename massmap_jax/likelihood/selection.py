@@ -17,6 +17,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
+from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.choices import check_flux_min, check_lum_limit, check_snr_limit
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.population import population_of
@@ -179,6 +180,7 @@ class FluxLimit(eqx.Module):
     ln_lum_min: Float[Array | np.ndarray, ""]
 
     def __init__(self, lum_min: float) -> None:
+        lum_min = in_unit(lum_min, "", "the luminosity limit", "a number in the unit of the catalogue's luminosities")
         check_lum_limit(lum_min)
         self.ln_lum_min = np.log(np.float64(lum_min))
 
@@ -314,7 +316,9 @@ class RedshiftLimit(eqx.Module):
         MassmapError
             For redshifts that do not rise from above 0, or a limit that is not positive and finite.
         """
-        z, lum = np.atleast_1d(np.asarray(redshift, np.float64)), np.atleast_1d(np.asarray(lum_min, np.float64))
+        told = "numbers in the unit of the catalogue's luminosities"
+        z = np.atleast_1d(plain_numbers(redshift, "redshifts of the limit"))
+        lum = np.atleast_1d(plain_numbers(lum_min, "the luminosity limit", told=told))
         if z.ndim != 1 or z.shape != lum.shape or not (np.isfinite(z).all() and z[0] > 0 and (np.diff(z) > 0).all()):
             raise MassmapError(
                 f"a limit by redshift needs redshifts that rise from above 0, one luminosity each: their shapes are"
@@ -362,6 +366,7 @@ class RedshiftLimit(eqx.Module):
         from massmap_jax.catalogue.units import unit_factor
         from massmap_jax.halo.cosmology import luminosity_distance
 
+        flux_min = in_unit(flux_min, "erg/s/cm2", "the flux limit")
         check_flux_min(flux_min)
         factor = unit_factor("erg/s", lum_unit) if lum_unit else None
         if factor is None:
@@ -522,6 +527,7 @@ class SignalToNoiseLimit(eqx.Module):
     snr_min: Float[Array | np.ndarray, ""]
 
     def __init__(self, snr_min: float) -> None:
+        snr_min = in_unit(snr_min, "", "the limit in signal to noise")
         check_snr_limit(snr_min)
         self.snr_min = np.asarray(snr_min, dtype=np.float64)
 
@@ -638,7 +644,8 @@ class TabulatedSelection(eqx.Module):
     prob: Float[Array | np.ndarray, "j lum_node"]
 
     def __init__(self, redshift_nodes: ArrayLike, ln_lum_nodes: ArrayLike, prob: ArrayLike) -> None:
-        redshift, ln_lum, prob = (np.asarray(a, dtype=np.float64) for a in (redshift_nodes, ln_lum_nodes, prob))
+        given = {"redshifts": redshift_nodes, "ln luminosities": ln_lum_nodes, "probabilities": prob}
+        redshift, ln_lum, prob = (plain_numbers(a, f"the selection's {name}") for name, a in given.items())
         if prob.shape != (redshift.size, ln_lum.size) or ln_lum.size < 2:
             raise MassmapError(
                 f"the selection has shape {prob.shape}: redshift and ln luminosity nodes need "

@@ -6,7 +6,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from massmap_jax.catalogue.columns import as_plain
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.choices import check_concentration_scatter
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import SCATTER_LN, mean_ln_concentration
@@ -129,7 +131,7 @@ class ShearProfiles:
             Arrays that do not fit together, bins that cannot be used, fewer bins than parameters (2), or a covariance
             that is singular.
         """
-        shear = _two_axes("shears", shear)
+        shear = _two_axes("shears", in_unit(shear, "", "shears"))
         number = shear.shape[0]
         rows = np.arange(number) if rows is None else np.asarray(rows)
         if rows.shape != (number,) or rows.dtype.kind not in "iu" or np.unique(rows).size < number or (rows < 0).any():
@@ -141,15 +143,21 @@ class ShearProfiles:
             raise MassmapError("a shear has an error or a covariance: give error= or covariance=, one of them")
         if (source_redshift is None) == (sigma_crit is None):
             raise MassmapError("give the redshift of the sources or their sigma_crit=, one of them: source_redshift=")
+        radius = in_unit(radius, radius_unit, "radii", f"them in {radius_unit}, as radius_unit says")
         radius = _broadcast("radii", radius, shear.shape)
         there = ~np.isnan(shear)
         if covariance is None:
-            error = _broadcast("errors", error, shear.shape)
+            error = _broadcast("errors", in_unit(error, "", "errors of the shear"), shear.shape)
             covariance = (error * np.abs(error))[:, :, None] * np.eye(shear.shape[1])  # refused where below 0
         else:
             covariance = _broadcast("covariances", covariance, (*shear.shape, shear.shape[1]))
         of_sources = "source redshifts" if sigma_crit is None else "critical surface densities"
-        source = _broadcast(of_sources, sigma_crit if source_redshift is None else source_redshift, shear.shape)
+        source = (
+            in_unit(sigma_crit, "Msun/Mpc2", of_sources)
+            if source_redshift is None
+            else in_unit(source_redshift, "", of_sources)
+        )
+        source = _broadcast(of_sources, source, shear.shape)
         _refuse(there & ~(np.abs(shear) < 1), rows, "shears are not between -1 and 1", "give them as numbers, not %")
         _refuse(there & ~((radius > 0) & np.isfinite(radius)), rows, "radii of bins are not above 0",
                 "give NaN for the shear of a bin that is not there")  # fmt: skip
@@ -295,7 +303,7 @@ class ShearProfiles:
 
 
 def _two_axes(what: str, values) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
+    values = _with_nan(values)
     if values.ndim != 2 or 0 in values.shape:
         raise MassmapError(f"{what} have the shape {values.shape}: give one row for each profile, (profile, bin)")
     return values
@@ -303,12 +311,17 @@ def _two_axes(what: str, values) -> np.ndarray:
 
 def _broadcast(what: str, values, shape: tuple[int, ...]) -> np.ndarray:
     """Values as an array of a shape, where a (bin,) is never taken for a (profile,)."""
-    values = np.asarray(values, dtype=np.float64)
+    values = _with_nan(values)
     try:
         return np.broadcast_to(values, shape)
     except ValueError:
         raise MassmapError(f"{what} have the shape {values.shape}, and the shears {shape[:2]}: one is needed "
                            f"for every shear, in the shape {shape}") from None  # fmt: skip
+
+
+def _with_nan(values) -> np.ndarray:
+    """Values with NaN where they are masked, as bins without a shear are."""
+    return np.ma.filled(np.ma.asarray(as_plain(values)).astype(np.float64), np.nan)
 
 
 def _refuse(bad: Any, rows: np.ndarray, what: str, todo: str) -> None:

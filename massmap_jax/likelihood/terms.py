@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from massmap_jax.catalogue.columns import as_plain
+from massmap_jax.catalogue.quantities import plain_numbers
 from massmap_jax.errors import MassmapError
 
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
@@ -234,7 +236,8 @@ class TabulatedTerm(eqx.Module):
 
 def _checked_table(ln_mass_nodes, log_likelihood) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and values as host arrays, rows of NaN as zeros."""
-    nodes, values = (np.asarray(a, dtype=np.float64) for a in (ln_mass_nodes, log_likelihood))
+    nodes = plain_numbers(ln_mass_nodes, "mass nodes of a likelihood", told="ln M, M in Msun")
+    values = np.ma.filled(np.ma.asarray(as_plain(log_likelihood)).astype(np.float64), np.nan)
     if nodes.ndim != 1 or nodes.size < 2:
         raise MassmapError(f"the mass nodes of a likelihood have shape {nodes.shape}: give two or more in one row")
     bad = ~np.isfinite(nodes)

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom
@@ -86,6 +87,7 @@ def mass_in_circle(
     >>> found.nobj, found.mass_definition, bool(1e14 < found.mean < 3e14)
     (1, '200m', True)
     """
+    check_kinds("mass_in_circle", key=key, catalogue=catalogue, prior=prior, relation=relation)
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: the mass in a circle needs ra and dec")
     circle = checked_circle(circle, is_flat=catalogue.frame == "flat")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_concentration_scatter, check_source_redshift
@@ -205,6 +206,7 @@ def convergence_map(
     >>> kappa.mean.shape == grid.shape, kappa.n_lenses, bool(kappa.mean.max() > 0.01)
     (True, 2, True)
     """
+    check_kinds("convergence_map", key=key, catalogue=catalogue, prior=prior, relation=relation, grid=grid)
     check_labels(map=Labels("the convergence map", cosmology=cosmology), mass_prior=prior)
     _check(catalogue, grid, source_redshift, profile, truncation, reach, concentration_scatter)
     refuse_uncertain(catalogue, "a convergence map")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import massmap_jax
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.choices import check_redshift_edges
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import Labels, check_labels
@@ -257,6 +258,7 @@ def write_map(path, mass_map, meta: Mapping[str, Any] | None = None, *, overwrit
     >>> found["meta"]["num_mapped"], found["meta"]["seed"], found["meta"]["selection"]
     (2, 0, 'unknown')
     """
+    check_kinds("write_map", mass_map=mass_map)
     from astropy.io import fits
 
     meta, grid, edges = meta or {}, mass_map.grid, mass_map.redshift_edges

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from massmap_jax import devices
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.columns import rows_text
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -169,6 +170,7 @@ def mass_map(
     >>> 5e14 < field.total_mass < 7e14
     True
     """
+    check_kinds("mass_map", key=key, catalogue=catalogue, prior=prior, relation=relation, grid=grid)
     if catalogue.ra is None:
         raise MassmapError("the catalogue has no positions: a map needs ra and dec")
     refuse_hosts(posterior, "mass_map")

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from massmap_jax.catalogue.quantities import in_unit
+from massmap_jax.argument_kinds import check_kinds
+from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import PixelGrid, SkyPixels
@@ -191,6 +192,7 @@ def region_mass(mass_map: MassMap, region) -> RegionMass:
     >>> found.nobj, found.cut, bool(1e14 < found.mean < 3e14)
     (1, True, True)
     """
+    check_kinds("region_mass", mass_map=mass_map)
     if mass_map.unit != MASS:
         raise MassmapError(f"this map is in {mass_map.unit}, and a region adds up masses: make one with unit='Msun'")
     _check_one_slice(mass_map)
@@ -330,7 +332,7 @@ def _corners(grid: PixelGrid, polygon: Polygon) -> np.ndarray:
     """Corners in pixel coordinates, (corner, 2): great circles are straight there."""
     if not isinstance(grid, PixelGrid):
         raise MassmapError("a polygon is drawn in the plane of a PixelGrid: on HEALPix give a Circle or a mask")
-    corners = np.asarray(polygon.corners, dtype=float)
+    corners = plain_numbers(polygon.corners, "the corners of the polygon", "deg")
     if corners.ndim != 2 or corners.shape[1] != 2 or corners.shape[0] < 3:
         raise MassmapError(f"a polygon has at least 3 corners (ra, dec), and these have shape {corners.shape}")
     places = np.stack(grid.project(corners[:, 0], corners[:, 1]), axis=1)
@@ -352,7 +354,9 @@ def _in_polygon(grid: PixelGrid, corners: np.ndarray):
 
 def _reaches_beyond(grid: SkyPixels, region) -> bool:
     if isinstance(region, Polygon):
-        places = np.asarray(region.corners, dtype=float).T  # the map is convex: corners inside, all inside
+        places = plain_numbers(
+            region.corners, "the corners of the polygon", "deg"
+        ).T  # the map is convex: corners inside, all inside
     elif isinstance(region, Circle):
         places = _rim(grid, checked_circle(region, is_flat=grid.projection == "flat"))
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.positions import unit_vectors
 from massmap_jax.choices import check_fwhm
 from massmap_jax.errors import MassmapError
@@ -75,6 +76,7 @@ def smoothed(mass_map: "MassMap", fwhm_arcmin: float, *, keep_draws: bool = True
     >>> bool(abs(wide.mean.sum() / field.mean.sum() - 1) < 1e-9)
     True
     """
+    check_kinds("smoothed", mass_map=mass_map)
     observed = None if mass_map.footprint is None else int(mass_map.footprint.sum())
     check_smoothing(mass_map.grid, fwhm_arcmin, observed)
     if mass_map.draws is None:

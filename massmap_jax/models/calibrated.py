@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
@@ -99,6 +100,7 @@ def calibrated_model(
 
     Then ``MCMC(kernel, num_warmup=500, num_samples=1000)`` samples it.
     """
+    check_kinds("calibrated_model", catalogue=catalogue, prior=prior)
     laws, correlations, population = beliefs_asked(calibration, population, observables, scatter_correlation, selection)
     relation_prior = RelationPrior.of(relation_prior)
     with jax.enable_x64(True):

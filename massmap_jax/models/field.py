@@ -7,6 +7,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.labels import check_labels
 from massmap_jax.models.coordinates import TruncatedGaussian
@@ -79,6 +80,7 @@ def field_model(
 
     Sample it with any kernel of NumPyro, such as ``MCMC(NUTS(model), num_warmup=500, num_samples=500)``.
     """
+    check_kinds("field_model", catalogue=catalogue, prior=prior)
     check_labels(catalogue=catalogue, relation_prior=relation_prior, mass_prior=prior)
     objects = PlacedObjects.of(catalogue, prior)
     if coordinates is None:

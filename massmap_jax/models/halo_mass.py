@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
@@ -87,6 +88,7 @@ def halo_mass_model(
 
     Sample it with any kernel of NumPyro, such as ``MCMC(NUTS(model), num_warmup=500, num_samples=500)``.
     """
+    check_kinds("halo_mass_model", catalogue=catalogue, prior=prior, relation=relation)
     if luminosity not in ("marginal", "latent"):
         raise MassmapError(f"luminosity {luminosity!r} is not known: give 'marginal' or 'latent'")
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)

@@ -20,6 +20,7 @@ from numpyro.infer import NUTS
 from numpyro.infer.mcmc import MCMCKernel
 
 from massmap_jax import devices
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.flags import UNUSABLE, Flag, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
@@ -250,6 +251,7 @@ def sample_halo_masses(
     >>> bool((samples.sd > 0).all())
     True
     """
+    check_kinds("sample_halo_masses", key=key, catalogue=catalogue, prior=prior, relation=relation)
     relation_from = check_relation_from(relation, relation_from)
     check_relation(relation)
     _check_sizes(num_warmup=num_warmup, num_samples=num_samples, num_chains=num_chains, chunk_size=chunk_size)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from massmap_jax import devices
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import RelationFrom, check_relation_from
@@ -102,6 +103,7 @@ def cosmology_derivatives(
     >>> bool(0 < low < high)
     True
     """
+    check_kinds("cosmology_derivatives", catalogue=catalogue, prior=prior, relation=relation)
     relation_from = check_relation_from(relation, relation_from)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if catalogue.redshift_distributions is not None:

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.columns import rows_text
 from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -131,6 +132,7 @@ def host_posterior(
     >>> print(flagged.p_sat.round(2))
     [0.46 0.58]
     """
+    check_kinds("host_posterior", catalogue=catalogue, prior=prior, relation=relation)
     check_hosts(catalogue, prior, relation, satellites, membership, selection, relation_from)
     levels = check_levels(quantile_levels)
     if chunk_size is not None and chunk_size < 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.flags import UNUSABLE, Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.choices import METHODS, RelationFrom, check_relation_from
@@ -153,6 +154,7 @@ def mass_posterior(
     >>> posterior.to_table()["flag_reason"].tolist()
     ['', '', 'LUM_SENTINEL']
     """
+    check_kinds("mass_posterior", catalogue=catalogue, prior=prior, relation=relation)
     if method not in (*METHODS, "surface"):
         raise MassmapError(f"method {method!r} is not known: give one of {', '.join(METHODS)}, surface")
     relation_from = check_relation_from(relation, relation_from)

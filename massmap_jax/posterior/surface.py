@@ -46,6 +46,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.special import ndtr, ndtri
 
 from massmap_jax import devices
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.archives import read_npz, told_of_archive, write_npz
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions
@@ -437,6 +438,7 @@ class PosteriorSurface(eqx.Module):
             linear noise below a signal to noise of 12 throughout, or a tolerance that would take more than 4 million
             nodes; for redshifts with p(z) of another shape than a normal one, or with linear noise or a selection.
         """
+        check_kinds("PosteriorSurface.build", prior=prior, relation=relation)
         relation_from = check_relation_from(relation, relation_from)
         check_labels(relation=relation, mass_prior=prior)
         relation = relation.as_batch()

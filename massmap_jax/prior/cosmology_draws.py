@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.quantities import plain_numbers
 from massmap_jax.catalogue.relation_files import ln_weights, open_chains, weight_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.abundance import CosmologyParameters
@@ -112,8 +113,10 @@ class CosmologyDraws(eqx.Module):
         """
         given = {"omega_m": omega_m, "sigma8": sigma8, "h": h, "n_s": n_s, "omega_b": omega_b, "log_weight": log_weight}
         try:
-            arrays = [np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in given.values()]
+            arrays = [np.atleast_1d(plain_numbers(a, f"{name} of the cosmology")) for name, a in given.items()]
             found = dict(zip(given, (a.copy() for a in np.broadcast_arrays(*arrays)), strict=True))
+        except MassmapError:
+            raise
         except (TypeError, ValueError) as error:
             raise MassmapError(f"draws of the cosmology are not numbers of one length: {error}") from None
         weight = found.pop("log_weight")

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
-from massmap_jax.catalogue.quantities import in_unit
+from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.abundance import FITS, CosmologyParameters, Fit, chebyshev_nodes, chebyshev_sum, mass_function
 from massmap_jax.halo.mass_function import log10_mass_nodes, redshift_nodes
@@ -256,7 +256,8 @@ class MassPrior(eqx.Module):
             raise MassmapError(f"prior support {support!r} is not known: give 'extend' or 'sharp'")
         redshift = in_unit(redshift, "", "prior redshift")
         mass = in_unit(mass, "Msun", "prior mass", "it in Msun, or mass_unit='Msun/h' and numbers without a unit")
-        redshift, mass, density = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (redshift, mass, density))
+        given = {"redshift": redshift, "mass": mass, "density": density}
+        redshift, mass, density = (np.atleast_1d(plain_numbers(a, f"prior {name}")) for name, a in given.items())
         if density.ndim == 1 and redshift.shape == mass.shape == density.shape and redshift.size > 1:
             redshift, mass, density = _columns_to_grid(redshift, mass, density)
         density = np.atleast_2d(density)

@@ -357,6 +357,11 @@ class RelationPrior(Beliefs):
             return given
         if isinstance(given, str):
             return cls.parse(given) if "=" in given else cls.preset(given)
+        if not isinstance(given, Mapping):
+            raise MassmapError(
+                f"relation_prior is a {type(given).__name__}: give what is believed of the parameters, a RelationPrior,"
+                " text such as 'alpha1=1:0.5, alpha2=0.8:0.1, alpha4=0, scatter=0.2:0.05, alpha3=1e14', or a dict"
+            )
         given = dict(given)
         alpha3, gamma = given.pop("alpha3", 1e14), given.pop("gamma", None)
         return cls(given, alpha3, gamma=gamma)

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Float
 
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.choices import LARGEST_SCATTER, ChosenBy
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import ln_mass_in
@@ -136,6 +137,8 @@ class CalibrationMasses(eqx.Module):
                 f"calibration masses chosen by {chosen_by!r} are not known: give {', '.join(get_args(ChosenBy))}"
             )
         arrays = []
+        mass = in_unit(mass, "Msun", "calibration mass")
+        sigma_ln_mass = in_unit(sigma_ln_mass, "", "error of the calibration mass", "it in ln M, without a unit")
         for name, values in (("mass", mass), ("sigma_ln_mass", sigma_ln_mass), ("correlation", correlation)):
             try:
                 arrays.append(np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan))

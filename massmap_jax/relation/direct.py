@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -83,6 +84,7 @@ def log_likelihood(
     >>> print(f"{mm.log_likelihood(relation, catalogue, prior):.1f}")
     -44.1
     """
+    check_kinds("log_likelihood", relation=relation, catalogue=catalogue, prior=prior)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     refuse_several(relation, "this likelihood")
     if population_of(relation) is not None:

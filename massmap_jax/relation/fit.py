@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -231,6 +232,9 @@ def fit_relation(
     >>> fit.draws.parameter("sigma8").shape
     (50,)
     """
+    check_kinds("fit_relation", catalogue=catalogue, prior=prior)
+    if key is not None:
+        check_kinds("fit_relation", key=key)
     relation_prior = check_fit(prior, relation_prior, method, num_draws, num_chains, num_warmup)
     beliefs: RelationPrior | BiasedPrior = relation_prior
     check_labels(catalogue=catalogue, relation_prior=relation_prior)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from massmap_jax.catalogue.quantities import in_unit
+from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.choices import PRESETS, RelationPreset
 from massmap_jax.errors import MassmapError
 from massmap_jax.keys import stratified_picks
@@ -727,6 +727,7 @@ def _same_shape(given: dict) -> dict:
     are not.
     """
     given = {n: in_unit(v, "Msun" if n == "alpha3" else "", f"relation parameter {n}") for n, v in given.items()}
+    given = {n: plain_numbers(v, f"relation parameter {n}") if np.ma.isMaskedArray(v) else v for n, v in given.items()}
     traced = {n for n, v in given.items() if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(v))}
     try:
         known = {n: np.asarray(v, dtype=np.float64) for n, v in given.items() if n not in traced}

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
+from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.selection import TabulatedSelection
@@ -89,6 +90,7 @@ class SelectedOnMass(eqx.Module):
         width_error: float = 0.0,
         evolution_error: float = 0.0,
     ):
+        threshold = in_unit(threshold, "Msun", "the mass threshold of the selection")
         if not (np.isfinite(threshold) and threshold > 1e5):
             raise MassmapError(f"the mass threshold of the selection is {threshold:g}: give it in Msun")
         if not (np.isfinite(width) and width > 0):

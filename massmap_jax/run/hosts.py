@@ -282,9 +282,9 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     from massmap_jax.maps.host_map import host_map
     from massmap_jax.posterior.hosts import host_posterior
     from massmap_jax.relation.presets import find_preset
-    from massmap_jax.run.job import in_unit_of_relation
     from massmap_jax.run.map_plan import plan_map
     from massmap_jax.run.observable_names import check_observable
+    from massmap_jax.run.under_published import in_unit_of_relation
 
     # Host masses take redshifts as exact.
     notes = [note.removesuffix(USED_BY_MASSES) for note in catalogue.notes]

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from massmap_jax.catalogue.flags import UNUSABLE, Flag
+from massmap_jax.catalogue.flags import UNUSABLE
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.redshift_shapes import Normal
-from massmap_jax.catalogue.units import unit_factor
 from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
@@ -25,8 +24,9 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface_redshifts import errors_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
-from massmap_jax.relation.presets import Preset, find_preset
+from massmap_jax.relation.presets import find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
+from massmap_jax.run.beside_beliefs import computed_from_luminosity, far_from_beliefs, unrelated
 from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
@@ -36,10 +36,13 @@ from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import (
     CHECK_LEVEL,
     Finding,
+    giants,
     impossible_masses,
+    is_of_the_brightest,
     large_part_of_sky,
     misfits,
     refuse,
+    refuse_unit,
     wrong_unit,
 )
 from massmap_jax.run.observable_columns import check_units
@@ -57,6 +60,7 @@ from massmap_jax.run.options import (
 )
 from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
+from massmap_jax.run.under_published import flag_outside_range, in_unit_of_relation
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -79,8 +83,6 @@ SURFACE_OF_UNCERTAIN_PAYS = 100_000
 # halos for each massive one.
 _NOISE_ALONE = 5.0
 _EDGE_TOO_FAR = 0.5
-# An object is far outside a published relation if its mass is beyond the range by this factor.
-_FAR_OUTSIDE = 3.0
 
 
 class Calibrated(NamedTuple):
@@ -246,6 +248,7 @@ def compute(
     usable = (flag_outside_prior(seen, prior) & UNUSABLE) == 0
     grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
+        _refuse_units(catalogue, prior, calibration, options, notes)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             in_fit = None if likelihoods is None else likelihoods.in_fit
@@ -323,6 +326,8 @@ def compute(
         findings = [*_units_of(calibrated), *findings]
         if not options.accept_misfit:
             refuse(findings, notes)
+    if told := giants(posterior):
+        notes.append(told)
     samples = None
     if options.method == "nuts":
         from massmap_jax.models.runner import sample_halo_masses
@@ -399,6 +404,12 @@ def _maps(key, posterior: MassPosterior, grid, options: JobOptions, clock: Clock
             with clock.stage("convergence map"):
                 convergence = convergence_map(
                     key, *of, options.source_redshift, shear=True, cosmology=options.prior.cosmology, **shared
+                )
+            behind = posterior.usable & (posterior.catalogue.redshift >= options.source_redshift)
+            if behind.any():
+                notes.append(
+                    f"{behind.sum()} of {posterior.usable.sum()} objects lie at or behind the sources"
+                    f" (source_redshift={options.source_redshift:g}): the convergence does not hold them"
                 )
     except MassmapError as error:
         notes.append(f"no {'mass' if image is None else 'convergence'} map: {error}")
@@ -483,6 +494,7 @@ def compute_fit(
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     in_fit = None if likelihoods is None else likelihoods.in_fit
+    _refuse_units(catalogue, prior, calibration, options, [*catalogue.notes, *notes])
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology)
@@ -495,6 +507,7 @@ def compute_fit(
             notes.extend(told)
         else:
             notes.extend([*_told_by(calibrated.check), *([] if calibrated.far is None else [calibrated.far.told])])
+            notes.extend(_unrelated(catalogue, fitted, calibration, calibrated.check))
     findings = _units_of(calibrated)
     findings += misfits(prior, fitted, check, calibrators=None if calibrated is None else calibrated.check)
     if not options.accept_misfit:
@@ -546,6 +559,43 @@ def _units_of(calibrated: Calibrated | None) -> list[Finding]:
     return [wrong_unit(calibrated.far.told)]
 
 
+def _unrelated(catalogue: HaloCatalogue, fitted, calibration, check) -> list[str]:
+    """Say where measured masses and luminosities have nothing to do with each other."""
+    of = catalogue.ln_lum_obs[check.rows], calibration.ln_mass[check.rows]
+    told = unrelated(*of, fitted.prior_mean.get("alpha2", 1.0))
+    return [told] if told else []
+
+
+def _refuse_units(catalogue: HaloCatalogue, prior: MassPrior, calibration, options: JobOptions, notes) -> None:
+    """Refuse luminosities that no unit but a wrong one explains before they are fitted, which takes minutes."""
+    if options.accept_misfit or options.relation_prior is None:
+        return
+    from massmap_jax.relation.beliefs import RelationPrior
+
+    usable = catalogue.usable
+    of = catalogue.ln_lum_obs[usable], catalogue.redshift[usable]
+    ln_mass = None if calibration is None else calibration.ln_mass[usable]
+    if calibration is not None and (same := computed_from_luminosity(*of, calibration.ln_mass[usable])):
+        raise MassmapError(same)
+    told = far_from_beliefs(*of, RelationPrior.parse(options.relation_prior), prior, ln_mass)
+    far = None if calibration is None else _far_of(catalogue, calibration, np.flatnonzero(usable))
+    if not told and far is not None and far.certain:
+        told = far.told
+    if told:
+        refuse_unit(told, notes)
+
+
+def _far_of(catalogue: HaloCatalogue, calibration: "CalibrationMasses", rows: np.ndarray) -> Far | None:
+    """How far the measured masses of some rows are from published relations."""
+    rows = rows[np.isfinite(calibration.ln_mass[rows]) & np.isfinite(catalogue.ln_lum_obs[rows])]
+    if rows.size == 0:
+        return None
+    return far_from_published(
+        *(catalogue.ln_lum_obs[rows], catalogue.lum_unit, catalogue.redshift[rows], calibration.ln_mass[rows]),
+        catalogue.columns_read.get("lum", ""),
+    )
+
+
 def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOptions, notes) -> Calibrated | None:
     """Check a fit against the measured masses, and count the objects beyond them; None where there are none."""
     if calibration is None:
@@ -554,12 +604,9 @@ def _check_calibrators(fitted, catalogue, prior, calibration, options: JobOption
 
     check = calibrators_check(fitted, catalogue, prior, calibration, level=CHECK_LEVEL)
     notes.extend(_told_by(check))
-    of = check.rows
-    far = far_from_published(
-        *(catalogue.ln_lum_obs[of], catalogue.lum_unit, catalogue.redshift[of], calibration.ln_mass[of]),
-        catalogue.columns_read.get("lum", ""),
-    )
+    far = _far_of(catalogue, calibration, check.rows)
     notes.extend([] if far is None else [far.told])
+    notes.extend(_unrelated(catalogue, fitted, calibration, check))
     notes.append(
         "the mass of an object that has a measured mass rests on its luminosity, as all masses do: its own measurement"
         " is in the relation, and not in its mass"
@@ -701,25 +748,27 @@ def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[s
 
 
 def _check_given(catalogue, prior, relation, selection, notes, clock) -> PriorCheck | None:
-    """Check a given relation against the luminosities; a failure is a note, since it is common for selected objects."""
+    """Check a given relation against the luminosities; selected objects fail, and then the check tells nothing."""
     try:
         with clock.stage("checking prior and relation"):
             check = prior_check(catalogue, prior, relation, selection=selection)
     except MassmapError as error:
         notes.append(f"whether prior and relation predict the observed luminosities was not checked: {error}")
         return None
-    if check.p_value < CHECK_LEVEL:
-        # Bright objects were selected, as a rule, and nothing selects faint ones alone.
-        why = (
-            "expected where the catalogue was selected, since a given relation holds no selection; else look at the"
-            " unit of the luminosity, the relation and the mass prior"
-            if check.mean_pit > 0.5
-            else "they are fainter than those of the prior's halos, and a selection of bright objects would make them"
-            " brighter: look at the unit of the luminosity, the relation and the mass prior"
+    if check.p_value >= CHECK_LEVEL:
+        return check
+    if is_of_the_brightest(check.mean_pit):
+        notes.append(
+            f"whether the relation describes these objects was not tested: they are brighter than most of the prior's"
+            f" halos (mean PIT {check.mean_pit:.3f}), as those of a selected catalogue are, whatever the relation;"
+            " measured masses of some of them would test it"
         )
+    else:
         notes.append(
             f"prior and relation do not predict the observed luminosities (p = {check.p_value:.1e}, mean PIT "
-            f"{check.mean_pit:.3f} where 0.5 is right): {why}"
+            f"{check.mean_pit:.3f} where 0.5 is right): they are fainter than those of the prior's halos, and a"
+            " selection of bright objects would make them brighter: look at the unit of the luminosity, the relation"
+            " and the mass prior"
         )
     return check
 
@@ -749,128 +798,6 @@ def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> Ha
         " relation found says what one is at the other"
     )
     return replace(catalogue, mass_definition="")
-
-
-def in_unit_of_relation(
-    options: JobOptions, catalogue: HaloCatalogue, relation, notes: list[str]
-) -> tuple[JobOptions, HaloCatalogue]:
-    """Bring the catalogue, and the luminosity limit in the options, to the unit of a published relation.
-
-    Parameters
-    ----------
-    options : JobOptions
-        The options of the run.
-    catalogue : HaloCatalogue
-        The objects.
-    relation : Relation
-        The relation.
-    notes : list of str
-        A note is added if something changes.
-
-    Returns
-    -------
-    tuple of (JobOptions, HaloCatalogue)
-        Both in that unit.
-    """
-    before = catalogue.lum_unit
-    catalogue = in_unit_of(catalogue, relation, notes)
-    factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
-    if factor not in (None, 1.0):
-        limits = {name: getattr(options, name) for name in ("lum_limit", "flux_limit")}
-        options = replace(options, **{name: v * factor for name, v in limits.items() if v is not None})
-    return options, catalogue
-
-
-def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCatalogue:
-    """Bring the luminosities of a catalogue to the unit of a published relation, where both units are known.
-
-    Parameters
-    ----------
-    catalogue : HaloCatalogue
-        The objects.
-    relation : Relation
-        The relation.
-    notes : list of str
-        A note on what was done or assumed is added.
-
-    Returns
-    -------
-    HaloCatalogue
-        The same catalogue if its unit is the relation's, is not stated, or measures something else (which
-        `check_labels` refuses).
-    """
-    wanted = relation.lum_unit
-    if not catalogue.lum_unit:
-        if wanted:
-            notes.append(f"the catalogue states no unit of the luminosity: taken as the relation's, {wanted}")
-        return catalogue
-    factor = unit_factor(catalogue.lum_unit, wanted) if wanted else None
-    if factor in (None, 1.0):
-        return catalogue
-    notes.append(
-        f"luminosity: {catalogue.lum_unit} in the catalogue, multiplied by {factor:g} to be in the relation's {wanted}"
-    )
-    return catalogue.in_unit(factor, wanted)
-
-
-def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str]) -> MassPosterior:
-    """Flag objects outside the masses or redshifts that a published relation was measured in, and count them.
-
-    Parameters
-    ----------
-    posterior : MassPosterior
-        The masses.
-    preset : Preset
-        The published relation.
-    notes : list of str
-        A note with the count is added.
-
-    Returns
-    -------
-    MassPosterior
-        The masses with the flag `OUTSIDE_RELATION`.
-
-    Raises
-    ------
-    MassmapError
-        If more than half of the objects lie far outside the range of masses, or, with luminosities that state no unit,
-        outside of it at all.
-    """
-    mass, z = np.exp(posterior.mean), posterior.catalogue.redshift
-    (least, most), (near, far) = preset.mass_range, preset.redshift_range
-    with np.errstate(invalid="ignore"):
-        light, heavy, by_redshift = mass < least, mass > most, (z < near) | (z > far)
-    outside = (light | heavy | by_redshift) & posterior.usable
-    if not outside.any():
-        return posterior
-    usable = posterior.usable
-    notes.append(
-        f"{outside.sum()} of {usable.sum()} objects lie outside the range of the relation {preset.name}, M {least:.2g} "
-        f"to {most:.2g} Msun and z {near:g} to {far:g} ({(light & usable).sum()} lighter, {(heavy & usable).sum()} "
-        f"heavier, {(by_redshift & usable).sum()} by redshift): flagged OUTSIDE_RELATION, masses reported"
-    )
-    # A unit that was only taken to be the relation's, and is a choice: a richness has one unit, a Y several.
-    assumed = not posterior.catalogue.lum_unit and preset.lum_unit not in ("", "richness")
-    margin = 1.0 if assumed else _FAR_OUTSIDE
-    with np.errstate(invalid="ignore"):
-        far_off = ((mass < least / margin) | (mass > most * margin)) & usable
-    if assumed:  # a wrong unit moves all of them to one side
-        far_off &= light if light[usable].sum() > heavy[usable].sum() else heavy
-    if far_off.sum() > 0.5 * usable.sum():
-        first = int(np.argmax(far_off))
-        unit = (
-            f"no unit of the luminosity is stated, and it was taken to be the relation's: state it (lum_unit="
-            f"{preset.lum_unit!r} if it is that)"
-            if assumed
-            else f"check the unit of the luminosity ({preset.lum_unit or 'a ratio'})"
-        )
-        raise MassmapError(
-            f"more than half of the objects, {far_off.sum()} of {usable.sum()}, lie {'' if assumed else 'far '}outside "
-            f"the masses that the relation {preset.name} was measured for, {least:.2g} to {most:.2g} Msun (first row "
-            f"{first}: {mass[first]:.2g} Msun): {unit}, or use another relation"
-        )
-    flag = np.where(outside, posterior.flag | np.int32(Flag.OUTSIDE_RELATION), posterior.flag)
-    return replace(posterior, flag=flag)
 
 
 def _refuse_wrong_masses(posterior: MassPosterior, cosmology) -> None:

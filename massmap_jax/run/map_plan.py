@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.positions import unit_vectors
 from massmap_jax.errors import MassmapError
 from massmap_jax.maps.mass_map import check_map
 from massmap_jax.maps.pixels import MAX_ANGLE_DEG, PixelGrid, SkyPixels, cap_of
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 WIDE_DEG = 20.0
 # Radius [deg] of a field beyond which its map covers the whole sky, since more than half of the sky is needed.
 _WHOLE_SKY_DEG = 90.0
+# Of so many objects or more: at most this part, so many times as far from the middle as the others, and so far [deg].
+_ENOUGH, _FEW, _TIMES, _LEAST_DEG = 10, 0.05, 5.0, 2.0
 # Number of pixels of a HEALPix map that the run chooses: four for each object, within these bounds.
 _PER_OBJECT, _FEWEST, _MOST = 4, 12_288, 196_608
 # Positions are rounded to this [deg] to find the extent of a field, which leaves few places of a large catalogue.
@@ -67,7 +70,44 @@ def plan_map(
     except MassmapError as error:
         raise MassmapError(f"{error} (--no-map leaves the map out)") from None
     twice = None if grid is None else repeats(catalogue, placed)
-    return grid, notes if twice is None else [*notes, twice]
+    alone = "" if grid is None else far_from_the_rest(catalogue, placed)
+    return grid, [*notes, *([alone] if alone else []), *([] if twice is None else [twice])]
+
+
+def far_from_the_rest(catalogue: HaloCatalogue, placed: Bool[np.ndarray, "halo"]) -> str:
+    """Say which few objects lie far outside the field of the others, as with a slip in a position they do.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The objects.
+    placed : Bool[np.ndarray, "halo"]
+        Rows that are in the map.
+
+    Returns
+    -------
+    str
+        The note; empty where there are none.
+    """
+    rows = np.flatnonzero(placed)
+    if catalogue.frame != "sky" or rows.size < _ENOUGH or catalogue.ra is None or catalogue.dec is None:
+        return ""
+    place = unit_vectors(catalogue.ra[rows], catalogue.dec[rows])
+    # The middle of the others, whatever a few of them do.
+    middle = np.median(place, axis=0)
+    if not np.linalg.norm(middle) > 0.5:
+        return ""
+    away = np.degrees(np.arccos(np.clip(place @ middle / np.linalg.norm(middle), -1, 1)))
+    field = np.quantile(away, 1 - _FEW)
+    far = (away > _TIMES * field) & (away > _LEAST_DEG)
+    if not far.any() or far.mean() > _FEW:
+        return ""
+    row = rows[np.argmax(away)]
+    return (
+        f"{far.sum()} of {rows.size} objects {'lies' if far.sum() == 1 else 'lie'} far outside the field of the others,"
+        f" {field:.2g} degrees, the farthest row {row} at {away.max():.3g} degrees from its middle: see whether"
+        f" {'its position is' if far.sum() == 1 else 'their positions are'} right, for the map reaches to them"
+    )
 
 
 def _check_slices(catalogue: HaloCatalogue, placed: Bool[np.ndarray, "halo"], edges) -> None:

@@ -30,6 +30,8 @@ SHIFT_SD = 3.0
 """Move of the maximum, in its own errors, when the prior's lowest mass doubles, beyond which the fit rests on it."""
 EDGE_SHARE = 0.10
 """Share of objects that may lean on the edge of the mass table."""
+# The most massive clusters known have 3e15 Msun within 200m, and the mass function leaves none above this.
+_GIANT = float(np.log(6e15))
 CHECK_LEVEL = 1e-4
 """p value of `prior_check` below which a run refuses: a right model fails that often, and 0.01 is only reported."""
 
@@ -189,6 +191,23 @@ def misfits(
     return found
 
 
+def is_of_the_brightest(mean_pit: float) -> bool:
+    """Tell whether objects are brighter than a given relation and the mass prior predict for all halos.
+
+    Parameters
+    ----------
+    mean_pit : float
+        Mean PIT of `prior_check`.
+
+    Returns
+    -------
+    bool
+        True for what any selection of bright objects does: a given relation holds no selection, and masses under it do
+        not depend on one. Nothing selects faint objects alone.
+    """
+    return mean_pit > 0.5
+
+
 def wrong_unit(told: str) -> Finding:
     """Give the finding that measured masses are far from what published relations give at their luminosities.
 
@@ -229,6 +248,32 @@ def impossible_masses(posterior: MassPosterior, cosmology: Any) -> str:
     return (
         f"{found.number} objects are more massive than {found.mass:.2g} Msun, and the whole sky has"
         f" {found.expected:.2g} halos that are, out to the largest redshift"
+    )
+
+
+def giants(posterior: MassPosterior) -> str:
+    """Name objects that are more massive than any halo of the observable universe; one or two run through other checks.
+
+    Parameters
+    ----------
+    posterior : MassPosterior
+        The masses.
+
+    Returns
+    -------
+    str
+        The note; empty where there are none.
+    """
+    with np.errstate(invalid="ignore"):
+        found = posterior.usable & (posterior.mean > _GIANT)
+    if not found.any():
+        return ""
+    row = int(np.argmax(np.where(found, posterior.mean, -np.inf)))
+    number = "1 object is" if found.sum() == 1 else f"{found.sum()} objects are"
+    name = posterior.catalogue.ids[row]
+    return (
+        f"{number} more massive than any halo that there is, the largest that of row {row} ({name}) with"
+        f" {np.exp(posterior.mean[row]):.2g} Msun: see whether its luminosity is right"
     )
 
 
@@ -299,6 +344,27 @@ def paragraph(findings: list[Finding], notes: Iterable[str] = ()) -> str:
         f"Likely causes, the likeliest first: {numbered}. Nothing was written. Give a relation known from elsewhere "
         f"(massmap-jax relations lists the published ones){calibrate}; with "
         "--accept-misfit the results are written all the same, with a warning on top of each"
+    )
+
+
+def refuse_unit(told: str, notes: Iterable[str] = ()) -> None:
+    """Stop the run before the fit, where a unit must be wrong.
+
+    Parameters
+    ----------
+    told : str
+        What was found.
+    notes : iterable of str, optional
+        Notes of the run; how the unit of the luminosity was read is told.
+
+    Raises
+    ------
+    MisfitError
+        With both.
+    """
+    read = "".join(f"; {note}" for note in notes if note.startswith(_OF_UNITS))
+    raise MisfitError(
+        f"{told}{read}. Nothing was fitted and nothing was written; with --accept-misfit it is fitted all the same"
     )
 
 

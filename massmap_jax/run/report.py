@@ -20,7 +20,7 @@ from massmap_jax.figures.style import LN10
 from massmap_jax.html_table import html_table
 from massmap_jax.relation.fitted import DESCRIPTIONS
 from massmap_jax.run.citations import citations
-from massmap_jax.run.misfit import CHECK_LEVEL
+from massmap_jax.run.misfit import CHECK_LEVEL, is_of_the_brightest
 from massmap_jax.run.options import JobOptions
 
 if TYPE_CHECKING:
@@ -142,7 +142,9 @@ def _problems(record) -> str:
     misfits = record.get("misfits") or []
     problems = list(record["fit"]["problems"]) if record["fit"] else []
     check = record.get("prior_check")
-    if check and not misfits and check["p_value"] < CHECK_LEVEL:
+    # Of a given relation the notes say so where selected objects are brighter, which is no problem.
+    selected = record["fit"] is None and bool(check) and is_of_the_brightest(check["mean_pit"])
+    if check and not misfits and not selected and check["p_value"] < CHECK_LEVEL:
         problems.append(
             f"prior and relation do not predict the observed luminosities (p = {check['p_value']:.1e}): the notes say "
             "what to look at"

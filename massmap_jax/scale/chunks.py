@@ -18,6 +18,7 @@ from massmap_jax.catalogue.columns import ColumnTable, as_plain
 from massmap_jax.catalogue.tables import (
     check_regular,
     check_text_options,
+    fits_descriptions,
     fits_table,
     from_arrow,
     open_plain,
@@ -293,7 +294,8 @@ class Chunks:
                 table = Table.read(part, character_as_bytes=False)
                 columns = {name: as_plain(table[name]) for name in table.colnames}
                 units = {name: str(table[name].unit) for name in table.colnames if table[name].unit is not None}
-                yield ColumnTable(self.path, tuple(columns), columns.__getitem__, units, notes)
+                found = fits_descriptions(hdu.header)
+                yield ColumnTable(self.path, tuple(columns), columns.__getitem__, units, notes, descriptions=found)
 
     # -- text ---------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ import massmap_jax
 from massmap_jax import devices
 from massmap_jax.catalogue.archives import read_npz, told_of_archive
 from massmap_jax.catalogue.column_names import choose_column, id_columns
-from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.flags import Flag, count
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.catalogue.redshift_columns import is_uncertain
@@ -52,8 +52,10 @@ from massmap_jax.posterior.mass_posterior import check_redshifts
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.posterior.surface_redshifts import errors_of, range_of_errors
+from massmap_jax.relation.presets import find_preset
+from massmap_jax.run.beside_beliefs import beyond_all_masses
 from massmap_jax.run.inputs import inputs_of
-from massmap_jax.run.observable_names import check_own_mass
+from massmap_jax.run.observable_names import check_observable, check_own_mass
 from massmap_jax.run.observable_options import observables_of
 from massmap_jax.run.options import (
     JobOptions,
@@ -64,6 +66,7 @@ from massmap_jax.run.options import (
     selection_of,
 )
 from massmap_jax.run.outputs import RECORD, versions
+from massmap_jax.run.under_published import in_unit_of, in_unit_of_relation, with_flags_of_part
 from massmap_jax.scale import manifest
 from massmap_jax.scale.chunks import SAMPLE_ROWS, Chunks
 from massmap_jax.scale.manifest import PARTS, Manifest, digest_of
@@ -242,7 +245,7 @@ def stream(
             run.write_map()
         elif not damaged:
             (out / MAP_STATE).unlink(missing_ok=True)
-            return finished | {"notes": told + run.notes(chunks, finished["rows"])}
+            return finished | {"notes": told + run.notes(chunks, finished)}
         if run.sums is not None:
             book.add_file(MAP)
         total = manifest.total_of(book.parts)
@@ -252,7 +255,7 @@ def stream(
             raise MassmapError(f"{changed} was changed while it was read: begin again, in another folder")
         book.finish(total)
         (out / MAP_STATE).unlink(missing_ok=True)
-    return total | {"notes": told + run.notes(chunks, total["rows"])}
+    return total | {"notes": told + run.notes(chunks, total)}
 
 
 @contextlib.contextmanager
@@ -305,15 +308,36 @@ class _Run:
         self.num_rows, self.sample = chunks.num_rows, chunks.sample()
         self.keep = options.keep or DEFAULT_COLUMNS
         self.prior, self.relation, self.relation_from = prior, relation, relation_from
-        self.watch, self.selection = (
-            watch,
-            selection_of(options.job, mapping.get("lum_in") or mapping.get("lum_unit") or ""),
-        )
-        self.surface, self.sums = None, None
+        self.watch, self.surface, self.sums = watch, None, None
         self.rows_read = 0
+        self.preset = find_preset(str(options.job.relation)) if options.job.is_published else None
+        self.told = []
+        job, unit = self._by_first_rows()
+        self.selection = selection_of(job, unit)
         self.meta = meta_of(prior, relation, relation_from, options.method) | {"seed": options.job.seed}
         if options.map_centre is not None:
             self.sums = self._map_sums(mapping)
+
+    def _by_first_rows(self) -> tuple[JobOptions, str]:
+        """Compare the first rows with the relation before anything is computed; the options in the unit they are read
+        in, and that unit."""
+        job, unit = self.options.job, self.mapping.get("lum_in") or self.mapping.get("lum_unit") or ""
+        first = None
+        if self.sample is not None:
+            with contextlib.suppress(MassmapError):  # what cannot be read is for its own chunk to say
+                first = read_catalogue(self.sample, need_usable=False, need_positions=False, **self.mapping)
+        if first is None:
+            return job, unit
+        if self.preset is not None:
+            check_observable(self.preset, first.columns_read.get("lum", ""), self.told)
+            job, first = in_unit_of_relation(job, first, self.relation, self.told)
+        elif job.relation == "identity" and not first.mass_definition:
+            check_own_mass(self.prior.mass_definition, first.columns_read.get("lum", ""))
+        check_labels(catalogue=first, relation=self.relation, mass_prior=self.prior)
+        some = first.usable
+        if too := beyond_all_masses(first.ln_lum_obs[some], first.redshift[some], self.relation, self.prior):
+            raise MassmapError(too)
+        return job, first.lum_unit or unit
 
     def _map_sums(self, mapping) -> MapSums:
         """Make the empty sums of the map on its grid, with one relation draw per realisation."""
@@ -429,21 +453,33 @@ class _Run:
         """Turn a table into a catalogue; without an id column, ids are the row numbers in the whole catalogue."""
         placed = self.sums is not None or not {"ra", "dec"}.isdisjoint(self.keep)
         table = replace(table, sample=self.sample)
-        catalogue = read_catalogue(table, need_usable=False, need_positions=placed, **self.mapping)
+        catalogue = self._in_unit(read_catalogue(table, need_usable=False, need_positions=placed, **self.mapping))
         if choose_column(table, "id", self.mapping.get("id"), "id")[0] is None:
             # Row numbers in the whole catalogue, not in the chunk.
             catalogue = replace(catalogue, ids=self.rows_read + np.arange(len(catalogue)))
         self.rows_read += len(catalogue)
         return catalogue
 
-    def notes(self, chunks: Chunks, rows: int) -> list[str]:
-        """What was guessed and converted in reading the first of `rows`, and what was left out below the last."""
+    def _in_unit(self, catalogue: HaloCatalogue) -> HaloCatalogue:
+        """Bring luminosities to the unit of a published relation, as `run` does."""
+        return catalogue if self.preset is None else in_unit_of(catalogue, self.relation, [])
+
+    def notes(self, chunks: Chunks, total: dict) -> list[str]:
+        """What was guessed and converted in reading the first rows, what was left out below the last, and whether most
+        of them are outside the range of a published relation."""
+        rows: int = total["rows"]
         notes: tuple[str, ...] = ()
+        outside = total["flags"].get(Flag.OUTSIDE_RELATION.name, 0)
         if self.sample is not None:
             with contextlib.suppress(MassmapError):  # its own chunk says so
                 notes = read_catalogue(self.sample, need_usable=False, need_positions=False, **self.mapping).notes
         where = f"in the first {SAMPLE_ROWS:,} rows: " if rows > SAMPLE_ROWS else ""
-        return [*(f"{where}{note}" for note in notes), *chunks.footer]
+        most = [
+            f"more than half of the rows, {outside:,} of {rows:,}, lie outside the masses or redshifts that the"
+            f" relation {self.options.job.relation} was measured for (OUTSIDE_RELATION): see whether the relation and"
+            " the unit of the luminosity are right"
+        ]
+        return [*(f"{where}{note}" for note in notes), *self.told, *most[: outside > 0.5 * rows], *chunks.footer]
 
     def first_usable(self, chunks: Chunks) -> HaloCatalogue:
         """Return the first chunk with a usable row; refuse a catalogue without one."""
@@ -513,8 +549,8 @@ class _Run:
         if ends is not None:
             unnamed = {name: value for name, value in self.mapping.items() if name not in ("id", "duplicate_ids")}
             with contextlib.suppress(MassmapError):  # the statistics cannot be used: keep the prior's range
-                found = read_catalogue(
-                    ends, need_usable=False, need_positions=False, duplicate_ids="row_number", **unnamed
+                found = self._in_unit(
+                    read_catalogue(ends, need_usable=False, need_positions=False, duplicate_ids="row_number", **unnamed)
                 )
                 ln_lum = [v if np.isfinite(v) else end for v, end in zip(found.ln_lum_obs, ln_lum, strict=True)]
                 z = [v if np.isfinite(v) else end for v, end in zip(found.redshift, z, strict=True)]
@@ -535,7 +571,7 @@ class _Run:
 
     def _posterior(self, catalogue: HaloCatalogue) -> MassPosterior | None:
         """Compute the masses of a part; None if none of its rows can be used."""
-        return posterior_of_part(
+        posterior = posterior_of_part(
             catalogue,
             self.prior,
             self.relation,
@@ -544,6 +580,7 @@ class _Run:
             method=self.options.method,
             surface=self.surface,
         )
+        return posterior if posterior is None or self.preset is None else with_flags_of_part(posterior, self.preset)
 
     def _add_to_map(self, catalogue: HaloCatalogue, posterior: MassPosterior | None) -> None:
         """Add a part to the sums of the map, if one was asked for."""

@@ -18,7 +18,7 @@ from massmap_jax.maps.repeats import repeats
 from massmap_jax.run import map_plan
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.job import compute
-from massmap_jax.run.map_plan import nside_for, plan_map
+from massmap_jax.run.map_plan import far_from_the_rest, nside_for, plan_map
 from massmap_jax.run.options import JobOptions
 from massmap_jax.run.outputs import write_outputs
 
@@ -268,3 +268,26 @@ def test_the_whole_sky_on_a_plane():
     share = np.mean(np.abs(dec[inside]) < 30)
     assert share == pytest.approx(0.5, abs=0.01)  # sin 30
     assert plane.project(10.0, 0.0)[0] < plane.project(-10.0, 0.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("moved", "degrees", "words"),
+    [
+        (1, 40.0, "1 of 40 objects lies far outside the field of the others, 1"),
+        (2, 40.0, "2 of 40 objects lie far outside"),
+        (1, 1.0, ""),
+        (6, 40.0, ""),
+        (0, 0.0, ""),
+    ],
+)
+def test_a_position_far_from_the_rest_is_told(moved, degrees, words):
+    """Not of a field's own outskirts, nor of two fields."""
+    rng = np.random.default_rng(3)
+    ra, dec = 150 + rng.uniform(-1, 1, 40), rng.uniform(-1, 1, 40)
+    ra[7 : 7 + moved] += degrees
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=np.ones(40), redshift=np.full(40, 0.2), sigma_ln_luminosity=0.1, ra=ra, dec=dec
+    )
+    told = far_from_the_rest(catalogue, np.ones(40, dtype=bool))
+    assert told.startswith(words) and bool(words) == bool(told)
+    assert not words or f"the farthest row {7 + int(np.argmax(ra[7 : 7 + moved]))}" in told

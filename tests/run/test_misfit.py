@@ -192,7 +192,7 @@ def folder(tmp_path_factory):
 
 
 def arguments(command, out, *more):
-    common = [command, "in.csv", "--out", out, "--sigma", "0.1", "--relation-prior", BELIEFS.format(0)]
+    common = [command, "in.csv", "--out", out, "--sigma", "0.1", "--relation-prior", BELIEFS.format(2)]
     few = [arg for arg in SMALL if command == "run" or arg in ("--prior-support", "sharp", "--no-figures")]
     return [*common, *few, *more]
 
@@ -230,9 +230,9 @@ def test_a_unit_that_is_not_that_of_the_prior(tmp_path):
     beliefs = "alpha1=0:5,alpha2=1:0.5,alpha4=0:1,scatter=0.3:0.2,alpha3=1e14"
     common = ["fit", "clusters.fits", "--out", "out", "--lum", "L500", "--sigma", "L500_err", "--sigma-kind", "linear"]
     ran = program(tmp_path, *common, "--relation-prior", beliefs, "--no-figures")
-    # Refused by the fit itself or as a misfit, whichever sees it first.
+    # Before the fit.
     assert ran.returncode in (2, 3), ran.stdout + ran.stderr
-    assert re.search("unit of the luminosity|--lum-in", ran.stderr) and "alpha1 = 8" in ran.stderr
+    assert re.search("unit of the luminosity|--lum-in", ran.stderr) and "e+35 times brighter" in ran.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -256,3 +256,19 @@ def test_an_accepted_misfit_is_written_on_top_of_everything(folder):
     again = program(folder, *arguments("fit", "accepted_fit", "--accept-misfit"))
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "accepted_fit" / "run.json").read_text())["warning"].startswith(WARNING)
+
+
+@pytest.mark.parametrize(("mean_pit", "says"), [(0.999, "was not tested"), (0.3, "fainter than those")])
+def test_a_given_relation_and_selected_objects(mean_pit, says, monkeypatch):
+    """Brighter objects tell nothing of a given relation, and are no problem in the report; fainter ones do, and are."""
+    from massmap_jax.run import job
+    from massmap_jax.run.clock import Clock
+    from massmap_jax.run.report import _problems
+
+    monkeypatch.setattr(job, "prior_check", lambda *a, **k: SimpleNamespace(p_value=1e-9, mean_pit=mean_pit))
+    notes = []
+    job._check_given(None, None, None, None, notes, Clock())
+    assert len(notes) == 1 and says in notes[0]
+    record = {"fit": None, "prior_check": {"p_value": 1e-9, "mean_pit": mean_pit}}
+    assert bool(_problems(record)) is (mean_pit < 0.5)
+    assert _problems(record | {"fit": {"problems": []}})

@@ -9,7 +9,7 @@ import pytest
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import find_preset
-from massmap_jax.run.job import flag_outside_range
+from massmap_jax.run.under_published import flag_outside_range
 
 
 @dataclass

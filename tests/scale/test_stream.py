@@ -122,7 +122,7 @@ def placeholders(kind, number=60):
 @pytest.mark.parametrize(
     ("kind", "flags", "mapping"),
     [
-        ("log", {"LUM_SENTINEL": 15}, {"lum_log": "log10", "sigma_kind": "ln"}),
+        ("log", {"LUM_SENTINEL": 15}, {"lum_log": "log10", "sigma_kind": "ln", "lum_scale": 1e-6}),
         ("fill", {"LUM_SENTINEL": 13}, {}),
         ("sigma", {"SIGMA_MISSING": 8}, {}),
         ("bars", {"SIGMA_NEGATIVE": 53}, {"sigma_plus": "up", "sigma_minus": "down", "sigma_kind": "linear"}),
@@ -141,7 +141,9 @@ def test_placeholders_do_not_depend_on_the_chunk(tmp_path, kind, flags, mapping,
         found = list(map(run._catalogue, chunks.read(rows)))
         np.testing.assert_array_equal(np.concatenate([part.flag for part in found]), expected.flag, err_msg=f"{rows}")
         np.testing.assert_array_equal(np.concatenate([part.sigma_ln_lum for part in found]), expected.sigma_ln_lum)
-        assert run.notes(chunks, 60)[: len(expected.notes)] == [n for n in expected.notes if "position" not in n]
+        assert run.notes(chunks, {"rows": 60, "flags": {}})[: len(expected.notes)] == [
+            n for n in expected.notes if "position" not in n
+        ]
 
 
 def test_same_as_in_memory(streamed, in_memory):

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import warm_start
+from astropy.table import Table
 from hostile import field as good
 from hostile.stream_cases import CASES, LINES, fits_cut_short, halves, parquet
 
+from massmap_jax.catalogue.flags import Flag
 from massmap_jax.errors import MassmapError
-from massmap_jax.run.options import JobOptions
+from massmap_jax.run.options import JobOptions, PriorOptions
 from massmap_jax.scale import stream as module
 from massmap_jax.scale.stream import StreamOptions, stream
 
@@ -406,3 +408,53 @@ def test_refused_by_the_program(tmp_path):
     assert ran.returncode == 2 and ran.stdout == "", ran.stdout + ran.stderr
     assert ran.stderr.startswith("error: o.fits is cut short") and not re.search(PYTHON_TALK, ran.stderr[:-1])
     assert entries(tmp_path) == before
+
+
+def published_job(**changes):
+    """A published relation of luminosities in 1e44 erg/s."""
+    prior = PriorOptions(source="hmf", mass_definition="500c")
+    given = {"prior": prior, "relation": "lx_mcxc11", "relation_scatter": "0.4:0.05", "num_relation_draws": 4}
+    return JobOptions(**(given | changes))
+
+
+def bright(folder, name="L500", unit=None, scale=1.0):
+    """Clusters of 1e14 to 8e14 Msun, and one of 2e13, by their luminosities in 1e44 erg/s, times a scale."""
+    lum = np.array([0.7, 1.1, 2.2, 4.5, 9.0, 0.03]) * scale
+    table = Table({"z": np.full(6, 0.1), name: lum, "e": 0.1 * lum})
+    for column in (name, "e"):
+        table[column].unit = unit
+    table.write(folder / "clusters.fits", overwrite=True)
+    return folder / "clusters.fits", {"lum": name, "sigma": "e", "sigma_kind": "linear"}
+
+
+def test_a_published_relation_as_in_run(tmp_path):
+    """Luminosities are brought to its unit and objects out of its range are flagged, as `run` does; it is told."""
+    masses = {}
+    for name, unit, scale in (("stated", "erg/s", 1e44), ("same", "1e44 erg/s", 1.0)):
+        path, columns = bright(tmp_path, unit=unit, scale=scale)
+        given = {"job": published_job(), "method": "analytic", "keep": ("log10_mass_mean", "flag")}
+        total = stream(path, tmp_path / name, StreamOptions(columns=columns, **given))
+        found = pq.read_table(tmp_path / name / "masses" / "part-00000.parquet")
+        masses[name] = np.asarray(found["log10_mass_mean"])
+        assert total["flags"] == {"OUTSIDE_RELATION": 1} and np.asarray(found["flag"])[5] & Flag.OUTSIDE_RELATION
+        assert any("column 'L500' is taken to be that" in note for note in total["notes"])
+        assert any("multiplied by 1e-44" in note for note in total["notes"]) is (unit == "erg/s")
+    np.testing.assert_allclose(masses["stated"], masses["same"], atol=1e-5)
+    assert np.all((masses["same"][:5] > 13.8) & (masses["same"][:5] < 15.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "scale", "job", "words"),
+    [
+        ("richness", None, 1.0, {}, "is a richness by its name"),
+        ("flux", None, 1.0, {}, "is a flux by its name"),
+        ("L500", "keV", 1.0, {}, "has luminosities in 'keV'"),
+        ("L500", None, 1e44, {}, "times brighter than that of a halo of 1e"),
+        ("L500", None, 1e-30, {}, "times fainter than that of a halo of 1e"),
+    ],
+)
+def test_an_observable_of_another_relation_is_refused_before_any_work(tmp_path, name, unit, scale, job, words):
+    path, columns = bright(tmp_path, name, unit, scale)
+    with pytest.raises(MassmapError, match=words):
+        stream(path, tmp_path / "out", StreamOptions(job=published_job(**job), columns=columns, method="surface"))
+    assert not (tmp_path / "out").exists()

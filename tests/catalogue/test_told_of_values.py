@@ -1,0 +1,137 @@
+"""Values that can be read in two ways and are told of: bars of one length, p(z) beside its redshift, hours as degrees."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from scipy.stats import norm
+
+from massmap_jax.catalogue.read import read_catalogue
+from massmap_jax.errors import MassmapError
+
+N = 20
+Z, LUM = np.linspace(0.06, 0.3, N), np.geomspace(0.5, 8.0, N)
+UNCERTAIN = {"z_contains": "likelihood", "lum_moves": "yes"}
+
+
+def notes(columns, **options):
+    table = Table({"z": Z, "lum": LUM} | columns)
+    return read_catalogue(table, **({"sigma": 0.1} | options)).notes
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (np.full(N, 0.1), "linear", True),
+        (np.full(N, 0.1), "fraction", False),
+        (np.full(N, 0.1), "ln", False),
+        (0.1 * LUM, "linear", False),
+        (np.append(np.full(N - 1, 0.1), 0.11), "linear", False),
+    ],
+)
+def test_bars_of_one_length(error, kind, told):
+    found = notes({"e": error}, sigma="e", sigma_kind=kind)
+    assert any("in all rows, of luminosities from 0.5 to 8" in note for note in found) is told
+
+
+def test_bars_of_one_length_of_luminosities_that_hardly_differ_are_bars():
+    found = notes({"lum": np.linspace(3, 5, N), "e": np.full(N, 0.1)}, sigma="e", sigma_kind="linear")
+    assert not any("in all rows" in note for note in found)
+
+
+@pytest.mark.parametrize(("last", "told"), [(1.0, False), (2.0, True), (0.5, True)])
+def test_redshifts_to_one_side_of_their_own_densities(last, told):
+    """A grid that goes from 0 to 2 in place of 1, of densities that scatter about the redshifts."""
+    centre = Z + 0.02 * np.random.default_rng(0).normal(size=N)
+    density = norm.pdf(np.linspace(0, 1, 101), centre[:, None], 0.04)
+    found = notes({"pz": density}, z_pdf="pz", z_grid=f"0:{last}:101", **UNCERTAIN)
+    assert any("of their own p(z): see whether the grid" in note for note in found) is told
+
+
+@pytest.mark.parametrize(("offset", "told"), [(0.0, False), (0.06, True)])
+def test_the_same_of_quantiles(offset, told):
+    levels = (1, 5, 16, 25, 50, 75, 84, 95, 99)
+    columns = {f"q{level}": Z + offset + 0.03 * norm.ppf(level / 100) for level in levels}
+    asked = ",".join(f"{level}:q{level}" for level in levels)
+    found = notes(columns, z_quantiles=asked, **UNCERTAIN)
+    assert any("of their own p(z)" in note for note in found) is told
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [(Z - 0.01, True), (Z + 0.01, True), (0.02 * (1 + Z), False), (0.3 * Z, False), (np.full(N, 0.1), False)],
+)
+def test_a_bound_in_the_place_of_an_error_of_the_redshift(error, refused):
+    if refused:
+        with pytest.raises(MassmapError, match="looks like a bound of the redshift"):
+            notes({"z_err": error}, z_err="z_err", **UNCERTAIN)
+    else:
+        assert notes({"z_err": error}, z_err="z_err", **UNCERTAIN)
+
+
+@pytest.mark.parametrize(
+    ("width", "dec", "told"),
+    [(2.0 / 15, 2.0, True), (2.0 / 15, 50.0, True), (2.0, 2.0, False), (0.5, 2.0, False), (1e-3, 2.0, True)],
+)
+def test_right_ascensions_in_hours_of_one_field(width, dec, told):
+    """A field of 2 degrees, the same at declination 50; one that is 4 times as high as wide is as it is."""
+    rng = np.random.default_rng(2)
+    ra = 10 + rng.uniform(0, width / np.cos(np.radians(dec)), N)
+    found = notes({"ra": ra, "dec": dec + rng.uniform(0, 2, N)})
+    assert any("higher than wide: if ra is in hours" in note for note in found) is told
+
+
+def test_one_object_more_massive_than_any_halo():
+    from types import SimpleNamespace
+
+    from massmap_jax.run.misfit import giants
+
+    catalogue = SimpleNamespace(ids=np.array(["a", "b", "c"]))
+    mean = np.log([1e14, 9e15, 8e15])
+    one = SimpleNamespace(usable=np.array([True, True, False]), mean=mean, catalogue=catalogue)
+    assert "1 object is more massive than any halo" in giants(one) and "row 1 (b)" in giants(one)
+    assert giants(SimpleNamespace(usable=np.array([True, False, False]), mean=mean, catalogue=catalogue)) == ""
+
+
+@pytest.mark.parametrize(("factor", "told"), [(np.pi / 180, True), (1.0, False)])
+def test_a_field_in_radians(factor, told):
+    """A field of 2 degrees about (150, 2) is one of 2 arcmin about (2.6, 0.03) where its radians are taken as degrees."""
+    rng = np.random.default_rng(2)
+    found = notes({"ra": factor * rng.uniform(150, 152, N), "dec": factor * rng.uniform(1, 3, N)})
+    assert any("if they are in radians" in note for note in found) is told
+
+
+@pytest.mark.parametrize(("dec", "sign", "refused"), [(2.0, "-", True), (2.0, "+", False), (-2.0, "-", False)])
+def test_a_sign_in_a_column_beside_the_declination(dec, sign, refused):
+    columns = {"ra": np.linspace(150, 152, N), "dec": np.linspace(dec - 0.5, dec, N), "DEsign": np.full(N, sign)}
+    found = [note for note in notes(columns) if "has a minus sign" in note]
+    assert bool(found) is refused
+    if refused:
+        with pytest.raises(MassmapError, match="is never negative, and 'DEsign' beside it has a minus sign"):
+            notes(columns, ra="ra", dec="dec")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "refused"),
+    [
+        ("richness", np.log(np.geomspace(20, 150, N)), True),
+        ("Richness", np.log10(np.geomspace(20, 150, N)), True),
+        ("lambda_chisq", np.log(np.geomspace(5, 150, N)), True),
+        ("sigma_v", np.log(np.geomspace(400, 1200, N)), True),
+        ("vdisp", np.log10(np.geomspace(400, 1200, N)), True),
+        ("richness", np.geomspace(5, 150, N), False),
+        ("richness", np.round(np.linspace(2, 7, N)), False),
+        ("kT", np.geomspace(1, 7, N), False),
+        ("sigma_v", np.geomspace(100, 1200, N), False),
+    ],
+)
+def test_logarithms_of_what_is_never_so_small(name, values, refused):
+    if refused:
+        with pytest.raises(MassmapError, match="looks like log10 since none of the 20 values reaches 8"):
+            notes({name: values}, lum=name)
+    else:
+        notes({name: values}, lum=name)
+
+
+def test_bars_of_one_length_in_per_cent():
+    found = notes({"lum": 100 * LUM, "e": np.full(N, 10.0)}, sigma="e", sigma_kind="linear")
+    assert any("where it is per cent of them, pass sigma_kind='percent'" in note for note in found)
