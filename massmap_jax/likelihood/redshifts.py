@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions, ln_density_at
 from massmap_jax.catalogue.redshift_shapes import DEPTH, Normal
 from massmap_jax.errors import MassmapError
@@ -30,8 +30,13 @@ _PARENT_NODES = 128
 _PER_PANEL = 8
 # Nodes of a normal p(z), and of one of another shape, where the relation is not asked how many are needed.
 _NORMAL, _OTHER = 32, 48
+NODE_COUNTS, NODE_SHAPES = 20.0, 7.0
+"""Nodes of less than exp(-20) of a posterior do not widen its panels, and those of less than exp(-7) do not ask for
+narrow ones."""
 # Numbers of nodes to choose from where it is asked: few, since each is compiled by itself.
 _CHOICES = (12, 20, 32, 64, 128)
+# Width in ln L over which linear noise at the lowest signal to noise falls towards bright luminosities.
+_WIDEST = 0.7
 # Draws of a relation that are asked.
 _DRAWS_ASKED = 4
 # Numbers in an array of the objects whose nodes are placed at a time; and arrays of all nodes that are alive while
@@ -147,6 +152,8 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
     least, most = np.log1p(max(prior.z_min, _LEAST_Z)), np.log1p(min(prior.z_max, 1e3))
     ends = np.expm1(np.clip(np.stack([middle - sd, middle + sd]), least, most))
     ln_lum, sigma = catalogue.signed_measurements(rows)
+    plain = catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")
+    sigma = np.where(plain, sigma, np.minimum(np.abs(sigma), _WIDEST))
     at_ends = ln_lum + flux_of_luminosity(given, prior, ends) - flux_of_luminosity(given, prior, known)
     draws = np.unique(np.linspace(0, relation.num_draws - 1, _DRAWS_ASKED).round().astype(int))
     some = jax.tree.map(lambda a: np.asarray(a)[draws], relation.as_batch())

@@ -30,7 +30,7 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
-from massmap_jax.relation.lattice import Lattice, LatticeTooLarge, MadeFor, lattices_of, narrowest
+from massmap_jax.relation.lattice import Lattice, LatticeTooLarge, MadeFor, lattices_of
 from massmap_jax.relation.marginal import RelationLikelihood
 
 _LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
@@ -203,7 +203,7 @@ def number_of_panels(interval, place, scatter: float, widths: float) -> int:
     int
         At least 3: one of few numbers, so that catalogues share compiled code.
     """
-    longest = np.max((interval[1] - interval[0]) / (widths * narrowest(place, scatter)), initial=1.0)
+    longest = np.max((interval[1] - interval[0]) / (widths * linear_noise.narrowest(place, scatter, np)), initial=1.0)
     return int(np.ceil(max(2 ** (0.5 * np.ceil(2 * np.log2(longest))), 3)))
 
 
