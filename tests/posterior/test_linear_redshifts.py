@@ -3,6 +3,7 @@
 Fluxes of any signal to noise, with photometric redshifts. The twin of the calibration takes the noise as lognormal.
 """
 
+import jax
 import numpy as np
 import pytest
 from reference.uncertain_linear_reference import Field, summary
@@ -10,6 +11,8 @@ from scipy.stats import chi2, norm
 
 import massmap_jax as mm
 from massmap_jax.halo.cosmology import comoving_volume
+from massmap_jax.likelihood.objects import Objects
+from massmap_jax.maps.samples import MassSamples
 from posterior.test_uncertain_redshifts import Z_NODES, ln_distance2, parent, prior_of, relation_of
 
 CLUSTERS = {"slope": 1.7, "scatter": 0.3, "pivot": 3e14, "lowest": 13.3}
@@ -21,8 +24,6 @@ SAID = {"contains": "likelihood", "lum_moves": True}
 
 def survey(kind, prior, number, seed, error, least=2.0):
     """True redshifts and ln M of objects above a signal to noise, their fluxes with errors, and measured redshifts."""
-    import jax
-
     rng, found = np.random.default_rng(seed), np.zeros((5, 0))
     z_nodes, density = parent(prior)
     cdf = np.cumsum(density)
@@ -90,12 +91,16 @@ def objects_of(snr):
     return snr * error, error, redshift, [NAMES[i % 3] for i in number]
 
 
-def with_shapes(catalogue, names, **options):
-    weights, means, sds = (np.array([SHAPES[name][i] for name in names]) for i in range(3))
-    means = means + np.log1p(catalogue.redshift)[:, None]
-    return catalogue.with_redshifts(
-        mm.RedshiftDistributions.mixture(weights, means, sds, variable="ln_1z", **(SAID | options))
+def with_shapes(snr, kind, **options):
+    """The catalogue of these objects: luminosities computed with the measured redshifts, and p(z)."""
+    flux, error, redshift, names = objects_of(snr)
+    of_flux = np.exp(ln_distance2(redshift))
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=flux * of_flux, redshift=redshift, sigma_luminosity=error * of_flux, noise_kind=kind
     )
+    weights, means, sds = (np.array([SHAPES[name][i] for name in names]) for i in range(3))
+    shapes = weights, means + np.log1p(redshift)[:, None], sds
+    return catalogue.with_redshifts(mm.RedshiftDistributions.mixture(*shapes, variable="ln_1z", **(SAID | options)))
 
 
 def ln_p_of(name, z_phot):
@@ -117,12 +122,8 @@ def compared(clusters, snr, kind, **options):
     prior, field = clusters
     flux, error, redshift, names = objects_of(snr)
     of_flux = np.exp(ln_distance2(redshift))
-    catalogue = mm.HaloCatalogue.from_arrays(
-        luminosity=flux * of_flux, redshift=redshift, sigma_luminosity=error * of_flux, noise_kind=kind
-    )
-    found = mm.mass_posterior(
-        with_shapes(catalogue, names, **options), prior, relation_of(CLUSTERS), quantile_levels=LEVELS
-    )
+    catalogue = with_shapes(snr, kind, **options)
+    found = mm.mass_posterior(catalogue, prior, relation_of(CLUSTERS), quantile_levels=LEVELS)
     asked = {"seen_z": options.get("contains") == "posterior_with_flux"}
     still = not options.get("lum_moves", True)
     errors = []
@@ -172,3 +173,27 @@ def test_masses_hold_the_truth_and_lognormal_noise_does_not(clusters):
         p_values[lognormal] = chi2.sf(((inside - expected) ** 2 / expected).sum(), len(LEVELS) - 2)
     assert p_values[False] > 1e-5, p_values
     assert p_values[True] < 1e-20, p_values
+
+
+def test_maps_draw_mass_and_redshift_of_their_joint_density(clusters):
+    prior, field = clusters
+    snr, number = SNR[[6, 7]], 1000
+    relations = jax.tree.map(
+        lambda a: np.repeat(np.atleast_1d(np.asarray(a)), number), relation_of(CLUSTERS).as_batch()
+    )
+    samples = MassSamples(prior, relations, jax.random.key(3), "exact")
+    drawn = np.empty((2, snr.size, number))
+    for picked, *found in samples.with_redshifts(Objects.of(with_shapes(snr, "normal"), np.arange(snr.size), prior)):
+        drawn[:, picked] = found
+    flux, error, redshift, names = objects_of(snr)
+    for i in range(snr.size):
+        u, ln_p = ln_p_of(names[i], redshift[i])
+        share, places = field.joint(flux[i], error[i], u, ln_p), (field.ln_mass, np.expm1(u))
+        moments = [summary(place, share.sum(axis=axis)) for axis, place in enumerate(places)]
+        for found, (mean, sd, _) in zip(drawn[:, i], moments, strict=True):
+            assert abs(found.mean() - mean) < 5 * sd / np.sqrt(number)
+        (mean, sd, _), (z_mean, z_sd, _) = moments
+        expected = (places[1] - z_mean) @ share @ (places[0] - mean) / (sd * z_sd)
+        assert abs(np.corrcoef(drawn[:, i])[0, 1] - expected) < 5 / np.sqrt(number)
+        if i == 1:  # the twin: drawn apart, there is no correlation
+            assert expected > 0.3

@@ -50,8 +50,8 @@ class Field:
             values[block] = logsumexp(weight + LN_DENSITY[kind](ratio - lum), axis=1)
         return np.interp(offset, grid, values)
 
-    def shares(self, flux, error, u, ln_p_of_u, kind="normal", lum_moves=True, seen_z=None):
-        """Posterior of ln M and of z on the grids: ((ln M, share), (z, share)).
+    def joint(self, flux, error, u, ln_p_of_u, kind="normal", lum_moves=True, seen_z=False):
+        """Posterior of z and ln M on the grids: (z, ln M).
 
         `flux` and `error` are per D_L^2, or those of the luminosity itself where it does not move; `u` a fine even grid
         of ln(1 + z), `ln_p_of_u` the likelihood of the redshift there. With `seen_z`, p(z) has seen the flux.
@@ -67,7 +67,11 @@ class Field:
             joint = joint + (ln_p_of_u + u + self.ln_number(z))[:, None]
         joint[[0, -1]] -= np.log(2)
         share = np.exp(joint - joint.max())
-        share /= share.sum()
+        return share / share.sum()
+
+    def shares(self, flux, error, u, *args, **options):
+        """Those of ln M and of z alone: ((ln M, share), (z, share)); arguments as in `joint`."""
+        share, z = self.joint(flux, error, u, *args, **options), np.expm1(u)
         return (self.ln_mass, share.sum(axis=0)), (z, share.sum(axis=1))
 
 
