@@ -35,6 +35,8 @@ NODE_COUNTS, NODE_SHAPES = 20.0, 7.0
 narrow ones."""
 # Numbers of nodes to choose from where it is asked: few, since each is compiled by itself.
 _CHOICES = (12, 20, 32, 64, 128)
+# The same with linear noise or a limit, where a kernel takes twice as long to compile.
+_FEW_CHOICES = (16, 48, 128)
 # Width in ln L over which linear noise at the lowest signal to noise falls towards bright luminosities.
 _WIDEST = 0.7
 # Where the tail of p(z) is looked at, in standard deviations.
@@ -172,9 +174,14 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
             width = np.minimum(np.asarray(low.width), np.asarray(high.width))
             moved = 0.5 * np.abs(np.asarray(high.centre) - np.asarray(low.centre))
             spread = np.maximum(spread, counts * moved / np.maximum(width, 1e-3))
-    choices = np.array(_CHOICES)
-    wanted = np.nan_to_num(np.maximum(10 + 1.6 * spread, 4.5 * spread), nan=choices[-1], posinf=choices[-1])
-    return choices[np.minimum(np.searchsorted(choices, wanted), choices.size - 1)]
+    wanted = np.maximum(10 + 1.6 * spread, 4.5 * spread)
+    return np.where(plain, _next_larger(_CHOICES, wanted), _next_larger(_FEW_CHOICES, wanted))
+
+
+def _next_larger(choices: tuple[int, ...], wanted) -> Int[np.ndarray, " row"]:
+    """The first of some numbers that is not below what is wanted; the last where all are, or that is not finite."""
+    wanted = np.nan_to_num(wanted, nan=choices[-1], posinf=choices[-1])
+    return np.array(choices)[np.minimum(np.searchsorted(choices, wanted), len(choices) - 1)]
 
 
 def _nodes_of(given: RedshiftDistributions, prior: MassPrior, number: int):

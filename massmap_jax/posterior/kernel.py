@@ -256,7 +256,7 @@ def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array
     return jax.lax.optimization_barrier(own)
 
 
-def number_of_panels(low, high, narrowest) -> np.ndarray:
+def number_of_panels(low, high, narrowest, doublings_at_once: int = 1) -> np.ndarray:
     """Choose the number of panels so that every draw is resolved equally well.
 
     `BASE_PANELS` serve a range up to 2.5 times that of its narrowest draw; beyond that the number is doubled as often
@@ -269,6 +269,8 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
         Ends of the range [ln Msun].
     narrowest : Float[np.ndarray, "halo"]
         Length of the shortest range of an extreme draw, in ln M.
+    doublings_at_once : int, optional
+        2 for half as many different numbers, each large enough.
 
     Returns
     -------
@@ -277,8 +279,8 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
     """
     # A range too narrow for the floating-point precision (an absurd object) has width 0: it gets the least number.
     ratio = (high - low) / np.where(narrowest > 0, narrowest, np.inf)
-    doublings = np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0)))
-    return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
+    doublings = np.minimum(np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0))), 7)
+    return (panels.BASE_PANELS * 2 ** (doublings_at_once * np.ceil(doublings / doublings_at_once))).astype(int)
 
 
 def prior_rows_of(halo: Objects, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
@@ -639,10 +641,14 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
         if rows.size:
             outputs = in_chunks(lambda i, search=search: search(halos.take(i), prior, relation), rows, chunk_size)
             low[rows], high[rows], narrowest, *noisy = (np.concatenate(part) for part in zip(*outputs, strict=True))
-            counts[rows] = fine * number_of_panels(low[rows], high[rows], narrowest)
+            # With several redshift nodes a kernel of linear noise takes long to compile: few of them serve all objects.
+            few = bool(noisy) and halos.z.shape[1] > 1
+            counts[rows] = fine * number_of_panels(low[rows], high[rows], narrowest, 2 if few else 1)
             wide_of[rows] = noisy[0] if noisy else False
             if noisy:
                 kinds[rows[noisy[1]]] = "near"
+            if few:
+                wide_of[rows] = ~noisy[1]
     groups = []
     for wide, count, kind in sorted(set(zip(wide_of, counts, kinds, strict=True))):
         chosen = np.flatnonzero((wide_of == wide) & (counts == count) & (kinds == kind))

@@ -57,7 +57,8 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
     at_the_edge : Bool[Array, "halo"]
         Whether part of the posterior may lie beyond the ends of the prior's table.
     near : Bool[Array, "halo"]
-        Whether the near part of the table is all of the likelihood that counts.
+        Whether the near part of the table is all of the likelihood that counts; with several redshift nodes, only where
+        nothing may lie beyond these ends.
     """
     measured = kind != "upper_limit"
     term = linear_noise.LimitTerm if kind == "upper_limit" else linear_noise.MeasurementTerm
@@ -146,6 +147,8 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
             # A node of little weight may be one of faint halos alone.
             of_node = jnp.where(counts[:, None], jnp.exp(ln_share) * jnp.minimum(moved, 1e6), 0.0)
             near = (of_node.sum(axis=0) < 1).all()
+            # Few kernels, each of which takes long to compile: without the faint part, none goes on beyond the masses.
+            near = near & ~(of_near[2] & counts[:, None]).any()
         low, high, edge = (jnp.where(near, b, a) for a, b in zip(of_all, of_near, strict=True))
         counts, shapes = counts[:, None], shapes[:, None]
         return (

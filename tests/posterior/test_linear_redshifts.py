@@ -111,7 +111,7 @@ def ln_p_of(name, z_phot):
         max(means) + 7 * max(s for w, s in zip(weights, sds, strict=True) if w),
     )
     u = np.linspace(
-        max(np.log1p(z_phot) + low, np.log1p(Z_NODES[0])), min(np.log1p(z_phot) + high, np.log1p(Z_NODES[-1])), 801
+        max(np.log1p(z_phot) + low, np.log1p(Z_NODES[0])), min(np.log1p(z_phot) + high, np.log1p(Z_NODES[-1])), 601
     )
     parts = [w * norm(np.log1p(z_phot) + m, s).pdf(u) for w, m, s in zip(weights, means, sds, strict=True)]
     return u, np.log(np.maximum(sum(parts), 1e-300))

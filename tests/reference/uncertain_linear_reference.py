@@ -23,7 +23,7 @@ class Field:
     scatter : of ln L
     """
 
-    def __init__(self, z_nodes, ln_mass_nodes, ln_density, ln_number, ln_distance2, mean_ln_lum, scatter, masses=2401):
+    def __init__(self, z_nodes, ln_mass_nodes, ln_density, ln_number, ln_distance2, mean_ln_lum, scatter, masses=1201):
         self.z_nodes, self.ln_number, self.ln_distance2 = z_nodes, ln_number, ln_distance2
         self.mean_ln_lum, self.scatter = mean_ln_lum, scatter
         self.ln_mass = np.linspace(ln_mass_nodes[0], ln_mass_nodes[-1], masses)
