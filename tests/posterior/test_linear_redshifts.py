@@ -42,10 +42,10 @@ def survey(kind, prior, number, seed, error, least=2.0):
     return found[:, :number]
 
 
-def catalogue_of(flux, noise, z_phot, error, *, lognormal=False, **options):
+def catalogue_of(flux, noise, z_phot, error, *, lognormal=False, kind="normal", **options):
     """The survey as a catalogue: luminosities computed with the measured redshifts."""
     of_flux = np.exp(ln_distance2(z_phot))
-    errors = {"sigma_luminosity": noise * of_flux, "noise_kind": "normal"}
+    errors = {"sigma_luminosity": noise * of_flux, "noise_kind": kind}
     if lognormal:
         errors = {"sigma_ln_luminosity": noise / flux}
     catalogue = mm.HaloCatalogue.from_arrays(luminosity=flux * of_flux, redshift=z_phot, **errors)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-LN_DENSITY = {"normal": lambda score: -0.5 * score**2, "upper_limit": norm.logcdf}
+LN_DENSITY = {"normal": lambda score: -0.5 * score**2, "upper_limit": norm.logcdf, "above": norm.logsf}
 
 
 class Field:
@@ -56,18 +56,32 @@ class Field:
         `flux` and `error` are per D_L^2, or those of the luminosity itself where it does not move; `u` a fine even grid
         of ln(1 + z), `ln_p_of_u` the likelihood of the redshift there. With `seen_z`, p(z) has seen the flux.
         """
+        joint, ln_weight = self._ln_joint(flux, error, u, kind, lum_moves), ln_p_of_u
+        if seen_z:
+            joint = joint - logsumexp(joint, axis=1, keepdims=True)
+        else:
+            ln_weight = ln_p_of_u + u + self.ln_number(np.expm1(u))
+        joint = joint + ln_weight[:, None]
+        joint[[0, -1]] -= np.log(2)
+        share = np.exp(joint - joint.max())
+        return share / share.sum()
+
+    def ln_evidence(self, flux, error, u, ln_p_of_u, kind="normal"):
+        """ln of the mean likelihood of a flux, over ln M and over n(z) times that of the redshift."""
+        step = self.ln_mass[1] - self.ln_mass[0]
+        of_z = logsumexp(self._ln_joint(flux, error, u, kind, True), axis=1) + np.log(step)
+        ln_weight = ln_p_of_u + u + self.ln_number(np.expm1(u))
+        ln_weight[[0, -1]] -= np.log(2)
+        return logsumexp(of_z + ln_weight) - logsumexp(ln_weight)
+
+    def _ln_joint(self, flux, error, u, kind, lum_moves):
+        """ln of prior times likelihood, ends of the masses by half."""
         z = np.expm1(u)
         ln_error = np.log(error) + (self.ln_distance2(z) if lum_moves else 0.0 * z)
         offset = self.mean_ln_lum(self.ln_mass, z[:, None]) - ln_error[:, None]
         joint = self.ln_prior(z) + self.ln_likelihood(offset, flux / error, kind)
         joint[:, [0, -1]] -= np.log(2)
-        if seen_z:
-            joint = joint - logsumexp(joint, axis=1, keepdims=True) + ln_p_of_u[:, None]
-        else:
-            joint = joint + (ln_p_of_u + u + self.ln_number(z))[:, None]
-        joint[[0, -1]] -= np.log(2)
-        share = np.exp(joint - joint.max())
-        return share / share.sum()
+        return joint
 
     def shares(self, flux, error, u, *args, **options):
         """Those of ln M and of z alone: ((ln M, share), (z, share)); arguments as in `joint`."""
