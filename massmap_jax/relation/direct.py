@@ -118,7 +118,7 @@ def _of_linear(relation, catalogue, prior, selection, extra) -> Float[Array, ""]
     if extra is not None:
         raise MassmapError("mass likelihoods (extra=) are for lognormal noise here, and the catalogue has linear noise")
     with jax.enable_x64(True):
-        data = data_of(catalogue, prior, selection)
+        data = _linear_data(catalogue, prior, selection)
         return _evaluated(data.likelihood(_LEAST_SCATTER), relation)
 
 
@@ -130,10 +130,14 @@ def _evaluated(likelihood, relation) -> Float[Array, ""]:
 
 def data_of(catalogue: HaloCatalogue, prior: MassPrior, selection) -> CatalogueData:
     """Collect what a fit needs of a catalogue, whose redshifts may be distributions or whose noise may be linear."""
-    uncertain = catalogue.redshift_distributions is not None
     if is_linear(catalogue, prior):
-        kind = UncertainLinearData if uncertain else LinearData
-        return kind(catalogue.seen_by(()), prior, selection)
-    if uncertain:
+        return _linear_data(catalogue, prior, selection)
+    if catalogue.redshift_distributions is not None:
         return UncertainData(catalogue, prior, selection)
     return CatalogueData(catalogue, prior, selection)
+
+
+def _linear_data(catalogue: HaloCatalogue, prior: MassPrior, selection) -> LinearData:
+    """The same for linear noise, with redshifts of either kind."""
+    kind = LinearData if catalogue.redshift_distributions is None else UncertainLinearData
+    return kind(catalogue.seen_by(()), prior, selection)
