@@ -55,6 +55,8 @@ _FALL = 60.0
 _ANY_MASS = float(np.log(1e14))
 # A limit without noise is treated as one with this relative error, which is none in its reference luminosity.
 _LEAST_ERROR = 1e-4
+# Share of the relative error that is the width of the narrowest feature of K in ln L, and the largest error there.
+_SHARE, _WIDEST = 0.5, 1.0
 _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 # Nodes and weights of a mean over a standard normal.
 _NORMALS, _SHARES = np.polynomial.hermite_e.hermegauss(10)
@@ -115,6 +117,29 @@ def intervals(place, scatter, xp=jnp) -> Intervals:
         -xp.sqrt(brightest**2 + (_FARTHEST * scatter) ** 2),
         xp.sqrt(faintest**2 + (_FARTHEST * scatter) ** 2),
     )
+
+
+def narrowest(place, scatter, xp=jnp):
+    """Give the width in ln L of the narrowest feature of K at signals to noise up to these.
+
+    It is that of the scatter and of half the relative error: towards bright luminosities linear noise falls like a
+    Gaussian of half its width in ln L, and faint luminosities are all alike.
+
+    Parameters
+    ----------
+    place : Float[Array, "..."]
+        asinh(q / 2), with q the signal to noise.
+    scatter : Float[Array, "..."]
+        Intrinsic scatter S [ln L].
+    xp : module, optional
+        NumPy or jax.numpy.
+
+    Returns
+    -------
+    Float[Array, "..."]
+        In the broadcast shape.
+    """
+    return xp.hypot(scatter, _SHARE * xp.minimum(xp.exp(-place), _WIDEST))
 
 
 def limit_interval(place, scatter, xp=jnp):

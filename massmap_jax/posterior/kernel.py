@@ -23,6 +23,7 @@ from massmap_jax.likelihood.integrals import SAMPLED_METHODS, log_likelihood, ov
 from massmap_jax.likelihood.linear_noise import HIGHEST_SCATTER, largest_scatter
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.observables import first_given_the_others
+from massmap_jax.likelihood.redshifts import NODE_COUNTS, NODE_SHAPES
 from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
 from massmap_jax.posterior.noise_range import AT_THE_EDGE, DEPTH, POINTS, noise_ranges
 from massmap_jax.prior import panels
@@ -48,9 +49,8 @@ _SMALL_CHUNK = 4
 # Arrays that are alive at the same time, each holding one block of draws at the panel nodes of a chunk: 2 for
 # "analytic", 10 for sampled methods, 67 for "quadrature" (measured on CPU), in each of two chunks that are in progress.
 _ARRAYS_ALIVE = 2 * 64
-# Redshift nodes of less than exp(-20) of the posterior do not widen its panels, and those of less than exp(-7) do not
-# ask for narrow ones; the shares are taken from a few draws.
-_NODE_COUNTS, _NODE_SHAPES, _DRAWS_FOR_NODES = 20.0, 7.0, 4
+# Draws from which the shares of redshift nodes are taken.
+_DRAWS_FOR_NODES = 4
 _LOGNORMAL = NOISE_KINDS.index("lognormal")
 
 
@@ -92,9 +92,9 @@ def is_gaussian(halos: Objects, relation) -> Array | np.ndarray:
 
 
 def is_alone(halos: Objects, relation) -> bool:
-    """Tell whether the luminosity and the mass prior alone decide on the masses, at exact redshifts."""
+    """Tell whether the luminosity, the redshift and the mass prior alone decide on the masses."""
     others = halos.extra is not None or halos.observed is not None or population_of(relation) is not None
-    return halos.z.shape[1] == 1 and not others
+    return not others
 
 
 @devices.over_halos("halos")
@@ -143,7 +143,7 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         ln_share = ln_weight + evidence + (0.0 if halos.conditional else ln_moved)
         ln_share = jnp.atleast_2d(ln_share)
         ln_share = (ln_share - ln_share.max(axis=1, keepdims=True)).max(axis=0)
-        counts, shapes = ln_share > -_NODE_COUNTS, ln_share > -_NODE_SHAPES
+        counts, shapes = ln_share > -NODE_COUNTS, ln_share > -NODE_SHAPES
         return (
             jnp.where(counts, low, jnp.inf).min(),
             jnp.where(counts, high, -jnp.inf).max(),
@@ -256,7 +256,7 @@ def ln_prior_of_draws(halo: Objects, relation, ln_prior, ln_mass) -> Float[Array
     return jax.lax.optimization_barrier(own)
 
 
-def number_of_panels(low, high, narrowest) -> np.ndarray:
+def number_of_panels(low, high, narrowest, doublings_at_once: int = 1) -> np.ndarray:
     """Choose the number of panels so that every draw is resolved equally well.
 
     `BASE_PANELS` serve a range up to 2.5 times that of its narrowest draw; beyond that the number is doubled as often
@@ -269,6 +269,8 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
         Ends of the range [ln Msun].
     narrowest : Float[np.ndarray, "halo"]
         Length of the shortest range of an extreme draw, in ln M.
+    doublings_at_once : int, optional
+        2 for half as many different numbers, each large enough.
 
     Returns
     -------
@@ -277,8 +279,8 @@ def number_of_panels(low, high, narrowest) -> np.ndarray:
     """
     # A range too narrow for the floating-point precision (an absurd object) has width 0: it gets the least number.
     ratio = (high - low) / np.where(narrowest > 0, narrowest, np.inf)
-    doublings = np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0)))
-    return (panels.BASE_PANELS * 2 ** np.minimum(doublings, 7)).astype(int)
+    doublings = np.minimum(np.ceil(np.log2(np.maximum(ratio / 2.5, 1.0))), 7)
+    return (panels.BASE_PANELS * 2 ** (doublings_at_once * np.ceil(doublings / doublings_at_once))).astype(int)
 
 
 def prior_rows_of(halo: Objects, prior: MassPrior, norm=None) -> Float[Array, "q mass"]:
@@ -328,8 +330,8 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
     joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
-    if halo.ln_moved is not None:
-        # The likelihood is a density per luminosity; what was measured is a flux.
+    if halo.ln_moved is not None and kind != "upper_limit":
+        # The likelihood is a density per luminosity; what was measured is a flux. That of a limit is a probability.
         joint = joint + halo.ln_moved[:, None, None]
     return joint if halo.extra is None else joint + halo.extra.under(relation, ln_mass)
 
@@ -639,10 +641,14 @@ def plan(halos: Objects, prior: MassPrior, relation, chunk_size: int, method: st
         if rows.size:
             outputs = in_chunks(lambda i, search=search: search(halos.take(i), prior, relation), rows, chunk_size)
             low[rows], high[rows], narrowest, *noisy = (np.concatenate(part) for part in zip(*outputs, strict=True))
-            counts[rows] = fine * number_of_panels(low[rows], high[rows], narrowest)
+            # With several redshift nodes a kernel of linear noise takes long to compile: few of them serve all objects.
+            few = bool(noisy) and halos.z.shape[1] > 1
+            counts[rows] = fine * number_of_panels(low[rows], high[rows], narrowest, 2 if few else 1)
             wide_of[rows] = noisy[0] if noisy else False
             if noisy:
                 kinds[rows[noisy[1]]] = "near"
+            if few:
+                wide_of[rows] = ~noisy[1]
     groups = []
     for wide, count, kind in sorted(set(zip(wide_of, counts, kinds, strict=True))):
         chosen = np.flatnonzero((wide_of == wide) & (counts == count) & (kinds == kind))

@@ -12,6 +12,7 @@ from jax.scipy.special import logsumexp
 from massmap_jax import devices
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.objects import Objects
+from massmap_jax.likelihood.redshifts import NODE_COUNTS, NODE_SHAPES
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 
@@ -21,9 +22,6 @@ POINTS = 49
 _LEAST_SLOPE = 0.05
 # A posterior that is within exp(-12) of its peak at an end of the prior's table may go on beyond it.
 AT_THE_EDGE = 12.0
-# Towards bright luminosities linear noise falls like a Gaussian of half its width in ln L, and faint luminosities are
-# all alike: nothing changes faster than this width.
-_SHARE, _WIDEST = 0.5, 1.0
 # The posterior is integrated down to exp(-20) of its peak: what is left out hardly changes mean and sd, even where a
 # thousand times as many halos are light.
 DEPTH = 20.0
@@ -40,7 +38,7 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
     Parameters
     ----------
     halos : Objects
-        Objects of one noise kind, with one redshift node each.
+        Objects of one noise kind.
     prior : MassPrior
         The mass prior.
     relation : Relation
@@ -59,7 +57,8 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
     at_the_edge : Bool[Array, "halo"]
         Whether part of the posterior may lie beyond the ends of the prior's table.
     near : Bool[Array, "halo"]
-        Whether the near part of the table is all of the likelihood that counts.
+        Whether the near part of the table is all of the likelihood that counts; with several redshift nodes, only where
+        nothing may lie beyond these ends.
     """
     measured = kind != "upper_limit"
     term = linear_noise.LimitTerm if kind == "upper_limit" else linear_noise.MeasurementTerm
@@ -67,7 +66,7 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
     step = support[1] - support[0]
     deviations = np.sqrt(2 * DEPTH)
 
-    def one(ln_lum_obs, sigma, z):
+    def at_node(ln_lum_obs, sigma, z):
         ln_reference, place = linear_noise.reference(ln_lum_obs, sigma)
         relative = jnp.exp(-place)
         row = prior.ln_density_at(z)
@@ -95,7 +94,7 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
             )
             prior_at_centre = prior.interpolate(row, centre)
             lighter, heavier = (jnp.hypot(deviations * scatter, y) / slope for y in (fainter, brighter))
-            width = jnp.hypot(scatter, _SHARE * jnp.minimum(relative, _WIDEST)) / slope
+            width = linear_noise.narrowest(place, scatter) / slope
 
             def peak_of(part):
                 # The posterior at the measurement is a lower bound of its peak that no distance of the points can miss.
@@ -113,17 +112,18 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
                 return low, high, ends.any()
 
             found, narrowest = peak_of(own), 2 * np.sqrt(2 * panels.DEPTH) * width
+            ln_evidence = logsumexp(found[0])
             if not measured:
-                return range_of(*found), range_of(*found), narrowest, jnp.zeros((), dtype=bool)
+                return range_of(*found), range_of(*found), narrowest, jnp.full_like(narrowest, jnp.inf), ln_evidence
             of_near = peak_of(own.near_at)
             weight = jnp.exp(of_near[0] - of_near[0].max())
             weight = weight / weight.sum()
             score = (support - weight @ support) / width
             variance = weight @ score**2
-            faint = jnp.exp(ln_prior + own.faint_at(t) - logsumexp(found[0]))
-            near = (jnp.abs(faint @ score) < _NO_CHANGE) & (jnp.abs(faint @ (score**2 - variance)) < _NO_CHANGE)
-            near = near & (faint @ (score < -3 * jnp.sqrt(variance)) < _NO_TAIL)
-            return range_of(*found), range_of(*of_near), narrowest, near
+            faint = jnp.exp(ln_prior + own.faint_at(t) - ln_evidence)
+            moved = jnp.maximum(jnp.abs(faint @ score), jnp.abs(faint @ (score**2 - variance))) / _NO_CHANGE
+            moved = jnp.maximum(moved, faint @ (score < -3 * jnp.sqrt(variance)) / _NO_TAIL)
+            return range_of(*found), range_of(*of_near), narrowest, moved, ln_evidence
 
         # Four corners bound all draws: the posterior moves with the mean, and widens with the scatter. The scatters are
         # the same for all objects, so that the table is interpolated there once. One draw has one corner.
@@ -131,9 +131,32 @@ def noise_ranges(halos: Objects, prior: MassPrior, relation, *, kind: str):
         scatters = jnp.stack([scatter.min(), scatter.max()]) if several else scatter
         numbers = jnp.stack([jnp.argmin(mean), jnp.argmax(mean)]) if several else np.zeros(1, dtype=int)
         corners = jax.vmap(jax.vmap(corner, (None, 0)), (0, None))(scatters, numbers)
-        of_all, of_near, narrowest, near = corners
-        near = near.all()
-        low, high, edge = (jnp.where(near, b, a) for a, b in zip(of_all, of_near, strict=True))
-        return low.min(), high.max(), narrowest.min(), edge.any(), near
+        return jax.tree.map(jnp.ravel, corners)
 
-    return jax.vmap(one)(halos.ln_lum_obs[:, 0], halos.sigma, halos.z[:, 0])
+    def one(ln_lum_obs, sigma, z, ln_weight):
+        # Each of them (redshift node, corner).
+        of_all, of_near, narrowest, moved, ln_evidence = jax.vmap(at_node, (0, None, 0))(ln_lum_obs, sigma, z)
+        counts = shapes = jnp.ones(z.shape, dtype=bool)
+        if z.shape[0] == 1:
+            near = (moved < 1).all()
+        else:
+            # Per flux, which for a measurement and for a limit is what K is.
+            ln_share = ln_weight[:, None] + (0.0 if halos.conditional else ln_evidence)
+            ln_share = ln_share - logsumexp(ln_share, axis=0)
+            counts, shapes = (ln_share.max(axis=1) > -least for least in (NODE_COUNTS, NODE_SHAPES))
+            # A node of little weight may be one of faint halos alone.
+            of_node = jnp.where(counts[:, None], jnp.exp(ln_share) * jnp.minimum(moved, 1e6), 0.0)
+            near = (of_node.sum(axis=0) < 1).all()
+            # Few kernels, each of which takes long to compile: without the faint part, none goes on beyond the masses.
+            near = near & ~(of_near[2] & counts[:, None]).any()
+        low, high, edge = (jnp.where(near, b, a) for a, b in zip(of_all, of_near, strict=True))
+        counts, shapes = counts[:, None], shapes[:, None]
+        return (
+            jnp.where(counts, low, jnp.inf).min(),
+            jnp.where(counts, high, -jnp.inf).max(),
+            jnp.where(shapes, narrowest, jnp.inf).min(),
+            (edge & counts).any(),
+            near,
+        )
+
+    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight)

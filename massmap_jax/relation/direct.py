@@ -21,6 +21,7 @@ from massmap_jax.relation.linear import LinearData, is_linear
 from massmap_jax.relation.several import refuse_several
 from massmap_jax.relation.stack_evidence import evidence_of
 from massmap_jax.relation.uncertain import UncertainData
+from massmap_jax.relation.uncertain_linear import UncertainLinearData
 
 # Least scatter for which the panels of linear noise are made, where the scatter itself may be traced.
 _LEAST_SCATTER = 0.05
@@ -94,7 +95,7 @@ def log_likelihood(
         )
     refuse_joint(catalogue, selection, "this likelihood")
     selection = NoSelection() if selection is None else selection
-    if catalogue.redshift_distributions is None and is_linear(catalogue, prior):
+    if is_linear(catalogue, prior):
         return _of_linear(relation, catalogue, prior, selection, extra)
     rows = lognormal_rows(catalogue, prior)
     total = detection(catalogue, selection, rows).sum()
@@ -119,7 +120,7 @@ def _of_linear(relation, catalogue, prior, selection, extra) -> Float[Array, ""]
     if extra is not None:
         raise MassmapError("mass likelihoods (extra=) are for lognormal noise here, and the catalogue has linear noise")
     with jax.enable_x64(True):
-        data = LinearData(catalogue.seen_by(()), prior, selection)
+        data = _linear_data(catalogue, prior, selection)
         return _evaluated(data.likelihood(_LEAST_SCATTER), relation)
 
 
@@ -131,8 +132,14 @@ def _evaluated(likelihood, relation) -> Float[Array, ""]:
 
 def data_of(catalogue: HaloCatalogue, prior: MassPrior, selection) -> CatalogueData:
     """Collect what a fit needs of a catalogue, whose redshifts may be distributions or whose noise may be linear."""
+    if is_linear(catalogue, prior):
+        return _linear_data(catalogue, prior, selection)
     if catalogue.redshift_distributions is not None:
         return UncertainData(catalogue, prior, selection)
-    if is_linear(catalogue, prior):
-        return LinearData(catalogue.seen_by(()), prior, selection)
     return CatalogueData(catalogue, prior, selection)
+
+
+def _linear_data(catalogue: HaloCatalogue, prior: MassPrior, selection) -> LinearData:
+    """The same for linear noise, with redshifts of either kind."""
+    kind = LinearData if catalogue.redshift_distributions is None else UncertainLinearData
+    return kind(catalogue.seen_by(()), prior, selection)

@@ -106,8 +106,8 @@ def fit_relation(
     Parameters
     ----------
     catalogue : HaloCatalogue
-        The objects; unusable rows are left out. Redshifts may be distributions, or, with exact redshifts, noise may be
-        linear and luminosities upper limits.
+        The objects; unusable rows are left out. Redshifts may be distributions, and noise may be linear and
+        luminosities upper limits; both together in a fit to luminosities alone of up to 20,000 objects.
     prior : MassPrior
         Prior density p(ln M | z) of the masses. The fit rests on it, above all on its lowest mass.
     relation_prior : RelationPrior, str or dict, optional

@@ -48,8 +48,6 @@ _LARGEST = 50_000_000
 _CHUNK = 65_536
 # ln of integrals below this, that of the smallest numbers of single precision, are not told apart.
 _LEAST = 1e-37
-# Share of the relative error that is the width of the narrowest feature of K in ln L.
-_SHARE = 0.5
 
 
 class LatticeTooLarge(MassmapError):
@@ -226,7 +224,7 @@ def lattices_of(
 
 def _groups(scatter: float) -> np.ndarray:
     """Number of the group of each box in signal to noise: a group has one grid in ln L, and light masses or none."""
-    narrow = narrowest(_RATIO_EDGES[1:], scatter)
+    narrow = linear_noise.narrowest(_RATIO_EDGES[1:], scatter, np)
     faint = 2 * np.sinh(_RATIO_EDGES[:-1]) < linear_noise.NO_FAINT
     group = [0]
     start = 0
@@ -235,15 +233,6 @@ def _groups(scatter: float) -> np.ndarray:
             start = i
         group.append(group[-1] + (start == i))
     return np.array(group)
-
-
-def narrowest(place, scatter: float):
-    """Width in ln L of the narrowest feature of K at signals to noise up to these.
-
-    It is that of the scatter and of half the relative error: towards bright luminosities linear noise falls faster in
-    ln L.
-    """
-    return np.hypot(scatter, _SHARE * np.minimum(np.exp(-np.asarray(place)), 1.0))
 
 
 class _OnAxis(NamedTuple):
@@ -263,7 +252,7 @@ class _OnAxis(NamedTuple):
 def _lattice(kind, columns, q_edges, z_edges, z_nodes, made_for: MadeFor, width) -> Lattice:
     """The lattice of a group of boxes in signal to noise, or of one signal to noise; `width` is that of ln mu_L."""
     ln_reference, z, place, weight = columns
-    step = float(narrowest(q_edges[-1], float(made_for.least))) / _STEPS
+    step = float(linear_noise.narrowest(q_edges[-1], float(made_for.least), np)) / _STEPS
     in_z = _OnAxis.of(z, z_edges, z_nodes)
     if q_edges.size == 1:
         in_q = _OnAxis(q_edges, np.zeros(z.size, dtype=int), np.ones((z.size, 1)))

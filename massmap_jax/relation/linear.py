@@ -30,7 +30,7 @@ from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, filled
-from massmap_jax.relation.lattice import Lattice, LatticeTooLarge, MadeFor, lattices_of, narrowest
+from massmap_jax.relation.lattice import Lattice, LatticeTooLarge, MadeFor, lattices_of
 from massmap_jax.relation.marginal import RelationLikelihood
 
 _LOGNORMAL, _NORMAL, _UPPER_LIMIT = (NOISE_KINDS.index(kind) for kind in ("lognormal", "normal", "upper_limit"))
@@ -133,11 +133,30 @@ class Part(eqx.Module):
         sums = jax.checkpoint(lambda block: (block.weight * block._each(relation, prior, norm)).sum())
         return jax.lax.map(sums, jax.tree.map(jnp.asarray, self)).sum()
 
+    def values(self, relation, prior: MassPrior, norm) -> Float[Array, "point"]:
+        """Evaluate the ln integrals under one relation, those of the copies at the end included.
+
+        Parameters
+        ----------
+        relation : MassLuminosityRelation
+            One relation.
+        prior : MassPrior
+            Prior density of the masses.
+        norm : Float[Array, "..."]
+            What `prior.norm_coefficients()` gives.
+
+        Returns
+        -------
+        Float[Array, "point"]
+            ln of each integral.
+        """
+        of_block = jax.checkpoint(lambda block: block._each(relation, prior, norm))
+        return jax.lax.map(of_block, jax.tree.map(jnp.asarray, self)).ravel()
+
     @jax.jit
     def each(self, relation, prior: MassPrior) -> Float[Array, "point"]:
-        """Evaluate the ln integrals under one relation, those of the copies at the end included."""
-        norm = prior.norm_coefficients()
-        return jax.lax.map(lambda block: block._each(relation, prior, norm), jax.tree.map(jnp.asarray, self)).ravel()
+        """Evaluate `values`, compiled by itself."""
+        return self.values(relation, prior, prior.norm_coefficients())
 
     def _each(self, relation, prior: MassPrior, norm) -> Float[Array, "point"]:
         """The ln integrals of one block."""
@@ -203,7 +222,7 @@ def number_of_panels(interval, place, scatter: float, widths: float) -> int:
     int
         At least 3: one of few numbers, so that catalogues share compiled code.
     """
-    longest = np.max((interval[1] - interval[0]) / (widths * narrowest(place, scatter)), initial=1.0)
+    longest = np.max((interval[1] - interval[0]) / (widths * linear_noise.narrowest(place, scatter, np)), initial=1.0)
     return int(np.ceil(max(2 ** (0.5 * np.ceil(2 * np.log2(longest))), 3)))
 
 
@@ -218,6 +237,8 @@ class LinearData(CatalogueData):
         Prior density of the masses.
     selection : Selection, optional
         Which objects can be in the catalogue: `FluxLimit`, `RedshiftLimit` or `SignalToNoiseLimit`.
+    exact : bool, optional
+        Whether redshifts that are not exact are refused.
 
     Raises
     ------
@@ -225,10 +246,10 @@ class LinearData(CatalogueData):
         As `CatalogueData`; for another selection, or one of a catalogue with upper limits.
     """
 
-    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
+    def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None, *, exact: bool = True):
         rows = usable_rows(catalogue, prior)
         _check_selection(catalogue, selection, rows)
-        super().__init__(catalogue, prior, selection, rows=rows)
+        super().__init__(catalogue, prior, selection, rows=rows, exact=exact)
         codes = catalogue.noise_codes[rows]
         self.ln_lum, self.sigma = catalogue.signed_measurements(rows)
         self.ln_error = self.ln_lum + np.log(np.abs(self.sigma))
@@ -363,17 +384,36 @@ def _if_quicker(kind: str, columns, made_for: MadeFor, prior: MassPrior, redshif
 
 def _of_objects(kind: str, columns, scatter: float) -> list[Part]:
     """The integrals of all objects of a kind; those of a high signal to noise apart, where they are many."""
-    ratio = 2 * np.sinh(columns[2])
+    made = []
+    for chosen, name, outer in groups_of(kind, columns[2]):
+        ln_reference, z, place, weight = (a[chosen] for a in columns)
+        made.append(Part.of(name, ln_reference, z, place, weight, scatter, outer))
+    return made
+
+
+def groups_of(kind: str, place, nodes: int = 1) -> list[tuple[np.ndarray, str, int]]:
+    """Part integrals of one kind by what they need: where they are many, those of a high signal to noise apart.
+
+    Parameters
+    ----------
+    kind : {"normal", "upper_limit", "above"}
+        What K is.
+    place : Float[np.ndarray, "object"]
+        asinh(q / 2), with q the signal to noise.
+    nodes : int, optional
+        Integrals of each object.
+
+    Returns
+    -------
+    list of tuple of (Bool[np.ndarray, "object"], str, int)
+        Objects, at least one, what K is for `Part`, and the number of panels beside the interval where it changes.
+    """
+    ratio = 2 * np.sinh(place)
     groups = [(np.full(ratio.size, True), kind, _OUTER_PANELS)]
-    if kind == "normal" and ratio.size > _MANY:
+    if kind == "normal" and nodes * ratio.size > _MANY:
         near, faint = ratio >= linear_noise.ALL_NEAR, ratio < linear_noise.NO_FAINT
         groups = [(faint, kind, _OUTER_PANELS), (near, "near", 0), (~(near | faint), kind, 0)]
-    made = []
-    for chosen, name, outer in groups:
-        if chosen.any():
-            ln_reference, z, place, weight = (a[chosen] for a in columns)
-            made.append(Part.of(name, ln_reference, z, place, weight, scatter, outer))
-    return made
+    return [group for group in groups if group[0].any()]
 
 
 class LinearLikelihood(eqx.Module):
@@ -381,9 +421,9 @@ class LinearLikelihood(eqx.Module):
 
     Attributes
     ----------
-    parts : tuple of Part or Lattice
+    parts : tuple of Part or Lattice or OverRedshifts
         Objects with linear noise, upper limits, and the integrals of A.
-    lognormal : tuple of RelationLikelihood
+    lognormal : tuple of RelationLikelihood or UncertainLikelihood
         Objects with lognormal noise, or with linear noise so small that it is the same.
     constant : Float[Array, ""]
         What does not depend on the relation.
@@ -397,8 +437,8 @@ class LinearLikelihood(eqx.Module):
         What mass likelihoods of single objects add.
     """
 
-    parts: tuple[Part | Lattice, ...]
-    lognormal: tuple[RelationLikelihood, ...]
+    parts: tuple[Any, ...]
+    lognormal: tuple[Any, ...]
     constant: Float[Array | np.ndarray, ""]
     norm: Float[Array | np.ndarray, "..."]
     prior: MassPrior

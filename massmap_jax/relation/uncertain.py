@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.likelihood.redshifts import flux_of_luminosity, parent_nodes
@@ -45,12 +46,8 @@ class UncertainData(CatalogueData):
     """
 
     def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
-        known = catalogue.redshift_distributions
-        if known is not None and known.contains == "posterior_with_flux":
-            raise MassmapError(
-                "p(z) that has seen the flux cannot enter a fit of the relation, which would use the flux twice: give"
-                " the likelihood of the colours alone, or fit the objects with spectroscopic redshifts"
-            )
+        if catalogue.redshift_distributions is not None:
+            refuse_flux_seen(catalogue.redshift_distributions)
         super().__init__(catalogue, prior, selection, exact=False)
 
     def likelihood(self, scatter: float) -> "UncertainLikelihood":
@@ -229,6 +226,26 @@ class UncertainLikelihood(eqx.Module):
         # Checkpointed: the gradient does not keep what each block read.
         values = jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(block)), blocks)
         return values.ravel()[:number].sum() + self.constant
+
+
+def refuse_flux_seen(known: RedshiftDistributions) -> None:
+    """Refuse p(z) that has seen the flux, in a fit.
+
+    Parameters
+    ----------
+    known : RedshiftDistributions
+        The distributions.
+
+    Raises
+    ------
+    MassmapError
+        Where it has.
+    """
+    if known.contains == "posterior_with_flux":
+        raise MassmapError(
+            "p(z) that has seen the flux cannot enter a fit of the relation, which would use the flux twice: give"
+            " the likelihood of the colours alone, or fit the objects with spectroscopic redshifts"
+        )
 
 
 def _read(values, cell, weight):
