@@ -65,8 +65,9 @@ def test_masses_are_those_of_the_truth(done, source):
     out, told = done
     masses, truth = pd.read_parquet(out / "masses.parquet"), np.log10(table()["M_true"])
     off = (masses["log10_mass_mean"] - truth) / masses["log10_mass_sd"]
-    # All masses share an error of 0.05 in ln M: a quarter of the error of one.
-    assert abs(off.mean()) < 1.0 and 0.8 < off.std() < 1.25
+    # All masses share an error of 0.05 in ln M: a quarter of the error of one. Their errors go with a scatter that 100
+    # measured masses tell to 15 %.
+    assert abs(off.mean()) < 1.0 and 0.6 < off.std() < 1.6
     assert "100 of 400 objects have a calibration mass ('M_lens')" in told
     assert "The model fits the observed luminosities" in told and "cannot see" not in told
     assert "calibrators check: the fit predicts" in told and "error that all masses share" in told
