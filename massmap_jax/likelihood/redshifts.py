@@ -19,6 +19,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions, ln_density_at
 from massmap_jax.catalogue.redshift_shapes import DEPTH, Normal
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.selection import FluxLimit
 from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
 
@@ -399,6 +400,30 @@ def refuse_joint(catalogue: HaloCatalogue, selection, what: str) -> None:
         raise MassmapError(
             f"{what} takes the selection over each object's own p(z), and selection='joint' asks for one over all"
             " redshifts: fit the relation with it, or give selection='conditional' with the redshift distributions"
+        )
+
+
+def refuse_luminosity_limit(catalogue: HaloCatalogue, selection) -> None:
+    """Refuse a limit in luminosity where luminosities move with redshifts that are not exact.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    selection : Selection or None
+        Which objects can be in the catalogue.
+
+    Raises
+    ------
+    MassmapError
+        For a `FluxLimit` and luminosities that move.
+    """
+    known = catalogue.redshift_distributions
+    if isinstance(selection, FluxLimit) and known is not None and known.lum_moves:
+        raise MassmapError(
+            "with redshifts that are not exact, luminosities are not known either: a limit has to be one of flux, or"
+            " with linear noise one of signal to noise (RedshiftLimit.from_flux, SignalToNoiseLimit, --flux-limit),"
+            " which was measured"
         )
 
 

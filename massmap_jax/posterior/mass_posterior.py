@@ -15,8 +15,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
-from massmap_jax.likelihood.redshifts import refuse_joint
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, SignalToNoiseLimit
+from massmap_jax.likelihood.redshifts import refuse_joint, refuse_luminosity_limit
+from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import (
@@ -281,8 +281,4 @@ def check_redshifts(catalogue: HaloCatalogue, relation, relation_from, method: s
             "p(z) that has seen the flux gives no evidence that could update external draws of the relation: use"
             " relation_from='fixed_draws'"
         )
-    if isinstance(selection, FluxLimit) and known.lum_moves:
-        raise MassmapError(
-            "with redshifts that are not exact, luminosities are not known either: a limit has to be one of flux"
-            " (RedshiftLimit.from_flux, --flux-limit), which was measured"
-        )
+    refuse_luminosity_limit(catalogue, selection)

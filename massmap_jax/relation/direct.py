@@ -9,7 +9,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import lognormal_rows
-from massmap_jax.likelihood.redshifts import refuse_joint
+from massmap_jax.likelihood.redshifts import refuse_joint, refuse_luminosity_limit
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
@@ -94,6 +94,7 @@ def log_likelihood(
             " have a population or a cosmology of their own: give a MassLuminosityRelation, or use CosmologyLikelihood"
         )
     refuse_joint(catalogue, selection, "this likelihood")
+    refuse_luminosity_limit(catalogue, selection)
     selection = NoSelection() if selection is None else selection
     if is_linear(catalogue, prior):
         return _of_linear(relation, catalogue, prior, selection, extra)

@@ -16,7 +16,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.likelihood.redshifts import flux_of_luminosity, parent_nodes
+from massmap_jax.likelihood.redshifts import flux_of_luminosity, parent_nodes, refuse_luminosity_limit
 from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
@@ -42,12 +42,14 @@ class UncertainData(CatalogueData):
     Raises
     ------
     MassmapError
-        As `CatalogueData`; and where p(z) has seen the flux, which a fit would use twice.
+        As `CatalogueData`; where p(z) has seen the flux, which a fit would use twice; and for a limit in luminosities
+        that move.
     """
 
     def __init__(self, catalogue: HaloCatalogue, prior: MassPrior, selection=None):
         if catalogue.redshift_distributions is not None:
             refuse_flux_seen(catalogue.redshift_distributions)
+        refuse_luminosity_limit(catalogue, selection)
         super().__init__(catalogue, prior, selection, exact=False)
 
     def likelihood(self, scatter: float) -> "UncertainLikelihood":

@@ -16,7 +16,8 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.objects import Objects
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection
+from massmap_jax.likelihood.redshifts import refuse_luminosity_limit
+from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.linear import LinearData, LinearLikelihood, Part, groups_of
 from massmap_jax.relation.uncertain import UncertainData, refuse_flux_seen
@@ -73,11 +74,7 @@ class UncertainLinearData(LinearData):
         known = catalogue.redshift_distributions
         assert known is not None
         refuse_flux_seen(known)
-        if isinstance(selection, FluxLimit) and known.lum_moves:
-            raise MassmapError(
-                "with redshifts that are not exact, luminosities are not known either: a limit has to be one of flux or"
-                " of signal to noise (RedshiftLimit.from_flux, SignalToNoiseLimit), which was measured"
-            )
+        refuse_luminosity_limit(catalogue, selection)
         if known.selection == "joint" and not isinstance(selection, NoSelection | None):
             raise MassmapError(
                 "a fit to linear noise takes the selection over each object's own p(z), and selection='joint' asks for"

@@ -113,6 +113,18 @@ def test_check_of_the_prior_sees_the_right_relation(field):
     assert mm.prior_check(some, prior, shifted).p_value < 1e-6
 
 
+def test_a_limit_in_luminosities_that_move_is_refused(field):
+    """Those that do not move have one."""
+    prior, _, _, catalogue = field
+    some, limit = catalogue.subset(np.arange(20)), mm.FluxLimit(1e-9)
+    for asked in (lambda c: mm.fit_relation(c, prior, BELIEFS, selection=limit),
+                  lambda c: mm.log_likelihood(relation_of(ALL), c, prior, limit),
+                  lambda c: mm.mass_posterior(c, prior, relation_of(ALL), selection=limit)):  # fmt: skip
+        with pytest.raises(MassmapError, match="luminosities are not known either"):
+            asked(with_errors(some))
+    assert np.isfinite(mm.log_likelihood(relation_of(ALL), with_errors(some, lum_moves=False), prior, limit))
+
+
 def test_a_flux_is_not_used_twice(field):
     prior, _, _, catalogue = field
     seen = with_errors(catalogue.subset(np.arange(20)), contains="posterior_with_flux")
