@@ -138,8 +138,8 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
     Int[np.ndarray, "row"]
         10 + 1.6 r or 4.5 r, whichever is more, or the next larger choice (128 at most), where r is the standard
         deviation of ln M that a normal error of the redshift alone makes, over the width of the likelihood of ln M at
-        one redshift; for p(z) of another shape, and where it was said, the same number for all. With linear noise or a
-        limit, r is that of the lower tail of p(z) where it is larger there.
+        one redshift, in the middle of p(z) or in its lower tail, where it is larger; for p(z) of another shape, and
+        where it was said, the same number for all.
 
     Notes
     -----
@@ -165,16 +165,15 @@ def nodes_needed(catalogue: HaloCatalogue, rows, prior: MassPrior, relation) -> 
     some = jax.tree.map(lambda a: np.asarray(a)[draws], relation.as_batch())
     # On the host: a handful of numbers per object is not worth a compilation.
     spread = np.zeros(rows.size)
-    for centre in (0.0,) if plain.all() else (0.0, _TAIL):
+    for centre in (0.0, _TAIL):
         ends = np.expm1(np.clip(np.stack([middle + (centre - 1) * sd, middle + (centre + 1) * sd]), least, most))
         at_ends = ln_lum + flux_of_luminosity(given, prior, ends) - flux_of_luminosity(given, prior, known)
-        counts = np.where(plain & (centre != 0), 0.0, 1.0)
         for number in range(draws.size):
             one = jax.tree.map(lambda a, n=number: a[n], some)
             low, high = (one.data_term(at, sigma, z) for at, z in zip(at_ends, ends, strict=True))
             width = np.minimum(np.asarray(low.width), np.asarray(high.width))
             moved = 0.5 * np.abs(np.asarray(high.centre) - np.asarray(low.centre))
-            spread = np.maximum(spread, counts * moved / np.maximum(width, 1e-3))
+            spread = np.maximum(spread, moved / np.maximum(width, 1e-3))
     wanted = np.maximum(10 + 1.6 * spread, 4.5 * spread)
     return np.where(plain, _next_larger(_CHOICES, wanted), _next_larger(_FEW_CHOICES, wanted))
 
