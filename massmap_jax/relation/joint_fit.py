@@ -253,7 +253,8 @@ def prepare(
             _check_threshold(calibration, data, has_mass, selection)
     if isinstance(selection, SelectedOn):
         _check_above(data, selection)
-    of_many = int((chosen & ~has_mass).sum()) > _SOME
+    # A slope that is believed to be about 0 leaves no width of the masses.
+    of_many = int((chosen & ~has_mass).sum()) > _SOME and relation_prior.central()["alpha2"] != 0
     return Prepared(data, has_mass, chosen, joint_prior, Coordinates.at(joint_prior, ln_mass, z, of_many))
 
 
