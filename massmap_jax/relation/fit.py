@@ -143,7 +143,9 @@ def fit_relation(
         luminosity, or with linear noise a sharp limit of any kind.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
-        posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix.
+        posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix; from 400
+        draws on it goes on until R-hat is below 1.01 and 400 draws are effective, up to 16 times as many, and gives as
+        many as were asked for.
     selection : Selection, optional
         Which objects can be in the catalogue; `SelectedOnMass` where they were selected by their measured mass, and
         `SelectedOn` where they were by another observable that is fitted. Without

@@ -76,10 +76,11 @@ class RelationPosterior(eqx.Module):
         For figures: values within 4 standard deviations of the posterior mean, and the prior density there.
     diagnostics : dict of str to object
         "newton_steps" and "log_density" of the maximum, and by method: "inside_prior" (laplace: share of the normal
-        approximation that lies inside the prior's support), "off_normal" (laplace, of few objects with measured masses:
-        how far the posterior is from normal), "pareto_k" and "ess" (importance), "r_hat", "ess_bulk" and "ess_tail" of
-        each parameter, "divergences" and "steps_per_draw" (nuts). With measured masses or likelihoods of masses also
-        "against_beliefs": what the data say without the beliefs about the relation (`relation.contradiction`).
+        approximation that lies inside the prior's support), "off_normal" (laplace, with measured masses or a cosmology:
+        how far the draws are from the posterior), "pareto_k" and "ess" (importance), "r_hat", "ess_bulk" and "ess_tail"
+        of each parameter, "divergences", "steps_per_draw" and, where it made more draws than were asked for,
+        "draws_made" (nuts). With measured masses or likelihoods of masses also "against_beliefs": what the data say
+        without the beliefs about the relation (`relation.contradiction`).
     shift_if_lowest_mass_doubles : dict of str to float, or None
         Change of the maximum in each free parameter when the lowest mass of the prior doubles; None with a selection.
     free : tuple of str
