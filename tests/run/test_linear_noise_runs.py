@@ -32,7 +32,7 @@ def run(folder, *more, out="out", command="run", table="c.csv"):
     return warm_start.run([command, table, "--out", out, *bars, *more], folder)
 
 
-FITTED = ("--relation-prior", "bigmali2017")
+FITTED = ("--relation-prior", "alpha1=0:1,alpha2=1.3:0.3,alpha4=0.2:0.5,scatter=0.3:0.1,alpha3=1e14")
 GIVEN = ("--relation", "relation.csv", "--relation-from", "fixed_draws")
 
 
@@ -65,7 +65,7 @@ def test_masses_are_those_of_the_library(folder):
     [
         (
             "run",
-            ["--relation-prior", "bigmali2017", "--snr-limit", "3"],
+            [*FITTED, "--snr-limit", "3"],
             ("1 objects have a signal to noise below", "row 0"),
         ),
         ("run", [*GIVEN, "--snr-limit", "3"], ("--snr-limit 3 has no effect", "which objects are in the catalogue")),
