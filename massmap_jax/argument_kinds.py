@@ -28,6 +28,16 @@ _KINDS = {
     ),
     "key": _Kind(("dtype", "ndim"), "a random key", "jax.random.key(0)"),
     "grid": _Kind(("num_pixels", "projection", "pixel_arcmin"), "a grid of pixels", "PixelGrid or HealpixGrid"),
+    "fit": _Kind(
+        ("draws", "maximum", "shared_error"),
+        "a fit with measured masses or a population",
+        "fit_relation(..., calibration=...)",
+    ),
+    "calibration": _Kind(
+        ("ln_mass", "chosen_by"), "CalibrationMasses", "CalibrationMasses.from_arrays(mass=, sigma_ln_mass=, ...)"
+    ),
+    "posterior": _Kind(("mean", "sd", "catalogue"), "a posterior of masses", "mass_posterior(...)"),
+    "cosmology": _Kind(("values", "source", "pick"), "CosmologyDraws", "CosmologyDraws.from_arrays, read or planck18"),
     "mass_map": _Kind(("grid", "mean", "unit"), "a map", "mass_map(...) or read_map(...)"),
 }
 
@@ -40,7 +50,7 @@ def check_kinds(function: str, **given: object) -> None:
     function : str
         Name of the function that was called.
     **given : object
-        Its first arguments by name, in order: of catalogue, prior, relation, key, grid and mass_map.
+        Its first arguments by name, in order, each one of `_KINDS`.
 
     Raises
     ------

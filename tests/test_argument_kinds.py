@@ -47,6 +47,9 @@ CALLS = {
     "field_model": lambda c, p, r, g: mm.field_model(p, c, r),
     "write_map": lambda c, p, r, g: mm.write_map(c, "map.fits"),
     "smoothed": lambda c, p, r, g: mm.smoothed(1.0, c),
+    "calibration_check": lambda c, p, r, g: mm.calibration_check(c),
+    "calibrators_check": lambda c, p, r, g: mm.calibrators_check(c, p, r, None),
+    "with_cosmology": lambda c, p, r, g: mm.with_cosmology(r, p, None),
     "region_mass": lambda c, p, r, g: mm.region_mass(mm.Circle(10, 0, 5), c),
 }
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import numpy as np
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.checks.bins import LEAST_IN_BIN, NOMINAL, bins_of_data, check_level, p_text, p_values
 from massmap_jax.errors import MassmapError
 
@@ -199,6 +200,7 @@ def calibration_check(posterior, truth_ln_mass=None, *, bins: int = 3, level: fl
     True
     """
     check_level(level)
+    check_kinds("calibration_check", posterior=posterior)
     if not (isinstance(bins, int | np.integer) and bins >= 1):
         raise MassmapError(f"number of bins is {bins!r}: give a whole number, at least 1")
     catalogue = posterior.catalogue

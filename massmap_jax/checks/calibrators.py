@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Float, Int
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.checks.above_threshold import AboveThreshold
 from massmap_jax.checks.bins import LEAST_IN_BIN, check_level, equal_parts, p_text, p_values
@@ -305,6 +306,7 @@ def calibrators_check(
     True
     """
     check_level(level)
+    check_kinds("calibrators_check", fit=fit, catalogue=catalogue, prior=prior, calibration=calibration)
     check_base(fit.draws, prior)
     if fit.num_calibrators == 0:
         raise MassmapError("the fit was made without calibration masses: use prior_check")

@@ -7,6 +7,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_function_draws import MassFunctionDraws
@@ -155,6 +156,7 @@ def with_cosmology(
     >>> bool(high > low)
     True
     """
+    check_kinds("with_cosmology", relation=relation, cosmology=cosmology, prior=prior)
     if relation.num_draws == 1:
         batch = relation.as_batch().draw(np.zeros(cosmology.num_draws, dtype=int))
         log_weight = cosmology.log_weight
