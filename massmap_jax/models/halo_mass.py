@@ -88,12 +88,14 @@ def halo_mass_model(
 
     Sample it with any kernel of NumPyro, such as ``MCMC(NUTS(model), num_warmup=500, num_samples=500)``.
     """
-    check_kinds("halo_mass_model", catalogue=catalogue, prior=prior, relation=relation)
+    latent_relation = isinstance(relation, RelationPrior)
+    check_kinds(
+        "halo_mass_model", catalogue=catalogue, prior=prior, **({} if latent_relation else {"relation": relation})
+    )
     if luminosity not in ("marginal", "latent"):
         raise MassmapError(f"luminosity {luminosity!r} is not known: give 'marginal' or 'latent'")
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     objects = PlacedObjects.of(catalogue, prior)
-    latent_relation = isinstance(relation, RelationPrior)
     if not latent_relation:
         relation_from = check_relation_from(relation, relation_from)
         if relation.num_draws > 1:
