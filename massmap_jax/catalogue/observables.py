@@ -115,8 +115,10 @@ class Observables:
         """
         names = tuple(values)
         _check_names(names, sigma_ln, upper_limit, lower_limit, units)
-        converted = {name: luminosity_in(column, (units or {}).get(name, "")) for name, column in values.items()}
-        values, units = {n: v for n, (v, _) in converted.items()}, {n: u for n, (_, u) in converted.items() if u}
+        units = dict(units or {})
+        converted = {name: luminosity_in(column, units.get(name, "")) for name, column in values.items()}
+        values = {name: value for name, (value, _) in converted.items()}
+        units |= {name: unit for name, (_, unit) in converted.items() if unit}
         sigma_ln = {
             name: in_unit(error, "", f"error of {name}", "it in ln, without a unit") for name, error in sigma_ln.items()
         }
@@ -148,7 +150,7 @@ class Observables:
             raise MassmapError(
                 f"the correlation of the errors is given for {correlation.shape[0]} objects, and there are {rows}"
             )
-        return cls(names, ln_value, sigma, kind, correlation, dict(units or {}), tuple(notes))
+        return cls(names, ln_value, sigma, kind, correlation, units, tuple(notes))
 
     def __len__(self) -> int:
         return self.kind.shape[0]
