@@ -76,7 +76,7 @@ def test_finds_the_normalisation_and_without_the_limit_does_not(field):
     prior, (_, _, *measured) = field
     some = [column[:150] for column in measured]
     catalogue = catalogue_of(*some, ERROR, num_nodes=12)
-    alpha1, pulls = np.linspace(-0.4, 0.6, 26), {}
+    alpha1, pulls = np.linspace(-0.4, 0.6, 16), {}
     for name, selection in (("right", mm.SignalToNoiseLimit(LEAST)), ("no limit", None)):
         with jax.enable_x64(True):
             likelihood = UncertainLinearData(catalogue, prior, selection).likelihood(0.3)
