@@ -96,7 +96,7 @@ def test_what_cannot_be_fitted_is_refused(field):
     few = [column[:20] for column in measured]
     cases = (
         ({"contains": "posterior_with_flux"}, None, "flux twice"),
-        ({}, mm.FluxLimit(1e-3), "one of flux or of signal to noise"),
+        ({}, mm.FluxLimit(1e-3), "luminosities are not known either"),
         ({"selection": "joint"}, mm.SignalToNoiseLimit(LEAST), "conditional"),
     )
     for options, selection, words in cases:
