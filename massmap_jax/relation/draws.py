@@ -168,8 +168,9 @@ def ridge_draws(key, coordinates: Coordinates, likelihood, best: Maximum, covari
 
     key_again, key_draw = jax.random.split(key)
     normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
-    x, part = placed(normals), normals[:PART]
-    ln_weight = 0.5 * (part**2).sum(axis=1) - potentials_of(np.asarray(bent(part, bend)), model)
+    u = np.asarray(bent(normals, bend))
+    x = centre + u @ root.T
+    ln_weight = 0.5 * (normals[:PART] ** 2).sum(axis=1) - potentials_of(u[:PART], model)
     off = off_by_weights(coordinates, covariance, x[:PART], ln_weight)
     return _within_prior(key_again, coordinates, x, placed)[0], off
 

@@ -312,20 +312,25 @@ class _Run:
         self.rows_read = 0
         self.preset = find_preset(str(options.job.relation)) if options.job.is_published else None
         self.told = []
+        self.first = self._first_rows()
         job, unit = self._by_first_rows()
         self.selection = selection_of(job, unit)
         self.meta = meta_of(prior, relation, relation_from, options.method) | {"seed": options.job.seed}
         if options.map_centre is not None:
             self.sums = self._map_sums(mapping)
 
+    def _first_rows(self) -> HaloCatalogue | None:
+        """Read the first rows; None where they cannot be read, which is for their own chunk to say."""
+        if self.sample is not None:
+            with contextlib.suppress(MassmapError):
+                return read_catalogue(self.sample, need_usable=False, need_positions=False, **self.mapping)
+        return None
+
     def _by_first_rows(self) -> tuple[JobOptions, str]:
         """Compare the first rows with the relation before anything is computed; the options in the unit they are read
         in, and that unit."""
         job, unit = self.options.job, self.mapping.get("lum_in") or self.mapping.get("lum_unit") or ""
-        first = None
-        if self.sample is not None:
-            with contextlib.suppress(MassmapError):  # what cannot be read is for its own chunk to say
-                first = read_catalogue(self.sample, need_usable=False, need_positions=False, **self.mapping)
+        first = self.first
         if first is None:
             return job, unit
         if self.preset is not None:
@@ -468,11 +473,8 @@ class _Run:
         """What was guessed and converted in reading the first rows, what was left out below the last, and whether most
         of them are outside the range of a published relation."""
         rows: int = total["rows"]
-        notes: tuple[str, ...] = ()
+        notes = () if self.first is None else self.first.notes
         outside = total["flags"].get(Flag.OUTSIDE_RELATION.name, 0)
-        if self.sample is not None:
-            with contextlib.suppress(MassmapError):  # its own chunk says so
-                notes = read_catalogue(self.sample, need_usable=False, need_positions=False, **self.mapping).notes
         where = f"in the first {SAMPLE_ROWS:,} rows: " if rows > SAMPLE_ROWS else ""
         most = [
             f"more than half of the rows, {outside:,} of {rows:,}, lie outside the masses or redshifts that the"

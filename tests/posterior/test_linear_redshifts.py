@@ -13,7 +13,7 @@ import massmap_jax as mm
 from massmap_jax.halo.cosmology import comoving_volume
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.maps.samples import MassSamples
-from posterior.test_uncertain_redshifts import Z_NODES, ln_distance2, parent, prior_of, relation_of
+from posterior.test_uncertain_redshifts import Z_NODES, halos_of, ln_distance2, prior_of, relation_of
 
 CLUSTERS = {"slope": 1.7, "scatter": 0.3, "pivot": 3e14, "lowest": 13.3}
 LEVELS = (1e-3, 0.16, 0.5, 0.84, 0.999)
@@ -25,13 +25,9 @@ SAID = {"contains": "likelihood", "lum_moves": True}
 def survey(kind, prior, number, seed, error, least=2.0):
     """True redshifts and ln M of objects above a signal to noise, their fluxes with errors, and measured redshifts."""
     rng, found = np.random.default_rng(seed), np.zeros((5, 0))
-    z_nodes, density = parent(prior)
-    cdf = np.cumsum(density)
-    key = jax.random.key(seed)
+    halos = halos_of(prior, rng, seed)
     while found.shape[1] < number:
-        key, own = jax.random.split(key)
-        z = np.interp(rng.uniform(cdf[0], cdf[-1], 40_000), cdf, z_nodes)
-        ln_mass = np.asarray(prior.sample(own, z))
+        z, ln_mass = next(halos)
         mean = kind["slope"] * (ln_mass - np.log(kind["pivot"]))
         noise = np.exp(LN_ERROR + DEPTHS * rng.normal(size=z.size))
         flux = np.exp(mean + kind["scatter"] * rng.normal(size=z.size) - ln_distance2(z))

@@ -37,18 +37,23 @@ def parent(prior):
     return z, comoving_volume("Planck18", z) * np.exp(number)
 
 
-def universe(kind, prior, number, seed):
-    """True redshifts and ln M, and the catalogue: luminosities computed with the measured redshifts."""
-    import jax
-
-    rng, found = np.random.default_rng(seed), np.zeros((3, 0))
+def halos_of(prior, rng, seed):
+    """True redshifts and ln M of one batch of halos after the other."""
     z_nodes, density = parent(prior)
     cdf = np.cumsum(density)
     key = jax.random.key(seed)
-    while found.shape[1] < number:
+    while True:
         key, own = jax.random.split(key)
         z = np.interp(rng.uniform(cdf[0], cdf[-1], 40_000), cdf, z_nodes)
-        ln_mass = np.asarray(prior.sample(own, z))
+        yield z, np.asarray(prior.sample(own, z))
+
+
+def universe(kind, prior, number, seed):
+    """True redshifts and ln M, and the catalogue: luminosities computed with the measured redshifts."""
+    rng, found = np.random.default_rng(seed), np.zeros((3, 0))
+    halos = halos_of(prior, rng, seed)
+    while found.shape[1] < number:
+        z, ln_mass = next(halos)
         mean = kind["slope"] * (ln_mass - np.log(kind["pivot"]))
         flux = mean + np.hypot(kind["scatter"], kind["sigma"]) * rng.normal(size=z.size) - ln_distance2(z)
         found = np.concatenate([found, np.stack([z, ln_mass, flux])[:, flux > kind["least"]]], axis=1)
