@@ -23,7 +23,7 @@ from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import CalibrationMasses
 from massmap_jax.relation.compress import with_ratio
 from massmap_jax.relation.fit import fit_relation
-from massmap_jax.relation.joint_fit import beliefs_asked, likelihood_of, prepare
+from massmap_jax.relation.joint_fit import _spread, beliefs_asked, likelihood_of, prepare
 from massmap_jax.relation.joint_posterior import JointPosterior
 from massmap_jax.relation.selected_on import SelectedOnMass
 
@@ -230,6 +230,25 @@ def test_points_stand_for_many_objects():
         total_of = jax.jit(lambda likelihood, relation: likelihood(relation))
         change = np.ptp([float(total_of(every, r)) for r in relations])
         assert spread(1.5) < 5e-4 * change and spread(1e9) > 5e-3 * change
+
+
+def test_a_part_has_the_mean_and_width_of_all_luminosities_at_any_redshift():
+    """To a third of the random error of a part of its size; a random part, the twin, has that error."""
+    rng, number = np.random.default_rng(5), 50_000
+    z, sigma = rng.uniform(0.1, 0.8, number), rng.uniform(0.05, 0.2, number)
+    ln_lum = 2 * z + np.hypot(0.3, sigma) * rng.normal(size=number)
+    part = _spread(ln_lum, sigma, z, 1000)
+    assert 950 < part.size <= 1000 and np.unique(part).size == part.size
+
+    def off(part):
+        rest = ln_lum - 2 * z
+        moments = np.stack([rest, rest**2, rest * (z - 0.45), rest * (sigma - 0.125)])
+        off = (moments[:, part].mean(axis=1) - moments.mean(axis=1)) / moments.std(axis=1) * np.sqrt(part.size)
+        return np.sqrt(np.mean(off**2))
+
+    assert off(part) < 0.4
+    random = np.array([off(rng.choice(number, part.size, replace=False)) for _ in range(100)])
+    assert (random > 0.4).mean() > 0.8
 
 
 @pytest.mark.parametrize("edges", [[0.0, 0.5], [0.0, 0.2, 0.4, 4.0], [0.3, 0.4]])

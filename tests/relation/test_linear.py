@@ -162,9 +162,10 @@ def test_the_gradient_is_that_of_the_value(prior):
             return likelihood(relation_of(**law))
 
         gradient = np.asarray(jax.jit(jax.grad(of))(start))
-        # Steps at which the rounding of single precision does not show.
-        step = 5e-3 * np.eye(4)
-        differences = np.array([float(of(start + s) - of(start - s)) / 1e-2 for s in step])
+        # Nodes of the quadrature move past the kinks of the prior's table, and the gradient takes them as fixed: over
+        # small steps, that error (and single precision) is all of the tolerance.
+        step = 2e-2 * np.eye(4)
+        differences = np.array([float(of(start + s) - of(start - s)) / 4e-2 for s in step])
     np.testing.assert_allclose(gradient, differences, atol=5e-3)
     assert np.abs(gradient).max() > 0.3
 
