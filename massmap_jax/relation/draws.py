@@ -18,7 +18,6 @@ from massmap_jax.relation.search import (
     log_weights,
     negative_log_density,
     off_by_weights,
-    potentials_of,
 )
 
 _DIAGNOSED = ("r_hat", "ess_bulk", "ess_tail")
@@ -59,7 +58,7 @@ def draw_by(
     watch : callable
         Called with a line of text at each stage.
     along_ridge : bool, optional
-        Whether NUTS measures how the posterior is bent, and follows it.
+        Whether NUTS and the draws of "importance" follow the posterior as it is bent.
 
     Returns
     -------
@@ -79,15 +78,16 @@ def draw_by(
         return _by_nuts(
             key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch, along_ridge
         )
-    root, centre = np.linalg.cholesky(covariance), np.asarray(best.x)
+    if along_ridge and method == "importance":
+        watch("measuring how the posterior is bent")
+    normal = _Normal(coordinates, likelihood, best, covariance, along_ridge and method == "importance")
     key_again, key_draw = jax.random.split(key)
-    normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
-    x = centre + normals @ root.T
+    normals, u, x = normal.draws(key_draw, num_draws)
     if method == "laplace":
-        x, inside = _within_prior(key_again, coordinates, x, lambda normals: centre + normals @ root.T)
+        x, inside = _within_prior(key_again, coordinates, x, normal.placed)
         return x[None], np.zeros(num_draws), {"inside_prior": inside}
     watch("weighing the draws")
-    ln_weight = log_weights(normals, (coordinates, likelihood, centre, root)) + float(best.negative_log_density)
+    ln_weight = log_weights(normals, normal.model, u) + float(best.negative_log_density)
     k = float(pareto_k(jnp.asarray(ln_weight)))
     if not k < MAX_PARETO_K:
         raise MassmapError(
@@ -99,20 +99,15 @@ def draw_by(
 
 def _by_nuts(key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch, along_ridge):
     """Draws of NUTS, which goes on until they are good, where as many were asked for as good ones need."""
-    centre = np.asarray(best.x)
-    root = ordered_root(covariance) if along_ridge else np.linalg.cholesky(covariance)
-    model = (coordinates, likelihood, centre, root)
-    potential, bend = negative_log_density, None
     if along_ridge:
         watch("measuring how the posterior is bent")
-        bend = bend_of(model)
-        potential, model = potential_along, (bend, *model)
-
-    def placed(draws):
-        return centre + np.asarray(draws if bend is None else bent(draws, bend)) @ root.T
+    normal = _Normal(coordinates, likelihood, best, covariance, along_ridge)
+    potential, model = negative_log_density, normal.model
+    if along_ridge:
+        potential, model = potential_along, (normal.bend, *normal.model)
 
     def diagnosed(draws):
-        values = {p: np.asarray(v) for p, v in coordinates.reported(placed(draws)).items()}
+        values = {p: np.asarray(v) for p, v in coordinates.reported(normal.placed(draws)).items()}
         found = {p: diagnostics(v) for p, v in values.items()}
         return {name: {p: one[name] for p, one in found.items()} for name in _DIAGNOSED}
 
@@ -122,7 +117,7 @@ def _by_nuts(key, coordinates, likelihood, best, covariance, num_draws, num_chai
         return num_draws < ESS or (max(found["r_hat"].values()) < R_HAT and least > ESS)
 
     key_start, key_draw = jax.random.split(key)
-    start = np.asarray(jax.random.normal(key_start, (num_chains, centre.size))) * 0.5
+    start = np.asarray(jax.random.normal(key_start, (num_chains, best.x.size))) * 0.5
     each = -(-num_draws // num_chains)
     settings = {"num_warmup": num_warmup, "num_samples": each, "enough": enough, "watch": watch}
     chains = run_nuts(key_draw, potential, model, start, **settings)
@@ -130,7 +125,7 @@ def _by_nuts(key, coordinates, likelihood, best, covariance, num_draws, num_chai
     made = chains.draws.shape[1]
     found |= {"divergences": int(chains.divergences.sum()), "steps_per_draw": round(chains.steps_per_draw, 2)}
     found |= {"draws_made": num_chains * made} if made > each else {}
-    x = placed(chains.draws[:, made // each - 1 :: made // each])
+    x = normal.placed(chains.draws[:, made // each - 1 :: made // each])
     return x, np.zeros(x.shape[0] * x.shape[1]), found
 
 
@@ -159,20 +154,35 @@ def ridge_draws(key, coordinates: Coordinates, likelihood, best: Maximum, covari
     off : dict of str to object
         How far they are from the posterior, by weights of a part of them, as `search.off_normal` gives it.
     """
-    centre, root = np.asarray(best.x), ordered_root(covariance)
-    model = (coordinates, likelihood, centre, root)
-    bend = bend_of(model)
-
-    def placed(normals):
-        return centre + np.asarray(bent(normals, bend)) @ root.T
-
+    normal = _Normal(coordinates, likelihood, best, covariance, along_ridge=True)
     key_again, key_draw = jax.random.split(key)
-    normals = np.asarray(jax.random.normal(key_draw, (num_draws, centre.size)))
-    u = np.asarray(bent(normals, bend))
-    x = centre + u @ root.T
-    ln_weight = 0.5 * (normals[:PART] ** 2).sum(axis=1) - potentials_of(u[:PART], model)
-    off = off_by_weights(coordinates, covariance, x[:PART], ln_weight)
-    return _within_prior(key_again, coordinates, x, placed)[0], off
+    normals, u, x = normal.draws(key_draw, num_draws)
+    off = off_by_weights(coordinates, covariance, x[:PART], log_weights(normals[:PART], normal.model, u[:PART]))
+    return _within_prior(key_again, coordinates, x, normal.placed)[0], off
+
+
+class _Normal:
+    """The normal about a maximum, straight or bent as the posterior is there."""
+
+    def __init__(self, coordinates, likelihood, best: Maximum, covariance, along_ridge: bool):
+        self.centre = np.asarray(best.x)
+        self.root = ordered_root(covariance) if along_ridge else np.linalg.cholesky(covariance)
+        self.model = (coordinates, likelihood, self.centre, self.root)
+        self.bend = bend_of(self.model) if along_ridge else None
+
+    def whitened(self, normals):
+        """Whitened coordinates of standard normals."""
+        return normals if self.bend is None else np.asarray(bent(normals, self.bend))
+
+    def placed(self, normals):
+        """Sampling coordinates of standard normals."""
+        return self.centre + self.whitened(normals) @ self.root.T
+
+    def draws(self, key, number: int):
+        """Standard normals (draw, dim), and where they are in whitened and in sampling coordinates."""
+        normals = np.asarray(jax.random.normal(key, (number, self.centre.size)))
+        u = self.whitened(normals)
+        return normals, u, self.centre + u @ self.root.T
 
 
 def _within_prior(key, coordinates, x, placed):

@@ -217,9 +217,12 @@ def off_by_weights(coordinates, covariance, x, ln_weight) -> dict[str, Any]:
     return {"pareto_k": float(pareto_k(jnp.asarray(ln_weight))), "share": share, "shift": named}
 
 
-def log_weights(normals, model) -> np.ndarray:
-    """ln of the weights that make draws (draw, dim) of the normal exact, up to a constant."""
-    return 0.5 * (normals**2).sum(axis=1) - potentials_of(normals, model)
+def log_weights(normals, model, at=None) -> np.ndarray:
+    """ln of the weights that make draws (draw, dim) of the normal exact, up to a constant.
+
+    Where a map of determinant 1 moves them, `at` is where to.
+    """
+    return 0.5 * (normals**2).sum(axis=1) - potentials_of(normals if at is None else at, model)
 
 
 def potentials_of(points, model) -> np.ndarray:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from massmap_jax.errors import MassmapError
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.draws import draw_by, ridge_draws
@@ -120,3 +121,13 @@ def test_draws_of_a_bent_normal(prepared):
     truth = np.array([[0.0, NARROW], [1.0, 0.3], [0.0, 1.0]])
     error = truth[:, 1:] * np.array([1.0, np.sqrt(0.5)]) / np.sqrt(4000)
     assert (np.abs(moments(x[None]) - truth) < 5 * error).all()
+
+
+def test_weights_of_draws_along_the_ridge(prepared):
+    """Nearly equal; across the ridge, the twin, they are refused."""
+    common = ("importance", jax.random.key(5), *prepared, 1000, 1, 1, lambda stage: None)
+    with jax.enable_x64(True):
+        _, ln_weight, found = draw_by(*common, along_ridge=True)
+        with pytest.raises(MassmapError, match="use method='nuts'"):
+            draw_by(*common)
+    assert ln_weight.shape == (1000,) and found["ess"] > 900 and found["pareto_k"] < 0.5
