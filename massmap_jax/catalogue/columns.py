@@ -86,6 +86,8 @@ class ColumnTable:
 def number_in(cell) -> float | None:
     """Give the number that a text spells, with a Fortran exponent (1.5D+14) too; None where it spells none."""
     if not isinstance(cell, str):
+        if isinstance(cell, np.ndarray) and cell.ndim > 0:  # NumPy before 2.4 makes a number of an array of one
+            return None
         try:
             return float(cell)
         except (TypeError, ValueError):
