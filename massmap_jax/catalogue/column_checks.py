@@ -293,36 +293,6 @@ def refuse_summary_rows(label: str, ids: np.ndarray | None) -> None:
         )
 
 
-def limits_among(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
-    """Tell which values of a column are limits, by the flags "<" and ">" that CDS puts into a column "l_NAME".
-
-    Parameters
-    ----------
-    table : ColumnTable
-        The table.
-    name : str
-        The column of the values.
-    notes : list of str
-        A note says how many there are.
-
-    Returns
-    -------
-    Bool[np.ndarray, "row"]
-        True for a limit; of size 0 where the table has no such flags.
-    """
-    flags = next((other for other in table.names if other == f"l_{name}"), None)
-    if flags is None:
-        return np.zeros(0, dtype=bool)
-    cells = np.ma.filled(np.ma.asarray(table.column(flags)).astype(object), "").tolist()
-    texts = [(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells]
-    limits = np.array([text[:1] in ("<", ">", "≤", "≥") for text in texts], dtype=bool)
-    if limits.any():
-        notes.append(
-            f"{name!r} is a limit and no measurement in {rows_text(limits, texts)} of {flags!r}: taken as missing"
-        )
-    return limits
-
-
 def repeated_objects(catalogue: HaloCatalogue) -> str:
     """Say which objects are there twice: another row has the same position, redshift and luminosity to the last digit.
 
