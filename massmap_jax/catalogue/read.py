@@ -33,6 +33,7 @@ from massmap_jax.catalogue.position_columns import find_positions, without_zeros
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.redshift_columns import RedshiftColumns, one_redshift
 from massmap_jax.catalogue.relation_files import read_relation
+from massmap_jax.catalogue.repeated_values import repeated_values
 from massmap_jax.catalogue.sky_frames import angle_columns
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
@@ -410,6 +411,8 @@ def read_catalogue(
         catalogue = catalogue.with_redshifts(uncertain)
     if need_usable and (told := repeated_objects(catalogue) or near_objects(catalogue)):
         catalogue = replace(catalogue, notes=(*catalogue.notes, told))
+    if need_usable and (several := repeated_values(catalogue)):
+        catalogue = replace(catalogue, notes=(*catalogue.notes, *several))
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""

@@ -750,9 +750,16 @@ def _check(arrays: dict[str, np.ndarray]) -> None:
     rules = {
         "alpha1": (np.isfinite, "must be finite"),
         "alpha2": (lambda a: np.isfinite(a) & (a != 0), "must be finite and not 0"),
-        "alpha3": (lambda a: np.isfinite(a) & (a > 0), "must be a positive mass in Msun"),
+        # From 5 to 40 are logarithms of masses, to either base.
+        "alpha3": (
+            lambda a: np.isfinite(a) & (a > 0) & ~((a > 5) & (a < 40)),
+            "must be a positive mass in Msun, 3e14 and not 14.5",
+        ),
         "alpha4": (np.isfinite, "must be finite"),
-        "scatter": (lambda a: np.isfinite(a) & (a >= 0), "must be finite and at least 0"),
+        "scatter": (
+            lambda a: np.isfinite(a) & (a >= 0) & (a < 10),
+            "must be at least 0 and below 10, in ln of the observable, 0.25 and not 25 for 25 %",
+        ),
         "gamma": (np.isfinite, "must be finite"),
         "log_weight": (lambda a: (a < np.inf) & ~np.isnan(a), "must not be NaN or +inf"),
     }

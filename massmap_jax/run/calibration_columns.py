@@ -23,6 +23,7 @@ from massmap_jax.catalogue.units import (
     mass_definition_in,
     named_hubble,
     overdensity_in,
+    unit_in_name,
     without_named_hubble,
 )
 from massmap_jax.errors import MassmapError
@@ -237,7 +238,7 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     """ln of the masses and their errors in ln M, both NaN where one cannot be used."""
     name = named_column(table, str(options.calib_mass), "calib_mass")
     refuse_no_halo_mass(name)
-    unit = options.calib_unit or table.units.get(name, "")
+    unit = options.calib_unit or table.units.get(name) or unit_in_name(name)
     if not unit:
         raise MassmapError(
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"

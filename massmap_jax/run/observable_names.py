@@ -119,8 +119,8 @@ def refuse_no_halo_mass(column: str) -> None:
         kind = "a mass of gas" if part[1] in ("gas", "icm") else "a stellar mass"
     if kind:
         raise MassmapError(
-            f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: calib_mass= names masses of"
-            " the halos that were measured; this one may be the observable, lum=, or a further one; rename the column"
+            f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: calib_mass= names"
+            " masses of the halos that were measured; this one may be the observable, lum=, or a further one; rename it"
             " if it is a halo's mass"
         )
 
