@@ -17,6 +17,8 @@ _SURE_SD, _SURE = float(norm.isf(0.5 * CONTRADICTION_LEVEL)), np.log(30.0)
 _FEWEST, _SAME = 10, 0.01
 # The most massive halo of the observable universe is lighter, and half of a catalogue certainly is.
 _HEAVIEST = np.log(4e15)
+# Between the usual units of X-ray luminosities.
+_ERG = 44 * np.log(10)
 # Galaxies have halos above.
 _LIGHTEST = np.log(1e11)
 
@@ -273,7 +275,7 @@ def slip_in_zero_point(
     relation: MassLuminosityRelation,
     prior: MassPrior,
 ) -> str:
-    """Name the slip in alpha1 that would make luminosities those of halos, where they are those of none.
+    """Name the slip in alpha1 or the unit that would make luminosities those of halos, where they are those of none.
 
     Parameters
     ----------
@@ -298,13 +300,18 @@ def slip_in_zero_point(
     alpha1, slope, pivot = (float(np.median(np.asarray(getattr(relation, p)))) for p in ("alpha1", "alpha2", "alpha3"))
     # Without alpha1, which may be so large that nothing else is seen beside it.
     evolution = _at_pivot(eqx.tree_at(lambda one: one.alpha1, relation, np.zeros_like(relation.alpha1)), pivot, z)
-    tried = {"a logarithm to base 10, and has to be multiplied by 2.302585": alpha1 * np.log(10.0)}
+    log10 = "a logarithm to base 10, and has to be multiplied by 2.302585"
+    unit = "in erg/s and the luminosities in 1e44 erg/s, or the other way round (lum_unit=, lum_in=)"
+    # The likelier first: a number that is large enough is the observable itself for any relation.
+    tried = [(f"it is {unit}", alpha1 + sign * _ERG) for sign in (-1.0, 1.0)]
+    tried += [(f"its alpha1 is {log10}", alpha1 * np.log(10.0))]
+    tried += [(f"its alpha1 is {log10}, and it is {unit}", alpha1 * np.log(10.0) + sign * _ERG) for sign in (-1.0, 1.0)]
     if alpha1 > 0:
-        tried["the observable itself, and has to be its natural logarithm"] = np.log(alpha1)
-    for what, right in tried.items():
+        tried += [("its alpha1 is the observable itself, and has to be its natural logarithm", np.log(alpha1))]
+    for what, right in tried:
         ln_mass = np.log(pivot) + (middle - right - evolution) / slope
         if max(prior.ln_mass_min, _LIGHTEST) < ln_mass < min(prior.ln_mass_max, _HEAVIEST):
-            return f"the luminosities would be those of halos of {np.exp(ln_mass):.1g} Msun if alpha1 is {what}"
+            return f"the luminosities would be those of halos of {np.exp(ln_mass):.1g} Msun if {what}"
     return ""
 
 

@@ -125,13 +125,19 @@ def test_a_relation_in_numbers():
 
 
 @pytest.mark.parametrize(
-    ("slip", "word"),
-    [(lambda a: a / np.log(10), "a logarithm to base 10"), (np.exp, "the observable itself"), (lambda a: a + 400, "")],
+    ("slip", "power", "word"),
+    [
+        (lambda a: a / np.log(10), 44, "its alpha1 is a logarithm to base 10"),
+        (lambda a: a, 88, "it is in erg/s and the luminosities in 1e44 erg/s"),
+        (lambda a: a, 0, "it is in erg/s and the luminosities in 1e44 erg/s"),
+        (lambda a: a / np.log(10), 0, "base 10, and has to be multiplied by 2.302585, and it is in erg/s"),
+        (np.exp, 44, "its alpha1 is the observable itself"),
+        (lambda a: a + 400, 44, ""),
+    ],
 )
-def test_a_slip_in_the_zero_point_is_named(slip, word):
-    """Of luminosities in erg/s."""
-    ln_erg = 44 * np.log(10)
-    relation = MassLuminosityRelation.create(alpha1=slip(0.6 + ln_erg), alpha2=1.6, scatter=0.3, alpha3=3e14)
-    with np.errstate(over="ignore"):
-        told = slip_in_zero_point(LN_LUM + ln_erg, Z, relation, MassPrior.default())
+def test_a_slip_in_the_zero_point_is_named(slip, power, word):
+    """Of a relation in erg/s, beside luminosities in erg/s or another unit."""
+    alpha1 = slip(0.6 + 44 * np.log(10))
+    relation = MassLuminosityRelation.create(alpha1=alpha1, alpha2=1.6, alpha4=1.0, scatter=0.3, alpha3=3e14)
+    told = slip_in_zero_point(LN_LUM + power * np.log(10), Z, relation, MassPrior.default())
     assert word in told and bool(word) == bool(told)
