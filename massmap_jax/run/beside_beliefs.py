@@ -176,6 +176,7 @@ def beyond_all_masses(
     redshift: Float[np.ndarray, " object"],
     relation: Relation,
     prior: MassPrior,
+    what: str = "the median luminosity in the first rows",
 ) -> str:
     """Say where most luminosities are those of no halo of the mass prior under a relation that is given.
 
@@ -189,6 +190,8 @@ def beyond_all_masses(
         The relation, or a batch of draws, of which the median counts.
     prior : MassPrior
         The mass prior.
+    what : str
+        How the sentence calls the median.
 
     Returns
     -------
@@ -225,7 +228,7 @@ def beyond_all_masses(
         return ""
     times, side = np.exp(min(abs(away), 700.0)), "fainter" if away < 0 else "brighter"
     return (
-        f"the median luminosity in the first rows is {times:.1g} times {side} than that of a halo of {mass:.2g} Msun"
+        f"{what} is {times:.1g} times {side} than that of a halo of {mass:.2g} Msun"
         " under this relation, an end of the mass prior: check the unit of the luminosity and the relation, or give a"
         " prior with a wider mass table"
     )
@@ -267,6 +270,27 @@ def in_numbers(
         f" alpha1 is a natural logarithm, with a scatter of {scatter:.2g} in ln; that of the catalogue is"
         f" {_power(seen)}"
     )
+
+
+def slips(name: str, ln_lum, redshift, relation: Relation, prior: MassPrior) -> str:
+    """Say what a relation of the user's own gives, and which slip in it would explain luminosities of no halo.
+
+    Parameters
+    ----------
+    name, ln_lum, redshift, relation
+        As for `in_numbers`; other relations than power laws have no such slip.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    str
+        To go behind a sentence, beginning with "; "; empty where there is nothing to say.
+    """
+    if not isinstance(relation, MassLuminosityRelation):
+        return ""
+    told = in_numbers(name, ln_lum, redshift, relation), slip_in_zero_point(ln_lum, redshift, relation, prior)
+    return "".join(f"; {text}" for text in told if text)
 
 
 def slip_in_zero_point(

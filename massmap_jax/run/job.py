@@ -31,7 +31,7 @@ from massmap_jax.run.beside_beliefs import (
     computed_from_luminosity,
     far_from_beliefs,
     in_numbers,
-    slip_in_zero_point,
+    slips,
     unrelated,
 )
 from massmap_jax.run.beside_published import Far, far_from_published
@@ -844,10 +844,7 @@ def _slip(posterior: MassPosterior, options: JobOptions) -> str:
         return (
             f"; the masses, of which the median is {median:.3g}, are taken in Msun, and lum_unit='1e14 Msun' says more"
         )
-    if not (options.is_file and isinstance(relation, MassLuminosityRelation)):
-        return ""
-    told = in_numbers(str(options.relation), *of, relation), slip_in_zero_point(*of, relation, posterior.prior)
-    return "".join(f"; {text}" for text in told if text)
+    return slips(str(options.relation), *of, relation, posterior.prior) if options.is_file else ""
 
 
 def _faint(posterior: MassPosterior) -> str:
