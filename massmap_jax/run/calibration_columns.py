@@ -275,7 +275,7 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         )
     if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
-    if (typical := float(np.median(sigma[usable]))) < _SMALLEST:
+    if (typical := float(np.median(np.broadcast_to(sigma, usable.shape)[usable]))) < _SMALLEST:
         found.append(
             f"WARNING, tiny errors: they have a median of {100 * typical:.2g} %, and no halo's mass is measured to"
             f" {100 * _SMALLEST:g} %; see whether they are in the unit of the masses ({unit!r}) and of the kind that"
