@@ -760,6 +760,8 @@ def test_radians_of_a_part_of_the_sky_are_told():
         ({"luminosity": None, "ln_luminosity": 1e14 * LUM}, "no logarithm"),
         ({"sigma_ln_luminosity": 0.1 * LUM * 1e14}, "sigma_ln_luminosity has a median"),
         ({"sigma_ln_luminosity": 10.0}, "(0.1 is 10 %)"),
+        ({"redshift": 299792.458 * Z}, "over 299792.458"),
+        ({"redshift": 100 * (0.3 + Z)}, "per cent over 100"),
         ({"truth_mass": 14 + 0.1 * LUM}, "10**x"),
         ({"truth_mass": LUM}, "Msun"),
     ],

@@ -345,3 +345,9 @@ def test_limits_are_no_measured_masses(tmp_path, flags, left):
     values, _, notes = read(tmp_path, second, calib_id="name")
     assert same(values, [2, NO, NO if left else 4, NO, NO])
     assert (f"'M' is a limit and no measurement in 1 row, first row 0 with value '<' of '{flags}'" in notes) is left
+
+
+def test_the_unit_behind_the_name_of_the_masses(tmp_path):
+    name = "M_wl [1e13 Msun]"
+    values, *_ = read(tmp_path, BY_ID.replace("M", name, 1), calib_id="name", calib_mass=name, calib_unit=None)
+    assert same(values, [0.2, NO, 0.4, NO, NO])
