@@ -348,8 +348,10 @@ def test_a_scatter_in_per_cent_is_named(tmp_path):
         RelationPrior.parse("alpha1=1:1,alpha2=1:1,alpha4=0,scatter=25:2,alpha3=3e14")
     with pytest.raises(MassmapError, match="relation_scatter is 25 in ln"):
         check_options(JobOptions(relation="lx_mcxc11", relation_scatter="25:2"))
-    with pytest.raises(MassmapError, match=r"scatter must be at least 0 and below 10.*first draw 0 = 25"):
+    with pytest.raises(MassmapError, match=r"scatter must be below 10.*first draw 0 = 25"):
         MassLuminosityRelation.create(alpha1=1.0, alpha2=1.0, scatter=25.0, alpha3=3e14)
-    with pytest.raises(MassmapError, match=r"alpha3 must be a positive mass in Msun, 3e14 and not 14\.5"):
+    with pytest.raises(MassmapError, match=r"alpha1 must be the natural logarithm of an observable"):
+        MassLuminosityRelation.create(alpha1=5e44, alpha2=1.0, scatter=0.2, alpha3=3e14)
+    with pytest.raises(MassmapError, match=r"alpha3 must be a mass in Msun, 3e14 and not 14\.5"):
         MassLuminosityRelation.create(alpha1=1.0, alpha2=1.0, scatter=0.2, alpha3=14.5)
     RelationPrior.parse("alpha1=1:1,alpha2=1:1,alpha4=0,scatter=1.9:2,alpha3=3e14")

@@ -125,19 +125,19 @@ def test_a_relation_in_numbers():
 
 
 @pytest.mark.parametrize(
-    ("slip", "power", "word"),
+    ("slip", "own", "power", "word"),
     [
-        (lambda a: a / np.log(10), 44, "its alpha1 is a logarithm to base 10"),
-        (lambda a: a, 88, "it is in erg/s and the luminosities in 1e44 erg/s"),
-        (lambda a: a, 0, "it is in erg/s and the luminosities in 1e44 erg/s"),
-        (lambda a: a / np.log(10), 0, "base 10, and has to be multiplied by 2.302585, and it is in erg/s"),
-        (np.exp, 44, "its alpha1 is the observable itself"),
-        (lambda a: a + 400, 44, ""),
+        (lambda a: a / np.log(10), 44, 44, "its alpha1 is a logarithm to base 10"),
+        (lambda a: a, 44, 88, "it is in erg/s and the luminosities in 1e44 erg/s"),
+        (lambda a: a, 44, 0, "it is in erg/s and the luminosities in 1e44 erg/s"),
+        (lambda a: a / np.log(10), 44, 0, "base 10, and has to be multiplied by 2.302585, and it is in erg/s"),
+        (np.exp, 3, 3, "its alpha1 is the observable itself"),
+        (lambda a: a + 400, 44, 44, ""),
     ],
 )
-def test_a_slip_in_the_zero_point_is_named(slip, power, word):
-    """Of a relation in erg/s, beside luminosities in erg/s or another unit."""
-    alpha1 = slip(0.6 + 44 * np.log(10))
+def test_a_slip_in_the_zero_point_is_named(slip, own, power, word):
+    """Of a relation in a unit that is 10^own of another, beside luminosities in 10^power of it."""
+    alpha1 = slip(0.6 + own * np.log(10))
     relation = MassLuminosityRelation.create(alpha1=alpha1, alpha2=1.6, alpha4=1.0, scatter=0.3, alpha3=3e14)
     told = slip_in_zero_point(LN_LUM + power * np.log(10), Z, relation, MassPrior.default())
     assert word in told and bool(word) == bool(told)
