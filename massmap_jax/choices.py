@@ -17,7 +17,29 @@ RELATION_FROM = get_args(RelationFrom)
 ChosenBy = Literal["random", "luminosity", "mass"]
 """How the objects with a measured mass were chosen."""
 LARGEST_SCATTER = 2.0
-"""Largest scatter of measured masses in ln M, a factor of 7: larger numbers are per cents."""
+"""Largest scatter of measured masses in ln M, or of an observable, a factor of 7: larger numbers are per cents."""
+
+
+def check_scatter(scatter: float, where: str) -> None:
+    """Refuse a scatter that can be none in ln of an observable, as one in per cent.
+
+    Parameters
+    ----------
+    scatter : float
+        The scatter, or the median or mean of several.
+    where : str
+        How the sentence names it.
+
+    Raises
+    ------
+    MassmapError
+        For more than `LARGEST_SCATTER`.
+    """
+    if scatter > LARGEST_SCATTER:
+        raise MassmapError(
+            f"{where} is {scatter:.3g} in ln of the observable, a factor of {np.exp(min(scatter, 700.0)):.2g}: is it in"
+            " per cent? 25 % is 0.25, and 0.1 dex is 0.23"
+        )
 
 
 class RelationPreset(NamedTuple):

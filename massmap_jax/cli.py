@@ -89,8 +89,8 @@ ConfigFile = Annotated[
     str | None,
     _option(
         "--config",
-        help="File with options: YAML (massmap-jax config writes one), or the run.json of an earlier run, which it "
-        "repeats. The command line goes before it; paths are relative to the folder you are in.",
+        help="File with options: YAML (massmap-jax config writes one), TOML, or the run.json of an earlier run, which "
+        "it repeats. The command line goes before it; paths are relative to the folder you are in.",
         callback=_read_config,
         is_eager=True,
     ),

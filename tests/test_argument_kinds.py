@@ -61,6 +61,23 @@ def test_arguments_that_are_interchanged_are_named(name, things):
     assert "\n" not in str(told.value) and "attribute" not in str(told.value)
 
 
+def test_a_seed_in_the_place_of_a_key_of_samples(things):
+    catalogue, prior, relation, _ = things
+    posterior = mm.mass_posterior(catalogue, prior, relation)
+    with pytest.raises(MassmapError, match=r"sample: key is an? int, and has to be a random key"):
+        posterior.sample(0, 10)
+    assert posterior.sample(KEY, 2).shape == (N, 2)
+
+
+def test_an_index_with_a_name_is_a_column():
+    """As that of a DataFrame whose names were made its index is."""
+    frame = pd.DataFrame({"name": list("abcdef"), "z": Z, "lum": LUM})
+    for given in (frame.set_index("name"), frame.set_index(["name", "z"])):
+        catalogue = mm.read_catalogue(given, sigma=0.1)
+        assert catalogue.ids.tolist() == list("abcdef") and catalogue.usable.all()
+    assert mm.read_catalogue(frame.drop(columns="name")[2:], sigma=0.1).ids.tolist() == [0, 1, 2, 3]
+
+
 def test_a_fit_in_the_place_of_its_draws(things):
     from types import SimpleNamespace
 

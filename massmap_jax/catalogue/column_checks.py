@@ -8,14 +8,12 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_positive_sentinel, rows_text
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import HIGHEST_REDSHIFT, HaloCatalogue
 from massmap_jax.catalogue.luminosity import named_log
 from massmap_jax.catalogue.positions import unit_vectors
 from massmap_jax.catalogue.units import is_log_unit, unit_factor
 from massmap_jax.errors import MassmapError
 
-# No halo has been seen beyond, and none is expected: percentages and distances are.
-_HIGHEST = 20.0
 # Magnitudes in the z band are above, as no redshift is of a table with the other bands beside.
 _FAINTEST_BAND, _BANDS = 10.0, ("g", "r", "i")
 # Objects closer than 10 arcsec [rad] and this in dz/(1+z) may be one; among more of them that is not looked for.
@@ -115,8 +113,10 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     bands = sum(normal_name(other) in _BANDS for other in table.names)
     if good.size and np.median(good) > _FAINTEST_BAND and bands == len(_BANDS):
         raise MassmapError(f"{where} holds magnitudes in the z band, beside g, r and i {shown}: choose z=")
-    if good.size and np.median(good) > _HIGHEST:
-        raise MassmapError(f"{where} holds no redshifts, half of them are above {_HIGHEST:g} {shown}: choose z=")
+    if good.size and np.median(good) > HIGHEST_REDSHIFT:
+        raise MassmapError(
+            f"{where} holds no redshifts, half of them are above {HIGHEST_REDSHIFT:g} {shown}: choose z="
+        )
 
 
 def _is_dimensional(unit: str) -> bool:
@@ -291,36 +291,6 @@ def refuse_summary_rows(label: str, ids: np.ndarray | None) -> None:
         raise MassmapError(
             f"{label} has rows that are no objects but summaries by their id: {rows_text(found, texts)}; leave them out"
         )
-
-
-def limits_among(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
-    """Tell which values of a column are limits, by the flags "<" and ">" that CDS puts into a column "l_NAME".
-
-    Parameters
-    ----------
-    table : ColumnTable
-        The table.
-    name : str
-        The column of the values.
-    notes : list of str
-        A note says how many there are.
-
-    Returns
-    -------
-    Bool[np.ndarray, "row"]
-        True for a limit; of size 0 where the table has no such flags.
-    """
-    flags = next((other for other in table.names if other == f"l_{name}"), None)
-    if flags is None:
-        return np.zeros(0, dtype=bool)
-    cells = np.ma.filled(np.ma.asarray(table.column(flags)).astype(object), "").tolist()
-    texts = [(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells]
-    limits = np.array([text[:1] in ("<", ">", "≤", "≥") for text in texts], dtype=bool)
-    if limits.any():
-        notes.append(
-            f"{name!r} is a limit and no measurement in {rows_text(limits, texts)} of {flags!r}: taken as missing"
-        )
-    return limits
 
 
 def repeated_objects(catalogue: HaloCatalogue) -> str:

@@ -22,6 +22,8 @@ LEAST_SNR = -4.0
 """A measurement with linear noise that is further below zero, in its errors, is no noise: it is flagged."""
 # No luminosity is e^230 of anything, no error a factor of e^7, and no halo has less than 100 Msun.
 _LARGEST_LN, _WIDEST_LN, _LIGHTEST = 230.0, 7.0, 100.0
+HIGHEST_REDSHIFT = 20.0
+"""No halo has been seen beyond, and none is expected: percentages and distances are."""
 # One value for the whole catalogue.
 _OF_ALL = (
     "noise_kind",
@@ -260,7 +262,7 @@ class HaloCatalogue:
                 sigma = error / np.where(lum > 0, lum, 1.0)
         truth = None if truth_mass is None else as_float64(truth_mass, "truth_mass", rows=n)
         if flag is None:  # else the caller has looked at the values, which may be those of a few rows
-            _refuse_other_numbers(None if linear else lum, sigma if noise_kind == "lognormal" else None, truth)
+            _refuse_other_numbers(None if linear else lum, z, sigma if noise_kind == "lognormal" else None, truth)
         if (ra is None) != (dec is None):
             given, lacking = ("dec", "ra") if ra is None else ("ra", "dec")
             raise MassmapError(f"{given} is given without {lacking}: give both columns of the position, or neither")
@@ -544,8 +546,9 @@ class HaloCatalogue:
         return {name: value for name, value in told.items() if value is not None and name not in _OF_ALL}
 
 
-def _refuse_other_numbers(ln_lum, sigma, truth) -> None:
-    """Refuse luminosities given as their logarithms, bars given as errors in ln L, and true masses not in Msun."""
+def _refuse_other_numbers(ln_lum, redshift, sigma, truth) -> None:
+    """Refuse luminosities given as their logarithms, velocities and per cent given as redshifts, bars given as errors
+    in ln L, and true masses not in Msun."""
 
     def middle(values):
         values = np.zeros(0) if values is None else values[np.isfinite(values) & ~is_positive_sentinel(np.abs(values))]
@@ -555,6 +558,11 @@ def _refuse_other_numbers(ln_lum, sigma, truth) -> None:
         raise MassmapError(
             f"ln_luminosity has a median of {middle(ln_lum):.3g}, which is no logarithm: give luminosities as"
             " luminosity="
+        )
+    if middle(redshift) > HIGHEST_REDSHIFT:
+        raise MassmapError(
+            f"redshift has a median of {middle(redshift):.3g}, which no halo has: give redshifts, velocities in km/s"
+            " over 299792.458, and per cent over 100"
         )
     if middle(sigma) > _WIDEST_LN:
         raise MassmapError(

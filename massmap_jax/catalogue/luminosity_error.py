@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import USUAL_NAMES, bare_name
+from massmap_jax.catalogue.column_names import USUAL_NAMES, bare_name, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.flags import Flag
@@ -321,7 +321,7 @@ def _decide(table, lum, names, units, columns, kind) -> tuple[str, str]:
                 " sigma_kind is"
                 f" {kind!r}: leave sigma_kind out"
             )
-        return kind, ""
+        return kind, _against_name(names, table, kind)
     if by_unit:
         return by_unit, "as their unit says"
     by_name = {_kind_of_name(name, table) for name in names}
@@ -378,6 +378,17 @@ def is_no_error(name: str) -> bool:
 def _words(name: str) -> str:
     """A column's name in lower case, its words apart."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _against_name(names, table: ColumnTable, kind: str) -> str:
+    """What the names say of errors whose kind the user gave, where that is another; "" where they agree."""
+    for name in names:
+        if is_no_error(name):
+            return f"although by its name {name!r} is a signal-to-noise ratio or a variance"
+        said = "" if normal_name(name) in USUAL_NAMES["sigma"][0] else _kind_of_name(name, table)
+        if said and said != kind and kind != "bounds":
+            return f"although the name of {name!r} says {_WORDS.get(said, said)}"
+    return ""
 
 
 def _kind_of_name(name: str, table: ColumnTable) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from massmap_jax.catalogue.column_checks import (
     coordinates_in_a_box,
-    limits_among,
     near_objects,
     note_masses_of_this_program,
     note_redshift_errors,
@@ -25,6 +24,7 @@ from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
+from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
@@ -33,6 +33,7 @@ from massmap_jax.catalogue.position_columns import find_positions, without_zeros
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.redshift_columns import RedshiftColumns, one_redshift
 from massmap_jax.catalogue.relation_files import read_relation
+from massmap_jax.catalogue.repeated_values import repeated_values
 from massmap_jax.catalogue.sky_frames import angle_columns
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
@@ -347,6 +348,7 @@ def read_catalogue(
         redshift=redshift,
         signed=noise == "linear",
     )
+    note_limits_of_any(table, lum_name, notes)
     if (limits := limits_among(table, lum_name, notes)).any():
         bits = np.where(limits, np.int32(Flag.LUM_MISSING), luminosity.flag)
         luminosity = luminosity._replace(flag=bits, ln_lum_obs=np.where(limits, np.nan, luminosity.ln_lum_obs))
@@ -409,6 +411,8 @@ def read_catalogue(
         catalogue = catalogue.with_redshifts(uncertain)
     if need_usable and (told := repeated_objects(catalogue) or near_objects(catalogue)):
         catalogue = replace(catalogue, notes=(*catalogue.notes, told))
+    if need_usable and (several := repeated_values(catalogue)):
+        catalogue = replace(catalogue, notes=(*catalogue.notes, *several))
     if need_usable and not catalogue.usable.any():
         reasons = ", ".join(f"{name} {rows}" for name, rows in count(catalogue.flag).items())
         snr = f"; the signal-to-noise limit is min_snr={min_snr:g}" if "SIGMA_LOW_SNR" in reasons else ""

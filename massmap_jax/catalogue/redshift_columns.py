@@ -1,5 +1,6 @@
 """Redshifts that are not exact, from the columns of a table: an error, p(z) on a grid, or quantiles."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import named_column
+from massmap_jax.catalogue.column_names import named_column, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
 from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.luminosity import numbers
@@ -241,7 +242,7 @@ class RedshiftColumns:
             check_levels(table, (name,), "redshift error", told)
             values = numbers(table, name, "redshift error", told)
             _refuse_bounds(table.label, name, values, redshift)
-            kind = kind or "z"
+            kind = kind or _kind_by_name(name, table.label)
         else:
             assert error is not None
             values = np.full(redshift.size, float(error))
@@ -394,6 +395,20 @@ def _to_one_side(found: RedshiftDistributions, redshift, centre, sd) -> list[str
         f" {'below' if middle < 0 else 'above'} the middle of their own p(z): see whether the grid, or the levels, of"
         " p(z) are right"
     ]
+
+
+def _kind_by_name(name: str, label: str) -> Literal["z", "relative"]:
+    """What an error of redshifts is by its column's name; refused for another fraction than one of 1 + z."""
+    words = normal_name(name)
+    if re.search(r"1_?\+_?z|1_?p(?:lus)?_?z|one_?plus_?z|(?<![a-z])nmad(?![a-z])", words):
+        return "relative"
+    of_z = r"/z(?![a-z])|over_z(?![a-z])|%"
+    if re.search(rf"{of_z}|(?<![a-z])(?:pct|perc|percent|rel|relative|frac|fractional)(?![a-z])", words):
+        raise MassmapError(
+            f"z_err column {name!r} of {label} is by its name a fraction: say z_err_kind='relative' if it is one of"
+            " 1 + z, or give the error of z, as z times this one if it is one of z"
+        )
+    return "z"
 
 
 def _refuse_bounds(label: str, name: str, error: np.ndarray, redshift: np.ndarray) -> None:

@@ -18,6 +18,7 @@ from massmap_jax.catalogue.luminosity import named_log
 from massmap_jax.catalogue.parquet_metadata import own_metadata
 from massmap_jax.catalogue.tables import open_plain, open_table, sniff_format
 from massmap_jax.catalogue.units import has_little_h, is_log_unit, log_kind, split_unit_scale
+from massmap_jax.choices import check_scatter
 from massmap_jax.errors import MassmapError
 
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter", "gamma")
@@ -291,6 +292,8 @@ def _checked(draws: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
                 f" {rows_text(bad, values)}: remove those draws"
             )
     _refuse_strays(draws, path)
+    if "scatter" in draws:
+        check_scatter(float(np.median(draws["scatter"])), f"the median scatter of {path}")
     return draws
 
 

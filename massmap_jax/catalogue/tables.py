@@ -263,6 +263,9 @@ def _table_in_memory(source) -> ColumnTable:
 
         return from_arrow(pa.Table.from_batches([source]) if isinstance(source, pa.RecordBatch) else source, label)
     if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas DataFrame
+        # An index that has a name is a column too, as the one of set_index("name") is.
+        named = [name for name in source.index.names if name is not None and name not in source.columns]
+        source = source.reset_index(level=named) if named else source
         names = tuple(str(name) for name in source.columns)
         return ColumnTable(label, names, lambda name: _array_from_pandas(source.iloc[:, names.index(name)]))
     if hasattr(source, "header") and isinstance(getattr(source, "data", None), np.ndarray):  # an HDU of astropy

@@ -180,6 +180,11 @@ def find_text_layout(
         elif commented is not None:
             notes = tuple(note for note in notes if not note.startswith("column names:"))
         found = list(names)
+    elif mark == " " and (torn := [name for name in found if _is_torn(name)]):
+        raise MassmapError(
+            f"the names of the columns of {label} have blanks within brackets, as {torn[0]!r} shows, and cannot be"
+            " told apart by blanks: name all columns with names="
+        )
     if len(units) < len(found):
         units = [*units, *[""] * (len(found) - len(units))]
     told = {name: _plain_unit(unit, units) for name, unit in zip(found, units, strict=False) if not _is_blank(unit)}
@@ -195,6 +200,11 @@ def find_text_layout(
             rules[0] if rules else None,
         )
     return TextLayout(mark, tuple(found), first_line, told, comments, boxed, numeric[0], spans, notes)
+
+
+def _is_torn(name: str) -> bool:
+    """Whether a bracket opens in a name, or closes, that has its other half in another."""
+    return any(name.count(first) != name.count(last) for first, last in ("()", "[]", "{}"))
 
 
 def split_line(line: str, delimiter: str) -> list[str]:

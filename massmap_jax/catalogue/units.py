@@ -355,6 +355,13 @@ def unit_factor(first: str, second: str) -> float | None:
         return None
 
 
+# Which density a name speaks of, in this package's letter.
+_DENSITIES = {"crit": "c", "mean": "m", "b": "m"}
+# Names of group catalogues of simulations, "Group_M_Crit200" or "m_mean200"; a top hat is the virial density of Bryan &
+# Norman (1998), whatever number is written (https://www.tng-project.org/data/docs/specifications/).
+_OF_SIMULATIONS = r"(?i)(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?(crit|mean|tophat)_?(\d{3,4})(?!\d)"
+
+
 def mass_definition_in(name: str) -> str:
     """Give the definition of the mass that a column's name states: "500c" in "M500cUnc", "200m" in "logM200m".
 
@@ -371,7 +378,10 @@ def mass_definition_in(name: str) -> str:
     overdensity = r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(\d{3,4})[_,]?(crit|c|m|b)(?=$|[^a-z]|unc|cal|upp)"
     found = re.search(overdensity, name) or re.search(overdensity, name.lower() if name.isupper() else name)
     if found is not None:
-        return found[1] + {"crit": "c", "b": "m"}.get(found[2], found[2])
+        return found[1] + _DENSITIES.get(found[2], found[2])
+    if (found := re.search(_OF_SIMULATIONS, name)) is not None:
+        density = found[1].lower()
+        return "vir" if density == "tophat" else found[2] + _DENSITIES[density]
     return "vir" if re.search(r"(?i)(?:^|[^a-z]|log|lg|ln)m(?:ass)?_?vir(?![a-z])", name) else ""
 
 
@@ -392,7 +402,10 @@ def overdensity_in(name: str) -> str:
         return ""
     name = name.lower() if name.isupper() else name
     found = re.search(r"(?:^|[^A-Za-z]|log|lg|ln)[Mm](?:ass|ASS)?_?(180|200|500|1000|2500)(?![\d.]|_?[kM]?pc)", name)
-    return "" if found is None else found[1]
+    if found is None:
+        found = re.search(_OF_SIMULATIONS.replace("tophat", "(?!)"), name)
+        return "" if found is None else found[2]
+    return found[1]
 
 
 def contradicts_name(definition: str, name: str) -> bool:

@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.described import DescribedTable, writable
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -289,8 +290,9 @@ class MassPosterior(eqx.Module):
         Raises
         ------
         MassmapError
-            For fewer than one sample.
+            For fewer than one sample, or a seed in the place of a key.
         """
+        check_kinds("sample", key=key)
         if num < 1:
             raise MassmapError(f"number of samples is {num}: give at least 1")
         rows = None if rows is None else np.atleast_1d(np.arange(len(self))[rows])

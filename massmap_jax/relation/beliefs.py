@@ -13,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from massmap_jax.choices import PRESETS
+from massmap_jax.choices import PRESETS, check_scatter
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.law import MassLuminosityRelation
 
@@ -408,6 +408,8 @@ class RelationPrior(Beliefs):
                     f"relation_prior {part!r} has no width (standard deviation {numbers[1]:g}): give NAME=NUMBER to "
                     "fix a parameter"
                 )
+            if name == "scatter":
+                check_scatter(numbers[0], f"the scatter of relation_prior, {part!r},")
             normal = partial(dist.TruncatedNormal, low=0.0) if name == "scatter" else dist.Normal
             given[name] = numbers[0] if len(numbers) == 1 else normal(*numbers)
         unknown = set(given) - {*FITTED, "alpha3", "gamma"}

@@ -756,9 +756,14 @@ def _check(arrays: dict[str, np.ndarray]) -> None:
         "gamma": (np.isfinite, "must be finite"),
         "log_weight": (lambda a: (a < np.inf) & ~np.isnan(a), "must not be NaN or +inf"),
     }
-    for name in arrays:
-        good, rule = rules[name]
-        values = np.atleast_1d(arrays[name])
+    # Numbers in another form than the one that is meant; from 5 to 40 are logarithms of masses, to either base.
+    forms = {
+        "alpha1": (lambda a: np.abs(a) < 1e4, "must be the natural logarithm of an observable, 101.3 and not 1e44"),
+        "alpha3": (lambda a: (a <= 5) | (a >= 40), "must be a mass in Msun, 3e14 and not 14.5"),
+        "scatter": (lambda a: a < 10, "must be below 10, in ln of the observable, 0.25 and not 25 for 25 %"),
+    }
+    for name, (good, rule) in [*rules.items(), *forms.items()]:
+        values = np.atleast_1d(arrays.get(name, np.zeros(0)))
         bad = ~good(values)
         if bad.any():
             first = int(np.argmax(bad))

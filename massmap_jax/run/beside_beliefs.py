@@ -1,5 +1,6 @@
 """Luminosities beside those that a relation, or beliefs about one, give, before any fit: a wrong unit costs no time."""
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,10 @@ _SURE_SD, _SURE = float(norm.isf(0.5 * CONTRADICTION_LEVEL)), np.log(30.0)
 _FEWEST, _SAME = 10, 0.01
 # The most massive halo of the observable universe is lighter, and half of a catalogue certainly is.
 _HEAVIEST = np.log(4e15)
+# Between the usual units of X-ray luminosities.
+_ERG = 44 * np.log(10)
+# Galaxies have halos above.
+_LIGHTEST = np.log(1e11)
 
 
 def far_from_beliefs(
@@ -171,6 +176,7 @@ def beyond_all_masses(
     redshift: Float[np.ndarray, " object"],
     relation: Relation,
     prior: MassPrior,
+    what: str = "the median luminosity in the first rows",
 ) -> str:
     """Say where most luminosities are those of no halo of the mass prior under a relation that is given.
 
@@ -184,6 +190,8 @@ def beyond_all_masses(
         The relation, or a batch of draws, of which the median counts.
     prior : MassPrior
         The mass prior.
+    what : str
+        How the sentence calls the median.
 
     Returns
     -------
@@ -220,7 +228,125 @@ def beyond_all_masses(
         return ""
     times, side = np.exp(min(abs(away), 700.0)), "fainter" if away < 0 else "brighter"
     return (
-        f"the median luminosity in the first rows is {times:.1g} times {side} than that of a halo of {mass:.2g} Msun"
+        f"{what} is {times:.1g} times {side} than that of a halo of {mass:.2g} Msun"
         " under this relation, an end of the mass prior: check the unit of the luminosity and the relation, or give a"
         " prior with a wider mass table"
     )
+
+
+def in_numbers(
+    name: str,
+    ln_lum: Float[np.ndarray, " object"],
+    redshift: Float[np.ndarray, " object"],
+    relation: MassLuminosityRelation,
+) -> str:
+    """Say what a relation gives at its pivot, as a number beside the catalogue's, which shows a logarithm to base 10.
+
+    Parameters
+    ----------
+    name : str
+        The name of the relation.
+    ln_lum : Float[np.ndarray, "object"]
+        ln of the luminosities.
+    redshift : Float[np.ndarray, "object"]
+        Redshifts.
+    relation : MassLuminosityRelation
+        The relation, or a batch of draws, of which medians count.
+
+    Returns
+    -------
+    str
+        One sentence; empty without objects.
+    """
+    rows = np.isfinite(ln_lum) & np.isfinite(redshift)
+    if not rows.any():
+        return ""
+    z, pivot = float(np.median(redshift[rows])), float(np.median(np.asarray(relation.alpha3)))
+    given = _at_pivot(relation, pivot, z)
+    scatter = float(np.median(np.asarray(relation.scatter)))
+    seen = float(np.median(ln_lum[rows]))
+    return (
+        f"the relation {name} gives a median observable of {_power(given)} at {pivot:.3g} Msun and z = {z:.2g}, as its"
+        f" alpha1 is a natural logarithm, with a scatter of {scatter:.2g} in ln; that of the catalogue is"
+        f" {_power(seen)}"
+    )
+
+
+def slips(name: str, ln_lum, redshift, relation: Relation, prior: MassPrior) -> str:
+    """Say what a relation of the user's own gives, and which slip in it would explain luminosities of no halo.
+
+    Parameters
+    ----------
+    name, ln_lum, redshift, relation
+        As for `in_numbers`; other relations than power laws have no such slip.
+    prior : MassPrior
+        The mass prior.
+
+    Returns
+    -------
+    str
+        To go behind a sentence, beginning with "; "; empty where there is nothing to say.
+    """
+    if not isinstance(relation, MassLuminosityRelation):
+        return ""
+    told = in_numbers(name, ln_lum, redshift, relation), slip_in_zero_point(ln_lum, redshift, relation, prior)
+    return "".join(f"; {text}" for text in told if text)
+
+
+def slip_in_zero_point(
+    ln_lum: Float[np.ndarray, " object"],
+    redshift: Float[np.ndarray, " object"],
+    relation: MassLuminosityRelation,
+    prior: MassPrior,
+) -> str:
+    """Name the slip in alpha1 or the unit that would make luminosities those of halos, where they are those of none.
+
+    Parameters
+    ----------
+    ln_lum : Float[np.ndarray, "object"]
+        ln of the luminosities.
+    redshift : Float[np.ndarray, "object"]
+        Redshifts.
+    relation : MassLuminosityRelation
+        The relation, or a batch of draws, of which medians count.
+    prior : MassPrior
+        The mass prior, whose masses the halos may have.
+
+    Returns
+    -------
+    str
+        Empty where none does.
+    """
+    rows = np.isfinite(ln_lum) & np.isfinite(redshift)
+    if not rows.any():
+        return ""
+    z, middle = float(np.median(redshift[rows])), float(np.median(ln_lum[rows]))
+    alpha1, slope, pivot = (float(np.median(np.asarray(getattr(relation, p)))) for p in ("alpha1", "alpha2", "alpha3"))
+    # Without alpha1, which may be so large that nothing else is seen beside it.
+    evolution = _at_pivot(eqx.tree_at(lambda one: one.alpha1, relation, np.zeros_like(relation.alpha1)), pivot, z)
+    log10 = "a logarithm to base 10, and has to be multiplied by 2.302585"
+    unit = "in erg/s and the luminosities in 1e44 erg/s, or the other way round (lum_unit=, lum_in=)"
+    # The likelier first: a number that is large enough is the observable itself for any relation.
+    tried = [(f"it is {unit}", alpha1 + sign * _ERG) for sign in (-1.0, 1.0)]
+    tried += [(f"its alpha1 is {log10}", alpha1 * np.log(10.0))]
+    tried += [(f"its alpha1 is {log10}, and it is {unit}", alpha1 * np.log(10.0) + sign * _ERG) for sign in (-1.0, 1.0)]
+    if alpha1 > 0:
+        tried += [("its alpha1 is the observable itself, and has to be its natural logarithm", np.log(alpha1))]
+    for what, right in tried:
+        ln_mass = np.log(pivot) + (middle - right - evolution) / slope
+        if max(prior.ln_mass_min, _LIGHTEST) < ln_mass < min(prior.ln_mass_max, _HEAVIEST):
+            return f"the luminosities would be those of halos of {np.exp(ln_mass):.1g} Msun if {what}"
+    return ""
+
+
+def _at_pivot(relation: MassLuminosityRelation, pivot: float, z: float) -> float:
+    """The median of ln L at one mass and redshift over the draws."""
+    at = jax.vmap(lambda one: one.mean_ln_lum(np.log(pivot), z))(relation.as_batch())
+    return float(np.median(np.asarray(at, dtype=float)))
+
+
+def _power(ln_value: float) -> str:
+    """A number that may be beyond those of the machine."""
+    if abs(ln_value) < 700:
+        return f"{np.exp(ln_value):.3g}"
+    return f"10^{ln_value / np.log(10):.1f}"

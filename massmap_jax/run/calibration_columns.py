@@ -10,6 +10,7 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
 from massmap_jax.catalogue.columns import ColumnTable
+from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.match import Matches, match_to_catalogue
@@ -22,10 +23,12 @@ from massmap_jax.catalogue.units import (
     mass_definition_in,
     named_hubble,
     overdensity_in,
+    unit_in_name,
     without_named_hubble,
 )
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
+from massmap_jax.run.observable_names import refuse_no_halo_mass
 from massmap_jax.run.options import number_or_name
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 # M200m / M200c is 1.2 to 1.4 for clusters, the more the less concentrated they are.
 _ONE_OF_200 = " (M200 of lensing, X-rays and dynamics is mostly 200c, about 0.1 dex lower than the prior's 200m)"
 # What the readers of a catalogue call an argument, and the option that it is of the measured masses.
+# Errors of masses from many photons reach 1 to 2 %, before what is common to all.
+_SMALLEST = 0.005
 _OPTIONS = {
     "ids": "calib_id",
     "redshift": "calib_z",
@@ -232,7 +237,8 @@ def _open_second(options: JobOptions) -> ColumnTable:
 def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """ln of the masses and their errors in ln M, both NaN where one cannot be used."""
     name = named_column(table, str(options.calib_mass), "calib_mass")
-    unit = options.calib_unit or table.units.get(name, "")
+    refuse_no_halo_mass(name)
+    unit = options.calib_unit or table.units.get(name) or unit_in_name(name)
     if not unit:
         raise MassmapError(
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
@@ -257,6 +263,10 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=1.0001,
         choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
     )  # fmt: skip
+    if options.calib_file is not None:  # of the catalogue's own table it is told of the luminosity
+        note_limits_of_any(table, name, found)
+    if (limits := limits_among(table, name, found)).any():  # no masses, as blanks are none
+        mass = mass._replace(ln_lum_obs=np.where(limits, np.nan, mass.ln_lum_obs))
     usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma)
     if not usable.any():
         raise MassmapError(
@@ -265,6 +275,12 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         )
     if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
+    if (typical := float(np.median(np.broadcast_to(sigma, usable.shape)[usable]))) < _SMALLEST:
+        found.append(
+            f"WARNING, tiny errors: they have a median of {100 * typical:.2g} %, and no halo's mass is measured to"
+            f" {100 * _SMALLEST:g} %; see whether they are in the unit of the masses ({unit!r}) and of the kind that"
+            " calib_sigma_kind says, and what scatter about the true masses comes on top (calib_scatter=)"
+        )
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
 
 

@@ -1,13 +1,14 @@
 """A file that holds the options of a run: `massmap-jax config` writes one, `--config` reads it, and run.json is one.
 
 The file is YAML, of which every value is taken as the text that stands there, as on a command line. YAML's own reading
-would make text of `1e14` and "false" of `no`.
+would make text of `1e14` and "false" of `no`. TOML is read, too.
 """
 
 from __future__ import annotations
 
 import difflib
 import textwrap
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,7 @@ def _line(setting: Setting) -> str:
 
 
 def read_config(path: str, command: str, settings: Sequence[Setting]) -> Config:
-    """Read the options of a command from a YAML file, or from the run.json of an earlier run.
+    """Read the options of a command from a YAML or TOML file, or from the run.json of an earlier run.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def read_config(path: str, command: str, settings: Sequence[Setting]) -> Config:
     record = _record_of(text)
     inputs, notes = {}, ()
     if record is None:
-        given = _pairs(path, text)
+        given = _of_toml(path, text) if Path(path).suffix.lower() == ".toml" else _pairs(path, text)
     else:
         given, inputs, notes = _of_record(path, record, command)
     known = {setting.name: setting for setting in settings}
@@ -238,6 +239,15 @@ def _as_text(value, where: str):
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if value is None or isinstance(value, str) else repr(value)
+
+
+def _of_toml(path: str, text: str) -> list[tuple[str, Any, str]]:
+    """Names, texts and places of a TOML file of one table."""
+    try:
+        root = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise MassmapError(f"{path} is not TOML: {first_line(error)}") from None
+    return [(name, _as_text(value, f"{path}: {name}"), path) for name, value in root.items()]
 
 
 def _pairs(path: str, text: str) -> list[tuple[str, Any, str]]:

@@ -24,9 +24,16 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface_redshifts import errors_of
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
+from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.relation.with_cosmology import RelationAndCosmology
-from massmap_jax.run.beside_beliefs import computed_from_luminosity, far_from_beliefs, unrelated
+from massmap_jax.run.beside_beliefs import (
+    computed_from_luminosity,
+    far_from_beliefs,
+    in_numbers,
+    slips,
+    unrelated,
+)
 from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
@@ -290,6 +297,9 @@ def compute(
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     elif options.relation == "identity" and not catalogue.mass_definition:
         check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""))
+    of_file = options.relation != "fit" and options.is_file and isinstance(relation, MassLuminosityRelation)
+    if of_file and (told := in_numbers(str(options.relation), *_measured(catalogue), relation)):
+        notes.append(told)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if catalogue.redshift_distributions is not None:
@@ -318,7 +328,7 @@ def compute(
     if options.is_published:
         posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
     if fitted is None:
-        _refuse_wrong_masses(posterior, options.prior.cosmology)
+        _refuse_wrong_masses(posterior, options)
         if told := large_part_of_sky(posterior, options.prior.cosmology):
             notes.append(told)
     else:
@@ -800,10 +810,18 @@ def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> Ha
     return replace(catalogue, mass_definition="")
 
 
-def _refuse_wrong_masses(posterior: MassPosterior, cosmology) -> None:
+def _measured(catalogue: HaloCatalogue) -> tuple[np.ndarray, np.ndarray]:
+    """ln L and redshift of the rows that can be used."""
+    return catalogue.ln_lum_obs[catalogue.usable], catalogue.redshift[catalogue.usable]
+
+
+def _refuse_wrong_masses(posterior: MassPosterior, options: JobOptions) -> None:
     """Refuse masses of which more than half lie beyond the prior's mass range, or that the sky does not hold."""
-    if too := impossible_masses(posterior, cosmology):
-        raise MassmapError(f"{too}: check the unit of the luminosity or mass, the relation and the redshifts")
+    if too := impossible_masses(posterior, options.prior.cosmology):
+        raise MassmapError(
+            f"{too}: check the unit of the luminosity or mass, the relation and the redshifts"
+            f"{_slip(posterior, options)}"
+        )
     edge = posterior.edge_mass[posterior.usable]
     lost = edge > _EDGE_TOO_FAR
     if edge.size == 0 or lost.mean() > 0.5:
@@ -814,7 +832,19 @@ def _refuse_wrong_masses(posterior: MassPosterior, cosmology) -> None:
             f"the prior's mass range, log10(M/Msun) {low:.2f} to {high:.2f}, does not hold the catalogue: {lost.sum()} "
             f"of {edge.size} objects have more than half of their posterior beyond its edge, first row {row}; check "
             f"the unit of the luminosity and the relation, or give a prior with a wider mass table{_faint(posterior)}"
+            f"{_slip(posterior, options)}"
         )
+
+
+def _slip(posterior: MassPosterior, options: JobOptions) -> str:
+    """What a unit of mass, or a relation of the user's own, has to do with it."""
+    relation, of = posterior.relation, _measured(posterior.catalogue)
+    if options.relation == "identity" and options.pivot == 1 and not posterior.catalogue.lum_unit:
+        median = np.exp(np.median(of[0]))
+        return (
+            f"; the masses, of which the median is {median:.3g}, are taken in Msun, and lum_unit='1e14 Msun' says more"
+        )
+    return slips(str(options.relation), *of, relation, posterior.prior) if options.is_file else ""
 
 
 def _faint(posterior: MassPosterior) -> str:

@@ -43,6 +43,9 @@ _KINDS = (
     ),
 )
 
+# Masses of a part of a halo: "Mgas500", "M500_star", "logMstellar", "M_BCG".
+_OF_A_PART = r"(?:^|_|\d|log_?|ln_?|lg_?)m(?:ass)?_?(?:\d+[a-z]?_?)?(?:\dd_?)?(gas|icm|star|stellar|bcg)(?![a-z])"
+
 
 def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
     """Say what a published relation is for, and refuse an observable that is another by the name of its column.
@@ -95,6 +98,30 @@ def check_own_mass(prior_definition: str, column: str) -> None:
             f"the observable {column!r} is the mass M{stated} by its name, and relation='identity' would give it out as"
             f" one of the mass prior's definition, {prior_definition}: give a prior of its definition (prior='hmf' with"
             f" mass_definition='{stated}c', if it is that), or rename the column"
+        )
+
+
+def refuse_no_halo_mass(column: str) -> None:
+    """Refuse a column of measured masses that is by its name no mass of a halo, but another observable.
+
+    Parameters
+    ----------
+    column : str
+        The column.
+
+    Raises
+    ------
+    MassmapError
+        For a luminosity, a temperature, a richness and the like, and for gas and stellar masses.
+    """
+    kind, _ = _kind_of(column)
+    if not kind and (part := re.search(_OF_A_PART, normal_name(column))) is not None:
+        kind = "a mass of gas" if part[1] in ("gas", "icm") else "a stellar mass"
+    if kind:
+        raise MassmapError(
+            f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: calib_mass= names"
+            " masses of the halos that were measured; this one may be the observable, lum=, or a further one; rename it"
+            " if it is a halo's mass"
         )
 
 

@@ -32,6 +32,7 @@ from massmap_jax.choices import (
     check_nside,
     check_redshift_edges,
     check_relation_from_known,
+    check_scatter,
     check_snr_limit,
     check_source_redshift,
     need_healpix,
@@ -914,7 +915,8 @@ def check_options(options: JobOptions) -> None:
     check_selected_on(options)
     _check_likelihoods(options)
     _check_cosmology_draws(options)
-    value_of("relation_scatter", options.relation_scatter)
+    if (scatter := value_of("relation_scatter", options.relation_scatter)) is not None:
+        check_scatter(scatter.value, "relation_scatter")
     bias = value_of("mass_bias", options.mass_bias)
     if bias is not None and not _LEAST_RATIO < bias.value < _LARGEST_RATIO:
         raise MassmapError(

@@ -138,7 +138,8 @@ def _key_figures(record) -> str:
 
 
 def _problems(record) -> str:
-    """Put a red box at the top if a misfit was accepted; below it problems of the sampling, or of a given relation."""
+    """Put a red box at the top if a misfit was accepted; below it problems of the sampling, or of a given relation, and
+    an extrapolation of a published one."""
     misfits = record.get("misfits") or []
     problems = list(record["fit"]["problems"]) if record["fit"] else []
     check = record.get("prior_check")
@@ -148,6 +149,12 @@ def _problems(record) -> str:
         problems.append(
             f"prior and relation do not predict the observed luminosities (p = {check['p_value']:.1e}): the notes say "
             "what to look at"
+        )
+    outside = record.get("flags", {}).get("OUTSIDE_RELATION", 0)
+    if outside > 0.5 * record["rows"]:
+        problems.append(
+            f"{outside:,} of {record['rows']:,} objects lie outside the masses or redshifts that the published relation"
+            " was measured for (OUTSIDE_RELATION): their masses are an extrapolation of it"
         )
     box = ""
     if misfits:

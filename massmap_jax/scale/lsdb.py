@@ -17,18 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import jax
+import numpy as np
 
 import massmap_jax
 from massmap_jax.catalogue.redshift_columns import is_uncertain
 from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
+from massmap_jax.likelihood.objects import Range
 from massmap_jax.likelihood.selection import NoSelection
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import SMOOTH
+from massmap_jax.run.beside_beliefs import beyond_all_masses
 from massmap_jax.run.outputs import PROGRAM
 from massmap_jax.scale import manifest
 from massmap_jax.scale.manifest import PARTS, digest_of
@@ -171,7 +174,8 @@ def posterior_surface(
     Raises
     ------
     MassmapError
-        For a catalogue without a usable row, and in the cases of `PosteriorSurface.build`.
+        For a catalogue without a usable row, luminosities that are those of no halo, and in the cases of
+        `PosteriorSurface.build`.
     """
     partitions = Partitions(catalogue)
     relation_from = check_relation_from(relation, relation_from)
@@ -179,6 +183,7 @@ def posterior_surface(
     _refuse_uncertain(columns, "a posterior surface over partitions", "use method='analytic'")
     watch("finding the range of the catalogue")
     found = census(partitions, Reading.of(partitions.meta, columns), prior, NoSelection())
+    _refuse_no_halos(found.where, relation, prior)
     return PosteriorSurface.build(
         prior, relation, found.where, relation_from=relation_from, selection=selection, watch=watch
     )
@@ -504,6 +509,17 @@ def fit_relation(
     watch("counting the objects")
     data = PartitionedData(catalogue, prior, selection, columns)
     return fit_to(data, relation_prior, method, key, num_draws, num_chains, num_warmup, watch)
+
+
+def _refuse_no_halos(where: Range | None, relation, prior: MassPrior) -> None:
+    """Refuse luminosities that are those of no halo, the faintest and the brightest alike, as in another unit."""
+    if where is None:
+        return
+    z = np.array([np.mean(where.redshift)])
+    named = zip(("the faintest luminosity", "the brightest luminosity"), where.ln_lum, strict=True)
+    told = [beyond_all_masses(np.array([end]), z, relation, prior, what) for what, end in named]
+    if all(told):
+        raise MassmapError(told[0])
 
 
 def _refuse_uncertain(columns: dict | None, what: str, remedy: str) -> None:

@@ -53,7 +53,7 @@ from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.posterior.surface_redshifts import errors_of, range_of_errors
 from massmap_jax.relation.presets import find_preset
-from massmap_jax.run.beside_beliefs import beyond_all_masses
+from massmap_jax.run.beside_beliefs import beyond_all_masses, slips
 from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.observable_names import check_observable, check_own_mass
 from massmap_jax.run.observable_options import observables_of
@@ -341,7 +341,8 @@ class _Run:
         check_labels(catalogue=first, relation=self.relation, mass_prior=self.prior)
         some = first.usable
         if too := beyond_all_masses(first.ln_lum_obs[some], first.redshift[some], self.relation, self.prior):
-            raise MassmapError(too)
+            of = first.ln_lum_obs[some], first.redshift[some], self.relation, self.prior
+            raise MassmapError(too + (slips(str(job.relation), *of) if job.is_file else ""))
         return job, first.lum_unit or unit
 
     def _map_sums(self, mapping) -> MapSums:

@@ -223,6 +223,36 @@ def test_limits_by_the_flags_of_cds_are_no_measurements(mark):
     assert read({"l_L500": [""] * NUM, "L500": LUM, "z": Z}).usable.all()
 
 
+@pytest.mark.parametrize(
+    ("name", "mark", "other", "limits"),
+    [
+        ("L500_limit", "<", "", 2),
+        ("flag_L500", "UL", "det", 2),
+        ("L500_type", "upper limit", "measured", 2),
+        ("L500_ul", 1, 0, 2),
+        ("L500_is_limit", True, False, 2),
+        ("l500_uplim", "Y", "N", 2),
+        ("L500_flag", 1, 0, 0),
+        ("L500_quality", "L", "H", 0),
+        ("L500_UL", 1.0, 2.5, 0),
+        ("note_L500", "see text", "", 0),
+        ("f_Mass", "<", "", 0),
+    ],
+)
+def test_limits_by_flags_of_other_names(name, mark, other, limits):
+    flags = [mark if i in (2, 7) else other for i in range(NUM)]
+    found = read({"z": Z, "L500": LUM, name: flags})
+    assert (found.flag == Flag.LUM_MISSING).sum() == limits and found.usable.sum() == NUM - limits
+    assert any(f"rows, first row 2 with value '{mark}' of '{name}'" in note for note in found.notes) == bool(limits)
+
+
+@pytest.mark.parametrize(("name", "mark", "told"), [("UL", 1, True), ("upper_limit", "<", True), ("UL", 3.1, False)])
+def test_flags_of_limits_that_do_not_say_of_what_are_told(name, mark, told):
+    found = read({"z": Z, "L500": LUM, name: [mark if i in (2, 7) else 0 for i in range(NUM)]})
+    assert found.usable.all()
+    assert any(f"column '{name}' marks limits in 2 rows, first row 2" in note for note in found.notes) == told
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_ids_that_lost_their_digits_are_refused(kind):
     ids = np.array([1, 2, 3000 if kind is np.float16 else 123456789], dtype=kind)
@@ -730,6 +760,8 @@ def test_radians_of_a_part_of_the_sky_are_told():
         ({"luminosity": None, "ln_luminosity": 1e14 * LUM}, "no logarithm"),
         ({"sigma_ln_luminosity": 0.1 * LUM * 1e14}, "sigma_ln_luminosity has a median"),
         ({"sigma_ln_luminosity": 10.0}, "(0.1 is 10 %)"),
+        ({"redshift": 299792.458 * Z}, "over 299792.458"),
+        ({"redshift": 100 * (0.3 + Z)}, "per cent over 100"),
         ({"truth_mass": 14 + 0.1 * LUM}, "10**x"),
         ({"truth_mass": LUM}, "Msun"),
     ],

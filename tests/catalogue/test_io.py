@@ -457,7 +457,7 @@ def test_one_row_and_a_million(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["npz", "csv", "ecsv", "fits", "parquet"])
 def test_relation_draws(tmp_path, suffix):
-    draws = {name: np.linspace(1, 2, 5) + i for i, name in enumerate(("alpha1", "alpha2", "alpha4", "scatter"))}
+    draws = {name: np.linspace(1, 2, 5) + i for i, name in enumerate(("scatter", "alpha1", "alpha2", "alpha4"))}
     path = tmp_path / f"draws.{suffix}"
     if suffix == "npz":
         np.savez(path, **draws, alpha3=2.35e14)

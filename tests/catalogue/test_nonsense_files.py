@@ -692,3 +692,12 @@ def test_absurd_cosmologies(text):
     with pytest.raises(MassmapError, match="must lie in") as told:
         cosmology_of(",".join(f"{k}={v}" for k, v in given.items()), None, None)
     assert text.split("=")[0] in sentence(told)
+
+
+def test_names_whose_brackets_are_torn_are_refused(tmp_path):
+    """As many words as columns, by chance, so that the luminosity would be of another column."""
+    text = "# name z L (0.1 keV) e_L\nA 0.1 1 2 3 4\nB 0.2 2 3 4 5\n"
+    with pytest.raises(MassmapError, match=r"blanks within brackets, as '\(0\.1' shows.*names="):
+        read(tmp_path, text, lum="L", sigma=0.1)
+    assert read(tmp_path, text.replace("(0.1 keV)", "(0.1keV) more"), lum="L", sigma=0.1).usable.all()
+    assert read(tmp_path, text, lum="L", sigma=0.1, names=["name", "z", "L", "a", "b", "c"]).usable.all()

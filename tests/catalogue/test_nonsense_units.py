@@ -508,6 +508,23 @@ def test_a_chunk_of_zero_errors_is_flagged_and_not_refused():
     assert (catalogue.flag == Flag.SIGMA_MISSING).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("logL_err", "linear", "although the name of 'logL_err' says in dex"),
+        ("lnL_err", "dex", "although the name of 'lnL_err' says in ln L"),
+        ("e_pct", "fraction", "although the name of 'e_pct' says per cent of the luminosity"),
+        ("L_ivar", "linear", "although by its name 'L_ivar' is a signal-to-noise ratio or a variance"),
+        ("logL_err", "dex", ""),
+        ("e_L", "linear", ""),
+        ("sigma", "dex", ""),
+    ],
+)
+def test_a_kind_that_the_name_contradicts_is_told(name, kind, told):
+    notes = read_catalogue(table(**{name: 0.1 * LUM / LUM.max()}), sigma=name, sigma_kind=kind).notes
+    assert ("although" in " ".join(notes)) == bool(told) and any(told in note for note in notes)
+
+
 # ---- what else a column's name says
 
 
@@ -523,8 +540,13 @@ def test_a_chunk_of_zero_errors_is_flagged_and_not_refused():
         ("MASS_200C", "200c"),
         ("Mvir", "vir"),
         ("M500crit", "500c"),
+        ("Group_M_Crit200", "200c"),
+        ("m_mean200", "200m"),
+        ("GROUP_M_TOPHAT200", "vir"),
+        ("logMcrit500", "500c"),
         ("M500", ""),
         ("M200mean", ""),
+        ("dm_crit", ""),
         ("LX500c", ""),
         ("lum", ""),
     ],

@@ -232,3 +232,26 @@ def test_the_package_qp_itself():
     normal = qp.Ensemble(qp.stats.norm, data={"loc": Z[:, None], "scale": np.full((N, 1), 0.04)})
     found = mm.RedshiftDistributions.from_qp(normal, z=NODES, contains="likelihood", lum_moves=True)
     np.testing.assert_allclose(np.exp(found.shape.ln_values), P / P.max(axis=1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dz/(1+z)", "over 1 + z"),
+        ("sigma_z_1pz", "over 1 + z"),
+        ("nmad", "over 1 + z"),
+        ("e_z", "of z"),
+        ("zrelease_err", "of z"),
+        ("dz/z", None),
+        ("z_err_rel", None),
+        ("dz [%]", None),
+        ("frac_err_z", None),
+    ],
+)
+def test_an_error_of_redshifts_is_what_its_name_says(name, said):
+    table, more = columns(**{name: np.linspace(0.02, 0.03, N)}), {"z_pdf": None, "z_grid": None, "z_err": name}
+    if said is None:
+        with pytest.raises(MassmapError, match="is by its name a fraction: say z_err_kind='relative' if it is"):
+            read(table, **more)
+        said, more = "over 1 + z", more | {"z_err_kind": "relative"}
+    assert f"({name!r}, an error {said}" in " ".join(read(table, **more).notes)

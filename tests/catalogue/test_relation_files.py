@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from massmap_jax import MassLuminosityRelation, RelationPrior
 from massmap_jax.catalogue.read import read_relation
 from massmap_jax.catalogue.relation_files import chain_files
 from massmap_jax.catalogue.write import write_table
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.inputs import inputs_of
-from massmap_jax.run.options import JobOptions
+from massmap_jax.run.options import JobOptions, check_options
 
 NUM = 6
 RNG = np.random.default_rng(4)
@@ -337,3 +338,20 @@ def test_draws_far_from_all_others_are_refused(tmp_path, name, stray, number):
     with pytest.raises(MassmapError, match=f"'{name}'.*errors from the median in {number} row"):
         read(bad)
     assert read(bad | {"weight": np.where(np.arange(400) < number, 1e-9, 1.0)})["alpha1"].size == 400
+
+
+def test_a_scatter_in_per_cent_is_named(tmp_path):
+    """In a file, a prior, an option, and in Python, where a scatter of 200 % would still be one in ln."""
+    words = ("is 25", "in ln of the observable, a factor of 7.2e+10: is it in per cent? 25 % is 0.25")
+    refused(csv(tmp_path / "d.csv", DRAWS | {"scatter": np.full(NUM, 25.0)}), "median scatter of", *words)
+    with pytest.raises(MassmapError, match="relation_prior, 'scatter=25:2', is 25 in ln"):
+        RelationPrior.parse("alpha1=1:1,alpha2=1:1,alpha4=0,scatter=25:2,alpha3=3e14")
+    with pytest.raises(MassmapError, match="relation_scatter is 25 in ln"):
+        check_options(JobOptions(relation="lx_mcxc11", relation_scatter="25:2"))
+    with pytest.raises(MassmapError, match=r"scatter must be below 10.*first draw 0 = 25"):
+        MassLuminosityRelation.create(alpha1=1.0, alpha2=1.0, scatter=25.0, alpha3=3e14)
+    with pytest.raises(MassmapError, match=r"alpha1 must be the natural logarithm of an observable"):
+        MassLuminosityRelation.create(alpha1=5e44, alpha2=1.0, scatter=0.2, alpha3=3e14)
+    with pytest.raises(MassmapError, match=r"alpha3 must be a mass in Msun, 3e14 and not 14\.5"):
+        MassLuminosityRelation.create(alpha1=1.0, alpha2=1.0, scatter=0.2, alpha3=14.5)
+    RelationPrior.parse("alpha1=1:1,alpha2=1:1,alpha4=0,scatter=1.9:2,alpha3=3e14")

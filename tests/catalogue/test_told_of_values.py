@@ -135,3 +135,23 @@ def test_logarithms_of_what_is_never_so_small(name, values, refused):
 def test_bars_of_one_length_in_per_cent():
     found = notes({"lum": 100 * LUM, "e": np.full(N, 10.0)}, sigma="e", sigma_kind="linear")
     assert any("where it is per cent of them, pass sigma_kind='percent'" in note for note in found)
+
+
+@pytest.mark.parametrize("name", ["luminosity", "redshift", "position"])
+@pytest.mark.parametrize(("number", "round_to", "told"), [(12, 9, True), (3, 9, False), (12, 1, False), (90, 9, False)])
+def test_one_value_of_many_rows(name, number, round_to, told):
+    """A value that no rule knows as a placeholder; twins: too few, rounded values that all repeat, and one for most."""
+    rng = np.random.default_rng(5)
+    ra, dec, z, lum = (np.round(rng.uniform(*ends, 100), round_to) for ends in ((9, 11), (4, 6), (0.1, 0.9), (1, 3)))
+    rows = np.arange(40, 40 + number) % 100
+    if name == "position":
+        ra[rows], dec[rows] = 10.25, 5.5
+    else:
+        {"luminosity": lum, "redshift": z}[name][rows] = 0.75
+    if round_to == 1:
+        ra = np.round(ra)
+        dec = np.round(dec)
+        ra[rows], dec[rows] = (10, 5) if name == "position" else (ra[rows], dec[rows])
+    catalogue = read_catalogue({"ra": ra, "dec": dec, "z": z, "L500": lum}, sigma=0.1)
+    of = [note for note in catalogue.notes if f"12 of 100 objects have the same {name}, " in note]
+    assert bool(of) is told and (not told or "first row 40, and other values hardly repeat" in of[0])

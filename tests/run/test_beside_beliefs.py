@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from massmap_jax import MassLuminosityRelation, MassPrior, RelationPrior
-from massmap_jax.run.beside_beliefs import beyond_all_masses, computed_from_luminosity, far_from_beliefs, unrelated
+from massmap_jax.run.beside_beliefs import (
+    beyond_all_masses,
+    computed_from_luminosity,
+    far_from_beliefs,
+    in_numbers,
+    slip_in_zero_point,
+    unrelated,
+)
 
 TIGHT = "alpha1=0.6:0.5, alpha2=1.6:0.3, alpha4=1:0.5, scatter=0.3:0.1, alpha3=3e14"
 LOOSE = "alpha1=0:10, alpha2=1.6:0.5, alpha4=1:0.5, scatter=0.3:0.1, alpha3=3e14"
@@ -101,3 +108,36 @@ def test_a_relation_that_is_given(offset, z, word):
     for relation in (one, many):
         told = beyond_all_masses(LN_LUM + offset, np.full(21, z), relation, MassPrior.default())
         assert word in told and bool(word) == bool(told)
+
+
+def test_a_relation_in_numbers():
+    """exp(0.6) at the pivot at z = 0, (1 + z)^alpha4 of it beyond, in a batch as alone."""
+    for alpha1 in (0.6, [0.5, 0.6, 0.8]):
+        relation = MassLuminosityRelation.create(alpha1=alpha1, alpha2=1.6, alpha4=2.0, scatter=0.3, alpha3=3e14)
+        told = in_numbers("own.csv", np.log([1.0, 2.0, 4.0]), np.full(3, 0.2), relation)
+        assert told == (
+            f"the relation own.csv gives a median observable of {np.exp(0.6) * 1.2**2:.3g} at 3e+14 Msun and z = 0.2, as"
+            " its alpha1 is a natural logarithm, with a scatter of 0.3 in ln; that of the catalogue is 2"
+        )
+    relation = MassLuminosityRelation.create(alpha1=2000.0, alpha2=1.6, scatter=0.3, alpha3=3e14)
+    assert f"observable of 10^{2000 / np.log(10):.1f} at" in in_numbers("own.csv", LN_LUM, Z, relation)
+    assert in_numbers("own.csv", np.full(3, np.nan), np.full(3, 0.2), relation) == ""
+
+
+@pytest.mark.parametrize(
+    ("slip", "own", "power", "word"),
+    [
+        (lambda a: a / np.log(10), 44, 44, "its alpha1 is a logarithm to base 10"),
+        (lambda a: a, 44, 88, "it is in erg/s and the luminosities in 1e44 erg/s"),
+        (lambda a: a, 44, 0, "it is in erg/s and the luminosities in 1e44 erg/s"),
+        (lambda a: a / np.log(10), 44, 0, "base 10, and has to be multiplied by 2.302585, and it is in erg/s"),
+        (np.exp, 3, 3, "its alpha1 is the observable itself"),
+        (lambda a: a + 400, 44, 44, ""),
+    ],
+)
+def test_a_slip_in_the_zero_point_is_named(slip, own, power, word):
+    """Of a relation in a unit that is 10^own of another, beside luminosities in 10^power of it."""
+    alpha1 = slip(0.6 + own * np.log(10))
+    relation = MassLuminosityRelation.create(alpha1=alpha1, alpha2=1.6, alpha4=1.0, scatter=0.3, alpha3=3e14)
+    told = slip_in_zero_point(LN_LUM + power * np.log(10), Z, relation, MassPrior.default())
+    assert word in told and bool(word) == bool(told)

@@ -330,3 +330,24 @@ def test_m200_beside_200m_is_mostly_200c(tmp_path, name, told):
     notes: list[str] = []
     in_definition_of(mm.MassPrior.default(), masses, options(calib_mass=name), catalogue, notes)
     assert len(notes) == 1 and ("mostly 200c" in notes[0]) is told
+
+
+@pytest.mark.parametrize("error, told", [("0.0015", True), ("0.02", False)])
+def test_errors_that_no_mass_has_are_told(tmp_path, error, told):
+    """Of 0.15 %, as bars in another unit are."""
+    _, _, notes = read(tmp_path, BY_ID, calib_id="name", calib_sigma=error, calib_sigma_kind=None)
+    assert ("WARNING, tiny errors: they have a median of 0.15 %" in notes) is told
+
+
+@pytest.mark.parametrize("flags, left", [("l_M", True), ("M_limit", True), ("M_flag", True), ("comment", False)])
+def test_limits_are_no_measured_masses(tmp_path, flags, left):
+    second = f"name,M,e_M,{flags}\nACT-CL J0003,4,1,<\nACT-CL J0001,2,0.5,\n"
+    values, _, notes = read(tmp_path, second, calib_id="name")
+    assert same(values, [2, NO, NO if left else 4, NO, NO])
+    assert (f"'M' is a limit and no measurement in 1 row, first row 0 with value '<' of '{flags}'" in notes) is left
+
+
+def test_the_unit_behind_the_name_of_the_masses(tmp_path):
+    name = "M_wl [1e13 Msun]"
+    values, *_ = read(tmp_path, BY_ID.replace("M", name, 1), calib_id="name", calib_mass=name, calib_unit=None)
+    assert same(values, [0.2, NO, 0.4, NO, NO])

@@ -119,6 +119,20 @@ def test_what_is_refused(text, words, tmp_path):
     assert not [word for word in words if word not in error], error
 
 
+def test_toml_is_read_alike(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('lum = "L500"\nmin-snr = 4.5\nno-map = true\nnames = ["a", "z"]\nseed = 7\n')
+    asked = {"lum": "L500", "min_snr": 4.5, "names": "a,z", "seed": 7}
+    found = read_config(str(path), "run", SETTINGS["run"]).values
+    assert {name: found[name] for name in asked} == asked
+    assert found == read(tmp_path, "lum: L500\nmin_snr: 4.5\nno_map: true\nnames: [a, z]\nseed: 7").values
+    for text, words in (("lum = ", "is not TOML"), ("[run]\nlum = 1", "run"), ("quux = 1", "no option of run")):
+        path.write_text(text)
+        with pytest.raises(MassmapError, match=words) as error:
+            read_config(str(path), "run", SETTINGS["run"])
+        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
 def test_nothing_is_constructed(tmp_path):
     found = read(tmp_path, f"lum: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n").values
     assert not (tmp_path / "made").exists() and found == {"lum": f"{tmp_path}/made"}

@@ -75,6 +75,16 @@ def test_refusals(folder, options, words):
     assert not [word for word in words if word not in error], error
 
 
+def test_a_relation_to_base_10_is_named_where_it_gives_masses_of_no_halo(folder):
+    """Of an observable in 1e44 erg/s, by a relation in erg/s: neither halo nor prior is to blame."""
+    law = {"alpha1": 44.7, "alpha2": 1.35, "alpha4": 0, "scatter": 0.25, "alpha3": 3e14}
+    pd.DataFrame(law, index=[0]).to_csv(folder / "log10.csv", index=False)
+    options = ["--lum", "M", "--lum-log", "none", "--sigma", "0.1", "--relation", "log10.csv"]
+    error = refused(folder, "run", "in.csv", "--out", "out", *options, *PLAIN)
+    for word in ("the relation log10.csv gives a median observable of", "2.302585, and it is in erg/s", "--lum-unit"):
+        assert word in error, error
+
+
 def test_a_logarithm_and_the_linear_column_give_the_same_masses(folder):
     ways = {
         "linear": ["--lum", "M", "--lum-unit", "1e14 Msun", "--sigma", "e_M", "--sigma-kind", "linear"],

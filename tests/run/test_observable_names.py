@@ -4,7 +4,7 @@ import pytest
 
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import find_preset
-from massmap_jax.run.observable_names import check_observable, check_own_mass
+from massmap_jax.run.observable_names import check_observable, check_own_mass, refuse_no_halo_mass
 from massmap_jax.run.options import JobOptions
 
 
@@ -81,3 +81,17 @@ def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):
     assert JobOptions(relation="lx_mcxc11").is_published and not JobOptions(relation="draws").is_published
     (tmp_path / "lx_capasso20").write_text("alpha1 alpha2 scatter")
     assert JobOptions(relation="lx_capasso20").is_file
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["kT", "Lx", "richness", "Mgas500", "M500_gas", "logMstar", "M_BCG", "M500_3D_star", "sigma_v", "M500 E(z)"],
+)
+def test_what_is_no_mass_of_a_halo_is_no_calibration_mass(column):
+    with pytest.raises(MassmapError, match=r"by its name, and no mass of a halo: calib_mass="):
+        refuse_no_halo_mass(column)
+
+
+@pytest.mark.parametrize("column", ["M", "M500", "MWL", "logM200c", "M_lambda", "MSZ", "m500_x", "M500_YX"])
+def test_a_mass_of_a_halo_is_one(column):
+    refuse_no_halo_mass(column)

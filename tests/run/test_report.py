@@ -57,6 +57,14 @@ def test_names_are_text():
     assert "luminosity missing" in page and "10.1 ± 0.1" in page
 
 
+def test_an_extrapolation_of_a_published_relation_is_in_the_box():
+    """Where most objects are beyond what it was measured for, and not where few are."""
+    for number, told in ((2, True), (1, False)):
+        page = html_report(record(flags={"OUTSIDE_RELATION": number}), result(), {})
+        assert ("2 of 3 objects lie outside the masses or redshifts" in page) is told
+        assert ('class="problems"' in page) is told
+
+
 def test_coverage_is_of_known_truths():
     """Of the three rows one has no mass; the two others: one truth inside both intervals, one inside the wider."""
     page = html_report(record(), result(truth=np.log(10) * np.array([14.25, 13.0, 13.25])), {})

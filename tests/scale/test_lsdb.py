@@ -463,6 +463,9 @@ def test_errors_are_one_sentence(table, surface, monkeypatch):
     refused("no row of the catalogue can be used .100 rows: luminosity missing", in_partitions(table.iloc[600:700], (0, 50, 100)),
             method="surface")  # fmt: skip
 
+    refused(r"the faintest luminosity is \S+ times brighter than that of a halo of", in_partitions(table.assign(lum=1e40 * table.lum)),
+            method="surface")  # fmt: skip
+
     def odd(part, change):
         return change(part) if len(part) == 200 else part
 

@@ -1,0 +1,90 @@
+"""Which values of a column are limits, by a column of flags beside it: "l_L500" of CDS, "L500_limit", "UL"."""
+
+import re
+
+import numpy as np
+from jaxtyping import Bool
+
+from massmap_jax.catalogue.column_names import normal_name
+from massmap_jax.catalogue.columns import ColumnTable, rows_text
+
+_MARKS = ("<", ">", "≤", "≥", "⩽", "⩾")
+# What a flag's name has beside that of its column: "l_" of CDS, "f_" and "n_" (notes), "_flag", "_type", and ...
+_ANY_FLAG = ("l", "f", "n", "flag", "flags", "type", "note", "sign", "qual", "quality", "mark")
+# ... what speaks of limits, whose cells may be 1, true or yes, too.
+_LIMIT = r"(?:is_?|has_?)?(?:(?:upper|lower|up|low|u|l)_?)?lim(?:its?)?(?:_?flag)?|u_?l(?:_?flag)?"
+_WORDS = r"u[_ ]?l|(?:upper|lower|up|u|l)?[ _]?lim(?:it)?s?"
+_YES, _NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "false", "f", "no", "n", "")
+
+
+def limits_among(table: ColumnTable, name: str, notes: list[str]) -> Bool[np.ndarray, " row"]:
+    """Tell which values of a column are limits, by a column of flags that goes with it.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column of the values.
+    notes : list of str
+        A note says how many there are.
+
+    Returns
+    -------
+    Bool[np.ndarray, "row"]
+        True for a limit; of size 0 where the table has no such flags.
+
+    Notes
+    -----
+    Flags are "<" and ">", "UL", "upper limit" and the like, in a column whose name is that of the values with "l_",
+    "_flag" and others before or behind it; where it speaks of limits, "L500_ul", also 1, true and yes beside 0, false
+    and no.
+    """
+    own, marked = normal_name(name), []
+    for other in table.names:
+        plain = normal_name(other)
+        beside = next((b for b in (plain.removeprefix(f"{own}_"), plain.removesuffix(f"_{own}")) if b != plain), "")
+        of_limits = re.fullmatch(_LIMIT, beside) is not None
+        if not of_limits and beside not in _ANY_FLAG:
+            continue
+        limits, texts = _flagged(table, other, of_limits)
+        if limits.any():
+            marked.append(limits)
+            notes.append(
+                f"{name!r} is a limit and no measurement in {rows_text(limits, texts)} of {other!r}: taken as missing"
+            )
+    return np.logical_or.reduce(marked) if marked else np.zeros(0, dtype=bool)
+
+
+def note_limits_of_any(table: ColumnTable, name: str, notes: list[str]) -> None:
+    """Tell of flags in a column called "limit" or "UL" alone, which does not say of which column it speaks.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column that is read as measured.
+    notes : list of str
+        A note is added where there are such flags.
+    """
+    for other in table.names:
+        if re.fullmatch(_LIMIT, normal_name(other)):
+            limits, texts = _flagged(table, other, True)
+            if limits.any():
+                notes.append(
+                    f"column {other!r} marks limits in {rows_text(limits, texts)}, and does not say whether of"
+                    f" {name!r}, which is read as measured in all rows: leave its limits blank"
+                )
+
+
+def _flagged(table: ColumnTable, flags: str, of_limits: bool) -> tuple[Bool[np.ndarray, " row"], list[str]]:
+    """Which rows are marked, and the cells as text; none where the cells are no flags, as numbers are none."""
+    cells = np.ma.filled(np.ma.asarray(table.column(flags)).astype(object), "").tolist()
+    texts = [(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells]
+    words = [text.lower() for text in texts]
+    limits = [text[:1] in _MARKS or re.fullmatch(_WORDS, text) is not None for text in words]
+    if of_limits:
+        yes = _YES if {*words} <= {*_YES, *_NO} else ("u", "l")
+        limits = [one or text in yes for one, text in zip(limits, words, strict=True)]
+    return np.array(limits, dtype=bool), texts
