@@ -244,6 +244,8 @@ def fit_relation(
     # Before a default takes the place of a population that was not given.
     joint = calibration is not None or population is not None or bool(observables)
     laws, correlations, population = beliefs_asked(calibration, population, observables, scatter_correlation, selection)
+    if not (cosmology is None or isinstance(cosmology, CosmologyDraws)):
+        raise MassmapError(f"cosmology= is {cosmology!r}: give CosmologyDraws, of arrays, a chain or Planck")
     if extra is None and bias != 0:
         raise MassmapError("extra_bias is given without the mass likelihoods that it is of: give extra=, too")
     if isinstance(selection, SelectedOn) and not laws:
@@ -251,27 +253,20 @@ def fit_relation(
             f"the selection is on {selection.observable}, which is not fitted: give its relation, observables="
         )
     if joint or isinstance(selection, SelectedOnMass):
-        if cosmology is not None:
-            raise MassmapError(
-                "cosmology= cannot be fitted together with calibration=, population=, observables= or a selection on"
-                " mass: give measured masses as likelihoods, extra=, or leave these out"
-            )
         if extra is not None:
             raise MassmapError(
                 "extra= cannot be fitted together with calibration=, population=, observables= or a selection on mass:"
                 " give masses of normal error as calibration=, or leave these out"
             )
         return fit_joint(
-            catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method, key,
-            num_draws, num_chains, num_warmup, watch,
+            catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, cosmology,
+            method, key, num_draws, num_chains, num_warmup, watch,
         )  # fmt: skip
     with jax.enable_x64(True):
         if extra is not None:
             refuse_uncertain(catalogue, "a fit with further likelihoods of the masses")
             beliefs = BiasedPrior.of(relation_prior, bias)
         if cosmology is not None:
-            if not isinstance(cosmology, CosmologyDraws):
-                raise MassmapError(f"cosmology= is {cosmology!r}: give CosmologyDraws, of arrays, a chain or Planck")
             together = CosmologyData(catalogue, prior, selection, cosmology, extra)
             both = CosmologyPrior.of(beliefs, together.belief)
             return fit_to(together, both, method, key, num_draws, num_chains, num_warmup, watch)
