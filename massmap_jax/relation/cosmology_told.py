@@ -10,6 +10,8 @@ from massmap_jax.relation.law import MassLuminosityRelation
 _INFORMED = 0.9
 # Beyond this share of its variance, a note says that the normalisation rests on the belief about sigma8.
 _RESTS = 0.5
+# Where h is known to less than this, a note says what lensing masses have of it.
+_WIDE_H = 0.02
 
 
 def cosmology_notes(
@@ -59,6 +61,28 @@ def cosmology_notes(
             f" {shape['kurtosis']:+.1f}), and the fit takes their mean and covariance alone"
         )
     return found
+
+
+def note_of_h(mean: Mapping, sd: Mapping) -> list[str]:
+    """Say where the belief about h is so wide that it belongs into measured masses, too.
+
+    Parameters
+    ----------
+    mean, sd : dict of str to float
+        Means and standard deviations of the beliefs, by name.
+
+    Returns
+    -------
+    list of str
+        One sentence, or none.
+    """
+    wide = sd["h"] / mean["h"] if "h" in sd else 0.0
+    if not wide > _WIDE_H:
+        return []
+    return [
+        f"h is known to {wide:.0%}, and measured masses are taken as given under every cosmology: masses in Msun from"
+        " lensing go as 1 / h, so that as much belongs into the belief about their bias"
+    ]
 
 
 def with_sigma8(draws: MassLuminosityRelation, pivot: tuple[float, float]) -> dict[str, float]:

@@ -139,8 +139,10 @@ def fit_relation(
     cosmology : CosmologyDraws, optional
         What is known of the cosmology: relation and cosmology are fitted together, with the mean and the covariance of
         the ln of these draws as the prior of the cosmology. The mass prior has to be a mass function of Tinker et al.,
-        whose own cosmology is not used. Beside luminosities it takes `extra`, and no selection but a limit in
-        luminosity, or with linear noise a sharp limit of any kind.
+        whose own cosmology is not used. Luminosities alone, or with `extra`, take no selection but a limit in
+        luminosity, or with linear noise a sharp limit of any kind. With `calibration`, `population` or `observables` it
+        takes the selections that these take, and populations that are made of the mass function: "fixed" and
+        "hmf_completeness". Measured masses and E(z) of the relation stay those of the cosmology they were made with.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix; from 400
@@ -168,7 +170,8 @@ def fit_relation(
         Draws, maximum, covariance, diagnostics and notes. `fit.draws` goes into `mass_posterior` and `mass_map` with
         `relation_from="this_catalogue"`. With calibration masses or a population it is a `JointPosterior`, whose draws
         bring the population along; with `extra` its draws bring that bias along. With `cosmology` it is a
-        `CosmologyPosterior`, each draw of which has a cosmology and a mass function of its own.
+        `CosmologyPosterior`, each draw of which has a cosmology and a mass function of its own; so has each draw of a
+        `JointPosterior` then.
 
     Raises
     ------
@@ -177,7 +180,7 @@ def fit_relation(
         that differ, no maximum inside the prior, or draws of "importance" with a Pareto k of 0.7 or more. With a
         population: no calibration masses or fewer than 10, fewer than 30 without NUTS, or masses of objects that were
         chosen by mass without that selection. With a cosmology: a mass prior that cannot follow it, another selection,
-        draws that are too few or as good as free, or `calibration`, `population` or `observables` beside it.
+        draws that are too few or as good as free, or a population that is no part of a mass function.
 
     Warns
     -----
@@ -204,7 +207,9 @@ def fit_relation(
 
     With a cosmology, the prior of the cosmology is normal in the ln of its parameters, and p(ln M | z) is made anew for
     each cosmology that the fit looks at. Where a higher sigma8 makes halos of one rank more massive, the normalisation
-    follows: with luminosities and redshifts alone the two are degenerate, and the notes say by how much.
+    follows: with luminosities and redshifts alone the two are degenerate, and the notes say by how much. Measured
+    masses tell them apart. Random calibrators are fitted alone; with `chosen_by="luminosity"`, which is true of them as
+    well, the luminosities of all objects inform the cosmology.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from massmap_jax.prior.population import PopulationDraws
 from massmap_jax.prior.population_cosmology import PopulationUnderCosmology
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
 from massmap_jax.relation.calibration import FEW_CALIBRATORS
-from massmap_jax.relation.cosmology_told import cosmology_notes, with_sigma8
+from massmap_jax.relation.cosmology_told import cosmology_notes, note_of_h, with_sigma8
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
@@ -33,8 +33,6 @@ _MUCH_OFF = 0.4
 # Or where fewer of its draws count: it may be far too wide with hardly a shift. Of posteriors that it describes well,
 # three quarters of the draws count; of one whose scatter of measured masses is bounded by 0, some 0.3.
 _LEAST_SHARE = 0.2
-# Where h is known to less than this, a note says what lensing masses have of it.
-_WIDE_H = 0.02
 # Objects and draws that the shared error is computed from.
 _OBJECTS, _DRAWS = 128, 100
 _PANELS = 12
@@ -175,11 +173,7 @@ class JointPosterior(RelationPosterior):
             )
         if self.belief:
             found += cosmology_notes(self.of_cosmology, self.sd, self.prior_sd, self.with_sigma8, self.belief, "")
-            if (wide := self.prior_sd.get("h", 0.0) / self.prior_mean.get("h", 1.0)) > _WIDE_H:
-                found.append(
-                    f"h is known to {wide:.0%}, and measured masses are taken as given under every cosmology: masses in"
-                    " Msun from lensing go as 1 / h, so that as much belongs into the belief about their bias"
-                )
+            found += note_of_h(self.prior_mean, self.prior_sd)
         off = self.diagnostics.get("off_normal")
         if off is not None and "pareto_k" not in self.diagnostics and is_far_from_normal(off):
             p, shift = _farthest(off)
