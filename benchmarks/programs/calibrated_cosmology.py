@@ -55,6 +55,7 @@ def main():
     """Print mean and standard deviation of the pulls, and how much the data inform."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--catalogues", type=int, default=30)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first catalogue")
     parser.add_argument("--clusters", type=int, default=400)
     parser.add_argument("--measured", type=int, default=100)
     parser.add_argument("--known", action="store_true")
@@ -71,7 +72,7 @@ def main():
     cosmology = None if asked.known else mm.CosmologyDraws.from_arrays(**FIXED, **{p: np.exp(v) for p, v in ln.items()})
     beliefs = {p: dist.Normal(*belief) for p, belief in RELATION.items()} | {"scatter": dist.LogNormal(*LN_SCATTER)}
     pulls, informed, times = [], [], []
-    for seed in range(asked.catalogues):
+    for seed in range(asked.first, asked.first + asked.catalogues):
         truth, objects, mass = catalogue(prior, seed, asked.clusters, asked.measured)
         masses = mm.CalibrationMasses.from_arrays(
             mass=mass, sigma_ln_mass=MASS_ERROR, bias=dist.Normal(*BIAS), scatter=MASS_SCATTER, chosen_by="luminosity"
@@ -84,13 +85,13 @@ def main():
         times.append(time.perf_counter() - begin)
         mean, sd, names = fit.mean, fit.sd, [p for p in SHOWN if p in fit.free]
         pulls.append([(mean[p] - truth[p]) / sd[p] for p in names])
+        print(f"{seed:3}", *(f"{pull:+6.2f}" for pull in pulls[-1]), f"{times[-1]:6.1f} s", flush=True)
         informed.append([fit.informed[p] for p in names])
     pulls, error = np.array(pulls), 1 / np.sqrt(asked.catalogues)
     held = "held" if asked.known else "free"
     print(f"{asked.catalogues} catalogues of {asked.clusters} clusters, {asked.measured} measured, cosmology {held}:")
-    print(
-        f"{np.median(times):.1f} s a fit, the first {times[0]:.0f} s; errors {error:.2f} and {error / np.sqrt(2):.2f}"
-    )
+    print(f"{np.median(times):.1f} s a fit, the first {times[0]:.0f} s")
+    print(f"errors of the mean {error:.2f}, of the standard deviation {error / np.sqrt(2):.2f}")
     print("| parameter | mean pull | sd of pulls | variance reduced by |")
     print("|---|---|---|---|")
     for p, pull, known in zip(names, pulls.T, np.mean(informed, axis=0), strict=True):

@@ -280,6 +280,11 @@ class JointLikelihood(eqx.Module):
             return 0.01
         return LikelihoodUnderCosmology.difference if self.moves else None
 
+    @property
+    def smooth(self) -> bool:
+        """Whether it has no small steps of its own, such as those of single precision."""
+        return self.noise is None
+
     def _under(self, relation: CalibratedRelation) -> "tuple[JointLikelihood, CalibratedRelation]":
         """The likelihood with the mass function of the relation's cosmology, and the relation without it."""
         population = relation.population

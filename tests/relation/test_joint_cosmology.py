@@ -29,9 +29,9 @@ SELECTION = mm.FluxLimit(np.exp(LIMIT))
 
 
 def prior():
-    return mm.MassPrior.from_cosmology(
-        "H0=68,Om0=0.3,Ob0=0.048,sigma8=0.8,n_s=0.97", fit="Tinker08", mass_definition="500c", redshift=Z, **NODES
-    )
+    """At the middle of the belief, with the neutrinos that every cosmology of a fit has."""
+    middle = cosmology_with(FIXED | {"sigma8": 0.8})
+    return mm.MassPrior.from_cosmology(middle, fit="Tinker08", mass_definition="500c", redshift=Z, **NODES)
 
 
 def cosmology(width=0.1):
