@@ -154,14 +154,12 @@ def test_gradient_is_that_of_differences(columns):
 
 
 def with_richness(columns):
-    """The same objects with linear noise of the luminosity, a limit among them, and a richness of most."""
-    rng, kind = np.random.default_rng(7), np.full(NUMBER, "normal", dtype=object)
-    kind[3] = "upper_limit"
-    lum = np.exp(columns[0])
+    """The same objects with linear noise of the luminosity, and a richness of most."""
+    rng, lum = np.random.default_rng(7), np.exp(columns[0])
     richness = np.exp(3 + (columns[0] - 1) / 1.6 + 0.3 * rng.standard_normal(NUMBER))
     richness[:20] = np.nan
     catalogue = mm.HaloCatalogue.from_arrays(
-        luminosity=lum, sigma_luminosity=0.3 * lum, redshift=columns[2], noise_kind=kind
+        luminosity=lum, sigma_luminosity=0.3 * lum, redshift=columns[2], noise_kind="normal"
     )
     law = mm.RelationPrior.parse("alpha1=3:1,alpha2=1:0.2,alpha4=0,scatter=0.3:0.1,alpha3=3e14")
     return catalogue.with_observables(mm.Observables.from_arrays({"richness": richness}, {"richness": 0.1})), law
