@@ -144,8 +144,8 @@ class MassFunctionDraws(eqx.Module):
 
         Returns
         -------
-        dict of str to np.ndarray
-            "cosmology.NAME", "coefficients", "redshift_nodes" and "ends".
+        dict of str to object
+            Arrays "cosmology.NAME", "coefficients", "redshift_nodes" and "ends".
         """
         once = {p: np.asarray(getattr(self, p)) for p in ("redshift_nodes", "ends")}
         found = {p: v.reshape(-1, v.shape[-1])[0] for p, v in once.items()}
@@ -158,7 +158,7 @@ class MassFunctionDraws(eqx.Module):
 
         Parameters
         ----------
-        arrays : dict of str to np.ndarray
+        arrays : dict of str to object
             The arrays by name.
         base : str
             Fingerprint of the prior.

@@ -140,7 +140,8 @@ class JointPosterior(RelationPosterior):
         Parameters
         ----------
         ln_mass, evolution : float
-            ln(M / alpha3), and ln(1 + z) or ln E(z), where the normalisation is compared with sigma8.
+            ln(M / alpha3), M in units of alpha3 [Msun], and ln(1 + z) or ln E(z), where the normalisation is compared
+            with sigma8.
 
         Returns
         -------
