@@ -91,6 +91,35 @@ class MassFunctionDraws(eqx.Module):
         )
 
     @classmethod
+    def of_one(cls, prior: MassPrior, values: Mapping, to_coefficients, base: str) -> "MassFunctionDraws":
+        """Compute the mass function of one cosmology, all of which may be traced by JAX.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            As in `of`.
+        values : dict of str to Float[Array, ""]
+            The cosmology.
+        to_coefficients : Float[Array, "mass degree"]
+            The result of `least_squares` for this prior.
+        base : str
+            Fingerprint of the prior.
+
+        Returns
+        -------
+        MassFunctionDraws
+            The mass function.
+        """
+        nodes = jnp.asarray(prior.ln_mass_nodes)
+        return cls(
+            values={name: jnp.asarray(values[name], dtype=float) for name in PARAMETERS},
+            coefficients=_ratio(prior, values) @ to_coefficients,
+            redshift_nodes=jnp.asarray(prior.redshift_nodes),
+            ends=nodes[jnp.array([0, -1])],
+            base=base,
+        )
+
+    @classmethod
     def slopes(cls, prior: MassPrior, values: Mapping) -> dict[str, Float[np.ndarray, "j degree"]]:
         """Differentiate the coefficients in each parameter of the cosmology.
 
@@ -109,6 +138,66 @@ class MassFunctionDraws(eqx.Module):
         with jax.enable_x64(True):
             found = _slopes(_float64(prior), {name: jnp.asarray(float(values[name])) for name in PARAMETERS})
             return {name: np.asarray(slope) for name, slope in found.items()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give everything by name, for a file; nodes and ends, which are the same in all draws, once.
+
+        Returns
+        -------
+        dict of str to object
+            Arrays "cosmology.NAME", "coefficients", "redshift_nodes" and "ends".
+        """
+        once = {p: np.asarray(getattr(self, p)) for p in ("redshift_nodes", "ends")}
+        found = {p: v.reshape(-1, v.shape[-1])[0] for p, v in once.items()}
+        found |= {f"cosmology.{p}": np.asarray(v) for p, v in self.values.items()}
+        return found | {"coefficients": np.asarray(self.coefficients)}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping, base: str) -> "MassFunctionDraws":
+        """Put together again what `arrays` gave.
+
+        Parameters
+        ----------
+        arrays : dict of str to object
+            The arrays by name.
+        base : str
+            Fingerprint of the prior.
+
+        Returns
+        -------
+        MassFunctionDraws
+            The mass functions.
+        """
+        coefficients = arrays["coefficients"]
+        values = {p: arrays[f"cosmology.{p}"] for p in PARAMETERS}
+        shape = coefficients.shape[:-2]
+        nodes, ends = (np.broadcast_to(arrays[p], (*shape, arrays[p].size)).copy() for p in ("redshift_nodes", "ends"))
+        return cls(values, coefficients, nodes, ends, base)
+
+    @property
+    def cosmologies(self) -> dict[str, Float[Array | np.ndarray, "*draw"]]:
+        """The parameters of the cosmology by name, as every population of a draw gives them."""
+        return self.values
+
+    def prior_under(self, prior: MassPrior) -> MassPrior:
+        """Give the mass prior at one cosmology, with the nodes that it has.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The prior that this is relative to.
+
+        Returns
+        -------
+        MassPrior
+            The same nodes with the density of this cosmology.
+        """
+        basis = jnp.asarray(self.coefficients).T[:, :, None]
+        return eqx.tree_at(
+            lambda p: p.ln_density,
+            prior,
+            jnp.asarray(prior.ln_density) + chebyshev_sum(basis, _place(jnp.asarray(prior.ln_mass_nodes))),
+        )
 
     def ln_ratio(self, ln_mass, z) -> Float[Array, "..."]:
         """Evaluate ln p(ln M | z) minus that of the mass prior, for one cosmology.
@@ -173,6 +262,24 @@ class MassFunctionDraws(eqx.Module):
         narrowest : Float[Array, ""]
             Length of the shortest interval of an extreme draw.
         """
+        (centres,), (widths,) = panels.corners([[centre], [width]])
+        return panels.posterior_range(self.blocks_of_draws(prior, z), centres, widths)
+
+    def blocks_of_draws(self, prior: MassPrior, z) -> panels.Blocks:
+        """Bound the ln densities of all draws of a batch at one redshift over blocks of neighbouring mass cells.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The mass prior.
+        z : Float[Array, ""]
+            One redshift.
+
+        Returns
+        -------
+        massmap_jax.prior.panels.Blocks
+            The bounds.
+        """
         blocks = prior.blocks_at(z)
         edges = jnp.append(blocks.left, blocks.right[-1])
         ratios = jax.vmap(lambda draw: draw.ln_ratio(edges, z))(self)
@@ -180,9 +287,7 @@ class MassFunctionDraws(eqx.Module):
         # The ratio is smooth: between the ends of a block it leaves their range by far less than `panels.DEPTH`.
         lowest = blocks.lowest + jnp.minimum(least[:-1], least[1:])
         highest = blocks.highest + jnp.maximum(most[:-1], most[1:])
-        changed = panels.Blocks(lowest, highest, blocks.left, blocks.right)
-        (centres,), (widths,) = panels.corners([[centre], [width]])
-        return panels.posterior_range(changed, centres, widths)
+        return panels.Blocks(lowest, highest, blocks.left, blocks.right)
 
 
 def _float64(prior: MassPrior) -> MassPrior:
@@ -193,14 +298,14 @@ def _float64(prior: MassPrior) -> MassPrior:
 @jax.jit
 def _coefficients(prior: MassPrior, values) -> Float[Array, "draw j degree"]:
     """Coefficients of each cosmology."""
-    solve = _least_squares(prior)
+    solve = least_squares(prior)
     return jax.lax.map(lambda v: _ratio(prior, v) @ solve, values)
 
 
 @jax.jit
 def _slopes(prior: MassPrior, values) -> dict[str, Float[Array, "j degree"]]:
     """Derivatives of the coefficients in each parameter, at one cosmology."""
-    solve = _least_squares(prior)
+    solve = least_squares(prior)
     return jax.jacfwd(lambda v: _ratio(prior, v) @ solve)(values)
 
 
@@ -209,9 +314,12 @@ def _ratio(prior, values):
     return prior.at_cosmology(cosmology_with(values)).ln_density - prior.ln_density
 
 
-def _least_squares(prior) -> Float[Array, "mass degree"]:
-    """Matrix from values at the mass nodes to Chebyshev coefficients."""
-    nodes = jnp.asarray(prior.ln_mass_nodes)
-    place = jnp.clip(2 * (nodes - nodes[0]) / (nodes[-1] - nodes[0]) - 1, -1.0, 1.0)
-    basis = chebyshev_sum(jnp.eye(_DEGREE + 1)[:, :, None], place)
+def _place(nodes):
+    """Where mass nodes are between the ends, from -1 to 1."""
+    return jnp.clip(2 * (nodes - nodes[0]) / (nodes[-1] - nodes[0]) - 1, -1.0, 1.0)
+
+
+def least_squares(prior: MassPrior) -> Float[Array, "mass degree"]:
+    """Make the matrix from values at the mass nodes of a prior to Chebyshev coefficients."""
+    basis = chebyshev_sum(jnp.eye(_DEGREE + 1)[:, :, None], _place(jnp.asarray(prior.ln_mass_nodes)))
     return jnp.linalg.pinv(basis.T).T

@@ -364,6 +364,11 @@ class PopulationDraws(eqx.Module):
         ln_norm = jax.nn.logsumexp(base.ln_density_step + factor, axis=1)
         return eqx.tree_at(lambda p: p.ln_norm, plain, ln_norm, is_leaf=lambda x: x is None)
 
+    @property
+    def cosmologies(self) -> dict[str, Float[Array | np.ndarray, "*draw"]]:
+        """The parameters of the cosmology by name, where each draw has its own; else none."""
+        return {}
+
     def centre_at(self, z) -> Float[Array, "..."]:
         """Give the centre at a redshift.
 
@@ -526,7 +531,10 @@ class PopulationDraws(eqx.Module):
         narrowest : Float[Array, ""]
             Length of the interval, or that which one normal of the population's own width would have, if shorter.
         """
-        blocks = prior.blocks_at(z)
+        return self._range_in(prior.blocks_at(z), z, centre, width)
+
+    def _range_in(self, blocks: panels.Blocks, z, centre, width):
+        """The same, with the mass function between these bounds."""
         lowest, highest = self._bounds(blocks.left, blocks.right, z)
         if self.kind in ("fixed", "hmf_completeness"):
             lowest, highest = blocks.lowest + lowest, blocks.highest + highest
@@ -561,6 +569,10 @@ class PopulationDraws(eqx.Module):
         The extreme draws are enough: the posterior moves up in mass with the centre of the population and with that of
         the Gaussian, whatever the widths. The range of a mixture is that of its components.
         """
+        return self._range_of_draws_in(prior.blocks_at(z), z, centre, width)
+
+    def _range_of_draws_in(self, blocks: panels.Blocks, z, centre, width):
+        """The same, with the mass functions of all draws between these bounds."""
         middle = centre if self.kind == "fixed" else jax.vmap(lambda draw: draw.centre_at(z))(self)
         values = self.values
         parts: list[dict[str, Any]] = [
@@ -579,7 +591,7 @@ class PopulationDraws(eqx.Module):
                 name: other for name, (other,) in zip(names, others, strict=True)
             }
             extreme = PopulationDraws(at, None, jnp.zeros((middles.size, 2)), kind)
-            found.append(jax.vmap(lambda draw, c, w: draw.posterior_range(prior, z, c, w))(extreme, centres, widths))
+            found.append(jax.vmap(lambda draw, c, w: draw._range_in(blocks, z, c, w))(extreme, centres, widths))
         low, high, narrowest = (jnp.concatenate(ends) for ends in zip(*found, strict=True))
         return low.min(), high.max(), narrowest.min()
 
@@ -725,11 +737,31 @@ class Lattice(eqx.Module):
         thin = max(1, int(_NORM_STEP / np.diff(nodes).max())) if prior.uniform else 1
         thin = thin if (nodes.size - 1) % thin == 0 else 1
         redshift = np.clip(np.exp(ln_z), prior.z_min, prior.z_max)
-        rows = np.asarray(jax.vmap(prior.ln_density_at)(jnp.asarray(redshift)))[:, ::thin]
-        nodes = nodes[::thin]
-        step = np.gradient(nodes)
-        step[[0, -1]] /= 2
-        return cls(redshift, nodes, rows + np.log(step), np.array([ln_z[0], ln_z[1] - ln_z[0]]), fingerprint(prior))
+        masses = nodes[::thin]
+        axis = np.array([ln_z[0], ln_z[1] - ln_z[0]])
+        return cls(redshift, masses, np.asarray(_density_steps(prior, redshift, masses)), axis, fingerprint(prior))
+
+    def under(self, prior: MassPrior) -> "Lattice":
+        """Tabulate another mass prior with the same nodes, which may be traced by JAX.
+
+        Parameters
+        ----------
+        prior : MassPrior
+            The other mass prior.
+
+        Returns
+        -------
+        Lattice
+            Its table, with the fingerprint of the first one.
+        """
+        return eqx.tree_at(lambda s: s.ln_density_step, self, _density_steps(prior, self.redshift, self.ln_mass))
+
+
+def _density_steps(prior: MassPrior, redshift, ln_mass) -> Float[Array, "node mass"]:
+    """ln of density x step at masses that are every so many nodes of the prior."""
+    rows = jax.vmap(prior.ln_density_at)(jnp.asarray(redshift))
+    step = jnp.asarray(jnp.gradient(jnp.asarray(ln_mass))).at[np.array([0, -1])].divide(2)
+    return rows[:, :: (rows.shape[1] - 1) // (step.size - 1)] + jnp.log(step)
 
 
 def fingerprint(prior: MassPrior) -> str:

@@ -111,8 +111,8 @@ class CalibratedRelation(MultiObservableRelation):
         Parameters
         ----------
         name : str
-            A parameter of the relation, of the calibration, ``population_`` and one of the population, or
-            ``selection_`` and one of a selection on the measured mass.
+            A parameter of the relation, of the calibration, ``population_`` and one of the population,
+            ``selection_`` and one of a selection on the measured mass, or one of the cosmology, where draws have one.
 
         Returns
         -------
@@ -123,6 +123,8 @@ class CalibratedRelation(MultiObservableRelation):
             return self.measured[name]
         if name.startswith("selection_"):
             return self.selected[name.removeprefix("selection_")]
+        if name in self.population.cosmologies:
+            return self.population.cosmologies[name]
         if name.startswith("population_"):
             return self.population.values[name.removeprefix("population_")]
         return super().parameter(name)

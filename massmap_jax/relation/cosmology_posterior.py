@@ -13,17 +13,16 @@ from massmap_jax.prior.cosmology_draws import PARAMETERS
 from massmap_jax.prior.mass_function_draws import MassFunctionDraws
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.cosmology_prior import CosmologyPrior
+from massmap_jax.relation.cosmology_told import cosmology_notes, with_sigma8
 from massmap_jax.relation.fitted import RelationPosterior, around
-from massmap_jax.relation.law import LABELS, MassLuminosityRelation
+from massmap_jax.relation.law import LABELS
 from massmap_jax.relation.search import MAX_PARETO_K
 from massmap_jax.relation.with_cosmology import RelationAndCosmology, joined
 
-# A parameter of the cosmology whose error is at most this share of the belief's counts as informed by the catalogue.
-_INFORMED = 0.9
+# Arrays of the mass functions that are the same in all draws.
+_ONCE = ("redshift_nodes", "ends")
 # Where the normal approximation is off by more than this, in standard deviations of a parameter, a note says so.
 _MUCH_OFF = 0.4
-# Beyond this share of its variance, a note says that the normalisation rests on the belief about sigma8.
-_RESTS = 0.5
 
 
 class CosmologyPosterior(RelationPosterior):
@@ -118,7 +117,7 @@ class CosmologyPosterior(RelationPosterior):
             "prior_sd": own.prior_sd | believed.sd(),
             "free": (*own.free, *names),
         }
-        return cls(with_sigma8=_with_sigma8(draws, pivot) if "sigma8" in names else {}, belief=belief, **kept)
+        return cls(with_sigma8=with_sigma8(draws, pivot) if "sigma8" in names else {}, belief=belief, **kept)
 
     @property
     def of_cosmology(self) -> tuple[str, ...]:
@@ -135,31 +134,9 @@ class CosmologyPosterior(RelationPosterior):
     def notes(self) -> tuple[str, ...]:
         """What a reader of the numbers has to know, one sentence each."""
         found = list(super().notes)
-        sd = self.sd
-        share = {p: sd[p] / self.prior_sd[p] for p in self.of_cosmology}
-        told = [f"{p} ({sd[p]:.2g}, {v:.2f} of the belief's error)" for p, v in share.items() if v < _INFORMED]
-        if told:
-            found.append(f"of the cosmology, the catalogue informs {', '.join(told)}")
-        elif self.of_cosmology:
-            found.append(
-                "the catalogue does not narrow the cosmology: the errors of"
-                f" {', '.join(self.of_cosmology)} are those of the belief ({self.belief['source']})"
-            )
-        if self.with_sigma8 and self.with_sigma8["correlation"] ** 2 > _RESTS:
-            with_it = self.with_sigma8
-            more = "" if "with_mass_likelihood" in self.diagnostics else ", and luminosities and redshifts alone cannot"
-            more = more and f"{more} tell the two apart: measured masses (extra=, or --mass-likelihood) can"
-            found.append(
-                f"sigma8 and the normalisation of the relation (at {with_it['pivot_mass']:.2g} Msun and z ="
-                f" {with_it['pivot_z']:.2f}) go together, with a correlation of {with_it['correlation']:+.2f} and"
-                f" d ln L / d sigma8 = {with_it['slope']:+.2f}: {with_it['correlation'] ** 2:.0%} of the variance of"
-                f" the normalisation is that of sigma8{more}"
-            )
-        for p, shape in self.belief["not_normal"].items():
-            found.append(
-                f"the draws of {p} are not normal in its ln (skewness {shape['skewness']:+.1f}, excess kurtosis"
-                f" {shape['kurtosis']:+.1f}), and the fit takes their mean and covariance alone"
-            )
+        measured = "with_mass_likelihood" in self.diagnostics
+        apart = "" if measured else "measured masses (calibration= or extra=, --calib-mass or --mass-likelihood) can"
+        found += cosmology_notes(self.of_cosmology, self.sd, self.prior_sd, self.with_sigma8, self.belief, apart)
         off = self.diagnostics.get("off_normal")
         if off is not None:
             p, shift = max(off["shift"].items(), key=lambda item: abs(item[1]))
@@ -193,19 +170,18 @@ class CosmologyPosterior(RelationPosterior):
         MassmapError
             The file exists already.
         """
-        functions = self.draws.population
-        # The same in all draws: kept once.
-        arrays: dict[str, Any] = {"redshift_nodes": functions.redshift_nodes[0], "ends": functions.ends[0]}
-        arrays["covariance"] = self.covariance
+        arrays: dict[str, Any] = {"covariance": self.covariance}
         for name, relation in (("draws", self.draws), ("maximum", self.maximum)):
             arrays |= {f"{name}.{p}": np.asarray(v) for p, v in relation.columns().items()}
-            arrays |= {f"{name}.cosmology.{p}": np.asarray(v) for p, v in relation.population.values.items()}
-            arrays[f"{name}.coefficients"] = np.asarray(relation.population.coefficients)
+            functions = relation.population.arrays()
+            # The same in draws and maximum: kept once.
+            arrays |= {p: functions.pop(p) for p in _ONCE}
+            arrays |= {f"{name}.{p}": v for p, v in functions.items()}
         arrays |= {f"prior_curve.{p}": curve for p, curve in self.prior_curve.items()}
         own = [f.name for f in fields(self) if f.name not in ("draws", "maximum", "covariance", "prior_curve")]
         meta = {
             "labels": {name: getattr(self.draws, name) for name in LABELS},
-            "base": functions.base,
+            "base": self.draws.population.base,
             "own": {name: getattr(self, name) for name in own},
         }
         write_npz(path, arrays | {"cosmology": json.dumps(meta)})
@@ -257,33 +233,6 @@ class CosmologyPosterior(RelationPosterior):
 def _relation_of(columns: Mapping, prefix: str, meta: Mapping) -> RelationAndCosmology:
     """A relation with its mass functions, from the arrays of `save`."""
     own = {p.removeprefix(prefix): v for p, v in columns.items() if p.startswith(prefix)}
-    coefficients = own.pop("coefficients")
-    values = {p: own.pop(f"cosmology.{p}") for p in PARAMETERS}
-    shape = coefficients.shape[:-2]
-    nodes, ends = (np.broadcast_to(columns[p], (*shape, columns[p].size)).copy() for p in ("redshift_nodes", "ends"))
-    functions = MassFunctionDraws(values, coefficients, nodes, ends, meta["base"])
+    of_functions = {p: own.pop(p) for p in list(own) if p == "coefficients" or p.startswith("cosmology.")}
+    functions = MassFunctionDraws.of_arrays(of_functions | {p: columns[p] for p in _ONCE}, meta["base"])
     return RelationAndCosmology(population=functions, **own, **meta["labels"])
-
-
-def _with_sigma8(draws: RelationAndCosmology, pivot: tuple[float, float]) -> dict[str, float]:
-    """How the normalisation at a pivot goes with sigma8."""
-    ln_mass, evolution = pivot
-    a = draws.alpha1 + draws.alpha2 * ln_mass + draws.alpha4 * evolution
-    shares, sigma8 = draws.shares, draws.parameter("sigma8")
-    a, sigma8 = a - shares @ a, sigma8 - shares @ sigma8
-    together, variance = float(shares @ (a * sigma8)), float(shares @ sigma8**2)
-    correlation = together / np.sqrt(variance * float(shares @ a**2))
-    return {
-        "correlation": float(correlation),
-        "slope": together / variance,
-        "pivot_mass": float(np.ravel(draws.alpha3)[0] * np.exp(ln_mass)),
-        "pivot_z": float(_redshift_of(draws, evolution)),
-    }
-
-
-def _redshift_of(relation: MassLuminosityRelation, evolution: float) -> float:
-    """Redshift of a value of what alpha4 multiplies."""
-    if relation.evolution == "power":
-        return float(np.expm1(evolution))
-    cubed = (np.exp(2 * evolution) - 1 + relation.omega_m) / relation.omega_m
-    return float(np.cbrt(cubed) - 1)

@@ -95,10 +95,7 @@ class CosmologyPrior(AroundRelation):
     @property
     def of_cosmology(self) -> "ParameterBeliefs":
         """The belief about each parameter of the cosmology that varies, on its own."""
-        mean = dict(zip(PARAMETERS, self.belief.mean, strict=True))
-        return ParameterBeliefs(
-            {name: pack(dist.LogNormal(float(mean[name]), sd)) for name, sd in self.belief.sd.items()}
-        )
+        return ParameterBeliefs.of(self.belief)
 
     def reported(self, values: Mapping) -> dict[str, Float[Array, "*draw"]]:
         """Give the parameters that a fit reports: of the relation, and of the cosmology in place of its scores.
@@ -151,10 +148,7 @@ class CosmologyPrior(AroundRelation):
         plain = self.relation_prior.relation(values, log_weight)
         columns = plain.columns()
         bias = columns.pop("extra_bias", None)
-        cosmology = self.belief.values(values)
-        possible = self.belief.possible(cosmology)
-        middle = dict(zip(PARAMETERS, jnp.exp(jnp.asarray(self.belief.mean, dtype=float)), strict=True))
-        cosmology = {name: jnp.where(possible, v, middle[name]) for name, v in cosmology.items()}
+        cosmology = possible_or_middle(self.belief, values)
         labels = {name: getattr(plain, name) for name in LABELS}
         return RelationUnderCosmology._unchecked(columns, labels | {"cosmology": cosmology, "extra_bias": bias})
 
@@ -170,7 +164,45 @@ class ParameterBeliefs(Beliefs):
 
     stored: dict
 
+    @classmethod
+    def of(cls, belief: CosmologyBelief) -> "ParameterBeliefs":
+        """Take the belief about each parameter that varies on its own.
+
+        Parameters
+        ----------
+        belief : CosmologyBelief
+            Belief about the cosmology.
+
+        Returns
+        -------
+        ParameterBeliefs
+            Lognormal beliefs.
+        """
+        mean = dict(zip(PARAMETERS, belief.mean, strict=True))
+        return cls({name: pack(dist.LogNormal(float(mean[name]), sd)) for name, sd in belief.sd.items()})
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the parameters."""
         return tuple(self.stored)
+
+
+def possible_or_middle(belief: CosmologyBelief, scores: Mapping) -> dict[str, Array]:
+    """Give the cosmology of standard scores; in place of one that cannot be, the mean of the belief.
+
+    Parameters
+    ----------
+    belief : CosmologyBelief
+        Belief about the cosmology.
+    scores : dict of str to Float[Array, "*draw"]
+        Scores by name.
+
+    Returns
+    -------
+    dict of str to Float[Array, "*draw"]
+        omega_m, sigma8, h, n_s and omega_b, with gradients that are not NaN.
+    """
+    cosmology = belief.values(scores)
+    possible = belief.possible(cosmology)
+    middle = dict(zip(PARAMETERS, jnp.exp(jnp.asarray(belief.mean, dtype=float)), strict=True))
+    return {name: jnp.where(possible, v, middle[name]) for name, v in cosmology.items()}

@@ -75,7 +75,7 @@ def to_getdist(fitted: RelationPosterior) -> Any:
         weights=weights,
         loglikes=[np.zeros(chain.size) for chain in weights],  # its test of convergence fails without any
         names=list(fitted.free),
-        labels=[_LATEX[p] for p in fitted.free],
+        labels=[_label(p) for p in fitted.free],
         sampler="mcmc" if fitted.method == "nuts" else "uncorrelated",
         label=f"{fitted.num_halos} objects, {fitted.method}",
     )
@@ -89,13 +89,18 @@ def write_getdist(fitted: RelationPosterior, root) -> None:
     weight = _multiplicities(fitted)
     rows = np.column_stack([weight, np.zeros(weight.size), *columns.values()])
     header = "\n".join(f"{key} = {value}" for key, value in _labels(fitted).items())
-    names = "".join(f"{p} {_LATEX[p]}\n" for p in columns)
+    names = "".join(f"{p} {_label(p)}\n" for p in columns)
     root = Path(root)
     with contextlib.ExitStack() as stack:
         chain = stack.enter_context(atomic_file(root.with_name(root.name + ".txt")))
         paramnames = stack.enter_context(atomic_file(root.with_name(root.name + ".paramnames")))
         np.savetxt(chain, rows, fmt="%.17g", header=header)
         paramnames.write_text(names)
+
+
+def _label(name: str) -> str:
+    """The symbol of a parameter in LaTeX, or its name where it has none."""
+    return _LATEX.get(name, r"\mathrm{" + name.replace("_", r"\_") + "}")
 
 
 def _multiplicities(fitted: RelationPosterior) -> Float[np.ndarray, draw]:

@@ -139,8 +139,10 @@ def fit_relation(
     cosmology : CosmologyDraws, optional
         What is known of the cosmology: relation and cosmology are fitted together, with the mean and the covariance of
         the ln of these draws as the prior of the cosmology. The mass prior has to be a mass function of Tinker et al.,
-        whose own cosmology is not used. Beside luminosities it takes `extra`, and no selection but a limit in
-        luminosity, or with linear noise a sharp limit of any kind.
+        whose own cosmology is not used. Luminosities alone, or with `extra`, take no selection but a limit in
+        luminosity, or with linear noise a sharp limit of any kind. With `calibration`, `population` or `observables` it
+        takes the selections that these take, and populations that are made of the mass function: "fixed" and
+        "hmf_completeness". Measured masses and E(z) of the relation stay those of the cosmology they were made with.
     method : {"laplace", "nuts", "importance"}, optional
         "laplace" draws from the normal distribution about the maximum, "importance" weights these draws to the exact
         posterior, and "nuts" samples the exact posterior by NUTS with the Laplace covariance as mass matrix; from 400
@@ -168,7 +170,8 @@ def fit_relation(
         Draws, maximum, covariance, diagnostics and notes. `fit.draws` goes into `mass_posterior` and `mass_map` with
         `relation_from="this_catalogue"`. With calibration masses or a population it is a `JointPosterior`, whose draws
         bring the population along; with `extra` its draws bring that bias along. With `cosmology` it is a
-        `CosmologyPosterior`, each draw of which has a cosmology and a mass function of its own.
+        `CosmologyPosterior`, each draw of which has a cosmology and a mass function of its own; so has each draw of a
+        `JointPosterior` then.
 
     Raises
     ------
@@ -177,7 +180,7 @@ def fit_relation(
         that differ, no maximum inside the prior, or draws of "importance" with a Pareto k of 0.7 or more. With a
         population: no calibration masses or fewer than 10, fewer than 30 without NUTS, or masses of objects that were
         chosen by mass without that selection. With a cosmology: a mass prior that cannot follow it, another selection,
-        draws that are too few or as good as free, or `calibration`, `population` or `observables` beside it.
+        draws that are too few or as good as free, or a population that is no part of a mass function.
 
     Warns
     -----
@@ -204,7 +207,9 @@ def fit_relation(
 
     With a cosmology, the prior of the cosmology is normal in the ln of its parameters, and p(ln M | z) is made anew for
     each cosmology that the fit looks at. Where a higher sigma8 makes halos of one rank more massive, the normalisation
-    follows: with luminosities and redshifts alone the two are degenerate, and the notes say by how much.
+    follows: with luminosities and redshifts alone the two are degenerate, and the notes say by how much. Measured
+    masses tell them apart. Random calibrators are fitted alone; with `chosen_by="luminosity"`, which is true of them as
+    well, the luminosities of all objects inform the cosmology.
 
     Examples
     --------
@@ -244,6 +249,8 @@ def fit_relation(
     # Before a default takes the place of a population that was not given.
     joint = calibration is not None or population is not None or bool(observables)
     laws, correlations, population = beliefs_asked(calibration, population, observables, scatter_correlation, selection)
+    if not (cosmology is None or isinstance(cosmology, CosmologyDraws)):
+        raise MassmapError(f"cosmology= is {cosmology!r}: give CosmologyDraws, of arrays, a chain or Planck")
     if extra is None and bias != 0:
         raise MassmapError("extra_bias is given without the mass likelihoods that it is of: give extra=, too")
     if isinstance(selection, SelectedOn) and not laws:
@@ -251,27 +258,20 @@ def fit_relation(
             f"the selection is on {selection.observable}, which is not fitted: give its relation, observables="
         )
     if joint or isinstance(selection, SelectedOnMass):
-        if cosmology is not None:
-            raise MassmapError(
-                "cosmology= cannot be fitted together with calibration=, population=, observables= or a selection on"
-                " mass: give measured masses as likelihoods, extra=, or leave these out"
-            )
         if extra is not None:
             raise MassmapError(
                 "extra= cannot be fitted together with calibration=, population=, observables= or a selection on mass:"
                 " give masses of normal error as calibration=, or leave these out"
             )
         return fit_joint(
-            catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method, key,
-            num_draws, num_chains, num_warmup, watch,
+            catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, cosmology,
+            method, key, num_draws, num_chains, num_warmup, watch,
         )  # fmt: skip
     with jax.enable_x64(True):
         if extra is not None:
             refuse_uncertain(catalogue, "a fit with further likelihoods of the masses")
             beliefs = BiasedPrior.of(relation_prior, bias)
         if cosmology is not None:
-            if not isinstance(cosmology, CosmologyDraws):
-                raise MassmapError(f"cosmology= is {cosmology!r}: give CosmologyDraws, of arrays, a chain or Planck")
             together = CosmologyData(catalogue, prior, selection, cosmology, extra)
             both = CosmologyPrior.of(beliefs, together.belief)
             return fit_to(together, both, method, key, num_draws, num_chains, num_warmup, watch)

@@ -22,10 +22,12 @@ from massmap_jax.likelihood.selection import NoSelection, Selection
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
+from massmap_jax.prior.population_cosmology import PopulationUnderCosmology
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance, rows_and_mass
 from massmap_jax.relation.correlations import matrix_of, pairs
-from massmap_jax.relation.data import HALF_LN_2PI
+from massmap_jax.relation.cosmology_data import LikelihoodUnderCosmology
+from massmap_jax.relation.data import HALF_LN_2PI, prior_rows
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 from massmap_jax.relation.selected_on import THRESHOLD, SelectedOn, SelectedOnMass, ln_above_threshold, ln_share
@@ -134,6 +136,11 @@ class JointPrior(Beliefs):
         """Pivot mass of the relation [Msun]."""
         return self.relation_prior.alpha3
 
+    @property
+    def told(self) -> Beliefs:
+        """The beliefs about the parameters that a fit reports."""
+        return self
+
     def middle(self) -> dict[str, float]:
         """Give the middle of the belief about every parameter.
 
@@ -178,20 +185,24 @@ class JointPrior(Beliefs):
         beliefs = self.beliefs
         full = {
             p: jnp.broadcast_to(jnp.asarray(values[p] if p in values else beliefs[p], dtype=float), shape)
-            for p in self.names
+            for p in self.order
             if p not in self.relation_prior.names
         }
         measured = {p: full[p] for p in (*MEASURED, *pairs(self.observables))}
         relation = self._with_observables(relation, full, shape)
         of_population = {p: full[f"population_{p}"] for p in self.population.parameters}
+        population = self._populations(of_population, values, shape)
+        of_threshold = {p: full[f"selection_{p}"] for p in THRESHOLD if f"selection_{p}" in full}
+        return CalibratedRelation.joined(relation, measured, population, self.selected | of_threshold)
+
+    def _populations(self, of_population: Mapping, values: Mapping, shape) -> PopulationDraws:
+        """The populations of one relation or a batch, of their parameters; `values` holds all parameters."""
 
         def one(of_population, pivot_z):
             return PopulationDraws.of(self.population, of_population, pivot_z, self.base)
 
         pivot_z = jnp.broadcast_to(jnp.asarray(self.pivot_z, dtype=float), shape)
-        population = jax.vmap(one)(of_population, pivot_z) if shape else one(of_population, pivot_z)
-        of_threshold = {p: full[f"selection_{p}"] for p in THRESHOLD if f"selection_{p}" in full}
-        return CalibratedRelation.joined(relation, measured, population, self.selected | of_threshold)
+        return jax.vmap(one)(of_population, pivot_z) if shape else one(of_population, pivot_z)
 
     def _with_observables(self, relation: MassLuminosityRelation, full: Mapping, shape) -> MassLuminosityRelation:
         """The relation of the luminosity with those of further observables."""
@@ -226,6 +237,8 @@ class JointLikelihood(eqx.Module):
         How many objects a point stands for.
     row : Int[Array, "point"]
         Which entry of `ln_prior` a point has.
+    redshift : Float[Array, "row"]
+        The distinct redshifts.
     ln_prior : Float[Array, "row mass"]
         ln of the mass prior's density at the mass nodes, for each distinct redshift.
     prior : MassPrior
@@ -238,6 +251,8 @@ class JointLikelihood(eqx.Module):
         Further observables of each point.
     noise : LinearNoise or None
         Noise of the luminosities, where that of any is linear or any is a limit.
+    moves : bool
+        Whether relations bring a cosmology along, under which `ln_prior` and `prior` are made anew.
     """
 
     ln_lum_obs: Float[Array | np.ndarray, "point"]
@@ -250,16 +265,35 @@ class JointLikelihood(eqx.Module):
     weight: Float[Array | np.ndarray, "point"]
     row: Int[Array | np.ndarray, "point"]
     ln_prior: Float[Array | np.ndarray, "row mass"]
+    redshift: Float[Array | np.ndarray, "row"]
     prior: MassPrior
     selection: Selection | SelectedOnMass | SelectedOn
     constant: Float[Array | np.ndarray | np.float64, ""]
     observed: Observed | None = None
     noise: LinearNoise | None = None
+    moves: bool = eqx.field(static=True, default=False)
 
     @property
     def difference(self) -> float | None:
         """Step of second derivatives by differences, where those of JAX would take a minute to compile."""
-        return None if self.noise is None else 0.01
+        if self.noise is not None:
+            return 0.01
+        return LikelihoodUnderCosmology.difference if self.moves else None
+
+    @property
+    def smooth(self) -> bool:
+        """Whether it has no small steps of its own, such as those of single precision."""
+        return self.noise is None
+
+    def _under(self, relation: CalibratedRelation) -> "tuple[JointLikelihood, CalibratedRelation]":
+        """The likelihood with the mass function of the relation's cosmology, and the relation without it."""
+        population = relation.population
+        if not isinstance(population, PopulationUnderCosmology):
+            return self, relation
+        prior = population.functions.prior_under(self.prior)
+        rows = prior_rows(prior, self.redshift)
+        moved = eqx.tree_at(lambda s: (s.prior, s.ln_prior), self, (prior, rows))
+        return moved, eqx.tree_at(lambda r: r.population, relation, population.alone)
 
     def ln_z(self, relation: CalibratedRelation) -> Float[Array, "point"]:
         """Evaluate ln (Z / A) of each point, per unit ln L_obs and ln M_obs.
@@ -275,9 +309,10 @@ class JointLikelihood(eqx.Module):
             ln of evidence over the probability to be in the catalogue.
         """
         points = self._points()
+        under, alone = self._under(relation)
 
         def one(*point):
-            return self._one(relation, *point)
+            return under._one(alone, *point)
 
         number = self.z.shape[0]
         if number <= 2 * _BLOCK:

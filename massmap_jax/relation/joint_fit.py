@@ -6,8 +6,9 @@ known is refused: a free population without measured masses, or with too few of 
 
 import warnings
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Bool
@@ -25,6 +26,8 @@ from massmap_jax.likelihood.nearest_lognormal import (
 )
 from massmap_jax.likelihood.objects import Observed, usable_rows
 from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.prior.cosmology_belief import CosmologyBelief
+from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Population
 from massmap_jax.relation.adapt import adapted_draws
@@ -37,6 +40,7 @@ from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.draws import draw_by, ridge_draws
 from massmap_jax.relation.joint import JointLikelihood, JointPrior
+from massmap_jax.relation.joint_cosmology import JointCosmologyPrior
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
 from massmap_jax.relation.linear import LinearData, is_linear
@@ -85,6 +89,7 @@ def fit_joint(
     laws: Mapping[str, RelationPrior],
     correlations: Mapping,
     selection,
+    cosmology: CosmologyDraws | None,
     method,
     key,
     num_draws,
@@ -92,7 +97,7 @@ def fit_joint(
     num_warmup,
     watch,
 ) -> JointPosterior:
-    """Fit relation, calibration and population; arguments as in `fit_relation`, after `check_fit`.
+    """Fit relation, calibration, population and cosmology; arguments as in `fit_relation`, after `check_fit`.
 
     Returns
     -------
@@ -109,6 +114,11 @@ def fit_joint(
     with jax.enable_x64(True):
         asked = catalogue, prior, relation_prior, calibration, population, laws, correlations, selection, method
         data, has_mass, chosen, joint_prior, coordinates = prepare(*asked)
+        belief: dict[str, Any] = {}
+        if cosmology is not None:
+            joint_prior = JointCosmologyPrior.around(joint_prior, CosmologyBelief.of(cosmology), data.prior)
+            coordinates = eqx.tree_at(lambda c: c.prior, coordinates, joint_prior)
+            belief = {"source": cosmology.source, "not_normal": joint_prior.belief.shape_of(cosmology)}
         watch("finding the best relation and population")
         by_lognormal = isinstance(data, _NearlyLognormal)
         nearly = int(is_near(catalogue)[data.rows[chosen]].sum()) if by_lognormal else 0
@@ -158,7 +168,10 @@ def fit_joint(
             mass_prior=prior.description,
             range_of_calibrators=_range(data, has_mass if has_mass.any() else chosen),
             shared_error=0.0,
+            belief=belief,
         )
+        if cosmology is not None:
+            result = result.with_pivot(float(coordinates.pivot_ln_mass), float(coordinates.pivot_evolution))
         result = result.with_shared_error(shared_error(result.draws, data))
     for note in result.notes:
         warnings.warn(note, stacklevel=3)
@@ -471,7 +484,15 @@ def _range(data: CatalogueData, chosen) -> dict[str, tuple[float, float]]:
 
 
 def likelihood_of(
-    data: CatalogueData, calibration, has_mass, chosen, selection, scatter: float | None, stand_for: float = 1.0
+    data: CatalogueData,
+    calibration,
+    has_mass,
+    chosen,
+    selection,
+    scatter: float | None,
+    stand_for: float = 1.0,
+    *,
+    moves: bool = False,
 ) -> JointLikelihood:
     """Prepare the likelihood of the chosen objects.
 
@@ -490,6 +511,8 @@ def likelihood_of(
         each object.
     stand_for : float, optional
         How many objects each of the chosen ones without a measured mass stands for.
+    moves : bool, optional
+        Whether relations bring a cosmology along.
 
     Returns
     -------
@@ -538,10 +561,12 @@ def likelihood_of(
         z=filled(points.z),
         weight=filled(points.weight, 0.0),
         row=filled(row.ravel()),
+        redshift=filled(redshift),
         ln_prior=prior_rows(data.prior, filled(redshift)),
         prior=data.prior,
         selection=selection,
         constant=np.float64(data.constant),
+        moves=moves,
     )
 
 
@@ -555,7 +580,7 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
         place = np.asarray(coordinates.place(guess))
         if np.isfinite(float(joint_prior.log_prob({p: guess[p] for p in joint_prior.free}))):
             starts.insert(0, place)
-    scatter = 0.5 * central["scatter"]
+    scatter, moves = 0.5 * central["scatter"], isinstance(joint_prior, JointCosmologyPrior)
     many = _MANY_LINEAR if isinstance(data, LinearData) else _MANY
     if (chosen & ~has_mass).sum() > many and has_mass.sum() >= FEW_CALIBRATORS:
         # A part that stands for all others finds the way at little cost. Those with a measured mass alone would lead
@@ -564,12 +589,12 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
         some = without[_spread(*(a[without] for a in data.halos()[:3]), min(many, _SOME))]
         part = has_mass.copy()
         part[some] = True
-        few = likelihood_of(data, calibration, has_mass, part, selection, None, without.size / some.size)
+        few = likelihood_of(data, calibration, has_mass, part, selection, None, without.size / some.size, moves=moves)
         found = _best_from(starts, coordinates, few)
         if found is not None:
             starts = [np.asarray(found.x)]
             scatter = max(0.5 * float(relation_at(coordinates, found.x).scatter), _LEAST_SCATTER)
-    likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter)
+    likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter, moves=moves)
     best = _best_from(starts, coordinates, likelihood)
     if best is None:
         data.refuse(joint_prior.relation_prior.relation(central))
@@ -580,7 +605,7 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
             break
         # Points that stand for many objects, and panels over linear noise, are good for scatters from a least one on.
         scatter = max(0.5 * found, _LEAST_SCATTER)
-        likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter)
+        likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter, moves=moves)
         best = maximise(coordinates, likelihood, best.x)
     return likelihood, best
 

@@ -12,9 +12,13 @@ import numpy as np
 from massmap_jax.catalogue.archives import members, read_npz, told_of_archive, write_npz
 from massmap_jax.likelihood.objects import Objects
 from massmap_jax.prior import panels
+from massmap_jax.prior.cosmology_draws import PARAMETERS
+from massmap_jax.prior.mass_function_draws import MassFunctionDraws
 from massmap_jax.prior.population import PopulationDraws
+from massmap_jax.prior.population_cosmology import PopulationUnderCosmology
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation
 from massmap_jax.relation.calibration import FEW_CALIBRATORS
+from massmap_jax.relation.cosmology_told import cosmology_notes, note_of_h, with_sigma8
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.fitted import RelationPosterior, around
 from massmap_jax.relation.joint import JointPrior
@@ -38,7 +42,8 @@ class JointPosterior(RelationPosterior):
     """The posterior of a relation together with the population and the calibration of measured masses.
 
     It has everything that a `RelationPosterior` has; `free`, `mean`, `sd` and the other columns by name also hold
-    "bias", "mass_scatter", "correlation" and the population's parameters, with the prefix ``population_``.
+    "bias", "mass_scatter", "correlation" and the population's parameters, with the prefix ``population_``, and those of
+    the cosmology that vary, where it was fitted too.
 
     Attributes
     ----------
@@ -54,6 +59,10 @@ class JointPosterior(RelationPosterior):
         Lowest and highest "ln_lum_obs" and "redshift" of the objects that inform the fit.
     shared_error : float
         Standard deviation in ln M of the error that all masses share, from the uncertainty of the fit.
+    with_sigma8 : dict of str to float
+        As of `CosmologyPosterior`; empty where the cosmology was not fitted, or sigma8 does not vary.
+    belief : dict of str to object
+        As of `CosmologyPosterior`; empty where the cosmology was not fitted.
 
     See Also
     --------
@@ -66,6 +75,8 @@ class JointPosterior(RelationPosterior):
     shared_error: float
     num_calibrators: int = eqx.field(static=True)
     chosen_by: str = eqx.field(static=True)
+    with_sigma8: dict[str, float] = eqx.field(default_factory=dict)
+    belief: dict[str, Any] = eqx.field(default_factory=dict)
 
     @classmethod
     def assemble_joint(cls, joint_prior: JointPrior, *, values, log_weight, maximum, **made) -> "JointPosterior":
@@ -89,20 +100,21 @@ class JointPosterior(RelationPosterior):
         JointPosterior
             The posterior.
         """
-        draws = _relations(joint_prior, values, np.asarray(log_weight))
-        places = {p: around(np.asarray(values[p]), draws.shares) for p in joint_prior.free}
-        densities = joint_prior.density(places)
+        draws, told = _relations(joint_prior, values, np.asarray(log_weight)), joint_prior.told
+        places = {p: around(np.asarray(values[p]), draws.shares) for p in told.free}
+        densities = told.density(places)
         # The label is given last: in the beliefs it would ask for another compilation for every catalogue.
         source = f"fitted to {made['num_halos']} objects, {made['num_calibrators']} with measured masses"
         source += f", {made['method']}"
-        best, middle = {p: np.asarray(v) for p, v in maximum.items()}, joint_prior.middle()
+        best = {p: np.asarray(v) for p, v in maximum.items()}
+        middle = joint_prior.middle() if told is joint_prior else told.central()
         return cls(
             draws=draws.with_source(source),
             maximum=_relations(joint_prior, best, np.zeros(())).with_source(source),
             prior_curve={p: np.stack([places[p], densities[p]]) for p in places},
-            prior_mean={p: middle[p] for p in joint_prior.free},
-            prior_sd=joint_prior.sd(),
-            free=joint_prior.free,
+            prior_mean={p: middle[p] for p in told.free},
+            prior_sd=told.sd(),
+            free=told.free,
             shift_if_lowest_mass_doubles=None,
             **made,
         )
@@ -122,6 +134,29 @@ class JointPosterior(RelationPosterior):
         """
         return eqx.tree_at(lambda s: s.shared_error, self, float(value))
 
+    def with_pivot(self, ln_mass: float, evolution: float) -> "JointPosterior":
+        """Give the same posterior with `with_sigma8`, where sigma8 varies.
+
+        Parameters
+        ----------
+        ln_mass, evolution : float
+            ln(M / alpha3), M in units of alpha3 [Msun], and ln(1 + z) or ln E(z), where the normalisation is compared
+            with sigma8.
+
+        Returns
+        -------
+        JointPosterior
+            The posterior.
+        """
+        if "sigma8" not in self.free:
+            return self
+        return replace(self, with_sigma8=with_sigma8(self.draws, (ln_mass, evolution)))
+
+    @property
+    def of_cosmology(self) -> tuple[str, ...]:
+        """Names of the parameters of the cosmology that vary; none where it was not fitted."""
+        return tuple(p for p in self.free if p in PARAMETERS)
+
     @property
     def informed(self) -> dict[str, float]:
         """By how much the data reduced the variance of each free parameter: 1 is all by data, 0 all by belief."""
@@ -137,6 +172,9 @@ class JointPosterior(RelationPosterior):
                 f"all masses share an error of {self.shared_error:.2f} in ln M, which no number of objects averages"
                 " out: more calibration masses, or narrower beliefs about their bias, would reduce it"
             )
+        if self.belief:
+            found += cosmology_notes(self.of_cosmology, self.sd, self.prior_sd, self.with_sigma8, self.belief, "")
+            found += note_of_h(self.prior_mean, self.prior_sd)
         off = self.diagnostics.get("off_normal")
         if off is not None and "pareto_k" not in self.diagnostics and is_far_from_normal(off):
             p, shift = _farthest(off)
@@ -202,13 +240,14 @@ class JointPosterior(RelationPosterior):
         -------
         dict of str to Float[np.ndarray, "draw"]
             The columns of `RelationPosterior.to_table`, the calibration, the parameters of further observables with
-            their names behind, the population with the prefix ``population_``, and what was fitted of a selection with
-            the prefix ``selection_``.
+            their names behind, the population with the prefix ``population_``, the cosmology where draws have one, and
+            what was fitted of a selection with the prefix ``selection_``.
         """
         table = super().to_table() | {p: np.asarray(v) for p, v in self.draws.measured.items()}
         for name, law in zip(self.draws.names, self.draws.laws, strict=True):
             table |= {f"{p}_{name}": np.asarray(v) for p, v in law.columns().items() if p != "log_weight"}
         table |= {f"population_{p}": np.asarray(v) for p, v in self.draws.population.values.items()}
+        table |= {p: np.asarray(v) for p, v in self.draws.population.cosmologies.items()}
         return table | {p: np.asarray(self.draws.parameter(p)) for p in self.free if p.startswith("selection_")}
 
     def save(self, path) -> None:
@@ -337,6 +376,8 @@ def _arrays_of(relation: CalibratedRelation) -> dict[str, np.ndarray]:
     population = relation.population
     arrays |= {f"population.{p}": np.asarray(v) for p, v in population.values.items()}
     arrays["lattice"] = np.asarray(population.lattice)
+    if isinstance(population, PopulationUnderCosmology):
+        arrays |= {f"functions.{p}": v for p, v in population.functions.arrays().items()}
     return arrays if population.ln_norm is None else arrays | {"ln_norm": np.asarray(population.ln_norm)}
 
 
@@ -347,9 +388,12 @@ def _relation_of(columns: dict, prefix: str, meta: dict) -> CalibratedRelation:
     def part(name):
         return {p.removeprefix(name): v for p, v in own.items() if p.startswith(name)}
 
-    population = PopulationDraws(
-        part("population."), own.get("ln_norm"), own["lattice"], meta["kind"], meta["components"], meta["base"]
-    )
+    of_population = part("population."), own.get("ln_norm"), own["lattice"]
+    labels = meta["kind"], meta["components"], meta["base"]
+    population = PopulationDraws(*of_population, *labels)
+    if functions := part("functions."):
+        own_function = MassFunctionDraws.of_arrays(functions, meta["base"])
+        population = PopulationUnderCosmology(*of_population, *labels, functions=own_function)
     several = {
         name: MassLuminosityRelation(**part(f"law.{name}."), **labels)
         for name, labels in meta.get("observables", {}).items()

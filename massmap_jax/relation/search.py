@@ -59,14 +59,16 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
     """Find the maximum of the ln density by Newton's method.
 
     The curvature is made positive, and steps are halved until the density rises. It is pure JAX and works under vmap.
-    Second derivatives are those of JAX, or differences of the gradient, by the step that the likelihood asks for.
+    Second derivatives are those of JAX, or differences of the gradient, by the step `difference` that the likelihood
+    asks for; it then says by `smooth` whether it has no small steps of its own.
     """
 
     def objective(x):
         return -coordinates.log_density(x, likelihood)
 
     step_of_differences = getattr(likelihood, "difference", None)
-    enough = _CONVERGED if step_of_differences is None else _CONVERGED_BY_DIFFERENCES
+    smooth = getattr(likelihood, "smooth", step_of_differences is None)
+    enough = _CONVERGED if smooth else _CONVERGED_BY_DIFFERENCES
 
     def derivatives(x):
         def gradient(x):

@@ -6,7 +6,8 @@ from jaxtyping import Array
 from massmap_jax.errors import MassmapError
 from massmap_jax.prior.cosmology_draws import FEWEST, CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
-from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.prior.population import population_of
+from massmap_jax.relation.law import MassLuminosityRelation, Relation
 from massmap_jax.relation.with_cosmology import RelationAndCosmology, with_cosmology
 from massmap_jax.run.options import JobOptions, named_columns, number_or_name
 
@@ -48,6 +49,11 @@ def read_cosmology(options: JobOptions, prior: MassPrior, notes: list[str]) -> C
         notes.append(
             "draws of the cosmology change the mass function alone: distances are those of"
             f" cosmology={options.prior.cosmology} in all draws"
+        )
+    if options.calib_mass is not None:
+        notes.append(
+            "measured masses are taken as they are given under all draws of the cosmology: what its distances would"
+            " change of them belongs into the belief about their bias"
         )
     if options.draws_of_planck:
         # A fit takes their mean and covariance alone, which are exact for any number of them.
@@ -114,12 +120,29 @@ def paired(
     return pairs, cosmologies_of(pairs, cosmology.source)
 
 
-def cosmologies_of(pairs: RelationAndCosmology, source: str) -> CosmologyDraws:
+def brings_cosmologies(relation: Relation) -> bool:
+    """Tell whether the draws of a relation have cosmologies of their own, as those of a fit of both do.
+
+    Parameters
+    ----------
+    relation : Relation
+        Any relation.
+
+    Returns
+    -------
+    bool
+        True where they have.
+    """
+    population = population_of(relation)
+    return population is not None and bool(population.cosmologies)
+
+
+def cosmologies_of(pairs, source: str) -> CosmologyDraws:
     """Give the cosmologies that the draws of a relation bring along.
 
     Parameters
     ----------
-    pairs : RelationAndCosmology
+    pairs : RelationAndCosmology or CalibratedRelation
         The draws.
     source : str
         Where the cosmologies are from.
@@ -129,7 +152,7 @@ def cosmologies_of(pairs: RelationAndCosmology, source: str) -> CosmologyDraws:
     CosmologyDraws
         The cosmologies, with the weights of the draws.
     """
-    return CosmologyDraws.from_arrays(**pairs.population.values, log_weight=pairs.log_weight, source=source)
+    return CosmologyDraws.from_arrays(**pairs.population.cosmologies, log_weight=pairs.log_weight, source=source)
 
 
 def fitted_from(cosmology: CosmologyDraws) -> str:

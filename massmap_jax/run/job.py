@@ -26,7 +26,6 @@ from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.presets import find_preset
-from massmap_jax.relation.with_cosmology import RelationAndCosmology
 from massmap_jax.run.beside_beliefs import (
     computed_from_luminosity,
     far_from_beliefs,
@@ -37,7 +36,7 @@ from massmap_jax.run.beside_beliefs import (
 from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
-from massmap_jax.run.cosmology import cosmologies_of, fitted_from, paired, read_cosmology
+from massmap_jax.run.cosmology import brings_cosmologies, cosmologies_of, fitted_from, paired, read_cosmology
 from massmap_jax.run.map_plan import plan_map
 from massmap_jax.run.mass_likelihood_columns import under_prior
 from massmap_jax.run.misfit import (
@@ -275,7 +274,7 @@ def compute(
         check_units(catalogue, relation)
     if options.cosmology_draws is not None and fitted is not None:
         cosmology = cosmologies_of(relation, fitted_from(cosmology))
-    elif isinstance(relation, RelationAndCosmology):
+    elif brings_cosmologies(relation):
         # Of a fit that kept its cosmologies.
         if options.cosmology_draws is not None:
             raise MassmapError(

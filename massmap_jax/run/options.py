@@ -1052,14 +1052,21 @@ def _check_cosmology_draws(options: JobOptions) -> None:
             " that exists"
         )
     named_columns("cosmology_columns", options.cosmology_columns, "omega_m=A,sigma8=B")
-    fitted_together = {"calib_mass": options.calib_mass is not None, "observable": options.observable is not None}
-    for name, is_given in fitted_together.items():
-        if is_given:
-            raise MassmapError(
-                f"cosmology_draws= and {name}= are given: cosmologies go with a relation of luminosity and mass alone,"
-                f" and one that is fitted with {name}= brings more along; leave one of them out, or give masses as"
-                " mass_likelihood="
-            )
+    if options.relation != "fit" and options.observable is not None:
+        raise MassmapError(
+            "cosmology_draws= and observable= are given: cosmologies are paired with a relation of luminosity and mass"
+            " alone; leave one of them out, or fit relation and cosmology together"
+        )
+    if options.compare_populations:
+        raise MassmapError(
+            "compare_populations= compares forms of the population under one cosmology: leave it, or cosmology_draws=,"
+            " out"
+        )
+    if options.population is not None:
+        from massmap_jax.prior.population import Population
+        from massmap_jax.prior.population_cosmology import PopulationUnderCosmology
+
+        PopulationUnderCosmology.check(Population.parse(options.population))
     if options.uncertain_redshifts:
         raise MassmapError(
             "cosmology_draws= and redshifts that are not exact (z_err=, z_pdf=, z_quantiles=) are given: these need the"

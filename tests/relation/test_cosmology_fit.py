@@ -314,7 +314,6 @@ def belief_of(**changes):
         ({"cosmology": belief_of(sigma8=np.full(60, 0.8))}, "all draws are one cosmology"),
         ({"cosmology": belief_of(sigma8=np.geomspace(0.15, 2.9, 60))}, "leave sigma8 as good as free"),
         ({"selection": mm.RedshiftLimit.tabulated([0.01, 2.0], [1e-3, 1e-2])}, "no selection but a limit"),
-        ({"population": mm.Population.fixed()}, "cosmology= cannot be fitted together with"),
         (
             {"prior": mm.MassPrior.from_table([0.0, 2.0], [1e13, 1e15, 1e16], np.ones((2, 3)))},
             "cannot follow the cosmology",

@@ -14,7 +14,8 @@ from pages_that_run import run_page
 import massmap_jax as mm
 from massmap_jax import CosmologyDraws
 from massmap_jax.catalogue.relation_files import read_relation
-from massmap_jax.run.cosmology import paired
+from massmap_jax.relation.joint_posterior import JointPosterior
+from massmap_jax.run.cosmology import brings_cosmologies, paired
 from massmap_jax.run.options import JobOptions, load_relation
 
 NUMBER, DRAWS = 120, 20
@@ -175,15 +176,13 @@ def test_refused_in_one_sentence(folder, command, more, words):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--calib-mass", "L", "--calib-sigma", "0.2"], "--cosmology-draws and --calib-mass are given"),
-        (
-            ["--observable", "y=L", "--observable-sigma", "y=0.1", "--observable-prior", "y:bigmali2017"],
-            "--cosmology-draws and --observable are given",
-        ),
+        (["--population", "gaussian"], "the population 'gaussian' is no part of a mass function"),
+        (["--compare-populations"], "--compare-populations compares forms of the population under one cosmology"),
     ],
 )
-def test_a_fit_that_brings_more_along_is_refused(folder, more, words):
-    ran = run(folder, "--relation-prior", "bigmali2017", "--cosmology-draws", "planck18", *more)
+def test_what_a_fit_with_measured_masses_does_not_take_is_refused(folder, more, words):
+    masses = ("--calib-mass", "M", "--calib-sigma", "0.2", "--relation-prior", "bigmali2017")
+    ran = run(folder, *masses, "--cosmology-draws", "planck18", *more, command="fit")
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and words in ran.stderr, ran.stderr
 
 
@@ -224,6 +223,42 @@ def test_masses_are_under_the_fitted_cosmologies(folder, fitted):
     found = pd.read_parquet(folder / "direct" / "masses.parquet")["log10_mass_mean"]
     np.testing.assert_allclose(found * np.log(10), own.mean, atol=1e-4)
     assert direct["cosmology_draws"]["mean"]["sigma8"] == pytest.approx(kept.parameter("sigma8").mean())
+
+
+def test_measured_masses_and_cosmology_in_one_run(folder):
+    """One run fits both, writes masses under the draws that it keeps, and says what it learned of the cosmology."""
+    rng, prior = np.random.default_rng(3), mm.MassPrior.from_cosmology("WMAP9", redshift=[0.1, 0.9], dlog10_mass=0.05)
+    z = rng.choice([0.2, 0.5, 0.8], 4 * NUMBER)
+    ln_mass = np.asarray(prior.sample(jax.random.key(0), z))
+    ln_lum = ln_mass - np.log(1e14) + 0.3 * rng.normal(size=z.size)
+    chosen = np.argsort(-ln_lum)[:NUMBER]
+    measured = np.exp(ln_mass[chosen] + 0.2 * rng.normal(size=NUMBER))
+    measured[NUMBER // 2 :] = np.nan
+    columns = {"L": np.exp(ln_lum[chosen]), "z": z[chosen], "M": measured}
+    pd.DataFrame(columns).to_csv(folder / "m.csv", index=False)
+    limit = str(float(columns["L"].min()))
+    given = ["run", "m.csv", "--out", "both", "--lum", "L", "--sigma", "0.05", "--lum-limit", limit, *CHAIN]
+    given += ["--relation", "fit", "--relation-prior", "alpha1=0:1,alpha2=1:0.2,alpha4=0,scatter=0.3:0.1,alpha3=1e14"]
+    given += ["--calib-mass", "M", "--calib-sigma", "0.2", "--calib-unit", "Msun", "--calib-chosen-by", "luminosity"]
+    given += ["--population", "fixed", "--no-map", "--no-figures", "--accept-misfit"]
+    ran = warm_start.run([*given, "--num-relation-draws", str(DRAWS)], folder)
+    assert ran.returncode == 0, ran.stderr
+    record = json.loads((folder / "both" / "run.json").read_text())
+    assert list(record["fit"]["mean"])[-2:] == ["omega_m", "sigma8"] and "sigma8" in ran.stdout
+    told = record["cosmology_draws"]
+    assert told["source"] == "a fit of relation and cosmology, under chain.csv" and told["draws"] == DRAWS
+    notes = " ".join(record["notes"])
+    assert "measured masses are taken as they are given under all draws" in notes and "cosmology" in notes
+    fit = JointPosterior.load(folder / "both" / "relation.npz")
+    catalogue = mm.read_catalogue(folder / "m.csv", lum="L", sigma=0.05)
+    kept = fit.draws.thinned(DRAWS)
+    own = mm.mass_posterior(catalogue, mm.MassPrior.default(), kept, relation_from="this_catalogue")
+    found = pd.read_parquet(folder / "both" / "masses.parquet")["log10_mass_mean"]
+    np.testing.assert_allclose(found * np.log(10), own.mean, atol=1e-4)
+    assert told["mean"]["sigma8"] == pytest.approx(kept.parameter("sigma8").mean())
+    # Read again, it brings its cosmologies along.
+    options = JobOptions(relation=str(folder / "both" / "relation.npz"))
+    assert brings_cosmologies(load_relation(options, jax.random.key(0), mm.MassPrior.default()))
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def likelihood_of(model, columns, *, rho=ERROR_CORRELATION, selection=None, has_
     return JointLikelihood(
         ln_lum_obs=y, sigma=sigma, ln_mass_obs=m, sigma_mass=sigma_mass, error_correlation=np.full(number, rho),
         has_mass=np.ones(number, bool) if has_mass is None else has_mass, z=z, weight=np.ones(number),
-        row=np.arange(number), ln_prior=np.asarray(model.rows(z)), prior=model.prior,
+        row=np.arange(number), ln_prior=np.asarray(model.rows(z)), redshift=z, prior=model.prior,
         selection=NoSelection() if selection is None else selection, constant=np.float64(0),
     )  # fmt: skip
 
