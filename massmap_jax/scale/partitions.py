@@ -234,7 +234,10 @@ class Partitions:
                 "or a dask DataFrame (dask.dataframe.read_parquet)"
             )
         self.source = source
-        self.meta = source._meta if isinstance(source, dd.DataFrame) else source.meta
+        if isinstance(source, dd.DataFrame):
+            self.meta = source._meta
+        else:
+            self.meta = source.meta if hasattr(source, "meta") else source._ddf._meta  # lsdb 0.7 has no meta
         if source.npartitions == 0:
             raise MassmapError("the catalogue has no partitions: nothing is left of it to compute")
 

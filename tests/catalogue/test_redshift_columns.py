@@ -26,8 +26,7 @@ def write(tmp_path, kind, p=P, **more):
     if kind == "parquet":
         pd.DataFrame({k: v if np.ndim(v) == 1 else list(v) for k, v in given.items()}).to_parquet(path)
     elif kind == "hdf5":
-        import h5py
-
+        h5py = pytest.importorskip("h5py")
         with h5py.File(path, "w") as file:
             for name, values in given.items():
                 file[f"catalogue/{name}"] = values
@@ -70,8 +69,9 @@ def test_single_precision_and_masked_or_missing_rows(tmp_path):
 
 
 def test_the_grid_is_a_column_a_file_or_a_data_set(tmp_path):
-    import h5py
     from astropy.io import fits
+
+    h5py = pytest.importorskip("h5py")
 
     rows = write(tmp_path, "fits", zz=np.tile(NODES, (N, 1)))
     text, image, data = tmp_path / "grid.txt", tmp_path / "grid.fits", tmp_path / "grid.hdf5"

@@ -30,7 +30,8 @@ def scales(mass, c, z, z_source, overdensity=200, mean=True):
     r_s = radius / c
     rho_s = mass * units.Msun / (4 * np.pi * r_s**3 * (np.log1p(c) - c / (1 + c)))
     d_l, d_s = Planck18.angular_diameter_distance(z), Planck18.angular_diameter_distance(z_source)
-    d_ls = Planck18.angular_diameter_distance(z, z_source)
+    # In a flat universe; astropy takes two redshifts from 7.2 on.
+    d_ls = (Planck18.comoving_distance(z_source) - Planck18.comoving_distance(z)) / (1 + z_source)
     critical = constants.c**2 / (4 * np.pi * constants.G) * d_s / (d_l * d_ls)
     return float(r_s / d_l), float(2 * rho_s * r_s / critical)
 
