@@ -150,6 +150,12 @@ BARELY_OPTIMISED = {
 }
 
 
+# Compiled code takes memory mappings, of which Linux gives a process 65,530; where there are no more, XLA aborts. A file
+# that begins with more than these starts without what the files before it compiled (the cache on disk stays).
+MOST_MAPPINGS = 30_000
+_begun: dict[str, Path] = {}
+
+
 def pytest_configure(config):
     """The workers and the programs they start share what they compile, in caches of this session's own."""
     worker = hasattr(config, "workerinput")
@@ -255,6 +261,15 @@ def pytest_collection_finish():
     gc.set_threshold(100_000, 20, 100)
 
 
+def _number_of_mappings() -> int:
+    """Memory mappings of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            return sum(1 for _ in maps)
+    except OSError:
+        return 0
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures: most of what a file compiles may be for one of them."""
@@ -262,6 +277,11 @@ def pytest_runtest_setup(item):
 
     barely = "MASSMAP_TEST_XLA" in os.environ and item.path.name in BARELY_OPTIMISED
     jax.config.update("jax_disable_most_optimizations", barely)
+    if item.path != _begun.get("file"):
+        _begun["file"] = item.path
+        if _number_of_mappings() > MOST_MAPPINGS:
+            jax.clear_caches()
+            gc.collect()
     _forget_what_was_lowered()
 
 
