@@ -269,6 +269,6 @@ def test_a_given_relation_and_selected_objects(mean_pit, says, monkeypatch):
     notes = []
     job._check_given(None, None, None, None, notes, Clock())
     assert len(notes) == 1 and says in notes[0]
-    record = {"fit": None, "prior_check": {"p_value": 1e-9, "mean_pit": mean_pit}}
+    record = {"fit": None, "prior_check": {"p_value": 1e-9, "mean_pit": mean_pit}, "rows": 10, "flags": {}}
     assert bool(_problems(record)) is (mean_pit < 0.5)
     assert _problems(record | {"fit": {"problems": []}})
