@@ -31,7 +31,6 @@ from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.data import SMOOTH
-from massmap_jax.run.beside_beliefs import beyond_all_masses
 from massmap_jax.run.outputs import PROGRAM
 from massmap_jax.scale import manifest
 from massmap_jax.scale.manifest import PARTS, digest_of
@@ -513,6 +512,8 @@ def fit_relation(
 
 def _refuse_no_halos(where: Range | None, relation, prior: MassPrior) -> None:
     """Refuse luminosities that are those of no halo, the faintest and the brightest alike, as in another unit."""
+    from massmap_jax.run.beside_beliefs import beyond_all_masses  # beliefs are distributions of NumPyro
+
     if where is None:
         return
     z = np.array([np.mean(where.redshift)])
