@@ -72,8 +72,7 @@ class MassFunctionDraws(eqx.Module):
         MassmapError
             A prior that is no such mass function, or that snaps to its redshift nodes.
         """
-        if prior.snap is not None:
-            raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
+        refuse_snap(prior)
         _ = prior.fit
         with jax.enable_x64(True):
             made: dict[str, Array | np.ndarray]
@@ -288,6 +287,12 @@ class MassFunctionDraws(eqx.Module):
         lowest = blocks.lowest + jnp.minimum(least[:-1], least[1:])
         highest = blocks.highest + jnp.maximum(most[:-1], most[1:])
         return panels.Blocks(lowest, highest, blocks.left, blocks.right)
+
+
+def refuse_snap(prior: MassPrior) -> None:
+    """Refuse a mass prior that snaps to its redshift nodes, between which no cosmology moves it."""
+    if prior.snap is not None:
+        raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
 
 
 def _float64(prior: MassPrior) -> MassPrior:

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws, cosmology_with
+from massmap_jax.prior.mass_function_draws import refuse_snap
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points
 from massmap_jax.relation.cosmology_likelihood import CosmologyLikelihood, prior_at
@@ -191,8 +191,7 @@ class CosmologyData(CatalogueData):
         draws: CosmologyDraws,
         extra: TabulatedTerm | StackedTerm | None = None,
     ):
-        if prior.snap is not None:
-            raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
+        refuse_snap(prior)
         noisy = is_linear(catalogue, prior)
         self.linear = LinearData(catalogue.seen_by(()), prior, selection) if noisy else None
         # With linear noise, `LinearData` has looked at the selection.

@@ -78,9 +78,11 @@ def draw_by(
         return _by_nuts(
             key, coordinates, likelihood, best, covariance, num_draws, num_chains, num_warmup, watch, along_ridge
         )
-    if along_ridge and method == "importance":
+    # The straight normal of "laplace" is compared with the posterior first.
+    along_ridge = along_ridge and method == "importance"
+    if along_ridge:
         watch("measuring how the posterior is bent")
-    normal = _Normal(coordinates, likelihood, best, covariance, along_ridge and method == "importance")
+    normal = _Normal(coordinates, likelihood, best, covariance, along_ridge)
     key_again, key_draw = jax.random.split(key)
     normals, u, x = normal.draws(key_draw, num_draws)
     if method == "laplace":

@@ -13,10 +13,9 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from massmap_jax.errors import MassmapError
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import PARAMETERS
-from massmap_jax.prior.mass_function_draws import MassFunctionDraws, least_squares
+from massmap_jax.prior.mass_function_draws import MassFunctionDraws, least_squares, refuse_snap
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import PopulationDraws
 from massmap_jax.prior.population_cosmology import PopulationUnderCosmology
@@ -65,8 +64,7 @@ class JointCosmologyPrior(JointPrior):
         MassmapError
             A prior that cannot follow the cosmology, or a form of the population that no cosmology changes.
         """
-        if prior.snap is not None:
-            raise MassmapError("cosmologies need a prior that is continuous in redshift: make it without snap")
+        refuse_snap(prior)
         _ = prior.fit
         PopulationUnderCosmology.check(joint.population)
         own = {f.name: getattr(joint, f.name) for f in fields(joint)}
