@@ -22,7 +22,7 @@ from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation
 
-NUMBER, DRAWS, SOURCE = 200, 130, 1.2
+NUMBER, DRAWS, SOURCE = 200, 80, 1.2
 RELATION = MassLuminosityRelation.create(
     alpha1=10.709 + 0.1 * np.linspace(-1, 1, 5), alpha2=0.359, alpha3=2.35e14, alpha4=1.1, scatter=0.155
 )

@@ -81,7 +81,7 @@ def joint_by_hand(prior, catalogue, row):
 
 def test_draws_of_mass_and_redshift_are_those_of_their_joint_density(field):
     prior, _, _, catalogue = field
-    number = 2000
+    number = 1000
     ln_mass, z = drawn(prior, catalogue, [0, 7], number)
     for i, row in enumerate((0, 7)):
         nodes, masses, share = joint_by_hand(prior, catalogue, row)

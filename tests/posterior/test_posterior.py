@@ -646,7 +646,7 @@ def test_linear_noise_against_plain_numpy(prior, six_with_linear_noise, method):
 def with_linear_noise(reference, relations, ln_weight, ln_lum, z, sigma, ln_p4=None):
     """ln M, its density, mean and sd by a dense double sum."""
     ln_p4 = ln_p4 or (lambda ratio: stats.norm.logpdf(1.0, ratio, sigma))
-    m, x = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 3001), np.linspace(-9, 9, 1201)
+    m, x = np.linspace(reference.ln_mass[0], reference.ln_mass[-1], 3001), np.linspace(-9, 9, 301)
     density = np.zeros(m.size)
     for one, ln_w in zip(relations, ln_weight, strict=True):
         ratio = np.exp(one.mean_ln_lum(m, z)[:, None] + one.scatter * x - ln_lum)

@@ -94,7 +94,7 @@ def test_linear_noise_of_the_luminosity(prior):
         np.array([law[p] for law in LAWS]) for p in ("scatter", "alpha2", "alpha1", "alpha4")
     )
     covariance = SCATTERS * np.outer(scatter, scatter)
-    t, u = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 4001), np.linspace(-8, 8, 801)
+    t, u = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 2001), np.linspace(-8, 8, 801)
     for kind, chance in (("normal", norm.pdf), ("upper_limit", norm.cdf)):
         used = np.arange(len(kinds)) if kind == "normal" else np.array([0, 1, 2, 3, 4])
         measured = mm.HaloCatalogue.from_arrays(

@@ -120,7 +120,7 @@ def by_hand(kind, prior, catalogue, row, *, flux_seen=False):
 def shares_by_hand(kind, prior, catalogue, row, *, flux_seen=False):
     """Posterior of ln M and of z of one object on a fine grid, in NumPy: places, and their shares."""
     z_phot, ln_lum = catalogue.redshift[row], catalogue.ln_lum_obs[row]
-    u = np.linspace(max(np.log1p(z_phot) - 6 * ERROR, np.log1p(Z_NODES[0])), np.log1p(Z_NODES[-1]), 1500)
+    u = np.linspace(max(np.log1p(z_phot) - 6 * ERROR, np.log1p(Z_NODES[0])), np.log1p(Z_NODES[-1]), 500)
     u = u[u < np.log1p(z_phot) + 6 * ERROR]
     z = np.expm1(u)
     ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 3001)

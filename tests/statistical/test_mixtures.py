@@ -34,7 +34,7 @@ from statistical.universe import (
     report,
 )
 
-NUM_DRAWS, NUM_HALOS = 16, 5
+NUM_DRAWS, NUM_HALOS = 8, 5
 ALPHA1 = TRUTH.alpha1 + 0.4 * ndtri((np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS)
 REDSHIFTS = (0.45, 1.3, 2.2)
 LEVEL = 0.01

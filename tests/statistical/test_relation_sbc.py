@@ -130,9 +130,9 @@ def p_values(ranks):
     return {name: kstest(ranks[:, i], "uniform").pvalue for i, name in enumerate(NAMES)}
 
 
-def batch_p(ranks):
+def batch_p(ranks, batches=BATCHES):
     """Bonferroni p value of each of the batches of fields."""
-    return [min(1.0, 4 * min(p_values(part).values())) for part in np.array_split(ranks, BATCHES)]
+    return [min(1.0, 4 * min(p_values(part).values())) for part in np.array_split(ranks, batches)]
 
 
 def p_of_ranks(name, ranks):
@@ -166,7 +166,7 @@ def test_laplace_at_2000_halos():
     z = redshifts(2000, 50)
     rng = np.random.default_rng(20)
     wrong = {
-        "scatter 10 % too small": batch_p(laplace_ranks(rng, z, 20 * BATCHES, scatter_factor=0.9)),
+        "scatter 10 % too small": batch_p(laplace_ranks(rng, z, AT_ONCE, scatter_factor=0.9), AT_ONCE // 20),
         "masses drawn without the cell width": batch_p(laplace_ranks(rng, z, 10 * BATCHES, cell_width=False)),
     }
     false_alarms, power = universe.report("Laplace at 2,000 halos", batch_p(ranks_of_laplace(0)), wrong, LEVEL)
