@@ -13,6 +13,8 @@ _MARKS = ("<", ">", "≤", "≥", "⩽", "⩾")
 _ANY_FLAG = ("l", "f", "n", "flag", "flags", "type", "note", "sign", "qual", "quality", "mark")
 # ... what speaks of limits, whose cells may be 1, true or yes, too.
 _LIMIT = r"(?:is_?|has_?)?(?:(?:upper|lower|up|low|u|l)_?)?lim(?:its?)?(?:_?flag)?|u_?l(?:_?flag)?"
+# The other way round: no, false and 0 beside yes, true and 1 mark what was not detected.
+_DETECTED = r"(?:is_?|has_?)?(?:detected|detection|det)(?:_?flag)?"
 _WORDS = r"u[_ ]?l|(?:upper|lower|up|u|l)?[ _]?lim(?:it)?s?"
 _YES, _NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "false", "f", "no", "n", "")
 
@@ -38,16 +40,19 @@ def limits_among(table: ColumnTable, name: str, notes: list[str]) -> Bool[np.nda
     -----
     Flags are "<" and ">", "UL", "upper limit" and the like, in a column whose name is that of the values with "l_",
     "_flag" and others before or behind it; where it speaks of limits, "L500_ul", also 1, true and yes beside 0, false
-    and no.
+    and no; and where it speaks of detections, "L500_detected", 0, false and no beside 1, true and yes.
     """
     own, marked = normal_name(name), []
     for other in table.names:
         plain = normal_name(other)
         beside = next((b for b in (plain.removeprefix(f"{own}_"), plain.removesuffix(f"_{own}")) if b != plain), "")
         of_limits = re.fullmatch(_LIMIT, beside) is not None
-        if not of_limits and beside not in _ANY_FLAG:
+        if re.fullmatch(_DETECTED, beside):
+            limits, texts = _undetected(table, other)
+        elif of_limits or beside in _ANY_FLAG:
+            limits, texts = _flagged(table, other, of_limits)
+        else:
             continue
-        limits, texts = _flagged(table, other, of_limits)
         if limits.any():
             marked.append(limits)
             notes.append(
@@ -57,7 +62,7 @@ def limits_among(table: ColumnTable, name: str, notes: list[str]) -> Bool[np.nda
 
 
 def note_limits_of_any(table: ColumnTable, name: str, notes: list[str]) -> None:
-    """Tell of flags in a column called "limit" or "UL" alone, which does not say of which column it speaks.
+    """Tell of flags in a column called "limit", "UL" or "detected" alone, which does not say of which column it speaks.
 
     Parameters
     ----------
@@ -69,20 +74,37 @@ def note_limits_of_any(table: ColumnTable, name: str, notes: list[str]) -> None:
         A note is added where there are such flags.
     """
     for other in table.names:
-        if re.fullmatch(_LIMIT, normal_name(other)):
-            limits, texts = _flagged(table, other, True)
-            if limits.any():
-                notes.append(
-                    f"column {other!r} marks limits in {rows_text(limits, texts)}, and does not say whether of"
-                    f" {name!r}, which is read as measured in all rows: leave its limits blank"
-                )
+        plain = normal_name(other)
+        if re.fullmatch(_LIMIT, plain):
+            (limits, texts), marks, what = _flagged(table, other, True), "marks limits", "limits"
+        elif re.fullmatch(_DETECTED, plain):
+            (limits, texts), marks, what = _undetected(table, other), "says that there is no detection", "values there"
+        else:
+            continue
+        if limits.any():
+            notes.append(
+                f"column {other!r} {marks} in {rows_text(limits, texts)}, and does not say whether of"
+                f" {name!r}, which is read as measured in all rows: leave its {what} blank"
+            )
+
+
+def _words(table: ColumnTable, flags: str) -> tuple[list[str], list[str]]:
+    """The cells of a column as text, and in lower case."""
+    cells = np.ma.filled(np.ma.asarray(table.column(flags)).astype(object), "").tolist()
+    texts = [(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells]
+    return texts, [text.lower() for text in texts]
+
+
+def _undetected(table: ColumnTable, flags: str) -> tuple[Bool[np.ndarray, " row"], list[str]]:
+    """Which rows say no, and the cells as text; none where the cells say anything but yes and no."""
+    texts, words = _words(table, flags)
+    only = {*words} <= {*_YES, *_NO}
+    return np.array([only and text in _NO and text != "" for text in words], dtype=bool), texts
 
 
 def _flagged(table: ColumnTable, flags: str, of_limits: bool) -> tuple[Bool[np.ndarray, " row"], list[str]]:
     """Which rows are marked, and the cells as text; none where the cells are no flags, as numbers are none."""
-    cells = np.ma.filled(np.ma.asarray(table.column(flags)).astype(object), "").tolist()
-    texts = [(cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells]
-    words = [text.lower() for text in texts]
+    texts, words = _words(table, flags)
     limits = [text[:1] in _MARKS or re.fullmatch(_WORDS, text) is not None for text in words]
     if of_limits:
         yes = _YES if {*words} <= {*_YES, *_NO} else ("u", "l")

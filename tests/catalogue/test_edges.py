@@ -232,6 +232,10 @@ def test_limits_by_the_flags_of_cds_are_no_measurements(mark):
         ("L500_ul", 1, 0, 2),
         ("L500_is_limit", True, False, 2),
         ("l500_uplim", "Y", "N", 2),
+        ("L500_detected", 0, 1, 2),
+        ("is_detected_L500", "no", "yes", 2),
+        ("L500_det", False, True, 2),
+        ("det_L500", 0.0, 3.2, 0),
         ("L500_flag", 1, 0, 0),
         ("L500_quality", "L", "H", 0),
         ("L500_UL", 1.0, 2.5, 0),
@@ -251,6 +255,10 @@ def test_flags_of_limits_that_do_not_say_of_what_are_told(name, mark, told):
     found = read({"z": Z, "L500": LUM, name: [mark if i in (2, 7) else 0 for i in range(NUM)]})
     assert found.usable.all()
     assert any(f"column '{name}' marks limits in 2 rows, first row 2" in note for note in found.notes) == told
+    found = read({"z": Z, "L500": LUM, "detected": [i not in (2, 7) for i in range(NUM)], "detection": Z})
+    assert found.usable.all()
+    told = "column 'detected' says that there is no detection in 2 rows, first row 2 with value 'False'"
+    assert sum(told in note for note in found.notes) == sum("no detection" in note for note in found.notes) == 1
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
