@@ -135,6 +135,7 @@ BARELY_OPTIMISED = {
     "test_models.py",
     "test_notebooks.py",
     "test_panels.py",
+    "test_populations_several.py",
     "test_posterior.py",
     "test_quantile_table.py",
     "test_result.py",

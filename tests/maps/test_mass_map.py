@@ -396,5 +396,5 @@ def test_a_posterior_that_is_not_the_maps_own_is_refused(catalogue, prior, relat
     """The map's draws are those of the analytic posterior."""
     few, options = catalogue.subset(np.arange(4)), {"relation_from": "fixed_draws", "chunk_size": CHUNK}
     posterior = mass_posterior(few, prior, relation, method="quadrature", **options)
-    with pytest.raises(MassmapError, match="method 'quadrature'.* is not the map's own"):
+    with pytest.raises(MassmapError, match=r"method 'quadrature'.* is not the map's own"):
         mass_map(jax.random.key(0), few, prior, relation, grid, num_draws=MAP_DRAWS, posterior=posterior, **options)
