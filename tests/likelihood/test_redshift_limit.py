@@ -95,7 +95,7 @@ def test_log_norm_against_a_slow_integral(z):
 
 
 def test_the_fast_likelihood_follows_the_direct_sum():
-    catalogue = catalogue_of(8000, 3, (0.003, 1.2))
+    catalogue = catalogue_of(4000, 3, (0.003, 1.2))
     with jax.enable_x64(True):
         direct = float(log_likelihood(RELATION, catalogue, PRIOR, flux_limit()))
         plain = float(log_likelihood(RELATION, catalogue, PRIOR))
@@ -107,7 +107,7 @@ def test_the_fast_likelihood_follows_the_direct_sum():
 
 
 def test_a_fit_with_the_limit_finds_the_truth_and_one_without_does_not():
-    catalogue = catalogue_of(8000, 5)
+    catalogue = catalogue_of(4000, 5)
     beliefs = RelationPrior.parse("alpha1=9:3,alpha2=0.5:0.3,alpha4=1:1,scatter=0.2:0.1,alpha3=2.35e14")
     right = fit_relation(catalogue, PRIOR, beliefs, selection=flux_limit())
     wrong = fit_relation(catalogue, PRIOR, beliefs)
