@@ -3,6 +3,8 @@
 The wrong ways to use such redshifts are the twins: each of them fails by many standard errors.
 """
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -25,9 +27,15 @@ def prior_of(kind):
     return mm.MassPrior.from_cosmology("Planck18", support="sharp", **nodes)
 
 
-def ln_distance2(z):
+@functools.cache
+def distances():
+    """Redshifts and luminosity distances by astropy, which takes 60 ms."""
     nodes = np.linspace(0.01, 3.0, 4000)
-    return 2 * np.log(np.interp(z, nodes, luminosity_distance("Planck18", nodes)))
+    return nodes, luminosity_distance("Planck18", nodes)
+
+
+def ln_distance2(z):
+    return 2 * np.log(np.interp(z, *distances()))
 
 
 def parent(prior):
