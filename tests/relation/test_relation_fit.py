@@ -302,7 +302,7 @@ def test_scatter_fixed_at_zero_on_many_objects():
 
 
 def test_objects_of_one_luminosity():
-    fit = quiet_fit(objects(np.full(200, 9000.0), np.linspace(0.1, 3, 200)), PRIOR, wide_prior())
+    fit = quiet_fit(objects(np.full(60, 9000.0), np.linspace(0.1, 3, 60)), PRIOR, wide_prior())
     assert np.isfinite(fit.covariance).all()
     assert fit.mean["scatter"] < 0.155
 
