@@ -106,9 +106,7 @@ def test_the_gradient_of_the_evidence_is_that_of_its_values(prior):
         with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
             patch.setattr("massmap_jax.prior.population._without_kinks", interpolate)
             row = prior.ln_density_at(0.4)
-            both = jax.jit(
-                jax.vmap(jax.value_and_grad(lambda c: draws.log_evidence_of_row(prior, row, c, 0.4, 0.35)))
-            )
+            both = jax.jit(jax.vmap(jax.value_and_grad(lambda c: draws.log_evidence_of_row(prior, row, c, 0.4, 0.35))))
             found = (both(centre + step)[0] - both(centre - step)[0]) / (2 * step) - both(centre)[1]
             return np.sqrt(np.mean(np.asarray(found) ** 2))
 
