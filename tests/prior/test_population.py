@@ -72,19 +72,25 @@ def density(population, prior, ln_mass, z, values=VALUES):
 def test_density_evidence_and_bounds(population, prior):
     with jax.enable_x64(True):
         draws = made(population, prior)
+
+        @jax.jit
+        def of(centre, z, width):
+            evidence = draws.log_evidence_of_row(prior, prior.ln_density_at(z), centre, z, width)
+            return evidence, *draws.posterior_range(prior, z, centre, width)
+
+        fine = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 40_001)
         for z in (0.05, 0.4, 1.3):
             row = prior.ln_density_at(z)
             ln_mass = np.linspace(31.0, 34.5, 40)
             base = np.interp(ln_mass, np.asarray(prior.ln_mass_nodes), np.asarray(row))
+            alone = density(population, prior, fine, z)
             found = np.asarray(draws.ln_density(base, ln_mass, z))
             np.testing.assert_allclose(found, np.log(density(population, prior, ln_mass, z)), atol=1e-3)
             for centre, width in ((32.0, 0.15), (33.2, 0.5), (33.0, 1.0)):
-                fine = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 40_001)
-                product = density(population, prior, fine, z) * stats.norm(centre, width).pdf(fine)
+                product = alone * stats.norm(centre, width).pdf(fine)
                 expected = np.log(np.trapezoid(product, fine))
-                where = (jnp.asarray(centre), jnp.asarray(z), jnp.asarray(width))
-                assert float(draws.log_evidence_of_row(prior, row, *where)) == pytest.approx(expected, abs=1.5e-3)
-                low, high, narrowest = draws.posterior_range(prior, where[1], where[0], where[2])
+                evidence, low, high, narrowest = of(centre, z, width)
+                assert float(evidence) == pytest.approx(expected, abs=1.5e-3)
                 inside = (fine >= float(low)) & (fine <= float(high))
                 # Nothing that counts lies outside of the range.
                 assert np.trapezoid(np.where(inside, 0.0, product), fine) < 1e-8 * np.trapezoid(product, fine)
@@ -100,9 +106,8 @@ def test_the_gradient_of_the_evidence_is_that_of_its_values(prior):
         with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
             patch.setattr("massmap_jax.prior.population._without_kinks", interpolate)
             row = prior.ln_density_at(0.4)
-            value = jax.vmap(lambda c: draws.log_evidence_of_row(prior, row, c, 0.4, 0.35))
-            slope = jax.vmap(jax.grad(lambda c: draws.log_evidence_of_row(prior, row, c, 0.4, 0.35)))
-            found = (value(centre + step) - value(centre - step)) / (2 * step) - slope(centre)
+            both = jax.jit(jax.vmap(jax.value_and_grad(lambda c: draws.log_evidence_of_row(prior, row, c, 0.4, 0.35))))
+            found = (both(centre + step)[0] - both(centre - step)[0]) / (2 * step) - both(centre)[1]
             return np.sqrt(np.mean(np.asarray(found) ** 2))
 
     assert (

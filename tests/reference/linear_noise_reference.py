@@ -1,5 +1,7 @@
 """The posterior of ln M with linear noise, or with an upper limit, by a dense sum over the true luminosity."""
 
+from functools import cached_property
+
 import numpy as np
 from scipy.stats import norm
 
@@ -23,8 +25,12 @@ class LinearNoise:
         self._ln_density = LN_DENSITY[kind]
         self._score = np.linspace(-8, 8, 401)
         self._ln_weight = -0.5 * self._score**2
+
+    @cached_property
+    def mode(self):
+        """The place of the maximum on a fine grid; not every test asks for it."""
         grid = np.linspace(self.ln_mass[0], self.ln_mass[-1], 4001)
-        self.mode = grid[np.argmax(self.log_pdf(grid))]
+        return grid[np.argmax(self.log_pdf(grid))]
 
     def log_pdf(self, ln_mass):
         """ln of the density per unit ln M, up to a constant."""

@@ -41,7 +41,7 @@ def test_there_and_back(form, beliefs):
     with jax.enable_x64(True):
         coordinates = coordinates_of(form, beliefs=beliefs)
         x = np.random.default_rng(0).normal(size=(20, len(coordinates.free))) + 0.3
-        again = jax.vmap(coordinates.place)(coordinates.values(x))
+        again = jax.jit(lambda x: jax.vmap(coordinates.place)(coordinates.values(x)))(x)
     np.testing.assert_allclose(again, x, rtol=1e-9, atol=1e-9)
 
 
@@ -50,14 +50,19 @@ def test_density_goes_with_the_determinant(form, of_many):
     """ln of the density in x is that of the parameters plus ln of the determinant, by JAX, up to one constant."""
     with jax.enable_x64(True):
         coordinates, likelihood = coordinates_of(form, of_many=of_many), _OfScatters()
+
+        @jax.jit
+        def of(x):
+            values = coordinates.values(x)
+            rows = jax.jacobian(lambda x: jnp.stack([coordinates.values(x)[p] for p in coordinates.free]))(x)
+            of_values = coordinates.prior.log_prob(values) + likelihood(coordinates.prior.relation(values))
+            return coordinates.log_density(x, likelihood), of_values, rows
+
         points = 0.5 * np.random.default_rng(1).normal(size=(8, len(coordinates.free)))
         off = []
         for x in points:
-            values = coordinates.values(x)
-            expected = coordinates.prior.log_prob(values) + likelihood(coordinates.prior.relation(values))
-            rows = jax.jacobian(lambda x: jnp.stack([coordinates.values(x)[p] for p in coordinates.free]))(x)
-            expected = expected + np.linalg.slogdet(rows)[1]
-            off.append(float(coordinates.log_density(x, likelihood) - expected))
+            found, of_values, rows = of(x)
+            off.append(float(found - of_values) - np.linalg.slogdet(rows)[1])
     assert np.ptp(off) < 1e-9
 
 
@@ -70,7 +75,7 @@ def test_a_belief_above_zero_is_normal_in_its_score(text):
         of_belief = coordinates.prior.beliefs["mass_scatter"]
         drawn = np.asarray(of_belief.sample(jax.random.key(0), (20_000,)))
         values = {p: np.full(drawn.size, coordinates.prior.middle()[p]) for p in coordinates.prior.names}
-        scores = np.asarray(jax.vmap(coordinates.place)(values | {"mass_scatter": drawn}))[:, i]
+        scores = np.asarray(jax.jit(jax.vmap(coordinates.place))(values | {"mass_scatter": drawn}))[:, i]
     # 5 sigma of 20,000 draws for mean, sd and skewness.
     assert abs(scores.mean()) < 0.036 and abs(scores.std() - 1) < 0.025 and abs((scores**3).mean()) < 0.14
     if text != "0.3:0.01":

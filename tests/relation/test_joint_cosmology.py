@@ -182,9 +182,8 @@ def test_linear_noise_and_further_observables_have_the_cosmology_too(columns):
     assert found[0] == pytest.approx(found[1], abs=2e-3) and abs(found[0] - found[2]) > 0.3
 
 
-def newton_step(coordinates, likelihood, x):
+def newton_step(gradient, x):
     """How far the maximum is from x, in the errors that the Hessian gives, by differences of the gradient."""
-    gradient = jax.jit(jax.grad(lambda x: coordinates.log_density(x, likelihood)))
     hessian = [(gradient(x + h) - gradient(x - h)) / 2e-3 for h in 1e-3 * np.eye(x.size)]
     covariance = -np.linalg.inv(hessian)
     return covariance @ gradient(x) / np.sqrt(np.diag(covariance))
@@ -194,11 +193,10 @@ def test_a_cosmology_that_is_all_but_known_gives_the_fit_under_it(columns, fit):
     almost = fitted(columns, cosmology=cosmology(1e-6))
     with jax.enable_x64(True):
         coordinates, likelihood = asked(columns, "fixed", SELECTION, base=prior())
+        gradient = jax.jit(jax.grad(lambda x: coordinates.log_density(x, likelihood)))
         off = {
             name: newton_step(
-                coordinates,
-                likelihood,
-                np.asarray(coordinates.place({p: found.maximum.parameter(p) for p in coordinates.free})),
+                gradient, np.asarray(coordinates.place({p: found.maximum.parameter(p) for p in coordinates.free}))
             )
             for name, found in (("almost", almost), ("free", fit))
         }

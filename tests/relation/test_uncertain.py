@@ -69,12 +69,12 @@ def test_selection_over_all_redshifts(field):
     ln_mass = np.linspace(prior.ln_mass_min, prior.ln_mass_max, 4001)
     chance = {s: np.zeros(nodes.size) for s in (0.05, 0.2)}
     rows = np.asarray(jax.jit(jax.vmap(prior.ln_density_at))(nodes))
+    least = CLUSTERS["least"] + ln_distance2(nodes)
     for i, at in enumerate(nodes):
         ln_p = np.interp(ln_mass, np.asarray(prior.ln_mass_nodes), rows[i])
         mean = 0.3 + 1.4 * (ln_mass - np.log(float(relation.alpha3))) + 0.5 * np.log1p(at)
-        least = CLUSTERS["least"] + ln_distance2(at)
         for s in chance:
-            above = ndtr((mean - least) / np.hypot(0.2, s))
+            above = ndtr((mean - least[i]) / np.hypot(0.2, s))
             chance[s][i] = np.trapezoid(np.exp(ln_p) * above, ln_mass)
     share = parent[1] / np.trapezoid(parent[1], nodes)
     expected = alone - sum(np.log(np.trapezoid(share * chance[s], nodes)) for s in sigma)
