@@ -35,7 +35,9 @@ massmap_jax.halo.mass_function massmap_jax.checks.prior_check massmap_jax.run.ci
 READ_AGAIN = {"TMPDIR", "COLUMNS", "PYTEST_CURRENT_TEST"}
 
 
-def run(args, folder, *, alone=False, largest_file=None, chunk=small_chunks.FEW, **more: str) -> subprocess.CompletedProcess:
+def run(
+    args, folder, *, alone=False, largest_file=None, chunk=small_chunks.FEW, **more: str
+) -> subprocess.CompletedProcess:
     """Run `massmap-jax ARGS` in a folder on the CPU, without input; its exit code, and its two streams as text.
 
     alone : in a process that no other run has used. So is a run that names its device, which JAX chooses once.
