@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import small_chunks
 from one_context import share_a_context
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -258,8 +259,10 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """What was imported stays, and need not be looked through again and again while JAX traces: 3 % of the time."""
+    if hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None):
+        small_chunks.compute()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)

@@ -19,6 +19,7 @@ if quick:  # compiling is most of the work
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import small_chunks  # noqa: E402
 from astropy.io import fits  # noqa: E402
 from astropy.table import Table, vstack  # noqa: E402
 from models.walk import Walk  # noqa: E402
@@ -34,7 +35,7 @@ from massmap_jax.posterior.surface import SUMMARIES, Lattice, PosteriorSurface  
 from massmap_jax.run.options import JobOptions  # noqa: E402
 from massmap_jax.scale.stream import StreamOptions, stream  # noqa: E402
 
-HALOS, CHUNK = 91, 4
+HALOS, CHUNK, DRAWS = 91, 4, 8
 FIXED = {"relation_from": "fixed_draws", "chunk_size": CHUNK}
 
 
@@ -55,7 +56,7 @@ def streamed(folder: Path, catalogue) -> dict[str, np.ndarray]:
     lum = np.exp(catalogue.ln_lum_obs)
     columns = {"lum": lum, "z": catalogue.redshift, "sigma": catalogue.sigma_ln_lum, "id": np.arange(HALOS)}
     Table(columns | {"ra": catalogue.ra, "dec": catalogue.dec}).write(source)
-    job = JobOptions(relation="bigmali2017", num_relation_draws=8, relation_from="fixed_draws", num_map_draws=10)
+    job = JobOptions(relation="bigmali2017", num_relation_draws=DRAWS, relation_from="fixed_draws", num_map_draws=10)
     where = {"map_centre": (150.0, 2.0), "map_arcmin": 48.0}
     mapping = {"sigma_kind": "ln"}
     stream(
@@ -69,6 +70,7 @@ def streamed(folder: Path, catalogue) -> dict[str, np.ndarray]:
 
 def main() -> None:
     assert devices.count() == len(jax.local_devices()) == NUMBER
+    small_chunks.compute(CHUNK)
     rng = np.random.default_rng(0)
     z = rng.uniform(0.1, 2.0, HALOS)
     catalogue = mm.HaloCatalogue.from_arrays(
@@ -79,7 +81,7 @@ def main() -> None:
         dec=2 + rng.uniform(-0.3, 0.3, HALOS),
     )
     prior = mm.MassPrior.default()
-    relation = mm.MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(2), 20)
+    relation = mm.MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(2), DRAWS)
     found = {}
 
     posterior = mm.mass_posterior(catalogue, prior, relation, **FIXED)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from warm_start import environment_of_runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = Path(__file__).with_name("core_only.py")
@@ -104,7 +105,6 @@ def test_core_runs_in_an_environment_that_never_had_the_others(tmp_path):
     # -I and a folder elsewhere, so that the installed package is tested and not the working tree
     where = run([python, "-I", "-c", "import massmap_jax; print(massmap_jax.__file__)"], cwd=tmp_path).stdout.strip()
     assert Path(where).is_relative_to(place)
-    quick = os.environ | {"XLA_FLAGS": os.environ.get("MASSMAP_TEST_XLA", "")}
-    done = run([python, "-I", PROGRAM], cwd=tmp_path, env=quick)
+    done = run([python, "-I", PROGRAM], cwd=tmp_path, env=environment_of_runs())
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("core works")

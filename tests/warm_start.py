@@ -18,6 +18,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import small_chunks
 from one_context import share_a_context
 
 PROGRAM = Path(sys.executable).with_name("massmap-jax")
@@ -34,13 +35,15 @@ massmap_jax.halo.mass_function massmap_jax.checks.prior_check massmap_jax.run.ci
 READ_AGAIN = {"TMPDIR", "COLUMNS", "PYTEST_CURRENT_TEST"}
 
 
-def run(args, folder, *, alone=False, largest_file=None, chunk=2048, **more: str) -> subprocess.CompletedProcess:
+def run(
+    args, folder, *, alone=False, largest_file=None, chunk=small_chunks.FEW, **more: str
+) -> subprocess.CompletedProcess:
     """Run `massmap-jax ARGS` in a folder on the CPU, without input; its exit code, and its two streams as text.
 
     alone : in a process that no other run has used. So is a run that names its device, which JAX chooses once.
     largest_file : limit to the size of files that the run may write, in bytes; such a run is alone.
-    chunk : objects per compiled call; 2048 is that of users, and a smaller catalogue is filled up to it. Bytes of results
-        agree between runs with the same one.
+    chunk : objects per compiled call, of masses and of the check of luminosities; 2048 is that of users, and a smaller
+        catalogue is filled up to it. Bytes of results agree between runs with the same one.
     more : variables of the environment, changed.
     """
     args, environment = list(map(str, args)), environment_of_runs() | more
@@ -156,9 +159,8 @@ def _program(asked) -> int:
     jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS"))
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR"))
     from massmap_jax.cli import main
-    from massmap_jax.posterior import kernel
 
-    kernel._CHUNK = asked["chunk"]
+    small_chunks.compute(asked["chunk"])
     code = 1
     try:
         main()

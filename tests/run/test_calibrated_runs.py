@@ -145,7 +145,7 @@ def test_objects_selected_by_their_measured_mass(tmp_path):
     """The relation is that of the truth, and measured masses and luminosities are as predicted for such objects."""
     rng, frame = np.random.default_rng(8), table()
     measured = frame["M_true"] * np.exp(np.hypot(0.1, 0.2) * rng.normal(size=NUMBER)) / 1e14
-    frame = frame.assign(M_lens=measured, e_M_lens=0.2 * measured)[measured > 1.8]
+    frame = frame.assign(M_lens=measured, e_M_lens=0.2 * measured)[measured > 1.8].head(64)  # of many evaluations
     frame.to_csv(tmp_path / "selected.csv", index=False)
     options = ["--selected-on", "mass>1.8e14:0.01", "--calib-chosen-by", "mass", "--no-map", "--no-figures"]
     ended = program("run", tmp_path / "selected.csv", tmp_path / "out", *MASSES, *LINEAR, *BELIEFS, *options)

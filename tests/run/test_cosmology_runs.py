@@ -26,6 +26,13 @@ CIRCLE = ("--no-map", "--no-figures", "--circle", "150.5,2.5,120")
 GOOD = {"omega_m": 0.3, "sigma8": 0.8, "h": 0.7, "n_s": 0.96, "omega_b": 0.05}
 
 
+def small_prior():
+    """A mass function at few redshifts and masses: a fit of the cosmology makes thousands of them."""
+    return mm.MassPrior.from_cosmology(
+        "Planck18", redshift=np.linspace(0.0, 0.9, 7), log10_mass_range=(12.5, 16.0), dlog10_mass=0.05
+    )
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("cosmology")
@@ -52,6 +59,7 @@ def folder(tmp_path_factory):
     }
     for name, rows in cases.items():
         pd.DataFrame(rows).to_csv(path / name, index=False)
+    small_prior().save(path / "prior.npz")
     (path / "prose.txt").write_text("The cosmology is not known yet.\nIt will be known, perhaps, later.\n")
     (path / "prior.txt").write_text("0.1 1e14 1\n0.1 1e15 0.1\n0.9 1e14 1\n0.9 1e15 0.1\n")
     return path
@@ -187,7 +195,7 @@ def test_what_a_fit_with_measured_masses_does_not_take_is_refused(folder, more, 
 
 
 FIT = ("--relation-prior", "alpha1=0:0.5,alpha2=1:0.1,alpha4=0.2,scatter=0.6:0.1,alpha3=1e14", *CHAIN)
-FIT += ("--no-figures", "--accept-misfit", "--lum-limit", "0.5")
+FIT += ("--no-figures", "--accept-misfit", "--lum-limit", "0.5", "--prior", "prior.npz")
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +224,7 @@ def test_masses_are_under_the_fitted_cosmologies(folder, fitted):
     assert direct["fit"]["mean"] == fitted[0]["fit"]["mean"]
     assert not any("fitted under one cosmology" in note for note in direct["notes"])
     options = JobOptions(relation=str(folder / "fitted" / "relation.npz"))
-    prior = mm.MassPrior.default()
+    prior = small_prior()
     kept = load_relation(options, jax.random.key(0), prior).thinned(DRAWS)
     catalogue = mm.read_catalogue(folder / "c.csv", lum="L", sigma=0.1)
     own = mm.mass_posterior(catalogue, prior, kept, relation_from="this_catalogue")
@@ -227,7 +235,7 @@ def test_masses_are_under_the_fitted_cosmologies(folder, fitted):
 
 def test_measured_masses_and_cosmology_in_one_run(folder):
     """One run fits both, writes masses under the draws that it keeps, and says what it learned of the cosmology."""
-    rng, prior = np.random.default_rng(3), mm.MassPrior.from_cosmology("WMAP9", redshift=[0.1, 0.9], dlog10_mass=0.05)
+    rng, prior = np.random.default_rng(3), small_prior()
     z = rng.choice([0.2, 0.5, 0.8], 4 * NUMBER)
     ln_mass = np.asarray(prior.sample(jax.random.key(0), z))
     ln_lum = ln_mass - np.log(1e14) + 0.3 * rng.normal(size=z.size)
@@ -240,7 +248,7 @@ def test_measured_masses_and_cosmology_in_one_run(folder):
     given = ["run", "m.csv", "--out", "both", "--lum", "L", "--sigma", "0.05", "--lum-limit", limit, *CHAIN]
     given += ["--relation", "fit", "--relation-prior", "alpha1=0:1,alpha2=1:0.2,alpha4=0,scatter=0.3:0.1,alpha3=1e14"]
     given += ["--calib-mass", "M", "--calib-sigma", "0.2", "--calib-unit", "Msun", "--calib-chosen-by", "luminosity"]
-    given += ["--population", "fixed", "--no-map", "--no-figures", "--accept-misfit"]
+    given += ["--population", "fixed", "--no-map", "--no-figures", "--accept-misfit", "--prior", "prior.npz"]
     ran = warm_start.run([*given, "--num-relation-draws", str(DRAWS)], folder)
     assert ran.returncode == 0, ran.stderr
     record = json.loads((folder / "both" / "run.json").read_text())
@@ -252,13 +260,13 @@ def test_measured_masses_and_cosmology_in_one_run(folder):
     fit = JointPosterior.load(folder / "both" / "relation.npz")
     catalogue = mm.read_catalogue(folder / "m.csv", lum="L", sigma=0.05)
     kept = fit.draws.thinned(DRAWS)
-    own = mm.mass_posterior(catalogue, mm.MassPrior.default(), kept, relation_from="this_catalogue")
+    own = mm.mass_posterior(catalogue, prior, kept, relation_from="this_catalogue")
     found = pd.read_parquet(folder / "both" / "masses.parquet")["log10_mass_mean"]
     np.testing.assert_allclose(found * np.log(10), own.mean, atol=1e-4)
     assert told["mean"]["sigma8"] == pytest.approx(kept.parameter("sigma8").mean())
     # Read again, it brings its cosmologies along.
     options = JobOptions(relation=str(folder / "both" / "relation.npz"))
-    assert brings_cosmologies(load_relation(options, jax.random.key(0), mm.MassPrior.default()))
+    assert brings_cosmologies(load_relation(options, jax.random.key(0), prior))
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,10 @@ class Table:
     meta: dict
 
 
-def execute(folder, *args, quick=False, warm=False):
+def execute(folder, *args, quick=False, warm=False, **of_warm):
     """quick : compiled as the other tests' code is (conftest.py), not as users'. warm : started as theirs is, too."""
     if warm:
-        ran = warm_start.run(args, folder)
+        ran = warm_start.run(args, folder, **of_warm)
     else:
         environment = warm_start.environment_of_runs() if quick else {**os.environ, "JAX_PLATFORMS": "cpu"}
         ran = subprocess.run(
@@ -108,8 +108,9 @@ def field(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(field):
     # One after the other: what the first compiles the others find in the cache. Two runs that must give the same bytes
-    # have not the same start: one follows others in their process, one is started by itself.
-    return {n: result(field, n, args, quick=True, warm=n != "again") for n, args in RUNS.items()}
+    # have not the same start: one follows others in their process, one is started by itself, as users' are.
+    as_users = {"fits": {"chunk": 2048}}
+    return {n: result(field, n, args, quick=True, warm=n != "again", **as_users.get(n, {})) for n, args in RUNS.items()}
 
 
 def command_of_quickstart(catalogue) -> list[str]:

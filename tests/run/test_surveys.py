@@ -60,7 +60,7 @@ def sky(rng, number):
 
 
 def mcxc(rng):
-    z, ln_mass = halos(rng, 100_000, (0.06, 0.18), "500c", 5e13)
+    z, ln_mass = halos(rng, 30_000, (0.06, 0.18), "500c", 5e13)
     ln_lum = (7 / 3) * np.log(big_e(z)) + 0.274 * LN10 + 1.64 * (ln_mass - np.log(3e14))
     observed = ln_lum + np.hypot(0.39, 0.1) * rng.standard_normal(z.size)
     keep = observed > np.log(0.6) + 2 * np.log(z / 0.1)
@@ -115,11 +115,11 @@ def psz2(rng):
 
 
 def redmapper(rng):
-    z, ln_mass = halos(rng, 3_000_000, (0.10, 0.33), "200m", 4e12)
+    z, ln_mass = halos(rng, 1_500_000, (0.10, 0.33), "200m", 4e12)
     x = ln_mass + np.log(0.7) - np.log(3e14)
     scatter = np.maximum(0.456 - 0.169 * np.maximum(x, np.log(1e13 / 3e14)), 0.05)
     observed = 3.207 + 0.993 * x + np.hypot(scatter, 0.05) * rng.standard_normal(z.size)
-    keep = np.flatnonzero(observed > np.log(20))[:3000]
+    keep = np.flatnonzero(observed > np.log(20))[:1000]
     z, ln_mass, richness = z[keep], ln_mass[keep], np.exp(observed[keep])
     table = Table(
         {
@@ -133,7 +133,7 @@ def redmapper(rng):
         }
     )
     naive = np.log(3e14 / 0.7) + (np.log(richness) - 3.207) / 0.993
-    options = ("--relation", "lambda_murata18", "--mass-definition", "200m")
+    options = ("--relation", "lambda_murata18", "--mass-definition", "200m", "--num-relation-draws", "50")
     return Survey(table, options, np.where(z < 0.101, np.nan, ln_mass), naive)
 
 
@@ -141,6 +141,7 @@ def masses(folder, source, layout, *options):
     """Mean and sd of ln M of each row, and what the program said."""
     prior = ("--prior", "hmf", "--hmf-model", "Tinker08", "--cosmology", COSMOLOGY)
     args = ["run", source, "--columns", layout, "--out", "out", "--no-figures", "--no-report", *prior, *options]
+    args += ["--num-map-draws", "20"]
     ran = warm_start.run(args, folder)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     table = Table.read(folder / "out" / "masses.parquet")

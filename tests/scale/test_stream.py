@@ -297,7 +297,8 @@ def test_map_is_that_of_the_whole_catalogue(catalogue_file, tmp_path, monkeypatc
 def run(folder, *args, chunk=CHUNK, **more):
     """more : options of a start of its own, from nothing."""
     if not more:
-        return warm_start.run(command(*args, chunk=chunk)[1:], folder)
+        # The bytes are compared with those of runs that are started as users start them.
+        return warm_start.run(command(*args, chunk=chunk)[1:], folder, chunk=2048)
     given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 600, "env": ENVIRONMENT} | more
     return subprocess.run(command(*args, chunk=chunk), **given)
 
