@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import compiled_code
 import pytest
 import small_chunks
 from one_context import share_a_context
@@ -152,9 +153,6 @@ BARELY_OPTIMISED = {
 }
 
 
-# Compiled code takes memory mappings, of which Linux gives a process 65,530; where there are no more, XLA aborts. A file
-# that begins with more than these starts without what the files before it compiled (the cache on disk stays).
-MOST_MAPPINGS = 30_000
 _begun: dict[str, Path] = {}
 
 
@@ -268,15 +266,6 @@ def pytest_collection_finish(session):
     gc.set_threshold(100_000, 20, 100)
 
 
-def _number_of_mappings() -> int:
-    """Memory mappings of this process; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/maps", "rb") as maps:
-            return sum(1 for _ in maps)
-    except OSError:
-        return 0
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures: most of what a file compiles may be for one of them."""
@@ -286,9 +275,7 @@ def pytest_runtest_setup(item):
     jax.config.update("jax_disable_most_optimizations", barely)
     if item.path != _begun.get("file"):
         _begun["file"] = item.path
-        if _number_of_mappings() > MOST_MAPPINGS:
-            jax.clear_caches()
-            gc.collect()
+        compiled_code.drop_what_is_too_much()
     _forget_what_was_lowered()
 
 

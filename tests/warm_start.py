@@ -1,7 +1,7 @@
 """The installed program, started from a process that has imported what it imports: a start costs 3 s less of imports.
 
 `run` is `subprocess.run` of the program with its output captured. The process that waits forks, before JAX has started.
-The runs of one file of tests follow each other in one such process, which has traced and compiled before what a run
+Runs with the same variables follow each other in one such process, which has traced and compiled before what a run
 has in common with an earlier one (3 s more); each has its own folder, environment, streams and exit code. `alone` gives
 a run a process of its own. What depends on the imports themselves, as on an environment that is read while they happen,
 needs a start of its own.
@@ -18,6 +18,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
+import compiled_code
 import small_chunks
 from one_context import share_a_context
 
@@ -100,11 +101,9 @@ def _serve() -> None:
     os._exit(0)
 
 
-def _told(asked) -> tuple:
-    """What the runs of one process have in common: the file of tests, and the environment."""
-    environment = asked["environment"]
-    file = environment.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
-    return file, {name: value for name, value in environment.items() if name not in READ_AGAIN}
+def _told(asked) -> dict[str, str]:
+    """What the runs of one process have in common: the environment."""
+    return {name: value for name, value in asked["environment"].items() if name not in READ_AGAIN}
 
 
 class _Kept:
@@ -170,6 +169,7 @@ def _program(asked) -> int:
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
+    compiled_code.drop_what_is_too_much()
     return code
 
 

@@ -5,6 +5,7 @@ the two fits that the package uses most, as functions of parameters: for gradien
 for many cosmologies in one compiled call. Lengths are in Mpc and masses in Msun, without h.
 """
 
+import math
 from functools import partial
 from typing import Any, Literal
 
@@ -41,10 +42,13 @@ _Z_FROZEN = 3.0
 # Wavenumbers [h/Mpc]. A step of 0.01 in ln k is exact to 1e-5 in ln n; see `mass_function.DLNK`.
 _LN_K = np.arange(np.log(1e-5), np.log(2e4), 0.01)
 
-# Chebyshev nodes in ln M between which sigma(M) and its slope are interpolated, where more masses are asked for. They
-# are smooth: 16 nodes for 1e10 to 1e16 Msun already agree within 4e-6 with a sum over k at every mass, which is the
-# error of that sum.
-_SIGMA_NODES = 24
+# Chebyshev nodes in ln R between which sigma(R) and its slope are interpolated, where more masses are asked for: as
+# near as a sum over k at every mass is for 1e10 to 1e16 Msun, and ln sigma within 2e-5 up to 1e17 Msun, where the
+# acoustic oscillations are. They are the same for all cosmologies, and so are the windows at them: many cosmologies
+# share these, and derivatives with respect to a cosmology go past them.
+_SIGMA_NODES = 42
+# The radius of a mass goes as (h / omega_m)^(1/3): how far the nodes reach.
+H_OVER_OMEGA_M = (0.4, 10.0)
 
 # Tinker et al. 2008, Table 2, with the digits of the authors' code, and 2010, Table 4: a column for each overdensity
 # relative to the mean, and cubic splines between the columns, as hmf has.
@@ -268,7 +272,8 @@ class CosmologyParameters(eqx.Module):
         Returns
         -------
         ln_sigma : Float[Array, "mass"]
-            ln of the standard deviation of the linear density in spheres that hold the mass on average.
+            ln of the standard deviation of the linear density in spheres that hold the mass on average. Of more than
+            42 masses it is NaN where h / omega_m is not between 0.4 and 10.
         slope : Float[Array, "mass"]
             d ln sigma / d ln M, negative.
         """
@@ -276,28 +281,34 @@ class CosmologyParameters(eqx.Module):
         # Against underflow in single precision, relative to the largest value.
         ln_power = self._ln_relative_power(ln_k)
         power = jnp.exp(ln_power - jax.lax.stop_gradient(ln_power.max()))
-        ln_r8 = jnp.log(8.0)
-        density = jnp.log(4 * jnp.pi / 3 * _RHO_CRITICAL * self.h**2 * self.omega_m)
-        # In Mpc/h, the unit of k.
-        ln_radius = (jnp.asarray(ln_mass, dtype=float) - density) / 3 + jnp.log(self.h)
+        # Of the radius in Mpc/h, the unit of k: what is the same for all cosmologies, and what is not.
+        ln_radius = (jnp.asarray(ln_mass, dtype=float) - math.log(4 * math.pi / 3 * _RHO_CRITICAL)) / 3
+        own = (jnp.log(self.h) - jnp.log(self.omega_m)) / 3
 
         def variance(ln_radius):
             return (power * _top_hat(jnp.exp(ln_k + ln_radius)) ** 2).sum()
 
-        def both(ln_radius):
-            value, slope = jax.value_and_grad(variance)(ln_radius)
-            return 0.5 * jnp.log(value), 0.5 * slope / value / 3
+        def of_window(value, slope):
+            return jnp.stack([0.5 * jnp.log(value), 0.5 * slope / value / 3])
 
-        offset = jnp.log(self.sigma8) - 0.5 * jnp.log(variance(ln_r8))
+        offset = jnp.log(self.sigma8) - 0.5 * jnp.log(variance(math.log(8.0)))
         if ln_radius.shape[0] <= _SIGMA_NODES:
-            values, slopes = jax.vmap(both)(ln_radius)
+            values, slopes = jax.vmap(lambda r: of_window(*jax.value_and_grad(variance)(r)), out_axes=1)(
+                ln_radius + own
+            )
             return values + offset, slopes
         # Not min() and max(): where a compiler rounds their argument anew, their derivative is 0 / 0.
-        low, high = ln_radius[jnp.argmin(ln_mass)], ln_radius[jnp.argmax(ln_mass)]
+        least, most = (math.log(ratio) / 3 for ratio in H_OVER_OMEGA_M)
+        low, high = ln_radius[jnp.argmin(ln_radius)] + least, ln_radius[jnp.argmax(ln_radius)] + most
         place, matrix = chebyshev_nodes(_SIGMA_NODES)
-        at_nodes = jax.vmap(both)(low + 0.5 * (high - low) * (jnp.asarray(place, dtype=float) + 1))
-        to_coefficients, there = jnp.asarray(matrix, dtype=float), 2 * (ln_radius - low) / (high - low) - 1
-        values, slopes = (chebyshev_sum(to_coefficients @ found, there) for found in at_nodes)
+        nodes = low + 0.5 * (high - low) * (jnp.asarray(place, dtype=float) + 1)
+        x = jnp.exp(ln_k + nodes[:, None])
+        window = _top_hat(x)
+        at_nodes = of_window(window**2 @ power, 2 * (window * _top_hat_slope(x) * x) @ power)
+        there = 2 * (ln_radius + own - low) / (high - low) - 1
+        values, slopes = chebyshev_sum((jnp.asarray(matrix, dtype=float) @ at_nodes.T)[..., None], there)
+        # No polynomial goes on beyond its nodes.
+        values = jnp.where((own >= least) & (own <= most), values, jnp.nan)
         return values + offset, slopes
 
     def _ln_relative_power(self, ln_k):
@@ -445,6 +456,31 @@ def overdensity_to_mean(cosmology: CosmologyParameters, definition: str, z) -> F
     return number + 0 * z if definition.endswith("m") else number / share
 
 
+def check_within_reach(h, omega_m) -> None:
+    """Refuse cosmologies for which sigma(M) is not interpolated.
+
+    Parameters
+    ----------
+    h : float or Float[np.ndarray, "draw"]
+        H0 / (100 km/s/Mpc).
+    omega_m : float or Float[np.ndarray, "draw"]
+        Density of matter today over the critical one.
+
+    Raises
+    ------
+    MassmapError
+        Where h / omega_m is outside `H_OVER_OMEGA_M`.
+    """
+    ratio = np.atleast_1d(np.asarray(h, dtype=float) / np.asarray(omega_m, dtype=float))
+    low, high = H_OVER_OMEGA_M
+    bad = np.flatnonzero(~((ratio >= low) & (ratio <= high)))
+    if bad.size:
+        raise MassmapError(
+            f"h / omega_m is {ratio[bad[0]]:.3g} in {bad.size} of {ratio.size} cosmologies, first of all in number "
+            f"{bad[0]}: mass functions are made for {low:g} to {high:g}; leave such cosmologies out"
+        )
+
+
 def mass_function(
     cosmology: CosmologyParameters, z, ln_mass, *, fit: Fit = "Tinker10", mass_definition: str = "200m"
 ) -> Float[Array, "z mass"]:
@@ -472,7 +508,8 @@ def mass_function(
     Raises
     ------
     MassmapError
-        For another fit or definition, or an overdensity that the fits were not made for.
+        For another fit or definition, an overdensity that the fits were not made for, or h / omega_m that is not
+        between 0.4 and 10; where JAX traces the cosmology, the function is NaN there for more than 42 masses.
 
     Notes
     -----
@@ -502,6 +539,8 @@ def mass_function(
     overdensity = overdensity_to_mean(cosmology, mass_definition, z)
     if not isinstance(overdensity, jax.core.Tracer):  # what JAX traces has no value yet to check
         check_calibrated(fit, mass_definition, overdensity, z)
+    if not any(isinstance(a, jax.core.Tracer) for a in (cosmology.h, cosmology.omega_m)):
+        check_within_reach(cosmology.h, cosmology.omega_m)
     return _mass_function(cosmology, z, ln_mass, fit, mass_definition)
 
 

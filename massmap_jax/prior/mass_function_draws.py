@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from massmap_jax.errors import MassmapError
-from massmap_jax.halo.abundance import chebyshev_sum
+from massmap_jax.halo.abundance import chebyshev_sum, check_within_reach
 from massmap_jax.prior import panels
 from massmap_jax.prior.cosmology_draws import PARAMETERS, cosmology_with
 from massmap_jax.prior.mass_prior import MassPrior
@@ -22,6 +22,8 @@ from massmap_jax.prior.population import fingerprint
 
 # Of the polynomial in ln M: a degree of 24 changes ln p by less than 1e-6 between 1e10 and 1e16 Msun.
 _DEGREE = 16
+# Cosmologies in one pass.
+_AT_ONCE = 16
 
 
 class MassFunctionDraws(eqx.Module):
@@ -70,13 +72,15 @@ class MassFunctionDraws(eqx.Module):
         Raises
         ------
         MassmapError
-            A prior that is no such mass function, or that snaps to its redshift nodes.
+            A prior that is no such mass function, or that snaps to its redshift nodes; h / omega_m that is not between
+            0.4 and 10.
         """
         refuse_snap(prior)
         _ = prior.fit
         with jax.enable_x64(True):
             made: dict[str, Array | np.ndarray]
             made = {name: np.asarray(values[name], dtype=np.float64) for name in PARAMETERS}
+            check_within_reach(made["h"], made["omega_m"])
             coefficients = np.asarray(_coefficients(_float64(prior), made))
         draws = coefficients.shape[0]
         nodes = np.asarray(prior.redshift_nodes, dtype=np.float64)
@@ -304,7 +308,8 @@ def _float64(prior: MassPrior) -> MassPrior:
 def _coefficients(prior: MassPrior, values) -> Float[Array, "draw j degree"]:
     """Coefficients of each cosmology."""
     solve = least_squares(prior)
-    return jax.lax.map(lambda v: _ratio(prior, v) @ solve, values)
+    # Together, they share the windows of sigma(M).
+    return jax.lax.map(lambda v: _ratio(prior, v) @ solve, values, batch_size=_AT_ONCE)
 
 
 @jax.jit

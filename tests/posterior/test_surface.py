@@ -369,7 +369,8 @@ def test_linear_noise_where_the_mass_function_falls_steeply(snr):
         luminosity=lum, redshift=[3.3, 3.4], sigma_luminosity=lum / snr, noise_kind="normal"
     )
     found, slow = (
-        mass_posterior(catalogue, PRIOR, FEW, method=m, relation_from="fixed_draws") for m in ("analytic", "quadrature")
+        mass_posterior(catalogue, PRIOR, RELATION, method=m, relation_from="fixed_draws")
+        for m in ("analytic", "quadrature")
     )
     np.testing.assert_allclose(found.mean, slow.mean, atol=2e-3 * slow.sd.min())
     np.testing.assert_allclose(found.sd, slow.sd, rtol=3e-3)
