@@ -508,8 +508,8 @@ def mass_function(
     Raises
     ------
     MassmapError
-        For another fit or definition, an overdensity that the fits were not made for, or h / omega_m that is not
-        between 0.4 and 10; where JAX traces the cosmology, the function is NaN there for more than 42 masses.
+        For another fit or definition, an overdensity that the fits were not made for, or, for more than 42 masses,
+        h / omega_m that is not between 0.4 and 10; where JAX traces the cosmology, the function is NaN there.
 
     Notes
     -----
@@ -539,7 +539,8 @@ def mass_function(
     overdensity = overdensity_to_mean(cosmology, mass_definition, z)
     if not isinstance(overdensity, jax.core.Tracer):  # what JAX traces has no value yet to check
         check_calibrated(fit, mass_definition, overdensity, z)
-    if not any(isinstance(a, jax.core.Tracer) for a in (cosmology.h, cosmology.omega_m)):
+    known = not any(isinstance(a, jax.core.Tracer) for a in (cosmology.h, cosmology.omega_m))
+    if known and ln_mass.shape[0] > _SIGMA_NODES:
         check_within_reach(cosmology.h, cosmology.omega_m)
     return _mass_function(cosmology, z, ln_mass, fit, mass_definition)
 

@@ -116,6 +116,21 @@ def test_many_cosmologies_in_one_call():
         np.testing.assert_allclose(row, ln_density(value), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"omega_m": 0.9, "h": 0.37, "omega_b": 0.1}, {"omega_m": 0.0725, "h": 0.72, "omega_b": 0.02}]
+)
+def test_sigma_is_interpolated_as_it_is_summed(changes):
+    """At the ends of what the nodes reach; a few masses are summed each by itself. Beyond, there is no number."""
+    cosmology, ln_mass = CosmologyParameters.of("Planck18", **changes), np.linspace(np.log(1e10), np.log(1e16), 80)
+    summed = [np.concatenate(part) for part in zip(*map(cosmology.ln_sigma, np.split(ln_mass, 4)), strict=True)]
+    for found, expected in zip(cosmology.ln_sigma(ln_mass), summed, strict=True):
+        np.testing.assert_allclose(found, expected, atol=3e-6)
+    beyond = CosmologyParameters.of("Planck18", **changes | {"h": 0.35 if changes["h"] < 0.5 else 0.74})
+    assert np.isnan(beyond.ln_sigma(ln_mass)[0]).all() and np.isfinite(beyond.ln_sigma(ln_mass[:40])[0]).all()
+    with pytest.raises(MassmapError, match=r"h / omega_m is .* in 1 of 1 cosmologies.*made for 0.4 to 10"):
+        mass_function(beyond, 0.3, ln_mass)
+
+
 # 500 times the critical density are 5,000 times the mean.
 THIN = "H0=70,Om0=0.1,Ob0=0.05,sigma8=0.8,n_s=0.95"
 
