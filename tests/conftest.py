@@ -257,10 +257,8 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
-def pytest_collection_finish(session):
+def pytest_collection_finish():
     """What was imported stays, and need not be looked through again and again while JAX traces: 3 % of the time."""
-    if hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None):
-        small_chunks.compute()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -275,6 +273,8 @@ def pytest_runtest_setup(item):
     jax.config.update("jax_disable_most_optimizations", barely)
     if item.path != _begun.get("file"):
         _begun["file"] = item.path
+        many = item.path.name in small_chunks.OF_MANY
+        small_chunks.compute(small_chunks.MANY if many else small_chunks.FEW)
         compiled_code.drop_what_is_too_much()
     _forget_what_was_lowered()
 

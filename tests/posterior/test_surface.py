@@ -216,7 +216,8 @@ def test_weights_of_other_data(field):
     relation_from = "other_data"
     catalogue = catalogue_of(*(a[:1000] for a in field))
     exact, found = (
-        mass_posterior(catalogue, PRIOR, RELATION, relation_from=relation_from, method=m) for m in ("analytic", "surface")
+        mass_posterior(catalogue, PRIOR, RELATION, relation_from=relation_from, method=m)
+        for m in ("analytic", "surface")
     )
     assert all(value <= TOLERANCE[name] for name, value in errors(found, exact).items())
     assert found.surface.relation_from == relation_from
