@@ -127,7 +127,7 @@ def test_sigma_is_interpolated_as_it_is_summed(changes):
         np.testing.assert_allclose(found, expected, atol=3e-6)
     beyond = CosmologyParameters.of("Planck18", **changes | {"h": 0.35 if changes["h"] < 0.5 else 0.74})
     assert np.isnan(beyond.ln_sigma(ln_mass)[0]).all() and np.isfinite(beyond.ln_sigma(ln_mass[:40])[0]).all()
-    with pytest.raises(MassmapError, match=r"h / omega_m is .* in 1 of 1 cosmologies.*made for 0.4 to 10"):
+    with pytest.raises(MassmapError, match=r"h / omega_m is between 0.4 and 10: 1 of 1 are others"):
         mass_function(beyond, 0.3, ln_mass)
 
 
