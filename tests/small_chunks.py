@@ -1,6 +1,6 @@
 """Fewer objects per compiled call: a catalogue of a hundred objects is filled up to 2048 of them, and most of it is idle."""
 
-FEW, MANY = 256, 2048
+FEW, MANY = 256, 2048  # the second is that of users
 # Files whose tests compute thousands at a time, the nodes of a surface.
 OF_MANY = {"test_surface.py", "test_surface_redshifts.py"}
 

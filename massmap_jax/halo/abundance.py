@@ -293,12 +293,10 @@ class CosmologyParameters(eqx.Module):
 
         offset = jnp.log(self.sigma8) - 0.5 * jnp.log(variance(math.log(8.0)))
         if ln_radius.shape[0] <= _SIGMA_NODES:
-            values, slopes = jax.vmap(lambda r: of_window(*jax.value_and_grad(variance)(r)), out_axes=1)(
-                ln_radius + own
-            )
+            values, slopes = of_window(*jax.vmap(jax.value_and_grad(variance))(ln_radius + own))
             return values + offset, slopes
-        # Not min() and max(): where a compiler rounds their argument anew, their derivative is 0 / 0.
         least, most = (math.log(ratio) / 3 for ratio in H_OVER_OMEGA_M)
+        # Not min() and max(): where a compiler rounds their argument anew, their derivative is 0 / 0.
         low, high = ln_radius[jnp.argmin(ln_radius)] + least, ln_radius[jnp.argmax(ln_radius)] + most
         place, matrix = chebyshev_nodes(_SIGMA_NODES)
         nodes = low + 0.5 * (high - low) * (jnp.asarray(place, dtype=float) + 1)

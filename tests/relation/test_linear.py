@@ -103,6 +103,8 @@ def test_measurements_and_limits_against_dense_sums(prior, reference, changes):
     ]
     found = value(mixed, prior, None, relation)
     assert abs(found - sum(exact)) < 2e-3
+    with jax.enable_x64(True):  # made for another scatter
+        assert abs(float(evaluate(data_of(mixed, prior, None).likelihood(0.1), relation)) - found) < 1e-3
     # Lognormal objects in the same catalogue.
     plain = replace(catalogue(), noise_code=np.where(np.arange(8) < 3, 0, 1).astype(np.int8))
     own = value(catalogue(LUM[:3], RATIO[:3], Z[:3], "lognormal"), prior, None, relation)

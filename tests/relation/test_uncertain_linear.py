@@ -28,7 +28,7 @@ def field():
 
 def reference_of(prior, relation):
     z = np.linspace(0.05, 1.2, 4000)
-    ln_volume, ln_distance = np.log(comoving_volume("Planck18", z)), ln_distance2(z)
+    ln_volume = np.log(comoving_volume("Planck18", z))
     alpha1, alpha2, alpha3, alpha4, scatter = (
         float(getattr(relation, name)) for name in ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
     )
@@ -36,14 +36,11 @@ def reference_of(prior, relation):
     def ln_number(at):
         return np.interp(at, z, ln_volume) + np.interp(at, Z_NODES, np.asarray(prior.ln_number))
 
-    def ln_distance_at(at):
-        return np.interp(at, z, ln_distance)
-
     def mean_ln_lum(ln_mass, z):
         return alpha1 + alpha2 * (ln_mass - np.log(alpha3)) + alpha4 * np.log1p(z)
 
     table = Z_NODES, np.asarray(prior.ln_mass_nodes), np.asarray(prior.ln_density)
-    return Field(*table, ln_number, ln_distance_at, mean_ln_lum, scatter)
+    return Field(*table, ln_number, ln_distance2, mean_ln_lum, scatter)
 
 
 @pytest.mark.parametrize("case", ["all", "selected", "limits"])

@@ -213,7 +213,7 @@ def test_a_changed_file_is_refused_unless_given_anew(tmp_path):
 
 
 def program(folder, *args, **more):
-    return warm_start.run(args, folder, chunk=256, **more)  # 60 objects
+    return warm_start.run(args, folder, **more)
 
 
 def refused_by_program(folder, *args):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_chunks
 import warm_start
 
 import massmap_jax
@@ -109,7 +110,7 @@ def field(tmp_path_factory):
 def results(field):
     # One after the other: what the first compiles the others find in the cache. Two runs that must give the same bytes
     # have not the same start: one follows others in their process, one is started by itself, as users' are.
-    as_users = {"fits": {"chunk": 2048}}
+    as_users = {"fits": {"chunk": small_chunks.MANY}}
     return {n: result(field, n, args, quick=True, warm=n != "again", **as_users.get(n, {})) for n, args in RUNS.items()}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import small_chunks
 import warm_start
 from astropy.table import Table
 from filelock import FileLock
@@ -298,7 +299,7 @@ def run(folder, *args, chunk=CHUNK, **more):
     """more : options of a start of its own, from nothing."""
     if not more:
         # The bytes are compared with those of runs that are started as users start them.
-        return warm_start.run(command(*args, chunk=chunk)[1:], folder, chunk=2048)
+        return warm_start.run(command(*args, chunk=chunk)[1:], folder, chunk=small_chunks.MANY)
     given = {"cwd": folder, "capture_output": True, "text": True, "timeout": 600, "env": ENVIRONMENT} | more
     return subprocess.run(command(*args, chunk=chunk), **given)
 
