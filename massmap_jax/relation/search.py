@@ -91,30 +91,35 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
         step = step / jnp.maximum(1.0, jnp.abs(step).max())
         return value, hessian, step, -0.5 * gradient @ step
 
-    def halve(carry):
-        x, step, value, decrement, size, _ = carry
-        return x, step, value, decrement, 0.5 * size, objective(x + 0.5 * size * step)
-
-    def worse(carry):
-        _, _, value, decrement, size, new = carry
-        # 1e-13: the rounding of a ln likelihood of 1e6.
-        return ~(new <= value - 2e-4 * size * decrement + 1e-13 * jnp.abs(value)) & (size > 1e-8)
-
     def body(state):
-        value, hessian, step, decrement = expand(state.x)
-        converged = decrement < enough
-        first = (state.x, step, value, decrement, jnp.where(converged, 0.0, 2.0), jnp.asarray(jnp.nan))
-        *_, size, new = jax.lax.while_loop(worse, halve, first)
-        # Where no step raises the density any more, the search ends, converged or not.
-        ended = converged | ~(new <= value)
-        x = jnp.where(ended, state.x, state.x + size * step)
-        return Maximum(x, value, hessian, decrement, state.steps + 1, ended)
+        # One evaluation of everything a turn, whether the point is then taken or not: the ln density alone beside it
+        # would be compiled a second time, and of a Newton step's first tries nearly all are taken.
+        best, step, size = state
+        x = best.x + size * step
+        value, hessian, new_step, decrement = expand(x)
+        before, reached, last = best.negative_log_density, decrement < enough, size <= 1e-8
+        # 1e-13: the rounding of a ln likelihood of 1e6.
+        lower = value <= before - 2e-4 * size * best.decrement + 1e-13 * jnp.abs(before)
+        # Where so little is left to be gained, tables and their derivatives disagree on which way the density rises: the
+        # search ends, at a point where the derivatives are zero if there is one as high.
+        near = best.decrement < _CONVERGED_BY_DIFFERENCES
+        level = near & reached & (value <= before + _CONVERGED_BY_DIFFERENCES)
+        taken = (best.steps == 0) | lower | (last & (value <= before)) | level
+        new = Maximum(x, value, hessian, decrement, best.steps + 1, reached)
+        kept = best._replace(ended=last | near)
+        best = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, kept)
+        return best, jnp.where(taken, new_step, step), jnp.where(taken, 1.0, 0.5 * size)
 
     unknown = jnp.asarray(jnp.nan)
     first = Maximum(
         start, unknown, jnp.full((start.size, start.size), jnp.nan), unknown, jnp.asarray(0), start[0] > jnp.inf
     )
-    return jax.lax.while_loop(lambda state: ~state.ended & (state.steps < _MAX_STEPS), body, first)
+    best, _, _ = jax.lax.while_loop(
+        lambda state: ~state[0].ended & (state[0].steps < _MAX_STEPS),
+        body,
+        (first, jnp.zeros_like(start), jnp.asarray(1.0)),
+    )
+    return best
 
 
 @jax.jit
