@@ -336,6 +336,7 @@ def log_weights_at(method: str, ln_mass, z, ln_lum_obs, sigma, relation: AnyRela
     return over_draws(function)(ln_mass, z, ln_lum_obs, sigma, relation, normals)
 
 
+@partial(jax.jit, inline=True)
 def effective_sample_size(log_weights: Float[Array, "sample"]):
     """Compute the effective number of samples, (sum w)^2 / sum w^2.
 
@@ -353,6 +354,7 @@ def effective_sample_size(log_weights: Float[Array, "sample"]):
     return w.sum() ** 2 / jnp.maximum((w**2).sum(), 1e-30)
 
 
+@partial(jax.jit, inline=True)
 def pareto_k(log_weights: Float[Array, "sample"]):
     """Estimate the shape k of a generalised Pareto distribution of the largest weights.
 

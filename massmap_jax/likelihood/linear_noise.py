@@ -422,7 +422,7 @@ def at_places(kind: str, places) -> Float[np.ndarray, "object scatter coefficien
     Float[np.ndarray, "object scatter coefficient"]
         The coefficients at the nodes of the scatter, single precision.
     """
-    weights = np.asarray(jax.vmap(lambda place: _weights(place, RATIO_NODES))(jnp.asarray(places)))
+    weights = np.asarray(_weights_of_places(jnp.asarray(places)))
     return np.einsum("or,rsk->osk", weights, coefficients(kind), optimize=True).astype(np.float32)
 
 
@@ -524,6 +524,12 @@ def _scatter_weights(scatter) -> Float[Array, "node"]:
     return _polynomial(powers[::-1], place - cell)
 
 
+@jax.jit
+def _weights_of_places(places) -> Float[Array, "object node"]:
+    """Weights of the nodes in signal to noise, for each of some objects."""
+    return jax.vmap(lambda place: _weights(place, RATIO_NODES))(places)
+
+
 def _weights(value, nodes: np.ndarray) -> Float[Array, "node"]:
     """Weights of the nodes of a lattice that interpolate at a value: a polynomial through the six nearest."""
     # Python's numbers: those of NumPy would turn single precision into double.
@@ -567,6 +573,7 @@ def largest_scatter(relation, redshift: tuple[float, float], ln_mass: tuple[floa
     return float(scatter.max()) if np.ptp(scatter, axis=-1).max() <= 1e-5 * scatter.max() else None
 
 
+@partial(jax.jit, inline=True)
 def reference(ln_lum_obs, relative_error):
     """Give the luminosity that t counts from.
 

@@ -329,6 +329,7 @@ def _place(nodes):
     return jnp.clip(2 * (nodes - nodes[0]) / (nodes[-1] - nodes[0]) - 1, -1.0, 1.0)
 
 
+@jax.jit
 def least_squares(prior: MassPrior) -> Float[Array, "mass degree"]:
     """Make the matrix from values at the mass nodes of a prior to Chebyshev coefficients."""
     basis = chebyshev_sum(jnp.eye(_DEGREE + 1)[:, :, None], _place(jnp.asarray(prior.ln_mass_nodes)))

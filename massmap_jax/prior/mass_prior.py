@@ -70,8 +70,13 @@ def _of_mass_function(cosmology, redshift, ln_mass, fit, mass_definition) -> dic
     """The arrays of a prior that depend on the cosmology, and its mass nodes."""
     ln_mass = jnp.asarray(ln_mass, dtype=float)
     ln_n = mass_function(cosmology, redshift, ln_mass, fit=fit, mass_definition=mass_definition)
-    ln_number = jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1)
-    return {"ln_mass_nodes": ln_mass, "ln_density": _normalised(ln_n, ln_mass), "ln_number": ln_number}
+    return {"ln_mass_nodes": ln_mass, "ln_density": _normalised(ln_n, ln_mass), "ln_number": _ln_number(ln_n, ln_mass)}
+
+
+@jax.jit
+def _ln_number(ln_n, ln_mass):
+    """ln of the number density of all halos between the ends of the masses, at each redshift."""
+    return jax.nn.logsumexp(ln_n + jnp.log(jnp.asarray(jnp.gradient(ln_mass))), axis=1)
 
 
 class MassPrior(eqx.Module):

@@ -11,7 +11,7 @@ Every form depends on d = (ln M - centre(z)) / width, where the centre drifts wi
 
 import hashlib
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal, cast, get_args
 
 import equinox as eqx
@@ -757,6 +757,7 @@ class Lattice(eqx.Module):
         return eqx.tree_at(lambda s: s.ln_density_step, self, _density_steps(prior, self.redshift, self.ln_mass))
 
 
+@partial(jax.jit, inline=True)
 def _density_steps(prior: MassPrior, redshift, ln_mass) -> Float[Array, "node mass"]:
     """ln of density x step at masses that are every so many nodes of the prior."""
     rows = jax.vmap(prior.ln_density_at)(jnp.asarray(redshift))

@@ -16,6 +16,7 @@ A belief about the scatter of measured masses that is a normal above 0 is sample
 F the belief. In ln S_m the posterior has a long tail towards 0, since the data say nothing there.
 """
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -82,6 +83,7 @@ class Coordinates(eqx.Module):
         """Give the parameters that a fit reports, at alpha3, of points in the sampling coordinates."""
         return self.prior.reported(self.values(x))
 
+    @partial(jax.jit, inline=True)
     def place(self, values: dict) -> Float[Array, " dim"]:
         """Give the sampling coordinates of given parameters."""
         x = {}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Array, Bool, Float
 
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING
@@ -578,7 +578,7 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
     if has_mass.sum() > 4:
         guess = central | _regression(data, calibration, has_mass, joint_prior, central)
         place = np.asarray(coordinates.place(guess))
-        if np.isfinite(float(joint_prior.log_prob({p: guess[p] for p in joint_prior.free}))):
+        if np.isfinite(float(_ln_belief(joint_prior, {p: guess[p] for p in joint_prior.free}))):
             starts.insert(0, place)
     scatter, moves = 0.5 * central["scatter"], isinstance(joint_prior, JointCosmologyPrior)
     many = _MANY_LINEAR if isinstance(data, LinearData) else _MANY
@@ -608,6 +608,12 @@ def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordin
         likelihood = likelihood_of(data, calibration, has_mass, chosen, selection, scatter, moves=moves)
         best = maximise(coordinates, likelihood, best.x)
     return likelihood, best
+
+
+@jax.jit
+def _ln_belief(joint_prior, values) -> Float[Array, ""]:
+    """ln of the density of the beliefs, in one compiled call."""
+    return joint_prior.log_prob(values)
 
 
 def _spread(ln_lum, sigma, z, number: int) -> np.ndarray:

@@ -100,7 +100,7 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
         before, reached, last = best.negative_log_density, decrement < enough, size <= 1e-8
         # 1e-13: the rounding of a ln likelihood of 1e6.
         lower = value <= before - 2e-4 * size * best.decrement + 1e-13 * jnp.abs(before)
-        # Where so little is left to be gained, tables and their derivatives disagree on which way the density rises: the
+        # Where so little is left to be gained, tables and their derivatives disagree on where the density rises: the
         # search ends, at a point where the derivatives are zero if there is one as high.
         near = best.decrement < _CONVERGED_BY_DIFFERENCES
         level = near & reached & (value <= before + _CONVERGED_BY_DIFFERENCES)

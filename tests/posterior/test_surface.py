@@ -30,13 +30,13 @@ FEW = RELATION.draw(np.arange(3))  # where the number of draws says nothing
 CENTRAL = Relation(alpha1=10.709, alpha2=0.359, alpha3=2.35e14, alpha4=1.10, scatter=0.155)
 
 
-def objects(seed, number, sigma=(0.03, 0.3)):
+def objects(seed, number, sigma=(0.03, 0.3), z_max=3.4):
     """(ln L_obs, z, sigma): random ones, and the first 12 at the ends of the masses, redshifts and widths."""
     rng = np.random.default_rng(seed)
-    z = rng.uniform(0.05, 3.4, number)
+    z = rng.uniform(0.05, z_max, number)
     width = np.exp(rng.uniform(*np.log(sigma), number)) if np.ndim(sigma) else np.full(number, sigma)
     ln_mass = rng.uniform(23.2, 33.0, number)
-    corner = np.array([(m, z, s) for m in (22.5, 28.0, 33.2) for z in (0.05, 3.4) for s in np.resize(sigma, 2)])
+    corner = np.array([(m, z, s) for m in (22.5, 28.0, 33.2) for z in (0.05, z_max) for s in np.resize(sigma, 2)])
     ln_mass[:12], z[:12], width[:12] = corner.T
     ln_lum = CENTRAL.mean_ln_lum(ln_mass, z)
     ln_lum[12:] += (np.hypot(CENTRAL.scatter, width) * rng.normal(size=number))[12:]
@@ -333,7 +333,7 @@ def test_the_program_takes_it_for_large_catalogues_and_says_so(field, monkeypatc
 
 def test_linear_noise(tmp_path):
     """Objects of a signal to noise of 12 and more are read off, the others integrated; the twin reads bars as ln L."""
-    ln_lum, z, sigma = objects(9, 200, sigma=(0.004, 0.083))
+    ln_lum, z, sigma = objects(9, 200, sigma=(0.02, 0.083), z_max=1.2)
     lum, error = np.exp(ln_lum), sigma * np.exp(ln_lum)
     error[20:23], lum[23] = lum[20:23] / np.array([11.9, 5.0, 2.0]), -0.5 * error[23]
     catalogue = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, sigma_luminosity=error, noise_kind="normal")
