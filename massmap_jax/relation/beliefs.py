@@ -179,8 +179,8 @@ class Beliefs(eqx.Module):
         dict of str to Float[Array, "*draw"]
             Draws by name.
         """
-        keys = jax.random.split(key, len(self.names))
-        return {p: self.beliefs[p].sample(k, shape) for p, k in zip(self.names, keys, strict=True) if p in self.free}
+        keys = dict(zip(self.names, jax.random.split(key, len(self.names)), strict=True))
+        return _sampled({p: self.stored[p] for p in self.free}, {p: keys[p] for p in self.free}, tuple(shape))
 
 
 class AroundRelation(Beliefs):
@@ -501,6 +501,11 @@ def _densities(beliefs, values):
         inside = belief.support(value)
         found[name] = jnp.where(inside, jnp.exp(belief.log_prob(jnp.where(inside, value, belief.mean))), 0.0)
     return found
+
+
+@partial(jax.jit, static_argnums=2)
+def _sampled(beliefs, keys, shape):
+    return {name: belief.distribution.sample(keys[name], shape) for name, belief in beliefs.items()}
 
 
 @jax.jit

@@ -385,12 +385,11 @@ def find_maximum(data: RelationData, relation_prior):
     central = relation_prior.central()
     start = relation_prior.relation(central)
     coordinates = Coordinates.at(relation_prior, *data.middle(start))
-    place = jax.jit(Coordinates.place)
-    likelihood, best = _search(data, coordinates, place(coordinates, central), central["scatter"])
+    likelihood, best = _search(data, coordinates, coordinates.place(central), central["scatter"])
     if not np.isfinite(best.negative_log_density):
         data.refuse(start)
     draws = relation_prior.sample(jax.random.key(0), (_STARTS,))
-    draws = np.asarray(jax.vmap(place, in_axes=(None, 0))(coordinates, draws))
+    draws = np.asarray(jax.vmap(coordinates.place)(draws))
     draws = draws[np.isfinite(draws).all(axis=1)]
     dim = len(coordinates.free)
     values = np.asarray(potentials(draws, (coordinates, likelihood, np.zeros(dim), np.eye(dim))))
