@@ -30,6 +30,8 @@ _AXES = ("x", "y", "z")
 _ON_THE_SKY = ("deg", "degree", "degrees", "arcmin", "arcsec", "rad", "pix", "pixel", "pixels")
 # The sides of a box that objects fill differ by less.
 _ALIKE = 1.5
+# Fewer redshifts may be within any range.
+_SEVERAL = 5
 # Two redshifts of an object differ by less, |dz| / (1 + z), but for some that went wrong.
 _SAME, _WRONG = 0.1, 0.3
 
@@ -96,7 +98,7 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
         raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
     plain = re.sub(r"[\s_()]", "", name.lower())
-    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
+    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "zplus1", "zplusone", "1pz", "1plusz", "opz"):
         raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
     if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac"):
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
@@ -221,7 +223,7 @@ def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray, never: 
 
 
 def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
-    """Say where redshifts are all between 1 and 2, as 1 + z is, or 0 among others, which may mean that none is known.
+    """Say where redshifts are all those that 1 + z or a scale factor is, or 0 among others, as where none is known.
 
     Parameters
     ----------
@@ -236,6 +238,11 @@ def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
     if known.size > 2 and known.min() >= 1.0 and known.max() < 2.0:
         notes.append(
             f"every redshift in {name!r} is between {known.min():g} and {known.max():g}: if these are 1 + z, subtract 1"
+        )
+    elif known.size >= _SEVERAL and known.min() > 0.5 and known.max() <= 1.0:
+        notes.append(
+            f"every redshift in {name!r} is between {known.min():g} and {known.max():g}: if these are scale factors,"
+            " a = 1 / (1 + z), give 1 / a - 1"
         )
     zero = z == 0
     if zero.any() and (z > 0).any():

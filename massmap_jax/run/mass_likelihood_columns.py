@@ -17,6 +17,7 @@ from massmap_jax.catalogue.units import contradicts_name, mass_definition_in, ov
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.calibration_columns import catalogue_table
+from massmap_jax.run.observable_names import refuse_no_halo_mass
 from massmap_jax.run.options import number_or_name
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def read_likelihoods(
 def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLikelihoods:
     from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods
 
+    if options.mass_likelihood_mass is not None:
+        refuse_no_halo_mass(options.mass_likelihood_mass, "mass_likelihood_mass")
     term = read_mass_likelihoods(
         file,
         catalogue,

@@ -155,3 +155,33 @@ def test_one_value_of_many_rows(name, number, round_to, told):
     catalogue = read_catalogue({"ra": ra, "dec": dec, "z": z, "L500": lum}, sigma=0.1)
     of = [note for note in catalogue.notes if f"12 of 100 objects have the same {name}, " in note]
     assert bool(of) is told and (not told or "first row 40, and other values hardly repeat" in of[0])
+
+
+@pytest.mark.parametrize(
+    ("z", "told"),
+    [(1 / (1 + Z), True), (np.linspace(0.51, 1.0, N), True), (np.append(1 / (1 + Z[1:]), 0.4), False), (Z, False)],
+)
+def test_redshifts_that_may_be_scale_factors(z, told):
+    assert any("if these are scale factors" in note for note in notes({"z": z})) is told
+
+
+@pytest.mark.parametrize("name", ["ln1pz", "log1pz", "ln_1_plus_z", "a", "aexp", "scale_factor", "z_plus_1", "log_a"])
+def test_names_of_what_is_no_redshift(name):
+    with pytest.raises(MassmapError, match=r"is a logarithm|is a scale factor|is 1 \+ z"):
+        notes({name: 0.2 + Z}, z=name)
+
+
+@pytest.mark.parametrize("name", ["r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "log_r200", "extent"])
+def test_radii_and_angles_by_name_are_no_luminosity(name):
+    with pytest.raises(MassmapError, match="is a radius or the angle"):
+        notes({name: LUM}, lum=name)
+
+
+def test_lengths_by_unit_are_no_luminosity_unless_one_says_so():
+    table = Table({"z": Z, "x": LUM})
+    table["x"].unit = "kpc"
+    with pytest.raises(MassmapError, match=r"is a length by its unit 'kpc'.*lum_unit='kpc'"):
+        read_catalogue(table, lum="x", sigma=0.1)
+    assert read_catalogue(table, lum="x", sigma=0.1, lum_unit="kpc").lum_unit == "kpc"
+    for name in ("L_r", "rich", "radio_lum", "r_500_lum", "theory"):
+        assert read_catalogue(Table({"z": Z, name: LUM}), lum=name, sigma=0.1).usable.all()
