@@ -180,9 +180,11 @@ class RedshiftDistributions:
         if not need_usable:
             return cls(Normal(mean, sd, variable), **options)
         if not np.isfinite(sd).any():
+            first = float(np.ravel(np.asarray(error, dtype=float))[0]) if np.size(error) else np.nan
             raise MassmapError(
-                f"no row has a redshift error that can be used, of {sd.size}: errors are above 0 and below"
-                f" {_MOST:g} (1 + z); is it the right column?"
+                f"no row has a redshift error that can be used, of {sd.size}, first row 0 with value {first:g}: errors"
+                f" are above 0 and below {_MOST:g} (1 + z); is it the right column? An error of velocities is divided"
+                " by the speed of light, 299792.458 km/s, and logarithms of errors are none"
             )
         typical = float(np.nanmedian(relative[~wide]))
         if typical > 0.5:
