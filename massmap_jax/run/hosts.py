@@ -298,6 +298,7 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     from massmap_jax.posterior.hosts import host_posterior
     from massmap_jax.relation.presets import find_preset
     from massmap_jax.run.beside_beliefs import beyond_all_masses
+    from massmap_jax.run.beside_limit import check_limit
     from massmap_jax.run.map_plan import plan_map
     from massmap_jax.run.observable_names import check_observable
     from massmap_jax.run.under_published import in_unit_of_relation
@@ -322,6 +323,7 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     of = catalogue.ln_lum_obs[rows], catalogue.redshift[rows]
     if too := beyond_all_masses(*of, relation, prior, "the median luminosity of the galaxies"):
         raise MassmapError(too)
+    check_limit(selection_of(job), catalogue, notes)
     notes += _told_of_types(membership)
     if membership is None:
         notes.append(

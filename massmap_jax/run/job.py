@@ -33,6 +33,7 @@ from massmap_jax.run.beside_beliefs import (
     slips,
     unrelated,
 )
+from massmap_jax.run.beside_limit import check_limit
 from massmap_jax.run.beside_published import Far, far_from_published
 from massmap_jax.run.beside_relation import beside_relation
 from massmap_jax.run.calibration_columns import in_definition_of
@@ -256,6 +257,7 @@ def compute(
     grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
         _refuse_units(catalogue, prior, calibration, options, notes)
+        check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             in_fit = None if likelihoods is None else likelihoods.in_fit
@@ -509,6 +511,7 @@ def compute_fit(
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     in_fit = None if likelihoods is None else likelihoods.in_fit
     _refuse_units(catalogue, prior, calibration, options, [*catalogue.notes, *notes])
+    check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology)
