@@ -424,12 +424,14 @@ class HaloCatalogue:
         Raises
         ------
         MassmapError
-            For another number of rows.
+            For another number of rows, or where most redshifts lie outside of their own distributions, as those of
+            rows in another order do.
         """
         if len(distributions) != len(self):
             raise MassmapError(
                 f"redshift distributions are given for {len(distributions)} objects, and the catalogue has {len(self)}"
             )
+        distributions.refuse_others(self.redshift, "the catalogue")
         flag = self.flag | _bit(~distributions.usable & ((self.flag & int(Z_BAD)) == 0), Flag.Z_ERROR_BAD)
         return replace(self, flag=flag, redshift_distributions=distributions)
 

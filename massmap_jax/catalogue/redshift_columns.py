@@ -34,8 +34,8 @@ _NO_DENSITY = (
     r"(chi_?2|chisq)|(?:^|_)(ln_?p|log_?p|lnl|logl|loglike|lnprob|logprob)|(?:^|_)(cdf|cum|cumulative)(?:_|z|$)"
     r"|(?:^|_)(samples?|draws?|realisations?|realizations?)(?:_|$)"
 )
-# The correlation of the medians of rows with their redshifts that only draws have, and the share of rows beyond chance.
-_OF_DRAWS, _MOSTLY = 0.9, 2.0 / 3.0
+# The correlation of the medians of rows with their redshifts that only draws have.
+_OF_DRAWS = 0.9
 # So many rows tell what a column holds.
 _ROWS = 10_000
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
@@ -235,9 +235,9 @@ class RedshiftColumns:
                 at = np.array([np.interp([0.16, 0.5, 0.84], levels, row) for row in values])
                 about = at[:, 1], 0.5 * (at[:, 2] - at[:, 0])
         if need_usable:
-            _refuse_others(found, redshift, table.label)
             if self.z_pdf is not None:
-                _refuse_no_densities(found, nodes, density, redshift, f"z_pdf column {name!r} of {table.label}")
+                _refuse_draws(found, density, redshift, f"z_pdf column {name!r} of {table.label}")
+            found.refuse_others(redshift, table.label)
             told += [] if about is None else _to_one_side(found, redshift, *about)
             if found.code_prior is not None:
                 told += _beside_code_prior(found.code_prior, found, redshift, str(self.z_code_prior))
@@ -381,21 +381,6 @@ def _of_grids(shape) -> list[str]:
     return told
 
 
-def _refuse_others(found: RedshiftDistributions, redshift, label: str) -> None:
-    """Refuse p(z) that most of the catalogue's redshifts have nothing to do with."""
-    low, high = found.bounds()
-    with np.errstate(invalid="ignore"):
-        known = found.usable & np.isfinite(redshift) & (redshift >= 0)
-        beside = known & ((redshift < low) | (redshift > high))
-    if np.count_nonzero(beside) > 0.5 * np.count_nonzero(known):
-        first = int(np.argmax(beside))
-        raise MassmapError(
-            f"the redshifts of {label} lie outside of their own p(z) in {np.count_nonzero(beside)} of"
-            f" {np.count_nonzero(known)} rows, first row {first}: z = {redshift[first]:g}, and p(z) goes from"
-            f" {low[first]:g} to {high[first]:g}; is the grid of redshifts right, and are the rows in the same order?"
-        )
-
-
 def _mean_and_sd(nodes, density) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of p(z) on a grid."""
     with np.errstate(all="ignore"):
@@ -515,8 +500,8 @@ def _refuse_no_density(label: str, name: str) -> None:
         )
 
 
-def _refuse_no_densities(found: RedshiftDistributions, nodes, density, redshift, where: str) -> None:
-    """Refuse draws, and what is low where the catalogue's own redshift is: chi^2, or a density of another grid."""
+def _refuse_draws(found: RedshiftDistributions, density, redshift, where: str) -> None:
+    """Refuse draws of the redshift in the place of its density."""
     known = np.flatnonzero(found.usable & np.isfinite(redshift) & (redshift > 0))[:_ROWS]
     if known.size < _SEVERAL:
         return
@@ -527,16 +512,6 @@ def _refuse_no_densities(found: RedshiftDistributions, nodes, density, redshift,
         raise MassmapError(
             f"{where} holds numbers about the redshift itself in each row, first row {known[0]} with {p[0, 0]:g},"
             f" {p[0, 1]:g}, ... about z = {z[0]:g}: these are draws of the redshift; give their density on a grid"
-        )
-    inside = (z >= nodes[0]) & (z <= nodes[-1])
-    mean = np.trapezoid(p, nodes, axis=1) / (nodes[-1] - nodes[0])
-    low = inside & (np.array([np.interp(at, nodes, row) for at, row in zip(z, p, strict=True)]) < mean)
-    if np.count_nonzero(low) > _MOSTLY * known.size:
-        first = int(np.argmax(low))
-        raise MassmapError(
-            f"{where} is lower at the catalogue's own redshift than on the average over its grid in"
-            f" {np.count_nonzero(low)} of {known.size} rows, first row {known[first]} with z = {z[first]:g}: see"
-            " whether these are densities (and no chi^2 or -ln p), and their redshifts (z_grid=) are right"
         )
 
 

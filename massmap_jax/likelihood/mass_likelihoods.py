@@ -14,13 +14,11 @@ from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import refuse_unit_with_h
 from massmap_jax.errors import MassmapError
-from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.likelihood.terms import TabulatedTerm, refuse_other_numbers
 
 _NODE = re.compile(r"lnl_(\d+(?:\.\d+)?)", re.IGNORECASE)
 # Fewer nodes do not tell the shape of a likelihood. Masses beyond these are none, or not in Msun.
 _LEAST_NODES, _LOG10_MASSES = 5, (6.0, 18.0)
-# What ln likelihoods have to rise by, from inside to both ends, to be turned upside down: 2 standard deviations.
-_DEEP = 2.0
 # Errors of masses from many photons reach 1 to 2 %, before what is common to all; no lensing mass is near that.
 _SMALLEST = 0.005
 # log10 M of the nodes of a normal likelihood: a parabola is exact at any step, and they are all that can be asked for.
@@ -212,7 +210,7 @@ def _tabulated(table: ColumnTable, columns: dict[str, float], notes: list[str]) 
             f"{list(columns)[column]!r}: {values[row, column]:g}; give a low finite number where the likelihood is 0, "
             "and leave all cells of a row blank where there is no measurement"
         )
-    _refuse_other_numbers(table.label, list(columns), values)
+    refuse_other_numbers(f"ln likelihoods of {table.label}", [f"column {name!r}" for name in columns], values)
     same = np.ptp(values, axis=1) == 0  # of any height, as of zeros
     if same.all():
         raise MassmapError(
@@ -234,35 +232,6 @@ def _tabulated(table: ColumnTable, columns: dict[str, float], notes: list[str]) 
             " as if masses had no upper end: see whether they are cumulative, or the nodes end too early"
         )
     return log10_mass * np.log(10.0), np.where(same[:, None], np.nan, values)
-
-
-def _refuse_other_numbers(label: str, names: list[str], values: np.ndarray) -> None:
-    """Refuse what is no ln likelihood: one with another sign, such as chi^2, or the likelihood itself."""
-    there = ~np.isnan(values).all(axis=1)
-    ends = values[:, [0, -1]]
-    with np.errstate(invalid="ignore"):
-        lowest = values.min(axis=1)
-        # They fall to one lowest point inside and rise from there.
-        steps, places = np.diff(values, axis=1), np.arange(values.shape[1] - 1)
-        falls = places < np.argmin(values, axis=1)[:, None]
-        turned = there & (lowest < ends.min(axis=1) - _DEEP) & np.where(falls, steps <= 0, steps >= 0).all(axis=1)
-    if turned.any():
-        row = int(np.argmax(turned))
-        raise MassmapError(
-            f"ln likelihoods of {label} are lowest inside and rise to both ends in {np.count_nonzero(turned)} rows,"
-            f" first row {row}, lowest in column {names[int(np.argmin(values[row]))]!r}: {lowest[row]:g}; these are"
-            " -ln L or chi^2: give ln L, which is -chi^2 / 2"
-        )
-    with np.errstate(invalid="ignore"):
-        most = values.max(axis=1)
-        itself = there & (lowest >= 0) & (most > 0) & (ends.max(axis=1) < 1e-3 * most)
-    if np.count_nonzero(itself) > 0.5 * np.count_nonzero(there):
-        row = int(np.argmax(itself))
-        raise MassmapError(
-            f"ln likelihoods of {label} are nowhere below 0 and nearly 0 at both ends in {np.count_nonzero(itself)}"
-            f" rows, first row {row} with its highest value {most[row]:g}: these are likelihoods, so give their natural"
-            " logarithms"
-        )
 
 
 def _refuse_other_series(table: ColumnTable) -> None:

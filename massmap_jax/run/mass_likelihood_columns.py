@@ -183,7 +183,12 @@ def _stacks(source, columns, file: str, options: JobOptions, catalogue: HaloCata
         raise MassmapError(f"no object is in a stack: column {column!r} of the catalogue is blank")
     # A catalogue of the stacks, which the reader matches by name. What it has besides is not used.
     named = HaloCatalogue.from_arrays(luminosity=np.ones(stacks.size), redshift=np.ones(stacks.size), ids=stacks)
-    profiles = _profiles(file, options, named)
+    try:
+        profiles = _profiles(file, options, named)
+    except MassmapError as error:
+        told = str(error).replace("are not in the catalogue", f"name no stack of the catalogue's column {column!r}")
+        told = told.replace("name the column of the catalogue's ids with id=", "the column of stacks with shear_stack=")
+        raise MassmapError(told) from None
     of_stack = np.full(stacks.size, -1)
     of_stack[profiles.rows] = np.arange(profiles.rows.size)
     members = np.full(names.size, -1)
