@@ -410,7 +410,7 @@ def read_catalogue(
             )
             catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if uncertain is not None:
-        catalogue = catalogue.with_redshifts(uncertain)
+        catalogue = catalogue.with_redshifts(uncertain, compare=False)  # done where they were read
     if need_usable and (told := repeated_objects(catalogue) or near_objects(catalogue)):
         catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if need_usable and (several := repeated_values(catalogue)):

@@ -7,6 +7,8 @@ import pytest
 from astropy.table import Table
 from scipy.stats import norm
 
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
 
@@ -271,3 +273,17 @@ def test_the_density_that_is_divided_out(tmp_path, text, words):
     except MassmapError as refused:
         found = [str(refused)]
     assert re.search(words, " ".join(found)) if words else not any("z_code_prior" in note for note in found), found
+
+
+def test_redshifts_of_other_objects_are_refused_in_python():
+    """In any order but the catalogue's; a part of a catalogue is not judged."""
+    catalogue = HaloCatalogue.from_arrays(luminosity=LUM, redshift=Z)
+    for other in (
+        RedshiftDistributions.gaussian(Z[::-1], 0.01, contains="likelihood", lum_moves=False),
+        RedshiftDistributions.grid(GRID, ((GRID - Z[:, None]) / 0.04) ** 2, contains="likelihood", lum_moves=False),
+    ):
+        with pytest.raises(MassmapError, match=r"of the catalogue (?:lie outside of their own|are lower at)"):
+            catalogue.with_redshifts(other)
+        assert catalogue.with_redshifts(other, compare=False).usable.all()
+    with pytest.raises(MassmapError, match="lum_moves is 'no': give True"):
+        RedshiftDistributions.gaussian(Z, 0.01, contains="likelihood", lum_moves="no")
