@@ -30,6 +30,8 @@ _BELOW_ZERO = 5.0
 _TOO_FAR, _LEAST_SCATTER = 50.0, 0.01
 # Standard deviations of all shears together below which little is seen of halos, and bins of which that is told.
 _SEEN, _SEVERAL_BINS = 3.0, 20
+# The least of any lens is 1e15 [Msun / Mpc^2], and sources next to their lens are of no use.
+_DENSITIES = 1e14, 1e21
 # All of such a profile lies in the brightest galaxy [Mpc].
 _TOO_NEAR = 0.02
 
@@ -169,6 +171,11 @@ class ShearProfiles:
         if sigma_crit is None:
             _refuse(there & (source > HIGHEST_REDSHIFT), rows, f"{of_sources} are above {HIGHEST_REDSHIFT:g}",
                     "give NaN for the shear of a bin whose sources have none, or sigma_crit=")  # fmt: skip
+        else:
+            low, high = _DENSITIES
+            _refuse(there & ((source < low) | (source > high)), rows,
+                    f"{of_sources} are not from {low:g} to {high:g} Msun/Mpc2, as those of lenses are",
+                    "correct their unit, sigma_crit_unit=")  # fmt: skip
         bins = there.sum(axis=1)
         _refuse(
             (bins > 0) & (bins < _PARAMETERS), rows,

@@ -25,7 +25,7 @@ _USUAL: dict[str, tuple[set[str], ...]] = {
 }
 
 # Columns whose names are compared with what they are for; radii are, with their unit.
-_CHECKED = ("shear", "error", "source_redshift", "sigma_crit")
+_CHECKED = ("shear", "error", "source_redshift", "sigma_crit", "covariance")
 
 
 def read_shear_profiles(

@@ -42,7 +42,14 @@ _OTHERS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "give the redshift of the sources, or sigma_crit=",
         ),
     ),
-    "sigma_crit": ((r"inv|(?<![a-z])1_?(?:/|over)", "the inverse of sigma_crit", "give sigma_crit itself"),),
+    "sigma_crit": (
+        (r"inv|(?<![a-z])1_?(?:/|over)", "the inverse of sigma_crit", "give sigma_crit itself"),
+        (r"(?<![a-z])(?:co_?mov(?:ing)?|com)(?![a-z])", "a comoving density", "multiply it by (1 + z)^2 of the lens"),
+    ),
+    "covariance": (
+        (r"inv|prec", "the inverse of a covariance", "give the covariance itself"),
+        (r"corr", "a matrix of correlations", "give the covariance"),
+    ),
 }
 _WHOLE = ("source_redshift",)
 
@@ -52,7 +59,7 @@ def check_name(role: str, name: str, label: str, unit: str | None = None) -> Non
 
     Parameters
     ----------
-    role : {"radius", "shear", "error", "source_redshift", "sigma_crit"}
+    role : {"radius", "shear", "error", "source_redshift", "sigma_crit", "covariance"}
         What it is taken for.
     name : str
         The column.

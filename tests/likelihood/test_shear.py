@@ -171,6 +171,7 @@ def changed(value, row=1, column=2):
         (dict(source_redshift=None), "one of them: source_redshift="),
         (dict(sigma_crit=1e15), "one of them: source_redshift="),
         (dict(source_redshift=-1.0), "source redshifts are not above 0: 3 of 3"),
+        (dict(source_redshift=None, sigma_crit=3e3), "densities are not from 1e.14 to 1e.21 .*: 3 of 3"),
         (dict(source_redshift=99.0), "source redshifts are above 20: 3 of 3 .*sigma_crit="),
         (dict(shear=[[0.1, np.nan, np.nan], [0.1, 0.05, np.nan]], rows=[4, 2]),
          "fewer bins with a shear .1. than parameters, mass and concentration: 1 of 2 profiles, the first of row 4"),

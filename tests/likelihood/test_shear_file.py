@@ -229,6 +229,11 @@ def test_an_empty_table_no_tables_and_two_kinds_of_radii():
         ("source_redshift", "z", None, ""),
         ("source_redshift", "z_source", None, ""),
         ("sigma_crit", "inv_sigma_crit", None, "the inverse"),
+        ("sigma_crit", "sigma_crit_comoving", None, "a comoving density"),
+        ("sigma_crit", "sigma_crit", None, ""),
+        ("covariance", "invcov", None, "the inverse of a covariance"),
+        ("covariance", "corr", None, "a matrix of correlations"),
+        ("covariance", "cov_gt", None, ""),
     ],
 )
 def test_names_of_other_columns_are_refused(role, name, unit, words):
