@@ -856,7 +856,8 @@ def _as_options(sentence: str, running: str | None = None) -> str:
 
     # Only fits advise NUTS, and the program's `method` is that of the masses.
     sentence = re.sub(r"\bmethod='nuts'", "fit_method='nuts'", sentence)
-    return re.sub(r"\b([a-z_]+)=('[^']*'|[\w.+-]+)?", option, sentence)
+    # A quote before it begins what the user gave, such as 'h=0.7,Om0=0.3'.
+    return re.sub(r"(?<!['\"])\b([a-z_]+)=('[^']*'|[\w.+-]+)?", option, sentence)
 
 
 def _value_given(error) -> str:

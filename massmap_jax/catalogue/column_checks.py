@@ -30,6 +30,8 @@ _AXES = ("x", "y", "z")
 _ON_THE_SKY = ("deg", "degree", "degrees", "arcmin", "arcsec", "rad", "pix", "pixel", "pixels")
 # The sides of a box that objects fill differ by less.
 _ALIKE = 1.5
+# Fewer redshifts may be within any range.
+_SEVERAL = 5
 # Two redshifts of an object differ by less, |dz| / (1 + z), but for some that went wrong.
 _SAME, _WRONG = 0.1, 0.3
 
@@ -72,6 +74,63 @@ def refuse_errors(
             )
 
 
+def note_errors_of_others(
+    table: ColumnTable, values: tuple[str, str], errors: tuple[str | float | None, str | float | None], notes: list[str]
+) -> None:
+    """Say where the error that was chosen is, by its name, that of another column than the value.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    values : tuple of str
+        The columns of the luminosity and of the redshift.
+    errors : tuple of (str or float or None)
+        Those of their errors, where they are columns.
+    notes : list of str
+        A note is added for "e_zphot" beside "zspec" where there is a column "zphot".
+    """
+    names = {normal_name(name): name for name in table.names}
+    for value, error in zip(values, errors, strict=True):
+        if not isinstance(error, str):
+            continue
+        words = r"err(?:or)?|unc|sigma|sig|std"
+        found = re.fullmatch(rf"(?:e|d|{words})_?(.+)|(.+?)_?(?:{words})", normal_name(error))
+        of = None if found is None else names.get(found[1] or found[2])
+        if of is not None and normal_name(of) not in (normal_name(value), normal_name(error)):
+            notes.append(
+                f"the error {error!r} is by its name that of {of!r}, and the value is {value!r}: see whether they"
+                " belong together"
+            )
+
+
+def refuse_unit_of_redshift_error(table: ColumnTable, name: str) -> None:
+    """Refuse an error of redshifts in a unit, which redshifts have none of.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column of the errors.
+
+    Raises
+    ------
+    MassmapError
+        For velocities, per cent, magnitudes, and any other unit.
+    """
+    unit = table.units.get(name, "").strip()
+    where = f"z_err column {name!r} of {table.label} is in {unit!r}"
+    if re.search(r"m\s*/\s*s(?![a-z])|m\s*s\s*\^?\**-?1", unit):
+        raise MassmapError(f"{where}, a velocity: divide it by the speed of light, 299792.458 km/s")
+    if unit in ("%", "percent", "per cent"):
+        raise MassmapError(
+            f"{where}: give the error of z as a number, or the error over 1 + z as one, with z_err_kind='relative'"
+        )
+    if unit.lower() not in _NO_UNIT and (_is_dimensional(unit) or unit.lower() in ("mag", "dex")):
+        raise MassmapError(f"{where}, and a redshift has no unit: choose z_err=, or take the unit away")
+
+
 def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     """Refuse a redshift column that holds something else, by its unit, its name or its values.
 
@@ -96,7 +155,7 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
         raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
     plain = re.sub(r"[\s_()]", "", name.lower())
-    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "1pz", "opz"):
+    if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "zplus1", "zplusone", "1pz", "1plusz", "opz"):
         raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
     if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac"):
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
@@ -221,7 +280,7 @@ def refuse_other_redshifts(table: ColumnTable, name: str, z: np.ndarray, never: 
 
 
 def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
-    """Say where redshifts are all between 1 and 2, as 1 + z is, or 0 among others, which may mean that none is known.
+    """Say where redshifts are all those that 1 + z or a scale factor is, or 0 among others, as where none is known.
 
     Parameters
     ----------
@@ -236,6 +295,11 @@ def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
     if known.size > 2 and known.min() >= 1.0 and known.max() < 2.0:
         notes.append(
             f"every redshift in {name!r} is between {known.min():g} and {known.max():g}: if these are 1 + z, subtract 1"
+        )
+    elif known.size >= _SEVERAL and known.min() > 0.5 and known.max() <= 1.0:
+        notes.append(
+            f"every redshift in {name!r} is between {known.min():g} and {known.max():g}: if these are scale factors,"
+            " a = 1 / (1 + z), give 1 / a - 1"
         )
     zero = z == 0
     if zero.any() and (z > 0).any():

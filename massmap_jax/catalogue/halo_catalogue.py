@@ -408,13 +408,16 @@ class HaloCatalogue:
         ln_lum = np.where(below, self.ln_error_below_zero[rows] + np.log(-snr), ln_lum)
         return ln_lum, np.where(below, 1 / snr, error)
 
-    def with_redshifts(self, distributions: RedshiftDistributions) -> "HaloCatalogue":
+    def with_redshifts(self, distributions: RedshiftDistributions, *, compare: bool = True) -> "HaloCatalogue":
         """Give the objects redshifts that are not exact.
 
         Parameters
         ----------
         distributions : RedshiftDistributions
             One for each row.
+        compare : bool, optional
+            Refuse those that most redshifts have nothing to do with. Pass False for a part of a catalogue, which says
+            too little of the whole.
 
         Returns
         -------
@@ -424,12 +427,15 @@ class HaloCatalogue:
         Raises
         ------
         MassmapError
-            For another number of rows.
+            For another number of rows, or where most redshifts lie outside of their own distributions, as those of
+            rows in another order do.
         """
         if len(distributions) != len(self):
             raise MassmapError(
                 f"redshift distributions are given for {len(distributions)} objects, and the catalogue has {len(self)}"
             )
+        if compare:
+            distributions.refuse_others(self.redshift, "the catalogue")
         flag = self.flag | _bit(~distributions.usable & ((self.flag & int(Z_BAD)) == 0), Flag.Z_ERROR_BAD)
         return replace(self, flag=flag, redshift_distributions=distributions)
 

@@ -9,13 +9,15 @@ from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.columns import ColumnTable, rows_text
 
 _MARKS = ("<", ">", "≤", "≥", "⩽", "⩾")
-# What a flag's name has beside that of its column: "l_" of CDS, "f_" and "n_" (notes), "_flag", "_type", and ...
-_ANY_FLAG = ("l", "f", "n", "flag", "flags", "type", "note", "sign", "qual", "quality", "mark")
+# What a flag's name has beside that of its column: "l_" of CDS, "f_", "n_" (notes) and "q_", "_flag", "_type", and ...
+_ANY_FLAG = ("l", "f", "n", "q", "flag", "flags", "type", "note", "sign", "qual", "quality", "mark")
 # ... what speaks of limits, whose cells may be 1, true or yes, too.
 _LIMIT = r"(?:is_?|has_?)?(?:(?:upper|lower|up|low|u|l)_?)?lim(?:its?)?(?:_?flag)?|u_?l(?:_?flag)?"
 # The other way round: no, false and 0 beside yes, true and 1 mark what was not detected.
 _DETECTED = r"(?:is_?|has_?)?(?:detected|detection|det)(?:_?flag)?"
-_WORDS = r"u[_ ]?l|(?:upper|lower|up|u|l)?[ _]?lim(?:it)?s?"
+_WORDS = r"u[_ ]?l|upper|lower|(?:upper|lower|up|u|l)?[ _]?lim(?:it)?s?"
+# One letter, which says the limit only beside others that say what a detection is: "U" and "L" beside "D" or blank.
+_LETTERS, _MEASURED = ("u", "l"), ("d", "n", "=", "-", "")
 _YES, _NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "false", "f", "no", "n", "")
 
 
@@ -39,13 +41,15 @@ def limits_among(table: ColumnTable, name: str, notes: list[str]) -> Bool[np.nda
     Notes
     -----
     Flags are "<" and ">", "UL", "upper limit" and the like, in a column whose name is that of the values with "l_",
-    "_flag" and others before or behind it; where it speaks of limits, "L500_ul", also 1, true and yes beside 0, false
-    and no; and where it speaks of detections, "L500_detected", 0, false and no beside 1, true and yes.
+    "_flag" and others before or behind it, also "U" and "L" beside "D" or blanks; where it speaks of limits,
+    "L500_ul", also 1, true and yes beside 0, false and no; and where it speaks of detections, "L500_detected", 0, false
+    and no beside 1, true and yes.
     """
     own, marked = normal_name(name), []
     for other in table.names:
         plain = normal_name(other)
         beside = next((b for b in (plain.removeprefix(f"{own}_"), plain.removesuffix(f"_{own}")) if b != plain), "")
+        beside = beside or ("flag" if plain == f"{own}flag" else "")
         of_limits = re.fullmatch(_LIMIT, beside) is not None
         if re.fullmatch(_DETECTED, beside):
             limits, texts = _undetected(table, other)
@@ -109,4 +113,6 @@ def _flagged(table: ColumnTable, flags: str, of_limits: bool) -> tuple[Bool[np.n
     if of_limits:
         yes = _YES if {*words} <= {*_YES, *_NO} else ("u", "l")
         limits = [one or text in yes for one, text in zip(limits, words, strict=True)]
+    elif {*words} <= {*_LETTERS, *_MEASURED} and not {*words} <= {*_LETTERS}:
+        limits = [text in _LETTERS for text in words]
     return np.array(limits, dtype=bool), texts

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, is_negative_sentinel
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.magnitudes import Magnitudes, looks_like_magnitudes
@@ -36,6 +37,11 @@ _SMALL_LOG = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)|^k_?t(?![a-z])"
 _NEVER_SMALL, _SMALLEST = r"rich|lambda|^(?:sig(?:ma)?_?v|v(?:el)?_?disp)", 8.0
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
+# "r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "r_core", "extent".
+_OF_A_RADIUS = (
+    r"(?:log_?|ln_?|log10_?)?(?:(?:r|rad|radius|theta|th|ang)_?(?:\d{3,4}_?[cm]?|vir|lambda|delta|c|core|s|scale)"
+    r"|radius|angular_(?:size|radius)|extent)(?:_?(?:h?_?[ckm]?pc(?:_?h)?|arcmin|arcsec|deg))?"
+)
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
 
@@ -195,6 +201,7 @@ def read_luminosity(
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     if unit_factor(strip_log(lum_unit or stated), "deg") is not None:
         raise MassmapError(f"{where} is an angle by its unit {lum_unit or stated!r}: choose the luminosity's with lum=")
+    _refuse_sizes(where, name, stated, lum_unit)
     text = stated if lum_unit is None else lum_unit
     _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
@@ -218,6 +225,20 @@ def read_luminosity(
     ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
     return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale, table.few)
+
+
+def _refuse_sizes(where: str, name: str, stated: str, lum_unit: str | None) -> None:
+    """Refuse a radius, and the angle that it fills, by name or unit; those of halos were computed from masses."""
+    if re.fullmatch(_OF_A_RADIUS, normal_name(name)):
+        raise MassmapError(
+            f"{where} is a radius or the angle that it fills by its name (of halos, both are computed from a mass):"
+            " choose the luminosity's with lum=, or rename the column if it is another observable"
+        )
+    if lum_unit is None and unit_factor(strip_log(stated), "Mpc") is not None:
+        raise MassmapError(
+            f"{where} is a length by its unit {stated!r}: choose the luminosity's with lum=, or say"
+            f" lum_unit={stated!r} if a length is the observable"
+        )
 
 
 def converted(where: str, ln_lum, unit: str, lum_in: str | None, notes: list[str]) -> tuple[np.ndarray, str]:

@@ -29,6 +29,8 @@ Contains = Literal["likelihood", "posterior", "posterior_with_flux"]
 _EXACT = 1e-5
 # Above this error in ln(1 + z) a redshift says nothing.
 _MOST = 2.0
+# So many rows tell whether p(z) is that of the redshifts; chance does not make this share of rows lie below the mean.
+_SEVERAL, _ROWS, _MOSTLY = 10, 10_000, 2.0 / 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,11 @@ class RedshiftDistributions:
                 f"contains is {self.contains!r}: say what went into p(z), 'likelihood' (only the measurement: z_phot"
                 " scatters about the true z), 'posterior' (also a distribution of redshifts, given as code_prior=) or"
                 " 'posterior_with_flux' (also the flux, as with a prior in magnitudes)"
+            )
+        if not isinstance(self.lum_moves, bool | np.bool_):
+            raise MassmapError(
+                f"lum_moves is {self.lum_moves!r}: give True for a luminosity that was computed from a flux with this"
+                " redshift, False for one that was not, such as a richness"
             )
         if self.contains == "posterior" and self.code_prior is None:
             raise MassmapError(
@@ -180,9 +187,11 @@ class RedshiftDistributions:
         if not need_usable:
             return cls(Normal(mean, sd, variable), **options)
         if not np.isfinite(sd).any():
+            first = float(np.ravel(np.asarray(error, dtype=float))[0]) if np.size(error) else np.nan
             raise MassmapError(
-                f"no row has a redshift error that can be used, of {sd.size}: errors are above 0 and below"
-                f" {_MOST:g} (1 + z); is it the right column?"
+                f"no row has a redshift error that can be used, of {sd.size}, first row 0 with value {first:g}: errors"
+                f" are above 0 and below {_MOST:g} (1 + z); is it the right column? An error of velocities is divided"
+                " by the speed of light, 299792.458 km/s, and logarithms of errors are none"
             )
         typical = float(np.nanmedian(relative[~wide]))
         if typical > 0.5:
@@ -367,6 +376,49 @@ class RedshiftDistributions:
             Redshifts, from 0 on.
         """
         return self.shape.bounds()
+
+    def refuse_others(self, redshift: Float[np.ndarray, "halo"], label: str) -> None:
+        """Refuse p(z) that most of the redshifts of a catalogue have nothing to do with.
+
+        Parameters
+        ----------
+        redshift : Float[np.ndarray, "halo"]
+            Redshifts of the catalogue.
+        label : str
+            How it is called.
+
+        Raises
+        ------
+        MassmapError
+            Where more than half of the redshifts lie outside of their own p(z), or two thirds where p(z) on a grid is
+            below its mean.
+        """
+        low, high = self.bounds()
+        with np.errstate(invalid="ignore"):
+            known = self.usable & np.isfinite(redshift) & (redshift >= 0)
+            beside = known & ((redshift < low) | (redshift > high))
+        if np.count_nonzero(beside) > 0.5 * np.count_nonzero(known):
+            first = int(np.argmax(beside))
+            raise MassmapError(
+                f"the redshifts of {label} lie outside of their own p(z) in {np.count_nonzero(beside)} of"
+                f" {np.count_nonzero(known)} rows, first row {first}: z = {redshift[first]:g}, and p(z) goes from"
+                f" {low[first]:g} to {high[first]:g}; is the grid of redshifts right, and are the rows in the same"
+                " order?"
+            )
+        some = np.flatnonzero(known & (redshift > 0))[:_ROWS]
+        if not isinstance(self.shape, OnGrid) or some.size < _SEVERAL:
+            return
+        nodes, density, z = self.shape.nodes, np.exp(self.shape.ln_values[some]), redshift[some]
+        mean = np.trapezoid(density, nodes, axis=1) / (nodes[-1] - nodes[0])
+        here = np.array([np.interp(at, nodes, row, left=1.0, right=1.0) for at, row in zip(z, density, strict=True)])
+        if np.count_nonzero(low := here < mean) > _MOSTLY * some.size:
+            first = int(np.argmax(low))
+            raise MassmapError(
+                f"p(z) of {label} are lower at the catalogue's own redshift than on the average over their grid in"
+                f" {np.count_nonzero(low)} of {some.size} rows, first row {some[first]} with z = {z[first]:g}: see"
+                " whether these are densities (and no chi^2 or -ln p), their redshifts (z_grid=) are right, and the"
+                " rows in the same order"
+            )
 
     def ln_likelihood(self, z: Float[np.ndarray, "halo q"]) -> Float[np.ndarray, "halo q"]:
         """Evaluate ln of what the measurement says of z, with the code's prior divided out.

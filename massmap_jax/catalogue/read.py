@@ -10,6 +10,7 @@ import numpy as np
 from massmap_jax.catalogue.column_checks import (
     coordinates_in_a_box,
     near_objects,
+    note_errors_of_others,
     note_masses_of_this_program,
     note_redshift_errors,
     note_redshifts_of_zero,
@@ -301,6 +302,7 @@ def read_catalogue(
     if lum_name == z_name:
         raise MassmapError(f"lum and z are both column {lum_name!r} of {table.label}: choose two columns")
     refuse_errors(table, lum_name, z_name, sigma)
+    note_errors_of_others(table, (lum_name, z_name), (sigma, z_err), notes)
     note_masses_of_this_program(table, lum_name, notes)
     try:
         position, placed = find_positions(table, ra, dec, position_unit, field_centre, notes)
@@ -408,7 +410,7 @@ def read_catalogue(
             )
             catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if uncertain is not None:
-        catalogue = catalogue.with_redshifts(uncertain)
+        catalogue = catalogue.with_redshifts(uncertain, compare=False)  # done where they were read
     if need_usable and (told := repeated_objects(catalogue) or near_objects(catalogue)):
         catalogue = replace(catalogue, notes=(*catalogue.notes, told))
     if need_usable and (several := repeated_values(catalogue)):

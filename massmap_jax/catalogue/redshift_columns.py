@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from massmap_jax.catalogue.column_checks import refuse_no_redshift, refuse_unit_of_redshift_error
 from massmap_jax.catalogue.column_names import named_column, normal_name
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
 from massmap_jax.catalogue.error_levels import check_levels
@@ -25,6 +26,18 @@ _FARTHEST = 30.0
 # Of so many redshifts or more: the median distance from their p(z) in standard deviations that is told, and the
 # correlation of errors with their redshifts that is refused.
 _SEVERAL, _ASIDE, _FOLLOWS = 10, 1.0, 0.98
+# The same distance that no catalogue has with its own p(z).
+_NOT_OF_IT = 2.0
+# What columns of p(z) are not by these words in their names.
+_NO_DENSITIES = ("chi^2", "logarithms", "cumulative distributions", "draws of the redshift")
+_NO_DENSITY = (
+    r"(chi_?2|chisq)|(?:^|_)(ln_?p|log_?p|lnl|logl|loglike|lnprob|logprob)|(?:^|_)(cdf|cum|cumulative)(?:_|z|$)"
+    r"|(?:^|_)(samples?|draws?|realisations?|realizations?)(?:_|$)"
+)
+# The correlation of the medians of rows with their redshifts that only draws have.
+_OF_DRAWS = 0.9
+# So many rows tell what a column holds.
+_ROWS = 10_000
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
 _CUT_OFF = 0.01
 
@@ -200,6 +213,7 @@ class RedshiftColumns:
             "code_prior": None if self.z_code_prior is None else _density_of(self.z_code_prior),
             "need_usable": need_usable,
         }
+        about = None  # centres and standard deviations
         if self.z_err is not None:
             what, found = self._errors(table, redshift, told, options)
         elif self.z_pdf is not None:
@@ -208,9 +222,10 @@ class RedshiftColumns:
             what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
             width = None if need_usable else nodes.size
             density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
+            _refuse_no_density(table.label, name)
             found = RedshiftDistributions.grid(nodes, density, **options)
             told += _of_grids(found.shape)
-            told += _to_one_side(found, redshift, *_mean_and_sd(nodes, density)) if need_usable else []
+            about = _mean_and_sd(nodes, density) if need_usable else None
         else:
             levels, names = self._quantiles(table)
             values = np.stack([numbers(table, name, f"quantile {name!r} of the redshift", told) for name in names], 1)
@@ -218,9 +233,14 @@ class RedshiftColumns:
             found = RedshiftDistributions.quantiles(levels, values, **options)
             if need_usable:
                 at = np.array([np.interp([0.16, 0.5, 0.84], levels, row) for row in values])
-                told += _to_one_side(found, redshift, at[:, 1], 0.5 * (at[:, 2] - at[:, 0]))
+                about = at[:, 1], 0.5 * (at[:, 2] - at[:, 0])
         if need_usable:
-            _refuse_others(found, redshift, table.label)
+            if self.z_pdf is not None:
+                _refuse_draws(found, density, redshift, f"z_pdf column {name!r} of {table.label}")
+            found.refuse_others(redshift, table.label)
+            told += [] if about is None else _to_one_side(found, redshift, *about)
+            if found.code_prior is not None:
+                told += _beside_code_prior(found.code_prior, found, redshift, str(self.z_code_prior))
         bad = np.count_nonzero(~found.usable)
         if bad and self.z_err is None:
             what += f"; {bad} of {len(found)} cannot be used, missing, negative or 0 everywhere: Z_ERROR_BAD"
@@ -239,6 +259,7 @@ class RedshiftColumns:
                     f"z_err column {name!r} of {table.label} is by its name no error, but a variance or a"
                     " signal-to-noise ratio: compute the error of z from it, and rename it"
                 )
+            refuse_unit_of_redshift_error(table, name)
             check_levels(table, (name,), "redshift error", told)
             values = numbers(table, name, "redshift error", told)
             _refuse_bounds(table.label, name, values, redshift)
@@ -300,6 +321,7 @@ class RedshiftColumns:
                     f"z_grid column {given!r} of {table.label} is not the same in all rows, {np.count_nonzero(other)}"
                     f" differ, first row {int(np.argmax(other))}: evaluate p(z) of all objects at the same redshifts"
                 )
+            refuse_no_redshift(table, given, first)
             return check_nodes(first)
         if not Path(split_extension(given)[0]).is_file():
             raise MassmapError(
@@ -359,21 +381,6 @@ def _of_grids(shape) -> list[str]:
     return told
 
 
-def _refuse_others(found: RedshiftDistributions, redshift, label: str) -> None:
-    """Refuse p(z) that most of the catalogue's redshifts have nothing to do with."""
-    low, high = found.bounds()
-    with np.errstate(invalid="ignore"):
-        known = found.usable & np.isfinite(redshift) & (redshift >= 0)
-        beside = known & ((redshift < low) | (redshift > high))
-    if np.count_nonzero(beside) > 0.5 * np.count_nonzero(known):
-        first = int(np.argmax(beside))
-        raise MassmapError(
-            f"the redshifts of {label} lie outside of their own p(z) in {np.count_nonzero(beside)} of"
-            f" {np.count_nonzero(known)} rows, first row {first}: z = {redshift[first]:g}, and p(z) goes from"
-            f" {low[first]:g} to {high[first]:g}; is the grid of redshifts right, and are the rows in the same order?"
-        )
-
-
 def _mean_and_sd(nodes, density) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of p(z) on a grid."""
     with np.errstate(all="ignore"):
@@ -384,17 +391,20 @@ def _mean_and_sd(nodes, density) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_one_side(found: RedshiftDistributions, redshift, centre, sd) -> list[str]:
-    """Say where most redshifts of the catalogue lie far to one side of their own p(z): its grid may be another."""
+    """Say where most redshifts of the catalogue lie to one side of their own p(z): its grid may be another."""
     with np.errstate(all="ignore"):
         away = (redshift - centre) / sd
         known = found.usable & np.isfinite(away) & (redshift > 0)
     if np.count_nonzero(known) < _SEVERAL or not abs(middle := float(np.median(away[known]))) > _ASIDE:
         return []
-    return [
+    told = (
         f"half of the catalogue's redshifts lie {abs(middle):.2g} standard deviations or more"
         f" {'below' if middle < 0 else 'above'} the middle of their own p(z): see whether the grid, or the levels, of"
         " p(z) are right"
-    ]
+    )
+    if abs(middle) > _NOT_OF_IT:
+        raise MassmapError(f"{told}, and are redshifts, not 1 + z, ln(1 + z) or a scale factor")
+    return [told]
 
 
 def _kind_by_name(name: str, label: str) -> Literal["z", "relative"]:
@@ -439,7 +449,9 @@ def _numbers_of_file(path: str) -> np.ndarray:
     if chosen is None:
         raise MassmapError(f"z_grid={path!r} has {len(table.names)} columns: give a file with one, or name it z")
     values = table.column(chosen)
-    return np.ravel(values) if np.ndim(values) == 2 and len(values) == 1 else as_float64(values, "z_grid")
+    found = np.ravel(values) if np.ndim(values) == 2 and len(values) == 1 else as_float64(values, "z_grid")
+    refuse_no_redshift(table, chosen, found)
+    return found
 
 
 def _array_of(file: str, name: str, kind: str) -> np.ndarray | None:
@@ -461,9 +473,67 @@ def _array_of(file: str, name: str, kind: str) -> np.ndarray | None:
 
 
 def _density_of(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Redshifts and density, the first two columns of a file."""
+    """Redshifts and density, the two columns of a file."""
     table = open_table(path)
     if len(table.names) < 2:
         raise MassmapError(f"z_code_prior={path!r} has one column: give redshifts and the density there")
-    z, density = (as_float64(table.column(name), f"column {name!r} of {path}") for name in table.names[:2])
+    if len(table.names) > 2:
+        raise MassmapError(
+            f"z_code_prior={path!r} has {len(table.names)} columns, {', '.join(table.names[:5])}: give two, redshifts"
+            " and the density there (of bins, their middles and the number per unit redshift)"
+        )
+    z, density = (as_float64(table.column(name), f"column {name!r} of {path}") for name in table.names)
+    if all(re.search("[a-z]", name.lower()) for name in table.names):
+        refuse_no_redshift(table, table.names[0], z)
+        _refuse_no_density(path, table.names[1])
     return z, density
+
+
+def _refuse_no_density(label: str, name: str) -> None:
+    """Refuse a column that is by its name something else than a density: ln p, chi^2, cumulative, draws."""
+    found = re.search(_NO_DENSITY, normal_name(name))
+    if found is not None:
+        what = next(what for what, text in zip(_NO_DENSITIES, found.groups(), strict=True) if text)
+        raise MassmapError(
+            f"column {name!r} of {label} holds {what} by its name: give the density of the redshift, or rename it where"
+            " it is one"
+        )
+
+
+def _refuse_draws(found: RedshiftDistributions, density, redshift, where: str) -> None:
+    """Refuse draws of the redshift in the place of its density."""
+    known = np.flatnonzero(found.usable & np.isfinite(redshift) & (redshift > 0))[:_ROWS]
+    if known.size < _SEVERAL:
+        return
+    z, p = np.asarray(redshift, dtype=float)[known], np.asarray(density, dtype=float)[known]
+    middle = np.median(p, axis=1)
+    near = np.ptp(z) > 0 and np.ptp(middle) > 0 and np.median(np.abs(middle / z - 1)) < 0.2
+    if near and np.corrcoef(middle, z)[0, 1] > _OF_DRAWS:
+        raise MassmapError(
+            f"{where} holds numbers about the redshift itself in each row, first row {known[0]} with {p[0, 0]:g},"
+            f" {p[0, 1]:g}, ... about z = {z[0]:g}: these are draws of the redshift; give their density on a grid"
+        )
+
+
+def _beside_code_prior(table, found: RedshiftDistributions, redshift, path: str) -> list[str]:
+    """What a user should know of the density that is divided out; refused where it does not reach most redshifts."""
+    z, density = table
+    with np.errstate(invalid="ignore"):
+        known = found.usable & np.isfinite(redshift) & (redshift > 0)
+        beyond = known & ((redshift < z[0]) | (redshift > z[-1]))
+    told = []
+    if beyond.any():
+        first = int(np.argmax(beyond))
+        text = (
+            f"z_code_prior={path!r} goes from z = {z[0]:g} to {z[-1]:g}, and {np.count_nonzero(beyond)} of"
+            f" {np.count_nonzero(known)} redshifts lie beyond, first row {first} with z = {redshift[first]:g}"
+        )
+        if np.count_nonzero(beyond) > 0.5 * np.count_nonzero(known):
+            raise MassmapError(f"{text}: give the density at all redshifts of the catalogue")
+        told.append(f"{text}: the density is taken as constant there")
+    if z.size >= _SEVERAL and (np.diff(density) >= 0).all() and density[0] < 0.1 * density[-1]:
+        told.append(
+            f"the density of z_code_prior={path!r} rises up to its last redshift, z = {z[-1]:g}: see whether it is"
+            " cumulative"
+        )
+    return told

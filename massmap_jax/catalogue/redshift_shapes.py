@@ -24,6 +24,8 @@ FEWEST_LEVELS = 9
 _ZERO = -60.0
 # A density below 0 by less than this of its peak is the rounding of the code that made it.
 _ROUNDING = 1e-6
+# Of so many p(z) or more, the share that cannot rise to the last redshift by chance.
+_SEVERAL, _NEARLY_ALL = 10, 0.9
 # Points per quantile interval, per component of a mixture, and fewest on a grid.
 _PER_INTERVAL, _PER_COMPONENT, _ON_GRID = 8, 31, 128
 
@@ -264,11 +266,15 @@ class OnGrid:
                     " logarithms?)"
                 )
             raise MassmapError(f"none of the {below.size} p(z) can be used: each is NaN somewhere, or 0 everywhere")
-        if (~np.isnan(last) == ~np.isnan(integral)).all() and np.nanmax(last) < 1.02 * np.nanmin(last):
+        rise, usable = np.count_nonzero(~np.isnan(last)), np.count_nonzero(~np.isnan(integral))
+        if (rise == usable and np.nanmax(last) < 1.02 * np.nanmin(last)) or (
+            usable >= _SEVERAL and rise > _NEARLY_ALL * usable
+        ):
+            which = f"all {rise}" if rise == usable else f"{rise} of {usable}"
             raise MassmapError(
-                f"all {np.count_nonzero(~np.isnan(last))} p(z) that can be used rise to {np.nanmax(last):.3g} at the"
-                f" last redshift, {z[-1]:g}, as cumulative distributions do: give densities, such as their differences"
-                " over those of z"
+                f"{which} p(z) that can be used rise to {np.nanmax(last):.3g} at the last redshift, {z[-1]:g}, as"
+                " cumulative distributions do: give densities, such as their differences over those of z (and where"
+                " they are densities, give them beyond their peak)"
             )
         return cls(z, ln_p, integral)
 

@@ -291,18 +291,34 @@ def _checked(draws: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
                 f"relation parameter {name!r} of {path} must be {need}, but is not in"
                 f" {rows_text(bad, values)}: remove those draws"
             )
-    _refuse_strays(draws, path)
+    strays = {name: draws[name] for name in ("alpha1", "alpha2", "alpha4", "gamma", "scatter") if name in draws}
+    refuse_strays(strays, draws.get("log_weight", np.zeros(1)), path, "relation")
     if "scatter" in draws:
         check_scatter(float(np.median(draws["scatter"])), f"the median scatter of {path}")
     return draws
 
 
-def _refuse_strays(draws: dict[str, np.ndarray], path: str) -> None:
-    """Refuse draws far from all others, which are placeholders or the warm-up of a sampler, if they weigh anything."""
-    ln_weight = draws.get("log_weight", np.zeros(1))
+def refuse_strays(draws: Mapping[str, np.ndarray], ln_weight: np.ndarray, path: str, what: str) -> None:
+    """Refuse draws far from all others, which are placeholders or the warm-up of a sampler, if they weigh anything.
+
+    Parameters
+    ----------
+    draws : mapping of str to Float[np.ndarray, "draw"]
+        Values of each parameter.
+    ln_weight : Float[np.ndarray, "draw"]
+        ln of their weights.
+    path : str
+        Where they are from.
+    what : str
+        What they are the parameters of.
+
+    Raises
+    ------
+    MassmapError
+        Values more than 100 errors from the median.
+    """
     weight = np.exp(ln_weight - ln_weight.max())
-    for name in ("alpha1", "alpha2", "alpha4", "gamma", "scatter"):
-        values = draws.get(name, np.zeros(0))
+    for name, values in draws.items():
         if values.size < _FEW_DRAWS:
             continue
         away = np.abs(values - np.median(values))
@@ -311,7 +327,7 @@ def _refuse_strays(draws: dict[str, np.ndarray], path: str) -> None:
         far = away > _STRAY * error
         if (weight * far).sum() > _WEIGHS_NOTHING * (weight * np.ones(far.size)).sum():
             raise MassmapError(
-                f"relation parameter {name!r} of {path} lies more than {_STRAY:g} of its errors from the median in"
+                f"{what} parameter {name!r} of {path} lies more than {_STRAY:g} of its errors from the median in"
                 f" {rows_text(far, values)}: these draws are placeholders or the warm-up of a sampler, so remove them"
             )
 

@@ -191,6 +191,36 @@ def named_hubble(text: str) -> str:
     return "" if found is None else found[1]
 
 
+def refuse_unit_with_h(where: str, unit: str, argument: str) -> None:
+    """Refuse measured masses in a unit with h.
+
+    Parameters
+    ----------
+    where : str
+        How the sentence calls the column.
+    unit : str
+        Its unit.
+    argument : str
+        The argument that states another.
+
+    Raises
+    ------
+    MassmapError
+        For "Msun/h", "h70^-1 Msun" and the like.
+    """
+    if not has_little_h(unit):
+        return
+    if hubble := named_hubble(unit):
+        raise MassmapError(
+            f"{where} is in {unit!r}, and {without_named_hubble(hubble)}: give {argument}= without it, such as"
+            " '1e14 Msun'"
+        )
+    raise MassmapError(
+        f"{where} is in {unit!r}: give {argument}= without h, as '1.4286e14 Msun' for 1e14 Msun/h and h = 0.7, or"
+        " '1.4286 Msun' for the logarithm of masses in Msun/h"
+    )
+
+
 def without_named_hubble(hubble: str) -> str:
     """Say what to do with a unit that has an h with an index, which is no little h.
 

@@ -145,9 +145,11 @@ def cosmology_of(cosmology: Any, sigma8: float | None, n_s: float | None) -> tup
         sigma8, n_s = given.get("sigma8", sigma8), given.get("n_s", n_s)
     if isinstance(cosmology, str):
         if cosmology not in COSMOLOGIES:
+            meant = [name for name in COSMOLOGIES if name.lower() == cosmology.strip().lower()]
+            hint = f" (did you mean {meant[0]!r}?)" if meant else ""
             raise MassmapError(
-                f"cosmology {cosmology!r} is unknown; choose from {', '.join(COSMOLOGIES)}, write the parameters as "
-                "'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95', or pass an astropy cosmology"
+                f"cosmology {cosmology!r} is unknown{hint}; choose from {', '.join(COSMOLOGIES)}, write the parameters"
+                " as 'H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95', or pass an astropy cosmology"
             )
         flrw = getattr(astropy.cosmology, cosmology)
         name = cosmology

@@ -12,12 +12,15 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue, id_hash
 from massmap_jax.catalogue.luminosity import read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.tables import open_table
+from massmap_jax.catalogue.units import refuse_unit_with_h
 from massmap_jax.errors import MassmapError
-from massmap_jax.likelihood.terms import TabulatedTerm
+from massmap_jax.likelihood.terms import TabulatedTerm, refuse_other_numbers
 
 _NODE = re.compile(r"lnl_(\d+(?:\.\d+)?)", re.IGNORECASE)
 # Fewer nodes do not tell the shape of a likelihood. Masses beyond these are none, or not in Msun.
 _LEAST_NODES, _LOG10_MASSES = 5, (6.0, 18.0)
+# Errors of masses from many photons reach 1 to 2 %, before what is common to all; no lensing mass is near that.
+_SMALLEST = 0.005
 # log10 M of the nodes of a normal likelihood: a parabola is exact at any step, and they are all that can be asked for.
 _NORMAL_NODES = np.linspace(4.0, 20.0, 81)
 _USUAL_MASSES = ({"m", "mass", "m_wl", "mwl"},)
@@ -113,8 +116,10 @@ def read_mass_likelihoods(
             "mass=, error= (or error_plus= and error_minus=) and scatter= out"
         )
     if columns:
-        nodes, values = _tabulated(table, columns)
+        nodes, values = _tabulated(table, columns, notes)
     else:
+        if mass is None:
+            _refuse_other_series(table)
         nodes = _NORMAL_NODES * np.log(10.0)
         bars = (error, error_plus, error_minus)
         values = _normal(table, nodes, mass, bars, error_kind, mass_unit, mass_log, scatter, notes)
@@ -175,7 +180,7 @@ def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndar
     return rows
 
 
-def _tabulated(table: ColumnTable, columns: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+def _tabulated(table: ColumnTable, columns: dict[str, float], notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Nodes [ln Msun] and ln likelihoods (row, node); NaN in all nodes of a blank row."""
     log10_mass = np.array(list(columns.values()))
     if log10_mass.size < _LEAST_NODES:
@@ -205,7 +210,43 @@ def _tabulated(table: ColumnTable, columns: dict[str, float]) -> tuple[np.ndarra
             f"{list(columns)[column]!r}: {values[row, column]:g}; give a low finite number where the likelihood is 0, "
             "and leave all cells of a row blank where there is no measurement"
         )
-    return log10_mass * np.log(10.0), values
+    refuse_other_numbers(f"ln likelihoods of {table.label}", [f"column {name!r}" for name in columns], values)
+    same = np.ptp(values, axis=1) == 0  # of any height, as of zeros
+    if same.all():
+        raise MassmapError(
+            f"ln likelihoods of {table.label} are one number at all masses in every row, first row 0 with value"
+            f" {values[0, 0]:g}: they say nothing of a mass"
+        )
+    if (flat := same & (values[:, 0] != 0)).any():
+        notes.append(
+            f"ln likelihoods are one number at all masses in {rows_text(flat, values[:, 0])}: these say nothing, and"
+            " are taken as no measurement"
+        )
+    with np.errstate(invalid="ignore"):
+        rising = values[:, -1] > values.max(axis=1) - 0.5
+    known = ~np.isnan(values[:, 0]) & ~same
+    rise, all_of_them = np.count_nonzero(rising & known), np.count_nonzero(known)
+    if rise > 0.5 * all_of_them:
+        notes.append(
+            f"ln likelihoods are highest at the largest mass, {list(columns)[-1]!r}, in {rise} of {all_of_them} rows,"
+            " as if masses had no upper end: see whether they are cumulative, or the nodes end too early"
+        )
+    return log10_mass * np.log(10.0), np.where(same[:, None], np.nan, values)
+
+
+def _refuse_other_series(table: ColumnTable) -> None:
+    """Name what columns of ln likelihoods are called, where many have another name that ends in a number."""
+    numbered = [name for name in table.names if re.search(r"\d[._p]?\d*\D{0,2}$", name)]
+    stems: dict[str, list[str]] = {}
+    for name in numbered:
+        stems.setdefault(re.sub(r"\d.*$", "", name), []).append(name)
+    several = max(stems.values(), key=len, default=[])
+    if len(several) >= _LEAST_NODES:
+        raise MassmapError(
+            f"{table.label} has {len(several)} columns such as {several[0]!r}: columns with ln likelihoods are called"
+            " lnl_<log10 M>, as 'lnl_14.0' for 1e14 Msun (without h), so rename them, and give ln L where they hold"
+            " another number; or choose the column of a mass with mass="
+        )
 
 
 def _of_masses(text: str) -> str:
@@ -221,6 +262,7 @@ def _normal(table, nodes, mass, bars, error_kind, mass_unit, mass_log, scatter, 
     unit = mass_unit or table.units.get(name, "")
     if not unit:
         raise MassmapError(f"mass column {name!r} of {table.label} states no unit: give mass_unit='Msun', say")
+    refuse_unit_with_h(f"mass column {name!r} of {table.label}", unit, "mass_unit")
     found: list[str] = []
     error, plus, minus = bars
 
@@ -254,6 +296,13 @@ def _normal(table, nodes, mass, bars, error_kind, mass_unit, mass_log, scatter, 
     there = ln_mass[~blank]
     if there.size == 0:
         raise MassmapError(f"mass column {name!r} of {table.label} is blank in every row")
+    typical = float(np.median(np.hypot(sigma[~blank], scatter)))
+    if typical < _SMALLEST:
+        notes.append(
+            f"WARNING, tiny errors: they have a median of {100 * typical:.2g} %, and no halo's mass is measured to"
+            f" {100 * _SMALLEST:g} %; see whether they are in the unit of the masses ({unit!r}) and of the kind that"
+            " error_kind= says, and what scatter about the true masses comes on top (scatter=)"
+        )
     low, high = _LOG10_MASSES
     if not low < np.median(there) / np.log(10.0) < high:
         raise MassmapError(

@@ -1,5 +1,6 @@
 """Tangential shear profiles of some objects of a catalogue, and the likelihoods of their masses: `ShearProfiles`."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from massmap_jax.catalogue.columns import as_plain
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.halo_catalogue import HIGHEST_REDSHIFT, HaloCatalogue
 from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.choices import check_concentration_scatter
 from massmap_jax.errors import MassmapError
@@ -27,6 +28,10 @@ _SINGULAR = 1e-10
 _BELOW_ZERO = 5.0
 # No profile of one halo reaches this far [Mpc], nor is the scatter of lensing masses known better than this in ln M.
 _TOO_FAR, _LEAST_SCATTER = 50.0, 0.01
+# Standard deviations of all shears together below which little is seen of halos, and bins of which that is told.
+_SEEN, _SEVERAL_BINS = 3.0, 20
+# The least of any lens is 1e15 [Msun / Mpc^2], and sources next to their lens are of no use.
+_DENSITIES = 1e14, 1e21
 # All of such a profile lies in the brightest galaxy [Mpc].
 _TOO_NEAR = 0.02
 
@@ -163,6 +168,14 @@ class ShearProfiles:
                 "give NaN for the shear of a bin that is not there")  # fmt: skip
         _refuse(there & ~((source > 0) & np.isfinite(source)), rows, f"{of_sources} are not above 0",
                 "give NaN for the shear of a bin that is not there")  # fmt: skip
+        if sigma_crit is None:
+            _refuse(there & (source > HIGHEST_REDSHIFT), rows, f"{of_sources} are above {HIGHEST_REDSHIFT:g}",
+                    "give NaN for the shear of a bin whose sources have none, or sigma_crit=")  # fmt: skip
+        else:
+            low, high = _DENSITIES
+            _refuse(there & ((source < low) | (source > high)), rows,
+                    f"{of_sources} are not from {low:g} to {high:g} Msun/Mpc2, as those of lenses are",
+                    "correct their unit, sigma_crit_unit=")  # fmt: skip
         bins = there.sum(axis=1)
         _refuse(
             (bins > 0) & (bins < _PARAMETERS), rows,
@@ -259,6 +272,8 @@ class ShearProfiles:
                 padded = np.resize(chosen, _PARTS * -(-chosen.size // _PARTS))
                 found = shear_model.ln_likelihoods(*(a[padded] for a in arrays), number=int(number), **settings)
                 values[rows[chosen]] = found[: chosen.size]
+            for told in told_of_fit(-2.0 * values[rows].max(axis=1), whitening, np.nan_to_num(self.shear[usable])):
+                warnings.warn(told, stacklevel=2)
         # A copy: JAX knows the array that was traced in float64 again by its address.
         return TabulatedTerm(shear_model.LN_MASS_NODES.copy(), values)
 
@@ -400,6 +415,53 @@ def refuse_other_sign(whitening: np.ndarray, shear: np.ndarray) -> None:
             " make tangential shears above 0: change their sign, or name the column of the tangential ones, not that of"
             " the cross shear"
         )
+
+
+def told_of_fit(
+    chi2: Float[np.ndarray, "n"], whitening: Float[np.ndarray, "n bin bin"], shear: Float[np.ndarray, "n bin"]
+) -> list[str]:
+    """Say where profiles are not those of halos, by the chi^2 of their best mass, or hold no shear.
+
+    Parameters
+    ----------
+    chi2 : Float[np.ndarray, "n"]
+        chi^2 of each profile at its most likely mass.
+    whitening : Float[np.ndarray, "n bin bin"]
+        As `whitened` gives it.
+    shear : Float[np.ndarray, "n bin"]
+        The shears; 0 in bins without one.
+
+    Returns
+    -------
+    list of str
+        Empty where chi^2 is not below the number of bins less the parameters, nor above the number of bins and what the
+        marginalised concentration and scatter add, by five standard deviations, and shear is seen.
+    """
+    bins, number = int((np.diagonal(whitening, axis1=1, axis2=2) > 0).sum()), chi2.size
+    found, told = float(chi2.sum()), []
+    text = (
+        f"the shears of {number} profiles have chi^2 = {found:.3g} about the halos that fit them best, in {bins} bins"
+    )
+    white = np.einsum("nab,nb->na", whitening, shear)
+    # A likelihood that is narrower than the scatters of mass and concentration is lowered by the ratio, which is less
+    # than the signal to noise.
+    lowered = 2.0 * np.log1p(np.sqrt((white**2).sum(axis=1))).sum()
+    if found > bins + lowered + _BELOW_ZERO * np.sqrt(2 * bins):
+        told.append(
+            f"{text}: see whether these are tangential shears, their errors hold all that scatters them, and radii and"
+            " their unit are right"
+        )
+    least = bins - _PARAMETERS * number
+    if found < least - _BELOW_ZERO * np.sqrt(2 * max(least, 1)):
+        told.append(f"{text}, fewer than chance gives: see whether their errors are in the unit of the shears")
+    errors = np.einsum("nab,nb->na", whitening, np.ones_like(shear))
+    mean = (errors * white).sum() / np.sqrt((errors**2).sum())
+    if mean < _SEEN and bins >= _SEVERAL_BINS:
+        told.append(
+            f"the shears of {number} profiles are {mean:.2g} of their errors above 0 on the whole, so that they hold"
+            " hardly more than upper limits of the masses: see whether these are the tangential ones, and their errors"
+        )
+    return told
 
 
 def check_model(scatter, concentration_scatter, profile, truncation) -> None:

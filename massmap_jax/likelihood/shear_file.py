@@ -14,6 +14,7 @@ from massmap_jax.catalogue.units import unit_factor
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.mass_likelihoods import catalogue_rows
 from massmap_jax.likelihood.shear import ShearProfiles
+from massmap_jax.likelihood.shear_names import check_name
 
 # Names to guess from; "z" of a profile made by CLMM is the mean redshift of a bin's sources.
 _USUAL: dict[str, tuple[set[str], ...]] = {
@@ -22,6 +23,9 @@ _USUAL: dict[str, tuple[set[str], ...]] = {
     "error": ({"gt_err", "g_t_err", "e_gt"}, {"shear_err", "shear_error", "error", "sigma"}),
     "source_redshift": ({"z_source", "source_redshift", "z_s", "zs"}, {"z"}),
 }
+
+# Columns whose names are compared with what they are for; radii are, with their unit.
+_CHECKED = ("shear", "error", "source_redshift", "sigma_crit", "covariance")
 
 
 def read_shear_profiles(
@@ -153,6 +157,8 @@ def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> Shea
     def chosen(role: str) -> str:
         name, guessed = choose_column(table, role, columns[role], role, usual=_USUAL.get(role), required=True)
         notes.extend(guessed)
+        if role in _CHECKED:
+            check_name(role, str(name), table.label)
         return str(name)
 
     def bins(name: str) -> np.ndarray:
@@ -216,6 +222,8 @@ def _rows_of(
             return None, np.full(number, float(given))
         column, guessed = choose_column(table, role, given, role, usual=_USUAL.get(role), required=True)
         notes.extend(guessed)
+        if role in _CHECKED:
+            check_name(role, str(column), table.label)
         return column, as_float64(table.column(column), f"column {column!r} of {table.label}")
 
     number = table.column(table.names[0]).size
@@ -245,6 +253,7 @@ def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | N
         raise MassmapError(
             f"radius column {column!r} of {table.label} states no unit: give radius_unit='Mpc', 'arcmin', ..."
         )
+    check_name("radius", column, table.label, unit)
     for kind in ("Mpc", "arcmin"):
         factor = unit_factor("rad" if unit.lower() == "radians" else unit, kind)
         if factor is not None:

@@ -22,6 +22,12 @@ _HALF_LN_2PI = 0.5 * np.log(2 * np.pi)
 _MATTERS, _ROUGH = 10.0, 0.5
 
 
+# What ln likelihoods have to rise by, from inside to both ends, to be turned upside down: 2 standard deviations.
+_DEEP = 2.0
+# ln of masses [Msun] beyond which nodes are log10 M, or M.
+_LOWEST, _HIGHEST = 20.0, 100.0
+
+
 class GaussianTerm(eqx.Module):
     """A likelihood that is Gaussian in ln M: log_norm - (ln M - centre)^2 / (2 width^2).
 
@@ -234,6 +240,50 @@ class TabulatedTerm(eqx.Module):
             )
 
 
+def refuse_other_numbers(what: str, names: list[str], values: Float[np.ndarray, "halo g"]) -> None:
+    """Refuse what is no ln likelihood: one with another sign, such as chi^2, or the likelihood itself.
+
+    Parameters
+    ----------
+    what : str
+        How the sentence calls them.
+    names : list of str
+        How it calls each node.
+    values : Float[np.ndarray, "halo g"]
+        The numbers; NaN at all nodes where there is no measurement.
+
+    Raises
+    ------
+    MassmapError
+        For rows that are lowest inside and rise to both ends, or mostly rows nowhere below 0 and nearly 0 at both ends.
+    """
+    there = ~np.isnan(values).all(axis=1)
+    ends = values[:, [0, -1]]
+    with np.errstate(invalid="ignore"):
+        lowest = values.min(axis=1)
+        # They fall to one lowest point inside and rise from there.
+        steps, places = np.diff(values, axis=1), np.arange(values.shape[1] - 1)
+        falls = places < np.argmin(values, axis=1)[:, None]
+        turned = there & (lowest < ends.min(axis=1) - _DEEP) & np.where(falls, steps <= 0, steps >= 0).all(axis=1)
+    if turned.any():
+        row = int(np.argmax(turned))
+        raise MassmapError(
+            f"{what} are lowest inside and rise to both ends in {np.count_nonzero(turned)} rows,"
+            f" first row {row}, lowest at {names[int(np.argmin(values[row]))]}: {lowest[row]:g}; these are"
+            " -ln L or chi^2: give ln L, which is -chi^2 / 2"
+        )
+    with np.errstate(invalid="ignore"):
+        most = values.max(axis=1)
+        itself = there & (lowest >= 0) & (most > 0) & (ends.max(axis=1) < 1e-3 * most)
+    if np.count_nonzero(itself) > 0.5 * np.count_nonzero(there):
+        row = int(np.argmax(itself))
+        raise MassmapError(
+            f"{what} are nowhere below 0 and nearly 0 at both ends in {np.count_nonzero(itself)}"
+            f" rows, first row {row} with its highest value {most[row]:g}: these are likelihoods, so give their natural"
+            " logarithms"
+        )
+
+
 def _checked_table(ln_mass_nodes, log_likelihood) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and values as host arrays, rows of NaN as zeros."""
     nodes = plain_numbers(ln_mass_nodes, "mass nodes of a likelihood", told="ln M, M in Msun")
@@ -248,10 +298,17 @@ def _checked_table(ln_mass_nodes, log_likelihood) -> tuple[np.ndarray, np.ndarra
             f"{bad.sum()} of {nodes.size} mass nodes of a likelihood are not finite or do not increase, first node "
             f"{first}: {nodes[first]:g}; give ln M/Msun in increasing order"
         )
+    if nodes[-1] < _LOWEST or nodes[0] > _HIGHEST:
+        raise MassmapError(
+            f"the mass nodes of a likelihood go from {nodes[0]:g} to {nodes[-1]:g}, and ln M of halos in Msun are about"
+            " 23 to 37: give natural logarithms, and neither log10 M nor M"
+        )
     if values.ndim == 0 or values.shape[-1] != nodes.size:
         raise MassmapError(
             f"a likelihood has {nodes.size} mass nodes and values of shape {values.shape}: give one value per node"
         )
+    with np.errstate(invalid="ignore"):
+        refuse_other_numbers("ln likelihoods", [f"ln M = {node:.4g}" for node in nodes], np.atleast_2d(values))
     values = np.where(np.isnan(values).all(axis=-1, keepdims=True), 0.0, values)
     lost = ~np.isfinite(np.atleast_2d(values)).all(axis=1)
     if lost.any():

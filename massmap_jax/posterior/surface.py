@@ -599,7 +599,7 @@ class PosteriorSurface(eqx.Module):
         noise = linear if self.noise_kind == "normal" else {"sigma_ln_luminosity": sigma}
         objects = HaloCatalogue.from_arrays(luminosity=lum, redshift=z, **noise)
         if self.redshifts is not None:
-            objects = objects.with_redshifts(self.redshifts.distributions(z, redshift_error))
+            objects = objects.with_redshifts(self.redshifts.distributions(z, redshift_error), compare=False)
         rows = usable_rows(objects, self.prior)
         levels = np.array(self.quantile_levels)
         settings = settings_of("analytic", self.relation_from, 1)

@@ -5,6 +5,7 @@ Planck as a normal distribution, `CosmologyDraws.planck18`: Planck 2018 results 
 known to 0.3 %, says that Omega_m and h go opposite ways, and sigma8 (Omega_m / 0.3)^0.5 how sigma8 goes with Omega_m.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.quantities import plain_numbers
-from massmap_jax.catalogue.relation_files import ln_weights, open_chains, weight_column
+from massmap_jax.catalogue.relation_files import ln_weights, open_chains, refuse_strays, weight_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.abundance import CosmologyParameters
 from massmap_jax.keys import stratified_picks
@@ -36,6 +37,17 @@ _COLUMNS = {
     "n_s": ("n_s", "ns"),
     "omega_b": ("omega_b", "omegab", "ob0"),
 }
+# What measurements of flat LambdaCDM lie within, and what is taken for a parameter that does not.
+_USUAL = {
+    "omega_m": (0.2, 0.45, "omega_m h^2, or without the cold dark matter"),
+    "sigma8": (0.6, 1.05, "sigma8 (omega_m)^0.5 or another combination"),
+    "h": (0.5, 0.9, "h = H0 / 100"),
+    "n_s": (0.85, 1.1, "the slope of the primordial power spectrum"),
+    "omega_b": (0.03, 0.07, "omega_b h^2, which CLASS calls omega_b"),
+}
+_NEUTRINOS = ("mnu", "m_nu", "sum_mnu", "mnu_total", "m_ncdm")
+# Draws of which a warm-up can be told.
+_WARM = 50
 _BARYONS, _COLD = ("omegabh2", "ombh2", "omega_b_h2"), ("omegach2", "omch2", "omega_cdm_h2")
 # Parameters beyond flat LambdaCDM, and their values in it.
 _BEYOND = {"w": -1.0, "w0": -1.0, "wa": 0.0, "omegak": 0.0, "omega_k": 0.0, "ok0": 0.0}
@@ -236,6 +248,7 @@ class CosmologyDraws(eqx.Module):
                     f"{column!r} of {path} is not {flat:g} in {rows_text(bad, _read(table, column, path))}: the mass"
                     " function here is of flat LambdaCDM, so use a chain of that"
                 )
+        _refuse_other_columns(given, path)
         found = {}
         for name in PARAMETERS:
             source = given[name] if name in given else _find(table, _COLUMNS[name], name, path)
@@ -262,6 +275,15 @@ class CosmologyDraws(eqx.Module):
         weight = weight_column(table, {k: v for k, v in given.items() if k.endswith("weight")}, path, _OPTION)
         log_weight = ln_weights(table, *weight, path, _OPTION) if weight else 0.0
         made = cls.from_arrays(**found, log_weight=log_weight, source=path)
+        refuse_strays(made.values, made.log_weight, path, "cosmology")
+        notes += _told_of_draws(made, path)
+        neutrinos = _find(table, _NEUTRINOS, "the neutrinos", path)
+        if neutrinos is not None and (np.abs(_read(table, neutrinos, path) - 0.06) > 0.05).any():
+            notes.append(
+                f"cosmology: the neutrinos of {path} ({neutrinos!r}, median"
+                f" {np.median(_read(table, neutrinos, path)):.2g}) are not followed: the mass function has those of"
+                " Planck18, 0.06 eV, in all draws"
+            )
         return replace(made, notes=tuple(note.replace("relation: ", "cosmology: ", 1) for note in notes))
 
     @property
@@ -335,6 +357,52 @@ class CosmologyDraws(eqx.Module):
 def cosmology_with(values: Mapping[str, Any]) -> CosmologyParameters:
     """Give the cosmology with these values of `PARAMETERS`, and radiation and neutrinos as in Planck18."""
     return replace(CosmologyParameters.of("Planck18"), **{name: values[name] for name in PARAMETERS})
+
+
+def _refuse_other_columns(given: Mapping[str, str | float], path: str) -> None:
+    """Refuse a column that is named for two parameters, or for one and is by its name another."""
+    named = {name: column for name, column in given.items() if isinstance(column, str) and name in PARAMETERS}
+    for name, column in named.items():
+        again = [other for other, same in named.items() if same == column and other != name]
+        plain = column.strip().lower().rpartition("--")[2].rstrip("*")
+        others = [other for other, names in _COLUMNS.items() if other != name and plain in names]
+        others += ["S8"] if name == "sigma8" and re.search(r"(?:^|--)S_?8|(?i:s_?8_?om)", column) else []
+        if again or others:
+            why = f"named for {again[0]}, too" if again else f"{others[0]} by its name"
+            raise MassmapError(
+                f"column {column!r} of {path} is named for {name}, and is {why}: give the column of each parameter with"
+                f" {_OPTION}='{name}=...' (columns in Python), or rename it"
+            )
+
+
+def _told_of_draws(draws: "CosmologyDraws", path: str) -> list[str]:
+    """What a user should know of draws: values far from all that is measured, few of them, a sampler's warm-up."""
+    told = []
+    for name, (low, high, slip) in _USUAL.items():
+        middle = float(np.median(draws.values[name]))
+        if not low <= middle <= high:
+            told.append(
+                f"cosmology: {name} of {path} has a median of {middle:.3g}, and measurements of flat LambdaCDM lie"
+                f" between {low:g} and {high:g}: see whether it is {slip}"
+            )
+    share = draws.shares
+    effective = 1.0 / float(share @ share)
+    if effective < FEWEST:
+        told.append(
+            f"cosmology: {path} has {effective:.2g} effective draws of {draws.num_draws:,}, by their weights, which do"
+            " not hold the error of a cosmology"
+        )
+    number = draws.num_draws
+    for name, values in draws.values.items():
+        error = 1.4826 * np.median(np.abs(values - np.median(values)))
+        first, last = np.mean(values[: number // 10]) if number >= 10 else np.nan, np.mean(values[number // 2 :])
+        if number >= _WARM and error > 0 and np.allclose(share, share[0]) and abs(first - last) > 3.0 * error:
+            told.append(
+                f"cosmology: {name} of {path} has a mean of {first:.3g} in the first tenth of the draws and {last:.3g}"
+                " in the second half: see whether they begin with the warm-up of a sampler, and remove it"
+            )
+            break
+    return told
 
 
 def _find(table: ColumnTable, names: tuple[str, ...], what: str, path: str) -> str | None:

@@ -19,12 +19,10 @@ from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
     contradicts_name,
-    has_little_h,
     mass_definition_in,
-    named_hubble,
     overdensity_in,
+    refuse_unit_with_h,
     unit_in_name,
-    without_named_hubble,
 )
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
@@ -244,16 +242,7 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
             " whatever it is"
         )
-    if has_little_h(unit) and (hubble := named_hubble(unit)):
-        raise MassmapError(
-            f"calibration mass column {name!r} of {table.label} is in {unit!r}, and {without_named_hubble(hubble)}:"
-            " give calib_unit= without it, such as '1e14 Msun'"
-        )
-    if has_little_h(unit):
-        raise MassmapError(
-            f"calibration mass column {name!r} of {table.label} is in {unit!r}: give calib_unit= without h, as"
-            " '1.4286e14 Msun' for 1e14 Msun/h and h = 0.7, or '1.4286 Msun' for the logarithm of masses in Msun/h"
-        )
+    refuse_unit_with_h(f"calibration mass column {name!r} of {table.label}", unit, "calib_unit")
     mass = read_luminosity(
         table, name, found, lum_log=options.calib_log, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun",
         magnitudes=None, redshift=np.zeros(0),

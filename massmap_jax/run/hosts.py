@@ -245,7 +245,22 @@ def read_membership(source: str, columns: dict, options: HostOptions) -> Members
                 f"{name} is {found!r} of {table.label}, by its name of satellites: give a column that is 1 for centrals"
                 " (1 minus this one), or rename it where it is"
             )
-        return table.column(found)
+        if name != "group" and re.search(r"(?i)(?<![a-z])(?:p_?|prob_?)?mem(?:ber(?:ship)?)?(?![a-z])", found):
+            raise MassmapError(
+                f"{name} is {found!r} of {table.label}, by its name of members of a group or cluster, which centrals"
+                " and satellites both are: give a column that tells centrals, or rename it where it does"
+            )
+        cells = table.column(found)
+        if (
+            name == "is_central"
+            and cells.dtype.kind in "iufb"
+            and re.fullmatch(r"(?:gal(?:axy)?_?)?type", found.lower())
+        ):
+            raise MassmapError(
+                f"is_central is {found!r} of {table.label}, numbers of a type by its name, of which simulations write 0"
+                " for centrals: give a column that is 1 for centrals, or rename it where it is"
+            )
+        return cells
 
     if options.central_probability is not None:
         fraction = 0.5 if options.central_fraction is None else options.central_fraction
@@ -282,6 +297,8 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     from massmap_jax.maps.host_map import host_map
     from massmap_jax.posterior.hosts import host_posterior
     from massmap_jax.relation.presets import find_preset
+    from massmap_jax.run.beside_beliefs import beyond_all_masses
+    from massmap_jax.run.beside_limit import check_limit
     from massmap_jax.run.map_plan import plan_map
     from massmap_jax.run.observable_names import check_observable
     from massmap_jax.run.under_published import in_unit_of_relation
@@ -302,6 +319,12 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     if told is None and relation.num_draws > 1:
         told = "fixed_draws"
         notes.append("relation_from is not given: taken as fixed_draws, draws that these galaxies do not update")
+    rows = np.isfinite(catalogue.ln_lum_obs) & catalogue.usable
+    of = catalogue.ln_lum_obs[rows], catalogue.redshift[rows]
+    if too := beyond_all_masses(*of, relation, prior, "the median luminosity of the galaxies"):
+        raise MassmapError(too)
+    check_limit(selection_of(job), catalogue, notes)
+    notes += _told_of_types(membership)
     if membership is None:
         notes.append(
             "nothing is known of the galaxies' types: look at p_sat and at both humps, since one mass and one error do"
@@ -318,6 +341,26 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
         with clock.stage("mass map"):
             image = host_map(key_map, found, grid, num_draws=options.num_map_draws, watch=clock.say)
     return Hosts(found, image, notes)
+
+
+def _told_of_types(membership: Membership | None) -> list[str]:
+    """What a user should know of types that are all the same, or taken as certain one by one."""
+    if membership is None or membership.group is not None or not membership.known.any():
+        return []
+    central, satellite = membership.central[membership.known], membership.satellite[membership.known]
+    told = []
+    if np.all(central > satellite) or np.all(central < satellite):
+        what = "centrals" if central[0] > satellite[0] else "satellites"
+        told.append(
+            f"all {central.size:,} galaxies are more likely {what} by what is said of their types: see whether the"
+            " column is right"
+        )
+    if np.all((central == 0) | (satellite == 0)):
+        told.append(
+            "the types of all galaxies are taken as certain, and where one is wrong its mass is, too: flags go with"
+            " is_central= and purity=, the share of them that is right"
+        )
+    return told
 
 
 def write_hosts(directory: Path, result: Hosts, options: HostOptions, clock: Clock, record: dict) -> dict:

@@ -33,7 +33,9 @@ from massmap_jax.run.beside_beliefs import (
     slips,
     unrelated,
 )
+from massmap_jax.run.beside_limit import check_limit
 from massmap_jax.run.beside_published import Far, far_from_published
+from massmap_jax.run.beside_relation import beside_relation
 from massmap_jax.run.calibration_columns import in_definition_of
 from massmap_jax.run.clock import Clock
 from massmap_jax.run.cosmology import brings_cosmologies, cosmologies_of, fitted_from, paired, read_cosmology
@@ -52,7 +54,7 @@ from massmap_jax.run.misfit import (
     wrong_unit,
 )
 from massmap_jax.run.observable_columns import check_units
-from massmap_jax.run.observable_names import check_observable, check_own_mass
+from massmap_jax.run.observable_names import check_observable, check_own_mass, refuse_falling
 from massmap_jax.run.observable_options import beliefs_about_scatters, is_on_mass, laws_of, named
 from massmap_jax.run.options import (
     JobOptions,
@@ -255,6 +257,7 @@ def compute(
     grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
         _refuse_units(catalogue, prior, calibration, options, notes)
+        check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             in_fit = None if likelihoods is None else likelihoods.in_fit
@@ -299,6 +302,10 @@ def compute(
     of_file = options.relation != "fit" and options.is_file and isinstance(relation, MassLuminosityRelation)
     if of_file and (told := in_numbers(str(options.relation), *_measured(catalogue), relation)):
         notes.append(told)
+    if of_file:
+        refuse_falling(catalogue.columns_read.get("lum", ""), relation, notes)
+    if fitted is None and likelihoods is not None and likelihoods.term is not None:
+        _compare_likelihoods(likelihoods, catalogue, relation, notes)
     selection = selection_of(options, catalogue.lum_unit)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if catalogue.redshift_distributions is not None:
@@ -504,6 +511,7 @@ def compute_fit(
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     in_fit = None if likelihoods is None else likelihoods.in_fit
     _refuse_units(catalogue, prior, calibration, options, [*catalogue.notes, *notes])
+    check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology)
@@ -812,6 +820,23 @@ def as_proxy(catalogue: HaloCatalogue, prior: MassPrior, notes: list[str]) -> Ha
 def _measured(catalogue: HaloCatalogue) -> tuple[np.ndarray, np.ndarray]:
     """ln L and redshift of the rows that can be used."""
     return catalogue.ln_lum_obs[catalogue.usable], catalogue.redshift[catalogue.usable]
+
+
+def _compare_likelihoods(likelihoods: "MassLikelihoods", catalogue: HaloCatalogue, relation, notes: list[str]) -> None:
+    """Say how mass likelihoods and a given relation agree; refused where a unit must be wrong."""
+    if not isinstance(relation, MassLuminosityRelation) or likelihoods.term is None:
+        return
+    beside = beside_relation(likelihoods.term, catalogue, relation, likelihoods.file)
+    if beside is None:
+        return
+    if beside.certain:
+        units = "mass_likelihood_unit=" if likelihoods.profiles is None else "shear_radius_unit="
+        raise MassmapError(
+            f"{beside.told}, which no bias explains: see whether they are likelihoods of these objects' masses and"
+            f" their unit ({units}) and that of the luminosity (lum_unit=) are right, or whether the relation is of"
+            " another observable"
+        )
+    notes.append(beside.told)
 
 
 def _refuse_wrong_masses(posterior: MassPosterior, options: JobOptions) -> None:

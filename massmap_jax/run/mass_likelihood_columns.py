@@ -17,6 +17,7 @@ from massmap_jax.catalogue.units import contradicts_name, mass_definition_in, ov
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED
 from massmap_jax.run.calibration_columns import catalogue_table
+from massmap_jax.run.observable_names import refuse_no_halo_mass
 from massmap_jax.run.options import number_or_name
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def read_likelihoods(
 def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLikelihoods:
     from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods
 
+    if options.mass_likelihood_mass is not None:
+        refuse_no_halo_mass(options.mass_likelihood_mass, "mass_likelihood_mass")
     term = read_mass_likelihoods(
         file,
         catalogue,
@@ -180,7 +183,12 @@ def _stacks(source, columns, file: str, options: JobOptions, catalogue: HaloCata
         raise MassmapError(f"no object is in a stack: column {column!r} of the catalogue is blank")
     # A catalogue of the stacks, which the reader matches by name. What it has besides is not used.
     named = HaloCatalogue.from_arrays(luminosity=np.ones(stacks.size), redshift=np.ones(stacks.size), ids=stacks)
-    profiles = _profiles(file, options, named)
+    try:
+        profiles = _profiles(file, options, named)
+    except MassmapError as error:
+        told = str(error).replace("are not in the catalogue", f"name no stack of the catalogue's column {column!r}")
+        told = told.replace("name the column of the catalogue's ids with id=", "the column of stacks with shear_stack=")
+        raise MassmapError(told) from None
     of_stack = np.full(stacks.size, -1)
     of_stack[profiles.rows] = np.arange(profiles.rows.size)
     members = np.full(names.size, -1)

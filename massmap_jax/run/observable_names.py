@@ -1,11 +1,19 @@
 """Whether the column of the observable can be, by its name, what a published relation is for."""
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.units import contradicts_name, overdensity_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import Preset
+
+if TYPE_CHECKING:
+    from massmap_jax.relation.law import MassLuminosityRelation
 
 # What a name says of an observable, and what that of a relation for it speaks of. "lum" and "luminosity" say nothing:
 # it is what any observable is called here.
@@ -101,13 +109,49 @@ def check_own_mass(prior_definition: str, column: str) -> None:
         )
 
 
-def refuse_no_halo_mass(column: str) -> None:
+def refuse_falling(column: str, relation: MassLuminosityRelation, notes: list[str]) -> None:
+    """Say that a relation of the user's falls with mass; refused for an observable that rises, by its column's name.
+
+    Parameters
+    ----------
+    column : str
+        The column of the observable; "" where it has no name.
+    relation : MassLuminosityRelation
+        The relation, or a batch of draws, of which the median counts.
+    notes : list of str
+        A note is added where the slope is negative, as those of magnitudes and concentrations are.
+
+    Raises
+    ------
+    MassmapError
+        For a luminosity, richness, temperature, mass and the like, all of which rise with mass.
+    """
+    slope = float(np.median(np.asarray(relation.alpha2)))
+    if slope >= 0:
+        return
+    kind, _ = _kind_of(column)
+    if kind or overdensity_in(column):
+        what = kind.partition(",")[0] or "a halo mass"
+        raise MassmapError(
+            f"the relation falls with mass, its slope alpha2 is {slope:.3g}, and column {column!r} is {what} by its"
+            " name, which rises: give the slope with its right sign, or that of the observable at given mass where this"
+            " one is another, or rename the column"
+        )
+    notes.append(
+        f"the relation falls with mass, its slope alpha2 is {slope:.3g}: the largest values are those of the lightest"
+        " halos, as magnitudes and concentrations are; see whether the sign is right"
+    )
+
+
+def refuse_no_halo_mass(column: str, option: str = "calib_mass") -> None:
     """Refuse a column of measured masses that is by its name no mass of a halo, but another observable.
 
     Parameters
     ----------
     column : str
         The column.
+    option : str
+        The option that it was given as.
 
     Raises
     ------
@@ -119,7 +163,7 @@ def refuse_no_halo_mass(column: str) -> None:
         kind = "a mass of gas" if part[1] in ("gas", "icm") else "a stellar mass"
     if kind:
         raise MassmapError(
-            f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: calib_mass= names"
+            f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: {option}= names"
             " masses of the halos that were measured; this one may be the observable, lum=, or a further one; rename it"
             " if it is a halo's mass"
         )

@@ -654,7 +654,7 @@ class JobOptions:
     @property
     def draws_of_planck(self) -> bool:
         """Whether draws of the cosmology are those of `CosmologyDraws.planck18`, and of no file."""
-        return self.cosmology_draws == "planck18"
+        return str(self.cosmology_draws).lower() == "planck18"
 
     @property
     def is_published(self) -> bool:

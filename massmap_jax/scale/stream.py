@@ -52,10 +52,11 @@ from massmap_jax.posterior.mass_posterior import check_redshifts
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.posterior.surface import PosteriorSurface
 from massmap_jax.posterior.surface_redshifts import errors_of, range_of_errors
+from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.run.beside_beliefs import beyond_all_masses, slips
 from massmap_jax.run.inputs import inputs_of
-from massmap_jax.run.observable_names import check_observable, check_own_mass
+from massmap_jax.run.observable_names import check_observable, check_own_mass, refuse_falling
 from massmap_jax.run.observable_options import observables_of
 from massmap_jax.run.options import (
     JobOptions,
@@ -338,6 +339,8 @@ class _Run:
             job, first = in_unit_of_relation(job, first, self.relation, self.told)
         elif job.relation == "identity" and not first.mass_definition:
             check_own_mass(self.prior.mass_definition, first.columns_read.get("lum", ""))
+        if job.is_file and isinstance(self.relation, MassLuminosityRelation):
+            refuse_falling(first.columns_read.get("lum", ""), self.relation, self.told)
         check_labels(catalogue=first, relation=self.relation, mass_prior=self.prior)
         some = first.usable
         if too := beyond_all_masses(first.ln_lum_obs[some], first.redshift[some], self.relation, self.prior):

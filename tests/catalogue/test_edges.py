@@ -241,6 +241,12 @@ def test_limits_by_the_flags_of_cds_are_no_measurements(mark):
         ("L500_UL", 1.0, 2.5, 0),
         ("note_L500", "see text", "", 0),
         ("f_Mass", "<", "", 0),
+        ("L500_flag", "U", "D", 2),
+        ("L500flag", "u", "", 2),
+        ("q_L500", "L", "D", 2),
+        ("L500_type", "upper", "det", 2),
+        ("L500_flag", "U", "U", 0),
+        ("L500_type", "L", "E", 0),
     ],
 )
 def test_limits_by_flags_of_other_names(name, mark, other, limits):

@@ -1,10 +1,14 @@
 """Values that can be read in two ways and are told of: bars of one length, p(z) beside its redshift, hours as degrees."""
 
+import re
+
 import numpy as np
 import pytest
 from astropy.table import Table
 from scipy.stats import norm
 
+from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.photo_z import RedshiftDistributions
 from massmap_jax.catalogue.read import read_catalogue
 from massmap_jax.errors import MassmapError
 
@@ -38,16 +42,16 @@ def test_bars_of_one_length_of_luminosities_that_hardly_differ_are_bars():
     assert not any("in all rows" in note for note in found)
 
 
-@pytest.mark.parametrize(("last", "told"), [(1.0, False), (2.0, True), (0.5, True)])
+@pytest.mark.parametrize(("last", "told"), [(1.0, False), (1.4, True), (0.75, True)])
 def test_redshifts_to_one_side_of_their_own_densities(last, told):
-    """A grid that goes from 0 to 2 in place of 1, of densities that scatter about the redshifts."""
+    """A grid that goes from 0 to 1.4 in place of 1, of densities that scatter about the redshifts."""
     centre = Z + 0.02 * np.random.default_rng(0).normal(size=N)
     density = norm.pdf(np.linspace(0, 1, 101), centre[:, None], 0.04)
     found = notes({"pz": density}, z_pdf="pz", z_grid=f"0:{last}:101", **UNCERTAIN)
     assert any("of their own p(z): see whether the grid" in note for note in found) is told
 
 
-@pytest.mark.parametrize(("offset", "told"), [(0.0, False), (0.06, True)])
+@pytest.mark.parametrize(("offset", "told"), [(0.0, False), (0.05, True)])
 def test_the_same_of_quantiles(offset, told):
     levels = (1, 5, 16, 25, 50, 75, 84, 95, 99)
     columns = {f"q{level}": Z + offset + 0.03 * norm.ppf(level / 100) for level in levels}
@@ -155,3 +159,131 @@ def test_one_value_of_many_rows(name, number, round_to, told):
     catalogue = read_catalogue({"ra": ra, "dec": dec, "z": z, "L500": lum}, sigma=0.1)
     of = [note for note in catalogue.notes if f"12 of 100 objects have the same {name}, " in note]
     assert bool(of) is told and (not told or "first row 40, and other values hardly repeat" in of[0])
+
+
+@pytest.mark.parametrize(
+    ("z", "told"),
+    [(1 / (1 + Z), True), (np.linspace(0.51, 1.0, N), True), (np.append(1 / (1 + Z[1:]), 0.4), False), (Z, False)],
+)
+def test_redshifts_that_may_be_scale_factors(z, told):
+    assert any("if these are scale factors" in note for note in notes({"z": z})) is told
+
+
+@pytest.mark.parametrize("name", ["ln1pz", "log1pz", "ln_1_plus_z", "a", "aexp", "scale_factor", "z_plus_1", "log_a"])
+def test_names_of_what_is_no_redshift(name):
+    with pytest.raises(MassmapError, match=r"is a logarithm|is a scale factor|is 1 \+ z"):
+        notes({name: 0.2 + Z}, z=name)
+
+
+@pytest.mark.parametrize("name", ["r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "log_r200", "extent"])
+def test_radii_and_angles_by_name_are_no_luminosity(name):
+    with pytest.raises(MassmapError, match="is a radius or the angle"):
+        notes({name: LUM}, lum=name)
+
+
+def test_lengths_by_unit_are_no_luminosity_unless_one_says_so():
+    table = Table({"z": Z, "x": LUM})
+    table["x"].unit = "kpc"
+    with pytest.raises(MassmapError, match=r"is a length by its unit 'kpc'.*lum_unit='kpc'"):
+        read_catalogue(table, lum="x", sigma=0.1)
+    assert read_catalogue(table, lum="x", sigma=0.1, lum_unit="kpc").lum_unit == "kpc"
+    for name in ("L_r", "rich", "radio_lum", "r_500_lum", "theory"):
+        assert read_catalogue(Table({"z": Z, name: LUM}), lum=name, sigma=0.1).usable.all()
+
+
+GRID = np.linspace(0, 1, 101)
+DENSITY = norm.pdf(GRID, Z[:, None], 0.04)
+DRAWS = Z[:, None] + 0.02 * np.random.default_rng(5).normal(size=(N, 101))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "grid", "words"),
+    [
+        (
+            "pz",
+            ((GRID - Z[:, None]) / 0.04) ** 2,
+            "0:1:101",
+            "are lower at the catalogue's own redshift than .* 20 of 20",
+        ),
+        ("pz", np.cumsum(DENSITY, axis=1) + np.linspace(0, 9, N)[:, None], "0:1:101", "as cumulative distributions do"),
+        ("pz", DRAWS, "0:1:101", "these are draws of the redshift"),
+        ("pz", DENSITY, "0:2.5:101", "are lower at the catalogue's own redshift|half of the catalogue's redshifts"),
+        ("pz", DENSITY, "zg", "half of the catalogue's redshifts lie .* and are redshifts, not 1 . z"),
+        ("pz", DENSITY, "ln1pz", "'ln1pz' of the Table is a logarithm"),
+        ("pz", DENSITY, "one_plus_z", "'one_plus_z' of the Table is 1 . z by its name"),
+        ("chi2_z", DENSITY, "0:1:101", "holds chi.2 by its name"),
+        ("lnpz", DENSITY, "0:1:101", "holds logarithms by its name"),
+        ("pz_cdf", DENSITY, "0:1:101", "holds cumulative distributions by its name"),
+        ("z_samples", DENSITY, "0:1:101", "holds draws of the redshift by its name"),
+    ],
+)
+def test_what_is_no_density_of_the_redshift_is_refused(name, values, grid, words):
+    columns = {name: values, "zg": np.tile(0.65 * GRID, (N, 1)), "one_plus_z": np.tile(1 + GRID, (N, 1))}
+    columns["ln1pz"] = np.tile(np.log1p(GRID), (N, 1))
+    with pytest.raises(MassmapError, match=words):
+        notes(columns, z_pdf=name, z_grid=grid, **UNCERTAIN)
+
+
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [("km/s", "divide it by the speed of light"), ("%", "is in '%'"), ("mag", "has no unit"), ("", "")],
+)
+def test_units_of_errors_of_redshifts(unit, words):
+    table = Table({"z": Z, "lum": LUM, "e_z": 0.01 * (1 + Z)})
+    table["e_z"].unit = unit
+    if not words:
+        assert read_catalogue(table, sigma=0.1, z_err="e_z", **UNCERTAIN).usable.all()
+        return
+    with pytest.raises(MassmapError, match=words):
+        read_catalogue(table, sigma=0.1, z_err="e_z", **UNCERTAIN)
+
+
+@pytest.mark.parametrize(
+    ("columns", "call", "told"),
+    [
+        ({"zspec": Z, "e_zp": 0.02 + 0 * Z, "zp": Z}, {"z": "zspec", "z_err": "e_zp"}, True),
+        ({"zp": Z, "zp_err": 0.02 + 0 * Z}, {"z": "zp", "z_err": "zp_err"}, False),
+        ({"zp": Z, "e_zp": 0.02 + 0 * Z, "e": Z}, {"z": "zp", "z_err": "e_zp"}, False),
+    ],
+)
+def test_the_error_of_another_column_is_told(columns, call, told):
+    found = notes(columns, **call, **UNCERTAIN)
+    assert any("by its name that of 'zp', and the value is 'zspec'" in note for note in found) is told
+    found = notes({"L1": LUM, "Lbol": LUM, "Lbol_err": 0.1 * LUM}, lum="L1", sigma="Lbol_err", sigma_kind="linear")
+    assert any("by its name that of 'Lbol', and the value is 'L1'" in note for note in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("zlo zhi n\n0 0.1 3\n0.1 0.4 5\n0.4 1 3\n", "has 3 columns, zlo, zhi, n: give two"),
+        ("ln1pz n\n0 3\n0.4 5\n1 3\n", "is a logarithm by its name"),
+        ("z cdf\n0 0\n0.4 0.5\n1 1\n", "holds cumulative distributions"),
+        ("z n\n0.28 3\n0.4 5\n1 3\n", "18 of 20 redshifts lie beyond, first row 0"),
+        ("z n\n0.1 3\n0.4 5\n1 3\n", "taken as constant there"),
+        ("z n\n" + "".join(f"{z} {z}\n" for z in np.linspace(0, 1, 12)), "see whether it is cumulative"),
+        ("z n\n0 3\n0.4 5\n1 3\n", ""),
+    ],
+)
+def test_the_density_that_is_divided_out(tmp_path, text, words):
+    (tmp_path / "n.txt").write_text(text)
+    call = {"z_err": "e", "z_contains": "posterior", "lum_moves": "no", "z_code_prior": str(tmp_path / "n.txt")}
+    try:
+        found = notes({"e": 0.02 + 0 * Z}, **call)
+    except MassmapError as refused:
+        found = [str(refused)]
+    assert re.search(words, " ".join(found)) if words else not any("z_code_prior" in note for note in found), found
+
+
+def test_redshifts_of_other_objects_are_refused_in_python():
+    """In any order but the catalogue's; a part of a catalogue is not judged."""
+    catalogue = HaloCatalogue.from_arrays(luminosity=LUM, redshift=Z)
+    for other in (
+        RedshiftDistributions.gaussian(Z[::-1], 0.01, contains="likelihood", lum_moves=False),
+        RedshiftDistributions.grid(GRID, ((GRID - Z[:, None]) / 0.04) ** 2, contains="likelihood", lum_moves=False),
+    ):
+        with pytest.raises(MassmapError, match=r"of the catalogue (?:lie outside of their own|are lower at)"):
+            catalogue.with_redshifts(other)
+        assert catalogue.with_redshifts(other, compare=False).usable.all()
+    with pytest.raises(MassmapError, match="lum_moves is 'no': give True"):
+        RedshiftDistributions.gaussian(Z, 0.01, contains="likelihood", lum_moves="no")

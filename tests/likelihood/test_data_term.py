@@ -127,6 +127,10 @@ def test_rows_without_a_measurement_say_nothing():
             "1 of 1 objects changes too fast .* first row 0, near ln M = 30.25",
         ),
         (NODES, gumbel(NODES), "too fast for its mass nodes"),
+        ([12.0, 13.0, 14.0], np.zeros(3), "go from 12 to 14, .* neither log10 M nor M"),
+        ([1e12, 1e13, 1e14], np.zeros(3), "neither log10 M nor M"),
+        ([30.0, 31.0, 32.0, 33.0], [9.0, 0.0, 4.0, 16.0], "lowest at ln M = 31: 0; these are -ln L or chi.2"),
+        ([30.0, 31.0, 32.0, 33.0], [0.0, 0.9, 0.1, 0.0], "these are likelihoods, so give their natural logarithms"),
         ([30.0, 31.0], [[0.0, 0.0], [0.0, -np.inf], [0.0, np.nan]], "2 of 3 objects .* first row 1"),
     ],
 )

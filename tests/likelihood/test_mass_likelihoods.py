@@ -92,6 +92,13 @@ GOOD = dict(error_kind="ln", mass_unit="Msun")
         ("id,mass,up,down\n8,4e14,1e14,1e14\n", GOOD | BARS | dict(error="up"), "error is given together with error_plus"),
         ("id,mass,up,dow\n8,4e14,1e14,1e14\n", GOOD | BARS, "'down'.* did you mean 'dow'"),
         ("id,mass,up,down\n8,4,6,3\n", BARS | dict(mass_unit="1e14 Msun"), "pass error_kind='bounds'"),
+        ("id,mass,error\n8,4e14,0.3\n", GOOD | dict(mass_unit="1e14 h70^-1 Msun"), "give mass_unit= without it"),
+        (table_text([(8, -shape(NODES)), (7, -shape(NODES))]), {}, "2 rows, first row 0, .*'lnl_14.2': 0; .*-ln L"),
+        (table_text([(8, shape(NODES)), (7, -2 * shape(NODES))]), {}, "in 1 rows, first row 1, .*give ln L"),
+        (table_text([(8, np.exp(shape(NODES)))]), {}, "nearly 0 at both ends in 1 rows, .* likelihoods, so give their"),
+        (table_text([(8, [-3.0] * 21)]), {}, "one number at all masses in every row, first row 0 with value -3"),
+        (table_text([(8, shape(NODES))], names=[f"chi2_{n:g}" for n in NODES]), {}, "21 columns such as 'chi2_13'"),
+        (table_text([(8, shape(NODES))], names=[f"lnL{n:g}" for n in NODES]), {}, "columns such as .*called lnl_"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused(tmp_path, text, more, told):
@@ -111,3 +118,16 @@ def test_repeated_ids_of_the_catalogue(tmp_path):
     )
     with pytest.raises(MassmapError, match="ids of the catalogue are not unique"):
         read_mass_likelihoods(written(tmp_path, "id,mass,error\n8,4e14,0.3\n"), twice, **GOOD)
+
+
+def test_what_is_told(tmp_path):
+    """Rows of one number say nothing; ln likelihoods without an upper end, and tiny errors, are told."""
+    text = table_text([(9, shape(NODES)), (7, [-99.0] * NODES.size), (8, shape(NODES) - shape(NODES).min())])
+    with pytest.warns(UserWarning, match="one number at all masses in 1 row, first row 1 with value -99"):
+        term = read_mass_likelihoods(written(tmp_path, text), CATALOGUE)
+    assert term.informs.tolist() == [False, True, True, False]
+    cumulative = np.minimum(shape(np.minimum(NODES, 14.2)), -0.01)
+    with pytest.warns(UserWarning, match="highest at the largest mass, 'lnl_15', in 2 of 2 rows"):
+        read_mass_likelihoods(written(tmp_path, table_text([(8, cumulative), (9, cumulative)])), CATALOGUE)
+    with pytest.warns(UserWarning, match="tiny errors: they have a median of 0.1 %"):
+        read_mass_likelihoods(written(tmp_path, "id,mass,error\n8,4e14,0.001\n"), CATALOGUE, **GOOD)

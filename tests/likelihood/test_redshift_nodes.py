@@ -158,8 +158,9 @@ def test_p_of_z_outside_the_prior_is_flagged():
     density[0] = norm(0.9, 0.02).pdf(z)
     catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=[0.25, 0.2, 0.22, 0.24])
     grid = mm.RedshiftDistributions.grid(z, density[[0, 0, 0, 0]], **OPTIONS)
+    far = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=np.full(4, 0.9))
     with pytest.raises(mm.errors.MassmapError, match="outside the prior"):
-        mm.mass_posterior(catalogue.with_redshifts(grid), narrow, mm.MassLuminosityRelation.preset("bigmali2017"))
+        mm.mass_posterior(far.with_redshifts(grid), narrow, mm.MassLuminosityRelation.preset("bigmali2017"))
     from massmap_jax.likelihood.objects import flag_of_part
 
     density[1:] = norm(0.25, 0.02).pdf(z)

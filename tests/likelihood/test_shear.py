@@ -11,7 +11,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.halo import profiles
 from massmap_jax.halo.cosmology import critical_surface_density, overdensity
 from massmap_jax.likelihood import shear_model
-from massmap_jax.likelihood.shear import ShearProfiles
+from massmap_jax.likelihood.shear import ShearProfiles, told_of_fit, whitened
 from massmap_jax.prior.mass_prior import MassPrior
 
 PRIOR = MassPrior.default()
@@ -171,6 +171,8 @@ def changed(value, row=1, column=2):
         (dict(source_redshift=None), "one of them: source_redshift="),
         (dict(sigma_crit=1e15), "one of them: source_redshift="),
         (dict(source_redshift=-1.0), "source redshifts are not above 0: 3 of 3"),
+        (dict(source_redshift=None, sigma_crit=3e3), "densities are not from 1e.14 to 1e.21 .*: 3 of 3"),
+        (dict(source_redshift=99.0), "source redshifts are above 20: 3 of 3 .*sigma_crit="),
         (dict(shear=[[0.1, np.nan, np.nan], [0.1, 0.05, np.nan]], rows=[4, 2]),
          "fewer bins with a shear .1. than parameters, mass and concentration: 1 of 2 profiles, the first of row 4"),
         (dict(shear=np.full((3, 3), np.nan)), "none of the 3 profiles has a shear"),
@@ -214,3 +216,25 @@ def test_a_prior_without_a_definition_is_refused():
 
     with pytest.raises(MassmapError, match="a halo's radius does not follow from the mass definition 'unknown'"):
         ShearProfiles.from_arrays(**GOOD).likelihoods(CATALOGUE, MassPrior.from_table(*schechter_table()))
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "words"),
+    [
+        (1.0, 1.0, ()),
+        (1.0, 0.3, ("see whether these are tangential shears",)),
+        (1.0, 8.0, ("fewer than chance gives",)),
+        (0.0, 1.0, ("hardly more than upper limits",)),
+    ],
+)
+def test_what_the_chi2_of_profiles_tells(times, error, words):
+    """Of 40 profiles of 6 bins about halos that fit them, with errors that are right, too small or too large."""
+    rng = np.random.default_rng(8)
+    shear, errors = times * np.array([[0.1, 0.08, 0.06, 0.04, 0.03, 0.02]]), np.full((40, 6), 0.02 * error)
+    noise = 0.02 * rng.normal(size=(40, 6))
+    covariance = errors[:, :, None] ** 2 * np.eye(6)
+    whitening, _ = whitened(covariance, shear + noise)
+    # About the best halos a profile has as many degrees of freedom less as parameters, here one.
+    chi2 = ((noise - noise.mean(axis=1, keepdims=True)) ** 2 / errors**2).sum(axis=1)
+    found = told_of_fit(chi2, whitening, shear + noise)
+    assert len(found) == len(words) and all(word in one for word, one in zip(words, found, strict=True)), found

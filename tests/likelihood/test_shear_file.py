@@ -9,6 +9,7 @@ from astropy.table import Table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.shear_file import read_shear_profiles
+from massmap_jax.likelihood.shear_names import check_name
 
 CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3], ids=["A", "B", "C"])
 # The guessed columns are told in warnings, which these tests do not ask for.
@@ -199,3 +200,45 @@ def test_an_empty_table_no_tables_and_two_kinds_of_radii():
     }
     with pytest.raises(MassmapError, match="lengths and some angles"):
         read_shear_profiles(tables, CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "unit", "words"),
+    [
+        ("radius", "r_comoving", "Mpc", "a comoving radius"),
+        ("radius", "r_Mpc_h", "Mpc", "units with h"),
+        ("radius", "R_hMpc", "Mpc", ""),
+        ("radius", "theta_arcmin", "Mpc", "in arcmin by its name, and its unit is 'Mpc'"),
+        ("radius", "r_kpc", "Mpc", "in kpc by its name"),
+        ("radius", "r_kpc", "kpc", ""),
+        ("radius", "theta_deg", "arcmin", "in deg by its name"),
+        ("radius", "log_r", "Mpc", "a logarithm"),
+        ("radius", "r_over_r200", "Mpc", "a radius over that of the halo"),
+        ("radius", "r_mean", "Mpc", ""),
+        ("shear", "kappa", None, "a convergence"),
+        ("shear", "g_x", None, "the cross shear"),
+        ("shear", "gamma_cross", None, "the cross shear"),
+        ("shear", "DeltaSigma", None, "an excess surface density"),
+        ("shear", "g_t", None, ""),
+        ("error", "gt_var", None, "a variance or a signal-to-noise"),
+        ("error", "weight", None, "a weight"),
+        ("error", "gt_err", None, ""),
+        ("source_redshift", "z_lens", None, "that of the lens"),
+        ("source_redshift", "zl", None, "that of the lens"),
+        ("source_redshift", "beta", None, "a ratio of distances"),
+        ("source_redshift", "z", None, ""),
+        ("source_redshift", "z_source", None, ""),
+        ("sigma_crit", "inv_sigma_crit", None, "the inverse"),
+        ("sigma_crit", "sigma_crit_comoving", None, "a comoving density"),
+        ("sigma_crit", "sigma_crit", None, ""),
+        ("covariance", "invcov", None, "the inverse of a covariance"),
+        ("covariance", "corr", None, "a matrix of correlations"),
+        ("covariance", "cov_gt", None, ""),
+    ],
+)
+def test_names_of_other_columns_are_refused(role, name, unit, words):
+    if not words:
+        check_name(role, name, "t.csv", unit)
+        return
+    with pytest.raises(MassmapError, match=words):
+        check_name(role, name, "t.csv", unit)

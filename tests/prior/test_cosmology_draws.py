@@ -1,7 +1,10 @@
 """Draws of the cosmology: Planck as a normal distribution, chains and tables, and what is refused."""
 
+import re
+
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from massmap_jax import CosmologyDraws
@@ -116,3 +119,56 @@ def test_unknown_columns_and_too_few_draws_are_refused(tmp_path):
         CosmologyDraws.read(path, columns={"n_s": "x"})
     with pytest.raises(MassmapError, match="at least 20"):
         CosmologyDraws.planck18(jax.random.key(0), 5)
+
+
+def chain(number=200, **changed):
+    rng = np.random.default_rng(2)
+    mean = {"omega_m": 0.31, "sigma8": 0.81, "h": 0.675, "n_s": 0.965, "omega_b": 0.049}
+    return pd.DataFrame({n: v * (1 + 0.01 * rng.normal(size=number)) for n, v in mean.items()} | changed)
+
+
+BURN_IN = np.where(np.arange(200) < 25, 0.6, 0.31 + 0.003 * np.sin(np.arange(200)))
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (chain(), ()),
+        (chain().sort_values("omega_m"), ()),
+        (chain(omega_m=0.142), ("omega_m .* median of 0.142.*omega_m h.2",)),
+        (chain(omega_b=0.0224), ("omega_b .* median of 0.0224.*CLASS",)),
+        (chain(sigma8=0.45), ("sigma8 .* median of 0.45",)),
+        (chain(weight=np.where(np.arange(200) == 7, 1e6, 1.0)), ("1 effective draws of 200",)),
+        (chain(3), ("3 effective draws of 3",)),
+        (chain(omega_m=BURN_IN), ("mean of 0.6 in the first tenth .* warm-up",)),
+        (chain(mnu=0.3), ("neutrinos .*'mnu', median 0.3",)),
+        (chain(mnu=0.06), ()),
+    ],
+)
+def test_what_is_told_of_draws(tmp_path, table, told):
+    table.to_csv(tmp_path / "draws.csv", index=False)
+    notes = CosmologyDraws.read(tmp_path / "draws.csv").notes
+    assert len(notes) == len(told) and all(re.search(words, note) for words, note in zip(told, notes, strict=True)), (
+        notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"sigma8": "omega_m"}, "'omega_m' .* is named for sigma8, and is omega_m by its name"),
+        ({"omega_m": "x", "sigma8": "x"}, "is named for omega_m, and is named for sigma8, too"),
+        ({"sigma8": "S8"}, "and is S8 by its name"),
+        ({"sigma8": "s8omegamp5"}, "and is S8 by its name"),
+    ],
+)
+def test_columns_of_other_parameters_are_refused(tmp_path, columns, words):
+    chain(x=0.3, S8=0.8, s8omegamp5=0.45).to_csv(tmp_path / "draws.csv", index=False)
+    with pytest.raises(MassmapError, match=words):
+        CosmologyDraws.read(tmp_path / "draws.csv", columns)
+
+
+def test_a_draw_far_from_all_others_is_refused(tmp_path):
+    chain(sigma8=[3.0, *(0.81 + 0.001 * np.arange(199) / 199)]).to_csv(tmp_path / "draws.csv", index=False)
+    with pytest.raises(MassmapError, match=r"cosmology parameter 'sigma8' .* 1 row, first row 0 with value 3"):
+        CosmologyDraws.read(tmp_path / "draws.csv")

@@ -171,6 +171,46 @@ def test_columns_of_satellites_are_refused_for_centrals(folder, name):
             read_membership(str(folder / "satellites.csv"), {}, options)
 
 
+@pytest.mark.parametrize(
+    ("name", "refused"), [("p_mem", True), ("pmember", True), ("type", True), ("gal_type", True), ("cen", False)]
+)
+def test_columns_of_members_and_numbers_of_types(folder, name, refused):
+    from massmap_jax.run.hosts import HostOptions, read_membership
+
+    pd.read_csv(folder / "g.csv").assign(**{name: 1}).to_csv(folder / "types.csv", index=False)
+    options = HostOptions(is_central=name, purity=0.9)
+    if not refused:
+        assert read_membership(str(folder / "types.csv"), {}, options) is not None
+        return
+    with pytest.raises(mm.MassmapError, match=r"by its name of members|numbers of a type by its name"):
+        read_membership(str(folder / "types.csv"), {}, options)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (mm.Membership.from_flags([1, 0, 1], purity=0.9), ()),
+        (mm.Membership.from_flags([0, 0, 0], purity=0.9), ("all 3 galaxies are more likely satellites",)),
+        (mm.Membership.from_probability([1.0, 0.0, 1.0]), ("types of all galaxies are taken as certain",)),
+        (mm.Membership.from_probability([0.7, 0.2, np.nan]), ()),
+        (mm.Membership.from_groups(["A", "A", "B"], [1, 0, 1]), ()),
+        (None, ()),
+    ],
+)
+def test_what_is_told_of_types(given, words):
+    from massmap_jax.run.hosts import _told_of_types
+
+    found = _told_of_types(given)
+    assert len(found) == len(words) and all(word in one for word, one in zip(words, found, strict=True)), found
+
+
+def test_luminosities_of_no_halo_are_refused(folder):
+    """Luminosities in 1e10 Lsun beside a relation in Lsun, where masses of 10^15 Msun came out."""
+    pd.read_csv(folder / "g.csv").assign(L=lambda table: table["L"] / 1e10).to_csv(folder / "faint.csv", index=False)
+    ran = run(folder, *GIVEN, out="refused", table="faint.csv")
+    assert ran.returncode == 2 and "median luminosity of the galaxies is" in ran.stderr and "fainter" in ran.stderr
+
+
 def test_apparent_magnitudes_take_their_distances_from_the_cosmology(folder):
     """The program reads luminosities of the cosmology asked for: 5 log10(70 / 50) magnitudes apart at any redshift."""
     frame = pd.read_csv(folder / "g.csv").drop(columns=["central", "group", "p"])

@@ -214,7 +214,7 @@ def test_stacks(folder, stacks):
     [
         (lambda t: t, ["--shear-stack", "bn"], ["no column 'bn'"]),
         (lambda t: t.assign(bin=np.nan), [], ["no object is in a stack: column 'bin' of the catalogue is blank"]),
-        (lambda t: t.replace({"bin": {"faint": "other"}}), [], ["are not in the catalogue", "'faint'"]),
+        (lambda t: t.replace({"bin": {"faint": "other"}}), [], ["name no stack of the catalogue", "'faint'"]),
         (lambda t: t.assign(w=np.where(t["L500"] == t["L500"].max(), -1, 1)), ["--shear-stack-weight", "w"],
          ["1 of 150 weights of members are not above 0"]),
         (lambda t: t.assign(z=np.where(t["L500"] == t["L500"].max(), 1.3, t["z"])), [],
