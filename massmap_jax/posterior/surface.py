@@ -55,7 +55,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.linear_noise import NO_FAINT, is_nearly_lognormal
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection, TabulatedSelection
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import REDSHIFT_COLUMNS, exact_summaries, settings_of
 from massmap_jax.posterior.surface_redshifts import LEAST_Z, RedshiftUse, errors_of, range_of_errors
@@ -804,15 +804,15 @@ class PosteriorSurface(eqx.Module):
         Raises
         ------
         MassmapError
-            For a relation other than a `MassLuminosityRelation`, a selection other than `NoSelection`, `FluxLimit` and
-            `RedshiftLimit`, or redshifts with a cosmology that is no text.
+            For a relation other than a `MassLuminosityRelation`, a selection other than `NoSelection`, `FluxLimit`,
+            `RedshiftLimit` and `TabulatedSelection`, or redshifts with a cosmology that is no text.
         """
         if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
-            self.selection, NoSelection | FluxLimit | RedshiftLimit
+            self.selection, NoSelection | FluxLimit | RedshiftLimit | TabulatedSelection
         ):
             raise MassmapError(
-                "a posterior surface can be saved with a MassLuminosityRelation and no selection or a sharp limit, but "
-                f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
+                "a posterior surface can be saved with a MassLuminosityRelation and no selection, a sharp limit or a"
+                f" table, but this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         if self.redshifts is not None and not isinstance(self.redshifts.cosmology, str):
             raise MassmapError(
@@ -880,9 +880,11 @@ class PosteriorSurface(eqx.Module):
             leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith(f"{part}.")}
             parts[part] = kind(**leaves, **labels.get(part, {}))
         parts["selection"] = NoSelection()
+        leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("selection.")}
         if meta["selection"] == "RedshiftLimit":
-            leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("selection.")}
             parts["selection"] = RedshiftLimit(**leaves, **labels["selection"])
+        if meta["selection"] == "TabulatedSelection":
+            parts["selection"] = TabulatedSelection(**leaves)
         if meta["selection"] == "FluxLimit":  # its logarithm as it was, to the last bit
             limit = arrays["selection.ln_lum_min"]
             parts["selection"] = eqx.tree_at(lambda s: s.ln_lum_min, FluxLimit(1.0), limit)
