@@ -425,8 +425,8 @@ def refuse_luminosity_limit(catalogue: HaloCatalogue, selection) -> None:
     if tabulated and (known.lum_moves or selection.redshift_nodes.shape[0] > 1):
         why = "neither luminosities nor" if known.lum_moves else "no"
         raise MassmapError(
-            f"with redshifts that are not exact, {why} redshifts are known at which a table gives the completeness: give"
-            " a limit in flux (RedshiftLimit.from_flux, flux_min=), or, of luminosities that do not move with the"
+            f"with redshifts that are not exact, {why} redshifts are known at which a table gives the completeness:"
+            " give a limit in flux (RedshiftLimit.from_flux, flux_min=), or, of luminosities that do not move with the"
             " redshift, one completeness for all redshifts"
         )
     if isinstance(selection, FluxLimit) and known.lum_moves:

@@ -173,13 +173,13 @@ def _axis(table: ColumnTable, given: dict[str, str], lum: str | None, observable
         what = ", ".join(map(repr, [lum or "lum", *observables.values()]))
         raise MassmapError(
             f"no column of the completeness {table.label} has the name of an observable of the catalogue ({what}), or"
-            f" of its logarithm, log10_NAME or ln_NAME: choose it with completeness_columns={known}=COLUMN; columns:"
+            f" of its logarithm, log10_NAME or ln_NAME: choose it with completeness_columns='{known}=COLUMN'; columns:"
             f" {', '.join(table.names[:40])}"
         )
     names = " and ".join(repr(name) for _, name in found)
     raise MassmapError(
         f"{names} in the completeness {table.label} could each be what it is a function of: choose one with"
-        f" completeness_columns={known}=COLUMN"
+        f" completeness_columns='{known}=COLUMN'"
     )
 
 

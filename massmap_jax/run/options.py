@@ -1016,7 +1016,7 @@ def completeness_columns(options: JobOptions) -> dict[str, str]:
     MassmapError
         For any other text, or a name that there is not.
     """
-    given = named_columns("completeness_columns", options.completeness_columns, "lum=A,z=B,completeness=C")
+    given = named_columns("completeness_columns", options.completeness_columns, "lum = A, z = B")
     known = ("lum", *named(options, "observable"), "z", "completeness")
     if unknown := [name for name in given if name not in known]:
         raise MassmapError(

@@ -359,7 +359,8 @@ class _Run:
                 "completeness= is given, and the beginning of the catalogue, which has to tell the unit of its"
                 " luminosity, cannot be read: look at the columns that are named"
             )
-        found = read_completeness(self.mapping, self.options.job, self.first, told := [])
+        told: list[str] = []
+        found = read_completeness(self.mapping, self.options.job, self.first, told)
         # How many of the first rows are beyond the table tells nothing of the others.
         self.told.extend(told[:1])
         return None if found is None else found.in_unit(unit or self.relation.lum_unit)
