@@ -24,6 +24,8 @@ from massmap_jax.prior.population import population_of
 
 # Largest number of panels over the prior's masses in the integral of A.
 _PANELS = 64
+# Luminosities of a table that are summed at once.
+_LUM_BLOCK = 64
 
 
 class Selection(Protocol):
@@ -782,10 +784,22 @@ def _mean_rise(nodes, row, mean, spread):
     # The table is p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
     step = jnp.diff(nodes)
     slope = jnp.where(step > 0, jnp.diff(row) / jnp.where(step > 0, step, 1.0), 0.0)
-    slopes = jnp.concatenate([jnp.zeros(1), slope, jnp.zeros(1)])
-    t = (mean[:, None] - nodes) / spread[:, None]
-    above = spread[:, None] * (jnp.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) + t * ndtr(t))
-    return (above * jnp.diff(slopes)).sum(axis=1)
+    change = jnp.diff(jnp.concatenate([jnp.zeros(1), slope, jnp.zeros(1)]))
+
+    def of_nodes(nodes, change):
+        t = (mean[:, None] - nodes) / spread[:, None]
+        above = spread[:, None] * (jnp.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) + t * ndtr(t))
+        return (above * change).sum(axis=1)
+
+    number = nodes.shape[0]
+    if number <= _LUM_BLOCK:
+        return of_nodes(nodes, change)
+    short = -number % _LUM_BLOCK
+    parts = (jnp.pad(nodes, (0, short), mode="edge"), jnp.pad(change, (0, short)))
+    # Checkpointed: a fit, which is at many redshifts at once, holds one block of luminosities in memory.
+    add = jax.checkpoint(lambda total, part: (total + of_nodes(*part), None))
+    begin = jnp.zeros(mean.shape, dtype=jnp.result_type(mean, spread, nodes, change))
+    return jax.lax.scan(add, begin, tuple(a.reshape(-1, _LUM_BLOCK) for a in parts))[0]
 
 
 def _predicted(relation, ln_mass, z, sigma):

@@ -1511,6 +1511,7 @@ def selection_of(options: JobOptions, lum_unit: str = "", completeness: Complete
     MassmapError
         For a limit in flux with luminosities that are not in a unit of power.
     """
+    assert (completeness is None) == (options.completeness is None)
     if completeness is not None:
         return None if completeness.observable else completeness.selection()
     limit = options.flux_limit if options.lum_limit is None else options.lum_limit

@@ -135,7 +135,7 @@ def test_another_observable(tmp_path):
         found, notes = of_text(tmp_path, f"{name},p_det\n{values[0]},0.1\n{values[1]},1\n", of=of, **asked)
         assert found.observable == "richness" and "2 values of richness" in notes
         np.testing.assert_allclose(np.exp(found.ln_value), [10, 40], rtol=1e-12)
-    options = JobOptions(relation="fit", **asked)
+    options = JobOptions(relation="fit", completeness=found.file, **asked)
     assert selection_of_fit(options, UNIT, found).describe() == "richness by a table of 1 redshifts x 2 values"
     # Masses do not depend on it, and the check of luminosities does not know it.
     assert selection_of(options, UNIT, found) is None
