@@ -289,7 +289,7 @@ def run(
     start_jax(precision, device)
     from massmap_jax.run.outputs import check_output
 
-    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear, job.cosmology_draws)
+    check_output(out, overwrite, catalogue, *_files_of(job))
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
     _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
@@ -325,16 +325,16 @@ def fit(
     from massmap_jax.run.clock import Clock
     from massmap_jax.run.outputs import check_output, write_fit_outputs
 
-    check_output(out, overwrite, catalogue, job.calib_file, job.mass_likelihood, job.shear, job.cosmology_draws)
+    check_output(out, overwrite, catalogue, *_files_of(job))
     options = _checked(prior, replace(job, relation="fit", make_map=False, make_report=False), columns)
     asked = record | _asked(catalogue, columns, options)
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            objects, calibration, likelihoods = _with_measured(asked, options, _reader(asked, options.make_map)())
+            objects, *beside = _with_files(asked, options, _reader(asked, options.make_map)())
         from massmap_jax.run.job import compute_fit
 
-        result = compute_fit(objects, options, clock, calibration, likelihoods)
+        result = compute_fit(objects, options, clock, *beside)
         record = write_fit_outputs(directory, objects, result, options, clock, asked)
     if not quiet:
         notes = [note for note in record["notes"] if note not in result.fitted.notes]  # its summary has its own
@@ -536,8 +536,14 @@ def _reader(asked: dict, need_positions: bool) -> Callable:
     return read
 
 
-def _with_measured(asked: dict, options: JobOptions, catalogue):
-    """The catalogue with its further observables and all notes, measured masses and mass likelihoods, or None."""
+def _files_of(job: JobOptions) -> tuple[str | None, ...]:
+    """The files that are read beside the catalogue."""
+    return job.calib_file, job.mass_likelihood, job.shear, job.cosmology_draws, job.completeness
+
+
+def _with_files(asked: dict, options: JobOptions, catalogue):
+    """The catalogue with its further observables and all notes; measured masses, mass likelihoods and completeness, or
+    None."""
     notes: list[str] = []
     if options.observable is not None:
         from massmap_jax.run.observable_columns import read_observables
@@ -555,7 +561,12 @@ def _with_measured(asked: dict, options: JobOptions, catalogue):
         from massmap_jax.run.mass_likelihood_columns import read_likelihoods
 
         likelihoods = read_likelihoods(asked["catalogue"], asked["columns"], options, catalogue, notes)
-    return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration, likelihoods
+    completeness = None
+    if options.completeness is not None:
+        from massmap_jax.run.completeness import read_completeness
+
+        completeness = read_completeness(asked["columns"], options, catalogue, notes)
+    return replace(catalogue, notes=(*catalogue.notes, *notes)), calibration, likelihoods, completeness
 
 
 @app.command()
@@ -785,10 +796,10 @@ def _do(read, out: Path, overwrite: bool, options, quiet: bool, record: dict, si
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            catalogue, calibration, likelihoods = _with_measured(record, options, read())
+            catalogue, *beside = _with_files(record, options, read())
         from massmap_jax.run.job import compute
 
-        result = compute(catalogue, options, clock, calibration, likelihoods)
+        result = compute(catalogue, options, clock, *beside)
         known: tuple = ()
         if (made := simulated()) is not None:
             from massmap_jax.run.pictures import truth_maps

@@ -18,6 +18,7 @@ from massmap_jax.checks.above_threshold import AboveThreshold
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.redshifts import place
+from massmap_jax.likelihood.selection import TabulatedSelection
 from massmap_jax.prior.population import population_of
 from massmap_jax.relation.calibrated import covariance
 from massmap_jax.relation.linear import Part
@@ -258,6 +259,8 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
 
 def _detected_above(ln_lum, z, mean, spread, probability, selection):
     """Integral from ln_lum up of p_det p(ln L) d ln L."""
+    if isinstance(selection, TabulatedSelection):  # in closed form: nodes do not see its kinks and steps
+        return (probability * selection.chance_above(ln_lum, z, mean, spread)).sum()
     top = jnp.maximum((mean + _LUM_REACH * spread).max(), ln_lum + 1e-3)
     x, w = (jnp.asarray(a, dtype=float) for a in np.polynomial.legendre.leggauss(_LUM_NODES))
     nodes = ln_lum + 0.5 * (top - ln_lum) * (1 + x)

@@ -19,7 +19,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.photo_z import RedshiftDistributions, ln_density_at
 from massmap_jax.catalogue.redshift_shapes import DEPTH, Normal
 from massmap_jax.errors import MassmapError
-from massmap_jax.likelihood.selection import FluxLimit
+from massmap_jax.likelihood.selection import FluxLimit, TabulatedSelection
 from massmap_jax.memory import check_memory
 from massmap_jax.prior.mass_prior import MassPrior
 
@@ -403,7 +403,7 @@ def refuse_joint(catalogue: HaloCatalogue, selection, what: str) -> None:
 
 
 def refuse_luminosity_limit(catalogue: HaloCatalogue, selection) -> None:
-    """Refuse a limit in luminosity where luminosities move with redshifts that are not exact.
+    """Refuse a limit or a completeness in what redshifts that are not exact leave unknown.
 
     Parameters
     ----------
@@ -415,10 +415,21 @@ def refuse_luminosity_limit(catalogue: HaloCatalogue, selection) -> None:
     Raises
     ------
     MassmapError
-        For a `FluxLimit` and luminosities that move.
+        For a `FluxLimit` or a `TabulatedSelection` and luminosities that move, and for a table of several redshifts.
     """
     known = catalogue.redshift_distributions
-    if isinstance(selection, FluxLimit) and known is not None and known.lum_moves:
+    if known is None:
+        return
+    # The chance of an object would be another at each of its redshifts, and not the constant that a fit takes.
+    tabulated = isinstance(selection, TabulatedSelection)
+    if tabulated and (known.lum_moves or selection.redshift_nodes.shape[0] > 1):
+        why = "neither luminosities nor" if known.lum_moves else "no"
+        raise MassmapError(
+            f"with redshifts that are not exact, {why} redshifts are known at which a table gives the completeness:"
+            " give a limit in flux (RedshiftLimit.from_flux, flux_min=), or, of luminosities that do not move with the"
+            " redshift, one completeness for all redshifts"
+        )
+    if isinstance(selection, FluxLimit) and known.lum_moves:
         raise MassmapError(
             "with redshifts that are not exact, luminosities are not known either: a limit has to be one of flux, or"
             " with linear noise one of signal to noise (RedshiftLimit.from_flux, SignalToNoiseLimit, --flux-limit),"

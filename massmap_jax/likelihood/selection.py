@@ -24,6 +24,8 @@ from massmap_jax.prior.population import population_of
 
 # Largest number of panels over the prior's masses in the integral of A.
 _PANELS = 64
+# Luminosities of a table that are summed at once.
+_LUM_BLOCK = 64
 
 
 class Selection(Protocol):
@@ -708,12 +710,31 @@ class TabulatedSelection(eqx.Module):
         """
         ln_mass, ln_prior = mass_nodes(prior, z, relation)
         mean, spread = _predicted(relation, ln_mass, z, sigma)
-        # p_det = p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
+        row = self._row(z)
+        rise = _mean_rise(jnp.asarray(self.ln_lum_nodes), row, mean, spread)
+        return _ln_mean(ln_prior, jnp.clip(row[0] + rise, 0.0, 1.0))
+
+    def chance_above(self, ln_lum, z, mean, spread) -> Float[Array, "mass"]:
+        """Return the probability that an object is in the catalogue with a luminosity above a given one.
+
+        Parameters
+        ----------
+        ln_lum : Float[Array, ""]
+            ln of the luminosity [ln of the catalogue's unit].
+        z : Float[Array, ""]
+            Redshift.
+        mean, spread : Float[Array, "mass"]
+            Mean and standard deviation of ln L_obs at each mass.
+
+        Returns
+        -------
+        Float[Array, "mass"]
+            The probability at each mass.
+        """
         row, nodes = self._row(z), jnp.asarray(self.ln_lum_nodes)
-        slopes = jnp.concatenate([jnp.zeros(1), jnp.diff(row) / jnp.diff(nodes), jnp.zeros(1)])
-        t = (mean[:, None] - nodes) / spread[:, None]
-        above = spread[:, None] * (jnp.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) + t * ndtr(t))
-        return _ln_mean(ln_prior, jnp.clip(row[0] + (above * jnp.diff(slopes)).sum(axis=1), 0.0, 1.0))
+        lowest = jnp.interp(ln_lum, nodes, row)
+        rise = _mean_rise(jnp.maximum(nodes, ln_lum), jnp.where(nodes > ln_lum, row, lowest), mean, spread)
+        return jnp.clip(lowest * ndtr((mean - ln_lum) / spread) + rise, 0.0, 1.0)
 
     def _row(self, z):
         """Probabilities at the luminosity nodes, at one redshift."""
@@ -756,6 +777,29 @@ def mass_nodes(prior, z, relation):
 def _ln_mean(ln_weight, prob):
     """ln of the weighted mean of a probability, finite also where it underflows."""
     return jnp.log(jnp.maximum((jnp.exp(ln_weight) * prob).sum(), jnp.finfo(prob.dtype).tiny))
+
+
+def _mean_rise(nodes, row, mean, spread):
+    """Mean of how far a table rises above its first value, of normal ln L with each mean and standard deviation."""
+    # The table is p_0 + sum of slope changes times (L - node)_+, and E (L - node)_+ = s [phi(t) + t Phi(t)].
+    step = jnp.diff(nodes)
+    slope = jnp.where(step > 0, jnp.diff(row) / jnp.where(step > 0, step, 1.0), 0.0)
+    change = jnp.diff(jnp.concatenate([jnp.zeros(1), slope, jnp.zeros(1)]))
+
+    def of_nodes(nodes, change):
+        t = (mean[:, None] - nodes) / spread[:, None]
+        above = spread[:, None] * (jnp.exp(-0.5 * t**2) / np.sqrt(2 * np.pi) + t * ndtr(t))
+        return (above * change).sum(axis=1)
+
+    number = nodes.shape[0]
+    if number <= _LUM_BLOCK:
+        return of_nodes(nodes, change)
+    short = -number % _LUM_BLOCK
+    parts = (jnp.pad(nodes, (0, short), mode="edge"), jnp.pad(change, (0, short)))
+    # Checkpointed: a fit, which is at many redshifts at once, holds one block of luminosities in memory.
+    add = jax.checkpoint(lambda total, part: (total + of_nodes(*part), None))
+    begin = jnp.zeros(mean.shape, dtype=jnp.result_type(mean, spread, nodes, change))
+    return jax.lax.scan(add, begin, tuple(a.reshape(-1, _LUM_BLOCK) for a in parts))[0]
 
 
 def _predicted(relation, ln_mass, z, sigma):

@@ -55,7 +55,7 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.linear_noise import NO_FAINT, is_nearly_lognormal
 from massmap_jax.likelihood.objects import Objects, Range, usable_rows
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, Selection, TabulatedSelection
 from massmap_jax.posterior import kernel
 from massmap_jax.posterior.requests import REDSHIFT_COLUMNS, exact_summaries, settings_of
 from massmap_jax.posterior.surface_redshifts import LEAST_Z, RedshiftUse, errors_of, range_of_errors
@@ -179,7 +179,7 @@ class Lattice(eqx.Module):
     cells: Bool[Array, " cell"] | None = None
 
     @classmethod
-    def of(cls, prior: MassPrior, relation, where: Range, steps, use: RedshiftUse | None = None) -> "Lattice":
+    def of(cls, prior: MassPrior, relation, where: Range, steps, use: RedshiftUse | None = None, kinks=()) -> "Lattice":
         """Lay out a lattice over a range of objects.
 
         Parameters
@@ -194,6 +194,8 @@ class Lattice(eqx.Module):
             Steps in ln L_obs (in units of the least width), in ln(1 + z) and in ln width; and in ln error.
         use : RedshiftUse, optional
             How redshifts with an error are used.
+        kinks : Float[np.ndarray, "kink"], optional
+            Redshifts that are to be nodes as the prior's own are.
 
         Returns
         -------
@@ -205,7 +207,8 @@ class Lattice(eqx.Module):
         MassmapError
             For redshifts or luminosities that the prior's masses do not cover, or no noise and no scatter.
         """
-        z = (_redshift_nodes if use is None else _smooth_nodes)(prior, where.redshift, steps[1])
+        ends_and_step = where.redshift, steps[1]
+        z = _redshift_nodes(prior, *ends_and_step, kinks) if use is None else _smooth_nodes(prior, *ends_and_step)
         shares = np.asarray(jax.nn.softmax(np.asarray(relation.log_weight, dtype=float)), dtype=np.float64)
 
         def ends_at(z):
@@ -466,9 +469,11 @@ class PosteriorSurface(eqx.Module):
         levels = tuple(float(v) for v in quantile_levels)
         names = (*SUMMARIES, *(f"quantile{i}" for i in range(len(levels))))
         names = names if use is None else (*names, *REDSHIFT_COLUMNS)
+        weighs = relation_from == "other_data" and isinstance(selection, TabulatedSelection)
+        kinks = selection.redshift_nodes if weighs else ()
         steps = np.array(_FIRST_STEPS if use is None else _FIRST_OF_SPLINES)
         for _ in range(_ROUNDS if use is None else _ROUNDS_OF_SPLINES):
-            lattice = Lattice.of(prior, relation, where, steps, use)
+            lattice = Lattice.of(prior, relation, where, steps, use, kinks)
             number = int(np.prod(lattice.shape))
             if number > (_MOST_NODES if use is None else _MOST_OF_SPLINES):
                 break
@@ -578,6 +583,8 @@ class PosteriorSurface(eqx.Module):
     def exact(self, ln_lum_obs, z, sigma, redshift_error=None) -> Float[np.ndarray, "n column"]:
         """Compute the columns of some objects exactly, without the table.
 
+        The evidence is that of objects that are in the catalogue, without the probability that they are.
+
         Parameters
         ----------
         ln_lum_obs : Float[np.ndarray, "n"]
@@ -647,8 +654,7 @@ class PosteriorSurface(eqx.Module):
             out[start : start + size] = np.asarray(found)[: size - short]
 
         devices.in_threads(work, range(0, number, size))
-        if "log_evidence" in self.names and not isinstance(self.selection, NoSelection):
-            out[:, self.names.index("log_evidence")] += np.asarray(self.selection.log_prob(*objects[:2]))
+        self._add_detection(out, objects)
         if self.redshifts is not None:
             scale = objects[3] * (1 + objects[1])
             for name in REDSHIFT_COLUMNS:
@@ -656,6 +662,11 @@ class PosteriorSurface(eqx.Module):
                     column = out[:, self.names.index(name)] * scale
                     out[:, self.names.index(name)] = column + (objects[1] if name == "redshift_mean" else 0.0)
         return out
+
+    def _add_detection(self, columns, objects) -> None:
+        """Add ln of the probability that objects were found to their evidence, which the table holds without it."""
+        if "log_evidence" in self.names and not isinstance(self.selection, NoSelection):
+            columns[:, self.names.index("log_evidence")] += np.asarray(self.selection.log_prob(*objects[:2]))
 
     def summaries(self, ln_lum_obs, z, sigma, redshift_error=None) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Interpolate the summaries and quantiles of some objects.
@@ -777,12 +788,13 @@ class PosteriorSurface(eqx.Module):
 
     def _each_off(self, probes):
         """Yield the error of each column, by the name of its tolerance, on objects that are in the table."""
-        objects, best = probes
+        objects, best = probes[0], probes[1].copy()
+        self._add_detection(best, objects)
         found = self(*objects).astype(np.float64)
         known = np.isfinite(best).all(axis=1) & np.isfinite(found).all(axis=1)
         for i, name in enumerate(self.names):
             off = np.zeros(len(best))
-            off[known] = np.abs(found[:, i] - best[:, i])[known] / self._unit(i, best)[known]
+            off[known] = np.abs(found[known, i] - best[known, i]) / self._unit(i, best)[known]
             yield "quantiles" if name.startswith("quantile") else name, off
 
     def _off(self, probes) -> Float[np.ndarray, " n"]:
@@ -804,15 +816,15 @@ class PosteriorSurface(eqx.Module):
         Raises
         ------
         MassmapError
-            For a relation other than a `MassLuminosityRelation`, a selection other than `NoSelection`, `FluxLimit` and
-            `RedshiftLimit`, or redshifts with a cosmology that is no text.
+            For a relation other than a `MassLuminosityRelation`, a selection other than `NoSelection`, `FluxLimit`,
+            `RedshiftLimit` and `TabulatedSelection`, or redshifts with a cosmology that is no text.
         """
         if not isinstance(self.relation, MassLuminosityRelation) or not isinstance(
-            self.selection, NoSelection | FluxLimit | RedshiftLimit
+            self.selection, NoSelection | FluxLimit | RedshiftLimit | TabulatedSelection
         ):
             raise MassmapError(
-                "a posterior surface can be saved with a MassLuminosityRelation and no selection or a sharp limit, but "
-                f"this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
+                "a posterior surface can be saved with a MassLuminosityRelation and no selection, a sharp limit or a"
+                f" table, but this one has {type(self.relation).__name__} and {type(self.selection).__name__}"
             )
         if self.redshifts is not None and not isinstance(self.redshifts.cosmology, str):
             raise MassmapError(
@@ -880,9 +892,11 @@ class PosteriorSurface(eqx.Module):
             leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith(f"{part}.")}
             parts[part] = kind(**leaves, **labels.get(part, {}))
         parts["selection"] = NoSelection()
+        leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("selection.")}
         if meta["selection"] == "RedshiftLimit":
-            leaves = {name.partition(".")[2]: a for name, a in arrays.items() if name.startswith("selection.")}
             parts["selection"] = RedshiftLimit(**leaves, **labels["selection"])
+        if meta["selection"] == "TabulatedSelection":
+            parts["selection"] = TabulatedSelection(**leaves)
         if meta["selection"] == "FluxLimit":  # its logarithm as it was, to the last bit
             limit = arrays["selection.ln_lum_min"]
             parts["selection"] = eqx.tree_at(lambda s: s.ln_lum_min, FluxLimit(1.0), limit)
@@ -1015,14 +1029,16 @@ def _buckets(z) -> np.ndarray:
     return np.clip(np.searchsorted(z, starts, side="right") - 1, 0, z.size - 2).astype(np.int32)
 
 
-def _redshift_nodes(prior: MassPrior, ends, step) -> np.ndarray:
-    """Lay out at least two redshift nodes from end to end: the prior's own, thinned or with steps between them."""
+def _redshift_nodes(prior: MassPrior, ends, step, kinks) -> np.ndarray:
+    """Lay out at least two redshift nodes from end to end: the prior's own and those given, thinned or with steps
+    between them."""
     low, high = max(ends[0], prior.z_min), min(ends[1], prior.z_max)
     if not low <= high:
         raise MassmapError(_outside(prior, ends))
     if high - low < 1e-3:
         low, high = (max(high - 1e-3, prior.z_min), high) if high + 1e-3 > prior.z_max else (low, low + 1e-3)
-    own = prior.redshift_nodes[(prior.redshift_nodes > low) & (prior.redshift_nodes < high)]
+    own = np.union1d(prior.redshift_nodes, np.asarray(kinks, dtype=np.float64))
+    own = own[(own > low) & (own < high)]
     least = (high - low) / _MOST_BUCKETS
     kept = [low]
     for node in [*own, high]:

@@ -12,7 +12,7 @@ from massmap_jax.errors import MassmapError
 
 FILES = (
     *("catalogue", "relation", "prior", "cosmology_draws", "calib_file", "mass_likelihood", "shear"),
-    *("z_grid", "z_code_prior"),
+    *("completeness", "z_grid", "z_code_prior"),
 )
 # Those that may be the root of chains.
 _CHAINS = ("relation", "cosmology_draws")

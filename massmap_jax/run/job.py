@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from massmap_jax.prior.cosmology_draws import CosmologyDraws
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.relation.fitted import RelationPosterior
+    from massmap_jax.run.completeness import Completeness
     from massmap_jax.run.mass_likelihood_columns import MassLikelihoods
 
 _FIT_DRAWS = 1000
@@ -145,6 +146,8 @@ class JobResult:
         What is drawn in place of the map: the same, smoothed, where its pixels hold few objects.
     cosmology : CosmologyDraws or None
         The cosmologies of the relation's draws, None where they have that of the mass prior.
+    selection : str
+        Which objects are in the catalogue, in words.
     """
 
     posterior: MassPosterior
@@ -161,6 +164,7 @@ class JobResult:
     likelihoods: "MassLikelihoods | None" = None
     picture: MassMap | None = None
     cosmology: "CosmologyDraws | None" = None
+    selection: str = "none"
 
     def table(self) -> dict[str, np.ndarray]:
         """List the columns of the masses.
@@ -192,6 +196,7 @@ def compute(
     clock: Clock,
     calibration: "CalibrationMasses | None" = None,
     likelihoods: "MassLikelihoods | None" = None,
+    completeness: "Completeness | None" = None,
 ) -> JobResult:
     """Compute the prior, relation, mass posteriors and map of a catalogue.
 
@@ -207,6 +212,8 @@ def compute(
         Measured masses, for the fit of the relation.
     likelihoods : MassLikelihoods, optional
         Mass likelihoods of some objects, for the fit, the masses and the map.
+    completeness : Completeness, optional
+        The completeness of the catalogue, where the options name its file.
 
     Returns
     -------
@@ -261,11 +268,12 @@ def compute(
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             in_fit = None if likelihoods is None else likelihoods.in_fit
-            fitted = fit(catalogue, prior, options, key_relation, clock.say, calibration, in_fit, cosmology)
+            given = calibration, in_fit, cosmology, completeness
+            fitted = fit(catalogue, prior, options, key_relation, clock.say, *given)
         notes.extend(fitted.notes)
         relation, relation_from = fitted.draws.thinned(options.num_relation_draws), "this_catalogue"
         with clock.stage("checking prior and relation"):
-            check = _check_fitted(catalogue, prior, relation, options, notes)
+            check = _check_fitted(catalogue, prior, relation, options, notes, completeness)
             calibrated = _check_calibrators(fitted, catalogue, prior, calibration, options, notes)
         of_masses = None if calibrated is None else calibrated.check
         findings = [*_units_of(calibrated), *misfits(prior, fitted, check, calibrators=of_masses)]
@@ -306,7 +314,9 @@ def compute(
         refuse_falling(catalogue.columns_read.get("lum", ""), relation, notes)
     if fitted is None and likelihoods is not None and likelihoods.term is not None:
         _compare_likelihoods(likelihoods, catalogue, relation, notes)
-    selection = selection_of(options, catalogue.lum_unit)
+    if completeness is not None and fitted is None:
+        completeness = completeness.in_unit(catalogue.lum_unit or relation.lum_unit)
+    selection = selection_of(options, catalogue.lum_unit, completeness)
     check_labels(catalogue=catalogue, relation=relation, mass_prior=prior)
     if catalogue.redshift_distributions is not None:
         relation = draws_of_uncertain(relation, notes)
@@ -391,6 +401,7 @@ def compute(
         likelihoods,
         picture,
         cosmology,
+        _in_words(options, catalogue, completeness),
     )
 
 
@@ -456,6 +467,8 @@ class FitResult:
         Mass likelihoods of some objects, if there are any.
     cosmology : CosmologyDraws or None
         The cosmologies of the relation's draws, None where they have that of the mass prior.
+    selection : str
+        Which objects are in the catalogue, in words.
     """
 
     prior: MassPrior
@@ -467,6 +480,7 @@ class FitResult:
     compared: "PopulationComparison | None" = None
     likelihoods: "MassLikelihoods | None" = None
     cosmology: "CosmologyDraws | None" = None
+    selection: str = "none"
 
 
 def compute_fit(
@@ -475,6 +489,7 @@ def compute_fit(
     clock: Clock,
     calibration: "CalibrationMasses | None" = None,
     likelihoods: "MassLikelihoods | None" = None,
+    completeness: "Completeness | None" = None,
 ) -> FitResult:
     """Fit the relation, and check whether prior and relation describe the catalogue.
 
@@ -490,6 +505,8 @@ def compute_fit(
         Measured masses.
     likelihoods : MassLikelihoods, optional
         Mass likelihoods of some objects.
+    completeness : Completeness, optional
+        The completeness of the catalogue, where the options name its file.
 
     Returns
     -------
@@ -514,10 +531,10 @@ def compute_fit(
     check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
-        fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology)
+        fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology, completeness)
     with clock.stage("checking prior and relation"):
         draws = fitted.draws.thinned(options.num_relation_draws)
-        check = _check_fitted(catalogue, prior, draws, options, notes)
+        check = _check_fitted(catalogue, prior, draws, options, notes, completeness)
         told: list[str] = []
         calibrated = _check_calibrators(fitted, catalogue, prior, calibration, options, told)
         if calibrated is None:
@@ -532,14 +549,21 @@ def compute_fit(
     compared = None
     if options.compare_populations and calibration is not None:
         with clock.stage("comparing populations"):
-            compared = _compare(catalogue, prior, options, key, clock.say, calibration)
+            compared = _compare(catalogue, prior, options, key, clock.say, calibration, completeness)
     if cosmology is not None:
         cosmology = cosmologies_of(fitted.draws, fitted_from(cosmology))
     what = [f.what for f in findings]
-    return FitResult(prior, fitted, check, what, calibrated, notes, compared, likelihoods, cosmology)
+    words = _in_words(options, catalogue, completeness)
+    return FitResult(prior, fitted, check, what, calibrated, notes, compared, likelihoods, cosmology, words)
 
 
-def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> "PopulationComparison":
+def _in_words(options: JobOptions, catalogue: HaloCatalogue, completeness: "Completeness | None") -> str:
+    """Which objects are in the catalogue, with the file of a completeness."""
+    told = (selection_of_fit(options, catalogue.lum_unit, completeness) or NoSelection()).describe()
+    return told if completeness is None else f"{told}, {completeness.file}"
+
+
+def _compare(catalogue, prior, options: JobOptions, key, watch, calibration, completeness) -> "PopulationComparison":
     """Compare every form of the population, and the one that was asked for, under the options of the fit."""
     from massmap_jax.checks.populations import FORMS, compare_populations
     from massmap_jax.prior.population import Population
@@ -553,7 +577,7 @@ def _compare(catalogue, prior, options: JobOptions, key, watch, calibration) -> 
         RelationPrior.parse(options.relation_prior),
         calibration,
         list(dict.fromkeys([*FORMS, *own])),
-        selection=selection_of_fit(options, catalogue.lum_unit),
+        selection=selection_of_fit(options, catalogue.lum_unit, completeness),
         observables=laws_of(options, units),
         scatter_correlation=beliefs_about_scatters(options),
         method=options.fit_method,
@@ -646,6 +670,7 @@ def fit(
     calibration=None,
     extra=None,
     cosmology=None,
+    completeness: "Completeness | None" = None,
 ):
     """Fit the relation as the options ask for it; the notes come with the result.
 
@@ -667,6 +692,8 @@ def fit(
         Mass likelihoods of some objects.
     cosmology : CosmologyDraws, optional
         What is known of the cosmology, which is fitted too.
+    completeness : Completeness, optional
+        The completeness of the catalogue, where the options name its file.
 
     Returns
     -------
@@ -692,7 +719,7 @@ def fit(
             scatter_correlation=beliefs_about_scatters(options),
             cosmology=cosmology,
             method=options.fit_method,
-            selection=selection_of_fit(options, catalogue.lum_unit),
+            selection=selection_of_fit(options, catalogue.lum_unit, completeness),
             key=key,
             num_draws=max(_FIT_DRAWS, options.num_relation_draws),
             watch=watch,
@@ -741,19 +768,24 @@ def _read_off(posterior: MassPosterior) -> str:
     )
 
 
-def _check_fitted(catalogue, prior, relation, options: JobOptions, notes: list[str]) -> PriorCheck | None:
+def _check_fitted(
+    catalogue, prior, relation, options: JobOptions, notes: list[str], completeness: "Completeness | None"
+) -> PriorCheck | None:
     """Check a fitted relation against the luminosities; a note where another observable selected the catalogue."""
     on_mass = is_on_mass(options.selected_on)
     noisy = (catalogue.noise_codes[catalogue.usable] == NOISE_KINDS.index("normal")).any()
-    if options.selected_on is not None and (noisy or not on_mass):
+    unknown = options.selected_on is not None and (noisy or not on_mass)
+    if unknown or (completeness is not None and (noisy or completeness.observable)):
+        known = "limits of the luminosity, and selections on the measured mass where noise is lognormal"
+        if completeness is not None:
+            known = "limits of the luminosity, and a completeness in it where noise is lognormal"
         notes.append(
-            "whether prior and relation predict the observed luminosities was not checked: the check knows limits of"
-            " the luminosity, and selections on the measured mass where noise is lognormal, and this catalogue was"
-            f" selected by {options.selected_on}"
+            f"whether prior and relation predict the observed luminosities was not checked: the check knows {known},"
+            f" and this catalogue was selected by {options.selected_on or _in_words(options, catalogue, completeness)}"
         )
         return None
     # The draws bring a selection on the measured mass along.
-    selection = None if on_mass else selection_of(options, catalogue.lum_unit)
+    selection = None if on_mass else selection_of(options, catalogue.lum_unit, completeness)
     check = prior_check(catalogue, prior, relation, selection=selection)
     if check.p_value < CHECK_LEVEL <= check.p_place:
         notes.append(

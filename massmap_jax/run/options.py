@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from massmap_jax.catalogue.relation_files import chain_files
+from massmap_jax.catalogue.tables import split_extension
 from massmap_jax.catalogue.write import SUFFIXES
 from massmap_jax.choices import (
     FIT_METHODS,
@@ -40,13 +41,14 @@ from massmap_jax.choices import (
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.relation.presets import PRESETS as PUBLISHED
 from massmap_jax.relation.presets import Value, find_preset
-from massmap_jax.run.observable_options import check_observables, check_selected_on, is_on_mass, selected_on
+from massmap_jax.run.observable_options import check_observables, check_selected_on, is_on_mass, named, selected_on
 from massmap_jax.run.published_names import mass_column
 
 if TYPE_CHECKING:
     from massmap_jax.maps.form import MapForm
     from massmap_jax.prior.mass_prior import MassPrior
     from massmap_jax.relation.law import Relation
+    from massmap_jax.run.completeness import Completeness
 
 FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
 
@@ -330,6 +332,17 @@ class JobOptions:
         "Least signal to noise in the catalogue, with --noise linear: each object's limit is so many of its errors.",
         RELATION,
         commands=_RUN_FIT,
+    )
+    completeness: str | None = option(
+        None,
+        "File of the probability that an object is in the catalogue: columns of the luminosity (or an observable, by "
+        "its name), z and completeness, a row for each node of the grid; without z the same at all redshifts.",
+        RELATION,
+    )
+    completeness_columns: str | None = option(
+        None,
+        "Columns of that file: lum=A (or NAME=A of an observable),z=B,completeness=C; found where not given.",
+        RELATION,
     )
     k_correction: float = option(
         0.0,
@@ -812,12 +825,16 @@ _ACTS = {
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
-        LIMITS,
+        (*LIMITS, "completeness"),
         (
             lambda o: o.relation == "fit" or o.relation_from == "other_data",
             "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
             "masses under a fixed relation do not depend on that",
         ),
+    ),
+    "completeness_columns": (
+        lambda o: o.completeness is not None,
+        "completeness=, a file of the completeness of the catalogue",
     ),
     "k_correction": (
         lambda o: o.flux_min is not None or o.apparent_magnitudes or o.moving_luminosity,
@@ -949,12 +966,13 @@ def check_of_all(options: JobOptions) -> None:
     if options.num_relation_draws < 1:
         raise MassmapError(f"num_relation_draws is {options.num_relation_draws}: give at least 1")
     limits = [name for name in LIMITS if getattr(options, name) is not None]
-    selected = [*limits, *(["selected_on"] if options.selected_on is not None else [])]
+    selected = [*limits, *(n for n in ("completeness", "selected_on") if getattr(options, n) is not None)]
     if len(selected) > 1:
         raise MassmapError(f"{' and '.join(f'{name}=' for name in selected)} are given: a catalogue has one limit")
     for name in limits:
         checks = {"flux_min": check_flux_min, "snr_limit": check_snr_limit}
         checks.get(name, check_lum_limit)(getattr(options, name))
+    _check_completeness(options)
     if options.format not in FORMATS:
         raise MassmapError(f"format {options.format!r} is not known: give one of {', '.join(FORMATS)}")
     if options.column_names is not None:
@@ -966,6 +984,51 @@ def check_of_all(options: JobOptions) -> None:
     size = options.pixel_arcmin
     if size is not None and not (np.isfinite(size) and size > 0):
         raise MassmapError(f"pixel_arcmin is {size:g}: give a positive size in arcmin")
+
+
+def _check_completeness(options: JobOptions) -> None:
+    """Refuse a completeness that is no file, and columns of it that cannot be read."""
+    if options.completeness is None:
+        return
+    if not Path(split_extension(options.completeness)[0]).is_file():
+        raise MassmapError(
+            f"completeness={options.completeness!r} is no file: give a table with columns of the luminosity, z and the"
+            " completeness"
+        )
+    completeness_columns(options)
+
+
+def completeness_columns(options: JobOptions) -> dict[str, str]:
+    """Read which columns of the completeness the options name.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options.
+
+    Returns
+    -------
+    dict of str to str
+        Column by "z", "completeness", and "lum" or the name of an observable.
+
+    Raises
+    ------
+    MassmapError
+        For any other text, or a name that there is not.
+    """
+    given = named_columns("completeness_columns", options.completeness_columns, "lum = A, z = B")
+    known = ("lum", *named(options, "observable"), "z", "completeness")
+    if unknown := [name for name in given if name not in known]:
+        raise MassmapError(
+            f"completeness_columns={options.completeness_columns!r} names {unknown[0]!r}, and a completeness has"
+            f" {', '.join(known)}: leave it out, or name an observable that is given as observable="
+        )
+    if len(axes := [name for name in given if name not in ("z", "completeness")]) > 1:
+        raise MassmapError(
+            f"completeness_columns={options.completeness_columns!r} names {' and '.join(axes)}, and a completeness is"
+            " one of a luminosity or one observable: leave the others out"
+        )
+    return given
 
 
 def _check_calibration(options: JobOptions) -> None:
@@ -1426,8 +1489,8 @@ def named_columns(option: str, text: str | None, example: str) -> dict[str, str]
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
-def selection_of(options: JobOptions, lum_unit: str = ""):
-    """Make the selection that the options name.
+def selection_of(options: JobOptions, lum_unit: str = "", completeness: Completeness | None = None):
+    """Make the selection on the luminosity that the options name.
 
     Parameters
     ----------
@@ -1435,17 +1498,22 @@ def selection_of(options: JobOptions, lum_unit: str = ""):
         The options.
     lum_unit : str
         Unit of the catalogue's luminosities, which a limit in flux needs.
+    completeness : Completeness, optional
+        The completeness, read from its file, in that unit.
 
     Returns
     -------
     Selection or None
-        None if there is no limit.
+        None if there is no limit, or one of another observable.
 
     Raises
     ------
     MassmapError
         For a limit in flux with luminosities that are not in a unit of power.
     """
+    assert (completeness is None) == (options.completeness is None)
+    if completeness is not None:
+        return None if completeness.observable else completeness.selection()
     limit = options.flux_limit if options.lum_limit is None else options.lum_limit
     if limit is None and options.flux_min is None and options.snr_limit is None:
         return None
@@ -1459,7 +1527,7 @@ def selection_of(options: JobOptions, lum_unit: str = ""):
     return RedshiftLimit.from_flux(options.flux_min, options.prior.cosmology, lum_unit=lum_unit, k_slope=slope)
 
 
-def selection_of_fit(options: JobOptions, lum_unit: str = ""):
+def selection_of_fit(options: JobOptions, lum_unit: str = "", completeness: Completeness | None = None):
     """Make the selection that a fit takes: on the luminosity, on another observable or on a measured mass.
 
     Parameters
@@ -1468,12 +1536,16 @@ def selection_of_fit(options: JobOptions, lum_unit: str = ""):
         The options.
     lum_unit : str
         Unit of the catalogue's luminosities, which a limit in flux needs.
+    completeness : Completeness, optional
+        The completeness, read from its file, in that unit.
 
     Returns
     -------
     Selection, SelectedOn, SelectedOnMass or None
         None if every object is in the catalogue.
     """
+    if completeness is not None:
+        return completeness.selection()
     return selection_of(options, lum_unit) if options.selected_on is None else selected_on(options.selected_on)
 
 

@@ -20,7 +20,7 @@ from massmap_jax.catalogue.write import ids_change_in_fits, write_table
 from massmap_jax.errors import MassmapError, first_line
 from massmap_jax.posterior.columns import PROGRAM, column_info, provenance
 from massmap_jax.run.observable_columns import counts_of
-from massmap_jax.run.options import JobOptions, selection_of_fit
+from massmap_jax.run.options import JobOptions
 from massmap_jax.run.published_names import published_names
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def write_outputs(
     posterior, image, fitted = result.posterior, result.mass_map, result.fitted
     relation = posterior.relation
     meta = (
-        _meta(posterior.prior, relation, posterior.catalogue, options)
+        _meta(posterior.prior, relation, posterior.catalogue, options, result.selection)
         | _warning(result.misfits)
         | {
             "relation": options.relation,
@@ -182,7 +182,7 @@ def write_fit_outputs(
 
     fitted = result.fitted
     seen = catalogue.seen_by(names_of(fitted.draws))
-    meta = _meta(result.prior, fitted.draws, catalogue, options) | _warning(result.misfits)
+    meta = _meta(result.prior, fitted.draws, catalogue, options, result.selection) | _warning(result.misfits)
     meta |= {"relation_from": "this_catalogue"}
     cosmology = None if result.cosmology is None else _cosmology_record(result.cosmology)
     told = meta if cosmology is None else meta | {"cosmology_draws": cosmology["summary"]}
@@ -256,12 +256,12 @@ def _likelihoods_record(result) -> dict | None:
     return about | {"from": found.kind, "file": found.file}
 
 
-def _meta(prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions) -> dict:
+def _meta(
+    prior: MassPrior, relation: MassLuminosityRelation, catalogue: HaloCatalogue, options: JobOptions, selection: str
+) -> dict:
     """Collect the metadata of every file of a run."""
-    from massmap_jax.likelihood.selection import NoSelection
-
     return provenance(prior, relation) | {
-        "selection": (selection_of_fit(options, catalogue.lum_unit) or NoSelection()).describe(),
+        "selection": selection,
         "seed": options.seed,
         "luminosity_unit": catalogue.lum_unit or "unknown",
     }

@@ -55,6 +55,7 @@ from massmap_jax.posterior.surface_redshifts import errors_of, range_of_errors
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.run.beside_beliefs import beyond_all_masses, slips
+from massmap_jax.run.completeness import Completeness, read_completeness
 from massmap_jax.run.inputs import inputs_of
 from massmap_jax.run.observable_names import check_observable, check_own_mass, refuse_falling
 from massmap_jax.run.observable_options import observables_of
@@ -219,6 +220,8 @@ def stream(
     if options.uncertain:
         relation = draws_of_uncertain(relation, told)
         header["redshift file"] = inputs_of({name: mapping.get(name) for name in _REDSHIFT_FILES})
+    if job.completeness is not None:
+        header["completeness"] = inputs_of({"completeness": job.completeness})
     relation_from = job.relation_from or ("fixed_draws" if relation.num_draws > 1 else None)
     header["relation_from"] = check_relation_from(relation, relation_from)
     header["relation"] = digest_of(jax.tree.leaves(relation))
@@ -284,7 +287,7 @@ def write_record(out: Path, record: dict, total: dict) -> None:
     """
     config = record["config"]
     header = manifest.header_of(out)
-    files = inputs_of({name: config.get(name) for name in ("relation", "prior", *_REDSHIFT_FILES)})
+    files = inputs_of({name: config.get(name) for name in ("relation", "prior", "completeness", *_REDSHIFT_FILES)})
     record = record | {
         "program": PROGRAM,
         "version": header["version"],
@@ -315,7 +318,7 @@ class _Run:
         self.told = []
         self.first = self._first_rows()
         job, unit = self._by_first_rows()
-        self.selection = selection_of(job, unit)
+        self.selection = selection_of(job, unit, self._completeness(unit))
         self.meta = meta_of(prior, relation, relation_from, options.method) | {"seed": options.job.seed}
         if options.map_centre is not None:
             self.sums = self._map_sums(mapping)
@@ -347,6 +350,23 @@ class _Run:
             of = first.ln_lum_obs[some], first.redshift[some], self.relation, self.prior
             raise MassmapError(too + (slips(str(job.relation), *of) if job.is_file else ""))
         return job, first.lum_unit or unit
+
+    def _completeness(self, unit: str) -> Completeness | None:
+        """Read the completeness of the catalogue, if one is given, as one of the unit that the masses are computed in.
+
+        The first rows tell which luminosity it is one of."""
+        if self.options.job.completeness is None:
+            return None
+        if self.first is None:
+            raise MassmapError(
+                "completeness= is given, and the beginning of the catalogue, which has to tell the unit of its"
+                " luminosity, cannot be read: look at the columns that are named"
+            )
+        told: list[str] = []
+        found = read_completeness(self.mapping, self.options.job, self.first, told)
+        # How many of the first rows are beyond the table tells nothing of the others.
+        self.told.extend(told[:1])
+        return None if found is None else found.in_unit(unit or self.relation.lum_unit)
 
     def _map_sums(self, mapping) -> MapSums:
         """Make the empty sums of the map on its grid, with one relation draw per realisation."""

@@ -165,8 +165,12 @@ def test_pit_within_a_flux_limit_against_the_closed_form():
 
 def test_pit_within_a_table_and_a_users_own_selection():
     ramp = TabulatedSelection([0.0], [7.5, 8.5], [[0.0, 1.0]])
+    # A step among the objects, and one above all but the brightest, which nodes of a quadrature do not see.
+    nodes, values = [7.0, 8.2, 8.201, 9.9, 9.901], [0.02, 0.05, 0.6, 0.4, 1.0]
+    steps = TabulatedSelection([0.0], nodes, [values])
     for selection, prob in (
         (ramp, lambda x: np.clip(x - 7.5, 0, 1)),
+        (steps, lambda x: np.interp(x, nodes, values)),
         (SoftLimit(), lambda x: scipy_ndtr((x - LN_LIMIT) / 0.3)),
     ):
         exact = [reference_detected(*one, prob) for one in BRIGHT]

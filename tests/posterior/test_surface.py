@@ -16,7 +16,7 @@ from scipy.stats import kstest
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Range
-from massmap_jax.likelihood.selection import FluxLimit, TabulatedSelection
+from massmap_jax.likelihood.selection import FluxLimit, SignalToNoiseLimit, TabulatedSelection
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.posterior.surface import DRAW_LEVELS, SUMMARIES, TOLERANCE, PosteriorSurface
 from massmap_jax.prior.mass_prior import MassPrior
@@ -264,6 +264,27 @@ def test_a_flux_limit_is_exact_at_its_edge(field):
     assert np.abs(found.log_evidence - exact.log_evidence)[good].max() < 0.01
 
 
+def test_a_table_of_the_completeness_is_read_off_at_its_kinks_and_slopes(field, tmp_path):
+    """Its evidence holds the chance of an object, which the table of masses does not, and A has kinks in redshift."""
+    ln_lum, z, _ = (a[:300] for a in field)
+    middle = np.median(ln_lum)
+    nodes, prob = [middle - 1.0, middle, middle + 1.0], [[0.0, 0.5, 1.0], [0.1, 0.2, 0.9], [0.3, 0.4, 1.0]]
+    selection = TabulatedSelection([0.1, 0.5, 1.2], nodes, prob)
+    options = {"relation_from": "other_data", "selection": selection}
+    catalogue = catalogue_of(ln_lum, z, np.full(300, 0.1))
+    exact, found = (mass_posterior(catalogue, PRIOR, FEW, method=m, **options) for m in ("analytic", "surface"))
+    good = np.isfinite(exact.log_evidence)
+    assert 200 < good.sum() < 300 and found.num_beside_surface < 20
+    np.testing.assert_array_equal(np.isfinite(found.log_evidence), good)
+    assert np.abs(found.log_evidence - exact.log_evidence)[good].max() < 0.01
+    assert np.abs((found.mean - exact.mean) / exact.sd)[good].max() < 0.01
+    found.surface.save(tmp_path / "surface.npz")
+    back = PosteriorSurface.load(tmp_path / "surface.npz")
+    assert jax.tree.structure(back) == jax.tree.structure(found.surface)
+    for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(found.surface), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("selection", [None, FluxLimit(3000.0)], ids=["none", "flux limit"])
 def test_save_and_load(selection, field, tmp_path):
     where = Range.of(*field)._replace(sigma=(0.05, 0.05))
@@ -307,9 +328,8 @@ def test_what_it_cannot_serve_is_refused(field, surface, tmp_path):
             relation=MassLuminosityRelation.identity(),
             catalogue=catalogue_of(field[0][:20], field[1][:20], np.zeros(20)),
         )
-    selection = TabulatedSelection(np.array([0.0, 4.0]), np.array([5.0, 12.0]), np.array([[0.5, 1.0], [0.5, 1.0]]))
-    made = eqx.tree_at(lambda s: s.selection, surface, selection)
-    with pytest.raises(MassmapError, match="no selection or a sharp limit"):
+    made = eqx.tree_at(lambda s: s.selection, surface, SignalToNoiseLimit(5.0))
+    with pytest.raises(MassmapError, match="no selection, a sharp limit or a table"):
         made.save(tmp_path / "s.npz")
 
 

@@ -170,6 +170,10 @@ def test_log_norm_of_a_flux_limit_and_of_a_table():
         nodes = np.array([8.5, 9.0, 9.7, 10.5])
         table = np.array([[0.0, 0.1, 0.8, 1.0], [0.0, 0.3, 0.9, 1.0]])
         ramp = float(TabulatedSelection([0.0, 2.0], nodes, table).log_norm(relation, PRIOR, z, sigma))
+        # The same table with more nodes, which are summed in blocks.
+        more = np.union1d(nodes, np.linspace(8.5, 10.5, 150))
+        finer = TabulatedSelection([0.0, 2.0], more, [np.interp(more, nodes, row) for row in table])
+        assert float(finer.log_norm(relation, PRIOR, z, sigma)) == pytest.approx(ramp, abs=1e-9)
     row = table[0] + (table[1] - table[0]) * z / 2
     expected = detected_reference(z, sigma, lambda ln_lum: np.interp(ln_lum, nodes, row))
     print("flux limit", got, np.log(exact), "table", ramp, np.log(expected))

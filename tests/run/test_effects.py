@@ -140,6 +140,8 @@ PAIRS = [
     (IDENTITY, ["--flux-limit", "2"], "flux_limit", "which objects are in the catalogue"),
     (PUBLISHED, ["--flux-min", "1e-12"], "flux_min", "which objects are in the catalogue"),
     (IDENTITY, ["--snr-limit", "5"], "snr_limit", "which objects are in the catalogue"),
+    (IDENTITY, ["--completeness", "in.csv"], "completeness", "which objects are in the catalogue"),
+    ([*FIT, "--lum-limit", "2"], ["--completeness-columns", "lum=M"], "completeness_columns", "a file of the"),
     (IDENTITY, ["--k-correction", "0.5"], "k_correction", "--flux-min"),
     ([*FIT, "--lum-limit", "2"], ["--k-correction", "0.5"], "k_correction", "--flux-min"),
     (PRESET, ["--pivot", "1e14"], "pivot", "--relation identity"),
