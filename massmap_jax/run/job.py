@@ -264,7 +264,7 @@ def compute(
     grid, of_map = plan_map(catalogue, usable, options)
     if options.relation == "fit":
         _refuse_units(catalogue, prior, calibration, options, notes)
-        check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
+        check_limit(selection_of(options, catalogue.lum_unit, completeness), catalogue, notes)
         with clock.stage("fitting the relation"):
             catalogue = as_proxy(catalogue, prior, notes)
             in_fit = None if likelihoods is None else likelihoods.in_fit
@@ -528,7 +528,7 @@ def compute_fit(
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
     in_fit = None if likelihoods is None else likelihoods.in_fit
     _refuse_units(catalogue, prior, calibration, options, [*catalogue.notes, *notes])
-    check_limit(selection_of(options, catalogue.lum_unit), catalogue, notes)
+    check_limit(selection_of(options, catalogue.lum_unit, completeness), catalogue, notes)
     with clock.stage("fitting the relation"):
         catalogue = as_proxy(catalogue, prior, [])
         fitted = fit(catalogue, prior, options, key, clock.say, calibration, in_fit, cosmology, completeness)

@@ -185,7 +185,7 @@ BAD = {
     "no column of it": (GRID.replace("completeness", "number"), "no column"),
     "another quantity": (GRID.replace("L500", "flux"), "has the name of an observable of the catalogue ('L500')"),
     "two of it": ("L500,completeness,comp\n1,0.1,1\n2,1,1\n", "could each be the completeness column"),
-    "another unit": (GRID.replace("L500", "L500 (Mpc)"), "which is not a multiple of the catalogue's unit '1e44 erg/s'"),
+    "another unit": (GRID.replace("L500", "L500 (keV)"), "which is not a multiple of the catalogue's unit '1e44 erg/s'"),
     "with h": (GRID.replace("L500", "L500 [erg/s/h2]"), "is in units with h"),
     "hidden log": ("L500 (erg/s),p\n" + "".join(f"{v},{p}\n" for v, p in
                    zip((43.1, 43.3, 43.6, 43.8, 44.0), (0.1, 0.3, 0.5, 0.8, 1), strict=True)), "looks like log10"),
