@@ -22,6 +22,7 @@ from massmap_jax.relation.law import MassLuminosityRelation, Relation
 from massmap_jax.relation.several import names_of
 
 if TYPE_CHECKING:  # NumPyro, which these import, is slow to load
+    from massmap_jax.likelihood.selection import Selection
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
@@ -111,7 +112,7 @@ def simulate_field(
     flux_limit: float | None = None,
     sigma_observables: Mapping[str, float] | None = None,
     measured: MassMeasurements | None = None,
-    selected_on: "SelectedOn | SelectedOnMass | None" = None,
+    selected_on: "Selection | SelectedOn | SelectedOnMass | None" = None,
     centre: tuple[float, float] | None = (150.0, 2.2),
     redshift: tuple[np.ndarray, np.ndarray] | None = None,
     cluster_scale_mpc: float = 2.0,
@@ -146,9 +147,10 @@ def simulate_field(
         Errors in ln of the further observables of a `MultiObservableRelation`, 0.1 where none is given.
     measured : MassMeasurements, optional
         Masses that are measured for some of the objects that are kept.
-    selected_on : SelectedOn or SelectedOnMass, optional
-        Only objects with a high value of an observable, or of the measured mass, are kept; a measured mass that decides
-        is drawn as `measured` says.
+    selected_on : Selection, SelectedOn or SelectedOnMass, optional
+        Only objects with a high value of the luminosity, of another observable or of the measured mass are kept, each
+        with the probability that the selection gives it: a `TabulatedSelection` is a completeness. A measured mass that
+        decides is drawn as `measured` says.
     centre : tuple of (float, float) or None
         Right ascension and declination of the field centre [deg]. None leaves positions as offsets (x, y) [arcmin] in
         a flat frame.
@@ -269,7 +271,7 @@ def simulate_field(
 
     kept = np.arange(num_halos, dtype=np.int64)
     if selected_on is not None:
-        chance = _chance(selected_on, observables, ln_mass_obs, z)
+        chance = _chance(selected_on, observables, ln_mass_obs, ln_lum_obs, z)
         kept = kept[np.asarray(jax.random.uniform(jax.random.fold_in(key, 2), (num_halos,))) < chance]
         if kept.size == 0:
             raise MassmapError(f"no object of {num_halos} is selected: {selected_on.describe()}")
@@ -315,12 +317,13 @@ def _check_several(relation, sigma_observables, measured, selected_on) -> None:
             " only"
         )
     observable = getattr(selected_on, "observable", None)
+    on_luminosity = hasattr(selected_on, "log_prob")
     if observable is not None and observable not in names:
         raise MassmapError(
             f"the selection is on {observable}, which the relation does not have: give a"
             " MultiObservableRelation with it, or flux_limit= for the luminosity"
         )
-    if selected_on is not None and observable is None and measured is None:
+    if selected_on is not None and observable is None and not on_luminosity and measured is None:
         raise MassmapError("a selection on the measured mass needs measured=, which says how masses are measured")
     if measured is None:
         return
@@ -365,8 +368,10 @@ def _measured_masses(key, ln_mass, ln_lum, z, relation, measured) -> np.ndarray 
     return ln_mass + measured.bias + measured.scatter * score + measured.sigma_ln_mass * error
 
 
-def _chance(selected_on, observables, ln_mass_obs, z) -> np.ndarray:
+def _chance(selected_on, observables, ln_mass_obs, ln_lum_obs, z) -> np.ndarray:
     """Probability that each object is in the catalogue."""
+    if hasattr(selected_on, "log_prob"):  # one on the luminosity
+        return np.exp(np.asarray(selected_on.log_prob(ln_lum_obs, z)))
     if hasattr(selected_on, "observable"):
         values = observables.ln_value[:, observables.names.index(selected_on.observable)]
     else:

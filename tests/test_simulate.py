@@ -331,9 +331,36 @@ def test_selections_and_choices():
     np.testing.assert_array_equal(alone.catalogue.ln_lum_obs, more.catalogue.ln_lum_obs)
 
 
+def test_a_completeness_keeps_each_object_with_its_probability():
+    """Of 20,000 objects, in bins of luminosity and redshift: a chi-square test; the twin expects it one node fainter."""
+    whole = mm.simulate_field(jax.random.key(8), 20_000).catalogue
+    ln_lum, z = whole.ln_lum_obs, whole.redshift
+    nodes, at = np.quantile(ln_lum, [0.1, 0.3, 0.6, 0.9]), np.array([0.5, 2.0])
+    prob = np.array([[0.05, 0.2, 0.7, 0.95], [0.02, 0.05, 0.4, 0.8]])
+    table = mm.TabulatedSelection(at, nodes, prob)
+    kept = mm.simulate_field(jax.random.key(8), 20_000, selected_on=table).catalogue
+    found = np.isin(whole.ids, kept.ids)
+    np.testing.assert_array_equal(ln_lum[found], kept.ln_lum_obs)
+
+    def score(shift):
+        """Squared distances of the numbers that are kept in 8 x 3 bins from what the table gives by NumPy."""
+        rows = [np.interp(ln_lum + shift, nodes, row) for row in prob]
+        share = np.clip((z - at[0]) / (at[1] - at[0]), 0.0, 1.0)
+        chance = (1 - share) * rows[0] + share * rows[1]
+        bins = [np.searchsorted(np.quantile(v, np.arange(1, n) / n), v) for v, n in ((ln_lum, 8), (z, 3))]
+        cell = 3 * bins[0] + bins[1]
+        full = np.bincount(cell) > 50
+        off, variance = (np.bincount(cell, v)[full] for v in (found - chance, chance * (1 - chance)))
+        return (off**2 / variance).sum()
+
+    # At most 24 bins: above 70 by chance in 2e-6.
+    assert score(0.0) < 70 < score(nodes[1] - nodes[0])
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
+        ({"selected_on": mm.SignalToNoiseLimit(5.0)}, "signal to noise"),
         ({"sigma_observables": {"colour": 0.1}}, "colour"),
         ({"selected_on": mm.SelectedOn("colour", 3.0)}, "colour"),
         ({"selected_on": mm.SelectedOnMass(1e14)}, "needs measured="),
