@@ -72,11 +72,11 @@ def kernel(objects, x, scale, *, power):
     return {"sum": value[None], "mean": x - x.mean()}
 
 n = 16
-table = TabulatedTerm(np.arange(3.0), np.arange(3.0 * n).reshape(n, 3))
+table = TabulatedTerm(29 + np.arange(3.0), np.arange(3.0 * n).reshape(n, 3))
 objects = Objects(*np.zeros((6, n)), extra=table)
 x = np.arange(float(n))
 found = kernel(objects, x, 2.0, power=2)
-want = 2 * x**2 + 3 + 3 * x
+want = 2 * x**2 + 90 + 3 * x
 np.testing.assert_array_equal(found["sum"], want[None])
 assert len(found["sum"].sharding.device_set) == 8 and found["sum"].sharding.spec == P(None, "halo")
 # Each device sees its own two halos only.
