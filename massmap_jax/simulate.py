@@ -17,12 +17,12 @@ from massmap_jax.catalogue.observables import Observables
 from massmap_jax.choices import ChosenBy
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.lognormal import LightCone, lognormal_density, places_in_density
+from massmap_jax.likelihood.selection import Selection, described
 from massmap_jax.prior.mass_prior import DEFAULT_TABLE, MassPrior
 from massmap_jax.relation.law import MassLuminosityRelation, Relation
 from massmap_jax.relation.several import names_of
 
 if TYPE_CHECKING:  # NumPyro, which these import, is slow to load
-    from massmap_jax.likelihood.selection import Selection
     from massmap_jax.relation.calibration import CalibrationMasses
     from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass
 
@@ -274,7 +274,7 @@ def simulate_field(
         chance = _chance(selected_on, observables, ln_mass_obs, ln_lum_obs, z)
         kept = kept[np.asarray(jax.random.uniform(jax.random.fold_in(key, 2), (num_halos,))) < chance]
         if kept.size == 0:
-            raise MassmapError(f"no object of {num_halos} is selected: {selected_on.describe()}")
+            raise MassmapError(f"no object of {num_halos} is selected: {described(selected_on)}")
     if flux_limit is not None:
         kept = kept[ln_lum_obs[kept] >= np.log(flux_limit)]
         if kept.size == 0:

@@ -774,6 +774,25 @@ def mass_nodes(prior, z, relation):
     return ln_mass, (ln_prior if population is None else population.ln_density(ln_prior, ln_mass, z)) + ln_weight
 
 
+def described(selection) -> str:
+    """Describe a selection in a few words.
+
+    Parameters
+    ----------
+    selection : Selection, SelectedOn, SelectedOnMass or None
+        Which objects enter the catalogue.
+
+    Returns
+    -------
+    str
+        What it says of itself; the name of its class where it has only the two methods of a `Selection`, and "none" for
+        None.
+    """
+    if selection is None:
+        return "none"
+    return selection.describe() if hasattr(selection, "describe") else type(selection).__name__
+
+
 def _ln_mean(ln_weight, prob):
     """ln of the weighted mean of a probability, finite also where it underflows."""
     return jnp.log(jnp.maximum((jnp.exp(ln_weight) * prob).sum(), jnp.finfo(prob.dtype).tiny))

@@ -15,7 +15,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.abundance import CosmologyParameters
 from massmap_jax.labels import check_labels
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, Selection
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, Selection, described
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Boxes, compress
 from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData
@@ -157,7 +157,7 @@ class CosmologyLikelihood(eqx.Module):
         if not (selection is None or isinstance(selection, NoSelection | FluxLimit)):
             raise MassmapError(
                 f"a fit with a free cosmology knows no selection but a limit in luminosity, and this one is"
-                f" {selection.describe()}: cut the catalogue at one luminosity and give that limit"
+                f" {described(selection)}: cut the catalogue at one luminosity and give that limit"
             )
 
     def __call__(self, relation, cosmology: CosmologyParameters) -> Float[Array, ""]:

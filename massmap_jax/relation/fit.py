@@ -19,7 +19,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.redshifts import refuse_uncertain
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, described
 from massmap_jax.likelihood.stacks import StackedTerm
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.cosmology_draws import CosmologyDraws
@@ -354,7 +354,7 @@ def fit_to(
             "method": method,
             "diagnostics": diagnosed,
             "num_halos": int(data.num_halos),
-            "selection": "none" if no_selection else data.selection.describe(),
+            "selection": described(data.selection),
             "mass_prior": prior.description,
             "mass_definition": prior.mass_definition,
             "lum_unit": data.lum_unit,

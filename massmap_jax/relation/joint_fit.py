@@ -25,7 +25,7 @@ from massmap_jax.likelihood.nearest_lognormal import (
     nearest_lognormal,
 )
 from massmap_jax.likelihood.objects import Observed, usable_rows
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, described
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
@@ -164,7 +164,7 @@ def fit_joint(
             num_halos=int(chosen.sum()),
             num_calibrators=int(has_mass.sum()),
             chosen_by="" if calibration is None else calibration.chosen_by,
-            selection="none" if selection is None or isinstance(selection, NoSelection) else selection.describe(),
+            selection=described(selection),
             mass_prior=prior.description,
             range_of_calibrators=_range(data, has_mass if has_mass.any() else chosen),
             shared_error=0.0,

@@ -25,7 +25,7 @@ from massmap_jax.choices import RelationFrom, check_relation_from
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import Range
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, described
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.pixels import PixelGrid
 from massmap_jax.posterior.surface import PosteriorSurface
@@ -285,7 +285,7 @@ def write(
             "carry": carry,
             "float32": float32,
             "partitions": partitions.source.npartitions,
-            "selection": "none" if selection is None else selection.describe(),
+            "selection": described(selection),
             "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         },
         "relation_from": check_relation_from(relation, relation_from),

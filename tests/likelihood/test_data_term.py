@@ -11,7 +11,7 @@ from reference.tables import schechter_table
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.redshifts import RedshiftNodes
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, described
 from massmap_jax.likelihood.terms import GaussianTerm, TabulatedTerm
 from massmap_jax.posterior.mass_posterior import mass_posterior
 from massmap_jax.prior.mass_prior import MassPrior
@@ -245,6 +245,10 @@ class ToySelection(eqx.Module):
 
     def log_norm(self, relation, prior, z, sigma):
         return self.slope * (relation.alpha1 - 10.0) + 0.1 * z
+
+
+def test_a_selection_that_does_not_describe_itself_is_named_by_its_class():
+    assert [described(s) for s in (ToySelection(3.0), NoSelection(), None)] == ["ToySelection", "none", "none"]
 
 
 def test_selection_changes_the_weights_of_other_data_as_the_formula_says(prior, reference, relation, catalogue):
