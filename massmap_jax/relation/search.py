@@ -24,7 +24,7 @@ _CONVERGED = 1e-7
 # The same where the likelihood has small steps of its own: within 0.005 standard deviations of the maximum.
 _CONVERGED_BY_DIFFERENCES = 1e-5
 # A maximum with less than this to be gained, 0.14 standard deviations, is good for a fit, which says how far it is off.
-ENOUGH_FOR_A_FIT = 1e-2
+_ENOUGH_FOR_A_FIT = 1e-2
 # Points whose densities are evaluated by one call of compiled code.
 PART = 64
 
@@ -106,7 +106,7 @@ def maximise(coordinates: Coordinates, likelihood: RelationLikelihood, start: Fl
         # The search ends, at a point where the derivatives are zero if there is one as high.
         near = best.decrement < _CONVERGED_BY_DIFFERENCES
         level = near & reached & (value <= before + _CONVERGED_BY_DIFFERENCES)
-        least = jnp.where(near, 1.0, jnp.where(best.decrement < ENOUGH_FOR_A_FIT, 1e-3, 1e-8))
+        least = jnp.where(near, 1.0, jnp.where(best.decrement < _ENOUGH_FOR_A_FIT, 1e-3, 1e-8))
         last = size <= least
         taken = (best.steps == 0) | lower | ((size <= 1e-8) & (value <= before)) | level
         new = Maximum(x, value, hessian, decrement, best.steps + 1, reached)
@@ -154,7 +154,7 @@ def covariance_of(best: Maximum, coordinates: Coordinates) -> np.ndarray:
                 f"the prior of {name} excludes the data: the posterior is highest at its bound {near[0]:g} ({at}); "
                 "widen it, or look for objects that the relation or the mass prior does not describe"
             )
-    good = np.isfinite(x).all() and np.isfinite(hessian).all() and float(best.decrement) < ENOUGH_FOR_A_FIT
+    good = np.isfinite(x).all() and np.isfinite(hessian).all() and float(best.decrement) < _ENOUGH_FOR_A_FIT
     curvature, vectors = np.linalg.eigh(hessian) if np.isfinite(hessian).all() else (np.array([-1.0]), np.eye(1))
     if not good or curvature.min() <= 0:
         direction = coordinates.free[int(np.argmax(np.abs(vectors[:, 0])))] if vectors.shape[0] > 1 else "the relation"

@@ -14,7 +14,7 @@ from massmap_jax.checks.prior_check import PriorCheck, prior_check
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, described
 from massmap_jax.maps.circle import mass_in_circle
 from massmap_jax.maps.images import MassMap
 from massmap_jax.maps.mass_map import mass_map
@@ -559,7 +559,7 @@ def compute_fit(
 
 def _in_words(options: JobOptions, catalogue: HaloCatalogue, completeness: "Completeness | None") -> str:
     """Which objects are in the catalogue, with the file of a completeness."""
-    told = (selection_of_fit(options, catalogue.lum_unit, completeness) or NoSelection()).describe()
+    told = described(selection_of_fit(options, catalogue.lum_unit, completeness))
     return told if completeness is None else f"{told}, {completeness.file}"
 
 
