@@ -121,6 +121,7 @@ BARELY_OPTIMISED = {
     "test_cosmology_derivatives.py",
     "test_cosmology_fit.py",
     "test_cosmology_runs.py",
+    "test_cosmology_sbc.py",
     "test_data_term.py",
     "test_documents.py",
     "test_examples.py",

@@ -28,30 +28,29 @@ def run_program(command, **environment):
 def computed(tmp_path_factory):
     """Results by number of devices."""
     folder, found = tmp_path_factory.mktemp("devices"), {}
-    for number, more in ((1, ["maps", "stream"]), (2, ["chains", "stream"]), (8, ["maps"])):
+    for number, more in ((1, ["maps", "stream"]), (3, ["maps", "stream", "chains"])):
         ran = run_program([PROGRAM, number, folder / f"{number}.npz", *more])
         assert ran.returncode == 0, ran.stderr[-2000:]
         found[number] = dict(np.load(folder / f"{number}.npz"))
     return found
 
 
-@pytest.mark.parametrize("number", [2, 8])
-def test_same_numbers_as_on_one_device(computed, number):
-    one, several = computed[1], computed[number]
+def test_same_numbers_as_on_one_device(computed):
+    """On three, a number that divides neither the objects nor their chunks; `test_how_halos_are_split` has eight."""
+    one, several = computed[1], computed[3]
     shared = one.keys() & several.keys()
-    wanted = {"posterior.mean", "posterior.quantiles", "surface"}
-    wanted |= (
-        {"map.sd", "map.evidence"} if number == 8 else {"stream.log10_mass_mean", "stream.map.MEAN", "stream.map.SD"}
-    )
-    assert wanted <= shared
+    assert shared >= {
+        "posterior.mean", "posterior.quantiles", "surface", "map.sd", "map.evidence", "stream.log10_mass_mean",
+        "stream.map.MEAN", "stream.map.SD",
+    }  # fmt: skip
     for name in shared:
         assert np.isfinite(one[name]).all(), name
         np.testing.assert_allclose(several[name], one[name], rtol=1e-12, err_msg=name)
 
 
-def test_chains_of_two_devices_are_those_of_the_objects(computed):
+def test_chains_of_three_devices_are_those_of_the_objects(computed):
     """Against the grid, since chains differ by rounding: an object given another's chains is several sd off."""
-    found = computed[2]
+    found = computed[3]
     off = (found["chains.mean"] - found["posterior.mean"]) / found["posterior.sd"]
     assert np.abs(off).max() < 1
     shifted = (np.roll(found["chains.mean"], 1) - found["posterior.mean"]) / found["posterior.sd"]
