@@ -40,6 +40,7 @@ def main() -> None:
     catalogue = mm.HaloCatalogue.from_arrays(
         luminosity=np.exp(ln_lum),
         redshift=redshift,
+        sigma_ln_luminosity=0.05,
         ra=150 + rng.uniform(-0.3, 0.3, num),
         dec=2 + rng.uniform(-0.3, 0.3, num),
         truth_mass=np.exp(ln_mass),

@@ -23,7 +23,12 @@ KEY = jax.random.key(0)
 
 def catalogue(unit="Lsun"):
     return mm.HaloCatalogue.from_arrays(
-        luminosity=[0.5, 1.0, 2.0], redshift=[0.2, 0.3, 0.4], ra=[10.0, 10.1, 9.9], dec=[0.0, 0.1, -0.1], lum_unit=unit
+        luminosity=[0.5, 1.0, 2.0],
+        redshift=[0.2, 0.3, 0.4],
+        sigma_ln_luminosity=0.05,
+        ra=[10.0, 10.1, 9.9],
+        dec=[0.0, 0.1, -0.1],
+        lum_unit=unit,
     )
 
 

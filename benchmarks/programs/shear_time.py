@@ -18,7 +18,9 @@ def main():
     rng = np.random.default_rng(1)
     error = 0.06 * RADIUS**-0.5
     shear = 0.05 / RADIUS * np.exp(rng.normal(0, 0.4, NUMBER))[:, None] + rng.normal(0, error, (NUMBER, 10))
-    catalogue = HaloCatalogue.from_arrays(luminosity=np.ones(NUMBER), redshift=np.full(NUMBER, Z))
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=np.ones(NUMBER), redshift=np.full(NUMBER, Z), sigma_ln_luminosity=0.05
+    )
     profiles = ShearProfiles.from_arrays(RADIUS, shear, error=error, source_redshift=1.0)
     print(f"median signal to noise {np.median(np.sqrt(((shear / error) ** 2).sum(axis=1))):.1f}")
     for kind in ("nfw", "bmo1"):

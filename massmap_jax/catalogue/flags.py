@@ -59,7 +59,9 @@ class Flag(enum.IntFlag):
     Examples
     --------
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, -99.0], redshift=[0.2, -0.1])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[4e4, -99.0], redshift=[0.2, -0.1], sigma_ln_luminosity=0.05
+    ... )
     >>> catalogue.flag.tolist()
     [0, 258]
     >>> mm.Flag.LUM_SENTINEL in mm.Flag(258)

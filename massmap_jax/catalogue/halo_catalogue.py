@@ -1,6 +1,7 @@
 """`HaloCatalogue`: ids, luminosities with their errors, redshifts and sky positions, checked on entry."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +23,12 @@ LEAST_SNR = -4.0
 """A measurement with linear noise that is further below zero, in its errors, is no noise: it is flagged."""
 # No luminosity is e^230 of anything, no error a factor of e^7, and no halo has less than 100 Msun.
 _LARGEST_LN, _WIDEST_LN, _LIGHTEST = 230.0, 7.0, 100.0
+_ERROR_IF_NOT_GIVEN = 0.05
+_NO_ERROR_GIVEN = (
+    f"no error of the luminosity is given: {_ERROR_IF_NOT_GIVEN:g} in ln L is taken for every object, and the error"
+    " bars of the masses are as good as that; give sigma_ln_luminosity= (0.1 is 10 %, 0 is none), or sigma_luminosity="
+    " for linear noise"
+)
 HIGHEST_REDSHIFT = 20.0
 """No halo has been seen beyond, and none is expected: percentages and distances are."""
 # One value for the whole catalogue.
@@ -147,7 +154,7 @@ class HaloCatalogue:
         redshift,
         luminosity=None,
         ln_luminosity=None,
-        sigma_ln_luminosity=0.05,
+        sigma_ln_luminosity=None,
         sigma_luminosity=None,
         ra=None,
         dec=None,
@@ -178,7 +185,8 @@ class HaloCatalogue:
             ln of the observed luminosity, instead of it: exactly one of the two is given.
         sigma_ln_luminosity : float or array_like, (halo,)
             Standard deviation of the error in ln L, one for all or one per object; 0 is allowed. For another
-            `noise_kind` than lognormal the error as a fraction of L.
+            `noise_kind` than lognormal the error as a fraction of L. Where neither this nor `sigma_luminosity` is
+            given, 0.05 is taken for every object, and a warning and a note say so.
         sigma_luminosity : float or array_like, (halo,), optional
             The error in the unit of `luminosity` instead, where the noise is not lognormal. With it, measurements of
             zero and less are kept, down to `LEAST_SNR` errors.
@@ -224,7 +232,7 @@ class HaloCatalogue:
         --------
         >>> import massmap_jax as mm
         >>> catalogue = mm.HaloCatalogue.from_arrays(
-        ...     luminosity=[4e4, 6e4], redshift=[0.2, 0.4], ra=[10.0, 10.2], dec=[-5.0, 95.0]
+        ...     luminosity=[4e4, 6e4], redshift=[0.2, 0.4], sigma_ln_luminosity=0.05, ra=[10.0, 10.2], dec=[-5.0, 95.0]
         ... )
         >>> catalogue.flag.tolist()
         [0, 1024]
@@ -238,6 +246,11 @@ class HaloCatalogue:
                 "sigma_luminosity is the error of luminosity= in its own unit, for noise_kind='normal' or"
                 " 'upper_limit': give the error of lognormal noise as sigma_ln_luminosity="
             )
+        without_error = sigma_ln_luminosity is None and sigma_luminosity is None
+        if sigma_ln_luminosity is None:
+            sigma_ln_luminosity = _ERROR_IF_NOT_GIVEN
+        if without_error:
+            warnings.warn(_NO_ERROR_GIVEN, stacklevel=2)
         linear = ln_luminosity is None
         luminosity, lum_unit = luminosity_in(luminosity, lum_unit)
         ln_luminosity = in_unit(ln_luminosity, "", "ln_luminosity", "ln L as numbers without a unit")
@@ -277,6 +290,7 @@ class HaloCatalogue:
             ra, dec, bad, frame, more = check_positions(ra, dec, position_unit, field_centre)
             bits[bad] |= int(Flag.POSITION_BAD)
             notes += more
+        notes += (_NO_ERROR_GIVEN,) * without_error
 
         with np.errstate(all="ignore"):
             catalogue = cls(

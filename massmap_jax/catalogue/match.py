@@ -117,7 +117,9 @@ def match_to_catalogue(
     Examples
     --------
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[1, 2, 3], redshift=[0.1, 0.2, 0.3], ids=["A1", "A2", "A3"])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[1, 2, 3], redshift=[0.1, 0.2, 0.3], sigma_ln_luminosity=0.05, ids=["A1", "A2", "A3"]
+    ... )
     >>> matches = mm.match_to_catalogue(catalogue, ids=["a 3", "A1", "B7"])
     >>> matches.rows.tolist()
     [2, 0, -1]

@@ -103,7 +103,9 @@ class Observables:
         --------
         >>> import numpy as np
         >>> import massmap_jax as mm
-        >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4.0, 6.0, 9.0], redshift=[0.2, 0.4, 0.3])
+        >>> catalogue = mm.HaloCatalogue.from_arrays(
+        ...     luminosity=[4.0, 6.0, 9.0], redshift=[0.2, 0.4, 0.3], sigma_ln_luminosity=0.05
+        ... )
         >>> observables = mm.Observables.from_arrays(
         ...     {"richness": [20.0, 35.0, np.nan], "y_sz": [1e-5, 3e-5, 5e-5]},
         ...     {"richness": 0.2, "y_sz": [0.3, 0.1, 0.1]},

@@ -73,7 +73,7 @@ class RedshiftDistributions:
     Examples
     --------
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4], redshift=[0.2, 0.4])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4], redshift=[0.2, 0.4], sigma_ln_luminosity=0.05)
     >>> photo_z = mm.RedshiftDistributions.gaussian(
     ...     catalogue.redshift, [0.01, 0.02], variable="ln_1z", contains="likelihood", lum_moves=True
     ... )

@@ -78,7 +78,9 @@ def posterior_panel(posterior: "MassPosterior", rows=None, scale: Literal["linea
     --------
     >>> import massmap_jax as mm
     >>> from massmap_jax import plot
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3], sigma_ln_luminosity=0.05
+    ... )
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
     >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation)
     >>> figure = plot.posterior_panel(posterior)

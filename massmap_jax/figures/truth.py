@@ -70,7 +70,8 @@ def predicted_vs_true(posterior: "MassPosterior", ax: "Axes | None" = None, max_
     >>> import massmap_jax as mm
     >>> from massmap_jax import plot
     >>> catalogue = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=[4e4, 6e4, 5e4], redshift=[0.2, 0.4, 0.3], truth_mass=[8e13, 1.2e14, 2e14]
+    ...     luminosity=[4e4, 6e4, 5e4], redshift=[0.2, 0.4, 0.3],
+    ...     sigma_ln_luminosity=0.05, truth_mass=[8e13, 1.2e14, 2e14]
     ... )
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
     >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation)

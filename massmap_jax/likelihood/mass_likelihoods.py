@@ -93,7 +93,9 @@ def read_mass_likelihoods(
     --------
     >>> import pathlib, tempfile
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.2, 0.3], ids=["A", "B"])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[3.0, 5.0], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05, ids=["A", "B"]
+    ... )
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "lensing.csv"
     >>> _ = path.write_text("id,mass,error\\nB,4e14,0.3\\n")
     >>> term = mm.read_mass_likelihoods(path, catalogue, mass="mass", error="error", error_kind="ln", mass_unit="Msun")

@@ -70,7 +70,7 @@ class ShearProfiles:
     Four bins about the second of two clusters, and the mass at which the likelihood is highest:
 
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.3, 0.4])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.3, 0.4], sigma_ln_luminosity=0.05)
     >>> profiles = mm.ShearProfiles.from_arrays(
     ...     [0.5, 0.9, 1.6, 2.8], [[0.075, 0.044, 0.023, 0.011]], error=0.01, source_redshift=1.0, rows=[1]
     ... )

@@ -86,7 +86,9 @@ def read_shear_profiles(
     Examples
     --------
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0], redshift=[0.2, 0.3], ids=["A", "B"])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[3.0, 5.0], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05, ids=["A", "B"]
+    ... )
     >>> table = {"radius": [0.5, 1.0, 2.0], "gt": [0.08, 0.04, 0.02], "gt_err": [0.01] * 3, "z": [0.9, 0.9, 1.0]}
     >>> import warnings
     >>> with warnings.catch_warnings():

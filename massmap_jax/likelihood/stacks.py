@@ -115,7 +115,9 @@ class StackedShear:
     Two stacks of two clusters each:
 
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0, 5.0, 7.0, 9.0], redshift=[0.3, 0.32, 0.3, 0.35])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[3.0, 5.0, 7.0, 9.0], redshift=[0.3, 0.32, 0.3, 0.35], sigma_ln_luminosity=0.05
+    ... )
     >>> stacks = mm.StackedShear.from_arrays(
     ...     [0, 0, 1, 1], [0.5, 0.9, 1.6], [[0.06, 0.03, 0.015], [0.08, 0.045, 0.02]], error=0.004, source_redshift=1.0
     ... )

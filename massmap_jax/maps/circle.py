@@ -80,7 +80,7 @@ def mass_in_circle(
     >>> import jax
     >>> import massmap_jax as mm
     >>> clusters = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05, ra=[150.0, 150.2], dec=[2.0, 2.1]
     ... )
     >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
     >>> found = mm.mass_in_circle(jax.random.key(0), clusters, prior, relation, mm.Circle(150.0, 2.0, 3.0))

@@ -248,7 +248,7 @@ def write_map(path, mass_map, meta: Mapping[str, Any] | None = None, *, overwrit
     >>> import jax
     >>> import massmap_jax as mm
     >>> clusters = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05, ra=[150.0, 150.2], dec=[2.0, 2.1]
     ... )
     >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
     >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)
@@ -338,7 +338,7 @@ def read_map(path) -> dict[str, Any]:
     >>> import jax
     >>> import massmap_jax as mm
     >>> clusters = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05, ra=[150.0, 150.2], dec=[2.0, 2.1]
     ... )
     >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
     >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)

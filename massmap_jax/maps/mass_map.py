@@ -160,7 +160,7 @@ def mass_map(
     >>> import jax
     >>> import massmap_jax as mm
     >>> clusters = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], ra=[150.0, 150.2], dec=[2.0, 2.1]
+    ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05, ra=[150.0, 150.2], dec=[2.0, 2.1]
     ... )
     >>> prior, relation = mm.MassPrior.default(), mm.MassLuminosityRelation.identity()
     >>> grid = mm.PixelGrid.fit(clusters.ra, clusters.dec)

@@ -85,7 +85,8 @@ def calibrated_model(
     >>> rng = np.random.default_rng(0)
     >>> ln_mass = rng.normal(33.0, 0.4, 40)
     >>> catalogue = mm.HaloCatalogue.from_arrays(
-    ...     luminosity=np.exp(0.8 * (ln_mass - 33.0) + 0.2 * rng.normal(size=40)), redshift=np.full(40, 0.3)
+    ...     luminosity=np.exp(0.8 * (ln_mass - 33.0) + 0.2 * rng.normal(size=40)), redshift=np.full(40, 0.3),
+    ...     sigma_ln_luminosity=0.05
     ... )
     >>> masses = mm.CalibrationMasses.from_arrays(
     ...     mass=np.exp(ln_mass + 0.2 * rng.normal(size=40)), sigma_ln_mass=0.2

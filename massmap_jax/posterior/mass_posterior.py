@@ -142,7 +142,9 @@ def mass_posterior(
     Examples
     --------
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3], sigma_ln_luminosity=0.05
+    ... )
     >>> prior = mm.MassPrior.default()
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
     >>> posterior = mm.mass_posterior(catalogue, prior, relation)

@@ -105,7 +105,9 @@ class MassPosterior(eqx.Module):
     --------
     >>> import numpy as np
     >>> import massmap_jax as mm
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[4e4, 6e4, -99.0], redshift=[0.2, 0.4, 0.3], sigma_ln_luminosity=0.05
+    ... )
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
     >>> posterior = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation)
     >>> print(posterior.summary())
@@ -443,7 +445,9 @@ class MassPosterior(eqx.Module):
         Examples
         --------
         >>> import massmap_jax as mm
-        >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[2e14, 5e14], redshift=[0.2, 0.4], ids=["A", "B"])
+        >>> catalogue = mm.HaloCatalogue.from_arrays(
+        ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.4], sigma_ln_luminosity=0.05, ids=["A", "B"]
+        ... )
         >>> relation = mm.MassLuminosityRelation.identity()
         >>> table = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation).to_astropy()
         >>> table["id"].tolist(), str(table["mass_mean"].unit), table.meta["mass_definition"]
@@ -473,7 +477,9 @@ class MassPosterior(eqx.Module):
         Examples
         --------
         >>> import massmap_jax as mm
-        >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[2e14, 5e14], redshift=[0.2, 0.4], ids=["A", "B"])
+        >>> catalogue = mm.HaloCatalogue.from_arrays(
+        ...     luminosity=[2e14, 5e14], redshift=[0.2, 0.4], sigma_ln_luminosity=0.05, ids=["A", "B"]
+        ... )
         >>> relation = mm.MassLuminosityRelation.identity()
         >>> frame = mm.mass_posterior(catalogue, mm.MassPrior.default(), relation).to_pandas(["id", "mass_mean"])
         >>> frame.shape, frame.attrs["units"], frame.attrs["mass_definition"]

@@ -61,7 +61,9 @@ class CosmologyLikelihood(eqx.Module):
     >>> import jax
     >>> import massmap_jax as mm
     >>> from massmap_jax.halo.abundance import CosmologyParameters
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[2500.0, 4200.0], redshift=[0.3, 0.5])
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[2500.0, 4200.0], redshift=[0.3, 0.5], sigma_ln_luminosity=0.05
+    ... )
     >>> relation = mm.MassLuminosityRelation.preset("bigmali2017")
     >>> with jax.enable_x64(True):
     ...     likelihood = mm.CosmologyLikelihood.build(catalogue, mm.MassPrior.default())

@@ -30,7 +30,9 @@ def check_limit(selection, catalogue: HaloCatalogue, notes: list[str]) -> None:
     --------
     >>> import massmap_jax as mm
     >>> from massmap_jax.run.beside_limit import check_limit
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[1e10 + 1e8 * i for i in range(20)], redshift=[0.1] * 20)
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[1e10 + 1e8 * i for i in range(20)], redshift=[0.1] * 20, sigma_ln_luminosity=0.05
+    ... )
     >>> notes = []
     >>> check_limit(mm.FluxLimit(9e9), catalogue, notes)
     >>> notes

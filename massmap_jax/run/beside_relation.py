@@ -69,7 +69,9 @@ def beside_relation(
     >>> import numpy as np
     >>> import massmap_jax as mm
     >>> from massmap_jax.run.beside_relation import beside_relation
-    >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 4.0], redshift=[0.2] * 3)
+    >>> catalogue = mm.HaloCatalogue.from_arrays(
+    ...     luminosity=[1.0, 2.0, 4.0], redshift=[0.2] * 3, sigma_ln_luminosity=0.05
+    ... )
     >>> relation = mm.MassLuminosityRelation.create(alpha1=0.0, alpha2=1.0, scatter=0.3, alpha3=1e14)
     >>> nodes = np.linspace(25.0, 40.0, 151)
     >>> centre = np.log([1e15, 2e15, 4e15])

@@ -182,7 +182,9 @@ def _stacks(source, columns, file: str, options: JobOptions, catalogue: HaloCata
     if stacks.size == 0:
         raise MassmapError(f"no object is in a stack: column {column!r} of the catalogue is blank")
     # A catalogue of the stacks, which the reader matches by name. What it has besides is not used.
-    named = HaloCatalogue.from_arrays(luminosity=np.ones(stacks.size), redshift=np.ones(stacks.size), ids=stacks)
+    named = HaloCatalogue.from_arrays(
+        luminosity=np.ones(stacks.size), redshift=np.ones(stacks.size), sigma_ln_luminosity=0.05, ids=stacks
+    )
     try:
         profiles = _profiles(file, options, named)
     except MassmapError as error:

@@ -18,7 +18,7 @@ from massmap_jax.catalogue.units import (
 )
 from massmap_jax.errors import MassmapError
 
-GOOD = {"luminosity": [10.0, 20.0, 30.0], "redshift": [0.1, 0.2, 0.3]}
+GOOD = {"luminosity": [10.0, 20.0, 30.0], "redshift": [0.1, 0.2, 0.3], "sigma_ln_luminosity": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,21 @@ def test_one_bad_value_is_flagged_and_its_row_kept(column, value, flag):
 
 @pytest.mark.parametrize("dtype", [">f8", ">f4", "f4", "i4", ">i2", "u8", "O", "U8", "S8"])
 def test_any_number_type_becomes_native_float64(dtype):
-    catalogue = HaloCatalogue.from_arrays(luminosity=np.array([1, 2, 4]).astype(dtype), redshift=[0.1, 0.2, 0.3])
+    catalogue = HaloCatalogue.from_arrays(
+        luminosity=np.array([1, 2, 4]).astype(dtype), redshift=[0.1, 0.2, 0.3], sigma_ln_luminosity=0.05
+    )
     assert catalogue.ln_lum_obs.dtype == np.dtype(np.float64) and catalogue.ln_lum_obs.dtype.isnative
     np.testing.assert_allclose(catalogue.ln_lum_obs, np.log([1, 2, 4]))
+
+
+def test_an_error_that_is_not_given_is_told_of(recwarn):
+    with pytest.warns(UserWarning, match=r"no error of the luminosity is given: 0.05 in ln L is taken"):
+        silent = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0], redshift=[0.1, 0.2])
+    assert (silent.sigma_ln_lum == 0.05).all() and "no error of the luminosity" in silent.notes[0]
+    recwarn.clear()
+    assert HaloCatalogue.from_arrays(**GOOD).notes == ()
+    HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.1], sigma_luminosity=0.5, noise_kind="normal")
+    assert not recwarn.list
 
 
 def test_masked_and_nullable_values_are_missing():
@@ -76,7 +88,7 @@ def test_masked_and_nullable_values_are_missing():
     masked = np.ma.masked_array([1.0, 2.0, 3.0], [False, True, False])
     nullable = pd.Series([1, None, 3], dtype="Int64")
     for values in (masked, masked.astype(int), nullable, [1.0, None, 3.0], ["1", "", "3"]):
-        catalogue = HaloCatalogue.from_arrays(luminosity=values, redshift=GOOD["redshift"])
+        catalogue = HaloCatalogue.from_arrays(luminosity=values, redshift=GOOD["redshift"], sigma_ln_luminosity=0.05)
         np.testing.assert_array_equal(catalogue.flag, [0, Flag.LUM_MISSING, 0])
 
 

@@ -24,7 +24,9 @@ def test_rows_and_names_stay_together():
     given = {"a": [1.0, 2.0, 3.0], "b": [4.0, np.nan, 6.0]}
     correlation = np.array([[1, 0.1, 0.2], [0.1, 1, 0.3], [0.2, 0.3, 1]])
     observables = mm.Observables.from_arrays(given, {"a": 0.1, "b": 0.2}, error_correlation=correlation)
-    catalogue = mm.HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3])
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3], sigma_ln_luminosity=0.05
+    )
     part = catalogue.with_observables(observables).subset([2, 0])
     np.testing.assert_allclose(np.exp(part.observables.ln_value), [[3, 6], [1, 4]])
     swapped = observables.select(("b", "a"))
@@ -66,4 +68,6 @@ def test_refused(values, sigma, options, match):
 def test_another_number_of_rows():
     observables = mm.Observables.from_arrays({"a": [1.0, 2.0]}, {"a": 0.1})
     with pytest.raises(MassmapError, match="2 objects, and the catalogue has 1"):
-        mm.HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.1]).with_observables(observables)
+        mm.HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.1], sigma_ln_luminosity=0.05).with_observables(
+            observables
+        )

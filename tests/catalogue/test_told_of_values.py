@@ -277,7 +277,7 @@ def test_the_density_that_is_divided_out(tmp_path, text, words):
 
 def test_redshifts_of_other_objects_are_refused_in_python():
     """In any order but the catalogue's; a part of a catalogue is not judged."""
-    catalogue = HaloCatalogue.from_arrays(luminosity=LUM, redshift=Z)
+    catalogue = HaloCatalogue.from_arrays(luminosity=LUM, redshift=Z, sigma_ln_luminosity=0.05)
     for other in (
         RedshiftDistributions.gaussian(Z[::-1], 0.01, contains="likelihood", lum_moves=False),
         RedshiftDistributions.grid(GRID, ((GRID - Z[:, None]) / 0.04) ** 2, contains="likelihood", lum_moves=False),

@@ -358,10 +358,12 @@ def test_one_halo():
 
 
 def test_no_usable_row():
-    bad = HaloCatalogue.from_arrays(luminosity=[-99.0, np.nan], redshift=[0.5, 0.6])
+    bad = HaloCatalogue.from_arrays(luminosity=[-99.0, np.nan], redshift=[0.5, 0.6], sigma_ln_luminosity=0.05)
     with pytest.raises(MassmapError, match="no usable row"):
         prior_check(bad, package_prior(), package_relation())
-    limits = HaloCatalogue.from_arrays(luminosity=[10.0, 20.0], redshift=[0.5, 0.6], noise_kind="upper_limit")
+    limits = HaloCatalogue.from_arrays(
+        luminosity=[10.0, 20.0], redshift=[0.5, 0.6], sigma_ln_luminosity=0.05, noise_kind="upper_limit"
+    )
     with pytest.raises(MassmapError, match="none of 2 rows has a measured luminosity"):
         prior_check(limits, package_prior(), package_relation())
 

@@ -7,7 +7,9 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods
 
-CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0, 4.0], redshift=[0.1, 0.2, 0.3, 0.4], ids=[7, 8, 9, 10])
+CATALOGUE = HaloCatalogue.from_arrays(
+    luminosity=[1.0, 2.0, 3.0, 4.0], redshift=[0.1, 0.2, 0.3, 0.4], sigma_ln_luminosity=0.05, ids=[7, 8, 9, 10]
+)
 NODES = np.round(np.arange(13.0, 15.05, 0.1), 1)
 # The guessed columns and converted units are told in warnings, which these tests do not ask for.
 pytestmark = pytest.mark.filterwarnings("ignore:mass likelihoods")
@@ -114,7 +116,7 @@ def test_masses_in_units_of_h_are_converted_or_asked_for(tmp_path):
 
 def test_repeated_ids_of_the_catalogue(tmp_path):
     twice = HaloCatalogue.from_arrays(
-        luminosity=[1.0, 2.0], redshift=[0.1, 0.2], ids=[8, 8], duplicate_ids="row_number"
+        luminosity=[1.0, 2.0], redshift=[0.1, 0.2], sigma_ln_luminosity=0.05, ids=[8, 8], duplicate_ids="row_number"
     )
     with pytest.raises(MassmapError, match="ids of the catalogue are not unique"):
         read_mass_likelihoods(written(tmp_path, "id,mass,error\n8,4e14,0.3\n"), twice, **GOOD)

@@ -53,7 +53,7 @@ def moments(weight, values):
 
 
 def catalogue_with(distributions):
-    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(U.size), redshift=np.expm1(U))
+    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(U.size), redshift=np.expm1(U), sigma_ln_luminosity=0.05)
     return catalogue.with_redshifts(distributions)
 
 
@@ -156,9 +156,11 @@ def test_p_of_z_outside_the_prior_is_flagged():
     z = np.linspace(0.0, 1.2, 241)
     density = norm(np.expm1(U)[:, None], 0.02).pdf(z)
     density[0] = norm(0.9, 0.02).pdf(z)
-    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=[0.25, 0.2, 0.22, 0.24])
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=np.ones(4), redshift=[0.25, 0.2, 0.22, 0.24], sigma_ln_luminosity=0.05
+    )
     grid = mm.RedshiftDistributions.grid(z, density[[0, 0, 0, 0]], **OPTIONS)
-    far = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=np.full(4, 0.9))
+    far = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=np.full(4, 0.9), sigma_ln_luminosity=0.05)
     with pytest.raises(mm.errors.MassmapError, match="outside the prior"):
         mm.mass_posterior(far.with_redshifts(grid), narrow, mm.MassLuminosityRelation.preset("bigmali2017"))
     from massmap_jax.likelihood.objects import flag_of_part
@@ -187,7 +189,7 @@ def test_as_many_nodes_as_are_needed(prior):
     """More where a redshift moves the mass more: by its error, its distance, and the slope of the relation."""
     z = np.array([0.15, 0.5, 0.5, 1.0])
     steep, flat = (mm.MassLuminosityRelation(alpha1=0, alpha2=a, alpha3=3e14, scatter=0.2) for a in (1.7, 0.36))
-    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=z)
+    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.ones(4), redshift=z, sigma_ln_luminosity=0.05)
     found = {}
     for name, error in (("small", 0.003), ("large", 0.1)):
         normal = mm.RedshiftDistributions.gaussian(z, error, variable="ln_1z", **OPTIONS)

@@ -16,7 +16,7 @@ from massmap_jax.prior.mass_prior import MassPrior
 
 PRIOR = MassPrior.default()
 Z, Z_SOURCE, SCATTER_C = 0.3, 1.0, 0.345
-CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0], redshift=[0.2, Z, 0.4])
+CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0], redshift=[0.2, Z, 0.4], sigma_ln_luminosity=0.05)
 RADIUS = np.geomspace(0.3, 3.0, 6)
 NODES = shear_model.LN_MASS_NODES
 LN_MASS = np.log(5e14)
@@ -136,7 +136,7 @@ def test_a_signal_to_noise_decides_how_many_concentrations():
 
 
 def test_rows_that_cannot_be_used_inform_nothing():
-    catalogue = HaloCatalogue.from_arrays(luminosity=[1.0, -99.0], redshift=[0.3, np.nan])
+    catalogue = HaloCatalogue.from_arrays(luminosity=[1.0, -99.0], redshift=[0.3, np.nan], sigma_ln_luminosity=0.05)
     profiles = ShearProfiles.from_arrays(RADIUS, [measured(0.01)[0]] * 2, error=0.01, source_redshift=1.0)
     assert profiles.likelihoods(catalogue, PRIOR).informs.tolist() == [True, False]
 

@@ -11,7 +11,9 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.shear_file import read_shear_profiles
 from massmap_jax.likelihood.shear_names import check_name
 
-CATALOGUE = HaloCatalogue.from_arrays(luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3], ids=["A", "B", "C"])
+CATALOGUE = HaloCatalogue.from_arrays(
+    luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3], sigma_ln_luminosity=0.05, ids=["A", "B", "C"]
+)
 # The guessed columns are told in warnings, which these tests do not ask for.
 pytestmark = pytest.mark.filterwarnings("ignore:shear profiles")
 

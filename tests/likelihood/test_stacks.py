@@ -12,7 +12,7 @@ RADIUS = np.array([0.4, 0.8, 1.6])
 PRIOR = mm.MassPrior.default()
 Z = np.array([0.2, 0.25, 0.3, 0.5, 0.5, 0.9])
 MEMBERS = np.array([0, 0, 0, 1, -1, 1])
-CATALOGUE = mm.HaloCatalogue.from_arrays(luminosity=np.ones(6), redshift=Z)
+CATALOGUE = mm.HaloCatalogue.from_arrays(luminosity=np.ones(6), redshift=Z, sigma_ln_luminosity=0.05)
 SHEAR = np.array([[0.05, 0.03, 0.01], [0.06, np.nan, 0.02]])
 
 

@@ -79,6 +79,7 @@ def test_objects_without_mass_or_position():
     objects = HaloCatalogue.from_arrays(
         luminosity=[2e4, -99.0, 2e4, 2e4],
         redshift=[0.3, 0.3, 0.3, 0.3],
+        sigma_ln_luminosity=0.05,
         ra=[10.0, 10.0, np.nan, 10.01],
         dec=[5.0, 5.0, 5.0, 95.0],
     )
@@ -95,7 +96,7 @@ def test_an_object_that_comes_twice_is_told():
     objects = catalogue()
     twice = HaloCatalogue.from_arrays(
         ln_luminosity=np.repeat(objects.ln_lum_obs[:1], 2), redshift=np.repeat(objects.redshift[:1], 2),
-        ra=[0.0, 0.0], dec=[59.0, 59.0],
+        sigma_ln_luminosity=0.05, ra=[0.0, 0.0], dec=[59.0, 59.0],
     )  # fmt: skip
     with pytest.warns(UserWarning, match="1 of 2 objects in the circle repeat"):
         found_in(twice, Circle(0.0, 59.0, 5.0))
@@ -106,8 +107,8 @@ def test_quantities_and_offsets_beyond_90_make_a_circle():
     in_units = Circle(ON_SKY.ra * units.deg, np.radians(ON_SKY.dec) * units.rad, ON_SKY.radius_arcmin / 60 * units.deg)
     assert found_in(objects, in_units).nobj == found_in(objects, ON_SKY).nobj > 10
     flat = HaloCatalogue.from_arrays(
-        ln_luminosity=objects.ln_lum_obs[:3], redshift=objects.redshift[:3], ra=[0.0, 5.0, 0.0], dec=[-120.0, -118.0, 9.0],
-        position_unit="arcmin",
+        ln_luminosity=objects.ln_lum_obs[:3], redshift=objects.redshift[:3], sigma_ln_luminosity=0.05,
+        ra=[0.0, 5.0, 0.0], dec=[-120.0, -118.0, 9.0], position_unit="arcmin",
     )  # fmt: skip
     assert found_in(flat, Circle(0.0, -120.0, 10.0)).nobj == 2
 
@@ -122,4 +123,4 @@ def test_no_circle_is_refused(circle):
 
 def test_a_catalogue_without_positions_is_refused():
     with pytest.raises(MassmapError, match="no positions"):
-        found_in(HaloCatalogue.from_arrays(luminosity=[1e4], redshift=[0.2]), ON_SKY)
+        found_in(HaloCatalogue.from_arrays(luminosity=[1e4], redshift=[0.2], sigma_ln_luminosity=0.05), ON_SKY)

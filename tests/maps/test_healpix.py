@@ -53,7 +53,7 @@ class FixedDraws:
 def of_objects(grid, finish=None, **form):
     ra, dec = positions()
     objects = HaloCatalogue.from_arrays(
-        luminosity=np.ones(NUMBER), redshift=np.linspace(0.1, 1, NUMBER), ra=ra, dec=dec
+        luminosity=np.ones(NUMBER), redshift=np.linspace(0.1, 1, NUMBER), sigma_ln_luminosity=0.05, ra=ra, dec=dec
     )
     finish = {"keep_draws": True} | (finish or {})
     sums = MapSums(grid, FixedDraws(), MapForm(fwhm_arcmin=finish.pop("fwhm_arcmin", None), **form))
@@ -316,7 +316,11 @@ def test_a_strip_is_drawn_without_the_circle_around_it():
     """The circle on the sky that holds a strip is as high as wide; the plane about its objects is not, in any slice."""
     ra = np.linspace(-20, 20, NUMBER) % 360
     objects = HaloCatalogue.from_arrays(
-        luminosity=np.ones(NUMBER), redshift=np.linspace(0.1, 1, NUMBER), ra=ra, dec=np.linspace(-1, 1, NUMBER)
+        luminosity=np.ones(NUMBER),
+        redshift=np.linspace(0.1, 1, NUMBER),
+        sigma_ln_luminosity=0.05,
+        ra=ra,
+        dec=np.linspace(-1, 1, NUMBER),
     )
     grid = HealpixGrid.fit(objects.ra, objects.dec, 64)
     sums = MapSums(grid, FixedDraws(), MapForm(redshift_edges=(0.0, 0.5, 2.0)))
@@ -371,7 +375,9 @@ def test_without_the_extra(monkeypatch):
 
 
 def test_flat_positions_are_refused():
-    objects = HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.5], ra=[0.0], dec=[0.0], position_unit="arcmin")
+    objects = HaloCatalogue.from_arrays(
+        luminosity=[1.0], redshift=[0.5], sigma_ln_luminosity=0.05, ra=[0.0], dec=[0.0], position_unit="arcmin"
+    )
     for grid, kind in ((HealpixGrid(4), "healpix"), (PixelGrid("tangent", (4, 4), 1.0, (0.0, 0.0)), "tangent")):
         with pytest.raises(MassmapError, match=f"positions are flat and the grid is {re.escape(kind)}"):
             MapSums(grid, FixedDraws()).add_masses(objects, np.array([True]), np.array([1e14]), None)

@@ -109,7 +109,9 @@ def test_what_would_count_hosts_several_times_is_refused(galaxies, hosts, prior,
     posterior = mm.mass_posterior(galaxies, prior, CENTRALS)
     with pytest.raises(MassmapError, match="needs the result of host_posterior, and was given MassPosterior"):
         mm.host_map(KEY, posterior, grid)
-    nowhere = mm.HaloCatalogue.from_arrays(ln_luminosity=[24.0], redshift=[0.1], lum_unit="Lsun")
+    nowhere = mm.HaloCatalogue.from_arrays(
+        ln_luminosity=[24.0], redshift=[0.1], sigma_ln_luminosity=0.05, lum_unit="Lsun"
+    )
     with pytest.raises(MassmapError, match="no positions"):
         mm.host_map(KEY, mm.host_posterior(nowhere, prior, CENTRALS, SATELLITES), grid)
     for options, told in (

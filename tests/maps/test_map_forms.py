@@ -284,7 +284,9 @@ def test_width_of_the_kernel():
     """One object: the second moments of what it becomes are those of the Gaussian."""
     grid = PixelGrid("flat", (81, 81), 0.5, (0.0, 0.0))
     sums = MapSums(grid, FixedDraws())
-    one = HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.5], ra=[0.0], dec=[0.0], position_unit="arcmin")
+    one = HaloCatalogue.from_arrays(
+        luminosity=[1.0], redshift=[0.5], sigma_ln_luminosity=0.05, ra=[0.0], dec=[0.0], position_unit="arcmin"
+    )
     sums.add(one, SimpleNamespace(prior=None, extra=None, usable=one.usable, mean_mass=np.array([1e14])))
     for fwhm in (1.0, 1.7, 6.0):
         image = smoothed(sums.finish(ess=1.0, relation_from=None, keep_draws=True), fwhm).mean / 1e14
@@ -464,7 +466,7 @@ def test_empty_one_object_all_outside():
     found = sums.finish(ess=1.0, relation_from=None)
     assert found.nobj.sum() == 1 and (found.sd > 0).sum() == 1
     with pytest.raises(MassmapError, match="no rows"):
-        HaloCatalogue.from_arrays(luminosity=[], redshift=[])
+        HaloCatalogue.from_arrays(luminosity=[], redshift=[], sigma_ln_luminosity=0.05)
 
 
 def test_a_map_larger_than_the_machine_is_refused_with_the_number():

@@ -31,7 +31,9 @@ def told():
     observables = mm.Observables.from_arrays(
         {"richness": np.where(faint, 25.0, richness)}, {"richness": 0.1}, upper_limit={"richness": faint}
     )
-    catalogue = mm.HaloCatalogue.from_arrays(luminosity=np.exp(ln_lum), redshift=np.full(NUMBER, 0.3))
+    catalogue = mm.HaloCatalogue.from_arrays(
+        luminosity=np.exp(ln_lum), redshift=np.full(NUMBER, 0.3), sigma_ln_luminosity=0.05
+    )
     measured = np.exp(ln_mass + 0.2 * rng.normal(size=NUMBER))
     measured[:15] = np.nan
     masses = mm.CalibrationMasses.from_arrays(mass=measured, sigma_ln_mass=0.2, bias="0:0.05", chosen_by="luminosity")

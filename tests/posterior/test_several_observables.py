@@ -162,9 +162,9 @@ def test_one_observable_is_the_luminosity(prior):
     catalogue, _, _ = catalogue_of(np.ones((5, 3), int))
     plain = mm.mass_posterior(catalogue, prior, mm.MassLuminosityRelation(**LAWS[0]))
     sigma = catalogue.sigma_ln_lum
-    alone = mm.HaloCatalogue.from_arrays(luminosity=np.full(5, np.nan), redshift=catalogue.redshift).with_observables(
-        mm.Observables.from_arrays({"same": np.exp(catalogue.ln_lum_obs)}, {"same": sigma})
-    )
+    alone = mm.HaloCatalogue.from_arrays(
+        luminosity=np.full(5, np.nan), redshift=catalogue.redshift, sigma_ln_luminosity=0.05
+    ).with_observables(mm.Observables.from_arrays({"same": np.exp(catalogue.ln_lum_obs)}, {"same": sigma}))
     other = mm.MultiObservableRelation(**LAWS[1], others={"same": mm.MassLuminosityRelation(**LAWS[0])})
     found = mm.mass_posterior(alone, prior, other)
     np.testing.assert_allclose(found.mean, plain.mean, atol=1e-5)

@@ -160,7 +160,7 @@ def test_saved_loaded_and_taken_apart(fit, tmp_path, field, prior):
     assert one.scatter_correlation[0, 2] == pytest.approx(table["correlation_y_sz"][7], abs=1e-12)
     with pytest.raises(MassmapError, match="no such observables"):
         mm.mass_posterior(
-            mm.HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.2]), prior, fit.draws,
+            mm.HaloCatalogue.from_arrays(luminosity=[1.0], redshift=[0.2], sigma_ln_luminosity=0.05), prior, fit.draws,
             relation_from="fixed_draws",
         )  # fmt: skip
 
@@ -302,6 +302,6 @@ def test_objects_that_the_selection_excludes(field, prior, given):
 
 
 def test_a_catalogue_without_observables(field, prior):
-    plain = mm.HaloCatalogue.from_arrays(luminosity=[1.0, 2.0], redshift=[0.2, 0.3])
+    plain = mm.HaloCatalogue.from_arrays(luminosity=[1.0, 2.0], redshift=[0.2, 0.3], sigma_ln_luminosity=0.05)
     with pytest.raises(MassmapError, match="with_observables"):
         mm.fit_relation(plain, prior, LUMINOSITY, observables=OBSERVABLES)

@@ -10,7 +10,7 @@ from massmap_jax.run.beside_limit import check_limit
 
 N = 40
 Z = np.linspace(0.1, 0.5, N)
-CATALOGUE = HaloCatalogue.from_arrays(luminosity=1e10 * (1.0 + np.arange(N)), redshift=Z)
+CATALOGUE = HaloCatalogue.from_arrays(luminosity=1e10 * (1.0 + np.arange(N)), redshift=Z, sigma_ln_luminosity=0.05)
 
 
 @pytest.mark.parametrize(

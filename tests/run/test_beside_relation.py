@@ -14,7 +14,7 @@ N = 30
 RNG = np.random.default_rng(4)
 Z, LN_MASS = RNG.uniform(0.1, 0.6, N), np.log(3e14) + RNG.normal(size=N)
 LN_LUM = 1.0 + 1.35 * (LN_MASS - np.log(3e14)) + 0.25 * RNG.normal(size=N)
-CATALOGUE = HaloCatalogue.from_arrays(luminosity=np.exp(LN_LUM), redshift=Z)
+CATALOGUE = HaloCatalogue.from_arrays(luminosity=np.exp(LN_LUM), redshift=Z, sigma_ln_luminosity=0.05)
 NODES = np.linspace(25.0, 42.0, 171)
 
 

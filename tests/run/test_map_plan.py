@@ -128,7 +128,7 @@ def test_positions_that_are_none_cost_no_masses():
     nowhere = objects(np.full(5, np.nan), np.zeros(5))
     grid, (note,) = planned(nowhere)
     assert grid is None and "none of the 5 objects with a mass has a usable position" in note
-    bare = HaloCatalogue.from_arrays(luminosity=[1e14], redshift=[0.2])
+    bare = HaloCatalogue.from_arrays(luminosity=[1e14], redshift=[0.2], sigma_ln_luminosity=0.05)
     assert planned(bare) == (None, ["no map: the catalogue has no positions"])
     assert planned(nowhere, make_map=False) == (None, [])
 

@@ -40,7 +40,7 @@ def mocks(scatter, concentration_scatter):
 def scores(truth, **fault):
     """Pulls of the masses, and normal scores of the probability below the true ones; `fault` is wrong in the model."""
     ln_mass, z, shear = mocks(**truth)
-    catalogue = HaloCatalogue.from_arrays(luminosity=np.ones(z.size), redshift=z)
+    catalogue = HaloCatalogue.from_arrays(luminosity=np.ones(z.size), redshift=z, sigma_ln_luminosity=0.05)
     profiles = ShearProfiles.from_arrays(RADIUS, shear, error=ERROR, source_redshift=SOURCES)
     term = profiles.likelihoods(catalogue, MassPrior.default(), **truth | fault)
     grid = np.linspace(CENTRE - 6 * WIDTH, CENTRE + 6 * WIDTH, 1201)
