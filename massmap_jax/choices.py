@@ -33,8 +33,10 @@ def check_scatter(scatter: float, where: str) -> None:
     Raises
     ------
     MassmapError
-        For more than `LARGEST_SCATTER`.
+        For less than 0, or more than `LARGEST_SCATTER`.
     """
+    if scatter < 0:
+        raise MassmapError(f"{where} is {scatter:.3g}: it is a standard deviation in ln of the observable, at least 0")
     if scatter > LARGEST_SCATTER:
         raise MassmapError(
             f"{where} is {scatter:.3g} in ln of the observable, a factor of {np.exp(min(scatter, 700.0)):.2g}: is it in"

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.observables import Observables
 from massmap_jax.choices import ChosenBy
@@ -210,15 +211,17 @@ def simulate_field(
 
     A field with a richness whose scatter is correlated with that of the luminosity, and ten measured masses:
 
-    >>> richness = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.3)
+    >>> richness = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, alpha3=1e14, scatter=0.3)
     >>> relation = mm.MultiObservableRelation(
-    ...     alpha1=1.0, alpha2=0.8, scatter=0.3, others={"richness": richness}, scatter_correlation=[[1, 0.5], [0.5, 1]]
+    ...     alpha1=1.0, alpha2=0.8, alpha3=1e14, scatter=0.3,
+    ...     others={"richness": richness}, scatter_correlation=[[1, 0.5], [0.5, 1]]
     ... )
     >>> measured = mm.MassMeasurements(10, bias=-0.1, scatter=0.1)
     >>> field = mm.simulate_field(jax.random.key(0), 200, relation=relation, measured=measured)
     >>> field.catalogue.observables.names, field.calibration.number
     (('richness',), 10)
     """
+    check_kinds("simulate_field", key=key)
     if not isinstance(num_halos, int | np.integer) or num_halos < 1:
         raise MassmapError(f"num_halos is {num_halos!r}, and a field needs a whole number of objects, at least 1")
     for name, value in [

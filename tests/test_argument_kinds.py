@@ -67,6 +67,15 @@ def test_a_seed_in_the_place_of_a_key_of_samples(things):
     with pytest.raises(MassmapError, match=r"sample: key is an? int, and has to be a random key"):
         posterior.sample(0, 10)
     assert posterior.sample(KEY, 2).shape == (N, 2)
+    calls = {
+        "simulate_field": lambda: mm.simulate_field(0, 10),
+        "preset_draws": lambda: mm.MassLuminosityRelation.preset_draws("bigmali2017", 0, 10),
+        "planck18": lambda: mm.CosmologyDraws.planck18(0),
+        "mass_posterior": lambda: mm.mass_posterior(catalogue, prior, relation, key=0),
+    }
+    for name, call in calls.items():
+        with pytest.raises(MassmapError, match=f"{name}: key is an? int, and has to be a random key"):
+            call()
 
 
 def test_an_index_with_a_name_is_a_column():
@@ -136,7 +145,7 @@ MAKERS = {
         (NODES, MASSES, np.tile(MASSES**-1.0, (3, 1)) * 1e14),
     ),
     "relation": (
-        lambda a, s: (r := mm.MassLuminosityRelation.from_draws(alpha1=a, alpha2=1.6, scatter=s)) and np.concatenate(
+        lambda a, s: (r := mm.MassLuminosityRelation.from_draws(alpha1=a, alpha2=1.6, alpha3=1e14, scatter=s)) and np.concatenate(
             [r.alpha1, r.scatter]
         ),
         (np.linspace(1, 1.5, N), np.linspace(0.2, 0.3, N)),

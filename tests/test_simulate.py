@@ -285,11 +285,11 @@ SCATTERS = np.array([[1, 0.5, -0.4], [0.5, 1, 0.3], [-0.4, 0.3, 1]])
 
 def of_several(**options):
     others = {
-        "richness": mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.3),
-        "y_sz": mm.MassLuminosityRelation(alpha1=0.0, alpha2=1.7, alpha4=0.7, scatter=0.2),
+        "richness": mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, alpha3=1e14, scatter=0.3),
+        "y_sz": mm.MassLuminosityRelation(alpha1=0.0, alpha2=1.7, alpha3=1e14, alpha4=0.7, scatter=0.2),
     }
     relation = mm.MultiObservableRelation(
-        alpha1=1.0, alpha2=0.8, alpha4=1.0, scatter=0.4, others=others, scatter_correlation=SCATTERS
+        alpha1=1.0, alpha2=0.8, alpha3=1e14, alpha4=1.0, scatter=0.4, others=others, scatter_correlation=SCATTERS
     )
     return mm.simulate_field(jax.random.key(3), 20_000, relation=relation, **options), relation
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.maps.form import MapForm
@@ -108,6 +109,7 @@ def host_map(
     >>> bool(field.total_mass < hosts.mean_mass.sum())
     True
     """
+    check_kinds("host_map", key=key)
     if not isinstance(hosts, HostPosterior):
         raise MassmapError(
             f"host_map needs the result of host_posterior, and was given {type(hosts).__name__}: a map of objects that "

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.described import DescribedTable, writable
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all, summary_lines
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -195,6 +196,7 @@ class HostPosterior(eqx.Module):
             Whether the galaxy is the central of that host. A sum over galaxies counts a host once where it runs over
             these.
         """
+        check_kinds("sample", key=key)
         key_relation, key_mass = jax.random.split(key)
         relation = self.relation.as_batch().pick(key_relation, num)
         rows = np.flatnonzero(self.usable)

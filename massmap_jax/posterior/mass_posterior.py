@@ -157,6 +157,8 @@ def mass_posterior(
     ['', '', 'LUM_SENTINEL']
     """
     check_kinds("mass_posterior", catalogue=catalogue, prior=prior, relation=relation)
+    if key is not None:
+        check_kinds("mass_posterior", key=key)
     if method not in (*METHODS, "surface"):
         raise MassmapError(f"method {method!r} is not known: give one of {', '.join(METHODS)}, surface")
     relation_from = check_relation_from(relation, relation_from)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
 from massmap_jax.catalogue.quantities import plain_numbers
 from massmap_jax.catalogue.relation_files import ln_weights, open_chains, refuse_strays, weight_column
@@ -183,6 +184,7 @@ class CosmologyDraws(eqx.Module):
         that table; that of sigma8 with h is taken to come from omega_m alone, n_s and omega_b h^2 are taken to be
         independent of the rest, and whatever is not normal is left out. A chain, `read`, has all of these.
         """
+        check_kinds("planck18", key=key)
         if number < FEWEST:
             raise MassmapError(f"{number} draws of the cosmology are too few: give at least {FEWEST}")
         mean = CosmologyParameters.of("Planck18")

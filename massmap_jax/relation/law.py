@@ -6,6 +6,7 @@ One object of the class is one relation, or a batch of draws of the relation's p
 describe the posterior of the relation, or a belief about it, so one relation and a posterior are used alike.
 """
 
+import warnings
 from abc import abstractmethod
 from typing import Any, Literal, Self
 
@@ -15,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from massmap_jax.argument_kinds import check_kinds
 from massmap_jax.catalogue.quantities import in_unit, plain_numbers
 from massmap_jax.choices import PRESETS, RelationPreset
 from massmap_jax.errors import MassmapError
 from massmap_jax.keys import stratified_picks
 from massmap_jax.likelihood.terms import GaussianTerm
 
+_PIVOT_IF_NOT_GIVEN = 1e14
 PARAMETERS = ("alpha1", "alpha2", "alpha3", "alpha4", "scatter")
 # Labels of a relation; nothing is converted by them.
 LABELS = ("evolution", "omega_m", "lum_unit", "mass_definition", "source")
@@ -255,7 +258,7 @@ class MassLuminosityRelation(Relation):
     scatter : float or array_like, (draw,)
         Intrinsic scatter S: standard deviation of ln L at fixed mass [ln L]; at least 0.
     alpha3 : float or array_like, (draw,), optional
-        Pivot mass [Msun], without h; above 0.
+        Pivot mass [Msun], without h; above 0. Where it is not given 1e14 is taken, and a warning says so.
     log_weight : float or array_like, (draw,), optional
         ln weight of each draw; the default 0 gives all draws the same weight.
     gamma : float or array_like, (draw,), optional
@@ -308,7 +311,7 @@ class MassLuminosityRelation(Relation):
 
     A batch of draws, where a number stands for all draws:
 
-    >>> draws = mm.MassLuminosityRelation(alpha1=[0.9, 1.0, 1.1], alpha2=0.8, scatter=0.2)
+    >>> draws = mm.MassLuminosityRelation(alpha1=[0.9, 1.0, 1.1], alpha2=0.8, alpha3=1e14, scatter=0.2)
     >>> draws.num_draws, draws.scatter.shape
     (3, (3,))
     >>> print(draws.draw(2).alpha1)
@@ -335,7 +338,7 @@ class MassLuminosityRelation(Relation):
         alpha2,
         alpha4=0.0,
         scatter,
-        alpha3=1e14,
+        alpha3=None,
         log_weight=0.0,
         gamma=None,
         evolution: Literal["power", "E"] = "power",
@@ -344,6 +347,12 @@ class MassLuminosityRelation(Relation):
         mass_definition: str = "unknown",
         source: str = "given by the user",
     ):
+        if alpha3 is None:
+            warnings.warn(
+                f"alpha3, the pivot mass at which ln L is alpha1, is not given: {_PIVOT_IF_NOT_GIVEN:g} Msun is taken",
+                stacklevel=4,  # two of equinox
+            )
+            alpha3 = _PIVOT_IF_NOT_GIVEN
         if evolution not in ("power", "E"):
             raise MassmapError(f"relation evolution {evolution!r} is not known: give 'power' or 'E'")
         given = {
@@ -366,7 +375,7 @@ class MassLuminosityRelation(Relation):
         self.source = source
 
     @classmethod
-    def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, gamma=None, **labels) -> Self:
+    def create(cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=None, log_weight=0.0, gamma=None, **labels) -> Self:
         """Make a relation; the same as calling the class.
 
         Parameters
@@ -378,7 +387,7 @@ class MassLuminosityRelation(Relation):
         scatter : float or array_like, (draw,)
             Standard deviation of ln L at fixed mass [ln L].
         alpha3 : float or array_like, (draw,), optional
-            Pivot mass [Msun].
+            Pivot mass [Msun], as in the class.
         log_weight : float or array_like, (draw,), optional
             ln weight of each draw.
         gamma : float or array_like, (draw,), optional
@@ -409,7 +418,7 @@ class MassLuminosityRelation(Relation):
 
     @classmethod
     def from_draws(
-        cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=1e14, log_weight=0.0, gamma=None, **labels
+        cls, *, alpha1, alpha2, alpha4=0.0, scatter, alpha3=None, log_weight=0.0, gamma=None, **labels
     ) -> Self:
         """Make a batch from draws of the relation's parameters, such as the columns of an MCMC chain.
 
@@ -450,7 +459,8 @@ class MassLuminosityRelation(Relation):
         >>> import numpy as np
         >>> import massmap_jax as mm
         >>> draws = mm.MassLuminosityRelation.from_draws(
-        ...     alpha1=[0.9, 1.0, 1.1], alpha2=[0.79, 0.80, 0.81], scatter=0.2, log_weight=np.log([1.0, 2.0, 1.0])
+        ...     alpha1=[0.9, 1.0, 1.1], alpha2=[0.79, 0.80, 0.81], alpha3=1e14, scatter=0.2,
+        ...     log_weight=np.log([1.0, 2.0, 1.0]),
         ... )
         >>> print(draws.shares.round(3))
         [0.25 0.5  0.25]
@@ -471,7 +481,8 @@ class MassLuminosityRelation(Relation):
     @classmethod
     def _unchecked(cls, parameters: dict[str, Array | np.ndarray], labels: dict) -> Self:
         """Make a relation that holds these arrays as they are: a sampler may propose values that the checks refuse."""
-        stand_in = cls(alpha1=0.0, alpha2=1.0, scatter=0.0, gamma=0.0 if "gamma" in parameters else None, **labels)
+        gamma = 0.0 if "gamma" in parameters else None
+        stand_in = cls(alpha1=0.0, alpha2=1.0, alpha3=1e14, scatter=0.0, gamma=gamma, **labels)
         return eqx.tree_at(lambda r: [getattr(r, p) for p in parameters], stand_in, list(parameters.values()))
 
     @classmethod
@@ -540,6 +551,7 @@ class MassLuminosityRelation(Relation):
         >>> draws.num_draws, draws.is_batch
         (100, True)
         """
+        check_kinds("preset_draws", key=key)
         if num_draws < 1:
             raise MassmapError(f"number of relation draws is {num_draws}: give at least 1")
         preset = _find_preset(name)

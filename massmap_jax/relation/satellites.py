@@ -71,7 +71,7 @@ class SatelliteLuminosityFunction(eqx.Module):
     ...
     ...     def ln_ratio(self, ln_mass, z):
     ...         return jnp.full_like(ln_mass, -0.5)
-    >>> relation = mm.MassLuminosityRelation(alpha1=1.0, alpha2=0.4, scatter=0.3)
+    >>> relation = mm.MassLuminosityRelation(alpha1=1.0, alpha2=0.4, alpha3=1e14, scatter=0.3)
     >>> satellites = Proportional(1e12, mass_definition="200m")
     >>> number = satellites.mean_number(relation, np.log([1e13, 1e14]), 0.1, ln_lum_min=0.0)
     >>> print([f"{one:.2f}" for one in number])

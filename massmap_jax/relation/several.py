@@ -65,15 +65,17 @@ class MultiObservableRelation(MassLuminosityRelation):
 
     >>> import numpy as np
     >>> import massmap_jax as mm
-    >>> richness = mm.MassLuminosityRelation(alpha1=3.4, alpha2=1.0, scatter=0.25)
+    >>> richness = mm.MassLuminosityRelation(alpha1=3.4, alpha2=1.0, alpha3=1e14, scatter=0.25)
     >>> relation = mm.MultiObservableRelation(
-    ...     alpha1=1.0, alpha2=1.3, scatter=0.4, others={"richness": richness}, scatter_correlation=[[1, 0.3], [0.3, 1]]
+    ...     alpha1=1.0, alpha2=1.3, alpha3=1e14, scatter=0.4,
+    ...     others={"richness": richness}, scatter_correlation=[[1, 0.3], [0.3, 1]]
     ... )
     >>> observables = mm.Observables.from_arrays({"richness": [40.0]}, {"richness": 0.15})
     >>> catalogue = mm.HaloCatalogue.from_arrays(luminosity=[3.0], redshift=[0.3], sigma_ln_luminosity=0.1)
     >>> prior = mm.MassPrior.default()
     >>> both = mm.mass_posterior(catalogue.with_observables(observables), prior, relation)
-    >>> alone = mm.mass_posterior(catalogue, prior, mm.MassLuminosityRelation(alpha1=1.0, alpha2=1.3, scatter=0.4))
+    >>> of_lum = mm.MassLuminosityRelation(alpha1=1.0, alpha2=1.3, alpha3=1e14, scatter=0.4)
+    >>> alone = mm.mass_posterior(catalogue, prior, of_lum)
     >>> print(f"{alone.sd[0]:.2f} {both.sd[0]:.2f}")
     0.31 0.24
     """
@@ -104,7 +106,7 @@ class MultiObservableRelation(MassLuminosityRelation):
         """Make a relation that holds these arrays as they are."""
         labels = dict(labels)
         others, matrix = labels.pop("others", {}), labels.pop("scatter_correlation", None)
-        one = MassLuminosityRelation(alpha1=0.0, alpha2=1.0, scatter=0.0)
+        one = MassLuminosityRelation(alpha1=0.0, alpha2=1.0, alpha3=1e14, scatter=0.0)
         stand_in = super()._unchecked(parameters, labels | {"others": dict.fromkeys(others, one)})
         if not others:
             return stand_in

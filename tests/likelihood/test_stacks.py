@@ -87,7 +87,7 @@ def test_refused_with_a_catalogue():
         stacks(shear=-SHEAR).signals(CATALOGUE, PRIOR)
     with pytest.raises(MassmapError, match="scatter of the lensing masses is -1"):
         stacks().signals(CATALOGUE, PRIOR, scatter=-1.0)
-    relation = mm.MassLuminosityRelation(alpha1=0.0, alpha2=1.0, scatter=0.3)
+    relation = mm.MassLuminosityRelation(alpha1=0.0, alpha2=1.0, alpha3=1e14, scatter=0.3)
     with pytest.raises(MassmapError, match="stacked profiles say nothing of a single mass"):
         mm.mass_posterior(CATALOGUE, PRIOR, relation, extra=stacks().signals(CATALOGUE, PRIOR))
 

@@ -286,7 +286,7 @@ def test_what_has_no_answer_is_refused(changes, told):
 
 
 def test_relations_with_more_than_the_luminosity_are_refused(prior):
-    others = {"richness": mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.3)}
+    others = {"richness": mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, alpha3=1e14, scatter=0.3)}
     several = mm.MultiObservableRelation(
         alpha1=24.0, alpha2=0.4, scatter=0.3, alpha3=1e13, others=others, scatter_correlation=np.eye(2)
     )

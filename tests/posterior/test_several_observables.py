@@ -220,7 +220,10 @@ def test_what_takes_the_luminosity_alone_refuses(prior, what):
         ({"scatter_correlation": np.ones((3, 3))}, "positive definite"),
         ({"scatter_correlation": np.eye(2)}, "3 rows"),
         ({"others": {"richness": 0.3}}, "give a MassLuminosityRelation"),
-        ({"others": {"richness": mm.MassLuminosityRelation(alpha1=[1.0, 2.0], alpha2=1, scatter=0.1)}}, "2 draws"),
+        (
+            {"others": {"richness": mm.MassLuminosityRelation(alpha1=[1.0, 2.0], alpha2=1, alpha3=1e14, scatter=0.1)}},
+            "2 draws",
+        ),
     ],
 )
 def test_relations_that_are_none(changes, match):

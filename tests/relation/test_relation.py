@@ -131,7 +131,13 @@ def test_bad_relations_are_refused_with_the_reason(name):
 def test_constructor_create_and_from_draws_make_the_same():
     """The class itself is the constructor to try first; the classmethods are names of it."""
     given = dict(
-        alpha1=[10.7, 10.8], alpha2=0.36, scatter=np.float32(0.5), evolution="E", omega_m=0.25, lum_unit="L500"
+        alpha1=[10.7, 10.8],
+        alpha2=0.36,
+        alpha3=1e14,
+        scatter=np.float32(0.5),
+        evolution="E",
+        omega_m=0.25,
+        lum_unit="L500",
     )
     makers = (MassLuminosityRelation, MassLuminosityRelation.create, MassLuminosityRelation.from_draws)
     one, *others = (make(**given) for make in makers)
@@ -145,14 +151,20 @@ def test_constructor_create_and_from_draws_make_the_same():
         MassLuminosityRelation(**given, alpha5=1.0)
 
 
+def test_a_pivot_that_is_not_given_is_told_of():
+    for make in (MassLuminosityRelation, MassLuminosityRelation.create, MassLuminosityRelation.from_draws):
+        with pytest.warns(UserWarning, match=r"alpha3, the pivot mass .* is not given: 1e\+14 Msun is taken"):
+            assert make(alpha1=[1.0], alpha2=0.8, scatter=0.2).alpha3 == 1e14
+
+
 def test_constructor_keeps_values_of_its_own():
     """A parameter changed in place by the caller changes no relation; scalars have no axis."""
     alpha1 = np.array([1.0, 2.0])
-    relation = MassLuminosityRelation(alpha1=alpha1, alpha2=1.0, scatter=0.1)
+    relation = MassLuminosityRelation(alpha1=alpha1, alpha2=1.0, alpha3=1e14, scatter=0.1)
     alpha1[:] = 0.0
     np.testing.assert_array_equal(relation.alpha1, [1.0, 2.0])
     assert relation.alpha2.flags.writeable and relation.alpha2.flags.owndata
-    one = MassLuminosityRelation(alpha1=jnp.asarray(1.0), alpha2=1, scatter=0.1)
+    one = MassLuminosityRelation(alpha1=jnp.asarray(1.0), alpha2=1, alpha3=1e14, scatter=0.1)
     assert one.alpha1.shape == () and isinstance(one.alpha1, np.ndarray) and not one.is_batch
 
 
@@ -177,18 +189,20 @@ def test_constructor_under_jit_vmap_and_grad(double):
         )
         for gradient in (jax.grad(mean, (0, 1)), jax.jit(jax.grad(mean, (0, 1)))):
             np.testing.assert_allclose(gradient(1.0, 0.5), (1.0, x), **tolerance)
-        made = jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=[1.0, 2.0], scatter=0.1, source="a fit"))(0.5)
+        made = jax.jit(
+            lambda a: MassLuminosityRelation(alpha1=a, alpha2=[1.0, 2.0], alpha3=1e14, scatter=0.1, source="a fit")
+        )(0.5)
         assert made.num_draws == 2 and made.source == "a fit"
         assert made.alpha1.dtype == made.alpha2.dtype == jnp.zeros(()).dtype
 
 
 def test_constructor_checks_what_is_not_traced():
     with pytest.raises(MassmapError, match=r"scatter must be finite and at least 0: 1 of 1 draws .* = -0\.2"):
-        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=1.0, scatter=-0.2))(1.0)
+        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=1.0, alpha3=1e14, scatter=-0.2))(1.0)
     with pytest.raises(MassmapError, match="not numbers of one length"):
-        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=[1.0, 2.0], scatter=0.1))(jnp.ones(3))
+        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=[1.0, 2.0], alpha3=1e14, scatter=0.1))(jnp.ones(3))
     with pytest.raises(MassmapError, match=r"shape \(2, 2\): give scalars or"):
-        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=1.0, scatter=0.1))(jnp.ones((2, 2)))
+        jax.jit(lambda a: MassLuminosityRelation(alpha1=a, alpha2=1.0, alpha3=1e14, scatter=0.1))(jnp.ones((2, 2)))
 
 
 def test_constructor_and_its_names_say_what_each_is_for():

@@ -369,6 +369,7 @@ def test_bad_options(options, words, field):
     ("text", "words"),
     [
         ("alpha1=1:0,alpha2=1:1,alpha4=0,scatter=0.1", "no width"),
+        ("alpha1=1:1,alpha2=1:1,alpha4=0,scatter=-0.3:0.3,alpha3=1e14", r"'scatter=-0.3:0.3', is -0.3: .* at least 0"),
         ("alpha1=x", "give NAME=MEAN:SD"),
         ("bigmali2017,beta=3", "names beta"),
         ("reddick13", "not known"),

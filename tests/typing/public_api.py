@@ -136,13 +136,22 @@ def lensing(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, grid: mm.PixelGrid
 def relations() -> mm.MassLuminosityRelation:
     """Make relations and batches of draws."""
     one = mm.MassLuminosityRelation(
-        alpha1=9.6, alpha2=0.36, alpha4=2.0, scatter=np.float64(0.15), evolution="E", lum_unit="erg/s", gamma=0.7
+        alpha1=9.6,
+        alpha2=0.36,
+        alpha3=1e14,
+        alpha4=2.0,
+        scatter=np.float64(0.15),
+        evolution="E",
+        lum_unit="erg/s",
+        gamma=0.7,
     )
     batch = mm.MassLuminosityRelation(
-        alpha1=np.ones(3), alpha2=np.ones(3), scatter=[0.1, 0.2, 0.3], log_weight=np.zeros(3)
+        alpha1=np.ones(3), alpha2=np.ones(3), alpha3=1e14, scatter=[0.1, 0.2, 0.3], log_weight=np.zeros(3)
     )
-    mm.MassLuminosityRelation.create(alpha1=9.6, alpha2=0.36, scatter=0.15, lum_unit="erg/s")
-    mm.MassLuminosityRelation.from_draws(alpha1=np.ones(3), alpha2=np.ones(3), scatter=np.ones(3), omega_m=0.3)
+    mm.MassLuminosityRelation.create(alpha1=9.6, alpha2=0.36, alpha3=1e14, scatter=0.15, lum_unit="erg/s")
+    mm.MassLuminosityRelation.from_draws(
+        alpha1=np.ones(3), alpha2=np.ones(3), alpha3=1e14, scatter=np.ones(3), omega_m=0.3
+    )
     draws = mm.MassLuminosityRelation.preset_draws("bigmali2017", jax.random.key(0), 100)
     any_relation: mm.Relation = mm.MassLuminosityRelation.identity(pivot=1e14, unit="Msun")
     print(any_relation.num_draws, any_relation.is_batch, any_relation.shares.sum(), any_relation.effective_draws)
@@ -312,11 +321,11 @@ def several(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Relati
         selection=mm.SelectedOn("richness", 20.0, width=0.1),
     )  # fmt: skip
     mm.mass_posterior(catalogue, prior, fit.draws, relation_from="this_catalogue")
-    law = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, scatter=0.2)
+    law = mm.MassLuminosityRelation(alpha1=3.0, alpha2=1.0, alpha3=1e14, scatter=0.2)
     field = mm.simulate_field(jax.random.key(0), 50, measured=mm.MassMeasurements(10, bias=0.1, chosen_by="mass"))
     print(field.calibration, mm.simulate_field(jax.random.key(0), 50, sigma_observables={"a": 0.1}))
     print(mm.simulate_field(jax.random.key(0), 50, clustering="lognormal"))
-    known = mm.MultiObservableRelation(alpha1=1.0, alpha2=0.8, scatter=0.3, others={"richness": law})
+    known = mm.MultiObservableRelation(alpha1=1.0, alpha2=0.8, alpha3=1e14, scatter=0.3, others={"richness": law})
     print(known.names, known.laws[0].scatter, known.scatter_correlation, mm.mass_posterior(catalogue, prior, known).sd)
 
 
