@@ -3,6 +3,7 @@
 astropy is imported when a function is called, so that the rest of the library runs without it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from massmap_jax.errors import MassmapError
 
 # c^2 / (4 pi G) [Msun / Mpc], with the constants of CODATA 2018 and IAU 2015.
 _C2_4PI_G = 1.6629165401756e18
+# What measurements of flat LambdaCDM lie within, and what is taken for a parameter that does not.
+_USUAL = {
+    "omega_m": (0.2, 0.45, "omega_m h^2, or without the cold dark matter"),
+    "sigma8": (0.6, 1.05, "sigma8 (omega_m)^0.5 or another combination"),
+    "h": (0.5, 0.9, "h = H0 / 100"),
+    "n_s": (0.85, 1.1, "the slope of the primordial power spectrum"),
+    "omega_b": (0.03, 0.07, "omega_b h^2, which CLASS calls omega_b"),
+}
 COSMOLOGIES = ("WMAP5", "WMAP7", "WMAP9", "Planck13", "Planck15", "Planck18")
 
 
@@ -179,6 +188,59 @@ def cosmology_of(cosmology: Any, sigma8: float | None, n_s: float | None) -> tup
         if not 0.1 <= value <= upper:
             raise MassmapError(f"{label} must lie in 0.1 to {upper:g}, not {value:g}")
     return flrw, name, float(sigma8), float(n_s)
+
+
+def unusual(values: Mapping[str, float], where: str, verb: str = "is") -> list[str]:
+    """Name the parameters of a cosmology that no measurement of flat LambdaCDM has, and what they may be.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        Values of some of omega_m, sigma8, h, n_s and omega_b.
+    where : str
+        What they are values of.
+    verb : str, optional
+        "has a median of" for many draws.
+
+    Returns
+    -------
+    list of str
+        One sentence for each.
+
+    Examples
+    --------
+    >>> from massmap_jax.halo.cosmology import unusual
+    >>> unusual({"sigma8": 0.8, "omega_b": 0.0224}, "chain.txt")
+    ['cosmology: omega_b of chain.txt is 0.0224, and measurements of flat LambdaCDM lie between 0.03 and 0.07: see \
+whether it is omega_b h^2, which CLASS calls omega_b']
+    """
+    return [
+        f"cosmology: {name} of {where} {verb} {values[name]:.3g}, and measurements of flat LambdaCDM lie between"
+        f" {low:g} and {high:g}: see whether it is {slip}"
+        for name, (low, high, slip) in _USUAL.items()
+        if name in values and not low <= values[name] <= high
+    ]
+
+
+def told_of_cosmology(cosmology: str) -> list[str]:
+    """Name what is unusual in a cosmology that is written as text; see `unusual`.
+
+    Parameters
+    ----------
+    cosmology : str
+        As in `hmf_table`. There is nothing to say of a name.
+
+    Returns
+    -------
+    list of str
+        One sentence for each parameter that no measurement has.
+    """
+    if "=" not in cosmology:
+        return []
+    _, given = _cosmology_from_text(cosmology)
+    names = {"Om0": "omega_m", "sigma8": "sigma8", "n_s": "n_s", "Ob0": "omega_b"}
+    values = {name: given[own] for own, name in names.items()} | {"h": given["H0"] / 100}
+    return unusual(values, f"{cosmology!r}")
 
 
 # Wide enough for any cosmology that was ever believed in.

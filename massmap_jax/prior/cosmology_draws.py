@@ -6,6 +6,7 @@ known to 0.3 %, says that Omega_m and h go opposite ways, and sigma8 (Omega_m / 
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from massmap_jax.catalogue.quantities import plain_numbers
 from massmap_jax.catalogue.relation_files import ln_weights, open_chains, refuse_strays, weight_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.abundance import CosmologyParameters
+from massmap_jax.halo.cosmology import unusual
 from massmap_jax.keys import stratified_picks
 
 PARAMETERS = ("omega_m", "sigma8", "h", "n_s", "omega_b")
@@ -37,14 +39,6 @@ _COLUMNS = {
     "h": ("h", "h0", "hubble", "little_h"),
     "n_s": ("n_s", "ns"),
     "omega_b": ("omega_b", "omegab", "ob0"),
-}
-# What measurements of flat LambdaCDM lie within, and what is taken for a parameter that does not.
-_USUAL = {
-    "omega_m": (0.2, 0.45, "omega_m h^2, or without the cold dark matter"),
-    "sigma8": (0.6, 1.05, "sigma8 (omega_m)^0.5 or another combination"),
-    "h": (0.5, 0.9, "h = H0 / 100"),
-    "n_s": (0.85, 1.1, "the slope of the primordial power spectrum"),
-    "omega_b": (0.03, 0.07, "omega_b h^2, which CLASS calls omega_b"),
 }
 _NEUTRINOS = ("mnu", "m_nu", "sum_mnu", "mnu_total", "m_ncdm")
 # Draws of which a warm-up can be told.
@@ -154,6 +148,8 @@ class CosmologyDraws(eqx.Module):
         if bad.any() or np.isneginf(weight).all():
             said = rows_text(bad, weight) if bad.any() else "all draws, whose weights are 0"
             raise MassmapError(f"log_weight of the cosmology must be a number, but is not in {said}")
+        for told in unusual(_medians(found), "these draws", "has a median of"):
+            warnings.warn(told, stacklevel=2)
         return cls(found, weight, source)
 
     @classmethod
@@ -377,16 +373,13 @@ def _refuse_other_columns(given: Mapping[str, str | float], path: str) -> None:
             )
 
 
+def _medians(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(np.median(of_draws)) for name, of_draws in values.items()}
+
+
 def _told_of_draws(draws: "CosmologyDraws", path: str) -> list[str]:
     """What a user should know of draws: values far from all that is measured, few of them, a sampler's warm-up."""
-    told = []
-    for name, (low, high, slip) in _USUAL.items():
-        middle = float(np.median(draws.values[name]))
-        if not low <= middle <= high:
-            told.append(
-                f"cosmology: {name} of {path} has a median of {middle:.3g}, and measurements of flat LambdaCDM lie"
-                f" between {low:g} and {high:g}: see whether it is {slip}"
-            )
+    told = unusual(_medians(draws.values), path, "has a median of")
     share = draws.shares
     effective = 1.0 / float(share @ share)
     if effective < FEWEST:

@@ -307,7 +307,7 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     notes = [note.removesuffix(USED_BY_MASSES) for note in catalogue.notes]
     key_relation, key_map = jax.random.split(jax.random.key(options.seed))
     with clock.stage("prior and relation"):
-        prior, satellites = load_prior(options.prior), read_satellites(str(options.satellites))
+        prior, satellites = load_prior(options.prior, notes), read_satellites(str(options.satellites))
         relation = load_relation(options.job, key_relation, prior, notes)
     if options.job.is_published:
         check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)

@@ -247,7 +247,7 @@ def compute(
             f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
         )
     with clock.stage("prior"):
-        prior = load_prior(options.prior)
+        prior = load_prior(options.prior, notes)
         cosmology = read_cosmology(options, prior, notes)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)
@@ -522,7 +522,7 @@ def compute_fit(
     key, _, _ = jax.random.split(jax.random.key(options.seed), 3)
     notes: list[str] = []
     with clock.stage("prior"):
-        prior = load_prior(options.prior)
+        prior = load_prior(options.prior, notes)
         cosmology = read_cosmology(options, prior, notes)
     calibration = in_definition_of(prior, calibration, options, catalogue, notes)
     likelihoods = under_prior(prior, likelihoods, options, catalogue, notes)

@@ -1263,13 +1263,15 @@ def _check_prior_file(source: str) -> None:
         )
 
 
-def load_prior(options: PriorOptions) -> MassPrior:
+def load_prior(options: PriorOptions, notes: list[str] | None = None) -> MassPrior:
     """Load the mass prior that the options name.
 
     Parameters
     ----------
     options : PriorOptions
         The options.
+    notes : list of str, optional
+        What is unusual in their cosmology is added.
 
     Returns
     -------
@@ -1281,8 +1283,11 @@ def load_prior(options: PriorOptions) -> MassPrior:
     MassmapError
         If the file cannot be read, or the prior is for another mass definition than the options.
     """
+    from massmap_jax.halo.cosmology import told_of_cosmology
     from massmap_jax.prior.mass_prior import MassPrior
 
+    if notes is not None:
+        notes += told_of_cosmology(options.cosmology)
     if options.source == "default":
         prior = replace(MassPrior.default(), support=options.support)
     elif options.source == "hmf":

@@ -214,9 +214,9 @@ def stream(
         "input": chunks.fingerprint(),
         "options": json.loads(json.dumps(asdict(options))),
     }
-    prior = load_prior(job.prior)
-    relation = load_relation(job, jax.random.split(jax.random.key(job.seed), 3)[0], prior)
     told: list[str] = []
+    prior = load_prior(job.prior, told)
+    relation = load_relation(job, jax.random.split(jax.random.key(job.seed), 3)[0], prior)
     if options.uncertain:
         relation = draws_of_uncertain(relation, told)
         header["redshift file"] = inputs_of({name: mapping.get(name) for name in _REDSHIFT_FILES})

@@ -1,6 +1,7 @@
 """Draws of the cosmology: Planck as a normal distribution, chains and tables, and what is refused."""
 
 import re
+import warnings
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from massmap_jax import CosmologyDraws
 from massmap_jax.errors import MassmapError
+from massmap_jax.run.options import PriorOptions, load_prior
 
 GOOD = {"omega_m": [0.3, 0.31, 0.32], "sigma8": [0.8, 0.81, 0.82], "h": 0.7, "n_s": 0.96, "omega_b": 0.05}
 
@@ -101,6 +103,30 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path, header, rows, words):
 def test_bad_arrays_are_refused_in_a_sentence(changed, words):
     with pytest.raises(MassmapError, match=words):
         CosmologyDraws.from_arrays(**(GOOD | changed))
+
+
+def test_arrays_that_no_measurement_has_are_told_of():
+    given = {"omega_m": [0.30, 0.31], "sigma8": 0.8, "h": 0.7, "n_s": 0.96}
+    with pytest.warns(UserWarning, match=r"omega_b of these draws has a median of 0.0224, .* omega_b h\^2"):
+        CosmologyDraws.from_arrays(**given, omega_b=0.0224)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CosmologyDraws.from_arrays(**given, omega_b=0.049)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Planck18", ()),
+        ("H0=70,Om0=0.3,Ob0=0.05,sigma8=0.8,n_s=0.95", ()),
+        ("H0=67,Om0=0.143,Ob0=0.0224,sigma8=0.8,n_s=0.96", ("omega_m", "omega_b")),
+        ("H0=100,Om0=0.3,Ob0=0.05,sigma8=0.45,n_s=0.96", ("sigma8", "h")),
+    ],
+)
+def test_a_text_that_no_measurement_has_is_told_of(text, told):
+    notes = []
+    load_prior(PriorOptions(cosmology=text), notes)
+    assert [note.split()[1] for note in notes] == list(told)
 
 
 def test_one_of_two_columns_is_chosen(tmp_path):
