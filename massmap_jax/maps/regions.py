@@ -315,6 +315,8 @@ def checked_circle(circle: Circle, *, is_flat: bool) -> Circle:
         raise MassmapError(f"{circle} is no circle: give a finite centre and a radius above 0 in arcmin")
     if not is_flat and abs(values[1]) > 90:
         raise MassmapError(f"{circle} is no circle on the sky: give RA and Dec of its centre in degrees")
+    if not is_flat and values[2] > 60 * 180:
+        raise MassmapError(f"{circle} is no circle on the sky: its radius is in arcmin, and 10800 are the whole sky")
     return Circle(*values.tolist())
 
 

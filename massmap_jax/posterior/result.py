@@ -297,7 +297,7 @@ class MassPosterior(eqx.Module):
         check_kinds("sample", key=key)
         if num < 1:
             raise MassmapError(f"number of samples is {num}: give at least 1")
-        rows = None if rows is None else np.atleast_1d(np.arange(len(self))[rows])
+        rows = None if rows is None else self._numbers(rows)
         return self._evaluate("sample", (), num, rows=rows, key_sample=key)
 
     def log_pdf(self, rows, ln_mass=None) -> tuple[np.ndarray, np.ndarray]:
@@ -321,10 +321,11 @@ class MassPosterior(eqx.Module):
         Raises
         ------
         MassmapError
-            For grids that are not one for each row, and for masses or logarithms to base 10 in place of ln M.
+            For grids that are not one for each row, masses or logarithms to base 10 in place of ln M, and rows that are
+            not there.
         """
         grid = np.asarray(self.prior.ln_mass_nodes if ln_mass is None else ln_mass, dtype=np.float64)
-        rows = np.atleast_1d(np.arange(len(self))[rows])
+        rows = self._numbers(rows)
         own = grid.ndim == 2
         if grid.ndim not in (1, 2) or (own and len(grid) != rows.size):
             raise MassmapError(
@@ -334,6 +335,16 @@ class MassPosterior(eqx.Module):
         check_ln_mass(grid, self.prior)
         given: dict[str, Any] = {"rows": rows, "per_row": own, "together": own, "chunk_size": 16}
         return grid, self._evaluate("log_pdf", (grid,), grid.shape[-1], **given)
+
+    def _numbers(self, rows) -> np.ndarray:
+        """Numbers of the rows that were asked for."""
+        try:
+            return np.atleast_1d(np.arange(len(self))[rows])
+        except IndexError as error:
+            raise MassmapError(
+                f"rows are numbers of rows, from 0 to {len(self) - 1}, a slice or a mask, which {rows!r} is not:"
+                f" {error}"
+            ) from None
 
     def _evaluate(
         self, request, arguments, size, *, rows=None, per_row=True, key_sample=None, chunk_size=None, together=False

@@ -135,11 +135,12 @@ def test_whole_map_is_the_total(one_map):
     assert found.nobj == NUMBER and not found.cut
 
 
-def test_no_declination_beyond_a_pole(one_map):
+@pytest.mark.parametrize(("dec", "radius"), [(120.0, 5.0), (2.0, 1e5)])
+def test_no_declination_beyond_a_pole_and_no_radius_beyond_the_sky(one_map, dec, radius):
     if one_map.grid.projection == "flat":
         return
     with pytest.raises(MassmapError, match="no circle on the sky"):
-        region_mass(one_map, Circle(one_map.grid.centre[0], 120.0, 5.0))
+        region_mass(one_map, Circle(one_map.grid.centre[0], dec, radius))
 
 
 def test_a_region_that_reaches_beyond_the_map_says_so(one_map):
