@@ -318,7 +318,7 @@ def test_masses_and_logarithms_to_base_10_are_not_taken_for_ln_m(mixed, what, gi
     for call in (posterior.cdf, lambda grid: posterior.log_pdf([0], grid)):
         with pytest.raises(MassmapError, match=f"look like .*{what}"):
             call(given)
-    with pytest.raises(MassmapError, match="rows are numbers of rows, from 0 to 71, .* which 32.0 is not"):
+    with pytest.raises(MassmapError, match=r"rows are numbers of rows, from 0 to 71, .* which 32\.0 is not"):
         posterior.log_pdf(32.0)
 
 
