@@ -24,6 +24,7 @@ FLOORS = (
     ("run",),
     ("scale",),
     ("cli", "plot", "lsdb"),
+    ("__main__",),
 )
 FLOOR = {wing: i for i, wings in enumerate(FLOORS) for wing in wings}
 # What may be imported before JAX is: a refused option has to stay a half-second answer.

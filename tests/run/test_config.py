@@ -1,6 +1,7 @@
 """Options in a file: what is read as what, what is refused, and a run that its own run.json repeats."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -381,6 +382,17 @@ def test_without_arguments_help_is_shown(tmp_path):
     ran = program(tmp_path)
     assert "Usage" in ran.stdout and "stream" in ran.stdout
     assert ran.returncode in (0, 2) and ran.stderr == ""
+
+
+def test_the_package_runs_as_the_program(monkeypatch, capsys):
+    import runpy
+
+    import massmap_jax
+
+    monkeypatch.setattr(sys, "argv", ["massmap_jax", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("massmap_jax", run_name="__main__")
+    assert not ended.value.code and capsys.readouterr().out == f"massmap-jax {massmap_jax.__version__}\n"
 
 
 def test_version_and_completion(tmp_path):
