@@ -185,11 +185,14 @@ def read_luminosity(
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
         is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
         other = "1e44 erg/s/h2" if "erg" in name.lower() else "Lsun/h2"
+        ten = _power_of_ten(stated)
+        over = "1" if ten == 1 else f"{ten:g}"
         remedy = (
-            "divide by h with lum_scale= (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
-            " lum_unit='Msun/h'"
+            f"divide by h with lum_scale= ({over}/0.7 = {ten / 0.7:.5g} for h = 0.7) and pass lum_unit='Msun', or keep"
+            f" the unit with lum_unit='{'' if ten == 1 else f'{ten:g} '}Msun/h'"
             if is_mass
-            else "bring it to your h with lum_scale= (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
+            else f"bring it to your h with lum_scale= ({over}/0.7^2 = {ten / 0.49:.5g} for h^-2 and h = 0.7, {over} for"
+            " h70 and H0 = 70) and"
             f" pass the unit without h as lum_unit=, or keep it with lum_unit={stated or other!r}"
         )
         if hubble := named_hubble(stated) or named_hubble(name):
@@ -225,6 +228,13 @@ def read_luminosity(
     ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
     return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale, table.few)
+
+
+def _power_of_ten(unit: str) -> float:
+    """Give the number that a unit begins with; 1 where that is not clear."""
+    with contextlib.suppress(MassmapError):
+        return split_unit_scale(unit)[0]
+    return 1.0
 
 
 def _refuse_sizes(where: str, name: str, stated: str, lum_unit: str | None) -> None:

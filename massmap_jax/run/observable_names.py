@@ -10,11 +10,18 @@ import numpy as np
 from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.units import contradicts_name, overdensity_in
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import prior_of
 from massmap_jax.relation.presets import Preset
 
 if TYPE_CHECKING:
     from massmap_jax.relation.law import MassLuminosityRelation
 
+# A temperature with what it is of: "kT", "Tx500ce", "x_Tx_500", "kTexc", "T_eRO_full".
+_TEMPERATURE = (
+    r"(?:(?:x|log|ln|xmm|chandra|cxo)_?)*"
+    r"(?:k_?t|t_?x|t_?(?=_?\d)|temp\w*|t_(?:ero\w*|cxo|xmm|chandra|spec|ew|mg|gas|x?ray|in|ex|ce|cin|cex)(?![a-z]))"
+    r"(?:_?\d{3,4})?(?:_?(?:kpc|kev|ce|cin|cex|exc|excised|core|in|ex|out))*(?:_.*)?"
+)
 # What a name says of an observable, and what that of a relation for it speaks of. "lum" and "luminosity" say nothing:
 # it is what any observable is called here.
 _KINDS = (
@@ -43,7 +50,7 @@ _KINDS = (
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),
     ("a richness", r"(?:log_?|ln_?)?(?:richness|lambda|lambda_chisq|n_?200|n_?gal\w*|n_?mem|ngals?)", r"richness"),
-    ("a temperature", r"(?:log_?|ln_?)?(?:k_?t|t_?x|t_?500|temp\w*)(?:_.*)?", r"temperature"),
+    ("a temperature", _TEMPERATURE, r"temperature"),
     (
         "a velocity dispersion",
         r"(?:sig(?:ma)?_?v|v(?:el)?_?disp|velocity_dispersion)(?:_.*)?",
@@ -104,8 +111,8 @@ def check_own_mass(prior_definition: str, column: str) -> None:
         stated = overdensity_in(column)
         raise MassmapError(
             f"the observable {column!r} is the mass M{stated} by its name, and relation='identity' would give it out as"
-            f" one of the mass prior's definition, {prior_definition}: give a prior of its definition (prior='hmf' with"
-            f" mass_definition='{stated}c', if it is that), or rename the column"
+            f" one of the mass prior's definition, {prior_definition}: give a prior of its definition"
+            f" ({prior_of(f'{stated}c')}, if it is that), or rename the column"
         )
 
 

@@ -29,6 +29,10 @@ from massmap_jax.run.options import JobOptions
         ("lx_mcxc11", "Lx_Ez"),
         ("lx_mcxc11", "L500 E(z)^-1"),
         ("mgas_akino22", "Mgas_Ez"),
+        ("lx_mcxc11", "kTexc"),
+        ("lx_mcxc11", "x_Tx500ce"),
+        ("lx_mcxc11", "T_eRO_soft"),
+        ("mgas_akino22", "T_spec_500"),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -45,6 +49,7 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lx_mcxc11", "Lx_cin"),
         ("lx_mcxc11", "Lx500"),
         ("lx_mcxc11", "L500_52"),
+        ("lx_mcxc11", "text"),
         ("lambda_murata18", "LAMBDA_CHISQ"),
         ("lambda_murata18", "N_mem"),
         ("lambda_murata18", "lum_obs"),
@@ -66,8 +71,11 @@ def test_an_observable_that_may_be_it_is_told(relation, column):
 @pytest.mark.parametrize("column", ["M500", "logM_500", "m2500", "MASS_180"])
 def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     """A mass M500 would be written as one of 200m, about twice too low."""
-    with pytest.raises(MassmapError, match=r"by its name.*mass_definition='"):
+    with pytest.raises(MassmapError, match=r"by its name.*prior='hmf'") as refused:
         check_own_mass("200m", column)
+    # prior='hmf' is no way to a definition that it has not.
+    assert ("mass_definition='500c'" in str(refused.value)) == ("500" in column and "2500" not in column)
+    assert ("makes none" in str(refused.value)) == (column in ("m2500", "MASS_180"))
     for other in ("M200", "m200", "M_lens", "mass", "", "M500kpc"):
         check_own_mass("200m", other)
     check_own_mass("500c", "M500")
