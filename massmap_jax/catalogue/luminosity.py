@@ -38,6 +38,7 @@ _NEVER_SMALL, _SMALLEST = r"rich|lambda|^(?:sig(?:ma)?_?v|v(?:el)?_?disp)", 8.0
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
 # "r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "r_core", "extent".
+_OF_A_FLAG = r"(?:.*_)?(?:q?flags?|flg|quality|status|class|type)(?:_.*)?"
 _OF_A_RADIUS = (
     r"(?:log_?|ln_?|log10_?)?(?:(?:r|rad|radius|theta|th|ang)_?(?:\d{3,4}_?[cm]?|vir|lambda|delta|c|core|s|scale)"
     r"|radius|angular_(?:size|radius)|extent)(?:_?(?:h?_?[ckm]?pc(?:_?h)?|arcmin|arcsec|deg))?"
@@ -204,7 +205,7 @@ def read_luminosity(
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     if unit_factor(strip_log(lum_unit or stated), "deg") is not None:
         raise MassmapError(f"{where} is an angle by its unit {lum_unit or stated!r}: choose the luminosity's with lum=")
-    _refuse_sizes(where, name, stated, lum_unit)
+    _refuse_no_luminosity(where, name, stated, lum_unit)
     text = stated if lum_unit is None else lum_unit
     _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
@@ -237,12 +238,17 @@ def _power_of_ten(unit: str) -> float:
     return 1.0
 
 
-def _refuse_sizes(where: str, name: str, stated: str, lum_unit: str | None) -> None:
-    """Refuse a radius, and the angle that it fills, by name or unit; those of halos were computed from masses."""
+def _refuse_no_luminosity(where: str, name: str, stated: str, lum_unit: str | None) -> None:
+    """Refuse flags by name, and radii and the angles that they fill by name or unit; those of halos are from masses."""
     if re.fullmatch(_OF_A_RADIUS, normal_name(name)):
         raise MassmapError(
             f"{where} is a radius or the angle that it fills by its name (of halos, both are computed from a mass):"
             " choose the luminosity's with lum=, or rename the column if it is another observable"
+        )
+    if re.fullmatch(_OF_A_FLAG, normal_name(name)):
+        raise MassmapError(
+            f"{where} is a flag or a class by its name: choose the luminosity's with lum=, or rename the column if it"
+            " is an observable"
         )
     if lum_unit is None and unit_factor(strip_log(stated), "Mpc") is not None:
         raise MassmapError(

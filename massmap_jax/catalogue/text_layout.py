@@ -297,7 +297,9 @@ def _without_title(rows: list[_Line]) -> tuple[list[_Line], tuple[str, ...]]:
     if titles == 0 or len(rows) < titles + 2:
         return rows, ()
     header = rows[titles].cells
-    named = len(header) > 1 and all(header[:-1]) and not any(number_in(cell) is not None for cell in header)
+    between_bars = not any(row.cells[0] for row in rows[titles:])  # as HEASARC writes a table
+    inner = header[1 if between_bars else 0 : -1]
+    named = len(inner) > 0 and all(inner) and not any(number_in(cell) is not None for cell in header)
     # Without a header below, sentences alone, so that no row that was cut short is taken for one.
     alike = len(header) > 2 and all(len(row.cells) == len(header) for row in rows[titles:])
     if not named and not (alike and all(is_prose(row.text) for row in rows[:titles])):

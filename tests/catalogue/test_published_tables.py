@@ -415,3 +415,28 @@ def test_layouts_under_the_names_of_other_archives(tmp_path, layout, text, lum):
     found = read_catalogue(tmp_path / "t.dat", columns=layout, **given)
     np.testing.assert_allclose(np.exp(found.ln_lum_obs), np.array([22, 33]) * lum)
     assert found.usable.all() and str(found.ids[0]) in "7A"
+
+
+def test_sentences_above_a_table_between_bars(tmp_path):
+    """As HEASARC's batch interface answers: its first lines were taken for all there is."""
+    text = (
+        "Results from heasarc_some: A catalogue of some survey\nCoordinate system: Equatorial\n"
+        "|name |ra         |dec        |redshift|mass_500c|mass_500c_error|\n"
+        "|A 1  |22 32 33.14|-59 59 13.4|0.594800|  3.47218|        0.65505|\n"
+        "|B 22 |01 15 19.27|+05 58 48.3|0.395649|         |               |\n"
+        "|C 333|01 16 19.27|+05 59 48.3|0.095649|  1.21006|        0.26651|\n"
+    )
+    found = table(tmp_path, text)
+    assert [name for name in found.names if name] == ["name", "ra", "dec", "redshift", "mass_500c", "mass_500c_error"]
+    np.testing.assert_array_equal(found.column("mass_500c"), [3.47218, np.nan, 1.21006])
+    assert sum("above the header: left out" in note for note in found.notes) == 2
+    read = read_catalogue(tmp_path / "table.dat", lum="mass_500c", sigma_kind="linear", lum_unit="1e14 Msun")
+    np.testing.assert_allclose(read.ra[1:], [18.830292, 19.080292], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Flag", "z_flag", "quality", "flag_lum", "class"])
+def test_a_flag_is_no_luminosity(tmp_path, name):
+    (tmp_path / "t.csv").write_text(f"z,{name},flagship\n0.1,1,1.5\n0.2,2,2.5\n")
+    with pytest.raises(MassmapError, match="is a flag or a class by its name"):
+        read_catalogue(tmp_path / "t.csv", lum=name, sigma=0.1)
+    read_catalogue(tmp_path / "t.csv", lum="flagship", sigma=0.1)
