@@ -16,6 +16,8 @@ from massmap_jax.relation.presets import Preset
 if TYPE_CHECKING:
     from massmap_jax.relation.law import MassLuminosityRelation
 
+# Before a name: that of an instrument or aperture, and of a logarithm.
+_IN_LOGS = r"(?:.*_)?(?:log(?:10)?_?|ln_?|lg_?)?"
 # A temperature with what it is of: "kT", "Tx500ce", "x_Tx_500", "kTexc", "T_eRO_full".
 _TEMPERATURE = (
     r"(?:(?:x|log|ln|xmm|chandra|cxo)_?)*"
@@ -46,6 +48,17 @@ _KINDS = (
         r".*[eh]\(z\).*|(?:.*_)?ez(?:[_^].*)?",
         r"(?!)",
     ),
+    (
+        "a mass of gas",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:gas|icm)|m_?g(?=_|\d|$)|gas_?mass)(?:_?\d+)?(?:_.*)?",
+        r"gas mass",
+    ),
+    (
+        "a stellar mass",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:star|stellar|bcg)|(?:stellar|star|bcg)_?mass|m_?\*)"
+        r"(?:_?\d+)?(?:_.*)?",
+        r"stellar mass",
+    ),
     ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),
@@ -57,9 +70,6 @@ _KINDS = (
         r"velocity",
     ),
 )
-
-# Masses of a part of a halo: "Mgas500", "M500_star", "logMstellar", "M_BCG".
-_OF_A_PART = r"(?:^|_|\d|log_?|ln_?|lg_?)m(?:ass)?_?(?:\d+[a-z]?_?)?(?:\dd_?)?(gas|icm|star|stellar|bcg)(?![a-z])"
 
 
 def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
@@ -93,7 +103,7 @@ def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
 
 
 def check_own_mass(prior_definition: str, column: str) -> None:
-    """Refuse an observable that is itself the mass where its name says another overdensity than the mass prior's.
+    """Refuse an observable that is taken to be the mass where its name says another thing, or another overdensity.
 
     Parameters
     ----------
@@ -105,8 +115,16 @@ def check_own_mass(prior_definition: str, column: str) -> None:
     Raises
     ------
     MassmapError
-        For "M500" beside 200m, whose ratio is about a factor of two; of which density 500 is does not matter then.
+        For a mass of gas, a luminosity and the like, and for "M500" beside 200m, whose ratio is about a factor of two;
+        of which density 500 is does not matter then.
     """
+    kind, _ = _kind_of(column)
+    if kind:
+        raise MassmapError(
+            f"the observable {column!r} is {kind.partition(',')[0]} by its name, and relation='identity' would give it"
+            " out as the mass of a halo: choose a column of halo masses with lum=, or a relation for this one, or"
+            " rename the column"
+        )
     if contradicts_name(prior_definition, column):
         stated = overdensity_in(column)
         raise MassmapError(
@@ -166,8 +184,6 @@ def refuse_no_halo_mass(column: str, option: str = "calib_mass") -> None:
         For a luminosity, a temperature, a richness and the like, and for gas and stellar masses.
     """
     kind, _ = _kind_of(column)
-    if not kind and (part := re.search(_OF_A_PART, normal_name(column))) is not None:
-        kind = "a mass of gas" if part[1] in ("gas", "icm") else "a stellar mass"
     if kind:
         raise MassmapError(
             f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: {option}= names"

@@ -33,6 +33,9 @@ from massmap_jax.run.options import JobOptions
         ("lx_mcxc11", "x_Tx500ce"),
         ("lx_mcxc11", "T_eRO_soft"),
         ("mgas_akino22", "T_spec_500"),
+        ("mstar_kravtsov18", "mg500"),
+        ("mgas_akino22", "StellarMass"),
+        ("lc_cacciato09", "log_stellar_mass"),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -54,6 +57,9 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lambda_murata18", "N_mem"),
         ("lambda_murata18", "lum_obs"),
         ("mgas_akino22", "Mgas"),
+        ("mgas_akino22", "x_mg500"),
+        ("mgas_akino22", "mass_g"),
+        ("smhm_moster13", "StellarMass"),
         ("mstar_akino22", "logMstar"),
         ("ysz_planck15", "Y500"),
         ("sigv_munari13", "vdisp"),
@@ -79,6 +85,15 @@ def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     for other in ("M200", "m200", "M_lens", "mass", "", "M500kpc"):
         check_own_mass("200m", other)
     check_own_mass("500c", "M500")
+
+
+@pytest.mark.parametrize("column", ["Mg500", "M500_gas", "StellarMass", "logMstar", "kT", "LX", "richness", "sigma_v"])
+def test_what_is_no_halo_mass_is_not_given_out_as_one(column):
+    """Masses of gas were written as masses of halos, without a word."""
+    with pytest.raises(MassmapError, match=r"by its name, and relation='identity' would give it out as the mass of"):
+        check_own_mass("500c", column)
+    for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn"):
+        check_own_mass("500c", other)
 
 
 def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):
