@@ -196,6 +196,26 @@ LAYOUTS = {
             notes=(*_NO_ERROR, "the file describes its columns in numbered comments, of which the names are taken"),
         ),
         Layout(
+            "gama",
+            "groups of GAMA, G3CFoFGroup (G3Cv10)",
+            "VelDisp, velocity dispersion of the members [km/s]",
+            "Robotham et al. 2011, MNRAS 416, 2640",
+            {
+                "ra": ("IterCenRA",),
+                "dec": ("IterCenDec",),
+                "id": ("GroupID",),
+                "z": ("Zfof",),
+                "lum": ("VelDisp",),
+            },
+            {"lum_unit": "km/s"},
+            ON_THE_FILE,
+            notes=(
+                *_NO_ERROR,
+                "VelErr is no error of VelDisp but that of the members' velocities, which was taken out of VelDispRaw:"
+                " the dispersion of Nfof members is uncertain by about 1/sqrt(2 Nfof - 2) of itself",
+            ),
+        ),
+        Layout(
             "desi_groups",
             "groups of the DESI Legacy Surveys, DESIDR9_NGC_group (text without header)",
             "group luminosity [1e10 Lsun/h2]",
@@ -310,7 +330,8 @@ def recognised(table: ColumnTable) -> Layout | None:
     """
     names = {name.lower() for name in table.names}
     # "z", "ra" and "name" are in many a table; a layout is known by its observable, which must be a name of its own.
-    telling = {"m500cunc", "m500cuncorr", "l500_h", "lambda_chisq", "lambda_err", "msz", "mcxc", "n_mem", "m500_uerr"}
+    telling = {"m500cunc", "m500cuncorr", "l500_h", "lambda_chisq", "lambda_err", "msz", "mass_sz", "mcxc", "n_mem"}
+    telling |= {"m500_uerr", "itercenra"}
     fits = []
     for layout in LAYOUTS.values():
         has = {role: {n.lower() for n in columns} & names for role, columns in layout.columns.items()}

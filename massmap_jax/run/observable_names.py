@@ -71,6 +71,8 @@ _KINDS = (
     ),
 )
 
+_OF_A_PART = ("a mass of gas", "a stellar mass")
+
 
 def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
     """Say what a published relation is for, and refuse an observable that is another by the name of its column.
@@ -115,13 +117,13 @@ def check_own_mass(prior_definition: str, column: str) -> None:
     Raises
     ------
     MassmapError
-        For a mass of gas, a luminosity and the like, and for "M500" beside 200m, whose ratio is about a factor of two;
-        of which density 500 is does not matter then.
+        For masses of gas and of stars, and for "M500" beside 200m, whose ratio is about a factor of two; of which
+        density 500 is does not matter then.
     """
     kind, _ = _kind_of(column)
-    if kind:
+    if kind in _OF_A_PART:  # others are far below the masses of any halo
         raise MassmapError(
-            f"the observable {column!r} is {kind.partition(',')[0]} by its name, and relation='identity' would give it"
+            f"the observable {column!r} is {kind} by its name, and relation='identity' would give it"
             " out as the mass of a halo: choose a column of halo masses with lum=, or a relation for this one, or"
             " rename the column"
         )

@@ -406,6 +406,7 @@ def test_a_votable_with_its_rows_as_csv_is_named(tmp_path):
     [
         ("camira", described(["ID", "RA", "Dec", "redshift z_cl", "richness N_mem"], "7 1 2 0.3 22\n8 2 3 0.4 33\n"), 1.0),
         ("psz2", "name,redshift,mass_sz,mass_sz_pos_err,mass_sz_neg_err\nA,0.1,22,4,5\nB,0.2,33,5,6\n", 1e14),
+        ("gama", "GroupID,IterCenRA,IterCenDec,Zfof,VelDisp,VelErr\n7,1,2,0.1,22,4\n8,2,3,0.2,33,5\n", 1.0),
         ("erass1", "Name;RAJ2000;DEJ2000;zBest;L500\n ;deg;deg; ;10+35J\n--;---;---;---;---\nA;1;2;0.1;22\nB;2;3;0.2;33\n", 1e42),
     ],
 )  # fmt: skip
@@ -415,6 +416,10 @@ def test_layouts_under_the_names_of_other_archives(tmp_path, layout, text, lum):
     found = read_catalogue(tmp_path / "t.dat", columns=layout, **given)
     np.testing.assert_allclose(np.exp(found.ln_lum_obs), np.array([22, 33]) * lum)
     assert found.usable.all() and str(found.ids[0]) in "7A"
+    assert (found.ra is None) == (layout == "psz2")
+    if layout != "erass1":  # which is known by its bounds
+        told = read_catalogue(tmp_path / "t.dat", lum=found.columns_read["lum"], z=found.columns_read["z"], sigma=0.2)
+        assert any(f"columns='{layout}'" in note for note in told.notes) == (layout != "psz2")
 
 
 def test_sentences_above_a_table_between_bars(tmp_path):

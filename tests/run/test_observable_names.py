@@ -87,7 +87,7 @@ def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     check_own_mass("500c", "M500")
 
 
-@pytest.mark.parametrize("column", ["Mg500", "M500_gas", "StellarMass", "logMstar", "kT", "LX", "richness", "sigma_v"])
+@pytest.mark.parametrize("column", ["Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"])
 def test_what_is_no_halo_mass_is_not_given_out_as_one(column):
     """Masses of gas were written as masses of halos, without a word."""
     with pytest.raises(MassmapError, match=r"by its name, and relation='identity' would give it out as the mass of"):
