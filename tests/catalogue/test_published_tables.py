@@ -439,7 +439,7 @@ def test_sentences_above_a_table_between_bars(tmp_path):
     np.testing.assert_allclose(read.ra[1:], [18.830292, 19.080292], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["Flag", "z_flag", "quality", "flag_lum", "class"])
+@pytest.mark.parametrize("name", ["Flag", "z_flag", "quality", "L500_flag2", "class"])
 def test_a_flag_is_no_luminosity(tmp_path, name):
     (tmp_path / "t.csv").write_text(f"z,{name},flagship\n0.1,1,1.5\n0.2,2,2.5\n")
     with pytest.raises(MassmapError, match="is a flag or a class by its name"):
