@@ -445,3 +445,12 @@ def test_a_flag_is_no_luminosity(tmp_path, name):
     with pytest.raises(MassmapError, match="is a flag or a class by its name"):
         read_catalogue(tmp_path / "t.csv", lum=name, sigma=0.1)
     read_catalogue(tmp_path / "t.csv", lum="flagship", sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [("zphot_lo68,zphot_hi68", True), ("z_min,z_max", True), ("zlimit,zlum", False)]
+)
+def test_bounds_of_photometric_redshifts_are_told_where_they_are_not_used(tmp_path, names, told):
+    (tmp_path / "t.csv").write_text(f"zphot,lum,{names}\n0.1,1.5,0.08,0.13\n0.2,2.5,0.17,0.26\n")
+    notes = read_catalogue(tmp_path / "t.csv", sigma=0.1).notes
+    assert any("redshift errors are given" in note and names.split(",")[0] in note for note in notes) == told
