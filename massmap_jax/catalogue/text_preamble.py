@@ -115,15 +115,17 @@ def names_described(described: Sequence[str], usual: Collection[str]) -> list[st
 
     Notes
     -----
-    SExtractor begins with the name. Where several begin with the same word, or one of them ends with a symbol, as
-    "richness N_mem" does, the first words are no names: then it is the symbol, else a first word that is a usual name,
-    and else all that is said, but for its unit and what stands in brackets behind it. A symbol of several columns, as
-    of a mass and its limits, is the name of none.
+    SExtractor begins with the name. Where several begin with the same word, or two that begin with a word end with a
+    symbol, as "richness N_mem" does, the first words are no names: then it is the symbol, else a first word that is a
+    usual name, and else all that is said, but for its unit and what stands in brackets behind it. A symbol of several
+    columns, as of a mass and its limits, is the name of none.
     """
     bare = [re.sub(r"(?<=\S)(?:\s*(?:\[[^\]]*\]|\([^()]*\)))+\s*$", "", text.strip()) for text in described]
     first = [text.split()[0].rstrip(":,") for text in bare]
     symbols = [_symbol_at_the_end(text) for text in bare]
-    if len(set(map(str.lower, first))) == len(first) and not any(symbols):
+    words = sum(symbol != "" and re.fullmatch(r"[a-z][a-z-]{3,}", name) is not None
+                for symbol, name in zip(symbols, first, strict=True))  # fmt: skip
+    if len(set(map(str.lower, first))) == len(first) and words < 2:
         return first
     single = [symbol if symbols.count(symbol) == 1 else "" for symbol in symbols]
     beginnings = [name if normal_name(name) in usual and first.count(name) == 1 else "" for name in first]

@@ -311,6 +311,8 @@ def test_numbered_comments_that_begin_with_the_name_keep_it(tmp_path):
     names = ["NUMBER running number", "RA right ascension [deg]", "redshift", "lum of the brightest [1e44 erg/s]"]
     found = table(tmp_path, described(names, "1 10.5 0.3 1.2\n2 11.5 0.4 1.3\n"))
     assert found.names == ("NUMBER", "RA", "redshift", "lum")
+    trees = ["Mvir virial mass M_vir", "Conc concentration c_vir", "rs scale radius r_s", "vmax largest velocity"]
+    assert table(tmp_path, described(trees, "1 10.5 0.3 1.2\n2 11.5 0.4 1.3\n")).names == ("Mvir", "Conc", "rs", "vmax")
     twice = [*names[:2], "survey A, redshift", "survey A, richness", "survey B, richness (or 0)"]
     found = table(tmp_path, described(twice, "1 10.5 0.3 22 0\n2 11.5 0.4 33 21\n"))
     assert found.names == (
