@@ -5,7 +5,7 @@ import pytest
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.run.observable_names import check_observable, check_own_mass, refuse_no_halo_mass
-from massmap_jax.run.options import JobOptions
+from massmap_jax.run.options import JobOptions, check_options
 
 
 @pytest.mark.parametrize(
@@ -118,3 +118,9 @@ def test_what_is_no_mass_of_a_halo_is_no_calibration_mass(column):
 @pytest.mark.parametrize("column", ["M", "M500", "MWL", "logM200c", "M_lambda", "MSZ", "m500_x", "M500_YX"])
 def test_a_mass_of_a_halo_is_one(column):
     refuse_no_halo_mass(column)
+
+
+@pytest.mark.parametrize("relation", ["lx_mcxc11:scatter=0.4", "LX_MCXC11:0.4"])
+def test_a_scatter_behind_the_name_of_a_relation_has_an_option(relation):
+    with pytest.raises(MassmapError, match=r"give relation='\w+', and its scatter as relation_scatter="):
+        check_options(JobOptions(relation=relation))
