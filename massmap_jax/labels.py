@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from massmap_jax.catalogue.units import same_unit, unit_factor
 from massmap_jax.errors import MassmapError
+from massmap_jax.halo.mass_function import MASS_DEFINITIONS
 
-__all__ = ["Labels", "check_labels", "labels_of", "same_cosmology", "same_unit", "unit_factor"]
+__all__ = ["Labels", "check_labels", "labels_of", "prior_of", "same_cosmology", "same_unit", "unit_factor"]
 
 # Values that mean "not stated".
 UNSTATED = ("", "unknown", "none", None)
@@ -86,12 +87,33 @@ def check_labels(**things) -> None:
             _compare(first, second)
 
 
+def prior_of(definition: str) -> str:
+    """Say how a mass prior of a definition is made.
+
+    Parameters
+    ----------
+    definition : str
+        The definition, such as "500c".
+
+    Returns
+    -------
+    str
+        The options, where a mass function of the package has it, and else that a table of one's own is needed.
+    """
+    if definition in MASS_DEFINITIONS:
+        return f"prior='hmf' and mass_definition={definition!r}"
+    return (
+        f"a table of your own (MassPrior.from_table): prior='hmf' makes none of {definition} masses, only of"
+        f" {', '.join(MASS_DEFINITIONS)}"
+    )
+
+
 def _compare(first: Labels, second: Labels) -> None:
     """Refuse two things whose labels contradict each other."""
     masses = first.mass_definition, second.mass_definition
     if None not in masses and masses[0] != masses[1]:
         others = [labels.mass_definition for labels in (first, second) if labels.what != _PRIOR]
-        way = f", a prior with prior='hmf' and mass_definition={others[0]!r}" if len(others) == 1 else ""
+        way = f", a prior with {prior_of(others[0])}" if len(others) == 1 else ""
         raise MassmapError(
             f"{first.what} is for {masses[0]} masses and {second.what} for {masses[1]}: masses of one definition are "
             f"never converted to another unasked, so choose both for the same definition{way} (or correct the label)"

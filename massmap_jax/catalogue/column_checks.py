@@ -310,7 +310,7 @@ def note_redshifts_of_zero(name: str, z: np.ndarray, notes: list[str]) -> None:
 
 
 def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> None:
-    """Say that errors of the redshift, which a catalogue may have, are not used.
+    """Say that errors of the redshift, or its bounds, which a catalogue may have, are not used.
 
     Parameters
     ----------
@@ -323,7 +323,8 @@ def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> N
     """
     roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
     error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
-    found = [name for name in table.names if re.fullmatch(error, name.strip().lower())]
+    bound = rf"(?:{'|'.join(roots)})_?(?:lo|low|lower|hi|high|upper|min|max|l|u)_?\d*"
+    found = [name for name in table.names if re.fullmatch(rf"{error}|{bound}", name.strip().lower())]
     if found:
         notes.append(
             f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact"

@@ -41,12 +41,17 @@ USUAL_NAMES = {
             "zphoto",
             "zph",
             "zsp",
+            "spec_z",
+            "phot_z",
         },
+        # Of groups: the mean of their members.
+        {"z_avg", "z_mean", "z_group", "zgroup", "z_fof", "zfof"},
         {"redshift_true", "z_true"},
     ),
     "ra": (
         {"radeg", "ra_deg"},  # beside them "ra" is sexagesimal, or the same
         {"ra", "right_ascension"},
+        {"hms", "ra_hms", "rahms"},
         {"rah", "ra_h", "ra_hour", "ra_hours", "ra_hr", "ra_hh"},
         {"raj2000", "_raj2000", "ra_j2000", "ra_icrs", "alpha_j2000"},
         {"x_arcmin", "ra_arcmin", "x_offset", "ra_offset"},
@@ -54,6 +59,7 @@ USUAL_NAMES = {
     "dec": (
         {"decdeg", "dedeg", "dec_deg"},
         {"dec", "declination"},
+        {"dms", "dec_dms", "decdms", "de_dms", "dedms"},
         {"dej2000", "_dej2000", "decj2000", "_decj2000", "dec_j2000", "de_icrs", "dec_icrs", "delta_j2000"},
         {"y_arcmin", "dec_arcmin", "y_offset", "dec_offset"},
         # Degrees of an angle that is split over several columns.

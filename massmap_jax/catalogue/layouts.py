@@ -119,15 +119,17 @@ LAYOUTS = {
             "L500, X-ray luminosity in 0.2-2.3 keV [1e42 erg/s], lower and upper bound",
             "Bulbul et al. 2024, A&A 685, A106",
             {
-                "ra": ("RA",),
-                "dec": ("DEC",),
+                # As the FITS file of the archive, and as VizieR (J/A+A/685/A106), calls them.
+                "ra": ("RA", "RAJ2000"),
+                "dec": ("DEC", "DEJ2000"),
                 "id": ("NAME", "DETUID"),
-                "z": ("BEST_Z",),
+                "z": ("BEST_Z", "zBest"),
                 "lum": ("L500",),
                 "sigma_plus": ("L500_H",),
                 "sigma_minus": ("L500_L",),
             },
             {"sigma_kind": "bounds", "lum_unit": "1e42 erg/s"},
+            notes=("VizieR writes the unit of L500 as 10+35J: 1e35 J/s, that is 1e42 erg/s, is meant",),
         ),
         Layout(
             "redmapper",
@@ -154,10 +156,10 @@ LAYOUTS = {
                 "dec": ("DEC", "DEdeg", "DEJ2000", "_DEJ2000"),
                 "id": ("NAME", "PSZ2"),
                 "z": ("REDSHIFT", "z"),
-                "lum": ("MSZ",),
-                # As the FITS file of the archive, and as VizieR, calls them.
-                "sigma_plus": ("MSZ_ERR_UP", "E_MSZ"),
-                "sigma_minus": ("MSZ_ERR_LOW", "e_MSZ"),
+                # As the FITS file of the archive, as VizieR, and as HEASARC calls them.
+                "lum": ("MSZ", "mass_sz"),
+                "sigma_plus": ("MSZ_ERR_UP", "E_MSZ", "mass_sz_pos_err"),
+                "sigma_minus": ("MSZ_ERR_LOW", "e_MSZ", "mass_sz_neg_err"),
             },
             {**_SZ_MASS, "mass_definition": "500c"},
             notes=("masses of an SZ proxy that is not calibrated: mass_bias= is 1 - b",),
@@ -179,7 +181,7 @@ LAYOUTS = {
         ),
         Layout(
             "camira",
-            "CAMIRA clusters of HSC",
+            "CAMIRA clusters of HSC, camira_s20a_wide_sm.tbl and its like",
             "N_mem, richness",
             "Oguri et al. 2018, PASJ 70, S20",
             {
@@ -190,7 +192,28 @@ LAYOUTS = {
                 "lum": ("N_mem", "Nmem"),
             },
             {"lum_unit": "richness"},
-            notes=_NO_ERROR,
+            ON_THE_FILE,
+            notes=(*_NO_ERROR, "the file describes its columns in numbered comments, of which the names are taken"),
+        ),
+        Layout(
+            "gama",
+            "groups of GAMA, G3CFoFGroup (G3Cv10)",
+            "VelDisp, velocity dispersion of the members [km/s]",
+            "Robotham et al. 2011, MNRAS 416, 2640",
+            {
+                "ra": ("IterCenRA",),
+                "dec": ("IterCenDec",),
+                "id": ("GroupID",),
+                "z": ("Zfof",),
+                "lum": ("VelDisp",),
+            },
+            {"lum_unit": "km/s"},
+            ON_THE_FILE,
+            notes=(
+                *_NO_ERROR,
+                "VelErr is no error of VelDisp but that of the members' velocities, which was taken out of VelDispRaw:"
+                " the dispersion of Nfof members is uncertain by about 1/sqrt(2 Nfof - 2) of itself",
+            ),
         ),
         Layout(
             "desi_groups",
@@ -307,7 +330,8 @@ def recognised(table: ColumnTable) -> Layout | None:
     """
     names = {name.lower() for name in table.names}
     # "z", "ra" and "name" are in many a table; a layout is known by its observable, which must be a name of its own.
-    telling = {"m500cunc", "m500cuncorr", "l500_h", "lambda_chisq", "lambda_err", "msz", "mcxc", "n_mem", "m500_uerr"}
+    telling = {"m500cunc", "m500cuncorr", "l500_h", "lambda_chisq", "lambda_err", "msz", "mass_sz", "mcxc", "n_mem"}
+    telling |= {"m500_uerr", "itercenra"}
     fits = []
     for layout in LAYOUTS.values():
         has = {role: {n.lower() for n in columns} & names for role, columns in layout.columns.items()}

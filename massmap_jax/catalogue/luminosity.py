@@ -38,6 +38,7 @@ _NEVER_SMALL, _SMALLEST = r"rich|lambda|^(?:sig(?:ma)?_?v|v(?:el)?_?disp)", 8.0
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
 # "r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "r_core", "extent".
+_OF_A_FLAG = r"(?:.*_)?(?:q?flags?|flg|quality|status|class|type)\d*"
 _OF_A_RADIUS = (
     r"(?:log_?|ln_?|log10_?)?(?:(?:r|rad|radius|theta|th|ang)_?(?:\d{3,4}_?[cm]?|vir|lambda|delta|c|core|s|scale)"
     r"|radius|angular_(?:size|radius)|extent)(?:_?(?:h?_?[ckm]?pc(?:_?h)?|arcmin|arcsec|deg))?"
@@ -185,11 +186,14 @@ def read_luminosity(
     if lum_unit is None and (has_little_h(stated) or name_has_little_h(name)):
         is_mass = re.search(r"(?i)m_?(?:sun|sol)|solmass|mass", f"{plain_unit(stated)} {name}") is not None
         other = "1e44 erg/s/h2" if "erg" in name.lower() else "Lsun/h2"
+        ten = _power_of_ten(stated)
+        over = "1" if ten == 1 else f"{ten:g}"
         remedy = (
-            "divide by h with lum_scale= (1/0.7 = 1.4286 for h = 0.7) and pass lum_unit='Msun', or keep the unit with"
-            " lum_unit='Msun/h'"
+            f"divide by h with lum_scale= ({over}/0.7 = {ten / 0.7:.5g} for h = 0.7) and pass lum_unit='Msun', or keep"
+            f" the unit with lum_unit='{'' if ten == 1 else f'{ten:g} '}Msun/h'"
             if is_mass
-            else "bring it to your h with lum_scale= (1/0.7^2 = 2.0408 for h^-2 and h = 0.7, 1 for h70 and H0 = 70) and"
+            else f"bring it to your h with lum_scale= ({over}/0.7^2 = {ten / 0.49:.5g} for h^-2 and h = 0.7, {over} for"
+            " h70 and H0 = 70) and"
             f" pass the unit without h as lum_unit=, or keep it with lum_unit={stated or other!r}"
         )
         if hubble := named_hubble(stated) or named_hubble(name):
@@ -201,7 +205,7 @@ def read_luminosity(
     _refuse_another_unit(where, stated, lum_unit, lum_scale, notes)
     if unit_factor(strip_log(lum_unit or stated), "deg") is not None:
         raise MassmapError(f"{where} is an angle by its unit {lum_unit or stated!r}: choose the luminosity's with lum=")
-    _refuse_sizes(where, name, stated, lum_unit)
+    _refuse_no_luminosity(where, name, stated, lum_unit)
     text = stated if lum_unit is None else lum_unit
     _refuse_magnitudes(where, name, raw, text, lum_log)
     if log_kind(text) and log_kind(text) != lum_log:
@@ -227,12 +231,24 @@ def read_luminosity(
     return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale, table.few)
 
 
-def _refuse_sizes(where: str, name: str, stated: str, lum_unit: str | None) -> None:
-    """Refuse a radius, and the angle that it fills, by name or unit; those of halos were computed from masses."""
+def _power_of_ten(unit: str) -> float:
+    """Give the number that a unit begins with; 1 where that is not clear."""
+    with contextlib.suppress(MassmapError):
+        return split_unit_scale(unit)[0]
+    return 1.0
+
+
+def _refuse_no_luminosity(where: str, name: str, stated: str, lum_unit: str | None) -> None:
+    """Refuse flags by name, and radii and the angles that they fill by name or unit; those of halos are from masses."""
     if re.fullmatch(_OF_A_RADIUS, normal_name(name)):
         raise MassmapError(
             f"{where} is a radius or the angle that it fills by its name (of halos, both are computed from a mass):"
             " choose the luminosity's with lum=, or rename the column if it is another observable"
+        )
+    if re.fullmatch(_OF_A_FLAG, normal_name(name)):
+        raise MassmapError(
+            f"{where} is a flag or a class by its name: choose the luminosity's with lum=, or rename the column if it"
+            " is an observable"
         )
     if lum_unit is None and unit_factor(strip_log(stated), "Mpc") is not None:
         raise MassmapError(

@@ -167,7 +167,9 @@ def _from_columns(table, lum, names, kind, min_snr, notes, whole):
             f"sigma_plus is {names[0]!r} of {table.label} and sigma_minus {names[1]!r}, by their names the lower and"
             " the upper one: interchange them"
         )
-    units = [table.units.get(name, "") or unit_in_name(name) for name in names]
+    own, *units = (table.units.get(name, "") or unit_in_name(name) for name in (lum.name, *names))
+    # The luminosity's unit in the file is the luminosity's, whatever the user says that it is.
+    units = [lum.column_unit if own and lum.column_unit and unit == own else unit for unit in units]
     columns = [numbers(table, name, "error", notes) for name in names]
     like = [typical(table, name, values) for name, values in zip(names, columns, strict=True)]
     pair = len(names) == 2

@@ -23,6 +23,9 @@ _SWAPPED = {
     "ra": re.compile(r"_?(?:decl?(?![a-z])|declination|de(?![a-z])|dej2000|de_?deg|dec_?deg)", re.IGNORECASE),
     "dec": re.compile(r"_?(?:ra(?![a-z])|right_?asc\w*|raj2000|ra_?deg)", re.IGNORECASE),
 }
+_RIGHT_ASCENSION = r"RA(?![a-z])|Ra(?![a-z])|(?<![a-zA-Z0-9])ra(?![a-z])"
+# Errors of positions, and proper motions.
+_NO_POSITION = re.compile(r"(?i)(?:^|_)(?:e|pm|sig|unc|std)_?(?=ra)|(?:^|[_ ])(?:e|pm|sig|unc|std)(?:$|[_ ])|err|sigma")
 # VizieR's units of sexagesimal text, which its cells tell better.
 _SEXAGESIMAL_UNITS = ("h:m:s", "d:m:s", "hms", "dms", "hh:mm:ss", "dd:mm:ss", '"h:m:s"', '"d:m:s"', "hourangle", "deg")
 
@@ -109,6 +112,13 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> tuple[dict, di
             position = {"ra": converted[0], "dec": converted[1], "position_unit": "deg", "field_centre": field_centre}
             return position, dict(zip(("ra", "dec"), converted[2], strict=True))
         if pair is None:
+            alike = _alike(table.names)
+            if alike:
+                shown = ", ".join(f"{a!r} and {b!r}" for a, b in alike[:4])
+                notes.append(
+                    f"no positions: no columns have their usual names; by their names {shown} may be some: choose"
+                    " them with ra= and dec="
+                )
             return {}, {}
         ra_name, dec_name = pair
         notes.append(f"positions: columns {ra_name!r} and {dec_name!r}")
@@ -135,6 +145,17 @@ def _read_positions(table, ra, dec, unit, field_centre, notes) -> tuple[dict, di
             )
         unit = "deg"
     return {"ra": angles[0], "dec": angles[1], "position_unit": unit, "field_centre": field_centre}, names
+
+
+def _alike(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Find pairs of names that differ in RA and Dec alone, as "RA_avg" and "Dec_avg" do; none of errors."""
+    found = []
+    for name in names:
+        if not _NO_POSITION.search(name):
+            parts = ((name[: at.start()], name[at.end() :]) for at in re.finditer(_RIGHT_ASCENSION, name))
+            others = (f"{first}{dec}{last}" for first, last in parts for dec in ("DEC", "Dec", "dec", "DE", "De"))
+            found += [(name, other) for other in others if other in names]
+    return found
 
 
 def without_zeros(position: dict, like: dict, notes: list[str]) -> dict:

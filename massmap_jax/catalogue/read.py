@@ -292,7 +292,8 @@ def read_catalogue(
     in_box = "".join(f"{name!r} beside x and y looks like a place in a box and no redshift" for name in box)
     one_for_all = one_redshift(table, z, {"z_err": z_err, "z_pdf": z_pdf, "z_quantiles": z_quantiles})
     if one_for_all is None:
-        z_name = choose("redshift", z, "z", required=True, never=box, hint=in_box or hint)
+        hint_in_box = in_box and f"{in_box}: of a snapshot, give the one of all, as z=0.3"
+        z_name = choose("redshift", z, "z", required=True, never=box, hint=hint_in_box or hint)
     else:
         z_name = f"z={one_for_all:g}"
         columns_read["z"] = f"{one_for_all:g} for all"

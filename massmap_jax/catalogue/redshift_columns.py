@@ -142,11 +142,16 @@ class RedshiftColumns:
                 self._refuse_unless_default(name, "z_err=, the error of the redshift, z_pdf= or z_quantiles=")
             return False
         what = "redshifts whose errors are given" if sources == ["z_err"] else "p(z) that is given"
+        moves = (
+            f"whether the luminosity changes with the {what}: lum_moves='yes' for one that was computed from a flux"
+            " with this redshift, 'no' for one that was not, such as a richness"
+        )
         if self.z_contains not in ("likelihood", "posterior", "posterior_with_flux"):
             raise MassmapError(
                 f"say what went into the {what}, z_contains='likelihood' (the redshifts scatter about the true ones by"
                 " the error), 'posterior' (also the distribution of redshifts in z_code_prior=) or"
                 " 'posterior_with_flux' (p(z) that has seen the flux, as with a prior in magnitudes)"
+                + (f", and {moves}" if self.lum_moves is None else "")
             )
         if (self.z_contains == "posterior") != (self.z_code_prior is not None):
             raise MassmapError(
@@ -155,10 +160,7 @@ class RedshiftColumns:
                 " z_contains='likelihood'"
             )
         if self.lum_moves not in ("yes", "no"):
-            raise MassmapError(
-                f"say whether the luminosity changes with the {what}: lum_moves='yes' for one that was computed from a"
-                " flux with this redshift, 'no' for one that was not, such as a richness"
-            )
+            raise MassmapError(f"say {moves}")
         return True
 
     def _refuse_unless_default(self, name: str, needs: str) -> None:

@@ -419,7 +419,13 @@ def _read_votable(path: str, extension: str | None) -> ColumnTable:
     notes: tuple[str, ...] = ()
     if extension is None and len(tables) > 1:
         notes = (f"VOTable: took the first table of {listed}; choose with {path}[NAME]",)
-    return _from_astropy(chosen[0].to_table(use_names_over_ids=True), path, notes)
+    found = chosen[0].to_table(use_names_over_ids=True)
+    if not len(found) and b"<CSV" in read_bytes(path):
+        raise MassmapError(
+            f"{path} is a VOTable (XML) with its rows as CSV inside, as VizieR's votable/-tsv gives them, and not in a"
+            " form of VOTable: get the table as VOTable or as TSV"
+        )
+    return _from_astropy(found, path, notes)
 
 
 def _read_parquet(path: str) -> ColumnTable:

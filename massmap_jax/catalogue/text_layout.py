@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import BLANKS, number_in
 from massmap_jax.catalogue.fixed_width import Span, column_spans
-from massmap_jax.catalogue.text_preamble import is_count, is_prose, names_over_lines, units_said
+from massmap_jax.catalogue.text_preamble import (
+    is_count,
+    is_prose,
+    names_described,
+    names_over_lines,
+    units_said,
+    without_counts,
+)
 from massmap_jax.catalogue.units import is_unit, named_hubble, without_named_hubble
 from massmap_jax.errors import MassmapError
 
@@ -20,6 +27,8 @@ _MARKS = ("\t", ";", "|", ",", " ")
 _TRUST_IN_SPACES = 0.75
 # Lines of a file that are looked at.
 _LINES = 1000
+# Characters of a line of names that a note shows.
+_SHOWN = 300
 # "#" begins a comment anywhere; the others (MATLAB, IDL, C) only where one stands above the data.
 _COMMENTS = ("#", "%", "!", "//")
 # "---- ----", "|----|----|", "+----+----+", "=====": no data, whatever the delimiter.
@@ -170,6 +179,7 @@ def find_text_layout(
         found = [f"col{i}" for i in range(1, len(first.cells) + 1)]
         if names is None:
             notes += (f"the file has no header: its columns are called {', '.join(found)}{_other_names(above, mark)}",)
+    found = without_counts(found)
     if names is not None:
         if len(names) != len(first.cells):
             raise MassmapError(
@@ -287,7 +297,9 @@ def _without_title(rows: list[_Line]) -> tuple[list[_Line], tuple[str, ...]]:
     if titles == 0 or len(rows) < titles + 2:
         return rows, ()
     header = rows[titles].cells
-    named = len(header) > 1 and all(header[:-1]) and not any(number_in(cell) is not None for cell in header)
+    between_bars = not any(row.cells[0] for row in rows[titles:])  # as HEASARC writes a table
+    inner = header[1 if between_bars else 0 : -1]
+    named = len(inner) > 0 and all(inner) and not any(number_in(cell) is not None for cell in header)
     # Without a header below, sentences alone, so that no row that was cut short is taken for one.
     alike = len(header) > 2 and all(len(row.cells) == len(header) for row in rows[titles:])
     if not named and not (alike and all(is_prose(row.text) for row in rows[:titles])):
@@ -418,7 +430,7 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
         block = numbered[start : start + width]
         if [int(number) for number, _, _ in block] in (list(range(width)), list(range(1, width + 1))):
             units = [match[1] if (match := re.search(r"\[([^\]]*)\]\s*$", rest)) else "" for _, _, rest in block]
-            names = [name.rstrip(":,") for _, name, _ in block]
+            names = names_described([name + rest for _, name, rest in block], _USUAL)
             return names, units, ("column names: taken from the numbered comment lines",)
     fitting = {i: cells for i, text in enumerate(texts) if (cells := _fitting(text, width, mark, numeric))}
     fitting = {i: cells for i, cells in fitting.items() if not _is_rule(cells)}
@@ -436,7 +448,10 @@ def _names_in_comments(above: list[_Line], width: int, mark: str, numeric: list[
     if not names_lines:
         names_lines, units_lines = fitting, []
     chosen = max(names_lines, key=lambda i: (hits(names_lines[i]), i))
-    notes: tuple[str, ...] = (f"column names: taken from the comment line '# {texts[chosen].strip()}'",)
+    line = texts[chosen].strip()
+    notes: tuple[str, ...] = (
+        f"column names: taken from the comment line '# {line if len(line) <= _SHOWN else line[:_SHOWN] + ' ...'}'",
+    )
     beside = next((i for i in (chosen + 1, chosen - 1) if i in units_lines), None)
     if beside is None:
         said = _units_in_comments(above, width, mark)

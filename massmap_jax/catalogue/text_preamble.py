@@ -98,6 +98,68 @@ def names_over_lines(
     return None
 
 
+def names_described(described: Sequence[str], usual: Collection[str]) -> list[str]:
+    """Give the names of columns that numbered comments describe, one in each.
+
+    Parameters
+    ----------
+    described : sequence of str
+        What follows the number: a name and what it means, or what it means and perhaps its symbol at the end.
+    usual : collection of str
+        Usual names of columns, as `normal_name` writes them.
+
+    Returns
+    -------
+    list of str
+        The names.
+
+    Notes
+    -----
+    SExtractor begins with the name. Where several begin with the same word, or two that begin with a word end with a
+    symbol, as "richness N_mem" does, the first words are no names: then it is the symbol, else a first word that is a
+    usual name, and else all that is said, but for its unit and what stands in brackets behind it. A symbol of several
+    columns, as of a mass and its limits, is the name of none.
+    """
+    bare = [re.sub(r"(?<=\S)(?:\s*(?:\[[^\]]*\]|\([^()]*\)))+\s*$", "", text.strip()) for text in described]
+    first = [text.split()[0].rstrip(":,") for text in bare]
+    symbols = [_symbol_at_the_end(text) for text in bare]
+    words = sum(symbol != "" and re.fullmatch(r"[a-z][a-z-]{3,}", name) is not None
+                for symbol, name in zip(symbols, first, strict=True))  # fmt: skip
+    if len(set(map(str.lower, first))) == len(first) and words < 2:
+        return first
+    single = [symbol if symbols.count(symbol) == 1 else "" for symbol in symbols]
+    beginnings = [name if normal_name(name) in usual and first.count(name) == 1 else "" for name in first]
+    return [symbol or name or text for symbol, name, text in zip(single, beginnings, bare, strict=True)]
+
+
+def _symbol_at_the_end(text: str) -> str:
+    """Give the last of several words where it alone is a symbol, such as "z_cl"; "" where it is not."""
+    *before, last = text.split()
+    is_symbol = re.fullmatch(r"[A-Za-z]+_[A-Za-z0-9]+", last) is not None
+    return last if is_symbol and before and not any(re.search(r"[_:,]", word) for word in before) else ""
+
+
+def without_counts(names: Sequence[str]) -> list[str]:
+    """Give the names of columns without their number in brackets behind each, as programs for trees of halos write it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        "scale(0)", "id(1)", ...
+
+    Returns
+    -------
+    list of str
+        "scale", "id", ..., where each has its own number, from 0 or 1 on, and no two would be the same.
+    """
+    parted = [re.fullmatch(r"(.*\S)\((\d+)\)", name) for name in names]
+    numbers = [int(found[2]) for found in parted if found]
+    if len(names) < 3 or numbers not in (list(range(len(names))), list(range(1, len(names) + 1))):
+        return list(names)
+    bare = [found[1] for found in parted if found]
+    return bare if len(set(bare)) == len(bare) else list(names)
+
+
 def units_said(text: str) -> str | None:
     """Give what a comment "Units: ..." lists; None for another comment."""
     found = re.fullmatch(r"units?\s*[:=]\s*(.*)", text.strip(), re.IGNORECASE)

@@ -25,7 +25,7 @@ from massmap_jax.catalogue.units import (
     unit_in_name,
 )
 from massmap_jax.errors import MassmapError
-from massmap_jax.labels import UNSTATED
+from massmap_jax.labels import UNSTATED, prior_of
 from massmap_jax.run.observable_names import refuse_no_halo_mass
 from massmap_jax.run.options import number_or_name
 
@@ -172,7 +172,7 @@ def in_definition_of(
             raise MassmapError(
                 f"the calibration masses are M{stated} by the name of their column {options.calib_mass!r}, and those of"
                 f" the mass prior {wanted}: state their definition (calib_definition='{stated}c') and give a prior of"
-                f" it (prior='hmf' with mass_definition='{stated}c'), or calib_convert= to convert them as NFW halos"
+                f" it ({prior_of(f'{stated}c')}), or calib_convert= to convert them as NFW halos"
             )
         told, option = ("mass prior", "mass") if wanted in UNSTATED else ("calibration masses", "calib")
         if options.calib_convert:
@@ -188,7 +188,7 @@ def in_definition_of(
     if not options.calib_convert:
         raise MassmapError(
             f"the calibration masses are {given} and those of the mass prior {wanted}: give a prior of their definition"
-            f" (prior='hmf' with mass_definition={given!r}), or calib_convert= to convert them as NFW halos"
+            f" ({prior_of(given)}), or calib_convert= to convert them as NFW halos"
         )
     converted = calibration.in_definition(wanted, catalogue.redshift, options.prior.cosmology)
     with np.errstate(invalid="ignore"):

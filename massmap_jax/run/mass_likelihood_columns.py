@@ -15,7 +15,7 @@ from massmap_jax.catalogue.columns import as_float64, as_ids
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.units import contradicts_name, mass_definition_in, overdensity_in
 from massmap_jax.errors import MassmapError
-from massmap_jax.labels import UNSTATED
+from massmap_jax.labels import UNSTATED, prior_of
 from massmap_jax.run.calibration_columns import catalogue_table
 from massmap_jax.run.observable_names import refuse_no_halo_mass
 from massmap_jax.run.options import number_or_name
@@ -316,7 +316,7 @@ def under_prior(
             raise MassmapError(
                 f"the mass likelihoods are of M{stated} masses by the name of their column {name!r}, and the mass prior"
                 f" of {wanted}: state their definition (mass_likelihood_definition='{stated}c') and give a prior of it"
-                f" (prior='hmf' with mass_definition='{stated}c'), or likelihoods of {wanted} masses"
+                f" ({prior_of(f'{stated}c')}), or likelihoods of {wanted} masses"
             )
         told, option = ("mass prior", "") if wanted in UNSTATED else ("mass likelihoods", "likelihood_")
         notes.append(
@@ -326,6 +326,6 @@ def under_prior(
     elif given != wanted:
         raise MassmapError(
             f"the mass likelihoods are of {given} masses and the mass prior of {wanted}: give a prior of their"
-            f" definition (prior='hmf' with mass_definition={given!r}), or likelihoods of {wanted} masses"
+            f" definition ({prior_of(given)}), or likelihoods of {wanted} masses"
         )
     return found

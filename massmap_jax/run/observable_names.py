@@ -10,11 +10,20 @@ import numpy as np
 from massmap_jax.catalogue.column_names import normal_name
 from massmap_jax.catalogue.units import contradicts_name, overdensity_in
 from massmap_jax.errors import MassmapError
+from massmap_jax.labels import prior_of
 from massmap_jax.relation.presets import Preset
 
 if TYPE_CHECKING:
     from massmap_jax.relation.law import MassLuminosityRelation
 
+# Before a name: that of an instrument or aperture, and of a logarithm.
+_IN_LOGS = r"(?:.*_)?(?:log(?:10)?_?|ln_?|lg_?)?"
+# A temperature with what it is of: "kT", "Tx500ce", "x_Tx_500", "kTexc", "T_eRO_full".
+_TEMPERATURE = (
+    r"(?:(?:x|log|ln|xmm|chandra|cxo)_?)*"
+    r"(?:k_?t|t_?x|t_?(?=_?\d)|temp\w*|t_(?:ero\w*|cxo|xmm|chandra|spec|ew|mg|gas|x?ray|in|ex|ce|cin|cex)(?![a-z]))"
+    r"(?:_?\d{3,4})?(?:_?(?:kpc|kev|ce|cin|cex|exc|excised|core|in|ex|out))*(?:_.*)?"
+)
 # What a name says of an observable, and what that of a relation for it speaks of. "lum" and "luminosity" say nothing:
 # it is what any observable is called here.
 _KINDS = (
@@ -39,11 +48,22 @@ _KINDS = (
         r".*[eh]\(z\).*|(?:.*_)?ez(?:[_^].*)?",
         r"(?!)",
     ),
+    (
+        "a mass of gas",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:gas|icm)|m_?g(?=_|\d|$)|gas_?mass)(?:_?\d+)?(?:_.*)?",
+        r"gas mass",
+    ),
+    (
+        "a stellar mass",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:star|stellar|bcg)|(?:stellar|star|bcg)_?mass|m_?\*)"
+        r"(?:_?\d+)?(?:_.*)?",
+        r"stellar mass",
+    ),
     ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),
     ("a richness", r"(?:log_?|ln_?)?(?:richness|lambda|lambda_chisq|n_?200|n_?gal\w*|n_?mem|ngals?)", r"richness"),
-    ("a temperature", r"(?:log_?|ln_?)?(?:k_?t|t_?x|t_?500|temp\w*)(?:_.*)?", r"temperature"),
+    ("a temperature", _TEMPERATURE, r"temperature"),
     (
         "a velocity dispersion",
         r"(?:sig(?:ma)?_?v|v(?:el)?_?disp|velocity_dispersion)(?:_.*)?",
@@ -51,8 +71,7 @@ _KINDS = (
     ),
 )
 
-# Masses of a part of a halo: "Mgas500", "M500_star", "logMstellar", "M_BCG".
-_OF_A_PART = r"(?:^|_|\d|log_?|ln_?|lg_?)m(?:ass)?_?(?:\d+[a-z]?_?)?(?:\dd_?)?(gas|icm|star|stellar|bcg)(?![a-z])"
+_OF_A_PART = ("a mass of gas", "a stellar mass")
 
 
 def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
@@ -86,7 +105,7 @@ def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
 
 
 def check_own_mass(prior_definition: str, column: str) -> None:
-    """Refuse an observable that is itself the mass where its name says another overdensity than the mass prior's.
+    """Refuse an observable that is taken to be the mass where its name says another thing, or another overdensity.
 
     Parameters
     ----------
@@ -98,14 +117,22 @@ def check_own_mass(prior_definition: str, column: str) -> None:
     Raises
     ------
     MassmapError
-        For "M500" beside 200m, whose ratio is about a factor of two; of which density 500 is does not matter then.
+        For masses of gas and of stars, and for "M500" beside 200m, whose ratio is about a factor of two; of which
+        density 500 is does not matter then.
     """
+    kind, _ = _kind_of(column)
+    if kind in _OF_A_PART:  # others are far below the masses of any halo
+        raise MassmapError(
+            f"the observable {column!r} is {kind} by its name, and relation='identity' would give it"
+            " out as the mass of a halo: choose a column of halo masses with lum=, or a relation for this one, or"
+            " rename the column"
+        )
     if contradicts_name(prior_definition, column):
         stated = overdensity_in(column)
         raise MassmapError(
             f"the observable {column!r} is the mass M{stated} by its name, and relation='identity' would give it out as"
-            f" one of the mass prior's definition, {prior_definition}: give a prior of its definition (prior='hmf' with"
-            f" mass_definition='{stated}c', if it is that), or rename the column"
+            f" one of the mass prior's definition, {prior_definition}: give a prior of its definition"
+            f" ({prior_of(f'{stated}c')}, if it is that), or rename the column"
         )
 
 
@@ -159,8 +186,6 @@ def refuse_no_halo_mass(column: str, option: str = "calib_mass") -> None:
         For a luminosity, a temperature, a richness and the like, and for gas and stellar masses.
     """
     kind, _ = _kind_of(column)
-    if not kind and (part := re.search(_OF_A_PART, normal_name(column))) is not None:
-        kind = "a mass of gas" if part[1] in ("gas", "icm") else "a stellar mass"
     if kind:
         raise MassmapError(
             f"column {column!r} is {kind.partition(',')[0]} by its name, and no mass of a halo: {option}= names"

@@ -1213,6 +1213,12 @@ def _check_pivot(pivot: float) -> None:
 def _check_published(options: JobOptions) -> None:
     """Refuse an unknown published relation, or one that needs a scatter."""
     name = options.relation
+    preset, _, more = name.partition(":")
+    if more and preset.lower() in PUBLISHED:
+        raise MassmapError(
+            f"relation {name!r} is the published relation {preset.lower()} and {more!r}: give relation={preset!r}, and"
+            " its scatter as relation_scatter='MEAN:SD' in ln of the observable"
+        )
     if any(mark in name for mark in "/\\.") and name.lower() not in PUBLISHED:
         raise MassmapError(f"relation {name!r} is not found: give a file that exists, or {RELATION_CHOICES}")
     preset = find_preset(name)

@@ -7,7 +7,7 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.catalogue.units import unit_factor
+from massmap_jax.catalogue.units import split_unit_scale, unit_factor
 from massmap_jax.errors import MassmapError
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.relation.presets import Preset
@@ -66,9 +66,21 @@ def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCata
     HaloCatalogue
         The same catalogue if its unit is the relation's, is not stated, or measures something else (which
         `check_labels` refuses).
+
+    Raises
+    ------
+    MassmapError
+        Where the catalogue states no unit and that of the relation has a power of ten that is not the usual one.
     """
     wanted = relation.lum_unit
     if not catalogue.lum_unit:
+        # Almost all X-ray catalogues are in 1e44 erg/s. Masses of gas come in 1e12, 1e13 and 1e14 Msun, and of a sample
+        # read with the wrong one most objects may still be within the relation's range.
+        if wanted and split_unit_scale(wanted)[0] != 1 and unit_factor(wanted, "erg/s") is None:
+            raise MassmapError(
+                f"the catalogue states no unit of the luminosity, and the relation is for {wanted}, where others write"
+                f" another power of ten: state it with lum_unit= ({wanted!r} if it is that)"
+            )
         if wanted:
             notes.append(f"the catalogue states no unit of the luminosity: taken as the relation's, {wanted}")
         return catalogue

@@ -273,3 +273,186 @@ def test_pairs_by_chance_are_not_told():
     columns = {"ra": 150 + rng.uniform(0, 0.5, number), "dec": rng.uniform(-0.25, 0.25, number)}
     columns |= {"z": rng.uniform(0.2, 0.4, number), "lum": rng.lognormal(0, 1, number)}
     assert not any("under two names" in note for note in read_catalogue(columns, lum="lum", sigma=0.1).notes)
+
+
+# -- tables of surveys, as their users get them: names, units and rows are made up --
+
+ABOVE_EACH = [
+    "Identifier",
+    "Right ascension of its peak [deg]",
+    "photometric redshift z_gal",
+    "number of members N_gal",
+    "redshift of its brightest galaxy (-1.0 if none)",
+    "lower limit of the mass M_200 [10^13 M_sun/h]",
+    "upper limit of the mass M_200 [10^13 M_sun/h]",
+]
+
+
+def described(lines, rows="1 10.5 0.31 25.0 0.30 3.1 4.2\n2 11.5 0.42 35.0 -1.0 4.1 5.2\n"):
+    return "".join(f"# column {i}: {line}\n" for i, line in enumerate(lines, 1)) + rows
+
+
+def test_numbered_comments_that_end_with_a_symbol_or_have_none(tmp_path):
+    """The first word of a sentence is no name: two columns were "redshift", and a radius had the unit of the last."""
+    found = table(tmp_path, described(ABOVE_EACH))
+    assert found.names == (
+        "Identifier",
+        "Right ascension of its peak",
+        "z_gal",
+        "N_gal",
+        "redshift",
+        "lower limit of the mass M_200",
+        "upper limit of the mass M_200",
+    )
+    assert found.units == {found.names[1]: "deg", found.names[5]: "10^13 M_sun/h", found.names[6]: "10^13 M_sun/h"}
+
+
+def test_numbered_comments_that_begin_with_the_name_keep_it(tmp_path):
+    names = ["NUMBER running number", "RA right ascension [deg]", "redshift", "lum of the brightest [1e44 erg/s]"]
+    found = table(tmp_path, described(names, "1 10.5 0.3 1.2\n2 11.5 0.4 1.3\n"))
+    assert found.names == ("NUMBER", "RA", "redshift", "lum")
+    trees = ["Mvir virial mass M_vir", "Conc concentration c_vir", "rs scale radius r_s", "vmax largest velocity"]
+    assert table(tmp_path, described(trees, "1 10.5 0.3 1.2\n2 11.5 0.4 1.3\n")).names == ("Mvir", "Conc", "rs", "vmax")
+    twice = [*names[:2], "survey A, redshift", "survey A, richness", "survey B, richness (or 0)"]
+    found = table(tmp_path, described(twice, "1 10.5 0.3 22 0\n2 11.5 0.4 33 21\n"))
+    assert found.names == (
+        "NUMBER running number",
+        "RA",
+        "survey A, redshift",
+        "survey A, richness",
+        "survey B, richness",
+    )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_names_with_their_number_behind_them(tmp_path, first):
+    """As programs for trees of halos write them: "mvir(2)" is no name that a user types."""
+    names = ["a", "id", "mvir", "M200b", "x", "y", "z"]
+    head = "#" + " ".join(f"{name}({i})" for i, name in enumerate(names, first)) + "\n#Omega_M = 0.3\n"
+    rows = "0.5 11 1e12 1.1e12 5.5 6.5 7.5\n0.5 12 2e12 2.1e12 8.5 9.5 1.5\n"
+    assert table(tmp_path, head + rows).names == tuple(names)
+    other = head.replace("mvir(", "mvir(7")
+    assert table(tmp_path, other + rows).names[0] == f"a({first})"
+
+
+def test_a_long_line_of_names_is_shown_in_part(tmp_path):
+    names = " ".join(f"quantity_number_{i}" for i in range(60))
+    note = next(n for n in table(tmp_path, f"# {names}\n{' '.join('1.5' for _ in range(60))}\n").notes if "names" in n)
+    assert len(note) < 400 and note.endswith("...'")
+
+
+@pytest.mark.parametrize("name", ["spec_z", "phot_z", "z_avg", "Zfof", "z_group"])
+def test_further_names_of_a_redshift(tmp_path, name):
+    (tmp_path / "t.csv").write_text(f"{name},lum\n0.1,1.5\n0.2,2.5\n")
+    found = read_catalogue(tmp_path / "t.csv", sigma=0.1)
+    np.testing.assert_array_equal(found.redshift, [0.1, 0.2])
+
+
+def test_positions_in_columns_named_after_their_form(tmp_path):
+    (tmp_path / "t.csv").write_text("hms,dms,z,lum\n01:00:00,-00:30:00,0.1,1.5\n02:00:00,+10:30:00,0.2,2.5\n")
+    found = read_catalogue(tmp_path / "t.csv", sigma=0.1)
+    np.testing.assert_allclose((found.ra, found.dec), ([15.0, 30.0], [-0.5, 10.5]))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("BCGRA,BCGDec,PeakRA,PeakDec", ("'BCGRA' and 'BCGDec'", "'PeakRA' and 'PeakDec'")),
+        ("ra_opt,dec_opt,ra_x,dec_x", ("'ra_opt' and 'dec_opt'", "'ra_x' and 'dec_x'")),
+        ("mean RA,mean DEC,a,b", ("'mean RA' and 'mean DEC'",)),
+        ("pmra,pmdec,e_RA,e_DEC", ()),
+        ("RA_err,DEC_err,ratio,deco", ()),
+    ],
+)
+def test_columns_that_may_be_positions_are_told(tmp_path, names, said):
+    """There are positions; that the catalogue has none is not true, and says not what to do."""
+    (tmp_path / "t.csv").write_text(f"z,lum,{names}\n0.1,1.5,10,20,11,21\n0.2,2.5,12,22,13,23\n")
+    notes = [note for note in read_catalogue(tmp_path / "t.csv", sigma=0.1).notes if "no positions" in note]
+    assert bool(notes) == bool(said) and all(pair in notes[0] and "ra= and dec=" in notes[0] for pair in said)
+
+
+def test_masses_per_h_are_read_as_the_refusal_says(tmp_path):
+    """The power of ten of the unit is part of the factor, and bars in the file's unit are those of the masses."""
+    rows = "1 10.5 0.31 25.0 3.5 3.1 4.2\n2 11.5 0.42 35.0 4.5 4.1 5.2\n"
+    (tmp_path / "t.dat").write_text(described([*ABOVE_EACH[:4], "mass M_lens [10^13 M_sun/h]", *ABOVE_EACH[5:]], rows))
+    how = {"z": "z_gal", "lum": "M_lens"}
+    with pytest.raises(MassmapError, match=r"lum_scale= \(1e\+13/0.7 = 1.4286e\+13 for h = 0.7\)"):
+        read_catalogue(tmp_path / "t.dat", sigma=0.1, **how)
+    upper, lower = ABOVE_EACH[6].partition(" [")[0], ABOVE_EACH[5].partition(" [")[0]
+    bars = {"sigma_plus": upper, "sigma_minus": lower, "sigma_kind": "bounds"}
+    found = read_catalogue(tmp_path / "t.dat", lum_scale=1e13 / 0.7, lum_unit="Msun", **how, **bars)
+    np.testing.assert_allclose(np.exp(found.ln_lum_obs), np.array([3.5, 4.5]) * 1e13 / 0.7)
+    np.testing.assert_allclose(found.sigma_ln_lum, [np.log(4.2 / 3.1) / 2, np.log(5.2 / 4.1) / 2], rtol=0.02)
+    # Bars in another unit than the file's of the masses are still refused.
+    text = (tmp_path / "t.dat").read_text().replace("limit of the mass M_200 [10^13 M_sun/h]", "limit of M_200 [keV]")
+    (tmp_path / "t.dat").write_text(text)
+    bars |= {"sigma_plus": upper.replace("the mass ", ""), "sigma_minus": lower.replace("the mass ", "")}
+    with pytest.raises(MassmapError, match="keV"):
+        read_catalogue(tmp_path / "t.dat", lum_scale=1e13 / 0.7, lum_unit="Msun", **how, **bars)
+
+
+def test_a_votable_with_its_rows_as_csv_is_named(tmp_path):
+    """VizieR gives it; to astropy it has no rows."""
+    field = '<FIELD name="z" datatype="double"/><FIELD name="lum" datatype="double"/>'
+    data = '<DATA><CSV headlines="1" colsep=";"><![CDATA[z;lum\n0.1;1.5\n]]></CSV></DATA>'
+    (tmp_path / "t.xml").write_text(
+        '<?xml version="1.0"?>\n<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
+        f"<RESOURCE><TABLE>{field}{data}</TABLE></RESOURCE></VOTABLE>"
+    )
+    with pytest.raises(MassmapError, match="rows as CSV inside"):
+        open_table(str(tmp_path / "t.xml"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "text", "lum"),
+    [
+        ("camira", described(["ID", "RA", "Dec", "redshift z_cl", "richness N_mem"], "7 1 2 0.3 22\n8 2 3 0.4 33\n"), 1.0),
+        ("psz2", "name,redshift,mass_sz,mass_sz_pos_err,mass_sz_neg_err\nA,0.1,22,4,5\nB,0.2,33,5,6\n", 1e14),
+        ("gama", "GroupID,IterCenRA,IterCenDec,Zfof,VelDisp,VelErr\n7,1,2,0.1,22,4\n8,2,3,0.2,33,5\n", 1.0),
+        ("erass1", "Name;RAJ2000;DEJ2000;zBest;L500\n ;deg;deg; ;10+35J\n--;---;---;---;---\nA;1;2;0.1;22\nB;2;3;0.2;33\n", 1e42),
+    ],
+)  # fmt: skip
+def test_layouts_under_the_names_of_other_archives(tmp_path, layout, text, lum):
+    (tmp_path / "t.dat").write_text(text)
+    given = {} if layout == "psz2" else {"sigma": 0.2}
+    found = read_catalogue(tmp_path / "t.dat", columns=layout, **given)
+    np.testing.assert_allclose(np.exp(found.ln_lum_obs), np.array([22, 33]) * lum)
+    assert found.usable.all() and str(found.ids[0]) in "7A"
+    assert (found.ra is None) == (layout == "psz2")
+    if layout != "erass1":  # which is known by its bounds
+        told = read_catalogue(tmp_path / "t.dat", lum=found.columns_read["lum"], z=found.columns_read["z"], sigma=0.2)
+        assert any(f"columns='{layout}'" in note for note in told.notes) == (layout != "psz2")
+
+
+def test_sentences_above_a_table_between_bars(tmp_path):
+    """As HEASARC's batch interface answers: its first lines were taken for all there is."""
+    text = (
+        "Results from heasarc_some: A catalogue of some survey\nCoordinate system: Equatorial\n"
+        "|name |ra         |dec        |redshift|mass_500c|mass_500c_error|\n"
+        "|A 1  |22 32 33.14|-59 59 13.4|0.594800|  3.47218|        0.65505|\n"
+        "|B 22 |01 15 19.27|+05 58 48.3|0.395649|         |               |\n"
+        "|C 333|01 16 19.27|+05 59 48.3|0.095649|  1.21006|        0.26651|\n"
+    )
+    found = table(tmp_path, text)
+    assert [name for name in found.names if name] == ["name", "ra", "dec", "redshift", "mass_500c", "mass_500c_error"]
+    np.testing.assert_array_equal(found.column("mass_500c"), [3.47218, np.nan, 1.21006])
+    assert sum("above the header: left out" in note for note in found.notes) == 2
+    read = read_catalogue(tmp_path / "table.dat", lum="mass_500c", sigma_kind="linear", lum_unit="1e14 Msun")
+    np.testing.assert_allclose(read.ra[1:], [18.830292, 19.080292], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Flag", "z_flag", "quality", "L500_flag2", "class"])
+def test_a_flag_is_no_luminosity(tmp_path, name):
+    (tmp_path / "t.csv").write_text(f"z,{name},flagship\n0.1,1,1.5\n0.2,2,2.5\n")
+    with pytest.raises(MassmapError, match="is a flag or a class by its name"):
+        read_catalogue(tmp_path / "t.csv", lum=name, sigma=0.1)
+    read_catalogue(tmp_path / "t.csv", lum="flagship", sigma=0.1)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [("zphot_lo68,zphot_hi68", True), ("z_min,z_max", True), ("zlimit,zlum", False)]
+)
+def test_bounds_of_photometric_redshifts_are_told_where_they_are_not_used(tmp_path, names, told):
+    (tmp_path / "t.csv").write_text(f"zphot,lum,{names}\n0.1,1.5,0.08,0.13\n0.2,2.5,0.17,0.26\n")
+    notes = read_catalogue(tmp_path / "t.csv", sigma=0.1).notes
+    assert any("redshift errors are given" in note and names.split(",")[0] in note for note in notes) == told

@@ -5,7 +5,7 @@ import pytest
 from massmap_jax.errors import MassmapError
 from massmap_jax.relation.presets import find_preset
 from massmap_jax.run.observable_names import check_observable, check_own_mass, refuse_no_halo_mass
-from massmap_jax.run.options import JobOptions
+from massmap_jax.run.options import JobOptions, check_options
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,13 @@ from massmap_jax.run.options import JobOptions
         ("lx_mcxc11", "Lx_Ez"),
         ("lx_mcxc11", "L500 E(z)^-1"),
         ("mgas_akino22", "Mgas_Ez"),
+        ("lx_mcxc11", "kTexc"),
+        ("lx_mcxc11", "x_Tx500ce"),
+        ("lx_mcxc11", "T_eRO_soft"),
+        ("mgas_akino22", "T_spec_500"),
+        ("mstar_kravtsov18", "mg500"),
+        ("mgas_akino22", "StellarMass"),
+        ("lc_cacciato09", "log_stellar_mass"),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -45,10 +52,14 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lx_mcxc11", "Lx_cin"),
         ("lx_mcxc11", "Lx500"),
         ("lx_mcxc11", "L500_52"),
+        ("lx_mcxc11", "text"),
         ("lambda_murata18", "LAMBDA_CHISQ"),
         ("lambda_murata18", "N_mem"),
         ("lambda_murata18", "lum_obs"),
         ("mgas_akino22", "Mgas"),
+        ("mgas_akino22", "x_mg500"),
+        ("mgas_akino22", "mass_g"),
+        ("smhm_moster13", "StellarMass"),
         ("mstar_akino22", "logMstar"),
         ("ysz_planck15", "Y500"),
         ("sigv_munari13", "vdisp"),
@@ -66,11 +77,23 @@ def test_an_observable_that_may_be_it_is_told(relation, column):
 @pytest.mark.parametrize("column", ["M500", "logM_500", "m2500", "MASS_180"])
 def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     """A mass M500 would be written as one of 200m, about twice too low."""
-    with pytest.raises(MassmapError, match=r"by its name.*mass_definition='"):
+    with pytest.raises(MassmapError, match=r"by its name.*prior='hmf'") as refused:
         check_own_mass("200m", column)
+    # prior='hmf' is no way to a definition that it has not.
+    assert ("mass_definition='500c'" in str(refused.value)) == ("500" in column and "2500" not in column)
+    assert ("makes none" in str(refused.value)) == (column in ("m2500", "MASS_180"))
     for other in ("M200", "m200", "M_lens", "mass", "", "M500kpc"):
         check_own_mass("200m", other)
     check_own_mass("500c", "M500")
+
+
+@pytest.mark.parametrize("column", ["Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"])
+def test_what_is_no_halo_mass_is_not_given_out_as_one(column):
+    """Masses of gas were written as masses of halos, without a word."""
+    with pytest.raises(MassmapError, match=r"by its name, and relation='identity' would give it out as the mass of"):
+        check_own_mass("500c", column)
+    for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn"):
+        check_own_mass("500c", other)
 
 
 def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):
@@ -95,3 +118,9 @@ def test_what_is_no_mass_of_a_halo_is_no_calibration_mass(column):
 @pytest.mark.parametrize("column", ["M", "M500", "MWL", "logM200c", "M_lambda", "MSZ", "m500_x", "M500_YX"])
 def test_a_mass_of_a_halo_is_one(column):
     refuse_no_halo_mass(column)
+
+
+@pytest.mark.parametrize("relation", ["lx_mcxc11:scatter=0.4", "LX_MCXC11:0.4"])
+def test_a_scatter_behind_the_name_of_a_relation_has_an_option(relation):
+    with pytest.raises(MassmapError, match=r"give relation='\w+', and its scatter as relation_scatter="):
+        check_options(JobOptions(relation=relation))

@@ -53,7 +53,7 @@ def test_masses_and_redshifts_are_written(clusters):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--z-err", "z_err"], ["--z-contains", "went into"]),
+        (["--z-err", "z_err"], ["--z-contains", "went into", "--lum-moves"]),
         (["--z-err", "z_err", "--z-contains", "likelihood"], ["--lum-moves", "richness"]),
         (["--z-err", "0.03", *SAID], ["--z-err-kind", "1 + z"]),
         (["--z-err", "nothing", *SAID], ["nothing", "z_err"]),
