@@ -10,8 +10,9 @@ import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
 from massmap_jax.catalogue.columns import ColumnTable
+from massmap_jax.catalogue.flags import count
 from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
-from massmap_jax.catalogue.luminosity import numbers, read_luminosity
+from massmap_jax.catalogue.luminosity import Luminosity, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
@@ -51,6 +52,17 @@ _OPTIONS = {
         name: f"calib_{name}"
         for name in ("ra", "dec", "position_unit", "z", "sigma", "sigma_kind", "sigma_plus", "sigma_minus")
     },
+}
+
+
+_REMEDIES = {
+    r" and lum_scale=1(?!\d)": "",
+    r": convert with lum_in='[^']*', or pass lum_scale=1 too if the file is wrong": (
+        ": leave lum_unit= out, or correct the unit in the file if that is wrong"
+    ),
+    r"divide by h with lum_scale=.* or keep the unit with lum_unit='Msun/h'": (
+        "give lum_unit= without h, as '1.4286e14 Msun' for 1e14 Msun/h and h = 0.7"
+    ),
 }
 
 
@@ -110,8 +122,11 @@ def read_calibration(
             else ""
         )
     )
-    if out := int((there & ~catalogue.usable).sum()):
-        notes.append(f"{out:,} of these are rows of the catalogue that cannot be used, and inform nothing")
+    if (out := there & ~catalogue.usable).any():
+        why = ", ".join(f"{flag} {number}" for flag, number in count(catalogue.flag[out]).items())
+        notes.append(
+            f"{out.sum():,} of these are rows of the catalogue that cannot be used, and inform nothing ({why})"
+        )
     calibration = CalibrationMasses.from_arrays(
         mass=np.exp(ln_mass),
         sigma_ln_mass=sigma,
@@ -236,22 +251,22 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     """ln of the masses and their errors in ln M, both NaN where one cannot be used."""
     name = named_column(table, str(options.calib_mass), "calib_mass")
     refuse_no_halo_mass(name)
-    unit = options.calib_unit or table.units.get(name) or unit_in_name(name)
+    given = options.calib_unit
+    unit = given or table.units.get(name) or unit_in_name(name)
+    if not unit and (unit := _unit_at_end(name)):
+        given = unit
+        found.append(f"mass unit: {unit!r}, from the name of the column")
     if not unit:
         raise MassmapError(
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
-            " whatever it is"
+            " whatever it is" + _asked_of_errors(table, name, options)
         )
     refuse_unit_with_h(f"calibration mass column {name!r} of {table.label}", unit, "calib_unit")
     mass = read_luminosity(
-        table, name, found, lum_log=options.calib_log, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun",
+        table, name, found, lum_log=options.calib_log, lum_scale=None, lum_unit=given, lum_in="Msun",
         magnitudes=None, redshift=np.zeros(0),
     )  # fmt: skip
-    sigma, bad = read_sigma(
-        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind,
-        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=1.0001,
-        choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
-    )  # fmt: skip
+    sigma, bad = _errors(table, mass, options, found)
     if options.calib_file is not None:  # of the catalogue's own table it is told of the luminosity
         note_limits_of_any(table, name, found)
     if (limits := limits_among(table, name, found)).any():  # no masses, as blanks are none
@@ -271,6 +286,62 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
             " calib_sigma_kind says, and what scatter about the true masses comes on top (calib_scatter=)"
         )
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
+
+
+def _errors(table: ColumnTable, mass: Luminosity, options: JobOptions, found: list[str]):
+    """Errors of the masses in ln M, and flags of those that cannot be used."""
+    return read_sigma(
+        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind,
+        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=1.0001,
+        choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
+    )  # fmt: skip
+
+
+def _asked_of_errors(table: ColumnTable, name: str, options: JobOptions) -> str:
+    """What the errors of masses without a unit do not say either, to be asked at once; "" where they are clear."""
+    raw = numbers(table, name, "mass", [])
+    bare = Luminosity(name, raw, options.calib_log or "none", "", raw, "", np.zeros(raw.size, np.int32), few=table.few)
+    try:
+        _errors(table, bare, options, [])
+    except MassmapError as error:
+        return f"; and {error}"
+    return ""
+
+
+def _unit_at_end(name: str) -> str:
+    """The unit of mass that a name ends with, as M_lens_1e14Msun and M200_Msun do; "" where there is none."""
+    found = re.search(r"(?i)_(1e\d+)?_?(?:m_?sun|msol)$", name)
+    return "" if found is None else f"{found[1] or ''} Msun".strip()
+
+
+def asked_of_masses(source: str, columns: dict, options: JobOptions) -> str:
+    """Say what the columns of the measured masses leave open, beside a catalogue that leaves something open itself.
+
+    Parameters
+    ----------
+    source : str
+        The catalogue's file.
+    columns : dict
+        Keywords that the catalogue was to be read with.
+    options : JobOptions
+        The options of the run.
+
+    Returns
+    -------
+    str
+        The end of a sentence; empty where nothing is open, or the table cannot be read at all.
+    """
+    if options.calib_mass is None:
+        return ""
+    try:
+        table = catalogue_table(source, columns) if options.calib_file is None else _open_second(options)
+    except (MassmapError, OSError):
+        return ""
+    try:
+        _masses(table, options, [])
+    except MassmapError as error:
+        return f"; and of the measured masses: {_of_calibration(str(error))}"
+    return ""
 
 
 def _refuse_observable(table: ColumnTable, options: JobOptions, catalogue: HaloCatalogue) -> None:
@@ -396,6 +467,9 @@ def _of_calibration(text: str) -> str:
     text = re.sub(r"(?<![\w'/.])luminosity(?=[ :,'.]|$)(?!\.\w)", "mass", text)
     text = text.replace(" in ln L, ", " in ln M, ")
     text = re.sub(r"(?<!calibration )\bmass column\b", "calibration mass column", text)
+    # Luminosities have lum_scale= and lum_in= for these; of masses calib_unit= says all.
+    for of_luminosity, of_masses in _REMEDIES.items():
+        text = re.sub(of_luminosity, of_masses, text)
     # A catalogue has an option for this, and the second file has a first line.
     text = text.replace("so name its columns with names=", "so write their names into its first line")
     names = "|".join(_OPTIONS)

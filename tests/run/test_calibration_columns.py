@@ -70,7 +70,7 @@ def test_ids_in_another_case_and_order(tmp_path):
     values, masses, notes = read(tmp_path, BY_ID, calib_id="name", calib_correlation="0.3")
     assert same(values, [2, NO, 4, NO, NO])
     assert masses.sigma[[0, 2]] == pytest.approx(0.25, rel=0.05) and masses.correlation[[0, 2]].tolist() == [0.3, 0.3]
-    assert "2 of 2 measured objects are in the catalogue, by id" in notes and "1 id agrees but for letter case" in notes
+    assert "2 of 2 measured objects are in the catalogue, by id" in notes and "1 id agrees but for how it is" in notes
     assert "2 of 5 objects have a calibration mass ('M')" in notes and "of objects chosen at random" in notes
 
 
@@ -345,6 +345,54 @@ def test_limits_are_no_measured_masses(tmp_path, flags, left):
     values, _, notes = read(tmp_path, second, calib_id="name")
     assert same(values, [2, NO, NO if left else 4, NO, NO])
     assert (f"'M' is a limit and no measurement in 1 row, first row 0 with value '<' of '{flags}'" in notes) is left
+
+
+@pytest.mark.parametrize(
+    ("changed", "given", "said"),
+    [
+        # Masses in Msun, called 1e14 Msun; a file of Msun, called 1e14 Msun; a name with an h.
+        (lambda t: t.replace("4,1", "4e14,1e14").replace("2,0.5", "2e14,5e13"), {}, "pass calib_unit='Msun'"),
+        (lambda t: t.replace("M,e_M", "M [Msun],e_M"), {"calib_mass": "M [Msun]"}, "leave calib_unit= out, or correct"),
+        (lambda t: t.replace("M,e_M", "M [Msun/h],e_M"), {"calib_mass": "M [Msun/h]", "calib_unit": None}, "1.4286e14"),
+    ],
+)
+def test_remedies_are_options_that_measured_masses_have(tmp_path, changed, given, said):
+    with pytest.raises(MassmapError) as told:
+        read(tmp_path, changed(BY_ID), calib_id="name", **given)
+    assert said in str(told.value) and "lum_" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["M_lens_1e14Msun", "MWL_1e14_M_sun"])
+def test_a_name_that_ends_with_the_unit(tmp_path, name):
+    second = BY_ID.replace("M", name, 1)
+    values, _, notes = read(tmp_path, second, calib_id="name", calib_mass=name, calib_unit=None)
+    assert same(values, [2, NO, 4, NO, NO]) and "mass unit: '1e14 Msun', from the name of the column" in notes
+    with pytest.raises(MassmapError, match="states no unit"):
+        read(tmp_path, BY_ID.replace("M", "M_1e14", 1), calib_id="name", calib_mass="M_1e14", calib_unit=None)
+
+
+def test_all_that_is_open_is_asked_at_once(tmp_path):
+    """Unit and error of the masses, beside the error of the luminosities: one attempt each would be three."""
+    asked = [
+        "fit",
+        "in.csv",
+        "--out",
+        "o",
+        "--lum",
+        "L500",
+        "--sigma",
+        "e_L",
+        "--calib-mass",
+        "M",
+        "--calib-sigma",
+        "e_M",
+    ]
+    (tmp_path / "in.csv").write_text(
+        "name,z,L500,e_L,M,e_M\n" + "".join(f"c{i},0.{i},{i}.5,0.{i},{i},0.{i}\n" for i in range(1, 9))
+    )
+    ended = warm_start.run([*asked, *FIT[4:]], tmp_path)
+    words = ("by --sigma-kind", "'M' of in.csv states no unit: give --calib-unit", "by --calib-sigma-kind")
+    assert ended.returncode == 2 and all(word in ended.stderr for word in words), ended.stderr
 
 
 def test_the_unit_behind_the_name_of_the_masses(tmp_path):
