@@ -181,6 +181,24 @@ class CatalogueData:
         refuse_start(*self.not_finite(relation), self.num_halos)
 
 
+def are_few(left_out: int, number: int) -> bool:
+    """Tell whether objects that are left out on signal to noise move a relation by less than its error.
+
+    Parameters
+    ----------
+    left_out : int
+        Number of these objects.
+    number : int
+        Number of all objects, with them.
+
+    Returns
+    -------
+    bool
+        True for 1 %, or for two and not more than 5 %.
+    """
+    return left_out <= max(min(2, _TWO_LEFT_OUT * number), _FEW_LEFT_OUT * number)
+
+
 def refuse_selection_by_noise(catalogue: HaloCatalogue, selection, rows: np.ndarray) -> None:
     """Refuse a fit to a catalogue whose faint objects were left out on signal to noise.
 
@@ -210,8 +228,7 @@ def refuse_selection_by_noise(catalogue: HaloCatalogue, selection, rows: np.ndar
         chance = np.asarray(selection.log_prob(catalogue.ln_lum_obs[left], catalogue.redshift[left]))
     left = left[chance > -np.inf]
     number = left.size + rows.size
-    few = left.size <= max(min(2, _TWO_LEFT_OUT * number), _FEW_LEFT_OUT * number)
-    if few or np.median(catalogue.ln_lum_obs[left]) >= np.median(catalogue.ln_lum_obs[rows]):
+    if are_few(left.size, number) or np.median(catalogue.ln_lum_obs[left]) >= np.median(catalogue.ln_lum_obs[rows]):
         return
     brightest = float(np.exp(catalogue.ln_lum_obs[left].max()))
     raise MassmapError(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
-from massmap_jax.catalogue.columns import ColumnTable
-from massmap_jax.catalogue.flags import count
+from massmap_jax.catalogue.columns import ColumnTable, rows_text
+from massmap_jax.catalogue.flags import Flag, count
 from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
 from massmap_jax.catalogue.luminosity import Luminosity, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
@@ -277,7 +277,12 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
             f"none of the {usable.size} rows of {table.label} has a calibration mass that can be used: is {name!r} the"
             f" right column, and {options.calib_sigma or options.calib_sigma_plus!r} its error?"
         )
-    if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
+    below = (mass.flag == int(Flag.LUM_NOT_POSITIVE)) & (mass.raw < 0)
+    faint = below | (mass.flag == 0) & ((bad & int(Flag.SIGMA_LOW_SNR)) != 0)
+    faint &= ~limits if limits.size else True
+    if faint.any():
+        _tell_faint(name, faint, mass.raw, int(usable.sum()), options, found)
+    if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable & ~faint).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
     if (typical := float(np.median(np.broadcast_to(sigma, usable.shape)[usable]))) < _SMALLEST:
         found.append(
@@ -286,6 +291,28 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
             " calib_sigma_kind says, and what scatter about the true masses comes on top (calib_scatter=)"
         )
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
+
+
+def _tell_faint(
+    name: str, faint: np.ndarray, raw: np.ndarray, used: int, options: JobOptions, found: list[str]
+) -> None:
+    """Refuse to leave measurements out that are no longer than their errors, but a few: the light halos have these."""
+    from massmap_jax.relation.data import are_few
+
+    told = (
+        f"of {faint.sum() + used:,} calibration masses ({name!r}) {rows_text(faint, raw)} are below zero or not larger"
+        " than their errors, and have no logarithm with an error"
+    )
+    if are_few(int(faint.sum()), int(faint.sum()) + used):
+        found.append(f"{told}: they are left out")
+        return
+    why = "without them, which are the light ones, all masses come out too large"
+    if not options.accept_misfit:
+        raise MassmapError(
+            f"{told}; {why}: give the masses as likelihoods that are normal in the mass itself, with mass_likelihood="
+            " and its options in place of calib_mass= and these, or with accept_misfit= leave them out"
+        )
+    found.append(f"WARNING, masses left out: {told}; {why}")
 
 
 def _errors(table: ColumnTable, mass: Luminosity, options: JobOptions, found: list[str]):

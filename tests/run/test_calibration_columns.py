@@ -371,6 +371,33 @@ def test_a_name_that_ends_with_the_unit(tmp_path, name):
         read(tmp_path, BY_ID.replace("M", "M_1e14", 1), calib_id="name", calib_mass="M_1e14", calib_unit=None)
 
 
+@pytest.mark.parametrize(
+    ("faint", "number", "accept", "said"),
+    [
+        (3, 20, False, None),
+        (3, 20, True, "WARNING, masses left out"),
+        (1, 40, False, "they are left out"),
+        (0, 20, False, ""),
+    ],
+)
+def test_masses_no_larger_than_their_errors_are_the_light_ones(tmp_path, faint, number, accept, said):
+    """Of 120 groups 26 were left out, and ln L at a mass came out too low by 4 of its errors."""
+    masses = [*[-0.3, 0.2, 0.4][:faint], *np.linspace(1.0, 5.0, number - faint)]
+    (tmp_path / "in.csv").write_text(
+        "name,z,L500,M,e_M\n" + "".join(f"c{i},0.{i + 10},{i + 1}.5,{m},0.5\n" for i, m in enumerate(masses))
+    )
+    objects, notes = mm.read_catalogue(tmp_path / "in.csv", lum="L500", sigma=0.1), []
+    asked = options(accept_misfit=accept)
+    if said is None:
+        with pytest.raises(MassmapError, match=r"of 20 .* 3 rows, first row 0 with value -0\.3 .* mass_likelihood="):
+            read_calibration(str(tmp_path / "in.csv"), {}, asked, objects, notes)
+        return
+    found = read_calibration(str(tmp_path / "in.csv"), {}, asked, objects, notes)
+    assert np.isfinite(found.ln_mass).sum() == number - faint
+    told = "\n".join(notes)
+    assert said in told and ("left out" in told) == bool(said)
+
+
 def test_all_that_is_open_is_asked_at_once(tmp_path):
     """Unit and error of the masses, beside the error of the luminosities: one attempt each would be three."""
     asked = [
