@@ -41,6 +41,8 @@ _ONE_OF_200 = " (M200 of lensing, X-rays and dynamics is mostly 200c, about 0.1 
 # What the readers of a catalogue call an argument, and the option that it is of the measured masses.
 # Errors of masses from many photons reach 1 to 2 %, before what is common to all.
 _SMALLEST = 0.005
+# A bias in ln M that is told of.
+_LEAST_SHIFT = 0.02
 _OPTIONS = {
     "ids": "calib_id",
     "redshift": "calib_z",
@@ -135,6 +137,7 @@ def read_calibration(
         scatter=options.calib_scatter,
         scatter_correlation=options.calib_scatter_correlation,
         chosen_by=options.calib_chosen_by,  # type: ignore[arg-type]
+        noise=options.calib_noise,  # type: ignore[arg-type]
         mass_definition=_definition(table, options),
     )
     if all(isinstance(known := calibration.beliefs[p], float) and known == 0 for p in ("bias", "mass_scatter")):
@@ -271,17 +274,24 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
         note_limits_of_any(table, name, found)
     if (limits := limits_among(table, name, found)).any():  # no masses, as blanks are none
         mass = mass._replace(ln_lum_obs=np.where(limits, np.nan, mass.ln_lum_obs))
-    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma)
+    from massmap_jax.relation.calibration import LEAST_MASS_RATIO
+
+    linear = options.calib_noise == "linear"
+    least = LEAST_MASS_RATIO if linear else 1.0
+    short = linear & (mass.flag == 0) & (bad == 0) & (sigma * least > 1)
+    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma) & ~short
     if not usable.any():
         raise MassmapError(
             f"none of the {usable.size} rows of {table.label} has a calibration mass that can be used: is {name!r} the"
             f" right column, and {options.calib_sigma or options.calib_sigma_plus!r} its error?"
         )
     below = (mass.flag == int(Flag.LUM_NOT_POSITIVE)) & (mass.raw < 0)
-    faint = below | (mass.flag == 0) & ((bad & int(Flag.SIGMA_LOW_SNR)) != 0)
+    faint = below | short | (mass.flag == 0) & ((bad & int(Flag.SIGMA_LOW_SNR)) != 0)
     faint &= ~limits if limits.size else True
     if faint.any():
-        _tell_faint(name, faint, mass.raw, int(usable.sum()), options, found)
+        _tell_faint(name, faint, mass.raw, int(usable.sum()), least, options, found)
+    if options.calib_noise == "lognormal":
+        _tell_of_bars(table, mass, usable, options, found)
     if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable & ~faint).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
     if (typical := float(np.median(np.broadcast_to(sigma, usable.shape)[usable]))) < _SMALLEST:
@@ -294,14 +304,14 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
 
 
 def _tell_faint(
-    name: str, faint: np.ndarray, raw: np.ndarray, used: int, options: JobOptions, found: list[str]
+    name: str, faint: np.ndarray, raw: np.ndarray, used: int, least: float, options: JobOptions, found: list[str]
 ) -> None:
-    """Refuse to leave measurements out that are no longer than their errors, but a few: the light halos have these."""
+    """Refuse to leave measurements out that are not larger than their errors, but a few: the light halos have these."""
     from massmap_jax.relation.data import are_few
 
     told = (
         f"of {faint.sum() + used:,} calibration masses ({name!r}) {rows_text(faint, raw)} are below zero or not larger"
-        " than their errors, and have no logarithm with an error"
+        f" than {'' if least == 1 else f'{least:g} of '}their errors, and have no logarithm with a normal error"
     )
     if are_few(int(faint.sum()), int(faint.sum()) + used):
         found.append(f"{told}: they are left out")
@@ -315,11 +325,30 @@ def _tell_faint(
     found.append(f"WARNING, masses left out: {told}; {why}")
 
 
+def _tell_of_bars(table: ColumnTable, mass: Luminosity, usable, options: JobOptions, found: list[str]) -> None:
+    """Say by how much masses come out too large where bars are those of linear noise, and look like it."""
+    try:
+        part, _ = _errors(table, mass, replace(options, calib_noise="linear"), [])
+    except MassmapError:  # errors of a logarithm
+        return
+    part = np.broadcast_to(part, usable.shape)[usable]
+    shift = 1.5 * float(np.median(part**2))
+    # Noise that is lognormal has bars that grow with the mass, and fractions that do not.
+    if shift < _LEAST_SHIFT or np.std(np.log(part * mass.raw[usable])) > 1.2 * np.std(np.log(part)):
+        return
+    found.append(
+        f"their bars, with a median of {100 * np.median(part):.0f} %, are taken as errors of ln M: where the noise is"
+        " normal in the mass, and as long whatever was measured, as that of the shapes of galaxies is, masses come out"
+        f" too large by {100 * shift:.0f} % or more, and calib_noise='linear' puts that right"
+    )
+
+
 def _errors(table: ColumnTable, mass: Luminosity, options: JobOptions, found: list[str]):
-    """Errors of the masses in ln M, and flags of those that cannot be used."""
+    """Errors of the masses in ln M (of linear noise, as fractions of them), and flags of those that cannot be used."""
+    least = None if options.calib_noise == "linear" else 1.0001
     return read_sigma(
         table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind,
-        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=1.0001,
+        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=least,
         choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import pytest
 import warm_start
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from scipy.optimize import minimize
 
 import massmap_jax as mm
 from massmap_jax.errors import MassmapError
@@ -426,3 +427,58 @@ def test_the_unit_behind_the_name_of_the_masses(tmp_path):
     name = "M_wl [1e13 Msun]"
     values, *_ = read(tmp_path, BY_ID.replace("M", name, 1), calib_id="name", calib_mass=name, calib_unit=None)
     assert same(values, [0.2, NO, 0.4, NO, NO])
+
+
+def catalogue_of_masses(folder, rng, number=400, snr=5.0):
+    """True ln M [ln 1e14 Msun], and a table of masses whose bars are as long whatever was measured."""
+    true = np.log(5.0) + 0.4 * rng.normal(size=number)
+    bar = 5.0 / snr * np.exp(0.1 * rng.normal(size=number))
+    rows = zip(np.exp(true) + bar * rng.normal(size=number), bar, strict=True)
+    text = "".join(f"c{i},0.3,{i + 1}.5,{m:.4f},{e:.4f}\n" for i, (m, e) in enumerate(rows))
+    (folder / "in.csv").write_text("name,z,L500,M,e_M\n" + text)
+    return true
+
+
+def centre_and_width(masses):
+    """Most likely mean and width of a normal distribution of ln M [ln 1e14 Msun] under normal errors."""
+    there = np.isfinite(masses.ln_mass)
+    m, s = masses.ln_mass[there] - np.log(1e14), masses.sigma[there]
+
+    def minus_ln(x):
+        v = np.exp(2 * x[1]) + s**2
+        return 0.5 * np.sum((m - x[0]) ** 2 / v + np.log(v))
+
+    best = minimize(minus_ln, [m.mean(), np.log(0.4)], method="Nelder-Mead").x
+    return best[0], np.exp(best[1])
+
+
+def test_linear_noise_of_masses_and_its_twin(tmp_path):
+    """With bars of 20 % of a usual mass: read as errors of ln M (the twin) their mean is too large by 11 %."""
+    true = catalogue_of_masses(tmp_path, np.random.default_rng(3), 3000)
+    objects = mm.read_catalogue(tmp_path / "in.csv", lum="L500", sigma=0.1)
+    off, told = {}, {}
+    for noise in ("linear", "lognormal"):
+        notes: list[str] = []
+        asked = options(calib_noise=noise, accept_misfit=True)
+        masses = read_calibration(str(tmp_path / "in.csv"), {}, asked, objects, notes)
+        centre, width = centre_and_width(masses)
+        off[noise], told[noise] = (centre - true.mean(), width - true.std()), "\n".join(notes)
+    assert np.abs(off["linear"]).max() < 0.03 and off["lognormal"][0] > 0.06 and off["lognormal"][1] < -0.04, off
+    assert "calib_noise='linear' puts that right" in told["lognormal"] and "puts that right" not in told["linear"]
+
+
+def test_noise_that_grows_with_the_mass_is_lognormal(tmp_path):
+    """No word of linear noise beside bars that are the same fraction of all masses; and linear noise has no dex."""
+    rows = "".join(f"c{i},0.3,{i + 1}.5,{m:.3f},{0.2 * m:.3f}\n" for i, m in enumerate(np.linspace(1, 9, 20)))
+    (tmp_path / "in.csv").write_text("name,z,L500,M,e_M\n" + rows)
+    objects, notes = mm.read_catalogue(tmp_path / "in.csv", lum="L500", sigma=0.1), []
+    masses = read_calibration(str(tmp_path / "in.csv"), {}, options(), objects, notes)
+    assert "puts that right" not in "\n".join(notes)
+    linear = read_calibration(str(tmp_path / "in.csv"), {}, options(calib_noise="linear"), objects, [])
+    np.testing.assert_allclose(linear.ln_mass, masses.ln_mass - 1.5 * 0.04, atol=1e-3)
+    np.testing.assert_allclose(linear.sigma, 0.2, atol=1e-3)
+    asked = options(calib_noise="linear", calib_sigma="0.2", calib_sigma_kind="dex")
+    with pytest.raises(MassmapError, match="noise is 'linear'"):
+        read_calibration(str(tmp_path / "in.csv"), {}, asked, objects, [])
+    with pytest.raises(MassmapError, match=r"linear noise a mass has to be 1\.5 times as large"):
+        mm.CalibrationMasses.from_arrays(mass=[4e14, 5e14], sigma_ln_mass=[0.2, 0.7], noise="linear")
