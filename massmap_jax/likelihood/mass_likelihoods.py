@@ -74,11 +74,6 @@ def read_mass_likelihoods(
         Intrinsic scatter of the measured masses about the true ones in ln M, which is added in quadrature to errors
         that do not hold it. Weak-lensing masses scatter by about 0.2.
 
-    Notes
-    -----
-    Likelihoods are normal in ln M. Where masses are below zero or not longer than their bars, as in weak lensing of
-    groups, all are normal in M itself, convolved with the scatter in ln M.
-
     Returns
     -------
     TabulatedTerm
@@ -98,6 +93,11 @@ def read_mass_likelihoods(
     See Also
     --------
     fit_relation : Takes them as `extra`.
+
+    Notes
+    -----
+    Likelihoods are normal in ln M. Where masses are below zero or not larger than their bars, as in weak lensing of
+    groups, all are normal in M itself, convolved with the scatter in ln M.
 
     Examples
     --------
@@ -331,7 +331,7 @@ def _normal(table, mass, bars, error_kind, mass_unit, mass_log, scatter, notes) 
         )
     if linear:
         notes.append(
-            f"{faint.sum():,} masses are below zero or not longer than their errors, the first in row"
+            f"{faint.sum():,} masses are below zero or not larger than their errors, the first in row"
             f" {int(np.argmax(faint))}: all likelihoods are normal in the mass itself, and not in ln M"
         )
         nodes, scaled = _LINEAR_NODES * np.log(10.0), read.raw * np.exp(read.ln_scale)

@@ -73,7 +73,7 @@ def test_masses_that_noise_reaches_are_normal_in_the_mass(tmp_path, scatter, uni
     as_given = [(i, m, e if unit == "linear" else 100 * e / m) for i, m, e in rows[unit == "percent" :]]
     text = "id,mass,error\n" + "".join(f"{i},{m},{e}\n" for i, m, e in as_given) + "10,,\n"
     given = dict(error_kind=unit, mass_unit="1e14 Msun", scatter=scatter)
-    with pytest.warns(UserWarning, match=f"{len(as_given) - 1} masses are below zero or not longer than .* in row 0"):
+    with pytest.warns(UserWarning, match=f"{len(as_given) - 1} masses are below zero or not larger than .* in row 0"):
         term = read_mass_likelihoods(written(tmp_path, text), CATALOGUE, **given)
     assert term.informs.tolist() == [unit == "linear", True, True, False]
     at = np.array([-2.01, -0.513, 0.0, 0.3777, 1.021])

