@@ -151,6 +151,11 @@ class CalibrationMasses(eqx.Module):
             )
         if noise not in get_args(MassNoise):
             raise MassmapError(f"noise {noise!r} of the calibration masses is not known: give 'lognormal' or 'linear'")
+        if noise == "linear" and chosen_by == "mass":
+            raise MassmapError(
+                "calibration masses with linear noise are brought to the nearest lognormal noise, and a selection on"
+                " the measured mass is one of the masses as they were measured: give noise 'lognormal'"
+            )
         arrays = []
         mass = in_unit(mass, "Msun", "calibration mass")
         sigma_ln_mass = in_unit(sigma_ln_mass, "", "error of the calibration mass", "it in ln M, without a unit")

@@ -1053,6 +1053,8 @@ def _check_calibration(options: JobOptions) -> None:
     if options.calib_noise not in ("lognormal", "linear"):
         raise MassmapError(f"calib_noise is {options.calib_noise!r}: give lognormal or linear")
     on_mass = is_on_mass(options.selected_on)
+    if on_mass and options.calib_noise == "linear":
+        raise MassmapError("calib_noise='linear' and a selection on the measured mass are given: leave one of them out")
     if options.calib_chosen_by == "mass" and not on_mass:
         raise MassmapError(
             "masses of objects that were chosen by their measured mass need that selection: give"

@@ -14,7 +14,7 @@ import massmap_jax as mm
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import ln_mass_in
 from massmap_jax.run.calibration_columns import in_definition_of, read_calibration
-from massmap_jax.run.options import JobOptions, PriorOptions
+from massmap_jax.run.options import JobOptions, PriorOptions, check_options
 
 CATALOGUE = """name,number,ra,dec,z,L500
 ACT-CL J0001,1,15.0,-10.0,0.30,1.0
@@ -481,5 +481,9 @@ def test_noise_that_grows_with_the_mass_is_lognormal(tmp_path):
     asked = options(calib_noise="linear", calib_sigma="0.2", calib_sigma_kind="dex")
     with pytest.raises(MassmapError, match="noise is 'linear'"):
         read_calibration(str(tmp_path / "in.csv"), {}, asked, objects, [])
+    with pytest.raises(MassmapError, match="leave one of them out"):
+        check_options(options(calib_noise="linear", selected_on="mass>3e14:0.1", relation_prior="bigmali2017"))
+    with pytest.raises(MassmapError, match="as they were measured"):
+        mm.CalibrationMasses.from_arrays(mass=[4e14], sigma_ln_mass=0.2, noise="linear", chosen_by="mass")
     with pytest.raises(MassmapError, match=r"linear noise a mass has to be 1\.5 times as large"):
         mm.CalibrationMasses.from_arrays(mass=[4e14, 5e14], sigma_ln_mass=[0.2, 0.7], noise="linear")
