@@ -10,7 +10,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_ids, rows_text
 from massmap_jax.catalogue.flags import Flag
-from massmap_jax.catalogue.halo_catalogue import HaloCatalogue, id_hash
+from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue, id_hash
 from massmap_jax.catalogue.luminosity import Luminosity, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.tables import open_table
@@ -307,11 +307,13 @@ def _normal(table, mass, bars, error_kind, mass_unit, mass_log, scatter, notes) 
     notes.extend(_of_masses(note) for note in found)
     ln_mass, blank = read.ln_lum_obs, np.isnan(read.raw)
     good = (read.flag == 0) & np.isfinite(ln_mass) | linear & _is_below(read)
+    good &= (read.raw > 0) | (sigma * -LEAST_SNR >= 1)  # noise does not reach farther below zero
     wrong = ~blank & (~good | (bad != 0) | ~np.isfinite(sigma) | ~(sigma + scatter > 0))
     if wrong.any():
+        below = f"not more than {-LEAST_SNR:g} of its errors below zero"
         raise MassmapError(
             f"masses or errors in {table.label} cannot be used (mass column {name!r}): {rows_text(wrong, read.raw)}; a "
-            "mass is positive and larger than its error; leave the mass blank where there is none"
+            f"mass is not 0, and {below if linear else 'larger than its error'}; leave it blank where there is none"
         )
     there = ln_mass[~blank & np.isfinite(ln_mass)]
     if there.size == 0:
