@@ -41,8 +41,8 @@ _ONE_OF_200 = " (M200 of lensing, X-rays and dynamics is mostly 200c, about 0.1 
 # What the readers of a catalogue call an argument, and the option that it is of the measured masses.
 # Errors of masses from many photons reach 1 to 2 %, before what is common to all.
 _SMALLEST = 0.005
-# A bias in ln M that is told of.
-_LEAST_SHIFT = 0.02
+# A bias in ln M that is told of, and so many masses tell whether bars grow with them.
+_LEAST_SHIFT, _SEVERAL = 0.02, 5
 _OPTIONS = {
     "ids": "calib_id",
     "redshift": "calib_z",
@@ -334,7 +334,9 @@ def _tell_of_bars(table: ColumnTable, mass: Luminosity, usable, options: JobOpti
     part = np.broadcast_to(part, usable.shape)[usable]
     shift = 1.5 * float(np.median(part**2))
     # Noise that is lognormal has bars that grow with the mass, and fractions that do not.
-    if shift < _LEAST_SHIFT or np.std(np.log(part * mass.raw[usable])) > 1.2 * np.std(np.log(part)):
+    if part.size < _SEVERAL or shift < _LEAST_SHIFT:
+        return
+    if np.std(np.log(part * mass.raw[usable])) > 1.2 * np.std(np.log(part)):
         return
     found.append(
         f"their bars, with a median of {100 * np.median(part):.0f} %, are taken as errors of ln M: where the noise is"
