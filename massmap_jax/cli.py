@@ -292,7 +292,7 @@ def run(
     check_output(out, overwrite, catalogue, *_files_of(job))
     options = _checked(prior, job, columns)
     asked = record | _asked(catalogue, columns, options)
-    _do(_reader(asked, options.make_map or options.circle is not None), out, overwrite, options, quiet, asked)
+    _do(_reader(asked, options.make_map or options.circle is not None, options), out, overwrite, options, quiet, asked)
 
 
 @command("fit", CatalogueOptions, PriorOptions, JobOptions, own=_own(_common) + _own(_replaceable))
@@ -331,7 +331,7 @@ def fit(
     with atomic_directory(out, overwrite) as directory, Progress(quiet) as watch:
         clock = Clock(watch)
         with clock.stage("reading"):
-            objects, *beside = _with_files(asked, options, _reader(asked, options.make_map)())
+            objects, *beside = _with_files(asked, options, _reader(asked, options.make_map, options)())
         from massmap_jax.run.job import compute_fit
 
         result = compute_fit(objects, options, clock, *beside)
@@ -522,13 +522,21 @@ def _asked(catalogue: str, columns: CatalogueOptions, options: JobOptions) -> di
     return {"catalogue": str(catalogue), "columns": _keywords(columns, options)}
 
 
-def _reader(asked: dict, need_positions: bool) -> Callable:
+def _reader(asked: dict, need_positions: bool, options: JobOptions | None = None) -> Callable:
     """A function that reads the catalogue, and adds to the record which columns and files were read."""
 
     def read():
         from massmap_jax.catalogue.read import read_catalogue
 
-        catalogue = read_catalogue(asked["catalogue"], **asked["columns"], need_positions=need_positions)
+        try:
+            catalogue = read_catalogue(asked["catalogue"], **asked["columns"], need_positions=need_positions)
+        except MassmapError as error:
+            if options is None:
+                raise
+            from massmap_jax.run.calibration_columns import asked_of_masses
+
+            more = asked_of_masses(asked["catalogue"], asked["columns"], options)
+            raise MassmapError(f"{error}{more}") from None
         asked["columns_read"] = catalogue.columns_read
         asked["inputs"] = inputs_of(asked["config"])
         return catalogue

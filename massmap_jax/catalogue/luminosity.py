@@ -371,7 +371,8 @@ def _refuse_hidden_log(where: str, name: str, unit: str, raw: np.ndarray, scale:
     Where they are `signed`, with linear noise, negative ones are ordinary.
     """
     good = raw[np.isfinite(raw) & (raw > 0)]
-    shown = f"values {raw[np.isfinite(raw)].min(initial=np.inf):g} to {good.max(initial=-np.inf):g}, first row 0"
+    there = raw[np.isfinite(raw)]
+    shown = f"values {there.min():g} to {there.max():g}, first row 0" if there.size else "no values, first row 0"
     shown += f" with value {float(raw[0])!r}"
     log = named_log(name)
     lower = name.lower()

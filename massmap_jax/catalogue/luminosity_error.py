@@ -507,9 +507,10 @@ def _refuse_no_bars(lum: Luminosity, bar: np.ndarray, where: str):
     relative = bar[good] / lum.raw[good]
     middle = np.median(relative)
     if np.mean(relative > 1.0) > 0.9:
+        percent = "is it in per cent (sigma_kind='percent'), " if np.quantile(bar[good], 0.9) < 100.0 else "is it "
         raise MassmapError(
-            f"{where} is longer than the luminosity itself in {np.mean(relative > 1.0):.0%} of the rows: is it an upper"
-            " bound (sigma_kind='bounds', with sigma_plus= and sigma_minus=), or in another unit?"
+            f"{where} is longer than the luminosity itself in {np.mean(relative > 1.0):.0%} of the rows: {percent}an"
+            " upper bound (sigma_kind='bounds', with sigma_plus= and sigma_minus=), or in another unit?"
         )
     small = good.sum() >= 5 and bar[good].max() < 1.0 and bar[good].min() >= 5e-3 and middle < 5e-3
     # Bars grow with the luminosity, fractions do not.

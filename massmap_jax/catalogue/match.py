@@ -16,6 +16,8 @@ SEPARATION_ARCMIN, REDSHIFT_WINDOW = 1.0, 0.05
 # Centres of one cluster in two catalogues differ by less, but for the nearest clusters: a check of ids.
 _SAME_ID_ARCMIN = 10.0
 _SHOWN = 3
+# Catalogues that go by several names: Abell, Corwin & Olowin, and their southern supplement.
+_LISTS = {"abell": "a", "aco": "a", "abells": "as", "acos": "as"}
 # Matches by chance are counted with positions moved by this many radii. True ones are more by so many of their errors.
 _MOVED, _SIGMAS = 4.0, 3.0
 _TOLD_BY_CHANCE = 0.1
@@ -88,8 +90,8 @@ def match_to_catalogue(
         The catalogue.
     ids : array_like, (row,), optional
         Ids of the table, which are matched with those of the catalogue (its row numbers, where it has none). "12", 12
-        and 12.0 are one id; letter case and blanks do not count, unless ids differ in nothing else. Without ids the
-        positions are matched.
+        and 12.0 are one id; letter case, blanks and how a name is written ("A68" for "Abell 0068") do not count,
+        unless ids differ in nothing else. Without ids the positions are matched.
     ra, dec : array_like, (row,), optional
         Positions of the table [deg]. Beside ids they are a check of these.
     redshift : array_like, (row,), optional
@@ -125,7 +127,7 @@ def match_to_catalogue(
     [2, 0, -1]
     >>> print(*matches.notes, sep="\n")
     2 of 3 measured objects are in the catalogue, by id; 1 matches nothing: 'B7'
-    1 id agrees but for letter case, blanks or leading zeros: taken as the same
+    1 id agrees but for how it is written (letter case, blanks, zeros, A for Abell): taken as the same
     >>> matches.spread([5e14, 2e14, 3e14]).tolist()
     [200000000000000.0, nan, 500000000000000.0]
     """
@@ -210,18 +212,19 @@ def _of_sky(catalogue: HaloCatalogue, angle) -> np.ndarray:
 def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, window: float) -> Matches:
     """Match ids, and compare the positions and redshifts of what matches."""
     own, no_own = as_ids(catalogue.ids)
-    exact, loose = _keys(own, no_own, table.ids, table.no_id)
+    *closer, loose = _keys(own, no_own, table.ids, table.no_id)
+    exact = closer[0]
     in_catalogue, in_table = (_rows_of(side) for side in loose)
     rows, twice = np.full(table.named.size, -1), []
     for key in (key for key in in_table if key in in_catalogue):
         ours, theirs = in_catalogue[key], in_table[key]
-        if len(ours) > 1 or len(theirs) > 1:  # "a1" beside "A1": letter case and blanks tell them apart, if anything
-            pairs = [[row for row in ours if exact[0][row] == exact[1][i]] for i in theirs]
-            if any(len(same) != 1 for same in pairs) or len({exact[1][i] for i in theirs}) < len(theirs):
-                twice.append((theirs, ours))
-                continue
-            ours = [row for (row,) in pairs]
-        rows[theirs] = ours
+        # "a1" beside "A1": letter case and blanks tell them apart, if anything.
+        apart = [(ours, theirs)] if len(ours) == len(theirs) == 1 else [_told_apart(ours, theirs, *k) for k in closer]
+        pairs = next(filter(None, apart), None)
+        if pairs is None:
+            twice.append((theirs, ours))
+            continue
+        rows[pairs[1]] = pairs[0]
     if twice:
         told = "; ".join(
             f"{table.named[theirs[0]]} is in {_rows(theirs)} of the measured objects and {_rows(ours)} of the catalogue"
@@ -241,8 +244,8 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
     notes = [_summary(rows, table, "by id")]
     other = sum(exact[0][row] != exact[1][i] for i, row in enumerate(rows) if row >= 0)
     if other:
-        told = _count(other, "id agrees", "ids agree")
-        notes.append(f"{told} but for letter case, blanks or leading zeros: taken as the same")
+        told = "1 id agrees but for how it is" if other == 1 else f"{other:,} ids agree but for how they are"
+        notes.append(f"{told} written (letter case, blanks, zeros, A for Abell): taken as the same")
     if blank := np.count_nonzero(table.use & [key is None for key in loose[1]]):
         notes.append(f"{_count(blank, 'measured object has', 'measured objects have')} no id")
     separation = _separations(here, table.sky, rows)
@@ -276,8 +279,16 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
     return Matches(rows, separation, len(catalogue), tuple(notes))
 
 
+def _told_apart(ours: list[int], theirs: list[int], own: list, other: list) -> tuple[list[int], list[int]] | None:
+    """Rows of the catalogue for all of these rows of the table by keys of both; None where one has none or several."""
+    pairs = [[row for row in ours if own[row] == other[i]] for i in theirs]
+    if any(len(same) != 1 for same in pairs) or len({other[i] for i in theirs}) < len(theirs):
+        return None
+    return [row for (row,) in pairs], theirs
+
+
 def _keys(own, no_own, other, no_other):
-    """Texts by which two columns of ids are compared, as written and regardless of case and blanks."""
+    """Texts by which two columns of ids are compared: as written, regardless of case and blanks, and as names."""
     # 007 is another id than 7 in text, and the same where the other side has numbers.
     as_numbers = own.dtype.kind in "iuf" or other.dtype.kind in "iuf"
     exact = tuple(
@@ -288,7 +299,15 @@ def _keys(own, no_own, other, no_other):
         [None if key is None else re.sub(r"\s+", "", _plain(key, as_numbers)).casefold() for key in side]
         for side in exact
     )
-    return exact, loose
+    return exact, loose, tuple([None if key is None else _name(key) for key in side] for side in loose)
+
+
+def _name(key: str) -> str:
+    """A name in one way of writing: Abell0068, ABELL_68 and ACO 68 are A68, and RXC-J1504 is RXCJ1504."""
+    key = re.sub(r"(?<=[a-z])[-_]+(?=[a-z0-9])", "", key)
+    # Zeros fill the number of a list. In a name that is a position, J0142.0+2131, they are digits of it.
+    numbered = re.fullmatch(r"([a-z]+)0*(\d+[a-z]*)", key)
+    return key if numbered is None else _LISTS.get(numbered[1], numbered[1]) + numbered[2]
 
 
 def _plain(one, as_number: bool) -> str | None:

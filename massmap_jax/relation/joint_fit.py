@@ -433,10 +433,12 @@ def _check(calibration, population, relation_prior, has_mass, selection, method,
         slope = abs(relation_prior.central()["alpha2"])
         carried = relation_prior.sd().get("alpha1", 0.0) / max(slope, 1e-9)
         if number < LEAST_CALIBRATORS and free and carried > _CARRIED:
+            nuts = "" if method == "nuts" else ", each with method='nuts'"
             raise MassmapError(
                 f"{number} objects have a calibration mass, and a population needs at least {LEAST_CALIBRATORS} of"
                 " them: give more, give a relation prior that knows the normalisation"
-                f" (sd of alpha1 below {_CARRIED * slope:.2g}), or keep the mass prior (population fixed)"
+                f" (sd of alpha1 below {_CARRIED * slope:.2g}), or, where the catalogue is a fair sample of the mass"
+                f" function above a limit that is given, keep the mass prior (population fixed){nuts}"
             )
         if method != "nuts":
             raise MassmapError(

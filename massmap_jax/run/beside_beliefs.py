@@ -166,8 +166,8 @@ def unrelated(ln_lum: Float[np.ndarray, " object"], ln_mass: Float[np.ndarray, "
         return ""
     return (
         f"the {ln_lum.size} measured masses do not {'rise' if slope >= 0 else 'fall'} with the luminosities (rank"
-        f" correlation {found.statistic:.2f}, which chance gives in {100 * found.pvalue:.2g} % of cases): the slope is"
-        " that of the beliefs; see whether masses and luminosities are of the same objects"
+        f" correlation {found.statistic:.2f}, which chance gives in {100 * found.pvalue:.2g} % of cases): the slope may"
+        " be that of the beliefs; see whether masses and luminosities are of the same objects"
     )
 
 

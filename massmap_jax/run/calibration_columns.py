@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
-from massmap_jax.catalogue.columns import ColumnTable
+from massmap_jax.catalogue.columns import ColumnTable, rows_text
+from massmap_jax.catalogue.flags import Flag, count
 from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
-from massmap_jax.catalogue.luminosity import numbers, read_luminosity
+from massmap_jax.catalogue.luminosity import Luminosity, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
@@ -40,6 +41,8 @@ _ONE_OF_200 = " (M200 of lensing, X-rays and dynamics is mostly 200c, about 0.1 
 # What the readers of a catalogue call an argument, and the option that it is of the measured masses.
 # Errors of masses from many photons reach 1 to 2 %, before what is common to all.
 _SMALLEST = 0.005
+# A bias in ln M that is told of, and so many masses tell whether bars grow with them.
+_LEAST_SHIFT, _SEVERAL = 0.02, 5
 _OPTIONS = {
     "ids": "calib_id",
     "redshift": "calib_z",
@@ -51,6 +54,17 @@ _OPTIONS = {
         name: f"calib_{name}"
         for name in ("ra", "dec", "position_unit", "z", "sigma", "sigma_kind", "sigma_plus", "sigma_minus")
     },
+}
+
+
+_REMEDIES = {
+    r" and lum_scale=1(?!\d)": "",
+    r": convert with lum_in='[^']*', or pass lum_scale=1 too if the file is wrong": (
+        ": leave lum_unit= out, or correct the unit in the file if that is wrong"
+    ),
+    r"divide by h with lum_scale=.* or keep the unit with lum_unit='Msun/h'": (
+        "give lum_unit= without h, as '1.4286e14 Msun' for 1e14 Msun/h and h = 0.7"
+    ),
 }
 
 
@@ -110,8 +124,11 @@ def read_calibration(
             else ""
         )
     )
-    if out := int((there & ~catalogue.usable).sum()):
-        notes.append(f"{out:,} of these are rows of the catalogue that cannot be used, and inform nothing")
+    if (out := there & ~catalogue.usable).any():
+        why = ", ".join(f"{flag} {number}" for flag, number in count(catalogue.flag[out]).items())
+        notes.append(
+            f"{out.sum():,} of these are rows of the catalogue that cannot be used, and inform nothing ({why})"
+        )
     calibration = CalibrationMasses.from_arrays(
         mass=np.exp(ln_mass),
         sigma_ln_mass=sigma,
@@ -120,6 +137,7 @@ def read_calibration(
         scatter=options.calib_scatter,
         scatter_correlation=options.calib_scatter_correlation,
         chosen_by=options.calib_chosen_by,  # type: ignore[arg-type]
+        noise=options.calib_noise,  # type: ignore[arg-type]
         mass_definition=_definition(table, options),
     )
     if all(isinstance(known := calibration.beliefs[p], float) and known == 0 for p in ("bias", "mass_scatter")):
@@ -236,33 +254,45 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     """ln of the masses and their errors in ln M, both NaN where one cannot be used."""
     name = named_column(table, str(options.calib_mass), "calib_mass")
     refuse_no_halo_mass(name)
-    unit = options.calib_unit or table.units.get(name) or unit_in_name(name)
+    given = options.calib_unit
+    unit = given or table.units.get(name) or unit_in_name(name)
+    if not unit and (unit := _unit_at_end(name)):
+        given = unit
+        found.append(f"mass unit: {unit!r}, from the name of the column")
     if not unit:
         raise MassmapError(
             f"calibration mass column {name!r} of {table.label} states no unit: give calib_unit='1e14 Msun', or"
-            " whatever it is"
+            " whatever it is" + _asked_of_errors(table, name, options)
         )
     refuse_unit_with_h(f"calibration mass column {name!r} of {table.label}", unit, "calib_unit")
     mass = read_luminosity(
-        table, name, found, lum_log=options.calib_log, lum_scale=None, lum_unit=options.calib_unit, lum_in="Msun",
+        table, name, found, lum_log=options.calib_log, lum_scale=None, lum_unit=given, lum_in="Msun",
         magnitudes=None, redshift=np.zeros(0),
     )  # fmt: skip
-    sigma, bad = read_sigma(
-        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind,
-        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=1.0001,
-        choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
-    )  # fmt: skip
+    sigma, bad = _errors(table, mass, options, found)
     if options.calib_file is not None:  # of the catalogue's own table it is told of the luminosity
         note_limits_of_any(table, name, found)
     if (limits := limits_among(table, name, found)).any():  # no masses, as blanks are none
         mass = mass._replace(ln_lum_obs=np.where(limits, np.nan, mass.ln_lum_obs))
-    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma)
+    from massmap_jax.relation.calibration import LEAST_MASS_RATIO
+
+    linear = options.calib_noise == "linear"
+    least = LEAST_MASS_RATIO if linear else 1.0
+    short = linear & (mass.flag == 0) & (bad == 0) & (sigma * least > 1)
+    usable = (mass.flag == 0) & (bad == 0) & np.isfinite(mass.ln_lum_obs) & np.isfinite(sigma) & ~short
     if not usable.any():
         raise MassmapError(
             f"none of the {usable.size} rows of {table.label} has a calibration mass that can be used: is {name!r} the"
             f" right column, and {options.calib_sigma or options.calib_sigma_plus!r} its error?"
         )
-    if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable).sum()):
+    below = (mass.flag == int(Flag.LUM_NOT_POSITIVE)) & (mass.raw < 0)
+    faint = below | short | (mass.flag == 0) & ((bad & int(Flag.SIGMA_LOW_SNR)) != 0)
+    faint &= ~limits if limits.size else True
+    if faint.any():
+        _tell_faint(name, faint, mass.raw, int(usable.sum()), least, options, found)
+    if options.calib_noise == "lognormal":
+        _tell_of_bars(table, mass, usable, options, found)
+    if left_out := int((np.isfinite(mass.ln_lum_obs) & ~usable & ~faint).sum()):
         found.append(f"{left_out:,} are left out, because their errors cannot be used")
     if (typical := float(np.median(np.broadcast_to(sigma, usable.shape)[usable]))) < _SMALLEST:
         found.append(
@@ -271,6 +301,105 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
             " calib_sigma_kind says, and what scatter about the true masses comes on top (calib_scatter=)"
         )
     return np.where(usable, mass.ln_lum_obs, np.nan), np.where(usable, sigma, np.nan)
+
+
+def _tell_faint(
+    name: str, faint: np.ndarray, raw: np.ndarray, used: int, least: float, options: JobOptions, found: list[str]
+) -> None:
+    """Refuse to leave measurements out that are not larger than their errors, but a few: the light halos have these."""
+    from massmap_jax.relation.data import are_few
+
+    told = (
+        f"of {faint.sum() + used:,} calibration masses ({name!r}) {rows_text(faint, raw)} are below zero or not larger"
+        f" than {'' if least == 1 else f'{least:g} of '}their errors, and have no logarithm with a normal error"
+    )
+    if are_few(int(faint.sum()), int(faint.sum()) + used):
+        found.append(f"{told}: they are left out")
+        return
+    why = "without them, which are the light ones, all masses come out too large"
+    if not options.accept_misfit:
+        raise MassmapError(
+            f"{told}; {why}: give the masses as likelihoods that are normal in the mass itself, with mass_likelihood="
+            " and its options in place of calib_mass= and these, or with accept_misfit= leave them out"
+        )
+    found.append(f"WARNING, masses left out: {told}; {why}")
+
+
+def _tell_of_bars(table: ColumnTable, mass: Luminosity, usable, options: JobOptions, found: list[str]) -> None:
+    """Say by how much masses come out too large where bars are those of linear noise, and look like it."""
+    try:
+        part, _ = _errors(table, mass, replace(options, calib_noise="linear"), [])
+    except MassmapError:  # errors of a logarithm
+        return
+    part = np.broadcast_to(part, usable.shape)[usable]
+    shift = 1.5 * float(np.median(part**2))
+    # Noise that is lognormal has bars that grow with the mass, and fractions that do not.
+    if part.size < _SEVERAL or shift < _LEAST_SHIFT:
+        return
+    if np.std(np.log(part * mass.raw[usable])) > 1.2 * np.std(np.log(part)):
+        return
+    found.append(
+        f"their bars, with a median of {100 * np.median(part):.0f} %, are taken as errors of ln M: where the noise is"
+        " normal in the mass, and as long whatever was measured, as that of the shapes of galaxies is, masses come out"
+        f" too large by {100 * shift:.0f} % or more, and calib_noise='linear' puts that right"
+    )
+
+
+def _errors(table: ColumnTable, mass: Luminosity, options: JobOptions, found: list[str]):
+    """Errors of the masses in ln M (of linear noise, as fractions of them), and flags of those that cannot be used."""
+    least = None if options.calib_noise == "linear" else 1.0001
+    return read_sigma(
+        table, mass, found, sigma=number_or_name(options.calib_sigma), kind=options.calib_sigma_kind,
+        plus=options.calib_sigma_plus, minus=options.calib_sigma_minus, min_snr=least,
+        choose=lambda role, given, option, **more: _chosen(table, role, given, option), whole=True,
+    )  # fmt: skip
+
+
+def _asked_of_errors(table: ColumnTable, name: str, options: JobOptions) -> str:
+    """What the errors of masses without a unit do not say either, to be asked at once; "" where they are clear."""
+    raw = numbers(table, name, "mass", [])
+    bare = Luminosity(name, raw, options.calib_log or "none", "", raw, "", np.zeros(raw.size, np.int32), few=table.few)
+    try:
+        _errors(table, bare, options, [])
+    except MassmapError as error:
+        return f"; and {error}"
+    return ""
+
+
+def _unit_at_end(name: str) -> str:
+    """The unit of mass that a name ends with, as M_lens_1e14Msun and M200_Msun do; "" where there is none."""
+    found = re.search(r"(?i)_(1e\d+)?_?(?:m_?sun|msol)$", name)
+    return "" if found is None else f"{found[1] or ''} Msun".strip()
+
+
+def asked_of_masses(source: str, columns: dict, options: JobOptions) -> str:
+    """Say what the columns of the measured masses leave open, beside a catalogue that leaves something open itself.
+
+    Parameters
+    ----------
+    source : str
+        The catalogue's file.
+    columns : dict
+        Keywords that the catalogue was to be read with.
+    options : JobOptions
+        The options of the run.
+
+    Returns
+    -------
+    str
+        The end of a sentence; empty where nothing is open, or the table cannot be read at all.
+    """
+    if options.calib_mass is None:
+        return ""
+    try:
+        table = catalogue_table(source, columns) if options.calib_file is None else _open_second(options)
+    except (MassmapError, OSError):
+        return ""
+    try:
+        _masses(table, options, [])
+    except MassmapError as error:
+        return f"; and of the measured masses: {_of_calibration(str(error))}"
+    return ""
 
 
 def _refuse_observable(table: ColumnTable, options: JobOptions, catalogue: HaloCatalogue) -> None:
@@ -396,6 +525,9 @@ def _of_calibration(text: str) -> str:
     text = re.sub(r"(?<![\w'/.])luminosity(?=[ :,'.]|$)(?!\.\w)", "mass", text)
     text = text.replace(" in ln L, ", " in ln M, ")
     text = re.sub(r"(?<!calibration )\bmass column\b", "calibration mass column", text)
+    # Luminosities have lum_scale= and lum_in= for these; of masses calib_unit= says all.
+    for of_luminosity, of_masses in _REMEDIES.items():
+        text = re.sub(of_luminosity, of_masses, text)
     # A catalogue has an option for this, and the second file has a first line.
     text = text.replace("so name its columns with names=", "so write their names into its first line")
     names = "|".join(_OPTIONS)

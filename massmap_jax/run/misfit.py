@@ -82,6 +82,13 @@ _LOOSE = (
     " where a luminosity tells no mass: say what is known of them (--relation-prior alpha2=1.6:0.1,scatter=0.35:0.05"
     " and so on)"
 )
+# A wrong unit or another observable moves normalisation and slope, and a limit in flux lets only bright objects in at
+# high redshift.
+_EVOLUTION = (
+    "the luminosities at one mass change with redshift by the selection of the catalogue, such as a limit in flux"
+    " (--flux-min, --lum-limit), or by a power of E(z) that was divided out of them; where redshifts span too little to"
+    " know the evolution, state it (--relation-prior alpha4=0)"
+)
 # Errors within which a slope that is 0 is told of as a cause.
 _LOOSE_SD = 3.0
 _ERRORS = "the errors of the luminosity are of another kind than was said (--sigma-kind)"
@@ -146,12 +153,13 @@ def misfits(
     against = fitted.diagnostics.get("against_beliefs")
     if against is not None and not against["p_value"] >= CONTRADICTION_LEVEL:
         p = against["name"]
+        evolves = (_EVOLUTION,) if p.startswith("alpha4") else ()
         found.append(
             Finding(
                 f"without the beliefs about it the data ask for {p} = {against['found']:.3g} +- {against['error']:.2g},"
                 f" where {fitted.prior_mean[p]:.3g} +- {fitted.prior_sd[p]:.2g} was believed (p ="
                 f" {against['p_value']:.1e})",
-                (masses, _OBSERVABLE) if masses is _CALIBRATED else (_OBSERVABLE, _SELECTION, masses),
+                evolves + ((masses, _OBSERVABLE) if masses is _CALIBRATED else (_OBSERVABLE, _SELECTION, masses)),
             )
         )
     slope = fitted.prior_mean.get("alpha2")

@@ -370,6 +370,12 @@ class JobOptions:
         None, "Column of their upper bar, or bound, in place of --calib-sigma.", CALIBRATION, commands=_RUN_FIT
     )
     calib_sigma_minus: str | None = option(None, "Column of their lower bar, or bound.", CALIBRATION, commands=_RUN_FIT)
+    calib_noise: str = option(
+        "lognormal",
+        "lognormal, or linear: normal in the mass itself, with bars as long whatever was measured, as of lensing.",
+        CALIBRATION,
+        commands=_RUN_FIT,
+    )
     calib_log: str | None = option(
         None, "The measured masses are none (linear), ln or log10; asked for where they look like one.", CALIBRATION,
         commands=_RUN_FIT,
@@ -758,7 +764,7 @@ _ACTS = {
     **dict.fromkeys(
         (
             *("calib_sigma", "calib_sigma_kind", "calib_sigma_plus", "calib_sigma_minus", "calib_log", "calib_unit"),
-            *("calib_correlation", "calib_bias", "calib_scatter"),
+            *("calib_correlation", "calib_bias", "calib_scatter", "calib_noise"),
             *("calib_scatter_correlation", "calib_chosen_by", "calib_definition", "calib_convert", "calib_file"),
             *("population", "compare_populations"),
         ),
@@ -1044,7 +1050,11 @@ def _check_calibration(options: JobOptions) -> None:
         raise MassmapError(
             f"calib_chosen_by is {options.calib_chosen_by!r}: give one of {', '.join(get_args(ChosenBy))}"
         )
+    if options.calib_noise not in ("lognormal", "linear"):
+        raise MassmapError(f"calib_noise is {options.calib_noise!r}: give lognormal or linear")
     on_mass = is_on_mass(options.selected_on)
+    if on_mass and options.calib_noise == "linear":
+        raise MassmapError("calib_noise='linear' and a selection on the measured mass are given: leave one of them out")
     if options.calib_chosen_by == "mass" and not on_mass:
         raise MassmapError(
             "masses of objects that were chosen by their measured mass need that selection: give"

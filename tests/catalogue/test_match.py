@@ -29,6 +29,15 @@ def on_sky(**columns):
         (["A1", "a1", "b"], ["a1", "A1", "B"], [1, 0, 2]),  # letter case tells two apart, and no more
         (["x", "--", ""], ["--", "x", "nan"], [-1, 0, -1]),  # blanks are no ids
         ([2**53 + 1, 2**53], [str(2**53 + 1)], [0]),
+        # names of one cluster in two tables
+        (["Abell0068", "Abell0115N", "AS1101"], ["A68", "ACO 115N", "Abell S1101"], [0, 1, 2]),
+        (
+            ["RXC-J0142.0+2131", "SPT-CL J0000-5748"],
+            ["RXCJ142.0+2131", "RXC J0142.0+2131", "SPT-CLJ0000-5748"],
+            [-1, 0, 1],
+        ),
+        (["g01", "g1", "A7"], ["G1", "G01", "Abell 07"], [1, 0, 2]),  # zeros tell two apart, and no more
+        (["12-3", "1-23", "3C 295"], ["1-23", "3C295", "123"], [1, 2, -1]),
     ],
 )
 def test_ids(own, other, rows):
@@ -42,6 +51,8 @@ def test_ids(own, other, rows):
         (["A1", "A1", "A2"], ["A1"], "'A1' is in row 0 of the measured objects and rows 0, 1 of the catalogue"),
         (["A1", "A2"], ["A2", "a2"], "'A2' is in rows 0, 1 of the measured objects and row 1 of the catalogue"),
         (["A1", "a1"], ["A 1"], "rows 0, 1 of the catalogue"),
+        (["A68", "A2"], ["Abell 68", "ACO 0068"], "'Abell 68' is in rows 0, 1 of the measured objects and row 0"),
+        (["g1", "g01"], ["g001"], "rows 0, 1 of the catalogue"),
         (["A1", "A2"], ["B1", "B2"], "they are like 'B1', 'B2', and like 'A1', 'A2' there"),
         ([1, 2], [1e17, 2.0], "too large to be exact"),
         (["A1"], [], "no rows"),

@@ -136,6 +136,19 @@ def test_logarithms_of_what_is_never_so_small(name, values, refused):
         notes({name: values}, lum=name)
 
 
+def test_logarithms_below_zero_are_shown_as_they_are():
+    with pytest.raises(MassmapError, match=r"looks like log10 by its name \(values -5\.5 to -3\.6, first row 0"):
+        read_catalogue({"z": [0.1, 0.2, 0.3], "logY": [-5.5, -4.2, -3.6]}, lum="logY", sigma=0.1)
+
+
+@pytest.mark.parametrize(("error", "told"), [([20.0, 30.0, 25.0], True), ([900.0, 1200.0, 500.0], False)])
+def test_per_cent_in_the_place_of_bars(error, told):
+    table = {"z": [0.1, 0.2, 0.3], "L": [5.0, 6.0, 7.0], "e_L": error}
+    with pytest.raises(MassmapError, match="longer than the luminosity itself") as refused:
+        read_catalogue(table, lum="L", sigma="e_L", sigma_kind="linear")
+    assert ("sigma_kind='percent'" in str(refused.value)) is told
+
+
 def test_bars_of_one_length_in_per_cent():
     found = notes({"lum": 100 * LUM, "e": np.full(N, 10.0)}, sigma="e", sigma_kind="linear")
     assert any("where it is per cent of them, pass sigma_kind='percent'" in note for note in found)

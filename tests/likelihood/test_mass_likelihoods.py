@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
@@ -63,6 +65,31 @@ def test_masses_with_errors(tmp_path, text, more, ln_mass, width):
     assert term.informs.tolist() == [False, True, False, False]
     for away in (-2.0, 0.0, 1.0, 7.0):
         assert float(term.take(1)(ln_mass + away * width)) == pytest.approx(-0.5 * away**2, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.2])
+@pytest.mark.parametrize("unit", ["linear", "percent"])
+def test_masses_that_noise_reaches_are_normal_in_the_mass(tmp_path, scatter, unit):
+    """Against SciPy's integral over the mass that lenses; a table without such rows stays normal in ln M."""
+    rows = [(7, -0.4, 0.5), (8, 0.3, 0.5), (9, 4.0, 1.0)]
+    as_given = [(i, m, e if unit == "linear" else 100 * e / m) for i, m, e in rows[unit == "percent" :]]
+    text = "id,mass,error\n" + "".join(f"{i},{m},{e}\n" for i, m, e in as_given) + "10,,\n"
+    given = dict(error_kind=unit, mass_unit="1e14 Msun", scatter=scatter)
+    with pytest.warns(UserWarning, match=f"{len(as_given) - 1} masses are below zero or not larger than .* in row 0"):
+        term = read_mass_likelihoods(written(tmp_path, text), CATALOGUE, **given)
+    assert term.informs.tolist() == [unit == "linear", True, True, False]
+    at = np.array([-2.01, -0.513, 0.0, 0.3777, 1.021])
+
+    def likelihood(t, mass, error):
+        if not scatter:
+            return norm.pdf(mass, np.exp(t), error)
+        return quad(lambda u: norm.pdf(u, t, scatter) * norm.pdf(mass, np.exp(u), error), t - 2, t + 2, epsabs=1e-14)[0]
+
+    for i, mass, error in as_given:
+        error = error if unit == "linear" else 0.01 * error * mass
+        found = np.array([float(term.take(i - 7)(t + np.log(1e14))) for t in at])
+        wanted = np.log([likelihood(t, mass, error) for t in at])
+        np.testing.assert_allclose(found - found[2], wanted - wanted[2], atol=2e-4)
 
 
 GOOD = dict(error_kind="ln", mass_unit="Msun")

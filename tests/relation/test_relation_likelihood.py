@@ -1,5 +1,8 @@
 """The likelihood of a relation: direct sum, compressed catalogue and table of G, against per-object references."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +13,13 @@ from reference.tables import schechter_table
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.selection import FluxLimit, NoSelection, TabulatedSelection
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import compress
+from massmap_jax.relation.data import refuse_selection_by_noise
 from massmap_jax.relation.direct import log_likelihood
 from massmap_jax.relation.evidence_table import EvidenceTable
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -211,6 +216,16 @@ def test_fast_path_follows_a_selection_with_redshift_nodes_of_its_own():
         fast = float(jax.jit(lambda p, r: p(r))(RelationLikelihood.build(catalogue, PRIOR, table), relation))
     print("fast off by", fast - direct)
     assert abs(fast - direct) < 1e-2
+
+
+@pytest.mark.parametrize(("number", "left", "refused"), [(21, 2, True), (21, 1, False), (60, 2, False), (60, 4, True)])
+def test_faint_objects_left_out_of_a_few(number, left, refused):
+    """Of 21 clusters with an SZ signal, two at less than 3 sigma were left out, and the slope rose by an error."""
+    rows, z = np.arange(left, number), np.full(number, 0.3)
+    flag = np.where(np.arange(number) < left, int(Flag.SIGMA_LOW_SNR), 0)
+    given = SimpleNamespace(flag=flag, ln_lum_obs=np.linspace(0.0, 2.0, number), redshift=z)
+    with pytest.raises(MassmapError, match="noise='linear'") if refused else nullcontext():
+        refuse_selection_by_noise(given, NoSelection(), rows)
 
 
 def test_a_selection_that_excludes_a_catalogued_object_is_refused():

@@ -69,6 +69,7 @@ PAIRS = [
     (FIT, ["--calib-correlation", "0.2"], "calib_correlation", "--calib-mass"),
     (FIT, ["--calib-bias", "0.1"], "calib_bias", "--calib-mass"),
     (FIT, ["--calib-scatter", "0.1"], "calib_scatter", "--calib-mass"),
+    (FIT, ["--calib-noise", "linear"], "calib_noise", "--calib-mass"),
     (FIT, ["--calib-scatter-correlation", "0.1"], "calib_scatter_correlation", "--calib-mass"),
     (FIT, ["--calib-chosen-by", "luminosity"], "calib_chosen_by", "--calib-mass"),
     (FIT, ["--calib-definition", "500c"], "calib_definition", "--calib-mass"),

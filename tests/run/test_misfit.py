@@ -68,6 +68,18 @@ def test_a_slope_that_may_be_0_is_the_first_cause(error, loose):
         assert ("(1) slope and scatter are hardly believed in" in paragraph(found)) == loose
 
 
+@pytest.mark.parametrize(
+    ("name", "first"), [("alpha4", "at one mass change with redshift"), ("alpha1", "--calib-mass")]
+)
+def test_an_evolution_that_was_not_believed_is_no_wrong_unit(name, first):
+    """31 clusters from shells in redshift, each with a limit in luminosity, asked for (1 + z)^20."""
+    wrong = fitted(num_calibrators=31, diagnostics={"against_beliefs": against(1e-6) | {"name": name}})
+    for of in (wrong.mean, wrong.sd, wrong.prior_mean, wrong.prior_sd):
+        of.setdefault(name, 1.0)
+    cause = paragraph(misfits(prior(), wrong)).partition("(1) ")[2].partition("; (2)")[0]
+    assert first in cause and ("alpha4=0" in cause) == (name == "alpha4")
+
+
 def just_above(limit):
     return limit * 1.01
 

@@ -288,7 +288,7 @@ def calibrated(catalogue: mm.HaloCatalogue, prior: mm.MassPrior, beliefs: mm.Rel
     )
     print(matches.rows, matches.separation, *matches.notes)
     mm.CalibrationMasses.from_arrays(
-        mass=matches.spread([1e14, 2e14]), sigma_ln_mass=0.2, mass_definition="500c"
+        mass=matches.spread([1e14, 2e14]), sigma_ln_mass=0.2, noise="linear", mass_definition="500c"
     ).in_definition("200m", catalogue.redshift, cosmology="Planck18")
     population = mm.Population.hmf_completeness(drift=False, beliefs={"width": 0.3})
     fit = mm.fit_relation(catalogue, prior, beliefs, calibration=masses, population=population, method="nuts")
