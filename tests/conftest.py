@@ -156,6 +156,8 @@ BARELY_OPTIMISED = {
 
 # Tests in these files that compute more than they compile: chains, and thousands of draws.
 OPTIMISED = {
+    "test_methods_agree_and_find_the_truth",
+    "test_to_arviz",
     "test_samples_follow_the_density_and_the_2017_mistake_does_not",
 }
 
