@@ -112,52 +112,61 @@ QUICK = {
 
 # Files whose tests compute so little that code which is not optimised at all saves more in compiling than it costs.
 BARELY_OPTIMISED = {
-    "test_lattice.py",
-    "test_linear_cosmology.py",
-    "test_linear_noise_runs.py",
+    "relation/test_mass_likelihoods.py",
     "test_abundance.py",
     "test_below_zero.py",
     "test_calibrated.py",
+    "test_coordinates.py",
     "test_cosmology_derivatives.py",
     "test_cosmology_fit.py",
+    "test_cosmology_posterior.py",
     "test_cosmology_runs.py",
     "test_cosmology_sbc.py",
     "test_data_term.py",
     "test_documents.py",
     "test_examples.py",
+    "test_halo_profiles.py",
     "test_host_map.py",
     "test_hosts.py",
     "test_joint_cosmology.py",
     "test_joint_fit.py",
     "test_joint_linear.py",
+    "test_lattice.py",
+    "test_likelihood.py",
+    "test_linear_cosmology.py",
+    "test_linear_noise_runs.py",
+    "test_linear_redshifts.py",
     "test_map_kinds.py",
     "test_map_options.py",
-    "test_nearest_lognormal.py",
     "test_mass_map.py",
     "test_models.py",
+    "test_nearest_lognormal.py",
     "test_notebooks.py",
     "test_panels.py",
+    "test_population.py",
     "test_populations_several.py",
     "test_posterior.py",
     "test_prior.py",
     "test_quantile_table.py",
+    "test_redshift_limit.py",
+    "test_redshift_nodes.py",
+    "test_relation.py",
     "test_result.py",
-    "test_stream_redshifts.py",
-    "test_linear_redshifts.py",
-    "test_uncertain_linear.py",
+    "test_ridge.py",
     "test_several.py",
     "test_several_observables.py",
+    "test_stack_evidence.py",
+    "test_stream_redshifts.py",
     "test_transforms.py",
-    "test_tutorials.py",
     "test_tutorial_photo_z.py",
+    "test_tutorials.py",
+    "test_uncertain_linear.py",
     "test_uncertain_redshifts.py",
     "test_uncertain_slices.py",
 }
 
 # Tests in these files that compute more than they compile: chains, and thousands of draws.
 OPTIMISED = {
-    "test_methods_agree_and_find_the_truth",
-    "test_to_arviz",
     "test_samples_follow_the_density_and_the_2017_mistake_does_not",
 }
 
@@ -277,7 +286,8 @@ def pytest_runtest_setup(item):
     """Before the fixtures: most of what a file compiles may be for one of them."""
     import jax
 
-    few = item.path.name in BARELY_OPTIMISED and item.originalname not in OPTIMISED
+    names = {item.path.name, f"{item.path.parent.name}/{item.path.name}"}
+    few = bool(names & BARELY_OPTIMISED) and item.originalname not in OPTIMISED
     barely = "MASSMAP_TEST_XLA" in os.environ and few
     jax.config.update("jax_disable_most_optimizations", barely)
     if item.path != _begun.get("file"):
