@@ -249,8 +249,6 @@ class HaloCatalogue:
         without_error = sigma_ln_luminosity is None and sigma_luminosity is None
         if sigma_ln_luminosity is None:
             sigma_ln_luminosity = _ERROR_IF_NOT_GIVEN
-        if without_error:
-            warnings.warn(_NO_ERROR_GIVEN, stacklevel=2)
         linear = ln_luminosity is None
         luminosity, lum_unit = luminosity_in(luminosity, lum_unit)
         ln_luminosity = in_unit(ln_luminosity, "", "ln_luminosity", "ln L as numbers without a unit")
@@ -290,7 +288,9 @@ class HaloCatalogue:
             ra, dec, bad, frame, more = check_positions(ra, dec, position_unit, field_centre)
             bits[bad] |= int(Flag.POSITION_BAD)
             notes += more
-        notes += (_NO_ERROR_GIVEN,) * without_error
+        if without_error:
+            warnings.warn(_NO_ERROR_GIVEN, stacklevel=2)
+            notes += (_NO_ERROR_GIVEN,)
 
         with np.errstate(all="ignore"):
             catalogue = cls(

@@ -9,7 +9,7 @@ from massmap_jax.errors import MassmapError
 
 def catalogue(ids, **columns):
     n = len(ids)
-    columns = {"luminosity": np.ones(n), "redshift": np.full(n, 0.3)} | columns
+    columns = {"luminosity": np.ones(n), "redshift": np.full(n, 0.3), "sigma_ln_luminosity": 0.05} | columns
     return mm.HaloCatalogue.from_arrays(ids=ids, **columns)
 
 

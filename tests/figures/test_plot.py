@@ -53,6 +53,7 @@ def random_catalogue(ra, dec, **options):
     generator = np.random.default_rng(3)
     n = len(ra) if ra is not None else 12
     columns = {"luminosity": np.exp(generator.normal(9.5, 0.5, n)), "redshift": generator.uniform(0.1, 1, n)}
+    columns["sigma_ln_luminosity"] = 0.05
     return HaloCatalogue.from_arrays(**columns | {"ra": ra, "dec": dec} | options)
 
 

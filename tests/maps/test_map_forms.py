@@ -47,6 +47,7 @@ def columns(number=NUMBER):
         redshift=rng.uniform(0.1, 1.5, number),
         ra=rng.uniform(-4, 4, number) % 360,
         dec=rng.uniform(53, 57, number),
+        sigma_ln_luminosity=np.full(number, 0.05),
     )
 
 

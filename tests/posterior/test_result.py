@@ -28,7 +28,9 @@ RELATION = MassLuminosityRelation.create(
 def catalogue(**changes):
     given = {"luminosity": [1.0, 3.0, -99.0, 2.0], "redshift": [0.1, 0.2, 0.3, 0.4], "ids": IDS}
     place = {"ra": [1.0, 2.0, 3.0, 4.0], "dec": [0.0, 1.0, 2.0, 3.0]}
-    return HaloCatalogue.from_arrays(**given | place | {"lum_unit": "1e44 erg/s"} | changes)
+    return HaloCatalogue.from_arrays(
+        **given | place | {"lum_unit": "1e44 erg/s", "sigma_ln_luminosity": 0.05} | changes
+    )
 
 
 @pytest.fixture(scope="module")

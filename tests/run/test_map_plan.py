@@ -29,6 +29,7 @@ def objects(ra, dec, **changes):
     n = np.size(ra)
     return HaloCatalogue.from_arrays(
         **{"luminosity": np.geomspace(1e14, 1e15, n), "redshift": np.linspace(0.1, 0.6, n), "ra": ra, "dec": dec}
+        | {"sigma_ln_luminosity": 0.05}
         | changes
     )
 

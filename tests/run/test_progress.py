@@ -81,7 +81,7 @@ def objects():
     rng = np.random.default_rng(3)
     place = {"ra": rng.uniform(10, 10.2, 30), "dec": rng.uniform(0, 0.2, 30)}
     catalogue = mm.HaloCatalogue.from_arrays(
-        luminosity=rng.lognormal(9.0, 0.5, 30), redshift=rng.uniform(0.1, 0.5, 30), **place
+        luminosity=rng.lognormal(9.0, 0.5, 30), redshift=rng.uniform(0.1, 0.5, 30), sigma_ln_luminosity=0.05, **place
     )
     return catalogue, mm.MassPrior.default(), mm.MassLuminosityRelation.preset("bigmali2017")
 
