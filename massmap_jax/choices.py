@@ -16,6 +16,8 @@ RelationFrom = Literal["this_catalogue", "other_data", "fixed_draws"]
 RELATION_FROM = get_args(RelationFrom)
 ChosenBy = Literal["random", "luminosity", "mass"]
 """How the objects with a measured mass were chosen."""
+MassNoise = Literal["lognormal", "linear"]
+"""Kinds of noise of measured masses."""
 LARGEST_SCATTER = 2.0
 """Largest scatter of measured masses in ln M, or of an observable, a factor of 7: larger numbers are per cents."""
 

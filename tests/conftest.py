@@ -18,7 +18,8 @@ import small_chunks
 from one_context import share_a_context
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# By their time in a whole run. Workers take whole files in turn: with these first, none is left with a long one at the end.
+# By their time in a whole run. Workers take whole files in turn: with these first, none is left with a long one at the
+# end.
 SLOWEST = (
     "test_surface.py",
     "test_relation_sbc.py",

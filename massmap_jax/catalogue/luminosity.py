@@ -37,8 +37,8 @@ _SMALL_LOG = r"rich|lambda|^n_?(?:mem|gal|200|500|bcg|clus)|^k_?t(?![a-z])"
 _NEVER_SMALL, _SMALLEST = r"rich|lambda|^(?:sig(?:ma)?_?v|v(?:el)?_?disp)", 8.0
 # More than the mass of any halo, and than the power of any halo or galaxy.
 _LARGEST = {"Msun": 1e17, "erg/s": 1e50}
-# "r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "r_core", "extent".
 _OF_A_FLAG = r"(?:.*_)?(?:q?flags?|flg|quality|status|class|type)\d*"
+# "r500", "R_200c", "theta_500", "R500_kpc", "rvir", "Rlambda", "r_core", "extent".
 _OF_A_RADIUS = (
     r"(?:log_?|ln_?|log10_?)?(?:(?:r|rad|radius|theta|th|ang)_?(?:\d{3,4}_?[cm]?|vir|lambda|delta|c|core|s|scale)"
     r"|radius|angular_(?:size|radius)|extent)(?:_?(?:h?_?[ckm]?pc(?:_?h)?|arcmin|arcsec|deg))?"

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from jaxtyping import Float
 
 from massmap_jax.catalogue.quantities import in_unit
-from massmap_jax.choices import LARGEST_SCATTER, ChosenBy
+from massmap_jax.choices import LARGEST_SCATTER, ChosenBy, MassNoise
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.concentration import ln_mass_in
 from massmap_jax.likelihood.linear_noise import nearly_lognormal
@@ -19,8 +19,6 @@ from massmap_jax.likelihood.linear_noise import nearly_lognormal
 # Fewer measured masses than this cannot say what the population is; below the second number only NUTS is allowed,
 # because the posterior is far from normal.
 LEAST_CALIBRATORS, FEW_CALIBRATORS = 10, 30
-MassNoise = Literal["lognormal", "linear"]
-"""Kinds of noise of measured masses."""
 LEAST_MASS_RATIO = 1.5
 """Least M_obs / e of a mass with linear noise, of which the lognormal noise that is nearest is used."""
 # Largest bias in ln M below and above the true masses: larger numbers are 1 - b, of 0.6 to 1, and not its ln.

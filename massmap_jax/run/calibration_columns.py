@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 # M200m / M200c is 1.2 to 1.4 for clusters, the more the less concentrated they are.
 _ONE_OF_200 = " (M200 of lensing, X-rays and dynamics is mostly 200c, about 0.1 dex lower than the prior's 200m)"
-# What the readers of a catalogue call an argument, and the option that it is of the measured masses.
 # Errors of masses from many photons reach 1 to 2 %, before what is common to all.
 _SMALLEST = 0.005
 # A bias in ln M that is told of, and so many masses tell whether bars grow with them.
 _LEAST_SHIFT, _SEVERAL = 0.02, 5
+# What the readers of a catalogue call an argument, and the option that it is of the measured masses.
 _OPTIONS = {
     "ids": "calib_id",
     "redshift": "calib_z",
@@ -55,8 +55,7 @@ _OPTIONS = {
         for name in ("ra", "dec", "position_unit", "z", "sigma", "sigma_kind", "sigma_plus", "sigma_minus")
     },
 }
-
-
+# What they advise of a luminosity, and what of masses: lum_scale= and lum_in= are of the luminosity alone.
 _REMEDIES = {
     r" and lum_scale=1(?!\d)": "",
     r": convert with lum_in='[^']*', or pass lum_scale=1 too if the file is wrong": (
@@ -525,7 +524,6 @@ def _of_calibration(text: str) -> str:
     text = re.sub(r"(?<![\w'/.])luminosity(?=[ :,'.]|$)(?!\.\w)", "mass", text)
     text = text.replace(" in ln L, ", " in ln M, ")
     text = re.sub(r"(?<!calibration )\bmass column\b", "calibration mass column", text)
-    # Luminosities have lum_scale= and lum_in= for these; of masses calib_unit= says all.
     for of_luminosity, of_masses in _REMEDIES.items():
         text = re.sub(of_luminosity, of_masses, text)
     # A catalogue has an option for this, and the second file has a first line.

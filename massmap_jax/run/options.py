@@ -23,6 +23,7 @@ from massmap_jax.choices import (
     METHODS,
     PRESETS,
     ChosenBy,
+    MassNoise,
     check_flux_min,
     check_fwhm,
     check_halo_profile,
@@ -1050,8 +1051,8 @@ def _check_calibration(options: JobOptions) -> None:
         raise MassmapError(
             f"calib_chosen_by is {options.calib_chosen_by!r}: give one of {', '.join(get_args(ChosenBy))}"
         )
-    if options.calib_noise not in ("lognormal", "linear"):
-        raise MassmapError(f"calib_noise is {options.calib_noise!r}: give lognormal or linear")
+    if options.calib_noise not in get_args(MassNoise):
+        raise MassmapError(f"calib_noise is {options.calib_noise!r}: give {' or '.join(get_args(MassNoise))}")
     on_mass = is_on_mass(options.selected_on)
     if on_mass and options.calib_noise == "linear":
         raise MassmapError("calib_noise='linear' and a selection on the measured mass are given: leave one of them out")
