@@ -147,7 +147,7 @@ CHECKS = {
             ),
         },
         {},
-        20,
+        200,
     ),
     "calibrators, the brightest": Check(
         "test_calibrators.py::test_a_choice_by_luminosity_is_no_false_alarm",
@@ -158,7 +158,7 @@ CHECKS = {
             "masses as M^0.5": partial(calibrators, slope=0.5),
         },
         {},
-        40,
+        200,
     ),
     "SBC by NUTS": Check(
         "test_relation_sbc.py::test_nuts_at_50_halos[None]",
