@@ -38,6 +38,7 @@ SLOWEST = (
     "test_cli_bad_input.py",
     "test_joint_fit.py",
     "test_uncertain_redshifts.py",
+    "test_uncertain_completeness.py",
     "test_lattice.py",
     "test_plot.py",
     "test_cosmology_fit.py",

@@ -79,7 +79,7 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
     """
     sigma = catalogue.sigma_ln_lum[rows]
     mass_nodes = _mass_nodes(prior, relation, sigma, catalogue.redshift[rows])
-    placed = place(catalogue, rows, prior)
+    placed = place(catalogue, rows, prior, selection=selection)
     q = placed.z.shape[1]
     of_nodes = (catalogue.ln_lum_obs[rows, None] + placed.ln_moved, placed.z, np.repeat(sigma[:, None], q, axis=1))
     data = np.stack([a.ravel() for a in of_nodes])

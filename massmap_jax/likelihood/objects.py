@@ -11,7 +11,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.catalogue.observables import MEASURED, MISSING, UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
-from massmap_jax.likelihood.redshifts import nodes_needed, place
+from massmap_jax.likelihood.redshifts import ln_detected, nodes_needed, place
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.prior.mass_prior import MassPrior
 
@@ -142,9 +142,10 @@ class Objects(eqx.Module):
         Hash of each object's id, which keys its random numbers.
     extra : TabulatedTerm or None
         A further, independent likelihood of ln M for each object.
-    ln_moved : Float[Array, "halo q"] or None
-        ln of the luminosity at each redshift node over that of the catalogue: the density per ln flux over that per
-        luminosity. None where all redshifts are exact.
+    ln_factor : Float[Array, "halo q"] or None
+        ln of what the likelihood has at each redshift node beside the density of the luminosity: the luminosity there
+        over that of the catalogue, which makes it a density per ln flux, and the probability that the object is in the
+        catalogue if that is its redshift, where this differs. None where all redshifts are exact.
     observed : Observed or None
         Further observables beside the luminosity, where the catalogue was told which of them count.
     conditional : bool
@@ -159,7 +160,7 @@ class Objects(eqx.Module):
     kind: Int[Array, "*halo"]
     id_hash: UInt[Array, "*halo 2"]
     extra: TabulatedTerm | None = None
-    ln_moved: Float[Array, "*halo q"] | None = None
+    ln_factor: Float[Array, "*halo q"] | None = None
     observed: Observed | None = None
     conditional: bool = eqx.field(static=True, default=False)
 
@@ -173,6 +174,7 @@ class Objects(eqx.Module):
         *,
         need_keys: bool = True,
         num_nodes: int | None = None,
+        selection=None,
     ) -> "Objects":
         """Collect some usable rows of a catalogue as host arrays, in the layout that the kernels expect.
 
@@ -190,13 +192,15 @@ class Objects(eqx.Module):
             Whether random numbers will be drawn. If False, the ids are not hashed and the hashes are 0.
         num_nodes : int, optional
             Redshift nodes of each object whose redshift is a distribution; see `likelihood.redshifts.place`.
+        selection : Selection, optional
+            Which objects can be in the catalogue.
 
         Returns
         -------
         Objects
             The rows, in the order given.
         """
-        nodes = place(catalogue, rows, prior, num_nodes)
+        nodes = place(catalogue, rows, prior, num_nodes, selection)
         kind = catalogue.noise_codes[rows]
         table = None if extra is None else extra.take(rows)
         ln_lum, sigma = catalogue.signed_measurements(rows)
@@ -206,6 +210,7 @@ class Objects(eqx.Module):
             kind = np.where(small, NOISE_KINDS.index("lognormal"), kind)
         known = catalogue.redshift_distributions
         hashes = catalogue.hashes[rows] if need_keys else np.zeros((rows.size, 2), dtype=np.uint32)
+        factor = None if known is None else nodes.ln_moved + ln_detected(catalogue, rows, nodes, selection)
         observed = None if catalogue.observables is None else Observed.of(catalogue, rows)
         if observed is not None:
             ln_lum, sigma = observed.with_numbers(ln_lum, sigma)
@@ -217,7 +222,7 @@ class Objects(eqx.Module):
             kind,
             hashes,
             extra=table,
-            ln_moved=None if known is None else nodes.ln_moved,
+            ln_factor=factor,
             observed=observed,
             conditional=known is not None and known.contains == "posterior_with_flux",
         )
@@ -250,7 +255,7 @@ class Objects(eqx.Module):
         """
         if catalogue.redshift_distributions is None or rows.size == 0:
             return [(np.arange(rows.size), cls.of(catalogue, rows, prior, extra, **options))]
-        needed = nodes_needed(catalogue, rows, prior, relation)
+        needed = nodes_needed(catalogue, rows, prior, relation, options.get("selection"))
         places = [(np.flatnonzero(needed == number), int(number)) for number in np.unique(needed)]
         return [
             (own, cls.of(catalogue, rows[own], prior, extra, num_nodes=number, **options)) for own, number in places
@@ -271,10 +276,10 @@ class Objects(eqx.Module):
         """
         extra = None if self.extra is None else self.extra.take(rows)
         fields = (self.ln_lum_obs, self.sigma, self.z, self.ln_z_weight, self.kind, self.id_hash)
-        moved = None if self.ln_moved is None else self.ln_moved[rows]
+        factor = None if self.ln_factor is None else self.ln_factor[rows]
         observed = None if self.observed is None else self.observed.take(rows)
         return Objects(
-            *(a[rows] for a in fields), extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional
+            *(a[rows] for a in fields), extra=extra, ln_factor=factor, observed=observed, conditional=self.conditional
         )
 
     def axes(self) -> "Objects":
@@ -286,9 +291,9 @@ class Objects(eqx.Module):
             The same structure with 0 where an array has a halo axis and None where it has not.
         """
         extra = None if self.extra is None else self.extra.axes()
-        moved = None if self.ln_moved is None else 0
+        factor = None if self.ln_factor is None else 0
         observed = None if self.observed is None else self.observed.axes()
-        return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_moved=moved, observed=observed, conditional=self.conditional)
+        return Objects(0, 0, 0, 0, 0, 0, extra=extra, ln_factor=factor, observed=observed, conditional=self.conditional)
 
 
 def counts_as_lognormal(catalogue: HaloCatalogue, rows) -> Bool[np.ndarray, " row"]:

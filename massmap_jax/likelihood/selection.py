@@ -756,6 +756,22 @@ class TabulatedSelection(eqx.Module):
         return f"table of {self.prob.shape[0]} redshifts x {self.prob.shape[1]} luminosities"
 
 
+def is_sharp(selection) -> bool:
+    """Tell whether a selection takes all of some objects and none of the others.
+
+    Parameters
+    ----------
+    selection : Selection or None
+        Which objects enter the catalogue.
+
+    Returns
+    -------
+    bool
+        True for a limit, and where there is no selection.
+    """
+    return selection is None or isinstance(selection, NoSelection) or hasattr(selection, "limit_of")
+
+
 def mass_nodes(prior, z, relation):
     """Nodes in ln M, and ln of the prior density at z times the quadrature weight.
 

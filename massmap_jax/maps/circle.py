@@ -114,7 +114,7 @@ def mass_in_circle(
     rows = np.flatnonzero(usable & inside)
     draws, mean = np.zeros(num_draws), 0.0
     if rows.size:
-        for _, objects in Objects.in_parts(catalogue, rows, prior, chosen.relation, extra):
+        for _, objects in Objects.in_parts(catalogue, rows, prior, chosen.relation, extra, selection=selection):
             for _, ln_mass in chosen.masses(objects, chunk_size):
                 draws += np.exp(ln_mass, dtype=np.float64).sum(axis=0)
         # The draws' weights are settled, so each draw's posterior is normalised.

@@ -30,7 +30,7 @@ from massmap_jax.halo.cosmology import overdensity
 from massmap_jax.labels import Labels, check_labels
 from massmap_jax.likelihood.objects import Objects, flag_outside_prior
 from massmap_jax.likelihood.redshifts import refuse_joint, refuse_uncertain
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, is_sharp
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.maps.extended_halos import HaloProfiles, halo_radii
 from massmap_jax.maps.form import MapCells, MapForm
@@ -183,10 +183,13 @@ def mass_map(
         )
     if extra is not None:
         extra.check_rows(len(catalogue))
-    if posterior is not None and not _is_of(posterior, catalogue, prior, relation if calibration is None else None):
+    if posterior is not None and not (
+        _is_of(posterior, catalogue, prior, relation if calibration is None else None)
+        and _same_chances(posterior, catalogue, selection)
+    ):
         raise MassmapError(
-            "the posterior given to mass_map is not that of its other arguments: another catalogue, prior or relation"
-            " made it; give the one that mass_posterior returns for these, or none"
+            "the posterior given to mass_map is not that of its other arguments: another catalogue, prior, relation or"
+            " selection made it; give the one that mass_posterior returns for these, or none"
         )
     if posterior is not None and posterior.relation_from == "other_data":
         posterior = None  # its weights are each object's own
@@ -243,8 +246,15 @@ def _is_of(posterior, catalogue: HaloCatalogue, prior: MassPrior, relation) -> b
     return all(_alike(first, second) for first, second in pairs)
 
 
+def _same_chances(posterior, catalogue: HaloCatalogue, selection) -> bool:
+    """Tell whether a posterior has the selection, where masses depend on it: on one that is no limit, under p(z)."""
+    if catalogue.redshift_distributions is None or (is_sharp(posterior.selection) and is_sharp(selection)):
+        return True
+    return type(posterior.selection) is type(selection) and _alike(posterior.selection, selection)
+
+
 def _alike(first, second) -> bool:
-    """Tell whether two priors or relations hold the same numbers, whatever kind of array holds them."""
+    """Tell whether two priors, relations or selections hold the same numbers, whatever kind of array holds them."""
     leaves, others = jax.tree.leaves(first), jax.tree.leaves(second)
     if first is second or len(leaves) != len(others):
         return first is second
@@ -424,7 +434,7 @@ def _sizes(posterior, grid, cosmology) -> tuple[float, str | None]:
 def _updated_by_all(catalogue, prior, relation, selection, extra, chunk_size):
     """The draws with weights W_j proportional to the product over objects of Z_k(j) / A; refused when they collapse."""
     rows = np.flatnonzero((flag_outside_prior(catalogue, prior) & UNUSABLE) == 0)
-    halos = Objects.of(catalogue, rows, prior, extra, need_keys=False)
+    halos = Objects.of(catalogue, rows, prior, extra, need_keys=False, selection=selection)
     kernel.check_noise(halos, relation, "analytic", prior)
     kernel.check_chance(halos, selection)
     refuse_joint(catalogue, selection, "a map that updates draws of other data")

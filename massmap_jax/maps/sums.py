@@ -77,7 +77,7 @@ class MapSums:
         ----------
         catalogue : HaloCatalogue
         posterior : MassPosterior
-            Of the same objects; its `extra` likelihoods are in the masses that are drawn.
+            Of the same objects; its `extra` likelihoods and its selection are in the masses that are drawn.
         chunk_size : int, optional
         watch : callable, optional
             Called with a line of text after each piece.
@@ -90,7 +90,8 @@ class MapSums:
             watch(Step("mass map", done, rows.size, "objects"))
             drawn = self.samples.with_redshifts if in_slices else self.samples
             relations = self.samples.relations
-            for places, objects in Objects.in_parts(catalogue, rows, posterior.prior, relations, posterior.extra):
+            given = posterior.prior, relations, posterior.extra
+            for places, objects in Objects.in_parts(catalogue, rows, *given, selection=posterior.selection):
                 for picked, *values in drawn(objects, chunk_size):
                     yield places[picked], *values
                     done += picked.size

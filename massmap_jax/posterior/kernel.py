@@ -120,7 +120,7 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         Length of the shortest range of the extreme draws, in ln M.
     """
 
-    def one(ln_lum_obs, sigma, z, ln_weight, ln_moved, observed):
+    def one(ln_lum_obs, sigma, z, ln_weight, ln_factor, observed):
         def of_draw(r, ln_lum_obs, z):
             return term_of(r, ln_lum_obs, sigma, z, observed)
 
@@ -140,7 +140,7 @@ def ranges(halos: Objects, prior: MassPrior, relation):
         some = np.unique(np.linspace(0, term.centre.shape[0] - 1, _DRAWS_FOR_NODES).round().astype(int))
         few = term.centre[some], term.width[some], term.log_norm[some]
         evidence = 0.0 if halos.conditional else jax.vmap(partial(_rough_evidence, prior), (0, 1, 1, 1), 1)(z, *few)
-        ln_share = ln_weight + evidence + (0.0 if halos.conditional else ln_moved)
+        ln_share = ln_weight + evidence + (0.0 if halos.conditional else ln_factor)
         ln_share = jnp.atleast_2d(ln_share)
         ln_share = (ln_share - ln_share.max(axis=1, keepdims=True)).max(axis=0)
         counts, shapes = ln_share > -NODE_COUNTS, ln_share > -NODE_SHAPES
@@ -150,8 +150,8 @@ def ranges(halos: Objects, prior: MassPrior, relation):
             jnp.where(shapes, narrowest, jnp.inf).min(),
         )
 
-    ln_moved = jnp.zeros_like(halos.z) if halos.ln_moved is None else halos.ln_moved
-    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight, ln_moved, halos.observed)
+    ln_factor = jnp.zeros_like(halos.z) if halos.ln_factor is None else halos.ln_factor
+    return jax.vmap(one)(halos.ln_lum_obs, halos.sigma, halos.z, halos.ln_z_weight, ln_factor, halos.observed)
 
 
 @devices.over_halos("halos", static=("kind",))
@@ -330,9 +330,9 @@ def joint_of_draws(halo: Objects, relation, normals, ln_prior, ln_mass, method: 
         return ln_prior + over_draws(over_masses(log_likelihood(method, kind)))(*args)
 
     joint = jax.vmap(at_node)(halo.ln_lum_obs, halo.z, ln_prior)
-    if halo.ln_moved is not None and kind != "upper_limit":
+    if halo.ln_factor is not None and kind != "upper_limit":
         # The likelihood is a density per luminosity; what was measured is a flux. That of a limit is a probability.
-        joint = joint + halo.ln_moved[:, None, None]
+        joint = joint + halo.ln_factor[:, None, None]
     return joint if halo.extra is None else joint + halo.extra.under(relation, ln_mass)
 
 
@@ -377,7 +377,7 @@ def over_redshifts(joint: Float[Array, "q draw node"]) -> Float[Array, "draw nod
 def ln_chance(halo: Objects, relation, prior: MassPrior, selection) -> Float[Array, "draw"]:
     """Give ln of the probability that an object with this redshift, or p(z), is in the catalogue, for each draw."""
     at_nodes = jax.vmap(lambda z: jax.vmap(lambda r: selection.log_norm(r, prior, z, halo.sigma))(relation))(halo.z)
-    return at_nodes[0] if halo.ln_moved is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight[:, None], axis=0)
+    return at_nodes[0] if halo.ln_factor is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight[:, None], axis=0)
 
 
 def mixture_panel(
@@ -498,7 +498,7 @@ def mixture_panel(
         return (density, of_node, reference, mean_prior), (ln_evidence, ln_beyond)
 
     no_prior_yet = (jnp.full_like(low, -1e30), jnp.zeros_like(ln_prior)) if has_population else None
-    no_nodes_yet = None if halo.ln_moved is None else jnp.zeros_like(halo.z)
+    no_nodes_yet = None if halo.ln_factor is None else jnp.zeros_like(halo.z)
     start = (jnp.zeros_like(ln_mass[:inside]), no_nodes_yet, jnp.full_like(low, -1e30), no_prior_yet)
     firsts = jnp.arange(blocks)
     (density, of_node, _, mean_prior), (ln_evidence, ln_beyond) = jax.lax.scan(
@@ -527,7 +527,7 @@ def _gaussian_beyond(halo: Objects, relation, prior_rows, prior: MassPrior):
         return ln_scale + ln_z_weight + prior.ln_beyond_edges(row, term.centre, term.width)
 
     over_nodes = jax.vmap(one, (None, 0, 0, 0, 0))
-    ln_weight = halo.ln_z_weight if halo.ln_moved is None else halo.ln_z_weight + halo.ln_moved
+    ln_weight = halo.ln_z_weight if halo.ln_factor is None else halo.ln_z_weight + halo.ln_factor
     beyond = jax.vmap(over_nodes, (0, None, None, None, None))(relation, halo.ln_lum_obs, halo.z, ln_weight, prior_rows)
     return beyond[:, 0] if beyond.shape[1] == 1 else jax.nn.logsumexp(beyond, axis=1)
 

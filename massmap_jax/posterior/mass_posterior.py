@@ -181,7 +181,7 @@ def mass_posterior(
     usable = (flag & UNUSABLE) == 0
     rows = np.flatnonzero(usable)
     check_redshifts(catalogue, relation, relation_from, method, selection)
-    needed = {"need_keys": method in SAMPLED_METHODS}
+    needed = {"need_keys": method in SAMPLED_METHODS, "selection": selection}
     if relation_from == "other_data":
         refuse_joint(catalogue, selection, "a posterior that updates draws of other data")
     # A surface is read with the measured redshifts.

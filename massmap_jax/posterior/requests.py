@@ -10,6 +10,7 @@ from jax.scipy.special import ndtr
 from massmap_jax import devices
 from massmap_jax.keys import base_normals
 from massmap_jax.likelihood.integrals import SAMPLED_METHODS, effective_sample_size, log_weights_at, pareto_k
+from massmap_jax.likelihood.selection import is_sharp
 from massmap_jax.posterior import kernel
 from massmap_jax.prior import panels
 from massmap_jax.steps import Step
@@ -32,7 +33,7 @@ REDSHIFT_COLUMNS = ("redshift_mean", "redshift_sd")
 
 def columns_of(objects) -> tuple[str, ...]:
     """Give the names of the numbers that summarise the posteriors of some `Objects`."""
-    return SUMMARY_COLUMNS if objects.ln_moved is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
+    return SUMMARY_COLUMNS if objects.ln_factor is None else (*SUMMARY_COLUMNS, *REDSHIFT_COLUMNS)
 
 
 def exact_summaries(objects, prior, relation, selection, key, chunk_size, levels, settings, watch=lambda stage: None):
@@ -231,8 +232,10 @@ def _redshift(halo, panel):
 
 def _ln_detected(halo, selection):
     """ln of the probability that an object of this flux, or luminosity, is in the catalogue."""
+    if halo.ln_factor is not None and not is_sharp(selection):  # it is in the evidence, at each redshift node
+        return jnp.zeros(())
     at_nodes = jax.vmap(selection.log_prob)(halo.ln_lum_obs, halo.z)
-    return at_nodes[0] if halo.ln_moved is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight)
+    return at_nodes[0] if halo.ln_factor is None else jax.nn.logsumexp(at_nodes + halo.ln_z_weight)
 
 
 def _mode(ln_mass, density, low, high):

@@ -357,7 +357,8 @@ class MassPosterior(eqx.Module):
         relation, chunk_size = self.relation.as_batch(), chunk_size or self.chunk_size
         if request == "sample":  # about a dozen numbers per sample are in memory at the same time
             chunk_size = int(np.clip(2**22 // (12 * size), 1, chunk_size))
-        parts = Objects.in_parts(self.catalogue, asked[usable], self.prior, relation, self.extra, need_keys=need_keys)
+        options = {"need_keys": need_keys, "selection": self.selection}
+        parts = Objects.in_parts(self.catalogue, asked[usable], self.prior, relation, self.extra, **options)
         for own, halos in parts:
             places = usable[own]
             for chosen, outputs in evaluate(

@@ -15,8 +15,8 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.devices import padded_size
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import Objects, Range, lognormal_rows
-from massmap_jax.likelihood.redshifts import refuse_uncertain
-from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, TabulatedSelection
+from massmap_jax.likelihood.redshifts import ln_detected, place, refuse_uncertain
+from massmap_jax.likelihood.selection import FluxLimit, NoSelection, RedshiftLimit, TabulatedSelection, is_sharp
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
 
@@ -114,7 +114,7 @@ class CatalogueData:
 
     def _ln_detection(self) -> np.ndarray:
         """ln of the probability that each used object was found, given its observed luminosity."""
-        return detection(self.catalogue, self.selection, self.rows)
+        return detection(self.catalogue, self.prior, self.selection, self.rows)
 
     def compressed(self, scatter: float, whole: Range | None = None) -> Points:
         """Give points that stand for the objects.
@@ -262,7 +262,7 @@ def _centres(relation, ln_lum_obs, z):
 
 def ln_z_per_halo(relation, catalogue, prior, selection, rows):
     """Yield ln (Z / A) of some rows, in parts of up to 131,072 rows."""
-    halos = Objects.of(catalogue, rows, prior, need_keys=False)
+    halos = Objects.of(catalogue, rows, prior, need_keys=False, selection=selection)
     for start in range(0, rows.size, 64 * _BLOCK):
         part = np.arange(start, min(start + 64 * _BLOCK, rows.size))
         padded = np.concatenate([part, np.repeat(part[-1:], -part.size % _BLOCK)])
@@ -272,17 +272,17 @@ def ln_z_per_halo(relation, catalogue, prior, selection, rows):
 @jax.jit
 def _ln_z_of_halos(relation, halos, prior, selection):
     def one(halo):
-        def node(ln_lum, z, ln_weight, ln_moved):
+        def node(ln_lum, z, ln_weight, ln_factor):
             term = relation.data_term(ln_lum, halo.sigma, z)
             ln_norm = term.log_norm + jnp.log(term.width) + HALF_LN_2PI
             ln_a = selection.log_norm(relation, prior, z, halo.sigma)
-            ln_weight = ln_weight + ln_moved
+            ln_weight = ln_weight + ln_factor
             return ln_weight + ln_norm + prior.log_evidence_of_row(
                 prior.ln_density_at(z), term.centre, z, term.width
             ), ln_a
 
-        ln_moved = jnp.zeros_like(halo.z) if halo.ln_moved is None else halo.ln_moved
-        ln_z, ln_a = jax.vmap(node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight, ln_moved)
+        ln_factor = jnp.zeros_like(halo.z) if halo.ln_factor is None else halo.ln_factor
+        ln_z, ln_a = jax.vmap(node)(halo.ln_lum_obs, halo.z, halo.ln_z_weight, ln_factor)
         if ln_z.shape[0] == 1:
             return ln_z[0] - ln_a[0]
         return jax.nn.logsumexp(ln_z) - jax.nn.logsumexp(ln_a + halo.ln_z_weight)
@@ -292,13 +292,24 @@ def _ln_z_of_halos(relation, halos, prior, selection):
     return jax.lax.map(jax.checkpoint(jax.vmap(one)), blocks).ravel()
 
 
-def detection(catalogue: HaloCatalogue, selection, rows) -> np.ndarray:
-    """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object."""
-    padded = np.pad(rows, (0, padded_size(rows.size) - rows.size), mode="edge")
-    with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
-        values = selection.log_prob(catalogue.ln_lum_obs[padded], catalogue.redshift[padded])
-    values = np.asarray(values, dtype=np.float64)[: rows.size]
-    lost = ~np.isfinite(values)
+def detection(catalogue: HaloCatalogue, prior: MassPrior, selection, rows) -> np.ndarray:
+    """ln p_det of each used row (a constant of the fit); an error where the selection excludes a catalogued object.
+
+    0 where it is another at each redshift of a p(z): the nodes of `Objects` have it then.
+    """
+    if catalogue.redshift_distributions is not None and not is_sharp(selection):
+        nodes = place(catalogue, rows, prior, selection=selection)
+        lost = (
+            ln_detected(catalogue, rows, nodes, selection).max(axis=1, where=nodes.ln_weight > -np.inf, initial=-1e30)
+            <= -1e30
+        )
+        values = np.zeros(rows.size)
+    else:
+        padded = np.pad(rows, (0, padded_size(rows.size) - rows.size), mode="edge")
+        with jax.ensure_compile_time_eval():  # data only, also where the relation is being traced
+            values = selection.log_prob(catalogue.ln_lum_obs[padded], catalogue.redshift[padded])
+        values = np.asarray(values, dtype=np.float64)[: rows.size]
+        lost = ~np.isfinite(values)
     if lost.any():
         row = int(rows[np.argmax(lost)])
         raise MassmapError(

@@ -99,7 +99,7 @@ def log_likelihood(
     if is_linear(catalogue, prior):
         return _of_linear(relation, catalogue, prior, selection, extra)
     rows = lognormal_rows(catalogue, prior)
-    total = detection(catalogue, selection, rows).sum()
+    total = detection(catalogue, prior, selection, rows).sum()
     # float64: a float32 sum over 1e5 objects is off by 9.
     with jax.enable_x64(True):
         precise = jnp.asarray(total, dtype=jnp.float64)

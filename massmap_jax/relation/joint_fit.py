@@ -25,7 +25,7 @@ from massmap_jax.likelihood.nearest_lognormal import (
     nearest_lognormal,
 )
 from massmap_jax.likelihood.objects import Observed, usable_rows
-from massmap_jax.likelihood.selection import NoSelection, described
+from massmap_jax.likelihood.selection import NoSelection, described, is_sharp
 from massmap_jax.prior.cosmology_belief import CosmologyBelief
 from massmap_jax.prior.cosmology_draws import CosmologyDraws
 from massmap_jax.prior.mass_prior import MassPrior
@@ -279,7 +279,7 @@ class _NearlyLognormal(CatalogueData):
         super().__init__(catalogue, prior, selection, rows=rows)
 
     def _ln_detection(self) -> np.ndarray:
-        return detection(self.as_observed, self.selection, self.rows)
+        return detection(self.as_observed, self.prior, self.selection, self.rows)
 
 
 def _data_of(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> CatalogueData:
@@ -287,8 +287,7 @@ def _data_of(catalogue: HaloCatalogue, prior, selection, calibration, laws) -> C
     catalogue = catalogue.seen_by(laws)
     if not is_linear(catalogue, prior):
         return CatalogueData(catalogue, prior, selection)
-    sharp = selection is None or isinstance(selection, NoSelection) or hasattr(selection, "limit_of")
-    if sharp and (calibration is None or not _errors_correlate(calibration)):
+    if is_sharp(selection) and (calibration is None or not _errors_correlate(calibration)):
         return LinearData(catalogue, prior, selection)
     return _lognormal_data(catalogue, prior, selection, calibration)
 

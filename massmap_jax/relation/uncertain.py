@@ -37,7 +37,7 @@ class UncertainData(CatalogueData):
     prior : MassPrior
         Prior density of the masses, with the number of halos at each redshift.
     selection : Selection, optional
-        Which objects can be in the catalogue; for each object its probability is averaged over its own p(z).
+        Which objects can be in the catalogue; for each object the probability of that is averaged over its own p(z).
 
     Raises
     ------
@@ -65,10 +65,10 @@ class UncertainData(CatalogueData):
         UncertainLikelihood
             The likelihood.
         """
-        halos = Objects.of(self.catalogue, self.rows, self.prior, need_keys=False)
+        halos = Objects.of(self.catalogue, self.rows, self.prior, need_keys=False, selection=self.selection)
         given = self.catalogue.redshift_distributions
-        moved_of_nodes = halos.ln_moved
-        assert given is not None and moved_of_nodes is not None
+        factor = halos.ln_factor
+        assert given is not None and factor is not None
         least, most = float(np.log1p(halos.z.min())), float(np.log1p(halos.z.max()))
         steps = max(8, int(np.ceil((most - least) / _STEP_U)))
         u = np.linspace(least, most, steps + 1)
@@ -95,7 +95,7 @@ class UncertainData(CatalogueData):
             z_cell=z_cell,
             of_z=of_z,
             of_sigma=of_sigma,
-            ln_weight=halos.ln_z_weight + moved_of_nodes,
+            ln_weight=halos.ln_z_weight + factor,
             ln_z_weight=halos.ln_z_weight,
             constant=np.float64(self.constant),
             prior=self.prior,

@@ -832,12 +832,17 @@ _ACTS = {
     ),
     "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
-        (*LIMITS, "completeness"),
+        LIMITS,
         (
             lambda o: o.relation == "fit" or o.relation_from == "other_data",
             "relation='fit', or draws with relation_from='other_data': it says which objects are in the catalogue, and "
             "masses under a fixed relation do not depend on that",
         ),
+    ),
+    "completeness": (
+        lambda o: o.relation == "fit" or o.relation_from == "other_data" or o.uncertain_redshifts,
+        "relation='fit', draws with relation_from='other_data', or redshifts with errors: it says which objects are in"
+        " the catalogue, and masses under a fixed relation at known redshifts do not depend on that",
     ),
     "completeness_columns": (
         lambda o: o.completeness is not None,

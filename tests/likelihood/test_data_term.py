@@ -199,7 +199,7 @@ def test_a_sharp_likelihood_with_an_extra_term(prior, catalogue):
 # -- redshift nodes -----------------------------------------------------------------------------------------------
 
 
-def two_redshifts(catalogue, rows, prior, number=None):
+def two_redshifts(catalogue, rows, prior, number=None, selection=None):
     """Stand-in for the nodes of an uncertain redshift: z and z + 0.3, weighing 0.7 and 0.3."""
     z = np.stack([catalogue.redshift[rows], catalogue.redshift[rows] + 0.3], axis=1)
     return RedshiftNodes(z, np.log(np.tile([0.7, 0.3], (z.shape[0], 1))), np.zeros_like(z))

@@ -125,8 +125,11 @@ def by_hand(kind, prior, catalogue, row, *, flux_seen=False):
     return moments
 
 
-def shares_by_hand(kind, prior, catalogue, row, *, flux_seen=False):
-    """Posterior of ln M and of z of one object on a fine grid, in NumPy: places, and their shares."""
+def shares_by_hand(kind, prior, catalogue, row, *, flux_seen=False, ln_factor=np.zeros_like):
+    """Posterior of ln M and of z of one object on a fine grid, in NumPy: places, and their shares.
+
+    ln_factor : ln of what else the likelihood has at each redshift.
+    """
     z_phot, ln_lum = catalogue.redshift[row], catalogue.ln_lum_obs[row]
     u = np.linspace(max(np.log1p(z_phot) - 6 * ERROR, np.log1p(Z_NODES[0])), np.log1p(Z_NODES[-1]), 500)
     u = u[u < np.log1p(z_phot) + 6 * ERROR]
@@ -136,6 +139,7 @@ def shares_by_hand(kind, prior, catalogue, row, *, flux_seen=False):
     above = np.clip(np.searchsorted(Z_NODES, z) - 1, 0, Z_NODES.size - 2)
     t = ((z - Z_NODES[above]) / np.diff(Z_NODES)[above])[:, None]
     ln_prior = rows[above] * (1 - t) + rows[above + 1] * t
+    ln_prior[:, [0, -1]] -= np.log(2)  # and some masses at its lowest mass
     ln_prior = ln_prior - logsumexp(ln_prior, axis=1, keepdims=True)
     ln_lum = ln_lum + ln_distance2(z) - ln_distance2(z_phot)
     mean = kind["slope"] * (ln_mass - np.log(kind["pivot"]))
@@ -144,7 +148,7 @@ def shares_by_hand(kind, prior, catalogue, row, *, flux_seen=False):
     if flux_seen:  # p(z) per unit z, times dz: each redshift keeps its share
         joint = joint - logsumexp(joint, axis=1, keepdims=True) + of_z[:, None]
     else:
-        joint = joint + (of_z + u + np.log(np.interp(z, *parent(prior))))[:, None]
+        joint = joint + (of_z + u + np.log(np.interp(z, *parent(prior))) + ln_factor(z))[:, None]
     share = np.exp(joint - joint.max())
     share[[0, -1]] /= 2  # the rule of trapezoids: some p(z) end at the prior's lowest redshift
     share /= share.sum()

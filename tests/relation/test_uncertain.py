@@ -125,17 +125,6 @@ def test_a_limit_in_luminosities_that_move_is_refused(field):
     assert np.isfinite(mm.log_likelihood(relation_of(ALL), with_errors(some, lum_moves=False), prior, limit))
 
 
-def test_a_table_of_the_completeness_is_for_redshifts_that_are_known(field):
-    """One for all redshifts is a constant of luminosities that do not move."""
-    prior, _, _, catalogue = field
-    some = catalogue.subset(np.arange(20))
-    one, many = (mm.TabulatedSelection(z, [-30.0, 30.0], [[0.1, 1.0]] * len(z)) for z in ([0.0], [0.0, 1.0]))
-    for selection, moves in ((one, True), (many, True), (many, False)):
-        with pytest.raises(MassmapError, match="at which a table gives the completeness"):
-            mm.log_likelihood(relation_of(ALL), with_errors(some, lum_moves=moves), prior, selection)
-    assert np.isfinite(mm.log_likelihood(relation_of(ALL), with_errors(some, lum_moves=False), prior, one))
-
-
 def test_a_flux_is_not_used_twice(field):
     prior, _, _, catalogue = field
     seen = with_errors(catalogue.subset(np.arange(20)), contains="posterior_with_flux")
