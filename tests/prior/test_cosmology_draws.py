@@ -167,8 +167,8 @@ BURN_IN = np.where(np.arange(200) < 25, 0.6, 0.31 + 0.003 * np.sin(np.arange(200
         (chain(weight=np.where(np.arange(200) == 7, 1e6, 1.0)), ("1 effective draws of 200",)),
         (chain(3), ("3 effective draws of 3",)),
         (chain(omega_m=BURN_IN), ("mean of 0.6 in the first tenth .* warm-up",)),
-        (chain(mnu=0.3), ("neutrinos .*'mnu', median 0.3",)),
-        (chain(mnu=0.06), ()),
+        (chain(mnu=0.3), ("hold its neutrinos", "neutrinos .*'mnu', median 0.3 eV")),
+        (chain(mnu=0.06), ("hold its neutrinos",)),
     ],
 )
 def test_what_is_told_of_draws(tmp_path, table, told):
