@@ -324,7 +324,10 @@ def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> N
     roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
     error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
     bound = rf"(?:{'|'.join(roots)})_?(?:lo|low|lower|hi|high|upper|min|max|l|u)_?\d*"
-    found = [name for name in table.names if re.fullmatch(rf"{error}|{bound}", name.strip().lower())]
+    photometric = (
+        r"(?:lp_)?(?:photo_?z|z_?photo?|zpdf|z_b)_(?:\w*_)?(?:err|std|sigma|unc|min|max|[luh]68|[luh]95)\w*(?<!mag)"
+    )
+    found = [name for name in table.names if re.fullmatch(rf"{error}|{bound}|{photometric}", name.strip().lower())]
     if found:
         notes.append(
             f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact"
