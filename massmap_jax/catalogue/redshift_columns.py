@@ -301,6 +301,8 @@ class RedshiftColumns:
         if len(parts) != 2:
             raise MassmapError(f"z_err={given!r} names {len(parts)} columns: give one error, or two ends or bars")
         names = [named_column(table, part, "z_err") for part in parts]
+        if names[0] == names[1]:
+            raise MassmapError(f"z_err={given!r} names one column twice: give it alone where it is the error")
         for name in names:
             refuse_unit_of_redshift_error(table, name)
         check_levels(table, tuple(names), "redshift error", told)

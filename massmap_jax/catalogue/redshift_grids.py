@@ -102,9 +102,11 @@ def _of_column(table: ColumnTable, given: str, density: np.ndarray, notes: list[
             f"z_grid column {given!r} of {table.label} has {rows.shape[1]} redshifts in each row, and p(z) has"
             f" {density.shape[1]} numbers: give p(z) at these redshifts"
         )
-    if not (known[whole] != first).any() and not (rows[there] != first).any():
+    alike = not (known[whole] != first).any() if whole.any() else not (rows[there] != first).any()
+    if alike and not (rows[there] != first).any():
         return check_nodes(first), density
-    nodes = _shared(known[whole] if whole.any() else rows[there])
+    # The same in all parts of a catalogue, whatever the rows of this one.
+    nodes = check_nodes(first) if alike else _shared(known[whole] if whole.any() else rows[there])
     notes.append(
         f"{given!r} has redshifts of its own in each row: p(z) is taken at {nodes.size} common ones from {nodes[0]:g}"
         f" to {nodes[-1]:g}, ln p linear between those of the row and 0 beyond them"
@@ -128,9 +130,9 @@ def _interpolated(nodes: np.ndarray, rows: np.ndarray, density: np.ndarray) -> n
     with np.errstate(divide="ignore", invalid="ignore"):
         ln_density = np.log(density)
     for i, (z, ln_p) in enumerate(zip(rows, ln_density, strict=True)):
-        if np.isfinite(z).all() and (np.diff(z) >= 0).all() and not np.isnan(ln_p).any() and not (ln_p == np.inf).any():
+        if np.isfinite(z).all() and (np.diff(z) >= 0).all() and np.isfinite(top := ln_p.max()):
             # Of ln 0 nothing is interpolated: exp(-700) is 0 in any sum.
-            found[i] = np.exp(np.interp(nodes, z, np.maximum(ln_p, -700.0), left=-np.inf, right=-np.inf))
+            found[i] = np.exp(top + np.interp(nodes, z, np.maximum(ln_p - top, -700.0), left=-np.inf, right=-np.inf))
     return found
 
 

@@ -211,7 +211,8 @@ def test_each_row_may_have_redshifts_of_its_own():
         read(columns(p), z_grid="0.15:0.25:21")
     grids[3] = grids[3, ::-1]
     grids[4, 7] = np.nan
-    assert np.flatnonzero(read(columns(p, zz=grids), z_grid="zz").flag).tolist() == [3, 4]
+    p[5], p[6, 3], p[7, 8] = 0.0, -0.1, np.nan
+    assert np.flatnonzero(read(columns(p, zz=grids), z_grid="zz").flag).tolist() == [3, 4, 5, 6, 7]
 
 
 def test_a_row_with_another_number_of_redshifts_is_refused():
@@ -285,6 +286,7 @@ def test_two_ends_or_bars_are_half_an_interval(sides, told):
         ("dz_norm", "by its name a fraction"),
         ("Z_L68", "give both ends, z_err='LOWER,UPPER'"),
         ("a,b,c", "names 3 columns"),
+        ("a,a", "names one column twice"),
     ],
 )
 def test_errors_of_redshifts_that_are_something_else(names, words):
