@@ -125,10 +125,11 @@ def _with_value(table: ColumnTable, name: str, value: str) -> np.ndarray:
 
 def _refuse_members(option: str, name: str, table: ColumnTable) -> None:
     by_redmapper = re.fullmatch(_OF_REDMAPPER, name) and _BESIDE & {normal_name(other) for other in table.names}
+    beside = " beside others" if by_redmapper else ""
     if by_redmapper or re.search(_MEMBERS, name):
         raise MassmapError(
-            f"{option} is {name!r} of {table.label}, by its name{' beside others' if by_redmapper else ''} of members of a group or cluster, which centrals"
-            " and satellites both are: give a column that tells centrals, or rename it where it does"
+            f"{option} is {name!r} of {table.label}, by its name{beside} of members of a group or cluster, which"
+            " centrals and satellites both are: give a column that tells centrals, or rename it where it does"
         )
 
 
