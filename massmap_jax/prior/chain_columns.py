@@ -94,15 +94,22 @@ def find_column(table: ColumnTable, names: tuple[str, ...], what: str, path: str
     Raises
     ------
     MassmapError
-        For two such columns.
+        For two such columns that differ.
     """
     same = [c for c in table.names if plain_name(c) in names]
+    if len(same) > 1 and all(_is_the_same(*(read_column(table, c, path) for c in (same[0], c))) for c in same[1:]):
+        return same[0]
     if len(same) > 1:
         raise MassmapError(
             f"{' and '.join(map(repr, same))} of {path} could each be {what}: choose one with"
             f" {OPTION}='{what}={same[0]}' (columns in Python)"
         )
     return same[0] if same else None
+
+
+def _is_the_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two columns are one quantity, as h and H0 are."""
+    return any(np.allclose(one, factor * other, rtol=1e-5) for factor in (1.0, 100.0, 0.01))
 
 
 def read_column(table: ColumnTable, column: str, path: str) -> np.ndarray:

@@ -43,7 +43,10 @@ POSSIBLE = {"omega_m": (0.01, 1.0), "sigma8": (0.1, 3.0), "h": (0.1, 2.0), "n_s"
 _WARM = 50
 _UNNAMED = "; the columns have no names: put the chain's .paramnames beside it, under its name"
 # Parameters beyond flat LambdaCDM, and their values in it.
-_BEYOND = {"w": -1.0, "w0": -1.0, "wa": 0.0, "omegak": 0.0, "omega_k": 0.0, "ok0": 0.0}
+_BEYOND = dict.fromkeys(("w", "w0", "w0_fld", "w_0"), -1.0)
+_BEYOND |= dict.fromkeys(("wa", "wa_fld", "w_a", "omegak", "omega_k", "ok0", "omk", "ok", "omega_k0", "omega0_k"), 0.0)
+# Effective numbers of neutrinos that are told where they are off by more than this.
+_RELATIVISTIC, _STANDARD, _OFF = ("nnu", "neff", "n_eff"), 3.046, 0.05
 # Planck 2018 VI, Table 2, last column: relative errors of Omega_m, H0, sigma8, Omega_m h^3 and sigma8 Omega_m^0.5.
 _SD_M, _SD_H, _SD_8, _SD_MH3, _SD_S8 = 0.0056 / 0.3111, 0.42 / 67.66, 0.0060 / 0.8102, 0.00030 / 0.09635, 0.011 / 0.825
 _SD_NS, _SD_BARYONS = 0.0038, 0.00014 / 0.02242
@@ -281,6 +284,13 @@ class CosmologyDraws(eqx.Module):
             notes.append(
                 f"cosmology: the neutrinos of {path} ({neutrinos[0]!r}, median {np.median(neutrinos[1]):.2g} eV)"
                 " are not followed: the mass function has those of Planck18, 0.06 eV, in all draws"
+            )
+        number = find_column(table, _RELATIVISTIC, "N_eff", path)
+        if number is not None and (np.abs(read_column(table, number, path) - _STANDARD) > _OFF).any():
+            notes.append(
+                f"cosmology: the effective number of neutrinos of {path} ({number!r}, median"
+                f" {np.median(read_column(table, number, path)):.3g}) is not followed: the mass function has that of"
+                " Planck18, 3.046, in all draws"
             )
         return replace(made, notes=tuple(note.replace("relation: ", "cosmology: ", 1) for note in notes))
 

@@ -64,6 +64,33 @@ def test_shares_that_are_no_physical_densities_are_left_alone(tmp_path):
     assert any("eV) are not followed" in note for note in draws.notes)
 
 
+@pytest.mark.parametrize("name", ["omk", "w0_fld", "w0wa--wa", "Omega_k", "w"])
+def test_other_models_are_refused_by_any_name(tmp_path, name):
+    """omk is Cobaya's curvature, w0_fld that of CLASS; a column of the values of LambdaCDM is none."""
+    columns = {"omegabh2": BARYONS, "omegach2": COLD, "H0": 100 * H, "ns": NS, "sigma8": SIGMA8}
+    flat = -1.0 if name.startswith("w0_") or name == "w" else 0.0
+    CosmologyDraws.read(written(tmp_path, "flat.txt", columns | {name: np.full(N, flat)}))
+    with pytest.raises(MassmapError, match="of flat LambdaCDM, so use a chain of that"):
+        CosmologyDraws.read(written(tmp_path, "other.txt", columns | {name: flat + 0.01 * SIGMA8}))
+
+
+def test_one_quantity_in_two_columns_and_a_free_number_of_neutrinos(tmp_path):
+    columns = {
+        "Om": MATTER,
+        "Ob": BARYONS / H**2,
+        "h": H,
+        "H0": 100 * H,
+        "ns": NS,
+        "sigma8": SIGMA8,
+        "nnu": 2.5 + SIGMA8,
+    }
+    draws = CosmologyDraws.read(written(tmp_path, "both.txt", columns))
+    np.testing.assert_allclose(draws.values["h"], H)
+    assert any("effective number of neutrinos" in note for note in draws.notes)
+    with pytest.raises(MassmapError, match=r"'h' and 'H0' of .* could each be h"):
+        CosmologyDraws.read(written(tmp_path, "differ.txt", columns | {"H0": 101 * H}))
+
+
 def test_importance_weights_multiply_those_of_the_first_chain(tmp_path):
     columns = {"omega_m": MATTER, "omega_b": BARYONS / H**2, "h0": H, "n_s": NS, "sigma_8": SIGMA8}
     again = np.linspace(-2.0, 0.0, N)
