@@ -13,6 +13,7 @@ from massmap_jax.catalogue.column_checks import (
     note_errors_of_others,
     note_masses_of_this_program,
     note_redshift_errors,
+    note_redshift_quality,
     note_redshifts_of_zero,
     refuse_errors,
     refuse_no_redshift,
@@ -384,6 +385,7 @@ def read_catalogue(
         uncertain = not_exact.read(table, redshift, notes, z=z_name, need_usable=need_usable)
     else:
         note_redshift_errors(table, z_name, notes)
+    note_redshift_quality(table, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
     refuse_summary_rows(table.label, ids)

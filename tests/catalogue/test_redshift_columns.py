@@ -295,10 +295,25 @@ def test_errors_of_redshifts_that_are_something_else(names, words):
         read(columns(**more), z_pdf=None, z_grid=None, z_err=names)
 
 
+@pytest.mark.parametrize("name", ["NQ", "zflg", "ZWARN", "z_quality", "QOP"])
+def test_flags_of_how_sure_redshifts_are_are_told(name):
+    flags = np.where(np.arange(N) < 4, 0, 3)
+    table = {"lx": np.linspace(1, 2, N), "z": Z, name: flags, "nq_mag": Z}
+    told = [note for note in mm.read_catalogue(table, lum="lx", sigma=0.1).notes if "how sure" in note]
+    assert len(told) == 1 and told[0].startswith(f"{name!r}") and "0 in 4, 3 in 26 rows" in told[0]
+    # A warning that is never raised, and a column of other numbers, are not.
+    for quiet in (np.zeros(N, dtype=int), Z):
+        notes = mm.read_catalogue(table | {name: quiet}, lum="lx", sigma=0.1).notes
+        assert not any("how sure" in note for note in notes)
+
+
 def test_photometric_redshifts_are_found_and_their_errors_told():
     table = {"lx": np.linspace(1, 2, N), "photoz_best": Z, "photoz_std_best": SD, "photoz_err68_min": Z - SD}
     catalogue = mm.read_catalogue(table, lum="lx", sigma=0.1)
     assert any("('photoz_std_best', 'photoz_err68_min') and not used" in note for note in catalogue.notes)
+    sides = {"lx": np.linspace(1, 2, N), "z": Z, "z_err_lo": SD, "z_err_hi": SD}
+    notes = mm.read_catalogue(sides, lum="lx", sigma=0.1).notes
+    assert any("('z_err_lo', 'z_err_hi') and not used" in note for note in notes)
     # Legacy has a spectroscopic redshift for few of its objects.
     with pytest.raises(MassmapError, match=r"'Z_PHOT_MEDIAN' and 'Z_SPEC' .*could each be the redshift"):
         mm.read_catalogue({"lx": Z, "Z_PHOT_MEDIAN": Z, "Z_SPEC": np.full(N, -99.0)}, lum="lx", sigma=0.1)
