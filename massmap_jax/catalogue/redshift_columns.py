@@ -220,6 +220,8 @@ class RedshiftColumns:
             what, found = self._errors(table, redshift, told, options)
         elif self.z_pdf is not None:
             name = named_column(table, self.z_pdf, "z_pdf")
+            if self.z_grid not in table.names:  # told before p(z) is looked at
+                common_grid(table, self.z_grid, np.empty((0, 0)), [])
             width = None if need_usable else self._width(table, name)
             density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
             _refuse_no_density(table.label, name)
