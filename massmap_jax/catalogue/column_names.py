@@ -48,10 +48,11 @@ USUAL_NAMES = {
         },
         # Of groups: the mean of their members.
         {"z_avg", "z_mean", "z_group", "zgroup", "z_fof", "zfof"},
-        # Photometric ones of KiDS, HSC and COSMOS, which have several: their best.
+        # Photometric ones of KiDS, HSC, COSMOS and Euclid, which have several: their best.
         {"z_b"},
         {"photoz_best"},
         {"lp_zbest"},
+        {"phz_median"},
         {"redshift_true", "z_true"},
     ),
     "ra": (

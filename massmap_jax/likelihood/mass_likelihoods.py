@@ -146,7 +146,7 @@ def read_mass_likelihoods(
             _refuse_other_series(table)
         bars = (error, error_plus, error_minus)
         nodes, values = _normal(table, mass, bars, error_kind, mass_unit, mass_log, scatter, notes)
-    for note in notes:
+    for note in dict.fromkeys(notes):
         warnings.warn(f"mass likelihoods: {note}", stacklevel=2)
     whole = np.zeros((len(catalogue), nodes.size))
     whole[rows] = values
