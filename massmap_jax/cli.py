@@ -379,7 +379,8 @@ def hosts(
     from massmap_jax.catalogue.flags import summary_lines
     from massmap_jax.catalogue.result_folder import atomic_directory
     from massmap_jax.run.clock import Clock
-    from massmap_jax.run.hosts import compute_hosts, read_membership, write_hosts
+    from massmap_jax.run.hosts import compute_hosts, write_hosts
+    from massmap_jax.run.membership_columns import read_membership
     from massmap_jax.run.outputs import check_output, map_line
 
     check_output(out, overwrite, catalogue)

@@ -323,13 +323,50 @@ def note_redshift_errors(table: ColumnTable, z_name: str, notes: list[str]) -> N
     """
     roots = {re.escape(root) for root in (z_name.lower(), "z", "redshift", "zphot", "z_phot", "photoz", "z_best")}
     error = rf"(?:e_|err_|d|sigma_|sig_)(?:{'|'.join(roots)})|(?:{'|'.join(roots)})_?(?:err(?:or)?|unc|sigma|e|std)"
+    error = rf"(?:{error})(?:_?(?:lo|low|lower|hi|high|up|upper|minus|plus))?"
     bound = rf"(?:{'|'.join(roots)})_?(?:lo|low|lower|hi|high|upper|min|max|l|u)_?\d*"
-    found = [name for name in table.names if re.fullmatch(rf"{error}|{bound}", name.strip().lower())]
+    photometric = (
+        r"(?:lp_)?(?:photo_?z|z_?photo?|zpdf|z_b)_(?:\w*_)?(?:err|std|sigma|unc|min|max|[luh]68|[luh]95)\w*(?<!mag)"
+    )
+    found = [name for name in table.names if re.fullmatch(rf"{error}|{bound}|{photometric}", name.strip().lower())]
     if found:
         notes.append(
             f"redshift errors are given ({', '.join(map(repr, found))}) and not used: each redshift is taken as exact"
             + USED_BY_MASSES
         )
+
+
+# More different values than flags have.
+_FEW_FLAGS = 20
+# Flags of how sure a spectroscopic redshift is: of GAMA, VIPERS, zCOSMOS, 2dFGRS, 6dFGS, DEEP2, SDSS and DESI.
+_QUALITY = (
+    r"n_?q|z_?q(?:ual(?:ity)?)?|q_?z|zflg|z_?flag|qop|q_?op|z_?conf(?:idence)?|z_?class|quality_?z|z_?warn(?:ing)?"
+)
+
+
+def note_redshift_quality(table: ColumnTable, notes: list[str]) -> None:
+    """Say that flags of how sure redshifts are, which surveys of spectra have, are not used.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    notes : list of str
+        The note is added, with the values that occur; of a warning that is never raised nothing is said.
+    """
+    for name in table.names:
+        if re.fullmatch(_QUALITY, normal_name(name)) is None:
+            continue
+        cells = (table.sample or table).column(name)
+        if np.ndim(cells) != 1 or cells.dtype.kind not in "iuf" or cells.size == 0:
+            continue
+        values, number = np.unique(np.asarray(cells)[np.isfinite(np.asarray(cells, dtype=float))], return_counts=True)
+        if values.size > 1 and values.size <= _FEW_FLAGS:
+            listed = ", ".join(f"{value:g} in {count}" for value, count in zip(values, number, strict=True))
+            notes.append(
+                f"{name!r} is by its name a flag of how sure redshifts are, and is not used ({listed} rows): leave rows"
+                " whose redshift is a guess out of the file"
+            )
 
 
 def refuse_summary_rows(label: str, ids: np.ndarray | None) -> None:

@@ -43,9 +43,16 @@ USUAL_NAMES = {
             "zsp",
             "spec_z",
             "phot_z",
+            "z_phot_mean",
+            "z_phot_median",
         },
         # Of groups: the mean of their members.
         {"z_avg", "z_mean", "z_group", "zgroup", "z_fof", "zfof"},
+        # Photometric ones of KiDS, HSC, COSMOS and Euclid, which have several: their best.
+        {"z_b"},
+        {"photoz_best"},
+        {"lp_zbest"},
+        {"phz_median"},
         {"redshift_true", "z_true"},
     ),
     "ra": (

@@ -13,11 +13,13 @@ _ENDS = {"25": 0.6745, "75": 0.6745, "10": 1.2816, "90": 1.2816, "05": 1.6449, "
 _ENDS |= {"025": 1.96, "2_5": 1.96, "2.5": 1.96, "975": 1.96, "97_5": 1.96, "97.5": 1.96}
 _LEVEL = r"(?<![\d.])(?P<level>80|90|95(?:\.4)?|99(?:\.7)?)"
 _PERCENT = rf"{_LEVEL}[\s_-]*(?:%|pct|pc|percent|per[\s_-]?cent|c\.?\s?l(?![a-z])|conf)"
-_NAMED = rf"(?:_|err|error|cl|ci|conf){_LEVEL}$"
+_NAMED = rf"(?:_|err|error|cl|ci|conf|sig|sigma){_LEVEL}$"
+# Ends of an interval of redshifts, Z_PHOT_L95; e_L90 may be the error of a luminosity within a radius.
+_ENDS_OF_Z = rf"(?:^|_)z[a-z_]*_(?:[luh]|lo|hi|low|high|lower|upper|min|max)_?{_LEVEL}$"
 # Not "0.5_2_sigma", the error in a band of 0.5 to 2 keV.
 _SIGMA = r"(?<![\d.])(?<!\d[_-])(?P<number>[2345])[\s_-]?sig(?:ma)?(?![a-z])"
 _WIDTH = r"(?<![a-z])(?P<width>fwhm|hwhm)(?![a-z])"
-_PERCENTILE = rf"(?:^|_)(?:q|p|pc|pct|perc|percentile|quantile)_?(?P<end>{'|'.join(map(re.escape, _ENDS))})$"
+_PERCENTILE = rf"(?:^|_)(?:q|p|z|pc|pct|perc|percentile|quantile)_?(?P<end>{'|'.join(map(re.escape, _ENDS))})$"
 
 
 class Level(NamedTuple):
@@ -61,7 +63,7 @@ def level_in(text: str, *, is_name: bool) -> Level | None:
     True
     """
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower() if is_name else text.lower()
-    for pattern in (_PERCENT, _NAMED) if is_name else (_PERCENT,):
+    for pattern in (_PERCENT, _NAMED, _ENDS_OF_Z) if is_name else (_PERCENT,):
         if found := re.search(pattern, words):
             return Level(f"of {found['level']} % confidence", _SIGMAS[found["level"]])
     if found := re.search(_SIGMA, words):

@@ -66,6 +66,33 @@ def read_hdf5(path: str, group: str | None) -> ColumnTable:
     return ColumnTable(path, tuple(columns), lambda name: _as_array(columns[name]), units, notes)
 
 
+def nodes_of_qp(path: str) -> np.ndarray | None:
+    """Give the redshifts at which all densities of a qp ensemble are.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    Float[np.ndarray, "node"] or None
+        Redshifts, or the edges of a histogram; None for another file, or one whose densities have none in common.
+    """
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if not _is_qp(file):
+            return None
+        name = next((name for name in ("xvals", "bins") if name in file["meta"]), None)
+        return None if name is None else np.ravel(file["meta"][name][()]).astype(np.float64)
+
+
+def _is_qp(file) -> bool:
+    """Whether it is a qp ensemble: groups "meta", "data" and mostly "ancil", what else is known of the objects."""
+    return "meta" in file and "data" in file and "pdf_name" in file["meta"]
+
+
 def _groups(file, h5py) -> list[str]:
     found = ["/"]
     file.visititems(lambda name, item: found.append("/" + name) if isinstance(item, h5py.Group) else None)
@@ -92,6 +119,12 @@ def _tables(file, h5py) -> dict[str, dict]:
         if len(sets) > 1 and len({value.shape[0] for value in sets.values()}) == 1:
             found["/" + name.strip("/")] = {key: (value, None) for key, value in sets.items()}
 
+    if _is_qp(file):
+        parts = [file[name] for name in ("ancil", "data") if name in file]
+        sets = {key: value for part in parts for key, value in part.items() if isinstance(value, h5py.Dataset)}
+        number = max((value.shape[0] for value in sets.values() if value.ndim), default=0)
+        rows = {key: (value, None) for key, value in sets.items() if value.ndim and value.shape[0] == number}
+        return {"/data": {key: column for key, column in rows.items() if column[0].ndim < 3}}
     look("/", file)
     file.visititems(look)
     return found

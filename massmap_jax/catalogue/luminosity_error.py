@@ -98,14 +98,43 @@ def read_sigma(
     value = _as_number(sigma, table)
     if value is not None:
         return _constant(lum, value, kind, min_snr, notes)
-    if plus is None and sigma is None and (pair := _pair_of_cds(table, lum)):
-        notes.append(f"sigma columns: guessed {pair[0]!r} (upper) and {pair[1]!r} (lower), as CDS calls the two bars")
+    if plus is None and sigma is None and (pair := _pair_by_name(table, lum)):
+        by = "as CDS calls the two bars" if pair[0].startswith("E_") else "by their names"
+        notes.append(f"sigma columns: guessed {pair[0]!r} (upper) and {pair[1]!r} (lower), {by}")
         names = (choose("error", pair[0], "sigma_plus"), choose("error", pair[1], "sigma_minus"))
     elif plus is None:
         names = (_error_column(table, lum, sigma, choose),)
     else:
         names = (choose("error", plus, "sigma_plus"), choose("error", minus, "sigma_minus"))
     return _from_columns(table, lum, names, kind, min_snr, notes, whole)
+
+
+def open_question(table: ColumnTable, name: str, log: str | None, read) -> str:
+    """Say what errors leave open beside a column whose unit nobody states, so that all is asked at once.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column that they are errors of.
+    log : str or None
+        Whether it is a logarithm.
+    read : callable
+        Reads the errors of a `Luminosity`.
+
+    Returns
+    -------
+    str
+        The end of a sentence; empty where they are clear.
+    """
+    raw = numbers(table, name, "mass", [])
+    bare = Luminosity(name, raw, log or "none", "", raw, "", np.zeros(raw.size, np.int32), few=table.few)
+    try:
+        read(bare)
+    except MassmapError as error:
+        return f"; and {error}"
+    return ""
 
 
 def _as_number(sigma, table: ColumnTable) -> float | None:
@@ -129,10 +158,28 @@ def _constant(lum: Luminosity, value: float, kind: str | None, min_snr: float | 
     return _sigma_ln(lum, np.full(lum.raw.size, value), None, kind, min_snr, "sigma")
 
 
-def _pair_of_cds(table: ColumnTable, lum: Luminosity) -> tuple[str, ...]:
-    """Give the columns of the upper and the lower bar by their names in tables of CDS, E_NAME and e_NAME."""
+# What follows the name of a column in those of its upper and lower bar.
+_BARS = (
+    ("errplus", "errminus"),
+    ("err_plus", "err_minus"),
+    ("errp", "errm"),
+    ("err_p", "err_m"),
+    ("err_up", "err_low"),
+)
+_BARS += (("err_upper", "err_lower"), ("err_hi", "err_lo"), ("err_high", "err_low"), ("uerr", "lerr"))
+
+
+def _pair_by_name(table: ColumnTable, lum: Luminosity) -> tuple[str, ...]:
+    """Give the columns of the upper and the lower bar: E_NAME and e_NAME of CDS, NAME_errPlus and NAME_errMinus."""
     pair = (f"E_{lum.name}", f"e_{lum.name}")
-    return pair if all(name in table.names for name in pair) else ()
+    if all(name in table.names for name in pair):
+        return pair
+    by_name = {normal_name(name): name for name in table.names}
+    stem = normal_name(lum.name)
+    for upper, lower in _BARS:
+        if f"{stem}_{upper}" in by_name and f"{stem}_{lower}" in by_name:
+            return by_name[f"{stem}_{upper}"], by_name[f"{stem}_{lower}"]
+    return ()
 
 
 def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose) -> str:
@@ -143,7 +190,7 @@ def _error_column(table: ColumnTable, lum: Luminosity, given: str | None, choose
     bars: set[str] = set()
     for stem in {lower, bare_name(lum.name)}:  # also without the unit in brackets that it may end with
         bars |= {f"{stem}_err", f"{stem}_error", f"e_{stem}", f"err_{stem}", f"{stem}err"}
-        bars |= {f"sigma_{stem}", f"d{stem}", f"{stem}_sigma", f"{stem}_e"}
+        bars |= {f"sigma_{stem}", f"d{stem}", f"{stem}_sigma", f"{stem}_e", f"{stem}_unc", f"{stem}_std"}
     # A column called sigma is a velocity dispersion or a significance in many a table.
     first, *others = USUAL_NAMES["sigma"]
     name = choose("sigma", None, "sigma", usual=(first, bars, *others))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from massmap_jax.catalogue.columns import as_float64, as_ids, as_plain, rows_text
+from massmap_jax.catalogue.columns import as_float64, as_ids, as_plain, number_in, rows_text
 from massmap_jax.errors import MassmapError
 
 
@@ -136,7 +136,9 @@ class Membership:
         Parameters
         ----------
         group_id : array_like, (galaxy,)
-            Group of each galaxy, of any type. A galaxy alone is a group of its own.
+            Group of each galaxy, of any type. A galaxy alone is a group of its own; so is each row with the number 0
+            or one below, by which catalogues say that a galaxy is in no group, unless the number has one central and
+            satellites, as that of a group does.
         is_central : array_like, (galaxy,)
             True or 1 for the central of a group, False or 0 for a satellite; words as in `from_flags`.
 
@@ -164,21 +166,29 @@ class Membership:
                 f"the group id is missing in {rows_text(missing, ids)}: give each galaxy a group, one of its own where "
                 "it is alone"
             )
+        names = ids.astype(str) if ids.dtype.kind == "O" else ids
+        distinct, group = np.unique(names, return_inverse=True)
+        alone = _in_no_group(distinct, group, flags)
+        if alone.any():
+            flags = np.where(alone, 1.0, flags)
+            group = np.where(alone, distinct.size + np.arange(alone.size), group)
+            numbers, group = np.unique(group, return_inverse=True)
+            distinct = np.array([distinct[i] if i < distinct.size else "" for i in numbers], dtype=object)
         if np.isnan(flags).any():
             raise MassmapError(
                 f"is_central is missing in {rows_text(np.isnan(flags), ids)}: groups need to know their central"
             )
-        names = ids.astype(str) if ids.dtype.kind == "O" else ids
-        distinct, group = np.unique(names, return_inverse=True)
         centrals = np.bincount(group, weights=flags, minlength=distinct.size)
         for bad, what in ((centrals == 0, "no central"), (centrals > 1, "more than one central")):
             if bad.any():
                 first = int(np.argmax(bad))
                 raise MassmapError(
-                    f"{bad.sum()} of {distinct.size} groups have {what}, first group {distinct[first].item()!r} (row "
+                    f"{bad.sum()} of {distinct.size} groups have {what}, first group {distinct.tolist()[first]!r} (row "
                     f"{int(np.argmax(group == first))}): each group has to have one row with is_central"
                 )
         told = f"{distinct.size} groups of {flags.size} galaxies"
+        if alone.any():
+            told += f", {alone.sum()} of which are in no group by a group id of 0 or below: each is a central alone"
         return cls(flags, 1 - flags, group.astype(np.int64), told)
 
     def __len__(self) -> int:
@@ -225,6 +235,17 @@ class Membership:
                 )
             group = np.unique(self.group[rows], return_inverse=True)[1]
         return Membership(self.central[rows], self.satellite[rows], group, self.told)
+
+
+def _in_no_group(distinct, group, flags) -> Bool[np.ndarray, " galaxy"]:
+    """Rows whose group has a number of 0 or below, but for those that one central and satellites share."""
+    numbers = np.array([np.nan if (n := number_in(name)) is None else n for name in distinct.tolist()])
+    if not (numbers > 0).any():
+        return np.zeros(group.size, dtype=bool)
+    centrals = np.bincount(group, weights=np.nan_to_num(flags), minlength=distinct.size)
+    one_group = (centrals == 1) & (np.bincount(group, minlength=distinct.size) > 1)
+    with np.errstate(invalid="ignore"):
+        return ((numbers <= 0) & ~one_group)[group]
 
 
 # What tables write for a central and for a satellite, in small letters.

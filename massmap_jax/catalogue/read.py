@@ -13,6 +13,7 @@ from massmap_jax.catalogue.column_checks import (
     note_errors_of_others,
     note_masses_of_this_program,
     note_redshift_errors,
+    note_redshift_quality,
     note_redshifts_of_zero,
     refuse_errors,
     refuse_no_redshift,
@@ -170,7 +171,8 @@ def read_catalogue(
         What to do with repeated or missing ids; see `HaloCatalogue.from_arrays`.
     z_err : str or float, optional
         Column of the error of the redshift, or one number for all rows: redshifts are then distributions
-        (`RedshiftDistributions`). Without it each redshift is taken as exact.
+        (`RedshiftDistributions`). Two columns "low,high" are the ends of an interval of 68 %, or the bars to either
+        side, of which the error is half the length. Without it each redshift is taken as exact.
     z_err_kind : {"z", "relative"}, optional
         Whether that error is one of z, or is over 1 + z. A column is one of z by default; for a number it is asked.
     z_err_zero : {"refuse", "exact"}
@@ -181,7 +183,8 @@ def read_catalogue(
         luminosity was computed with.
     z_grid : str, optional
         The redshifts that p(z) is for: a range "0:3:301" (first, last, number), a column that holds them in each row,
-        or a file: a column of text, or path[NAME] of an image or table of FITS, or of a data set of HDF5.
+        the name of another table or array in the catalogue's file, or a file: a column of text, .npy, or path[NAME] of
+        an image or table of FITS, or of a data set of HDF5. A file of qp has its own.
     z_quantiles : str, optional
         Columns of quantiles of p(z), per cent and column: "1:z01,5:z05,16:z16,...". Nine or more, from 2 or less to 98
         or more; it takes the place of `z_err`.
@@ -382,6 +385,7 @@ def read_catalogue(
         uncertain = not_exact.read(table, redshift, notes, z=z_name, need_usable=need_usable)
     else:
         note_redshift_errors(table, z_name, notes)
+    note_redshift_quality(table, notes)
     truth_mass = None if truth_name is None else _truth_mass(table, truth_name, notes)
     ids = None if id_name is None else table.column(id_name)
     refuse_summary_rows(table.label, ids)

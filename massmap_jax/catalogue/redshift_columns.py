@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,8 +14,9 @@ from massmap_jax.catalogue.error_levels import check_levels
 from massmap_jax.catalogue.luminosity import numbers
 from massmap_jax.catalogue.luminosity_error import is_no_error
 from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
-from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable, check_nodes
-from massmap_jax.catalogue.tables import open_table, sniff_format, split_extension
+from massmap_jax.catalogue.redshift_grids import common_grid
+from massmap_jax.catalogue.redshift_shapes import OnGrid, Variable
+from massmap_jax.catalogue.tables import open_table
 from massmap_jax.errors import MassmapError
 
 SOURCES = ("z_err", "z_pdf", "z_quantiles")
@@ -220,11 +220,13 @@ class RedshiftColumns:
             what, found = self._errors(table, redshift, told, options)
         elif self.z_pdf is not None:
             name = named_column(table, self.z_pdf, "z_pdf")
-            nodes = self._nodes(table)
-            what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
-            width = None if need_usable else nodes.size
+            if self.z_grid not in table.names:  # told before p(z) is looked at
+                common_grid(table, self.z_grid, np.empty((0, 0)), [])
+            width = None if need_usable else self._width(table, name)
             density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
             _refuse_no_density(table.label, name)
+            nodes, density = common_grid(table, self.z_grid, density, told)
+            what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
             found = RedshiftDistributions.grid(nodes, density, **options)
             told += _of_grids(found.shape)
             about = _mean_and_sd(nodes, density) if need_usable else None
@@ -254,7 +256,9 @@ class RedshiftColumns:
     def _errors(self, table: ColumnTable, redshift, told: list[str], options: dict):
         """Distributions with a normal error, and what was read."""
         error, kind = self.z_err, self.z_err_kind
-        if isinstance(error, str):
+        if isinstance(error, str) and "," in error and error not in table.names:
+            values, kind = self._two_sides(table, error, redshift, told)
+        elif isinstance(error, str):
             name = named_column(table, error, "z_err")
             if is_no_error(name):
                 raise MassmapError(
@@ -286,50 +290,41 @@ class RedshiftColumns:
         of = "of z" if kind == "z" else "over 1 + z"
         return f"redshifts have errors ({error!r}, an error {of}; {typical})", found
 
-    def _nodes(self, table: ColumnTable) -> np.ndarray:
-        """Redshifts of the grid of p(z): a range, a column of the table, or a file."""
-        given = self.z_grid
-        if given is None:
-            raise MassmapError(
-                "z_pdf= is given without the redshifts that its columns are for: give z_grid=, a range such as"
-                " '0:3:301' (first, last, number), a column that holds them in each row, or a file"
-            )
-        parts = given.split(":")
-        if len(parts) == 3 and given not in table.names and not Path(split_extension(given)[0]).exists():
-            try:
-                low, high, number = float(parts[0]), float(parts[1]), int(parts[2])
-            except ValueError:
-                raise MassmapError(
-                    f"z_grid={given!r} is no range: give first, last and number, as in '0:3:301'"
-                ) from None
-            if not (np.isfinite([low, high]).all() and 3 <= number <= 100_000):
-                raise MassmapError(f"z_grid={given!r}: give two finite redshifts and from 3 to 100000 for their number")
-            return check_nodes(np.linspace(low, high, number))
-        if given in table.names:
-            known = as_matrix((table.sample or table).column(given), f"z_grid column {given!r}")
-            rows = as_matrix(table.column(given), f"z_grid column {given!r}", known.shape[1])
-            there, whole = np.isfinite(rows).all(axis=1), np.isfinite(known).all(axis=1)
-            if not there.any() and not whole.any():
-                raise MassmapError(f"z_grid column {given!r} of {table.label} has no row without a missing number")
-            first = known[np.argmax(whole)] if whole.any() else rows[np.argmax(there)]
-            if rows.shape[1] != first.size:
-                raise MassmapError(
-                    f"z_grid column {given!r} of {table.label} has {rows.shape[1]} redshifts in some rows and"
-                    f" {first.size} in others: evaluate p(z) of all objects at the same redshifts"
-                )
-            other = there & (rows != first).any(axis=1)
-            if other.any():
-                raise MassmapError(
-                    f"z_grid column {given!r} of {table.label} is not the same in all rows, {np.count_nonzero(other)}"
-                    f" differ, first row {int(np.argmax(other))}: evaluate p(z) of all objects at the same redshifts"
-                )
-            refuse_no_redshift(table, given, first)
-            return check_nodes(first)
-        if not Path(split_extension(given)[0]).is_file():
-            raise MassmapError(
-                f"z_grid={given!r} is neither a range such as '0:3:301', nor a column of {table.label}, nor a file"
-            )
-        return check_nodes(_numbers_of_file(given))
+    def _width(self, table: ColumnTable, name: str) -> int | None:
+        """Numbers in each row of p(z), for a part of a catalogue in which all rows may be missing."""
+        if table.sample is not None:
+            return as_matrix(table.sample.column(name), f"z_pdf column {name!r} of {table.label}").shape[1]
+        of_column = self.z_grid is None or self.z_grid in table.names
+        return None if of_column else common_grid(table, self.z_grid, np.empty((0, 0)), [])[0].size
+
+    def _two_sides(self, table: ColumnTable, given: str, redshift, told: list[str]):
+        """Half of the length of an interval of 68 per cent, by its two ends or by the bars to its two sides."""
+        parts = [part.strip() for part in given.split(",")]
+        if len(parts) != 2:
+            raise MassmapError(f"z_err={given!r} names {len(parts)} columns: give one error, or two ends or bars")
+        names = [named_column(table, part, "z_err") for part in parts]
+        if names[0] == names[1]:
+            raise MassmapError(f"z_err={given!r} names one column twice: give it alone where it is the error")
+        for name in names:
+            refuse_unit_of_redshift_error(table, name)
+        check_levels(table, tuple(names), "redshift error", told)
+        first, second = (numbers(table, name, "redshift error", told) for name in names)
+        of_bars = _kind_by_name(names[0], table.label) if self.z_err_kind is None else self.z_err_kind
+        with np.errstate(invalid="ignore"):
+            known = np.isfinite(first) & np.isfinite(second) & (redshift > 0) & (np.maximum(first, second) > 0)
+            within = (np.minimum(first, second) <= redshift) & (redshift <= np.maximum(first, second))
+            if np.count_nonzero(within & known) > 0.5 * np.count_nonzero(known):
+                if self.z_err_kind == "relative":
+                    raise MassmapError(
+                        f"z_err={given!r} are ends of an interval of z, and z_err_kind is 'relative': leave it out"
+                    )
+                told.append(f"{names[0]!r} and {names[1]!r} are ends: half of the distance between them is the error")
+                ends = np.where(np.minimum(first, second) > -1, np.abs(second - first), np.nan)
+                return 0.5 * ends, "z"
+            # The lower bar is written with its sign by some.
+            first, second = (-a if np.nanmedian(a) < 0 else a for a in (first, second))
+            told.append(f"{names[0]!r} and {names[1]!r} are bars: their mean is the error")
+            return np.where((first >= 0) & (second >= 0), 0.5 * (first + second), np.nan), of_bars
 
     def _quantiles(self, table: ColumnTable) -> tuple[np.ndarray, list[str]]:
         """Levels and columns of "1:z01,16:z16,..."."""
@@ -415,7 +410,8 @@ def _kind_by_name(name: str, label: str) -> Literal["z", "relative"]:
     if re.search(r"1_?\+_?z|1_?p(?:lus)?_?z|one_?plus_?z|(?<![a-z])nmad(?![a-z])", words):
         return "relative"
     of_z = r"/z(?![a-z])|over_z(?![a-z])|%"
-    if re.search(rf"{of_z}|(?<![a-z])(?:pct|perc|percent|rel|relative|frac|fractional)(?![a-z])", words):
+    share = r"pct|perc|percent|rel(?:ative)?(?:_?err(?:or)?)?|frac(?:tional)?(?:_?err(?:or)?)?|norm(?:ed|ali[sz]ed)?"
+    if re.search(rf"{of_z}|(?<![a-z])(?:{share})(?![a-z])", words):
         raise MassmapError(
             f"z_err column {name!r} of {label} is by its name a fraction: say z_err_kind='relative' if it is one of"
             " 1 + z, or give the error of z, as z times this one if it is one of z"
@@ -433,45 +429,8 @@ def _refuse_bounds(label: str, name: str, error: np.ndarray, redshift: np.ndarra
     if 0.5 < np.median(of / z) < 1.5 and np.corrcoef(of, z)[0, 1] > _FOLLOWS:
         raise MassmapError(
             f"z_err column {name!r} of {label} is {np.median(of / z):.2g} times the redshift and follows it: it looks"
-            " like a bound of the redshift; give its distance from the redshift"
+            " like a bound of the redshift; give both ends, z_err='LOWER,UPPER', or its distance from the redshift"
         )
-
-
-def _numbers_of_file(path: str) -> np.ndarray:
-    """Numbers of a file: its only column, or the array in the only row of a table or in a data set."""
-    file, extension = split_extension(path)
-    kind = sniff_format(file)
-    if extension is not None and kind in ("fits", "hdf5"):
-        array = _array_of(file, extension, kind)
-        if array is not None:
-            return np.ravel(array)
-    table = open_table(path)
-    named = [name for name in table.names if name.lower() in ("z", "z_grid", "zgrid", "redshift", "xvals", "z_mid")]
-    chosen = table.names[0] if len(table.names) == 1 else named[0] if len(named) == 1 else None
-    if chosen is None:
-        raise MassmapError(f"z_grid={path!r} has {len(table.names)} columns: give a file with one, or name it z")
-    values = table.column(chosen)
-    found = np.ravel(values) if np.ndim(values) == 2 and len(values) == 1 else as_float64(values, "z_grid")
-    refuse_no_redshift(table, chosen, found)
-    return found
-
-
-def _array_of(file: str, name: str, kind: str) -> np.ndarray | None:
-    """A data set of HDF5 or an image of FITS; None where it is a table."""
-    if kind == "hdf5":
-        import h5py
-
-        with h5py.File(file, "r") as opened:
-            item = opened.get(name)
-            return item[()] if isinstance(item, h5py.Dataset) and item.dtype.names is None else None
-    from astropy.io import fits
-
-    with fits.open(file) as hdus:
-        key = int(name) if name.isdigit() else name
-        hdu = hdus[key] if (isinstance(key, int) and key < len(hdus)) or key in hdus else None
-        if not isinstance(hdu, fits.ImageHDU | fits.PrimaryHDU) or hdu.data is None:
-            return None
-        return np.array(hdu.data, dtype=np.float64)
 
 
 def _density_of(path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -388,15 +388,15 @@ def chain_files(path) -> list[Path]:
     ----------
     path : str or os.PathLike
         A file, or the ROOT of chains as GetDist has them (ROOT.paramnames beside ROOT.txt or ROOT_1.txt, ROOT_2.txt,
-        ...) or Cobaya (ROOT.updated.yaml beside ROOT.1.txt, ...).
+        ...) or Cobaya (ROOT.updated.yaml beside ROOT.1.txt, ...), or the file beside them.
 
     Returns
     -------
     list of Path
         The files in order; empty where there is none.
     """
-    root = Path(path)
-    if root.is_file():
+    root = Path(re.sub(r"\.(?:paramnames|(?:updated|input)\.yaml)$", "", str(path)))
+    if Path(path).is_file() and root == Path(path):
         return [root]
     beside = [f"{root}.{ending}" for ending in ("paramnames", "updated.yaml")]
     if not any(Path(file).is_file() for file in beside):
@@ -408,6 +408,8 @@ def chain_files(path) -> list[Path]:
 
 def open_chains(path: str, notes: list[str]) -> tuple[ColumnTable, list[str]]:
     """Open a file of draws, or all chains of a root, one after the other."""
+    if Path(path).is_dir():
+        raise MassmapError(f"{path} is a folder: give a file of draws in it, or the root of the chains' names")
     files = chain_files(path)
     if files in ([], [Path(path)]):
         return _open(path, notes)
@@ -499,7 +501,7 @@ def _open_npz(path: str) -> tuple[ColumnTable, list[str]]:
     texts = {name for name, a in arrays.items() if a.dtype.kind in "US" and name.lower() in sum(_LABELS.values(), ())}
     header = [f"{name} = {arrays[name].ravel()[0]}" for name in texts]
     columns = {name: a for name, a in arrays.items() if name not in texts}
-    if "omega_m" in columns:
+    if "omega_m" in columns and columns["omega_m"].size == 1:
         header.append(f"omega_m = {columns.pop('omega_m').ravel()[0]}")
     return ColumnTable(path, tuple(columns), columns.__getitem__), header
 

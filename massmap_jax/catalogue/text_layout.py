@@ -18,6 +18,7 @@ from massmap_jax.catalogue.text_preamble import (
     without_counts,
 )
 from massmap_jax.catalogue.units import is_unit, named_hubble, without_named_hubble
+from massmap_jax.catalogue.value_and_error import value_with_error
 from massmap_jax.errors import MassmapError
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -261,7 +262,9 @@ def _find_delimiter(content: list[_Line]) -> str:
         if width < 2:
             continue
         cells = [cell for row in rows[1:] or rows if len(row) == width for cell in row if not _is_blank(cell)]
-        numbers = sum(number_in(cell) is not None or _is_decimal_comma(cell) for cell in cells)
+        numbers = sum(
+            number_in(c) is not None or _is_decimal_comma(c) or value_with_error(c) is not None for c in cells
+        )
         share = count / len(rows) * (_TRUST_IN_SPACES if mark == " " else 1.0)
         # Spaces cut at tabs, too; where tabs cut all lines alike, 06 49 15.0 is one angle and not three numbers.
         whole = mark == "\t" and count == len(rows) > 2

@@ -299,6 +299,12 @@ def unit_in_name(name: str) -> str:
     return ""
 
 
+def unit_at_end(name: str) -> str:
+    """Give the unit of mass that a name ends with, as M_lens_1e14Msun and M200_Msun do; "" where there is none."""
+    found = re.search(r"(?i)_(1e\d+)?_?(?:m_?sun|msol)$", name)
+    return "" if found is None else f"{found[1] or ''} Msun".strip()
+
+
 def is_unit(text: str) -> bool:
     """Tell whether a text is a unit, or a logarithm of one, in any of the notations that are read here."""
     try:

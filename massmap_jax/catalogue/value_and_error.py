@@ -1,12 +1,16 @@
 r"""Cells that hold a value with its errors, as papers print them: "5.6 +/- 0.3", "5.60^{+0.70}_{-0.60}"."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from massmap_jax.catalogue.columns import BLANKS
-from massmap_jax.catalogue.text_layout import TextLayout
 from massmap_jax.catalogue.units import unit_in_name
+
+if TYPE_CHECKING:
+    from massmap_jax.catalogue.text_layout import TextLayout
 
 _SIZE = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _VALUE = rf"[+-]?{_SIZE}"

@@ -7,20 +7,35 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
+from massmap_jax.catalogue.column_names import id_columns, named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_ids, rows_text
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue, id_hash
-from massmap_jax.catalogue.luminosity import Luminosity, read_luminosity
-from massmap_jax.catalogue.luminosity_error import read_sigma
+from massmap_jax.catalogue.luminosity import Luminosity, named_log, read_luminosity
+from massmap_jax.catalogue.luminosity_error import open_question, read_sigma
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import refuse_unit_with_h
+from massmap_jax.catalogue.units import refuse_unit_with_h, unit_at_end
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.mass_columns import (
+    error_column,
+    id_column,
+    mass_column,
+    told_of_statistical,
+    unit_of_masses,
+)
 from massmap_jax.likelihood.terms import TabulatedTerm, refuse_other_numbers
 
 _NODE = re.compile(r"lnl_(\d+(?:\.\d+)?)", re.IGNORECASE)
 # Fewer nodes do not tell the shape of a likelihood. Masses beyond these are none, or not in Msun.
 _LEAST_NODES, _LOG10_MASSES = 5, (6.0, 18.0)
+# No logarithm of a mass is below the first; errors of the others are of masses.
+_NO_LOG, _OF_MASS = -100.0, ("linear", "percent", "fraction")
+# Masses below this are in no unit that has no power of ten.
+_BARE = 1e6
+_DRAWS = (
+    "draws or nodes of one likelihood, a row for each object with the mean and standard deviation of ln M, the prior"
+    " divided out, or with columns lnl_<log10 M>"
+)
 # Errors of masses from many photons reach 1 to 2 %, before what is common to all; no lensing mass is near that.
 _SMALLEST = 0.005
 # log10 M of the nodes of a normal likelihood: a parabola is exact at any step, and they are all that can be asked for.
@@ -28,8 +43,6 @@ _NORMAL_NODES = np.linspace(4.0, 20.0, 81)
 # One that is normal in M is no parabola: cubic interpolation of nodes 0.04 dex apart is right to 1e-4 in ln L. It falls
 # as exp(2 ln M) above, where it is 0 long before this floor.
 _LINEAR_NODES, _FLOOR, _HERMITE = np.linspace(4.0, 20.0, 401), -1e6, 48
-_USUAL_MASSES = ({"m", "mass", "m_wl", "mwl"},)
-_USUAL_ERRORS = ({"error", "sigma", "m_err", "mass_err", "e_m", "e_mass", "m_wl_err", "mwl_err", "e_m_wl", "e_mwl"},)
 
 
 def read_mass_likelihoods(
@@ -57,7 +70,8 @@ def read_mass_likelihoods(
     catalogue : HaloCatalogue
         The catalogue, with ids.
     id, mass : str, optional
-        Columns of the ids and of the masses, by default those with a usual name.
+        Columns of the ids and of the masses, by default those with a usual name; or the one text column that holds ids
+        of the catalogue alone, and the only mass by its name, as M500.
     error : str or float, optional
         Column of the error, or one number in ln M.
     error_kind : {"ln", "dex", "linear", "percent", "fraction", "bounds"}, optional
@@ -116,11 +130,9 @@ def read_mass_likelihoods(
         raise MassmapError(f"scatter of the measured masses is {scatter:g}: give a number in ln M, at least 0")
     table = open_table(path, text_columns=id_columns(id))
     notes = list(table.notes)
-    id_name, guessed = choose_column(table, "id", id, "id", required=True)
-    notes.extend(guessed)
+    id_name = id_column(catalogue, table, id, notes)
     rows = _rows_in(catalogue, table, id_name)
-    named = {name: _NODE.fullmatch(name.strip()) for name in table.names}
-    columns = {name: float(match[1]) for name, match in named.items() if match}
+    columns = {name: float(name.strip()[4:]) for name in table.names if is_node(name)}
     given = (mass, error, error_plus, error_minus)
     if columns and (any(each is not None for each in given) or scatter):
         raise MassmapError(
@@ -134,11 +146,16 @@ def read_mass_likelihoods(
             _refuse_other_series(table)
         bars = (error, error_plus, error_minus)
         nodes, values = _normal(table, mass, bars, error_kind, mass_unit, mass_log, scatter, notes)
-    for note in notes:
+    for note in dict.fromkeys(notes):
         warnings.warn(f"mass likelihoods: {note}", stacklevel=2)
     whole = np.zeros((len(catalogue), nodes.size))
     whole[rows] = values
     return TabulatedTerm(nodes, whole)
+
+
+def is_node(name: str) -> bool:
+    """Tell whether a column holds ln likelihoods at one mass, by its name, lnl_<log10 M>."""
+    return _NODE.fullmatch(name.strip()) is not None
 
 
 def catalogue_rows(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
@@ -186,7 +203,7 @@ def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndar
     if again.any():
         raise MassmapError(
             f"an object has two mass likelihoods in {table.label}: its id is repeated in "
-            f"{rows_text(again, as_ids(table.column(name))[0])}; combine them to one"
+            f"{rows_text(again, as_ids(table.column(name))[0])}; combine them to one, and where its rows are {_DRAWS}"
         )
     return rows
 
@@ -268,32 +285,50 @@ def _of_masses(text: str) -> str:
 
 def _normal(table, mass, bars, error_kind, mass_unit, mass_log, scatter, notes) -> tuple[np.ndarray, np.ndarray]:
     """Nodes [ln Msun] and ln likelihoods (row, node) of masses with normal errors in ln M, or in M."""
-    name, guessed = choose_column(table, "mass", mass, "mass", usual=_USUAL_MASSES, required=True)
-    notes.extend(guessed)
-    unit = mass_unit or table.units.get(name, "")
-    if not unit:
-        raise MassmapError(f"mass column {name!r} of {table.label} states no unit: give mass_unit='Msun', say")
-    refuse_unit_with_h(f"mass column {name!r} of {table.label}", unit, "mass_unit")
+    name = mass_column(table, mass, notes)
+    if table.names and np.ndim(table.column(name)) > 1:
+        raise MassmapError(
+            f"mass column {name!r} of {table.label} holds an array of {np.shape(table.column(name))[1]} numbers in each"
+            f" row: give one mass, and where they are {_DRAWS}"
+        )
+    unit = mass_unit or unit_of_masses(table, name)
     error, plus, minus = bars
+    notes.extend(told_of_statistical(table, error) if isinstance(error, str) else ())
 
     def choose(role, given, option, **more):
         if given is not None:
             return named_column(table, given, option.replace("sigma", "error"))
-        column, told = choose_column(table, "error", None, "error", usual=_USUAL_ERRORS, required=True)
-        notes.extend(told)
-        return column
+        return error_column(table, more.get("usual", ()), notes)
+
+    def errors(read: Luminosity, told: list[str], signed: bool):
+        return read_sigma(
+            table, read, told, sigma=error, kind=error_kind, plus=plus, minus=minus,
+            min_snr=None if signed else 1.0001, choose=choose, whole=True,
+        )  # fmt: skip
+
+    raw = as_float64(table.column(name), f"mass column {name!r} of {table.label}")
+    log = named_log(name)
+    if mass_log is None and not log and ((raw < _NO_LOG).any() or ((raw < 0).any() and error_kind in _OF_MASS)):
+        mass_log = "none"
+    if not unit:
+        typical = np.nanmedian(np.abs(raw)) if np.isfinite(raw).any() else 1.0
+        said = "1e14 Msun" if typical < _BARE and mass_log in (None, "none") and not log else "Msun"
+        asked = open_question(table, name, mass_log or log, lambda bare: errors(bare, [], False))
+        also = f" and mass_log='{log}'" if log and mass_log is None else ""
+        raise MassmapError(
+            f"mass column {name!r} of {table.label} states no unit: give mass_unit='{said}'{also}, say"
+            f"{_of_masses(asked)}"
+        )
+    refuse_unit_with_h(f"mass column {name!r} of {table.label}", unit, "mass_unit")
 
     def masses(signed: bool):
         """The masses and their errors in ln M, or signed ones with errors as fractions of them."""
         told: list[str] = []
         read = read_luminosity(
-            table, name, told, lum_log=mass_log, lum_scale=None, lum_unit=mass_unit, lum_in="Msun", magnitudes=None,
-            redshift=np.zeros(0), signed=signed,
+            table, name, told, lum_log=mass_log, lum_scale=None, lum_unit=mass_unit or unit_at_end(name) or None,
+            lum_in="Msun", magnitudes=None, redshift=np.zeros(0), signed=signed,
         )  # fmt: skip
-        sigma, bad = read_sigma(
-            table, read, told, sigma=error, kind=error_kind, plus=plus, minus=minus,
-            min_snr=None if signed else 1.0001, choose=choose, whole=True,
-        )  # fmt: skip
+        sigma, bad = errors(read, told, signed)
         return read, np.broadcast_to(sigma, read.raw.shape), bad, told
 
     linear = False

@@ -10,17 +10,21 @@ from massmap_jax.catalogue.column_names import choose_column, id_columns
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix, rows_text
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.tables import open_table
-from massmap_jax.catalogue.units import unit_factor
+from massmap_jax.catalogue.units import unit_factor, unit_in_name
 from massmap_jax.errors import MassmapError
+from massmap_jax.likelihood.mass_columns import id_column
 from massmap_jax.likelihood.mass_likelihoods import catalogue_rows
 from massmap_jax.likelihood.shear import ShearProfiles
-from massmap_jax.likelihood.shear_names import check_name
+from massmap_jax.likelihood.shear_names import check_name, is_excess
 
 # Names to guess from; "z" of a profile made by CLMM is the mean redshift of a bin's sources.
 _USUAL: dict[str, tuple[set[str], ...]] = {
-    "radius": ({"radius"}, {"r", "theta", "rmean", "r_mean", "radius_mean"}),
-    "shear": ({"gt", "g_t"}, {"shear", "g_tan", "gamma_t", "tangential_shear"}),
-    "error": ({"gt_err", "g_t_err", "e_gt"}, {"shear_err", "shear_error", "error", "sigma"}),
+    "radius": ({"radius"}, {"r", "theta", "rmean", "r_mean", "radius_mean", "meanr"}),
+    "shear": ({"gt", "g_t"}, {"shear", "g_tan", "gamma_t", "tangential_shear", "gamt"}),
+    "error": (
+        {"gt_err", "g_t_err", "e_gt"},
+        {"shear_err", "shear_error", "error", "sigma", "sigma_g", "sigma_gt", "g_err"},
+    ),
     "source_redshift": ({"z_source", "source_redshift", "z_s", "zs"}, {"z"}),
 }
 
@@ -157,18 +161,12 @@ def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> Shea
     notes = list(table.notes)
 
     def chosen(role: str) -> str:
-        name, guessed = choose_column(table, role, columns[role], role, usual=_USUAL.get(role), required=True)
-        notes.extend(guessed)
-        if role in _CHECKED:
-            check_name(role, str(name), table.label)
-        return str(name)
+        return _chosen(table, role, columns[role], notes)
 
     def bins(name: str) -> np.ndarray:
         return as_matrix(table.column(name), f"column {name!r} of {table.label}")
 
-    id_name, guessed = choose_column(table, "id", id, "id", required=True)
-    notes.extend(guessed)
-    rows = catalogue_rows(catalogue, table, str(id_name))
+    rows = catalogue_rows(catalogue, table, id_column(catalogue, table, id, notes))
     twice = np.isin(rows, rows[np.setdiff1d(np.arange(rows.size), np.unique(rows, return_index=True)[1])])
     if twice.any():
         raise MassmapError(
@@ -205,6 +203,20 @@ def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> Shea
     return ShearProfiles.from_arrays(radius, shear, rows=rows, radius_unit=kind, **given, **{of_sources: behind})  # type: ignore[arg-type]
 
 
+def _chosen(table: ColumnTable, role: str, given: str | None, notes: list[str]) -> str:
+    """The column for a role, whose name is compared with it."""
+    name, guessed = choose_column(table, role, given, role, usual=_USUAL.get(role), required=role != "shear")
+    if name is None:
+        for other in table.names:
+            if is_excess(other):
+                check_name(role, other, table.label)
+        choose_column(table, role, None, role, usual=_USUAL[role], required=True)
+    notes.extend(guessed)
+    if role in _CHECKED:
+        check_name(role, str(name), table.label)
+    return str(name)
+
+
 def _is_by_id(source) -> bool:
     """Whether it holds tables, and is not one whose columns are arrays."""
     return isinstance(source, Mapping) and all(
@@ -222,28 +234,24 @@ def _rows_of(
         given = columns[role]
         if isinstance(given, int | float):
             return None, np.full(number, float(given))
-        column, guessed = choose_column(table, role, given, role, usual=_USUAL.get(role), required=True)
-        notes.extend(guessed)
-        if role in _CHECKED:
-            check_name(role, str(column), table.label)
+        column = _chosen(table, role, given, notes)
         return column, as_float64(table.column(column), f"column {column!r} of {table.label}")
 
     number = table.column(table.names[0]).size
     if number == 0:
         raise MassmapError(f"{table.label} has no rows, and shear profiles are needed")
     if name is None:
-        id_name, guessed = choose_column(table, "id", id, "id", required=True)
-        notes.extend(guessed)
-        rows = catalogue_rows(catalogue, table, id_name)
+        rows = catalogue_rows(catalogue, table, id_column(catalogue, table, id, notes))
     else:
         one = ColumnTable("the tables by id", ("id",), lambda _: np.array([name]))
         rows = np.full(number, catalogue_rows(catalogue, one, "id")[0])
     column, radius = values("radius")
+    shear = values("shear")[1]
     kind, factor = _kind_of_radius(source, table, str(column), units[0])
     column, behind = values(of_sources)
     if of_sources == "sigma_crit":
         behind = behind * _unit_of_density(table, str(column), units[1])
-    found = radius * factor, values("shear")[1], values("error")[1], behind
+    found = radius * factor, shear, values("error")[1], behind
     there = ~np.isnan(found[1])
     return kind, (rows[there], *(a[there] for a in found))
 
@@ -251,6 +259,7 @@ def _rows_of(
 def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | None) -> tuple[str, float]:
     """Mpc or arcmin, and what the radii are multiplied by to be in it."""
     unit = given or table.units.get(column) or str(getattr(source, "meta", {}).get("bin_units", ""))  # CLMM's
+    unit = unit or unit_in_name(column)
     if not unit:
         raise MassmapError(
             f"radius column {column!r} of {table.label} states no unit: give radius_unit='Mpc', 'arcmin', ..."
@@ -268,7 +277,7 @@ def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | N
 
 def _unit_of_density(table: ColumnTable, column: str, given: str | None) -> float:
     """What critical surface densities are multiplied by to be in Msun / Mpc^2."""
-    unit = given or table.units.get(column)
+    unit = given or table.units.get(column) or unit_in_name(column)
     if not unit:
         raise MassmapError(
             f"critical surface densities in column {column!r} of {table.label} state no unit: give"

@@ -26,7 +26,8 @@ _OTHERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             r"delta_?sig|(?<![a-z])(?:ds|esd|dsigma)(?![a-z])|excess",
             "an excess surface density",
-            "divide it, and its error, by sigma_crit and give sigma_crit=",
+            "of comoving lengths, multiply it by (1 + z)^2 of the lens; then divide it, and its error, by one large"
+            " number such as 1e6 Msun/pc2 and give that as sigma_crit=, so large that the shear is not reduced",
         ),
     ),
     "error": ((r"(?<![a-z])(?:w|wt|weights?)(?![a-z])", "a weight", "give the standard deviation of the shear"),),
@@ -52,6 +53,11 @@ _OTHERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 _WHOLE = ("source_redshift",)
+
+
+def is_excess(name: str) -> bool:
+    """Tell whether a column is by its name an excess surface density."""
+    return re.search(_OTHERS["shear"][2][0], normal_name(name)) is not None
 
 
 def check_name(role: str, name: str, label: str, unit: str | None = None) -> None:

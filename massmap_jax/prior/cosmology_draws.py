@@ -17,35 +17,36 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from massmap_jax.argument_kinds import check_kinds
-from massmap_jax.catalogue.columns import ColumnTable, as_float64, rows_text
+from massmap_jax.catalogue.columns import rows_text
 from massmap_jax.catalogue.quantities import plain_numbers
 from massmap_jax.catalogue.relation_files import ln_weights, open_chains, refuse_strays, weight_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.halo.abundance import CosmologyParameters
 from massmap_jax.halo.cosmology import unusual
 from massmap_jax.keys import stratified_picks
+from massmap_jax.prior.chain_columns import (
+    COLUMNS,
+    OPTION,
+    densities,
+    find_column,
+    mass_of_neutrinos,
+    plain_name,
+    read_column,
+)
 
 PARAMETERS = ("omega_m", "sigma8", "h", "n_s", "omega_b")
 # Draws of Planck at least: their mean and covariance are made exact.
 FEWEST = 20
-# The option of a run that says which column is which.
-_OPTION = "cosmology_columns"
 # Wide enough for any cosmology that was ever believed in.
 POSSIBLE = {"omega_m": (0.01, 1.0), "sigma8": (0.1, 3.0), "h": (0.1, 2.0), "n_s": (0.3, 2.0), "omega_b": (1e-4, 1.0)}
-# Names of columns in lower case, without the * of derived parameters and the section of CosmoSIS. S8 is no sigma8.
-_COLUMNS = {
-    "omega_m": ("omega_m", "omegam", "om0", "om"),
-    "sigma8": ("sigma8", "sigma_8"),
-    "h": ("h", "h0", "hubble", "little_h"),
-    "n_s": ("n_s", "ns"),
-    "omega_b": ("omega_b", "omegab", "ob0"),
-}
-_NEUTRINOS = ("mnu", "m_nu", "sum_mnu", "mnu_total", "m_ncdm")
 # Draws of which a warm-up can be told.
 _WARM = 50
-_BARYONS, _COLD = ("omegabh2", "ombh2", "omega_b_h2"), ("omegach2", "omch2", "omega_cdm_h2")
+_UNNAMED = "; the columns have no names: put the chain's .paramnames beside it, under its name"
 # Parameters beyond flat LambdaCDM, and their values in it.
-_BEYOND = {"w": -1.0, "w0": -1.0, "wa": 0.0, "omegak": 0.0, "omega_k": 0.0, "ok0": 0.0}
+_BEYOND = dict.fromkeys(("w", "w0", "w0_fld", "w_0"), -1.0)
+_BEYOND |= dict.fromkeys(("wa", "wa_fld", "w_a", "omegak", "omega_k", "ok0", "omk", "ok", "omega_k0", "omega0_k"), 0.0)
+# Effective numbers of neutrinos that are told where they are off by more than this.
+_RELATIVISTIC, _STANDARD, _OFF = ("nnu", "neff", "n_eff"), 3.046, 0.05
 # Planck 2018 VI, Table 2, last column: relative errors of Omega_m, H0, sigma8, Omega_m h^3 and sigma8 Omega_m^0.5.
 _SD_M, _SD_H, _SD_8, _SD_MH3, _SD_S8 = 0.0056 / 0.3111, 0.42 / 67.66, 0.0060 / 0.8102, 0.00030 / 0.09635, 0.011 / 0.825
 _SD_NS, _SD_BARYONS = 0.0038, 0.00014 / 0.02242
@@ -226,8 +227,9 @@ class CosmologyDraws(eqx.Module):
         Notes
         -----
         Usual names are known (omegam, Om0, H0, ns, ...), also of CosmoSIS. H0 counts as km/s/Mpc where it is above 10.
-        Where a chain has omegabh2 and omegach2, omega_m is their sum over h^2, without neutrinos; omegam of a chain is
-        otherwise taken as it is, and may hold neutrinos (0.0014 for 0.06 eV).
+        Where a chain has omegabh2 and omegach2 (omega_b and omega_cdm of CLASS), omega_m is their sum over h^2, without
+        neutrinos; from omegam of a chain those of its columns omnuh2 or mnu are subtracted. Where it has none of these,
+        omegam is taken as it is, and may hold neutrinos (0.0014 for 0.06 eV).
         """
         path = str(path)
         notes: list[str] = []
@@ -240,47 +242,55 @@ class CosmologyDraws(eqx.Module):
                 " weight or log_weight"
             )
         for name, flat in _BEYOND.items():
-            column = _find(table, (name,), name, path)
-            if column is not None and (bad := ~np.isclose(_read(table, column, path), flat)).any():
+            column = find_column(table, (name,), name, path)
+            values = np.full(1, flat) if column is None else read_column(table, column, path)
+            if (bad := ~np.isclose(values, flat)).any():
                 raise MassmapError(
-                    f"{column!r} of {path} is not {flat:g} in {rows_text(bad, _read(table, column, path))}: the mass"
-                    " function here is of flat LambdaCDM, so use a chain of that"
+                    f"{column!r} of {path} is not {flat:g} in {rows_text(bad, values)}: the mass function here is of"
+                    " flat LambdaCDM, so use a chain of that"
                 )
         _refuse_other_columns(given, path)
         found = {}
         for name in PARAMETERS:
-            source = given[name] if name in given else _find(table, _COLUMNS[name], name, path)
+            source = given[name] if name in given else find_column(table, COLUMNS[name], name, path)
             if isinstance(source, str) and source not in table.names:
                 raise MassmapError(f"{path} has no column {source!r} for {name}: it has {', '.join(table.names[:20])}")
             if source is not None:
-                found[name] = _read(table, source, path) if isinstance(source, str) else float(source)
+                found[name] = read_column(table, source, path) if isinstance(source, str) else float(source)
         if "h" in found and np.nanmedian(found["h"]) > 10:
             found["h"] = found["h"] / 100
-        baryons, cold = (_find(table, names, names[0], path) for names in (_BARYONS, _COLD))
-        if "h" in found and baryons is not None:
-            if "omega_b" not in given:
-                found["omega_b"] = _read(table, baryons, path) / found["h"] ** 2
-            if cold is not None and "omega_m" not in given:
-                found["omega_m"] = found["omega_b"] + _read(table, cold, path) / found["h"] ** 2
-                notes.append(f"cosmology: omega_m is ({baryons} + {cold}) / h^2 of {path}, without neutrinos")
+        found |= densities(table, found, given, path, notes)
         missing = [name for name in PARAMETERS if name not in found]
         if missing:
             raise MassmapError(
                 f"{path} has no {', '.join(missing)}: draws of the cosmology need {', '.join(PARAMETERS)}; name the"
-                f" column or give a number with {_OPTION}='{missing[0]}=...' (columns in Python); it has"
+                f" column or give a number with {OPTION}='{missing[0]}=...' (columns in Python); it has"
                 f" {', '.join(table.names[:20])}"
+                + (_UNNAMED if all(re.fullmatch(r"col\d+", name) for name in table.names) else "")
             )
-        weight = weight_column(table, {k: v for k, v in given.items() if k.endswith("weight")}, path, _OPTION)
-        log_weight = ln_weights(table, *weight, path, _OPTION) if weight else 0.0
+        weight = weight_column(table, {k: v for k, v in given.items() if k.endswith("weight")}, path, OPTION)
+        log_weight = ln_weights(table, *weight, path, OPTION) if weight else 0.0
+        old = find_column(table, ("old_weight",), "old_weight", path)
+        if weight and weight[1] == "log_weight" and old is not None:
+            log_weight = log_weight + ln_weights(table, old, "weight", path, OPTION)
+            notes.append(
+                f"cosmology: weights are those of {old!r} times exp({weight[0]!r}), as importance sampling has it"
+            )
         made = cls.from_arrays(**found, log_weight=log_weight, source=path)
         refuse_strays(made.values, made.log_weight, path, "cosmology")
         notes += _told_of_draws(made, path)
-        neutrinos = _find(table, _NEUTRINOS, "the neutrinos", path)
-        if neutrinos is not None and (np.abs(_read(table, neutrinos, path) - 0.06) > 0.05).any():
+        neutrinos = mass_of_neutrinos(table, path)
+        if neutrinos is not None and (np.abs(neutrinos[1] - 0.06) > 0.05).any():
             notes.append(
-                f"cosmology: the neutrinos of {path} ({neutrinos!r}, median"
-                f" {np.median(_read(table, neutrinos, path)):.2g}) are not followed: the mass function has those of"
-                " Planck18, 0.06 eV, in all draws"
+                f"cosmology: the neutrinos of {path} ({neutrinos[0]!r}, median {np.median(neutrinos[1]):.2g} eV)"
+                " are not followed: the mass function has those of Planck18, 0.06 eV, in all draws"
+            )
+        number = find_column(table, _RELATIVISTIC, "N_eff", path)
+        if number is not None and (np.abs(read_column(table, number, path) - _STANDARD) > _OFF).any():
+            notes.append(
+                f"cosmology: the effective number of neutrinos of {path} ({number!r}, median"
+                f" {np.median(read_column(table, number, path)):.3g}) is not followed: the mass function has that of"
+                " Planck18, 3.046, in all draws"
             )
         return replace(made, notes=tuple(note.replace("relation: ", "cosmology: ", 1) for note in notes))
 
@@ -362,14 +372,14 @@ def _refuse_other_columns(given: Mapping[str, str | float], path: str) -> None:
     named = {name: column for name, column in given.items() if isinstance(column, str) and name in PARAMETERS}
     for name, column in named.items():
         again = [other for other, same in named.items() if same == column and other != name]
-        plain = column.strip().lower().rpartition("--")[2].rstrip("*")
-        others = [other for other, names in _COLUMNS.items() if other != name and plain in names]
+        plain = plain_name(column)
+        others = [other for other, names in COLUMNS.items() if other != name and plain in names]
         others += ["S8"] if name == "sigma8" and re.search(r"(?:^|--)S_?8|(?i:s_?8_?om)", column) else []
         if again or others:
             why = f"named for {again[0]}, too" if again else f"{others[0]} by its name"
             raise MassmapError(
                 f"column {column!r} of {path} is named for {name}, and is {why}: give the column of each parameter with"
-                f" {_OPTION}='{name}=...' (columns in Python), or rename it"
+                f" {OPTION}='{name}=...' (columns in Python), or rename it"
             )
 
 
@@ -398,18 +408,3 @@ def _told_of_draws(draws: "CosmologyDraws", path: str) -> list[str]:
             )
             break
     return told
-
-
-def _find(table: ColumnTable, names: tuple[str, ...], what: str, path: str) -> str | None:
-    """The column with one of these names."""
-    same = [c for c in table.names if c.strip().lower().rpartition("--")[2].rstrip("*") in names]
-    if len(same) > 1:
-        raise MassmapError(
-            f"{' and '.join(map(repr, same))} of {path} could each be {what}: choose one with"
-            f" {_OPTION}='{what}={same[0]}' (columns in Python)"
-        )
-    return same[0] if same else None
-
-
-def _read(table: ColumnTable, column: str, path: str) -> np.ndarray:
-    return np.atleast_1d(as_float64(np.atleast_1d(table.column(column)), f"cosmology column {column!r} of {path}"))

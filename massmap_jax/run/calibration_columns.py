@@ -13,7 +13,7 @@ from massmap_jax.catalogue.columns import ColumnTable, rows_text
 from massmap_jax.catalogue.flags import Flag, count
 from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
 from massmap_jax.catalogue.luminosity import Luminosity, numbers, read_luminosity
-from massmap_jax.catalogue.luminosity_error import read_sigma
+from massmap_jax.catalogue.luminosity_error import open_question, read_sigma
 from massmap_jax.catalogue.match import Matches, match_to_catalogue
 from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.positions import check_positions
@@ -23,6 +23,7 @@ from massmap_jax.catalogue.units import (
     mass_definition_in,
     overdensity_in,
     refuse_unit_with_h,
+    unit_at_end,
     unit_in_name,
 )
 from massmap_jax.errors import MassmapError
@@ -255,7 +256,7 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     refuse_no_halo_mass(name)
     given = options.calib_unit
     unit = given or table.units.get(name) or unit_in_name(name)
-    if not unit and (unit := _unit_at_end(name)):
+    if not unit and (unit := unit_at_end(name)):
         given = unit
         found.append(f"mass unit: {unit!r}, from the name of the column")
     if not unit:
@@ -356,19 +357,7 @@ def _errors(table: ColumnTable, mass: Luminosity, options: JobOptions, found: li
 
 def _asked_of_errors(table: ColumnTable, name: str, options: JobOptions) -> str:
     """What the errors of masses without a unit do not say either, to be asked at once; "" where they are clear."""
-    raw = numbers(table, name, "mass", [])
-    bare = Luminosity(name, raw, options.calib_log or "none", "", raw, "", np.zeros(raw.size, np.int32), few=table.few)
-    try:
-        _errors(table, bare, options, [])
-    except MassmapError as error:
-        return f"; and {error}"
-    return ""
-
-
-def _unit_at_end(name: str) -> str:
-    """The unit of mass that a name ends with, as M_lens_1e14Msun and M200_Msun do; "" where there is none."""
-    found = re.search(r"(?i)_(1e\d+)?_?(?:m_?sun|msol)$", name)
-    return "" if found is None else f"{found[1] or ''} Msun".strip()
+    return open_question(table, name, options.calib_log, lambda bare: _errors(table, bare, options, []))
 
 
 def asked_of_masses(source: str, columns: dict, options: JobOptions) -> str:

@@ -6,7 +6,6 @@ JAX is imported where it is needed, so that bad options are refused at once.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from massmap_jax.catalogue.column_checks import USED_BY_MASSES
-from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.errors import MassmapError
 from massmap_jax.run.options import (
     FORMATS,
@@ -73,15 +71,17 @@ class HostOptions:
         commands=_HOSTS,
     )
     central_probability: str | None = option(
-        None, "Column of the probability of being a central.", MEMBERSHIP, commands=_HOSTS
-    )
+        None, "Column of the probability of being a central; 1-COLUMN of that of being a satellite.", MEMBERSHIP,
+        commands=_HOSTS,
+    )  # fmt: skip
     central_fraction: float | None = option(
         None, "Share of centrals that this probability took for granted; 0.5 where not given.", MEMBERSHIP,
         commands=_HOSTS,
     )  # fmt: skip
     is_central: str | None = option(
         None,
-        "Column with 1 (C, yes) for centrals and 0 (S, no) for satellites; needs --purity or --group.",
+        "Column with 1 (C, yes) for centrals and 0 (S, no) for satellites, or COLUMN=VALUE, as rank=1 or type=0; needs"
+        " --purity or --group.",
         MEMBERSHIP,
         commands=_HOSTS,
     )
@@ -214,63 +214,6 @@ def read_satellites(source: str) -> SchechterSatellites:
         ) from None
 
 
-def read_membership(source: str, columns: dict, options: HostOptions) -> Membership | None:
-    """Read what the catalogue says of its galaxies' types.
-
-    Parameters
-    ----------
-    source : str
-        The catalogue's file.
-    columns : dict
-        Keywords that the catalogue was read with.
-    options : HostOptions
-        The options.
-
-    Returns
-    -------
-    Membership or None
-        None where no column is named.
-    """
-    if options.central_probability is None and options.is_central is None:
-        return None
-    from massmap_jax.catalogue.membership import Membership
-    from massmap_jax.run.calibration_columns import catalogue_table
-
-    table = catalogue_table(source, columns, options.group)
-
-    def column(name: str):
-        found = named_column(table, str(getattr(options, name)), name)
-        if name != "group" and re.search(r"(?i)(?<![a-z])(?:p_?|is_?|f_?)?sat(?:ellites?)?(?![a-z])", found):
-            raise MassmapError(
-                f"{name} is {found!r} of {table.label}, by its name of satellites: give a column that is 1 for centrals"
-                " (1 minus this one), or rename it where it is"
-            )
-        if name != "group" and re.search(r"(?i)(?<![a-z])(?:p_?|prob_?)?mem(?:ber(?:ship)?)?(?![a-z])", found):
-            raise MassmapError(
-                f"{name} is {found!r} of {table.label}, by its name of members of a group or cluster, which centrals"
-                " and satellites both are: give a column that tells centrals, or rename it where it does"
-            )
-        cells = table.column(found)
-        if (
-            name == "is_central"
-            and cells.dtype.kind in "iufb"
-            and re.fullmatch(r"(?:gal(?:axy)?_?)?type", found.lower())
-        ):
-            raise MassmapError(
-                f"is_central is {found!r} of {table.label}, numbers of a type by its name, of which simulations write 0"
-                " for centrals: give a column that is 1 for centrals, or rename it where it is"
-            )
-        return cells
-
-    if options.central_probability is not None:
-        fraction = 0.5 if options.central_fraction is None else options.central_fraction
-        return Membership.from_probability(column("central_probability"), central_fraction=fraction)
-    if options.group is not None:
-        return Membership.from_groups(column("group"), column("is_central"))
-    assert options.purity is not None
-    return Membership.from_flags(column("is_central"), purity=options.purity)
-
-
 def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, options: HostOptions, clock: Clock) -> Hosts:
     """Compute host masses, and their map where there are positions.
 
@@ -345,7 +288,9 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
 
 def _told_of_types(membership: Membership | None) -> list[str]:
     """What a user should know of types that are all the same, or taken as certain one by one."""
-    if membership is None or membership.group is not None or not membership.known.any():
+    if membership is not None and membership.group is not None:
+        return [f"types: {membership.told}"] if "in no group" in membership.told else []
+    if membership is None or not membership.known.any():
         return []
     central, satellite = membership.central[membership.known], membership.satellite[membership.known]
     told = []

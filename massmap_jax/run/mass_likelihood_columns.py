@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import named_column
 from massmap_jax.catalogue.columns import as_float64, as_ids
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import contradicts_name, mass_definition_in, overdensity_in
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import UNSTATED, prior_of
@@ -60,6 +61,8 @@ class MassLikelihoods:
         Stacked profiles, which say something of the relation only.
     stacked : StackedTerm or None
         What they are in the fit; None before they have met the mass prior.
+    column : str
+        The column of the masses, "" where there is none.
     """
 
     file: str
@@ -68,6 +71,7 @@ class MassLikelihoods:
     profiles: ShearProfiles | None = None
     stacks: StackedShear | None = None
     stacked: StackedTerm | None = None
+    column: str = ""
 
     @property
     def in_fit(self) -> TabulatedTerm | StackedTerm | None:
@@ -146,10 +150,16 @@ def read_likelihoods(
 
 
 def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLikelihoods:
-    from massmap_jax.likelihood.mass_likelihoods import read_mass_likelihoods
+    from massmap_jax.likelihood.mass_columns import mass_column
+    from massmap_jax.likelihood.mass_likelihoods import is_node, read_mass_likelihoods
 
-    if options.mass_likelihood_mass is not None:
-        refuse_no_halo_mass(options.mass_likelihood_mass, "mass_likelihood_mass")
+    table = open_table(file)
+    column = options.mass_likelihood_mass
+    if column is None and not any(is_node(name) for name in table.names):
+        with suppress(MassmapError):  # told by the reader
+            column = mass_column(table, None, [])
+    if column is not None:
+        refuse_no_halo_mass(column, "mass_likelihood_mass")
     term = read_mass_likelihoods(
         file,
         catalogue,
@@ -163,7 +173,7 @@ def _masses(file: str, options: JobOptions, catalogue: HaloCatalogue) -> MassLik
         mass_log=options.mass_likelihood_log,  # type: ignore[arg-type]
         scatter=options.mass_likelihood_scatter,
     )
-    return MassLikelihoods(file, term, _definition(options))
+    return MassLikelihoods(file, term, _definition(options, column or ""), column=column or "")
 
 
 def _stacks(source, columns, file: str, options: JobOptions, catalogue: HaloCatalogue, notes) -> MassLikelihoods:
@@ -247,9 +257,9 @@ def _as_options(names: dict[str, str], notes: list[str]):
     notes.extend(said(one.message) for one in told if one.category is UserWarning)
 
 
-def _definition(options: JobOptions) -> str:
+def _definition(options: JobOptions, name: str) -> str:
     """The definition of the masses, by the option or the column's name, which may not contradict each other."""
-    name, given = options.mass_likelihood_mass or "", options.mass_likelihood_definition
+    given = options.mass_likelihood_definition
     named = mass_definition_in(name)
     if given is not None and (given != named if named else contradicts_name(given, name)):
         raise MassmapError(
@@ -310,7 +320,7 @@ def under_prior(
         )
         return replace(found, mass_definition=wanted)
     if given in UNSTATED or wanted in UNSTATED:
-        name = options.mass_likelihood_mass or ""
+        name = found.column
         if wanted not in UNSTATED and contradicts_name(wanted, name):
             stated = overdensity_in(name)
             raise MassmapError(

@@ -155,7 +155,7 @@ class CatalogueOptions:
 
     z_err: str | None = option(
         None,
-        "Column of the redshift error, or one number: redshifts are then distributions.",
+        "Column of the redshift error, one number, or the two ends LOW,HIGH of 68 %: redshifts are then distributions.",
         REDSHIFTS,
     )
     z_err_kind: str | None = option(
@@ -171,7 +171,7 @@ class CatalogueOptions:
     )
     z_grid: str | None = option(
         None,
-        "The redshifts of p(z): first:last:number as in 0:3:301, a column, or a file.",
+        "The redshifts of p(z): first:last:number as in 0:3:301, a column, or a file; qp files have their own.",
         REDSHIFTS,
     )
     z_quantiles: str | None = option(

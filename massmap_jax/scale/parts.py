@@ -9,6 +9,7 @@ import numpy as np
 
 from massmap_jax.catalogue.flags import UNUSABLE, describe_all
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
+from massmap_jax.catalogue.layouts import LAYOUTS
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.objects import flag_of_part
 from massmap_jax.posterior.columns import provenance
@@ -198,4 +199,10 @@ def check_columns(asked: Collection[str], known: Collection[str]) -> None:
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
         listed = ", ".join(unknown) or "of no name"
+        if unknown and unknown[0] in LAYOUTS:
+            raise MassmapError(
+                f"columns={unknown[0]!r} is a layout of a catalogue, which massmap-jax run takes, and columns= here are"
+                " those of the output: name the catalogue's columns with lum=, z=, sigma= ...; massmap-jax columns"
+                f" {unknown[0]} shows them"
+            )
         raise MassmapError(f"output columns {listed} are not known: choose among {', '.join(dict.fromkeys(known))}")

@@ -34,6 +34,25 @@ def test_groups_by_any_id():
         given.subset([0, 1])
 
 
+@pytest.mark.parametrize("none", [0, -1, -999])
+@pytest.mark.parametrize("flag", [1, 0, np.nan])
+def test_a_number_that_means_no_group(none, flag):
+    """GAMA, Tempel and Yang give galaxies outside of groups the number 0, others -1: each is a central alone."""
+    known = mm.Membership.from_groups([none, 12, none, 12, none], [flag, 1, flag, 0, flag])
+    assert known.group[[1, 3]].tolist() == [known.group[1]] * 2
+    assert np.unique(known.group).size == 4 and set(known.group) == {0, 1, 2, 3}
+    assert known.central.tolist() == [1, 1, 1, 0, 1]
+    assert "4 groups of 5 galaxies, 3 of which are in no group" in known.told
+
+
+def test_a_group_of_number_0_is_one_where_it_has_a_central():
+    """Simulations count from 0: the most massive group has that number."""
+    known = mm.Membership.from_groups([0, 0, 0, 1, 1], [1, 0, 0, 1, 0])
+    assert known.group.tolist() == [0, 0, 0, 1, 1] and known.central.tolist() == [1, 0, 0, 1, 0]
+    words = mm.Membership.from_groups(["0", "0", "A1", "A1"], [1, 0, 1, 0])
+    assert words.group.tolist() == [0, 0, 1, 1]
+
+
 def test_missing_and_impossible_probabilities_are_marked():
     given = mm.Membership.from_probability([0.9, np.nan, -0.1, 1.2])
     assert given.known.tolist() == [True, False, False, False]

@@ -185,11 +185,139 @@ def test_columns_without_a_density_are_refused(p, words):
         read(columns(p))
 
 
-def test_grids_that_differ_are_refused():
-    grids = np.tile(NODES, (N, 1))
-    grids[5] += 0.01
-    with pytest.raises(MassmapError, match="1 differ, first row 5"):
-        read(columns(zz=grids), z_grid="zz")
+def gaussian(nodes, centre, sd):
+    return np.exp(-0.5 * ((nodes - centre) / sd) ** 2) / (sd * np.sqrt(2 * np.pi))
+
+
+def moments(catalogue):
+    p, nodes = density(catalogue)
+    mean = (p @ nodes) / p.sum(axis=1)
+    return mean, np.sqrt((p @ nodes**2) / p.sum(axis=1) - mean**2)
+
+
+def test_each_row_may_have_redshifts_of_its_own():
+    """As redMaPPer writes p(z): 21 redshifts out to 5 errors on either side, of each cluster."""
+    sd = np.linspace(0.01, 0.03, N)[:, None]
+    grids = Z[:, None] + np.linspace(-5, 5, 21) * sd
+    p = gaussian(grids, Z[:, None], sd)
+    catalogue = read(columns(p, zz=grids), z_grid="zz")
+    mean, width = moments(catalogue)
+    np.testing.assert_allclose(mean, Z, atol=2e-4)
+    # ln p is linear between redshifts half an error apart, which makes it a little wider.
+    np.testing.assert_allclose(width, sd[:, 0], rtol=0.03)
+    assert any("redshifts of its own in each row" in note for note in catalogue.notes)
+    # The twin: with the grid of the first row for all, they are where the first is.
+    with pytest.raises(MassmapError, match="lie outside of their own p"):
+        read(columns(p), z_grid="0.15:0.25:21")
+    grids[3] = grids[3, ::-1]
+    grids[4, 7] = np.nan
+    p[5], p[6, 3], p[7, 8] = 0.0, -0.1, np.nan
+    grids[0] = p[0] = 0.0  # as redMaPPer writes where it found none
+    assert np.flatnonzero(read(columns(p, zz=grids), z_grid="zz").flag).tolist() == [0, 3, 4, 5, 6, 7]
+
+
+def test_a_row_with_another_number_of_redshifts_is_refused():
+    with pytest.raises(MassmapError, match=r"has 300 redshifts in each row, and p\(z\) has 301 numbers"):
+        read(columns(zz=np.tile(NODES[:300], (N, 1))), z_grid="zz")
+
+
+def test_redshifts_in_another_table_of_the_file(tmp_path):
+    """HSC has the table PDF and the table BINS in one file."""
+    from astropy.io import fits
+
+    path = tmp_path / "pdz.fits"
+    hdus = [fits.BinTableHDU(Table(columns()), name="PDF"), fits.BinTableHDU(Table({"BINS": NODES}), name="BINS")]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    np.save(tmp_path / "grid.npy", NODES)
+    for grid in ("BINS", str(tmp_path / "grid.npy")):
+        np.testing.assert_allclose(density(read(path, z_grid=grid))[1], NODES)
+    with pytest.raises(MassmapError, match="nor another table or array of its file"):
+        read(path, z_grid="BIN")
+
+
+@pytest.mark.parametrize("kind", ["interp", "hist"])
+def test_a_file_of_qp_is_one_table(kind, tmp_path):
+    """Groups meta, data and ancil, as RAIL writes them; the redshifts are in meta."""
+    h5py = pytest.importorskip("h5py")
+    path, middle = tmp_path / "ensemble.hdf5", 0.5 * (NODES[1:] + NODES[:-1])
+    with h5py.File(path, "w") as file:
+        file["meta/pdf_name"] = np.array([kind.encode()])
+        file["meta/bins" if kind == "hist" else "meta/xvals"] = NODES[None]
+        file["data/pz"] = P if kind == "interp" else gaussian(middle, Z[:, None], 0.04)
+        for name, values in columns().items():
+            if name != "pz":
+                file[f"ancil/{name}"] = values
+    catalogue = read(path, z_grid=None)
+    mean, width = moments(catalogue)
+    np.testing.assert_allclose(mean, Z, atol=1e-5)
+    np.testing.assert_allclose(width, 0.04, rtol=1e-3)
+    assert any("those of the qp ensemble" in note for note in catalogue.notes)
+
+
+SD = np.linspace(0.01, 0.03, N)
+
+
+@pytest.mark.parametrize(
+    "sides, told",
+    [
+        ((Z - SD, Z + SD), "are ends"),
+        ((Z + 1.4 * SD, Z - 0.6 * SD), "are ends"),
+        ((1.2 * SD, 0.8 * SD), "are bars"),
+        ((1.2 * SD, -0.8 * SD), "are bars"),
+    ],
+)
+def test_two_ends_or_bars_are_half_an_interval(sides, told):
+    """KiDS, COSMOS and Legacy have the ends of 68 %, MaDCoWS two bars."""
+    first, second = (side.copy() for side in sides)
+    first[2] = second[2] = -99.0
+    catalogue = read(columns(zlow=first, zhigh=second), z_pdf=None, z_grid=None, z_err="zlow,zhigh")
+    assert any(told in note for note in catalogue.notes)
+    assert np.flatnonzero(catalogue.flag).tolist() == [2]
+    found = catalogue.redshift_distributions.shape.sd
+    np.testing.assert_allclose(np.delete(found, 2), np.delete(SD, 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "names, words",
+    [
+        ("Z_L95,Z_U95", "of 95 % confidence"),
+        ("ez_z025,ez_z975", "1.96 standard deviations"),
+        ("sig95", "of 95 % confidence"),
+        ("z_relerr", "by its name a fraction"),
+        ("dz_norm", "by its name a fraction"),
+        ("Z_L68", "give both ends, z_err='LOWER,UPPER'"),
+        ("a,b,c", "names 3 columns"),
+        ("a,a", "names one column twice"),
+    ],
+)
+def test_errors_of_redshifts_that_are_something_else(names, words):
+    more = {name: Z + 0.02 if name == "Z_L68" else SD for name in names.split(",")}
+    with pytest.raises(MassmapError, match=words):
+        read(columns(**more), z_pdf=None, z_grid=None, z_err=names)
+
+
+@pytest.mark.parametrize("name", ["NQ", "zflg", "ZWARN", "z_quality", "QOP"])
+def test_flags_of_how_sure_redshifts_are_are_told(name):
+    flags = np.where(np.arange(N) < 4, 0, 3)
+    table = {"lx": np.linspace(1, 2, N), "z": Z, name: flags, "nq_mag": Z}
+    told = [note for note in mm.read_catalogue(table, lum="lx", sigma=0.1).notes if "how sure" in note]
+    assert len(told) == 1 and told[0].startswith(f"{name!r}") and "0 in 4, 3 in 26 rows" in told[0]
+    # A warning that is never raised, and a column of other numbers, are not.
+    for quiet in (np.zeros(N, dtype=int), Z):
+        notes = mm.read_catalogue(table | {name: quiet}, lum="lx", sigma=0.1).notes
+        assert not any("how sure" in note for note in notes)
+
+
+def test_photometric_redshifts_are_found_and_their_errors_told():
+    table = {"lx": np.linspace(1, 2, N), "photoz_best": Z, "photoz_std_best": SD, "photoz_err68_min": Z - SD}
+    catalogue = mm.read_catalogue(table, lum="lx", sigma=0.1)
+    assert any("('photoz_std_best', 'photoz_err68_min') and not used" in note for note in catalogue.notes)
+    sides = {"lx": np.linspace(1, 2, N), "z": Z, "z_err_lo": SD, "z_err_hi": SD}
+    notes = mm.read_catalogue(sides, lum="lx", sigma=0.1).notes
+    assert any("('z_err_lo', 'z_err_hi') and not used" in note for note in notes)
+    # Legacy has a spectroscopic redshift for few of its objects.
+    with pytest.raises(MassmapError, match=r"'Z_PHOT_MEDIAN' and 'Z_SPEC' .*could each be the redshift"):
+        mm.read_catalogue({"lx": Z, "Z_PHOT_MEDIAN": Z, "Z_SPEC": np.full(N, -99.0)}, lum="lx", sigma=0.1)
 
 
 def test_a_code_prior_is_divided_out(tmp_path):

@@ -160,3 +160,72 @@ def test_what_is_told(tmp_path):
         read_mass_likelihoods(written(tmp_path, table_text([(8, cumulative), (9, cumulative)])), CATALOGUE)
     with pytest.warns(UserWarning, match="tiny errors: they have a median of 0.1 %"):
         read_mass_likelihoods(written(tmp_path, "id,mass,error\n8,4e14,0.001\n"), CATALOGUE, **GOOD)
+
+
+NAMED = HaloCatalogue.from_arrays(
+    luminosity=[1.0, 2.0], redshift=[0.1, 0.2], sigma_ln_luminosity=0.05, ids=["CL J1-2", "CL J3+4"]
+)
+LINEAR = dict(error_kind="linear", mass_unit="1e14 Msun")
+# Of 4e14 Msun with bars of 2e14 and 1e14.
+BARRED = 0.5 * np.log(6 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "width"),
+    [
+        ("Cluster,z,M500,E_M500,e_M500\nCL J3+4,0.3,4,2,1\n", LINEAR, BARRED),
+        ("name,M500cCal,M500cCal_errPlus,M500cCal_errMinus\nCL J3+4,4,2,1\n", LINEAR, BARRED),
+        ("target,M200c_err,M200c,c200c\nCL J3+4,1,4,3.5\n", LINEAR, 0.5 * np.log(5 / 3)),
+        ("name,log10_M200m,log10_M200m_err\nCL J3+4,14.60206,0.1\n", dict(mass_unit="Msun", mass_log="log10"), 0.230259),
+        ("name,logM,stat\nCL J3+4,14.60206,0.1\n", dict(mass_unit="Msun", mass_log="log10", error="stat"), 0.230259),
+        ("name,M500_16,M500_50,M500_84\nCL J3+4,3,4,6\n",
+         dict(error_kind="bounds", error_plus="M500_84", error_minus="M500_16", mass_unit="1e14 Msun"), BARRED),
+        ("name,M_WL_1e14Msun,e_M_WL_1e14Msun\nCL J3+4,4,1\n",
+         dict(mass="M_WL_1e14Msun", error_kind="linear"), 0.5 * np.log(5 / 3)),
+        ("name,M500_WL (1e14 Msun)\nCL J3+4,4.0 +/- 1.0\nCL J1-2,4.0 +/- 1.0\n",
+         dict(error_kind="linear"), 0.5 * np.log(5 / 3)),
+    ],
+)  # fmt: skip
+def test_columns_of_published_tables_are_found(tmp_path, text, more, width):
+    """LoCuSS, ACT, CLASH and others: an id, one mass by its name, and the bars that are called after it."""
+    term = read_mass_likelihoods(written(tmp_path, text), NAMED, **more)
+    for away in (0.0, 1.0, -2.0):
+        assert float(term.take(1)(np.log(4e14) + away * width)) == pytest.approx(-0.5 * away**2, rel=2e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "told"),
+    [
+        ("name,M2D,M500,e_M500,Mvir\nCL J3+4,5,4,1,6\n", LINEAR, "'M500', 'Mvir' of .* could each be the mass"),
+        ("name,M500,e_M500\nCL J3+4,4,1\nCL J1-2,5,1\n", {},
+         "give mass_unit='1e14 Msun', say; and 'e_M500' .* by error_kind=: 'ln'"),
+        ("name,logM200m,logM200m_err\nCL J3+4,14.6,0.1\n", {}, "give mass_unit='Msun' and mass_log='log10', say$"),
+        ("name,M500,e_M500\n" + "CL J3+4,4,1\n" * 3, LINEAR, "draws or nodes of one likelihood, a row for each object"),
+        ("a,b,M500,e_M500\nCL J3+4,CL J3+4,4,1\n", LINEAR, "usual name for the id: choose it with id="),
+    ],
+)  # fmt: skip
+def test_what_published_tables_leave_open_is_asked_at_once(tmp_path, text, more, told):
+    with pytest.raises(MassmapError, match=told):
+        read_mass_likelihoods(written(tmp_path, text), NAMED, **more)
+
+
+def test_an_array_of_draws_is_refused():
+    table = {"name": np.array(["CL J3+4", "CL J1-2"]), "M500": np.full((2, 9), 4e14)}
+    with pytest.raises(
+        MassmapError, match="holds an array of 9 numbers in each row: give one mass, and where they are draws"
+    ):
+        read_mass_likelihoods(table, NAMED, error=0.2, mass_unit="Msun")
+
+
+def test_masses_below_zero_are_no_logarithms(tmp_path):
+    """A third of the masses is below zero, as in weak lensing of groups, and nobody says that they are no logarithms."""
+    for scale, given in ((1.0, LINEAR), (1e14, dict(error_kind="linear", mass_unit="Msun"))):
+        rows = [(7, -0.4), (8, 3.0), (9, 4.0), (10, -0.2)]
+        text = "id,M500,e_M500\n" + "".join(f"{i},{m * scale:g},{scale:g}\n" for i, m in rows)
+        assert read_mass_likelihoods(written(tmp_path, text), CATALOGUE, **given).informs.all()
+
+
+def test_a_statistical_error_beside_a_systematic_one_is_told(tmp_path):
+    path = written(tmp_path, "name,logM,stat,sys\nCL J3+4,14.6,0.05,0.02\n")
+    with pytest.warns(UserWarning, match="'stat' are statistical ones by their name, and 'sys' stands beside"):
+        read_mass_likelihoods(path, NAMED, error="stat", mass_unit="Msun", mass_log="log10")

@@ -10,6 +10,7 @@ from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood.shear_file import read_shear_profiles
 from massmap_jax.likelihood.shear_names import check_name
+from massmap_jax.prior.mass_prior import MassPrior
 
 CATALOGUE = HaloCatalogue.from_arrays(
     luminosity=[1.0, 2.0, 3.0], redshift=[0.1, 0.2, 0.3], sigma_ln_luminosity=0.05, ids=["A", "B", "C"]
@@ -189,6 +190,44 @@ def test_critical_surface_densities_in_place_of_redshifts(unit, given):
 def test_tables_that_cannot_be_used_are_refused(changes, given, told):
     with pytest.raises(MassmapError, match=told):
         read_shear_profiles(long_table(**changes), CATALOGUE, **given)
+
+
+def test_columns_of_treecorr_and_units_in_names():
+    table = long_table()
+    plain = {"object": table["id"], "meanr (Mpc)": np.asarray(table["radius"]), "gamT": table["gt"], "gamX": table["gt"],
+             "sigma": table["gt_err"], "z_s": table["z_source"]}  # fmt: skip
+    found, wanted = read_shear_profiles(plain, CATALOGUE), read_shear_profiles(table, CATALOGUE)
+    np.testing.assert_array_equal(found.shear, wanted.shear)
+    np.testing.assert_array_equal(found.radius, wanted.radius)
+    np.testing.assert_array_equal(found.covariance, wanted.covariance)
+
+
+def test_an_excess_surface_density_over_a_large_number_is_a_shear_that_nothing_reduces():
+    """The likelihoods are those of Delta Sigma / Sigma_crit with reduced=False, whatever the number."""
+    prior = MassPrior.default()
+    radius, signal, error = np.array([0.5, 1.0, 2.0]), np.array([9e13, 4.5e13, 2e13]), np.array([2e13, 1e13, 8e12])
+    made = []
+    for density, reduced in ((3e15, False), (1e18, True)):
+        table = {
+            "id": ["A"] * 3,
+            "radius": radius,
+            "gt": signal / density,
+            "gt_err": error / density,
+            "sc": [density] * 3,
+        }
+        profiles = read_shear_profiles(
+            table, CATALOGUE, radius_unit="Mpc", sigma_crit="sc", sigma_crit_unit="Msun/Mpc2"
+        )
+        made.append(np.asarray(profiles.likelihoods(CATALOGUE, prior, reduced=reduced).log_likelihood)[0])
+    one, other = (ln_l - ln_l.max() for ln_l in made)
+    seen = one > -10
+    np.testing.assert_allclose(other[seen], one[seen], atol=2e-3)
+    with pytest.raises(
+        MassmapError, match=r"'ds' .* is an excess surface density .* one large number such as 1e6 Msun/pc2"
+    ):
+        read_shear_profiles(
+            {"id": ["A"] * 3, "radius": radius, "ds": signal, "ds_err": error}, CATALOGUE, radius_unit="Mpc"
+        )
 
 
 def test_an_empty_table_no_tables_and_two_kinds_of_radii():

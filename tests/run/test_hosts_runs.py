@@ -147,7 +147,8 @@ def test_satellites_of_a_preset_belong_to_their_relation(folder):
     [(("C", "S"), ""), (("yes", "no"), ""), (("C", "X"), "'X'"), ((1, 2), "write 0 for 2")],
 )
 def test_flags_in_words_are_those_in_numbers(folder, cells, words):
-    from massmap_jax.run.hosts import HostOptions, read_membership
+    from massmap_jax.run.hosts import HostOptions
+    from massmap_jax.run.membership_columns import read_membership
 
     frame = pd.read_csv(folder / "g.csv")
     frame.assign(kind=np.where(frame["central"] == 1, *cells)).to_csv(folder / "words.csv", index=False)
@@ -160,9 +161,12 @@ def test_flags_in_words_are_those_in_numbers(folder, cells, words):
     assert found.central.tolist() == mm.Membership.from_flags(frame["central"], purity=0.85).central.tolist()
 
 
-@pytest.mark.parametrize("name", ["is_sat", "SATELLITE", "p_sat", "f_sat"])
+@pytest.mark.parametrize(
+    "name", ["is_sat", "SATELLITE", "p_sat", "f_sat", "satflag", "nsat", "flag_sat", "isSatellite", "SatProb"]
+)
 def test_columns_of_satellites_are_refused_for_centrals(folder, name):
-    from massmap_jax.run.hosts import HostOptions, read_membership
+    from massmap_jax.run.hosts import HostOptions
+    from massmap_jax.run.membership_columns import read_membership
 
     frame = pd.read_csv(folder / "g.csv").assign(**{name: 0.2})
     frame.to_csv(folder / "satellites.csv", index=False)
@@ -172,17 +176,72 @@ def test_columns_of_satellites_are_refused_for_centrals(folder, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "refused"), [("p_mem", True), ("pmember", True), ("type", True), ("gal_type", True), ("cen", False)]
+    ("column", "values", "given"),
+    [
+        ("RankIterCen", (1, 2), "RankIterCen=1"),  # GAMA
+        ("upid", (-1, 77), "upid=-1"),  # Rockstar
+        ("type", (0, 1), "type=0"),
+        ("SubGroupNumber", (0, 3), "SubGroupNumber = 0"),  # EAGLE
+        ("role", ("BCG", "member"), "role=bcg"),
+        ("is_sat", (False, True), "is_sat=False"),
+    ],
+)
+def test_one_value_of_a_column_means_central(folder, column, values, given):
+    """Ranks, types and host ids of group finders and simulations are flags by the value that centrals have."""
+    from massmap_jax.run.hosts import HostOptions
+    from massmap_jax.run.membership_columns import read_membership
+
+    frame = pd.read_csv(folder / "g.csv")
+    central = frame["central"] == 1
+    kinds = pd.Series(np.where(central, *values), dtype=object)
+    kinds[4] = np.nan
+    frame.assign(**{column: kinds}).to_csv(folder / "kinds.csv", index=False)
+    found = read_membership(str(folder / "kinds.csv"), {}, HostOptions(is_central=given, purity=0.85))
+    wanted = np.where(central, 0.85, 0.15)
+    wanted[4] = np.nan
+    np.testing.assert_array_equal(np.round(found.central, 12), np.round(wanted, 12))
+    with pytest.raises(mm.MassmapError, match=r"no row of .* has that value; among others there are"):
+        read_membership(str(folder / "kinds.csv"), {}, HostOptions(is_central=f"{column}=9", purity=0.85))
+
+
+def test_the_probability_of_a_satellite_is_taken_from_1(folder):
+    from massmap_jax.run.hosts import HostOptions
+    from massmap_jax.run.membership_columns import read_membership
+
+    frame = pd.read_csv(folder / "g.csv").assign(P_sat=lambda f: np.linspace(0, 1, len(f)))
+    frame.to_csv(folder / "probabilities.csv", index=False)
+    for given in ("1-P_sat", "1 - p_sat"):
+        found = read_membership(str(folder / "probabilities.csv"), {}, HostOptions(central_probability=given))
+        np.testing.assert_allclose(found.central, 1 - frame["P_sat"])
+    with pytest.raises(mm.MassmapError, match="give central_probability='1-P_sat'"):
+        read_membership(str(folder / "probabilities.csv"), {}, HostOptions(central_probability="P_sat"))
+    frame.assign(rank=3).to_csv(folder / "rank.csv", index=False)
+    with pytest.raises(mm.MassmapError, match="is_central='rank=1' takes those with a 1"):
+        read_membership(str(folder / "rank.csv"), {}, HostOptions(is_central="rank", purity=0.9))
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("P", True),
+        ("PFREE", True),
+        ("p_mem", True),
+        ("pmember", True),
+        ("type", True),
+        ("gal_type", True),
+        ("cen", False),
+    ],
 )
 def test_columns_of_members_and_numbers_of_types(folder, name, refused):
-    from massmap_jax.run.hosts import HostOptions, read_membership
+    from massmap_jax.run.hosts import HostOptions
+    from massmap_jax.run.membership_columns import read_membership
 
-    pd.read_csv(folder / "g.csv").assign(**{name: 1}).to_csv(folder / "types.csv", index=False)
+    pd.read_csv(folder / "g.csv").assign(MEM_MATCH_ID=5, **{name: 1}).to_csv(folder / "types.csv", index=False)
     options = HostOptions(is_central=name, purity=0.9)
     if not refused:
         assert read_membership(str(folder / "types.csv"), {}, options) is not None
         return
-    with pytest.raises(mm.MassmapError, match=r"by its name of members|numbers of a type by its name"):
+    with pytest.raises(mm.MassmapError, match=r"by its name .*of members|numbers of a type by its name"):
         read_membership(str(folder / "types.csv"), {}, options)
 
 
@@ -194,6 +253,7 @@ def test_columns_of_members_and_numbers_of_types(folder, name, refused):
         (mm.Membership.from_probability([1.0, 0.0, 1.0]), ("types of all galaxies are taken as certain",)),
         (mm.Membership.from_probability([0.7, 0.2, np.nan]), ()),
         (mm.Membership.from_groups(["A", "A", "B"], [1, 0, 1]), ()),
+        (mm.Membership.from_groups([0, 0, 7], [1, 1, 1]), ("2 of which are in no group",)),
         (None, ()),
     ],
 )

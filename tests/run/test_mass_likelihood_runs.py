@@ -98,7 +98,7 @@ BAD = [
     ("", [], ["bad.csv is empty"]),
     (GOOD + "X9,4,1\n", [], ["not in the catalogue: 1 row, first row 2 with value 'X9'", "with --id"]),
     (GOOD + "C1,4,1\n", [], ["two mass likelihoods", "first row 2 with value 'C1'"]),
-    (GOOD.replace("name", "who"), [], ["usual name for the id", "--mass-likelihood-id"]),
+    (GOOD.replace("name", "who").replace("C2", "CX"), [], ["usual name for the id", "--mass-likelihood-id"]),
     (GOOD, ["--mass-likelihood-mass", "m_lens"], ["no column 'm_lens' in bad.csv"]),
     (GOOD.replace("m_wl_err", "e"), [], ["--mass-likelihood-error"]),
     (GOOD, ["--mass-likelihood-unit", "erg/s"], ["erg"]),
