@@ -21,7 +21,7 @@ from massmap_jax.checks.shape import LEAST, histogram_p_value
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
-from massmap_jax.likelihood.selection import NoSelection
+from massmap_jax.likelihood.selection import NoSelection, is_sharp
 from massmap_jax.prior.population import check_base, population_of
 from massmap_jax.relation.fitted import fitted_without_masses
 from massmap_jax.relation.law import MassLuminosityRelation
@@ -34,8 +34,8 @@ _REDSHIFT_BINS = 4
 _DRAWS, _FEWEST_DRAWS = 16, 4
 # Objects times draws that a selection is integrated for: some seconds.
 _WITH_SELECTION = 16_000
-# Objects whose redshift is a distribution, of those that are checked.
-_MOST_UNCERTAIN = 3000
+# Objects whose redshift is a distribution, of those that are checked; and how much slower a table makes each.
+_MOST_UNCERTAIN, _SLOWER = 3000, 4
 _CANNOT_SEE = (
     "The relation was fitted to luminosities and redshifts alone, so this check cannot see a wrong population or"
     " selection that the fit absorbed, and with it wrong masses: measured masses of some objects can (calibration= of"
@@ -269,10 +269,13 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
                 " which checks their masses at given luminosity"
             )
         _check_linear(catalogue, rows[linear], relation, selection if given else None)
+    each = 1
     if catalogue.redshift_distributions is not None:
-        # Each has dozens of redshift nodes: a part of a large catalogue shows a misfit as well.
-        rows = rows[:: -(-rows.size // _MOST_UNCERTAIN)]
-    draws = relation.thinned(_draws_for(rows.size) if given else _DRAWS)
+        # Each has dozens of redshift nodes, and with a table twice as many and each of them slower: a part of a large
+        # catalogue shows a misfit as well.
+        each = 1 if is_sharp(selection) else _SLOWER
+        rows = rows[:: -(-rows.size // (_MOST_UNCERTAIN // each))]
+    draws = relation.thinned(_draws_for(each * rows.size) if given else _DRAWS)
     pit, impossible = np.full(len(catalogue), np.nan), 0
     of_draws = np.full((draws.num_draws, len(catalogue)), np.nan)
     for chosen, function in ((rows[~linear], predictive_pit), (rows[linear], linear_pit)):

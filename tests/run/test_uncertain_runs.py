@@ -135,6 +135,22 @@ def test_slices_of_a_map(clusters):
         assert cube.sum() == pytest.approx(np.sum(table["mass_mean"]), rel=1e-4)
 
 
+def test_a_completeness_moves_redshifts_and_is_only_for_them(clusters):
+    """Where objects are found twice as often at each step to lower redshifts, they are nearer than without it."""
+    table = clusters.parent / "found.csv"
+    rows = [f"{z:g},{lx:g},{2.0 ** (-z / 0.02):g}" for z in np.arange(0.0, 0.62, 0.02) for lx in (0.1, 10.0)]
+    table.write_text("z,lx,completeness\n" + "\n".join(rows) + "\n")
+    found = []
+    for more in ([], ["--completeness", str(table)]):
+        done, out = run(clusters, "--z-err", "zflag", *SAID, *more, "--overwrite")
+        assert done.returncode == 0, done.stderr
+        found.append(Table.read(next(out.glob("masses.*")))["z_mean"][6])
+    # A normal p(z) times exp(-k z) moves by its variance times k; n(z) rises, and its wings count.
+    assert 0.6 < (found[0] - found[1]) / (0.03**2 * np.log(2) / 0.02) < 1.2
+    done, _ = run(clusters, "--completeness", str(table), "--overwrite")
+    assert done.returncode == 2 and "at known redshifts do not depend on that" in done.stderr
+
+
 def test_quantiles_and_a_code_prior(clusters):
     from scipy.special import ndtri
 
