@@ -255,7 +255,7 @@ FILES = (
     "maps/test_mass_map.py", "maps/test_quantile_table.py", "maps/test_regions.py", "maps/test_uncertain_slices.py",
     "models/test_models.py", "posterior/test_hosts.py", "posterior/test_linear_redshifts.py",
     "posterior/test_posterior.py", "posterior/test_several_observables.py",
-    "posterior/test_surface.py", "posterior/test_uncertain_redshifts.py", "prior/test_prior.py",
+    "posterior/test_surface.py", "posterior/test_uncertain_completeness.py", "posterior/test_uncertain_redshifts.py", "prior/test_prior.py",
     "reference/test_reference_agrees.py", "relation/test_adapt.py", "relation/test_cosmology_fit.py",
     "relation/test_joint_fit.py", "relation/test_linear.py", "relation/test_presets.py", "relation/test_relation.py",
     "relation/test_relation_fit.py", "relation/test_ridge.py", "relation/test_several.py",
