@@ -113,6 +113,18 @@ def test_check_of_the_prior_sees_the_right_relation(field):
     assert mm.prior_check(some, prior, shifted).p_value < 1e-6
 
 
+def test_a_part_of_many_objects_is_checked(field, monkeypatch):
+    """The first and the last are among them."""
+    from massmap_jax.checks import prior_check
+
+    monkeypatch.setattr(prior_check, "_MOST_UNCERTAIN", 150)
+    prior, _, _, catalogue = field
+    check = mm.prior_check(with_errors(catalogue.subset(np.arange(400))), prior, relation_of(ALL))
+    assert (check.not_compared, np.isfinite(check.pit).sum()) == (250, 150)
+    assert np.isfinite(check.pit[[0, 399]]).all()
+    assert check.p_value > 1e-5
+
+
 def test_a_limit_in_luminosities_that_move_is_refused(field):
     """Those that do not move have one."""
     prior, _, _, catalogue = field
