@@ -83,8 +83,8 @@ class PriorCheck(eqx.Module):
     without_masses : bool
         Whether the relation was fitted to luminosities and redshifts alone: then `fits` is no proof of right masses.
     not_compared : int
-        Number of usable rows that were left out: no more objects are compared than such a fit rests on, whose error would
-        be a misfit to all, and no more than 3,000 whose redshifts are distributions.
+        Number of usable rows that were left out: no more objects are compared than such a fit rests on, since its error
+        would be a misfit to all, and no more than 3,000 whose redshifts are distributions.
 
     See Also
     --------
