@@ -95,6 +95,23 @@ def test_finds_the_truth(fit):
     assert fit.num_halos == fit.num_calibrators and 130 < fit.num_halos <= CALIBRATORS
 
 
+def test_beliefs_are_compared_with_the_error_of_their_own_parameter(field, prior, monkeypatch):
+    """Each parameter is given an error of its own, which comes back beside its name.
+
+    Names that came sorted out of compiled code gave the slope of one observable the error of another parameter.
+    """
+    from massmap_jax.relation import contradiction
+
+    def by_place(best, coordinates):
+        return np.diag((0.01 * np.arange(1, len(coordinates.free) + 1)) ** 2)
+
+    monkeypatch.setattr(contradiction, "covariance_of", by_place)
+    fit = fitted(field[0], prior, field[1])
+    against = fit.diagnostics["against_beliefs"]
+    assert against["name"] in ("alpha2", "alpha2_richness", "alpha2_y_sz")
+    assert against["error"] == pytest.approx(0.01 * (1 + fit.free.index(against["name"])))
+
+
 def test_masses_are_better_than_by_luminosity(fit, field, prior):
     catalogue, _, ln_mass = field
     draws = fit.draws.thinned(20)
