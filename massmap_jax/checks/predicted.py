@@ -2,7 +2,8 @@
 
 P(ln L <= x | z, sigma) is the integral over ln M of p(ln M|z) Phi[(x - mean ln L) / sqrt(S^2 + sigma^2)]. Within the
 detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection. The
-part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit. Of objects that
+part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit. Above a sharp
+limit both are integrals over ln M alone, as without a selection. Of objects that
 were selected on a measured mass, it is the probability below x and above the threshold (`AboveThreshold`).
 """
 
@@ -92,9 +93,11 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
         found[:, start : start + part.shape[1]] = np.stack([np.asarray(a)[: part.shape[1]] for a in outputs])
     pit, detected, can_be, chance = found.reshape(4, rows.size, q)
     # The flux of an object whose redshift is a distribution: the nodes count by their weight among detected objects.
-    share = np.exp(placed.ln_weight) * chance
+    share, each = np.exp(placed.ln_weight) * chance, each.reshape(-1, rows.size, q)
+    if q > 1:  # nodes at which no halo is above the limit have no PIT, and no share
+        pit, each = np.where(share > 0, pit, 0.0), np.where((share > 0) & np.isfinite(each), each, 0.0)
     pit, detected = (share * pit).sum(axis=1) / share.sum(axis=1), detected.max(axis=1)
-    each = (share * each.reshape(-1, rows.size, q)).sum(axis=2) / share.sum(axis=1)
+    each = (share * each).sum(axis=2) / share.sum(axis=1)
     possible = (can_be > 0).any(axis=1)
     bad = possible & (detected > 1 + _TOLERANCE)
     if bad.any():
@@ -244,6 +247,13 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
                 of_mass = middle, slope, jnp.sqrt(c22 - slope * c12)
                 pit = above.pit_of_luminosity(ln_lum, jnp.log(probability), mean, spread, *of_mass)
                 return pit, jnp.ones_like(z), jnp.ones_like(z)
+            if hasattr(selection, "limit_of"):
+                # Both integrals over the same nodes: where nearly nothing is above the limit they still agree.
+                limit = selection.limit_of(z, ln_lum + jnp.log(sigma))
+                whole, above = (
+                    (probability * ndtr((mean - low) / spread)).sum() for low in (limit, jnp.maximum(ln_lum, limit))
+                )
+                return 1 - above / whole, jnp.ones_like(z), whole
             if selection is None:
                 return (probability * ndtr((ln_lum - mean) / spread)).sum(), jnp.ones_like(z), jnp.ones_like(z)
             chance = jnp.exp(selection.log_norm(draw, prior, z, sigma))

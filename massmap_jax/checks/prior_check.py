@@ -191,7 +191,8 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         The mass prior.
     relation : Relation
         One relation or a batch of draws. At most 16 draws are averaged over, taken evenly along their weights. A
-        selection costs fifty times more: with one they are 8 of more than 1,000 objects, and 4 of more than 2,000.
+        selection that is no sharp limit costs fifty times more: with one they are 8 of more than 1,000 objects, and 4
+        of more than 2,000.
     selection : Selection, optional
         The selection, a pytree (`equinox.Module`). By default every object is in the catalogue.
     level : float
@@ -281,7 +282,8 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     usable_rows = rows.size
     rows = _compared(rows, catalogue, relation)
     linear = codes[rows] == NOISE_KINDS.index("normal")
-    draws = relation.thinned(_draws_for(rows.size) if given else _DRAWS)
+    slow = given and not hasattr(selection, "limit_of")
+    draws = relation.thinned(_draws_for(rows.size) if slow else _DRAWS)
     pit, impossible = np.full(len(catalogue), np.nan), 0
     of_draws = np.full((draws.num_draws, len(catalogue)), np.nan)
     for chosen, function in ((rows[~linear], predictive_pit), (rows[linear], linear_pit)):
