@@ -248,8 +248,12 @@ def test_likelihood_is_that_of_an_integral(field, prior):
 def largest_array(jaxpr):
     """Number of entries of the largest array that a computation holds, in its parts too."""
     sizes = [math.prod(v.aval.shape) for e in jaxpr.eqns for v in e.outvars]
-    inner = [p for e in jaxpr.eqns for value in e.params.values() for p in (value if isinstance(value, tuple) else [value])]
-    return max(sizes + [largest_array(getattr(p, "jaxpr", p)) for p in inner if hasattr(getattr(p, "jaxpr", p), "eqns")])
+    inner = [
+        p for e in jaxpr.eqns for value in e.params.values() for p in (value if isinstance(value, tuple) else [value])
+    ]
+    return max(
+        sizes + [largest_array(getattr(p, "jaxpr", p)) for p in inner if hasattr(getattr(p, "jaxpr", p), "eqns")]
+    )
 
 
 def test_a_completeness_is_integrated_for_few_objects_at_a_time(field, prior, monkeypatch):
