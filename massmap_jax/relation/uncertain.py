@@ -73,7 +73,7 @@ class UncertainData(CatalogueData):
         assert given is not None and moved_of_nodes is not None
         # ln F of an object is the same at all of its nodes.
         ln_flux = halos.ln_lum_obs[:, 0] - flux_of_luminosity(given, self.prior, halos.z[:, 0])
-        step = _STEP_FLUX * np.sqrt(scatter**2 + halos.sigma.min() ** 2)
+        step = float(_STEP_FLUX * np.sqrt(scatter**2 + halos.sigma.min() ** 2))
         redshift, place = _redshift_lattice(halos.z, lambda z: flux_of_luminosity(given, self.prior, z), step)
         moved = flux_of_luminosity(given, self.prior, redshift)
         first = ln_flux.min() - 2 * step

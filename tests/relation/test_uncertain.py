@@ -114,7 +114,7 @@ def test_check_of_the_prior_sees_the_right_relation(field):
 
 
 def test_at_low_redshift_the_lattice_is_that_of_the_objects():
-    """Where p(z) reaches the beginning of the prior a luminosity goes as z^2: steps in ln(1 + z) alone were off by 10."""
+    """Where p(z) reaches the beginning of the prior a luminosity goes as z^2, which equal steps in ln(1 + z) do not resolve."""
     prior = mm.MassPrior.from_cosmology("Planck18", redshift=np.linspace(0.0, 0.6, 13), log10_mass_range=(13.5, 16.0))
     z = np.linspace(0.06, 0.3, 25)
     near = mm.HaloCatalogue.from_arrays(luminosity=np.geomspace(0.1, 2.0, 25), redshift=z, sigma_ln_luminosity=0.1)
