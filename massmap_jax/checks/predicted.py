@@ -2,7 +2,8 @@
 
 P(ln L <= x | z, sigma) is the integral over ln M of p(ln M|z) Phi[(x - mean ln L) / sqrt(S^2 + sigma^2)]. Within the
 detected objects, P(ln L <= x) = 1 - (integral from x up of p_det p(ln L) d ln L) / A, with A from the selection. The
-part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit. Of objects that
+part above x is used because it is smooth, whereas the part below may contain the edge of a flux limit. Above a sharp
+limit both are integrals over ln M alone, as without a selection. Of objects that
 were selected on a measured mass, it is the probability below x and above the threshold (`AboveThreshold`).
 """
 
@@ -83,18 +84,23 @@ def predictive_pit(catalogue: HaloCatalogue, rows, prior, relation, selection) -
     q = placed.z.shape[1]
     of_nodes = (catalogue.ln_lum_obs[rows, None] + placed.ln_moved, placed.z, np.repeat(sigma[:, None], q, axis=1))
     data = np.stack([a.ravel() for a in of_nodes])
-    found, each = np.ones((4, data.shape[1])), np.ones((relation.num_draws, data.shape[1]))
+    found = np.ones((2, data.shape[1]))
+    each, chance = np.ones((2, relation.num_draws, data.shape[1]))
     for start in range(0, data.shape[1], _CHUNK):
         part = data[:, start : start + _CHUNK]
         padded = np.pad(part, ((0, 0), (0, _CHUNK - part.shape[1])), mode="edge")
-        *outputs, of_draws = _pit_chunk(tuple(padded), mass_nodes, prior, relation, selection)
-        each[:, start : start + part.shape[1]] = np.asarray(of_draws)[: part.shape[1]].T
-        found[:, start : start + part.shape[1]] = np.stack([np.asarray(a)[: part.shape[1]] for a in outputs])
-    pit, detected, can_be, chance = found.reshape(4, rows.size, q)
-    # The flux of an object whose redshift is a distribution: the nodes count by their weight among detected objects.
+        outputs = _pit_chunk(tuple(padded), mass_nodes, prior, relation, selection)
+        chosen, kept = slice(start, start + part.shape[1]), slice(part.shape[1])
+        found[:, chosen] = [np.asarray(a)[kept] for a in outputs[:2]]
+        each[:, chosen], chance[:, chosen] = (np.asarray(a)[kept].T for a in outputs[2:])
+    detected, can_be = found.reshape(2, rows.size, q)
+    each, chance = (a.reshape(-1, rows.size, q) for a in (each, chance))
+    # The flux of an object whose redshift is a distribution: the nodes count by their weight among detected objects,
+    # and one at which no halo can be detected has no PIT and no share.
     share = np.exp(placed.ln_weight) * chance
-    pit, detected = (share * pit).sum(axis=1) / share.sum(axis=1), detected.max(axis=1)
-    each = (share * each.reshape(-1, rows.size, q)).sum(axis=2) / share.sum(axis=1)
+    each = np.where(share > 0, each, 0.0 if q > 1 else np.nan)
+    each = (share * each).sum(axis=2) / share.sum(axis=2)
+    pit, detected = relation.shares @ each, detected.max(axis=1)
     possible = (can_be > 0).any(axis=1)
     bad = possible & (detected > 1 + _TOLERANCE)
     if bad.any():
@@ -219,12 +225,8 @@ def _mass_nodes(prior, relation, sigma, z) -> tuple[np.ndarray, np.ndarray, floa
 
 @jax.jit
 def _pit_chunk(data, mass_nodes, prior, relation, selection):
-    """PITs of one chunk, the detected part above L_obs over A (largest draw), whether each is possible, A, and by draw.
-
-    The first is the mean over the draws.
-    """
+    """The detected part above L_obs over A (largest draw), whether each is possible, and PITs and A by draw."""
     ln_mass, weight, spacing = (jnp.asarray(a, dtype=float) for a in mass_nodes)
-    shares = jax.nn.softmax(jnp.asarray(relation.log_weight, dtype=float))
 
     def one(ln_lum, z, sigma):
         ln_prior = prior.interpolate(prior.ln_density_at(z), ln_mass)
@@ -244,6 +246,13 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
                 of_mass = middle, slope, jnp.sqrt(c22 - slope * c12)
                 pit = above.pit_of_luminosity(ln_lum, jnp.log(probability), mean, spread, *of_mass)
                 return pit, jnp.ones_like(z), jnp.ones_like(z)
+            if hasattr(selection, "limit_of"):
+                # Both integrals over the same nodes: where nearly nothing is above the limit they still agree.
+                limit = selection.limit_of(z, ln_lum + jnp.log(sigma))
+                whole, above = (
+                    (probability * ndtr((mean - low) / spread)).sum() for low in (limit, jnp.maximum(ln_lum, limit))
+                )
+                return 1 - above / whole, jnp.ones_like(z), whole
             if selection is None:
                 return (probability * ndtr((ln_lum - mean) / spread)).sum(), jnp.ones_like(z), jnp.ones_like(z)
             chance = jnp.exp(selection.log_norm(draw, prior, z, sigma))
@@ -252,7 +261,7 @@ def _pit_chunk(data, mass_nodes, prior, relation, selection):
 
         pit, detected, chance = jax.lax.map(of_draw, relation)
         possible = jnp.asarray(True) if selection is None else selection.log_prob(ln_lum, z) > -jnp.inf
-        return (shares * pit).sum(), detected.max(), possible, (shares * chance).sum(), pit
+        return detected.max(), possible, pit, chance
 
     return jax.vmap(one)(*(jnp.asarray(a, dtype=float) for a in data))
 

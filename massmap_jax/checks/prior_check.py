@@ -23,7 +23,7 @@ from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.objects import flag_outside_prior
 from massmap_jax.likelihood.selection import NoSelection, is_sharp
 from massmap_jax.prior.population import check_base, population_of
-from massmap_jax.relation.fitted import fitted_without_masses
+from massmap_jax.relation.fitted import fitted_without_masses, number_fitted_to
 from massmap_jax.relation.law import MassLuminosityRelation
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ class PriorCheck(eqx.Module):
         Whether a selection was given.
     without_masses : bool
         Whether the relation was fitted to luminosities and redshifts alone: then `fits` is no proof of right masses.
+    not_compared : int
+        Number of usable rows that were left out: no more objects are compared than such a fit rests on, since its error
+        would be a misfit to all, and no more than 3,000 whose redshifts are distributions (750 with a table of the
+        completeness).
 
     See Also
     --------
@@ -105,6 +109,7 @@ class PriorCheck(eqx.Module):
     level: float = eqx.field(static=True)
     selection_given: bool = eqx.field(static=True)
     without_masses: bool = eqx.field(static=True)
+    not_compared: int = 0
 
     @property
     def fits(self) -> bool:
@@ -141,9 +146,12 @@ class PriorCheck(eqx.Module):
 
     @property
     def _draws_text(self) -> str:
-        """How many draws stand for all, where there are few."""
+        """How many objects and draws stand for all, where not all are compared."""
         few = 1 < self.draws_used < _DRAWS
-        return f" Only {self.draws_used} draws of the relation were compared." if few else ""
+        text = f" Only {self.draws_used} draws of the relation were compared." if few else ""
+        if self.not_compared:
+            text += f" {self.not_compared:,} other objects were not compared."
+        return text
 
     def _direction(self, number: int) -> str:
         """How observed luminosities differ from predicted ones: higher, lower, in one bin, or in spread."""
@@ -184,7 +192,8 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         The mass prior.
     relation : Relation
         One relation or a batch of draws. At most 16 draws are averaged over, taken evenly along their weights. A
-        selection costs fifty times more: with one they are 8 of more than 1,000 objects, and 4 of more than 2,000.
+        selection that is no sharp limit costs fifty times more: with one they are 8 of more than 1,000 objects, and 4
+        of more than 2,000.
     selection : Selection, optional
         The selection, a pytree (`equinox.Module`). By default every object is in the catalogue.
     level : float
@@ -213,7 +222,9 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
     sigma^2)] d ln M; with a selection, that of the detected objects alone. Relation draws that are wide compared with
     what the catalogue itself can tell give all objects a common error, and alarms are then to be expected. Draws that
     bring a population along, from a fit with measured masses of some objects, are compared one by one, and the p value
-    is twice the mean of theirs: valid although the draws are wide, but for the error of a mean of so few draws. Of a
+    is twice the mean of theirs: valid although the draws are wide, but for the error of a mean of so few draws. Where
+    such a fit rests on a part of the objects, as on random calibrators, no more than it rests on are compared, evenly
+    taken: of many more, none of the few draws would be near enough to the truth (`not_compared`). Of a
     relation that was fitted to objects selected on their measured mass, the luminosities of such objects are predicted,
     with the typical error of the measured masses for all.
 
@@ -260,22 +271,21 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         raise MassmapError(
             f"none of {len(catalogue)} rows has a measured luminosity, and the check knows no limits: give measurements"
         )
-    linear = codes[rows] == NOISE_KINDS.index("normal")
-    if linear.any():
+    noisy = rows[codes[rows] == NOISE_KINDS.index("normal")]
+    if noisy.size:
         if on_mass:
             raise MassmapError(
                 "what luminosities to expect of linear noise in a catalogue that was selected on the measured mass is"
-                f" not known, and {linear.sum()} rows have it, first row {rows[linear][0]}: use calibrators_check,"
+                f" not known, and {noisy.size} rows have it, first row {noisy[0]}: use calibrators_check,"
                 " which checks their masses at given luminosity"
             )
-        _check_linear(catalogue, rows[linear], relation, selection if given else None)
-    each = 1
-    if catalogue.redshift_distributions is not None:
-        # Each has dozens of redshift nodes, and with a table twice as many and each of them slower: a part of a large
-        # catalogue shows a misfit as well.
-        each = 1 if is_sharp(selection) else _SLOWER
-        rows = rows[:: -(-rows.size // (_MOST_UNCERTAIN // each))]
-    draws = relation.thinned(_draws_for(each * rows.size) if given else _DRAWS)
+        _check_linear(catalogue, noisy, relation, selection if given else None)
+    usable_rows = rows.size
+    # Each redshift that is a distribution has dozens of nodes, with a table twice as many, and each of them slower.
+    slower = 1 if catalogue.redshift_distributions is None or is_sharp(selection) else _SLOWER
+    rows = _compared(rows, catalogue, relation, _MOST_UNCERTAIN // slower)
+    linear = codes[rows] == NOISE_KINDS.index("normal")
+    draws = relation.thinned(_DRAWS if is_sharp(selection) else _draws_for(slower * rows.size))
     pit, impossible = np.full(len(catalogue), np.nan), 0
     of_draws = np.full((draws.num_draws, len(catalogue)), np.nan)
     for chosen, function in ((rows[~linear], predictive_pit), (rows[linear], linear_pit)):
@@ -319,7 +329,19 @@ def prior_check(catalogue: HaloCatalogue, prior, relation, *, selection=None, le
         level=level,
         selection_given=given or on_mass,
         without_masses=fitted_without_masses(relation),
+        not_compared=usable_rows - rows.size,
     )
+
+
+def _compared(rows, catalogue: HaloCatalogue, relation, most_uncertain: int) -> np.ndarray:
+    """Give the rows that are compared: evenly taken ones where all would cost too much, or tell too much."""
+    # Of redshifts that are distributions a part of a large catalogue shows a misfit as well.
+    most = rows.size if catalogue.redshift_distributions is None else most_uncertain
+    of_fit = number_fitted_to(relation)
+    if population_of(relation) is not None and of_fit is not None:
+        # To ten times as many objects the error of the fit is a misfit that none of a few draws is free of.
+        most = min(most, of_fit)
+    return rows if most >= rows.size else rows[np.linspace(0, rows.size - 1, most).round().astype(int)]
 
 
 def _draws_for(number: int) -> int:

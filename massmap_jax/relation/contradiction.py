@@ -90,7 +90,8 @@ def contradiction(coordinates: Coordinates, likelihood, best, chains) -> Contrad
     except MassmapError:
         return None
     _, maximum, at_pivot = at_alpha3(wide, chains, again.x, covariance)
-    where = [list(maximum).index(p) for p in names]
+    # In the order of `free`, and not of `maximum`, whose names come sorted out of compiled code.
+    where = [wide.free.index(p) for p in names]
     mean, sd = prior.central(), prior.sd()
     error = np.asarray(at_pivot)[np.ix_(where, where)]
     away = np.array([float(maximum[p]) - mean[p] for p in names])

@@ -45,6 +45,7 @@ DESCRIPTIONS = {
 CONTRADICTION_LEVEL = 1.5e-5
 # Label of the draws of a fit without measured masses, here or in `JointPosterior`.
 _ALONE = re.compile(r"fitted to \d+ objects,( 0 with measured masses,)? \w+")
+_FITTED = re.compile(r"fitted to (\d+) objects,")
 # A posterior wider than this, in units of its prior, counts as not constrained by the data.
 _UNCONSTRAINED = 0.9
 # Probability below which the stacked profiles are not those of the fitted relation.
@@ -558,3 +559,20 @@ def fitted_without_masses(relation) -> bool:
         measured masses, mass likelihoods or stacked shear.
     """
     return _ALONE.fullmatch(getattr(relation, "source", "")) is not None
+
+
+def number_fitted_to(relation) -> int | None:
+    """Tell to how many objects a relation was fitted.
+
+    Parameters
+    ----------
+    relation : Relation
+        Any relation.
+
+    Returns
+    -------
+    int or None
+        The number, for the draws and the maximum of a fit; None for a relation that was given.
+    """
+    found = _FITTED.match(getattr(relation, "source", ""))
+    return None if found is None else int(found[1])

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from massmap_jax.likelihood.objects import Observed
 from massmap_jax.likelihood.observables import gaussian_term
-from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.likelihood.selection import NoSelection, Selection, TabulatedSelection
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.prior.population import Lattice, Population, PopulationDraws
@@ -35,6 +35,8 @@ from massmap_jax.relation.several import MultiObservableRelation
 
 # Objects that are integrated at the same time, where there are many.
 _BLOCK = 1024
+# The same beside a completeness, which is integrated over luminosities at each mass.
+_BLOCK_OF_TABLE = 64
 # Panels over the posterior of one object, for the probability of a limit.
 _PANELS = 12
 
@@ -314,11 +316,11 @@ class JointLikelihood(eqx.Module):
         def one(*point):
             return under._one(alone, *point)
 
-        number = self.z.shape[0]
-        if number <= 2 * _BLOCK:
+        number, block = self.z.shape[0], _BLOCK_OF_TABLE if _table_of(self.selection) is not None else _BLOCK
+        if number <= 2 * block:
             return jax.vmap(one)(*points)
-        size = -(-number // _BLOCK) * _BLOCK
-        index = np.minimum(np.arange(size), number - 1).reshape(-1, _BLOCK)
+        size = -(-number // block) * block
+        index = np.minimum(np.arange(size), number - 1).reshape(-1, block)
         blocks = jax.tree.map(lambda a: jnp.asarray(a)[index], points)
         # Checkpointed: the gradient does not keep the panels of every block in memory.
         return jax.lax.map(jax.checkpoint(lambda block: jax.vmap(one)(*block)), blocks).ravel()[:number]
@@ -442,3 +444,8 @@ class JointLikelihood(eqx.Module):
             Sum over the points.
         """
         return (self.weight * self.ln_z(relation)).sum() + self.constant
+
+
+def _table_of(selection) -> TabulatedSelection | None:
+    """The completeness by which objects were selected, on the luminosity or on another observable."""
+    return selection if isinstance(selection, TabulatedSelection) else getattr(selection, "table", None)

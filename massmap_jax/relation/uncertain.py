@@ -24,6 +24,8 @@ from massmap_jax.relation.data import HALF_LN_2PI, CatalogueData, prior_rows
 
 # Step of the lattice in ln(1 + z), in ln F over sqrt(S^2 + sigma^2), and the number of nodes in ln sigma.
 _STEP_U, _STEP_FLUX, _NUM_SIGMA = 0.01, 0.4, 6
+# Points between which the places on the lattice of redshifts are linear.
+_FINE = 2000
 _BLOCK = 2048
 
 
@@ -69,14 +71,11 @@ class UncertainData(CatalogueData):
         given = self.catalogue.redshift_distributions
         factor = halos.ln_factor
         assert given is not None and factor is not None
-        least, most = float(np.log1p(halos.z.min())), float(np.log1p(halos.z.max()))
-        steps = max(8, int(np.ceil((most - least) / _STEP_U)))
-        u = np.linspace(least, most, steps + 1)
-        redshift = np.clip(np.expm1(u), halos.z.min(), halos.z.max())
-        moved = flux_of_luminosity(given, self.prior, redshift)
         # ln F of an object is the same at all of its nodes.
         ln_flux = halos.ln_lum_obs[:, 0] - flux_of_luminosity(given, self.prior, halos.z[:, 0])
-        step = _STEP_FLUX * np.sqrt(scatter**2 + halos.sigma.min() ** 2)
+        step = float(_STEP_FLUX * np.sqrt(scatter**2 + halos.sigma.min() ** 2))
+        redshift, place = _redshift_lattice(halos.z, lambda z: flux_of_luminosity(given, self.prior, z), step)
+        moved = flux_of_luminosity(given, self.prior, redshift)
         first = ln_flux.min() - 2 * step
         ln_f = first + step * np.arange(int(np.ceil((ln_flux.max() - first) / step)) + 3)
         sigma, of_sigma = _sigma_nodes(halos.sigma, scatter)
@@ -84,7 +83,7 @@ class UncertainData(CatalogueData):
         parent = None
         if given.selection == "joint" and not isinstance(self.selection, NoSelection):
             parent = parent_nodes(given, self.prior)
-        z_cell, of_z = _cubic((np.log1p(halos.z) - least) / (u[1] - u[0]), u.size)
+        z_cell, of_z = _cubic(place, redshift.size)
         return UncertainLikelihood(
             ln_lum=ln_f[None, :] + moved[:, None],
             redshift=redshift,
@@ -253,6 +252,21 @@ def refuse_flux_seen(known: RedshiftDistributions) -> None:
 def _read(values, cell, weight):
     """Interpolate values on the redshifts of the lattice at the nodes of one object."""
     return (values[cell[:, None] + np.arange(4)] * weight).sum(axis=1)
+
+
+def _redshift_lattice(z, moved, step: float):
+    """Redshifts of the lattice, and the places of all nodes on it.
+
+    Its points are equally far apart in ln(1 + z) over its step plus ln L over that of ln F: at low redshift the
+    luminosity of a flux changes as z^2, so that steps in ln(1 + z) alone would not resolve ln Z.
+    """
+    low, high = float(z.min()), float(z.max())
+    fine = np.unique(np.clip([np.linspace(low, high, _FINE), np.geomspace(low, high, _FINE)], low, high))
+    along = np.log1p(fine) / _STEP_U
+    along[1:] += np.cumsum(np.abs(np.diff(moved(fine)))) / step
+    size = max(8, int(np.ceil(along[-1] - along[0]))) + 1
+    redshift = np.interp(np.linspace(along[0], along[-1], size), along, fine)
+    return redshift, (np.interp(z, fine, along) - along[0]) / (along[-1] - along[0]) * (size - 1)
 
 
 def _cubic(place, size: int):

@@ -163,6 +163,20 @@ def test_pit_within_a_flux_limit_against_the_closed_form():
     assert error.max() < 3e-4
 
 
+@pytest.mark.parametrize(("limit", "scatter", "sigma"), [(LN_LIMIT, 0.01, 0.02), (12.4, 0.157, 0.1)])
+def test_pit_of_a_sharp_relation_and_of_a_limit_that_hardly_any_halo_passes(limit, scatter, sigma):
+    """Nodes in ln L, beside an A that was integrated in another way, refused such a limit as a contradiction."""
+    sharp = dataclasses.replace(TRUTH, scatter=scatter)
+    objects = [(limit + x, sigma, 0.9) for x in (0.01, 0.06, 0.2)]
+    fine = np.linspace(REFERENCE.ln_mass[0], REFERENCE.ln_mass[-1], 40_001)
+    density, mean = np.exp(np.interp(fine, REFERENCE.ln_mass, REFERENCE.row(0.9))), sharp.mean_ln_lum(fine, 0.9)
+    spread = np.hypot(scatter, sigma)
+    lows = (limit, *(x for x, _, _ in objects))
+    above = [np.trapezoid(density * scipy_ndtr((mean - low) / spread), fine) for low in lows]
+    check = check_of(objects, package_relation(scatter=scatter), selection=FluxLimit(np.exp(limit)))
+    np.testing.assert_allclose(check.pit, 1 - np.array(above[1:]) / above[0], atol=2e-3)
+
+
 def test_pit_within_a_table_and_a_users_own_selection():
     ramp = TabulatedSelection([0.0], [7.5, 8.5], [[0.0, 1.0]])
     # A step among the objects, and one above all but the brightest, which nodes of a quadrature do not see.

@@ -113,6 +113,34 @@ def test_check_of_the_prior_sees_the_right_relation(field):
     assert mm.prior_check(some, prior, shifted).p_value < 1e-6
 
 
+def test_at_low_redshift_the_lattice_is_that_of_the_objects():
+    """Where p(z) reaches the beginning of the prior a luminosity goes as z^2, which equal steps in ln(1 + z) do not resolve."""
+    prior = mm.MassPrior.from_cosmology("Planck18", redshift=np.linspace(0.0, 0.6, 13), log10_mass_range=(13.5, 16.0))
+    z = np.linspace(0.06, 0.3, 25)
+    near = mm.HaloCatalogue.from_arrays(luminosity=np.geomspace(0.1, 2.0, 25), redshift=z, sigma_ln_luminosity=0.1)
+    near = near.with_redshifts(
+        mm.RedshiftDistributions.gaussian(z, 0.03, variable="ln_1z", contains="likelihood", lum_moves=True)
+    )
+    for alpha1 in (0.0, -2.0):
+        relation = mm.MassLuminosityRelation(alpha1=alpha1, alpha2=1.7, alpha3=3e14, alpha4=0.0, scatter=0.3)
+        with jax.enable_x64(True):
+            found = float(UncertainData(near, prior).likelihood(0.3)(relation))
+            exact = float(mm.log_likelihood(relation, near, prior))
+        assert found == pytest.approx(exact, abs=0.01)
+
+
+def test_a_part_of_many_objects_is_checked(field, monkeypatch):
+    """The first and the last are among them."""
+    from massmap_jax.checks import prior_check
+
+    monkeypatch.setattr(prior_check, "_MOST_UNCERTAIN", 150)
+    prior, _, _, catalogue = field
+    check = mm.prior_check(with_errors(catalogue.subset(np.arange(400))), prior, relation_of(ALL))
+    assert (check.not_compared, np.isfinite(check.pit).sum()) == (250, 150)
+    assert np.isfinite(check.pit[[0, 399]]).all()
+    assert check.p_value > 1e-5
+
+
 def test_a_limit_in_luminosities_that_move_is_refused(field):
     """Those that do not move have one."""
     prior, _, _, catalogue = field
