@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
-from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING
+from massmap_jax.catalogue.observables import LOWER_LIMIT, MEASURED, MISSING, UPPER_LIMIT
 from massmap_jax.errors import MassmapError
 from massmap_jax.labels import check_labels
 from massmap_jax.likelihood.nearest_lognormal import (
@@ -52,7 +52,7 @@ from massmap_jax.relation.search import (
     off_normal,
     relation_at,
 )
-from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass, ln_m50
+from massmap_jax.relation.selected_on import SelectedOn, SelectedOnMass, ln_m50, number_at_edge
 
 # Share of objects whose linear noise may be a poor lognormal one.
 _FEW_POOR = 0.1
@@ -160,6 +160,7 @@ def fit_joint(
             diagnostics={"newton_steps": int(best.steps), "log_density": -float(best.negative_log_density)}
             | found
             | ({"nearly_lognormal": nearly} if nearly else {})
+            | ({"edges": edges} if (edges := _edges(data, tuple(laws), selection)) else {})
             | ({} if against is None else {"against_beliefs": against.as_dict()}),
             num_halos=int(chosen.sum()),
             num_calibrators=int(has_mass.sum()),
@@ -475,6 +476,28 @@ def _check_observables(catalogue, laws, prior, selection, data) -> None:
                 f" {int(data.rows[np.argmax(lost)])}: where only the selection is known, give the threshold as a lower"
                 " limit, Observables.from_arrays(lower_limit=)"
             )
+
+
+def _edges(data: CatalogueData, names: tuple[str, ...], selection) -> dict[str, dict[str, float]]:
+    """Observables that end abruptly, as by a cut, beside which no limit or selection is known: how many are there."""
+    catalogue, rows, given = data.catalogue, data.rows, data.catalogue.observables
+    found = {}
+    if selection is None or isinstance(selection, NoSelection | SelectedOn):
+        plain = catalogue.noise_codes[rows] == NOISE_KINDS.index("lognormal")
+        measured = rows[plain & np.isfinite(catalogue.ln_lum_obs[rows])]
+        found["luminosity"] = catalogue.ln_lum_obs[measured], catalogue.sigma_ln_lum[measured]
+    for i, name in enumerate(names):
+        assert given is not None  # `_check_observables` has looked
+        kind = given.kind[rows, i]
+        if getattr(selection, "observable", None) != name and not (kind == UPPER_LIMIT).any():
+            measured = rows[kind == MEASURED]
+            found[name] = given.ln_value[measured, i], given.sigma[measured, i]
+    ends = {name: number_at_edge(*values) for name, values in found.items()}
+    return {
+        name: {"near": ends[name], "of": values[0].size, "least": float(np.exp(values[0].min()))}
+        for name, values in found.items()
+        if ends[name]
+    }
 
 
 def _range(data: CatalogueData, chosen) -> dict[str, tuple[float, float]]:

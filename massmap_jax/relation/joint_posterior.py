@@ -187,6 +187,13 @@ class JointPosterior(RelationPosterior):
             found.append(
                 f"linear noise of {nearly:,} objects of the fit was taken as the lognormal noise that is nearest to it"
             )
+        for name, edge in self.diagnostics.get("edges", {}).items():
+            say = "lum_limit=" if name == "luminosity" else f"SelectedOn({name!r}, ...), --selected-on '{name}>...'"
+            found.append(
+                f"{name} ends abruptly: {edge['near']:,} of {edge['of']:,} objects lie within 0.3 of its error above"
+                f" the least value, {edge['least']:.4g}; if the catalogue was selected on it, give that selection"
+                f" ({say}), or scatters, correlations and masses come out wrong"
+            )
         if 0 < self.num_calibrators < FEW_CALIBRATORS:
             found.append(f"only {self.num_calibrators} objects have a calibration mass: the beliefs weigh heavily")
         return tuple(found)

@@ -22,8 +22,46 @@ if TYPE_CHECKING:
     from massmap_jax.relation.calibrated import CalibratedRelation
     from massmap_jax.relation.law import MassLuminosityRelation
 
+# How near to the least value objects count as being at an edge, in errors, and how many there are at least.
+_NEAR, _MANY_NEAR = 0.3, 10
 THRESHOLD = ("ln_threshold", "width", "evolution")
 """What describes a selection on a measured mass: ln m50 = ln threshold + evolution ln(1 + z), and its width in ln M."""
+
+
+def number_at_edge(ln_value, sigma) -> int:
+    """Count the objects at the least value of an observable, if it ends abruptly there.
+
+    Parameters
+    ----------
+    ln_value, sigma : Float[np.ndarray, "object"]
+        ln of the measured values, and their errors in ln.
+
+    Returns
+    -------
+    int
+        Objects within 0.3 of the typical error above the least value, where these are 10 or more and at least half as
+        many as in the next such interval; else 0.
+
+    Notes
+    -----
+    Where objects become rare, the density of what noise has blurred rises by a factor of some three over 0.3 of its
+    error at most: 10 objects so near to the least one do not happen by chance, and a cut in the measured value makes
+    them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from massmap_jax.relation.selected_on import number_at_edge
+    >>> ln_value = np.random.default_rng(0).normal(0.0, 0.5, 5000)
+    >>> cut = ln_value[ln_value > 0.2]
+    >>> number_at_edge(ln_value, np.full(ln_value.size, 0.1)), number_at_edge(cut, np.full(cut.size, 0.1))
+    (0, 96)
+    """
+    if ln_value.size == 0:
+        return 0
+    away = (ln_value - ln_value.min()) / max(float(np.median(sigma)), 1e-6)
+    near, beside = int((away <= _NEAR).sum()), int(((away > _NEAR) & (away <= 2 * _NEAR)).sum())
+    return near if near >= _MANY_NEAR and 2 * near >= beside else 0
 
 
 class SelectedOnMass(eqx.Module):

@@ -5,6 +5,7 @@ Its calibration is tested in tests/statistical/test_several.py.
 
 import math
 import warnings
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -18,7 +19,8 @@ from massmap_jax.errors import MassmapError
 from massmap_jax.relation.correlations import PartialCorrelation, beliefs_about, matrix_of, pairs
 from massmap_jax.relation.data import CatalogueData
 from massmap_jax.relation.joint import _BLOCK_OF_TABLE, JointPrior
-from massmap_jax.relation.joint_fit import likelihood_of
+from massmap_jax.relation.joint_fit import _edges, likelihood_of
+from massmap_jax.relation.selected_on import number_at_edge
 
 NUMBER, CALIBRATORS, ALPHA3 = 500, 150, 3e14
 SCATTERS = np.array([[1, 0.5, 0.2], [0.5, 1, -0.3], [0.2, -0.3, 1]])
@@ -111,6 +113,35 @@ def test_beliefs_are_compared_with_the_error_of_their_own_parameter(field, prior
     against = fit.diagnostics["against_beliefs"]
     assert against["name"] in ("alpha2", "alpha2_richness", "alpha2_y_sz")
     assert against["error"] == pytest.approx(0.01 * (1 + fit.free.index(against["name"])))
+
+
+def test_an_observable_that_ends_abruptly_is_told(field, fit, prior):
+    """A cut that nobody states; without one, or where it is stated, nothing is told."""
+    assert "edges" not in fit.diagnostics
+    catalogue, names = field[0], tuple(OBSERVABLES)
+    richness = catalogue.observables.ln_value[:, 0]
+    least = np.median(richness[np.isfinite(richness)])
+    cut = CatalogueData(catalogue.subset(np.flatnonzero(~(richness < least))), prior)
+    edges = _edges(cut, names, None)
+    assert set(edges) == {"richness"} and edges["richness"]["least"] == pytest.approx(np.exp(least), rel=0.02)
+    assert _edges(cut, names, mm.SelectedOn("richness", np.exp(least))) == {}
+    note = replace(fit, diagnostics=fit.diagnostics | {"edges": edges}).notes[-1]
+    assert "richness ends abruptly" in note and "--selected-on 'richness>...'" in note
+
+
+def test_what_is_no_edge():
+    """Of smooth distributions blurred by noise none of 600 is told to end; a cut at the median of many always is."""
+    rng, told, cut = np.random.default_rng(1), 0, []
+    for number in (50, 500, 20_000):
+        for spread in (0.3, 1.0):
+            for _ in range(100):
+                true = rng.exponential(spread, number) if spread > 0.5 else rng.normal(0, spread, number)
+                sigma = rng.uniform(0.1, 0.3, number)
+                value = true + sigma * rng.normal(size=number)
+                told += number_at_edge(value, sigma) > 0
+                above = value > np.median(value)
+                cut.append(number < 20_000 or number_at_edge(value[above], sigma[above]) > 0)
+    assert told == 0 and all(cut)
 
 
 def test_masses_are_better_than_by_luminosity(fit, field, prior):
