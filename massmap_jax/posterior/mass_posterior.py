@@ -93,6 +93,7 @@ def mass_posterior(
     selection : Selection, optional
         Which objects enter the catalogue, `massmap_jax.NoSelection()` by default. It changes only the weights Z_k and
         the evidence: a selection on the observed luminosity cancels from the posterior of one mass under one relation.
+        Where redshifts are distributions, one that is no sharp limit counts at each redshift, and in the masses.
     extra : TabulatedTerm, optional
         A further, independent likelihood of ln M for each row, with `log_likelihood` of shape (halo, g). Where the
         draws have an `extra_bias` b, as those of `fit_relation(..., extra=)`, it is taken at ln M + b.
@@ -193,7 +194,7 @@ def mass_posterior(
         if relation_from == "other_data":
             kernel.check_chance(halos, selection)
     chunk_size = chunk_size or kernel.auto_chunk(relation)
-    # Where draws are not weighed, masses do not depend on the selection, and one in signal to noise has no evidence.
+    # A limit in signal to noise has no evidence, and masses do not depend on it where draws are not weighed.
     if selection is None or isinstance(selection, SignalToNoiseLimit):
         selection = NoSelection()
 

@@ -57,7 +57,7 @@ def of_objects(changes=None, finish=None, grid=GRID, usable=None, **form):
     finish = {"keep_draws": True} | (finish or {})
     sums = MapSums(grid, FixedDraws(), MapForm(fwhm_arcmin=finish.pop("fwhm_arcmin", None), **form))
     mean = np.exp(FixedDraws().ln_mass(objects.ln_lum_obs)).mean(axis=1)
-    sums.add(objects, SimpleNamespace(prior=None, extra=None, usable=usable, mean_mass=mean))
+    sums.add(objects, SimpleNamespace(prior=None, extra=None, selection=None, usable=usable, mean_mass=mean))
     return sums.finish(ess=1.0, relation_from="fixed_draws", **finish)
 
 
@@ -288,7 +288,9 @@ def test_width_of_the_kernel():
     one = HaloCatalogue.from_arrays(
         luminosity=[1.0], redshift=[0.5], sigma_ln_luminosity=0.05, ra=[0.0], dec=[0.0], position_unit="arcmin"
     )
-    sums.add(one, SimpleNamespace(prior=None, extra=None, usable=one.usable, mean_mass=np.array([1e14])))
+    sums.add(
+        one, SimpleNamespace(prior=None, extra=None, selection=None, usable=one.usable, mean_mass=np.array([1e14]))
+    )
     for fwhm in (1.0, 1.7, 6.0):
         image = smoothed(sums.finish(ess=1.0, relation_from=None, keep_draws=True), fwhm).mean / 1e14
         x, y = grid.centres()
@@ -348,7 +350,7 @@ def test_sums_of_parts_are_those_of_the_whole():
         parts.append(MapSums(GRID, FixedDraws(), MapForm(**form)))
         parts[-1].add(
             objects.subset(rows),
-            SimpleNamespace(prior=None, extra=None, usable=objects.usable[rows], mean_mass=mean[rows]),
+            SimpleNamespace(prior=None, extra=None, selection=None, usable=objects.usable[rows], mean_mass=mean[rows]),
         )
     whole = MapSums(GRID, FixedDraws(), MapForm(**form))
     whole.restore(parts[0].state())
@@ -463,7 +465,10 @@ def test_empty_one_object_all_outside():
     one = {name: values[:1] for name, values in columns(1).items()}
     objects = HaloCatalogue.from_arrays(**one | dict(ra=[0.0], dec=[55.0]))
     sums = MapSums(GRID, FixedDraws(), MapForm(footprint=mask(), unit="Msun/Mpc2"))
-    sums.add(objects, SimpleNamespace(prior=None, extra=None, usable=objects.usable, mean_mass=np.array([1e14])))
+    sums.add(
+        objects,
+        SimpleNamespace(prior=None, extra=None, selection=None, usable=objects.usable, mean_mass=np.array([1e14])),
+    )
     found = sums.finish(ess=1.0, relation_from=None)
     assert found.nobj.sum() == 1 and (found.sd > 0).sum() == 1
     with pytest.raises(MassmapError, match="no rows"):
