@@ -160,13 +160,9 @@ def _constant(lum: Luminosity, value: float, kind: str | None, min_snr: float | 
 
 # What follows the name of a column in those of its upper and lower bar.
 _BARS = (
-    ("errplus", "errminus"),
-    ("err_plus", "err_minus"),
-    ("errp", "errm"),
-    ("err_p", "err_m"),
-    ("err_up", "err_low"),
-)
-_BARS += (("err_upper", "err_lower"), ("err_hi", "err_lo"), ("err_high", "err_low"), ("uerr", "lerr"))
+    ("errplus", "errminus"), ("err_plus", "err_minus"), ("errp", "errm"), ("err_p", "err_m"), ("err_up", "err_low"),
+    ("err_upper", "err_lower"), ("err_hi", "err_lo"), ("err_high", "err_low"), ("uerr", "lerr"),
+)  # fmt: skip
 
 
 def _pair_by_name(table: ColumnTable, lum: Luminosity) -> tuple[str, ...]:

@@ -34,13 +34,14 @@ COLUMNS = {
     "n_s": ("n_s", "ns"),
     "omega_b": ("omega_b", "omegab", "ob0", "ob", "omega_b0", "omega_b_0", "omegab0", "ob_0", "omb", "omega0_b"),
 }
-NEUTRINOS = ("mnu", "m_nu", "sum_mnu", "summnu", "mnu_total", "m_ncdm")
 _BARYONS = ("omegabh2", "ombh2", "omega_b_h2", "omega_bh2", "omega_bh^2", "omega_b_h^2", "obh2")
 _COLD = ("omegach2", "omch2", "omega_cdm_h2", "omegacdmh2", "omega_ch2", "omega_ch^2", "omega_cdmh^2", "och2")
 _MATTER = ("omegamh2", "ommh2", "omega_m_h2", "omega_mh2", "omega_mh^2", "omh2")
 _COLD_SHARE = ("omega_c", "omegac", "oc", "omega_cdm")
 _LIGHT, _LIGHT_SHARE = ("omnuh2", "omeganuh2", "omega_nu_h2", "omega_nuh2"), ("omega_nu", "omeganu")
 _MASSES = ("mnu", "m_nu", "sum_mnu", "summnu", "mnu_total")
+# That of one kind of neutrinos is no sum.
+_ANY_MASS = (*_MASSES, "m_ncdm")
 # Sum of the masses of neutrinos in eV over their omega h^2 (Planck 2018 VI, sect. 2.1, for three of a temperature).
 _EV = 93.14
 # The physical density of cold dark matter is 0.12 in all measurements, and its share 0.26.
@@ -222,7 +223,7 @@ def mass_of_neutrinos(table: ColumnTable, path: str) -> tuple[str, np.ndarray] |
     tuple of str and Float[np.ndarray, "draw"], or None
         The column and the sum [eV]; None where the draws do not tell it.
     """
-    for names, factor in ((NEUTRINOS, 1.0), (_LIGHT, _EV)):
+    for names, factor in ((_ANY_MASS, 1.0), (_LIGHT, _EV)):
         name = find_column(table, names, "the neutrinos", path)
         if name is not None:
             return name, read_column(table, name, path) * factor
