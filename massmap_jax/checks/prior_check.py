@@ -390,7 +390,7 @@ def _check_linear(catalogue: HaloCatalogue, rows, relation, selection) -> None:
         raise MassmapError(
             f"with linear noise the check needs a power law, and the relation is a {type(relation).__name__}; {first}"
         )
-    if selection is not None and not hasattr(selection, "limit_of"):
+    if not is_sharp(selection):
         raise MassmapError(
             f"with linear noise a selection has to be a sharp limit, and it is a {type(selection).__name__}; {first}"
         )

@@ -10,6 +10,7 @@ from massmap_jax.errors import MassmapError
 
 # Units as words of a name: "theta_arcmin", "r_kpc".
 _UNITS = r"(?<![a-z])(arcmin|arcsec|deg|[km]?pc)(?![a-z])"
+_EXCESS = r"delta_?sig|(?<![a-z])(?:ds|esd|dsigma)(?![a-z])|excess"
 # What a name says that its column is, and what is done with such a one; the first pattern that fits.
 _OTHERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "radius": (
@@ -24,7 +25,7 @@ _OTHERS: dict[str, tuple[tuple[str, str, str], ...]] = {
         (r"kappa|(?<![a-z])conv(?:ergence)?(?![a-z])", "a convergence", "give the tangential shear"),
         (r"cross|(?<![a-z])(?:g|gamma|e)_?x(?![a-z])", "the cross shear", "give the tangential one"),
         (
-            r"delta_?sig|(?<![a-z])(?:ds|esd|dsigma)(?![a-z])|excess",
+            _EXCESS,
             "an excess surface density",
             "of comoving lengths, multiply it by (1 + z)^2 of the lens; then divide it, and its error, by one large"
             " number such as 1e6 Msun/pc2 and give that as sigma_crit=, so large that the shear is not reduced",
@@ -57,7 +58,7 @@ _WHOLE = ("source_redshift",)
 
 def is_excess(name: str) -> bool:
     """Tell whether a column is by its name an excess surface density."""
-    return re.search(_OTHERS["shear"][2][0], normal_name(name)) is not None
+    return re.search(_EXCESS, normal_name(name)) is not None
 
 
 def check_name(role: str, name: str, label: str, unit: str | None = None) -> None:

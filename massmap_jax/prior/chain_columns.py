@@ -46,6 +46,8 @@ _ANY_MASS = (*_MASSES, "m_ncdm")
 _EV = 93.14
 # The physical density of cold dark matter is 0.12 in all measurements, and its share 0.26.
 _PHYSICAL = (0.05, 0.18)
+# A column that is multiplied by a hundred, by its name.
+_TIMES_100 = re.compile(r"100[*_]*(.+)")
 # A hundred times the physical density of baryons, 0.0224.
 _HUNDREDFOLD = (1.0, 5.0)
 
@@ -154,8 +156,7 @@ def densities(
     if "h" not in found:
         return made
     h2, baryons, cold = np.square(found["h"]), column(_BARYONS), column(_COLD)
-    scaled = [c for c in table.names if plain_name(c).lstrip("1").lstrip("0*_") in (*_BARYONS, "omega_b")]
-    scaled = [c for c in scaled if plain_name(c).startswith("100")]
+    scaled = [c for c in table.names if (m := _TIMES_100.fullmatch(plain_name(c))) and m[1] in (*_BARYONS, "omega_b")]
     if baryons is None and len(scaled) == 1:
         baryons = scaled[0]
     if cold is None and "omega_cdm" in table.names:  # CLASS, in small letters

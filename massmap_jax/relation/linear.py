@@ -25,7 +25,7 @@ from massmap_jax.catalogue.halo_catalogue import NOISE_KINDS, HaloCatalogue
 from massmap_jax.errors import MassmapError
 from massmap_jax.likelihood import linear_noise
 from massmap_jax.likelihood.objects import counts_as_lognormal, usable_rows
-from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit
+from massmap_jax.likelihood.selection import NoSelection, SignalToNoiseLimit, is_sharp
 from massmap_jax.prior import panels
 from massmap_jax.prior.mass_prior import MassPrior
 from massmap_jax.relation.compress import Points, compress
@@ -540,7 +540,7 @@ def _check_selection(catalogue: HaloCatalogue, selection, rows) -> None:
             " selection is a limit above it: such objects are in the catalogue for another reason; leave them out, or"
             " leave the selection out"
         )
-    if not hasattr(selection, "limit_of"):
+    if not is_sharp(selection):
         raise MassmapError(
             f"with linear noise a selection has to be a sharp limit, and it is a {type(selection).__name__}: give a"
             " limit in luminosity, in flux or in signal to noise"

@@ -120,7 +120,7 @@ class UncertainLinearData(LinearData):
             if own.any():
                 add(kind, own, halos.ln_lum_obs[own], sigma[own])
         if self.linear.any() and not isinstance(self.selection, NoSelection):
-            moved = halos.ln_factor
+            moved = halos.ln_factor  # of the luminosity alone: a limit has no other factor
             assert moved is not None
             ln_error = (self.ln_error[:, None] + moved)[self.linear]
             ln_limit = np.asarray(self.selection.limit_of(halos.z[self.linear], ln_error))
