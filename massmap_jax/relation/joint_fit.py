@@ -39,7 +39,7 @@ from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.draws import draw_by, ridge_draws
-from massmap_jax.relation.joint import JointLikelihood, JointPrior
+from massmap_jax.relation.joint import Chances, JointLikelihood, JointPrior, table_of
 from massmap_jax.relation.joint_cosmology import JointCosmologyPrior
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error
@@ -573,6 +573,9 @@ def likelihood_of(
     # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
     redshift, row = np.unique(points.z, return_inverse=True)
     selection = NoSelection() if selection is None else selection
+    index = np.concatenate([with_mass, without])
+    weight = np.concatenate([np.ones(with_mass.size), np.full(without.size, stand_for)])
+    chances = None if noise is not None else _chances(data, selection, index, weight, scatter or _USUAL_SCATTER)
     return JointLikelihood(
         ln_lum_obs=filled(points.ln_lum_obs),
         sigma=filled(points.sigma),
@@ -590,8 +593,23 @@ def likelihood_of(
         prior=data.prior,
         selection=selection,
         constant=np.float64(data.constant),
+        chances=chances,
         moves=moves,
     )
+
+
+def _chances(data: CatalogueData, selection, index, weight, scatter: float) -> Chances | None:
+    """Where A is evaluated for some objects, if a table says which are in the catalogue."""
+    table = table_of(selection)
+    if table is None:
+        return None
+    _, sigma, z, _ = (a[index] for a in data.halos())
+    if isinstance(selection, SelectedOn):
+        observables = data.catalogue.observables
+        assert observables is not None  # the one that they were selected on is among them
+        sigma = Observed.of(data.catalogue, data.rows[index]).sigma[:, observables.names.index(selection.observable)]
+    nodes = np.union1d(data.kinks(float(z.max())), np.asarray(table.redshift_nodes))
+    return Chances.of(z, sigma, weight, with_ratio(nodes, float(z.min()), _RATIO_IN_BOX), scatter)
 
 
 def _search(data, calibration, has_mass, chosen, selection, joint_prior, coordinates):

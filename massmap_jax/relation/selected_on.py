@@ -334,6 +334,27 @@ class SelectedOn(eqx.Module):
             return self.table.log_prob(ln_value, z)
         return log_ndtr((ln_value - self.ln_threshold) / self.width)
 
+    def log_norms(self, relation: "CalibratedRelation", prior: MassPrior, z, sigma) -> Float[Array, " m"]:
+        """Compute ln A of a table for several objects, under one relation.
+
+        Parameters
+        ----------
+        relation : CalibratedRelation
+            One relation with its population.
+        prior : MassPrior
+            The mass prior.
+        z, sigma : Float[Array, "m"]
+            Redshifts, and the errors of ln of the observable.
+
+        Returns
+        -------
+        Float[Array, "m"]
+            ln of the probability that an object with such an error is in the catalogue.
+        """
+        assert self.table is not None
+        law = relation.laws[relation.names.index(self.observable)]
+        return self.table.log_norms(_OfOne(law, relation.population), prior, z, sigma)
+
     def log_norm_of_row(self, relation: "CalibratedRelation", prior: MassPrior, ln_prior, z, observed: Observed):
         """Compute ln A of one object, under one relation.
 
@@ -358,7 +379,7 @@ class SelectedOn(eqx.Module):
         index = relation.names.index(self.observable)
         law = relation.laws[index]
         if self.table is not None:
-            return self.table.log_norm(_OfOne(law, relation.population), prior, z, observed.sigma[index])
+            return self.log_norms(relation, prior, z[None], observed.sigma[index][None])[0]
         mean = law.mean_ln_lum(jnp.asarray(prior.ln_mass_nodes), z)
         spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
         return ln_share(relation, prior, ln_prior, z, log_ndtr((mean - self.ln_threshold) / spread))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from scipy import special, stats
 
-from massmap_jax.prior.normal_cdf import both_below, log_ndtr
+from massmap_jax.prior.normal_cdf import both_below, log_ndtr, tail_and_density
 
 # Both sides of 0, where two forms meet, and far tails.
 SCORES = np.concatenate([np.linspace(-60.0, 40.0, 2001), [-1000.0, -1e-9, 1e-9, 300.0]])
@@ -18,6 +18,14 @@ def test_values_and_derivatives():
         np.testing.assert_allclose(jax.vmap(jax.grad(log_ndtr))(SCORES), ratio, rtol=1e-8, atol=1e-9)
         bend = jax.vmap(jax.grad(jax.grad(log_ndtr)))(SCORES[SCORES > -60])
         np.testing.assert_allclose(bend, (-ratio * (SCORES + ratio))[SCORES > -60], rtol=2e-6, atol=2e-8)
+
+
+def test_tail_and_density():
+    scores = np.linspace(0.0, 37.0, 1001)
+    with jax.enable_x64(True):
+        tail, density = tail_and_density(scores)
+    np.testing.assert_allclose(tail, stats.norm.sf(scores), rtol=4e-11)
+    np.testing.assert_allclose(density, stats.norm.pdf(scores), rtol=1e-12)
 
 
 def test_float32_keeps_its_digits():

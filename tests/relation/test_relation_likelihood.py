@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,6 +185,28 @@ def test_log_norm_of_a_flux_limit_and_of_a_table():
     print("flux limit", got, np.log(exact), "table", ramp, np.log(expected))
     assert got == pytest.approx(np.log(exact), abs=1e-5)
     assert ramp == pytest.approx(np.log(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("number", [4, 150])
+def test_derivatives_of_a_tables_log_norm(number):
+    """They are sums of their own: those of the relation, of the redshift, and both together, against differences."""
+    nodes = np.linspace(8.5, 10.5, number)
+    table = np.interp(nodes, [8.5, 9.0, 9.7, 10.5], [0.0, 0.1, 0.8, 1.0])
+    selection = TabulatedSelection([0.0, 2.0], nodes, [table, table**2])
+
+    def ln_a(x):
+        relation = eqx.tree_at(lambda r: (r.alpha1, r.alpha2, r.scatter), package_relation(), tuple(x[:3]))
+        return selection.log_norm(relation, PRIOR, x[3], 0.1)
+
+    with jax.enable_x64(True):
+        start = package_relation()
+        x = jnp.asarray([start.alpha1, start.alpha2, start.scatter, 0.73])
+        steps = 1e-5 * np.eye(4)
+        gradient, hessian = jax.jit(jax.grad(ln_a)), jax.jit(jax.hessian(ln_a))
+        slopes = [(ln_a(x + d) - ln_a(x - d)) / 2e-5 for d in steps]
+        np.testing.assert_allclose(gradient(x), slopes, rtol=1e-6, atol=1e-7)
+        bends = [(gradient(x + d) - gradient(x - d)) / 2e-5 for d in steps]
+        np.testing.assert_allclose(hessian(x), bends, rtol=1e-6, atol=1e-6)
 
 
 def test_selection_enters_the_likelihood_and_the_fast_path_follows():

@@ -306,6 +306,39 @@ def test_a_completeness_is_integrated_for_few_objects_at_a_time(field, prior, mo
     assert few[0] < all_of_them[0] / 4
 
 
+@pytest.mark.parametrize("on", ["luminosity", "richness"])
+def test_the_sum_of_ln_a_rests_on_few_redshifts_and_errors(field, prior, on):
+    """Beside A of each object: 500 of them, of which those without a mass stand for 2.5."""
+    catalogue, masses, _ = field
+    ln_value = np.linspace(-1.0, 5.0, 13)
+    chance = 0.02 + 0.98 * norm.cdf((ln_value[None] - np.array([[0.5], [2.5], [3.0]])) / 0.5)
+    selection = table = mm.TabulatedSelection([0.1, 0.5, 0.9], ln_value, chance)
+    if on == "richness":
+        selection = mm.SelectedOn("richness", table)
+    with jax.enable_x64(True):
+        data = CatalogueData(catalogue.seen_by(tuple(OBSERVABLES)), prior)
+        has_mass = np.isfinite(masses.ln_mass[data.rows])
+        joint = JointPrior.of(LUMINOSITY, masses.beliefs, POPULATION, (33.0, 0.4), data.prior, None, OBSERVABLES,
+                              beliefs_about(tuple(OBSERVABLES), 2.0))  # fmt: skip
+        there = np.isfinite(catalogue.ln_lum_obs[data.rows]) | (on == "richness")
+        likelihood = likelihood_of(data, masses, has_mass, there, selection, 0.2, 2.5)
+        has_mass = has_mass[there]
+        assert np.sum(likelihood.chances.weight != 0) < 0.6 * has_mass.size
+        assert likelihood.chances.weight.sum() == pytest.approx(has_mass.sum() + 2.5 * (~has_mass).sum())
+        each = type(likelihood).ln_z
+        off, ln_l = [], []
+        for key in range(4):
+            rng = np.random.default_rng(key)
+            values = {p: v + 0.05 * rng.normal() for p, v in TRUTH.items()}
+            values |= {"population_centre": 33.0 + 0.1 * rng.normal(), "population_width": 0.4, "mass_scatter": 0.1}
+            relation = joint.relation(values)
+            exact = float((likelihood.weight * np.asarray(each(likelihood, relation))).sum() + likelihood.constant)
+            off.append(float(likelihood(relation)) - exact)
+            ln_l.append(exact)
+    print(on, off, np.ptp(ln_l))
+    assert np.abs(off).max() < 0.1 and np.ptp(off) < 1e-3 * np.ptp(ln_l)
+
+
 def test_correlations():
     """Whatever the partial correlations are, the matrix is a correlation; and back."""
     names = ("a", "b", "c")

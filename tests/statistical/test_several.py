@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 
 import massmap_jax as mm
 from massmap_jax.relation.coordinates import Coordinates
@@ -147,19 +147,30 @@ POPULATION = mm.Population.gaussian(
 )
 
 
-def joint_of(prior, correlation=2.0):
+# For a catalogue that was selected on richness: its population is what remains of the mass function.
+CUT = 15.0
+COMPLETE = mm.Population.hmf_completeness(
+    drift=False, beliefs={"centre": dist.Normal(np.log(5e13), 0.4), "width": dist.LogNormal(np.log(0.5), 0.3)}
+)
+
+
+def joint_of(prior, correlation=2.0, population=POPULATION):
     laws = {"richness": mm.RelationPrior(OF_RICHNESS, ALPHA3)}
     with jax.enable_x64(True):
         return JointPrior.of(
-            mm.RelationPrior(BELIEFS, ALPHA3), MEASURED, POPULATION, (32.9, Z), prior, None, laws,
+            mm.RelationPrior(BELIEFS, ALPHA3), MEASURED, population, (32.9, Z), prior, None, laws,
             beliefs_about(("richness",), correlation),
         )  # fmt: skip
 
 
-def ranks(prior, key, number=SIMULATIONS, *, joint, error=1.0):
-    """Rank of each true parameter among weighted posterior draws, in [0, 1]; (simulation, parameter)."""
+def ranks(prior, key, number=SIMULATIONS, *, joint, error=1.0, cut=None, told=True):
+    """Rank of each true parameter among weighted posterior draws, in [0, 1]; (simulation, parameter).
+
+    With a cut, objects of a population of `COMPLETE` are selected on richness; the fit is told so, or not.
+    """
     rng = np.random.default_rng(key)
-    truth_of = joint_of(prior)
+    truth_of = joint_of(prior) if cut is None else joint
+    selection = mm.SelectedOn("richness", cut) if cut is not None and told else None
     with jax.enable_x64(True):
         coordinates = Coordinates.at(joint, 32.9, Z)
         start = np.asarray(coordinates.place(joint.central()))
@@ -167,11 +178,11 @@ def ranks(prior, key, number=SIMULATIONS, *, joint, error=1.0):
     for i in range(number):
         with jax.enable_x64(True):
             truth = {p: float(v) for p, v in truth_of.sample(jax.random.fold_in(jax.random.key(key), i)).items()}
-        catalogue, masses = universe(rng, truth, error)
+        catalogue, masses = universe(rng, truth, error) if cut is None else cut_universe(prior, rng, truth, cut)
         with jax.enable_x64(True):
             data = CatalogueData(catalogue.seen_by(("richness",)), prior)
             has_mass = np.isfinite(masses.ln_mass[data.rows])
-            likelihood = likelihood_of(data, masses, has_mass, np.ones_like(has_mass), None, 0.1)
+            likelihood = likelihood_of(data, masses, has_mass, np.ones_like(has_mass), selection, 0.1)
             best = maximise(coordinates, likelihood, start)
             root = np.linalg.cholesky(covariance_of(best, coordinates))
             normals = rng.normal(size=(DRAWS, start.size))
@@ -188,20 +199,41 @@ def ranks(prior, key, number=SIMULATIONS, *, joint, error=1.0):
 def universe(rng, truth, error):
     """Luminosity, richness (a fifth missing) and measured mass of objects from one universe."""
     t = truth["population_centre"] + truth["population_width"] * rng.normal(size=FITTED)
-    e = rng.normal(size=(3, FITTED))
+    y, x, m = measured(rng, truth, t)
+    lost = rng.random(FITTED) < 0.2
+    return found(y, np.where(lost, np.nan, x), m, error)
+
+
+def cut_universe(prior, rng, truth, cut):
+    """The same of a mass function times a completeness, above a richness; a fifth has no luminosity."""
+    grid = np.linspace(float(prior.ln_mass_min), float(prior.ln_mass_max), 6001)
+    ln_p = np.asarray(prior.log_prob(grid, np.full(grid.size, Z)), dtype=float)
+    ln_p += norm.logcdf((grid - truth["population_centre"]) / truth["population_width"])
+    cdf, parts = np.cumsum(np.exp(ln_p - ln_p.max())), []
+    while sum(part.shape[1] for part in parts) < FITTED:
+        y, x, m = measured(rng, truth, np.interp(rng.random(4 * FITTED) * cdf[-1], cdf, grid))
+        parts.append(np.stack([y, x, m])[:, x > np.log(cut)])
+    y, x, m = np.concatenate(parts, axis=1)[:, :FITTED]
+    return found(np.where(rng.random(FITTED) < 0.2, np.nan, y), x, m)
+
+
+def measured(rng, truth, t):
+    """ln of luminosity, richness and measured mass of objects with these ln M."""
+    e = rng.normal(size=(3, t.size))
     e[1] = truth["correlation_richness"] * e[0] + np.sqrt(1 - truth["correlation_richness"] ** 2) * e[1]
     e[2] = truth["correlation"] * e[0] + np.sqrt(1 - truth["correlation"] ** 2) * e[2]
     y = truth["alpha1"] + truth["alpha2"] * (t - np.log(ALPHA3)) + truth["scatter"] * e[0]
     x = truth["alpha1_richness"] + truth["alpha2_richness"] * (t - np.log(ALPHA3)) + truth["scatter_richness"] * e[1]
-    m = t + truth["bias"] + truth["mass_scatter"] * e[2] + 0.2 * rng.normal(size=FITTED)
-    y, x = y + ERRORS[0] * rng.normal(size=FITTED), x + ERRORS[1] * rng.normal(size=FITTED)
+    m = t + truth["bias"] + truth["mass_scatter"] * e[2] + 0.2 * rng.normal(size=t.size)
+    return y + ERRORS[0] * rng.normal(size=t.size), x + ERRORS[1] * rng.normal(size=t.size), m
+
+
+def found(y, x, m, error=1.0):
+    """The catalogue of these, and its measured masses."""
     catalogue = mm.HaloCatalogue.from_arrays(
         luminosity=np.exp(y), redshift=np.full(FITTED, Z), sigma_ln_luminosity=ERRORS[0]
     )
-    lost = rng.random(FITTED) < 0.2
-    observables = mm.Observables.from_arrays(
-        {"richness": np.where(lost, np.nan, np.exp(x))}, {"richness": error * ERRORS[1]}
-    )
+    observables = mm.Observables.from_arrays({"richness": np.exp(x)}, {"richness": error * ERRORS[1]})
     masses = mm.CalibrationMasses.from_arrays(mass=np.exp(m), sigma_ln_mass=0.2)
     return catalogue.with_observables(observables), masses
 
@@ -215,3 +247,10 @@ def test_fit_is_calibrated(prior):
     check_with_two_keys(lambda key: p_of_fit(prior, key))
     # Errors of the richness that are three times too small; three keys: 5e-6 and below.
     assert p_of_fit(prior, 2, number=100, error=0.3) < 1e-3
+
+
+def test_fit_to_what_was_selected_on_richness_is_calibrated(prior):
+    """Truths of the population are drawn from the beliefs, too; the twin is not told of the selection."""
+    joint = joint_of(prior, population=COMPLETE)
+    check_with_two_keys(lambda key: p_of_fit(prior, key, joint=joint, cut=CUT))
+    assert p_of_fit(prior, 2, number=20, joint=joint, cut=CUT, told=False) < 1e-3
