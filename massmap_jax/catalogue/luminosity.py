@@ -21,6 +21,7 @@ from massmap_jax.catalogue.units import (
     name_has_little_h,
     named_hubble,
     plain_unit,
+    power_at_end,
     split_unit_scale,
     strip_log,
     unit_factor,
@@ -176,7 +177,7 @@ def read_luminosity(
     if raw.size == 0:
         raise MassmapError(f"{table.label} has no rows: at least one object is needed")
     stated = table.units.get(name, "")
-    if not stated and (stated := unit_in_name(name)):
+    if not stated and (stated := unit_in_name(name) or power_at_end(name)):
         notes.append(f"luminosity unit: {stated!r}, from the name of the column")
     if magnitudes is not None:
         _check_magnitudes(where, stated, lum_log, lum_scale, magnitudes)

@@ -26,7 +26,7 @@ from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
-from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
+from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any, note_other_flags
 from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
@@ -355,6 +355,7 @@ def read_catalogue(
         signed=noise == "linear",
     )
     note_limits_of_any(table, lum_name, notes)
+    note_other_flags(table, lum_name, notes)
     if (limits := limits_among(table, lum_name, notes)).any():
         bits = np.where(limits, np.int32(Flag.LUM_MISSING), luminosity.flag)
         luminosity = luminosity._replace(flag=bits, ln_lum_obs=np.where(limits, np.nan, luminosity.ln_lum_obs))

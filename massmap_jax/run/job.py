@@ -68,7 +68,12 @@ from massmap_jax.run.options import (
 )
 from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
-from massmap_jax.run.under_published import flag_outside_range, in_unit_of_relation
+from massmap_jax.run.under_published import (
+    at_other_redshifts,
+    flag_outside_range,
+    in_unit_of_relation,
+    refuse_extrapolation,
+)
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -305,8 +310,8 @@ def compute(
     if options.is_published:
         check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
-    elif options.relation == "identity" and not catalogue.mass_definition:
-        check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""))
+    elif options.relation == "identity":
+        check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""), catalogue.mass_definition)
     of_file = options.relation != "fit" and options.is_file and isinstance(relation, MassLuminosityRelation)
     if of_file and (told := in_numbers(str(options.relation), *_measured(catalogue), relation)):
         notes.append(told)
@@ -342,7 +347,11 @@ def compute(
     if options.method == "auto" and posterior.surface is not None:
         notes.append(_read_off(posterior))
     if options.is_published:
-        posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
+        preset = find_preset(options.relation)
+        posterior = flag_outside_range(posterior, preset, notes)
+        findings = at_other_redshifts(posterior, preset)
+        if findings and not options.accept_misfit:
+            refuse_extrapolation(findings)
     if fitted is None:
         _refuse_wrong_masses(posterior, options)
         if told := large_part_of_sky(posterior, options.prior.cosmology):

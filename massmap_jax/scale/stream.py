@@ -340,8 +340,8 @@ class _Run:
         if self.preset is not None:
             check_observable(self.preset, first.columns_read.get("lum", ""), self.told)
             job, first = in_unit_of_relation(job, first, self.relation, self.told)
-        elif job.relation == "identity" and not first.mass_definition:
-            check_own_mass(self.prior.mass_definition, first.columns_read.get("lum", ""))
+        elif job.relation == "identity":
+            check_own_mass(self.prior.mass_definition, first.columns_read.get("lum", ""), first.mass_definition)
         if job.is_file and isinstance(self.relation, MassLuminosityRelation):
             refuse_falling(first.columns_read.get("lum", ""), self.relation, self.told)
         check_labels(catalogue=first, relation=self.relation, mass_prior=self.prior)

@@ -29,6 +29,8 @@ def table(*errors, description=None):
         ("err (90%)", 1.645),
         ("L500_90%_cl", 1.645),
         ("errLx_90conf", 1.645),
+        ("err_70pc", 1.0364),
+        ("L500_90_INT", 1.645),
         ("e_L_95", 1.96),
         ("e_L_2sig", 2.0),
         ("L 3-sigma", 3.0),
@@ -52,6 +54,7 @@ def test_names_of_errors_that_are_no_standard_deviation(name, sigmas):
         *(
             "e_L500",
             "e_L_68",
+            "e_L_h_70",
             "L500_err",
             "sigma_L",
             "e_L200",

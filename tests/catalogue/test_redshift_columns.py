@@ -1,5 +1,7 @@
 """p(z) from files: what arrays in FITS, Parquet and HDF5 become, quantiles, and what is refused or told."""
 
+import statistics
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -277,10 +279,26 @@ def test_two_ends_or_bars_are_half_an_interval(sides, told):
     np.testing.assert_allclose(np.delete(found, 2), np.delete(SD, 2), rtol=1e-9)
 
 
+@pytest.mark.parametrize("way", ["column", "two", "bars"])
+def test_an_interval_of_70_per_cent_by_name_is_one_of_68(way):
+    """Euclid's PHZ_70_INT is 1.0364 standard deviations to each side, and was read as one."""
+    half = SD * statistics.NormalDist().inv_cdf(0.85)
+    ends = (half, half) if way == "bars" else (Z - half, Z + half)
+    more = {"PHZ_70_INT": np.stack(ends, 1)} if way == "column" else {"PHZ_70_INT_1": ends[0], "PHZ_70_INT_2": ends[1]}
+    catalogue = read(columns(**more), z_pdf=None, z_grid=None, z_err=",".join(more))
+    assert any("of 70 % confidence by name" in note for note in catalogue.notes)
+    np.testing.assert_allclose(catalogue.redshift_distributions.shape.sd, SD, rtol=1e-4)
+    plain = {name.replace("70", "68"): values for name, values in more.items()}
+    catalogue = read(columns(**plain), z_pdf=None, z_grid=None, z_err=",".join(plain))
+    np.testing.assert_allclose(catalogue.redshift_distributions.shape.sd, half, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "names, words",
     [
         ("Z_L95,Z_U95", "of 95 % confidence"),
+        ("PHZ_90_INT_1,PHZ_90_INT_2", "of 90 % confidence"),
+        ("PHZ_70_INT_1", "of 70 % confidence"),
         ("ez_z025,ez_z975", "1.96 standard deviations"),
         ("sig95", "of 95 % confidence"),
         ("z_relerr", "by its name a fraction"),

@@ -36,6 +36,24 @@ from massmap_jax.run.options import JobOptions, check_options
         ("mstar_kravtsov18", "mg500"),
         ("mgas_akino22", "StellarMass"),
         ("lc_cacciato09", "log_stellar_mass"),
+        # Richness of other finders, from 0.3 to 3 times lambda for one cluster.
+        *(
+            ("lambda_murata18", name)
+            for name in (
+                "N_mem",
+                "Nfof",
+                "N200",
+                "Ngal",
+                "n0.5",
+                "MADCOWS_Richness",
+                "RL*",
+                "N_cor",
+                "lambda_star",
+                "log_N200",
+                "Abell richness",
+                "B_gg",
+            )
+        ),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -54,7 +72,7 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lx_mcxc11", "L500_52"),
         ("lx_mcxc11", "text"),
         ("lambda_murata18", "LAMBDA_CHISQ"),
-        ("lambda_murata18", "N_mem"),
+        ("lambda_murata18", "RICHNESS"),
         ("lambda_murata18", "lum_obs"),
         ("mgas_akino22", "Mgas"),
         ("mgas_akino22", "x_mg500"),
@@ -82,16 +100,23 @@ def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     # prior='hmf' is no way to a definition that it has not.
     assert ("mass_definition='500c'" in str(refused.value)) == ("500" in column and "2500" not in column)
     assert ("makes none" in str(refused.value)) == (column in ("m2500", "MASS_180"))
-    for other in ("M200", "m200", "M_lens", "mass", "", "M500kpc"):
+    for other in ("M200", "m200", "M_lens", "mass", "", "M_dyn"):
         check_own_mass("200m", other)
     check_own_mass("500c", "M500")
 
 
-@pytest.mark.parametrize("column", ["Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"])
+APERTURES = ["M500kpc", "M(<1Mpc)", "M_lt_1Mpc", "Mtot_1.5Mpc", "logM_0p5Mpc", "M2D", "M500_cyl", "M200c_proj", "Map"]
+PARTS = ["Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"]
+BARYONS = ["Mbar", "M_b", "M500_baryon", "M_HI", "M_BH", "dust_mass"]
+
+
+@pytest.mark.parametrize("column", [*PARTS, *APERTURES, *BARYONS])
 def test_what_is_no_halo_mass_is_not_given_out_as_one(column):
     """Masses of gas were written as masses of halos, without a word."""
     with pytest.raises(MassmapError, match=r"by its name, and relation='identity' would give it out as the mass of"):
         check_own_mass("500c", column)
+    with pytest.raises(MassmapError, match="by its name"):
+        check_own_mass("500c", column, stated="500c")
     for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn"):
         check_own_mass("500c", other)
 
