@@ -9,7 +9,7 @@ import numpy as np
 
 from massmap_jax.catalogue.column_checks import refuse_no_redshift, refuse_unit_of_redshift_error
 from massmap_jax.catalogue.column_names import named_column, normal_name
-from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix, is_positive_sentinel, rows_text
 from massmap_jax.catalogue.error_levels import SEVENTY, check_levels, level_in
 from massmap_jax.catalogue.luminosity import numbers
 from massmap_jax.catalogue.luminosity_error import is_no_error
@@ -38,6 +38,8 @@ _NO_DENSITY = (
 _OF_DRAWS = 0.9
 # So many rows tell what a column holds.
 _ROWS = 10_000
+# What programs write where there is no value is above the first; one that the others do not come near.
+_FILL, _ABOVE = 1e19, 5.0
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
 _CUT_OFF = 0.01
 
@@ -225,7 +227,7 @@ class RedshiftColumns:
             width = None if need_usable else self._width(table, name)
             density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
             _refuse_no_density(table.label, name)
-            nodes, density = common_grid(table, self.z_grid, density, told)
+            nodes, density = common_grid(table, self.z_grid, _without_placeholders(density, told), told)
             what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
             found = RedshiftDistributions.grid(nodes, density, **options)
             told += _of_grids(found.shape)
@@ -390,6 +392,22 @@ def _of_grids(shape) -> list[str]:
             f" {np.count_nonzero(coarse & good)} of {good.size} rows: give p(z) on a finer grid"
         )
     return told
+
+
+def _without_placeholders(density: np.ndarray, told: list[str]) -> np.ndarray:
+    """Blank the rows of p(z) that are one number at all redshifts, or hold 99, 1e20 and the like above all others."""
+    if density.ndim != 2 or density.shape[1] < 3:
+        return density
+    with np.errstate(invalid="ignore"):
+        same = (np.ptp(density, axis=1) == 0) & (density[:, 0] > 0)
+        high = (density >= _FILL) | is_positive_sentinel(density.ravel()).reshape(density.shape)
+        among = np.where(high, 0.0, density).max(axis=1, keepdims=True)
+        filled = (high & (density > _ABOVE * np.maximum(among, 0.0))).any(axis=1) & ~same
+    for rows, what in ((same, "one number at all redshifts"), (filled, "a placeholder, as 99 or 1e20, among others")):
+        if rows.any():
+            shown = rows_text(rows, density.max(axis=1))
+            told.append(f"p(z) is {what} in {shown}: taken as missing")
+    return np.where((same | filled)[:, None], np.nan, density)
 
 
 def _is_pair(table: ColumnTable, name: str) -> bool:

@@ -65,6 +65,7 @@ from massmap_jax.run.options import (
     load_relation,
     selection_of,
     selection_of_fit,
+    with_definition_of_relation,
 )
 from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
@@ -251,6 +252,7 @@ def compute(
         raise MassmapError(
             f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
         )
+    options = with_definition_of_relation(options, notes)
     with clock.stage("prior"):
         prior = load_prior(options.prior, notes)
         cosmology = read_cosmology(options, prior, notes)

@@ -1289,6 +1289,36 @@ def _check_prior_file(source: str) -> None:
         )
 
 
+def with_definition_of_relation(options: JobOptions, notes: list[str]) -> JobOptions:
+    """Give a mass function that is made here the definition of a published relation, where none is given.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options of the run.
+    notes : list of str
+        A note is added.
+
+    Returns
+    -------
+    JobOptions
+        The options with the definition.
+    """
+    from massmap_jax.halo.mass_function import MASS_DEFINITIONS
+    from massmap_jax.relation.presets import find_preset
+
+    if not options.is_published or (options.prior.source, options.prior.mass_definition) != ("hmf", None):
+        return options
+    preset = find_preset(str(options.relation))
+    if preset.mass_definition not in MASS_DEFINITIONS:
+        return options
+    notes.append(
+        f"mass definition: {preset.mass_definition}, that of the relation {preset.name}, as mass_definition= was not"
+        " given"
+    )
+    return replace(options, prior=replace(options.prior, mass_definition=preset.mass_definition))
+
+
 def load_prior(options: PriorOptions, notes: list[str] | None = None) -> MassPrior:
     """Load the mass prior that the options name.
 

@@ -8,6 +8,7 @@ import pytest
 from astropy.table import Table
 
 import massmap_jax as mm
+from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.redshift_shapes import OnGrid
 from massmap_jax.errors import MassmapError
 
@@ -235,6 +236,35 @@ def test_redshifts_in_another_table_of_the_file(tmp_path):
         np.testing.assert_allclose(density(read(path, z_grid=grid))[1], NODES)
     with pytest.raises(MassmapError, match="nor another table or array of its file"):
         read(path, z_grid="BIN")
+
+
+@pytest.mark.parametrize(
+    ("value", "cells", "told"),
+    [
+        (99.0, 3, "a placeholder, as 99 or 1e20, among others in 2 rows, first row 4 with value 99.0"),
+        (1e20, 3, "a placeholder, as 99 or 1e20, among others in 2 rows"),
+        (1e20, slice(None), "one number at all redshifts in 2 rows"),
+        (1.0, slice(None), "one number at all redshifts in 2 rows"),
+        (0.0, slice(None), "2 of 30 cannot be used"),
+        (-99.0, 3, "2 of 30 cannot be used"),
+        (np.nan, 3, "2 of 30 cannot be used"),
+    ],
+)
+def test_placeholders_in_p_of_z_cost_their_rows_alone(value, cells, told):
+    """A cell of 99 was a spike of p(z) at its redshift, with a note on the grid."""
+    p = P.copy()
+    p[[4, 9], cells] = value
+    catalogue = read(columns(p))
+    assert np.flatnonzero(catalogue.flag & Flag.Z_ERROR_BAD).tolist() == [4, 9]
+    assert any(told in note for note in catalogue.notes)
+    np.testing.assert_allclose(*(np.delete(density(one)[0], [4, 9], 0) for one in (catalogue, read(columns()))))
+
+
+def test_a_high_peak_is_no_placeholder():
+    p = np.zeros((N, NODES.size))
+    p[np.arange(N), np.searchsorted(NODES, Z)] = 99.0
+    p[np.arange(N), np.searchsorted(NODES, Z) + 1] = 60.0
+    assert read(columns(p)).usable.all()
 
 
 @pytest.mark.parametrize("kind", ["interp", "hist"])

@@ -10,7 +10,7 @@ from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.errors import MassmapError, MisfitError
 from massmap_jax.relation.presets import find_preset
-from massmap_jax.run.options import JobOptions
+from massmap_jax.run.options import JobOptions, PriorOptions, with_definition_of_relation
 from massmap_jax.run.under_published import (
     at_other_redshifts,
     flag_outside_range,
@@ -137,3 +137,15 @@ def test_a_relation_for_other_redshifts_is_refused_where_most_objects_are_there(
     assert at_other_redshifts(given, preset)
     given.catalogue.redshift[0] = 0.2
     assert not at_other_redshifts(given, preset)
+
+
+def test_a_mass_function_that_is_made_has_the_definition_of_a_published_relation():
+    notes: list[str] = []
+    made = with_definition_of_relation(JobOptions(PriorOptions("hmf"), relation="lx_mcxc11"), notes)
+    assert made.prior.mass_definition == "500c" and "500c, that of the relation lx_mcxc11" in notes[0]
+    for given in (
+        JobOptions(PriorOptions("hmf", mass_definition="200m"), relation="lx_mcxc11"),
+        JobOptions(relation="lx_mcxc11"),
+        JobOptions(PriorOptions("hmf"), relation="identity"),
+    ):
+        assert with_definition_of_relation(given, notes) == given
