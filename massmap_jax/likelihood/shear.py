@@ -377,7 +377,7 @@ def _are_placeholders(shear, covariance) -> bool:
         return False
     # The last decimal that any of them has: a value within half of it is 0. Near 0 a shear with an error s has the
     # density 0.4 / s.
-    decimals = max(-Decimal(repr(float(one))).as_tuple().exponent for one in known[:_ENOUGH])
+    decimals = max(-int(Decimal(repr(float(one))).as_tuple().exponent) for one in known[:_ENOUGH])
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.sqrt(np.einsum("ijj->ij", covariance))
         chance = np.nansum(np.where(error > 0, np.minimum(1.0, 0.4 * 10.0**-decimals / error), 0.0))

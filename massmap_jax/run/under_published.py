@@ -121,7 +121,7 @@ def _refuse_unclear_power(catalogue: HaloCatalogue, preset: Preset) -> None:
     least, most = preset.mass_range
     within, told = [], []
     for unit in _POWERS:
-        ln_factor = np.log(unit_factor(unit, preset.lum_unit))
+        ln_factor = np.log(unit_factor(unit, preset.lum_unit) or np.nan)
         mass = np.exp(np.asarray(relation.data_term(ln_lum + ln_factor, 0.0, z).centre, dtype=float))
         middle = float(np.median(mass))
         beyond = 1.0 if unit == preset.lum_unit else _LIKELY_OUTSIDE
