@@ -460,7 +460,7 @@ def _kind_of_name(name: str, table: ColumnTable) -> str:
             f"column {name!r} of {table.label} is by its name no error, but a signal-to-noise ratio or a variance:"
             " compute the error of the luminosity from it and give that, or pass sigma_kind="
         )
-    if re.search(r"(?<![a-z])(?:pct|perc|percent)(?![a-z])|percent|per_?cent", words):
+    if re.search(r"(?<![a-z])(?:pct|perc|percent)(?![a-z])|percent|per_?cent|(?<!\d)%", words):
         return "percent"
     if re.search(
         r"(?<![a-z])(?:frac|fractional|fraction|rel|relative)(?![a-z])|(?<![a-z])(?:frac|rel)(?:_?err|_?lum|_?unc)",

@@ -50,12 +50,12 @@ _KINDS = (
     ),
     (
         "a mass of gas",
-        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:gas|icm)|m_?g(?=_|\d|$)|gas_?mass)(?:_?\d+)?(?:_.*)?",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:gas|icm)|m_?g(?=_|\d|$)|(?:tot(?:al)?_?)?gas_?mass)(?:_?\d+)?(?:_.*)?",
         r"gas mass",
     ),
     (
         "a stellar mass",
-        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:star|stellar|bcg)|(?:stellar|star|bcg)_?mass|m_?\*)"
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:star|stellar|bcg)|(?:tot(?:al)?_?)?(?:stellar|star|bcg)_?mass|m_?\*)"
         r"(?:_?\d+)?(?:_.*)?",
         r"stellar mass",
     ),
@@ -77,6 +77,12 @@ _KINDS = (
         r"|(?:aperture|cylindrical|projected|einstein)_?m(?:ass)?)(?:_?\d{3,4}[a-z]?)?(?:_.*)?",
         r"(?!)",
     ),
+    (
+        "a signal-to-noise ratio or a likelihood of detection",
+        r"(?:.*_)?(?:snr|s_?/?_?n|signif(?:icance)?|det_?like\w*|ext_?like\w*|detection_likelihood)(?:_.*)?",
+        r"(?!)",
+    ),
+    ("a number or rate of photons", r"(?:.*_)?(?:cts|ct_?s|counts?|count_?rate|ml_(?:rate|cts))(?:_.*)?", r"(?!)"),
     ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),

@@ -36,6 +36,11 @@ from massmap_jax.run.options import JobOptions, check_options
         ("mstar_kravtsov18", "mg500"),
         ("mgas_akino22", "StellarMass"),
         ("lc_cacciato09", "log_stellar_mass"),
+        ("ysz_planck15", "SNR"),
+        ("lx_mcxc11", "fixed_SNR"),
+        ("lx_mcxc11", "DET_LIKE_0"),
+        ("lx_mcxc11", "ML_CTS_1"),
+        ("lx_mcxc11", "count_rate"),
         # Richness of other finders, from 0.3 to 3 times lambda for one cluster.
         *(
             ("lambda_murata18", name)
@@ -106,7 +111,7 @@ def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
 
 
 APERTURES = ["M500kpc", "M(<1Mpc)", "M_lt_1Mpc", "Mtot_1.5Mpc", "logM_0p5Mpc", "M2D", "M500_cyl", "M200c_proj", "Map"]
-PARTS = ["Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"]
+PARTS = ["TotStellarMass", "total_gas_mass", "Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"]
 BARYONS = ["Mbar", "M_b", "M500_baryon", "M_HI", "M_BH", "dust_mass"]
 
 
