@@ -181,7 +181,7 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     plain = re.sub(r"[\s_()]", "", name.lower())
     if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "zplus1", "zplusone", "1pz", "1plusz", "opz"):
         raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
-    if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac"):
+    if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac", "scale", "ascale", "snapa"):
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
     if re.fullmatch(_DISTANCES, normal_name(name)):
         raise MassmapError(f"{where} is a distance or a time by its name {shown}: give the redshift")

@@ -72,6 +72,11 @@ _KINDS = (
         r"(?!)",
     ),
     (
+        "a mass that its descendant has at another redshift",
+        rf"{_IN_LOGS}m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\(?z_?=?_?0(?:[.p]0)?\)?|desc(?:endant)?)(?:_.*)?|descendant_?m(?:ass)?",
+        r"(?!)",
+    ),
+    (
         "a mass of all that lies along the line of sight",
         rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:2_?d|cyl(?:ind\w*)?|proj(?:ect\w*)?|ap(?:er\w*)?|ein(?:stein)?)"
         r"|(?:aperture|cylindrical|projected|einstein)_?m(?:ass)?)(?:_?\d{3,4}[a-z]?)?(?:_.*)?",
@@ -96,6 +101,7 @@ _KINDS = (
     ),
     ("a richness", r"(?:log_?|ln_?)?(?:richness|lambda|lambda_chisq|n_?200|n_?gal\w*|n_?mem|ngals?)", r"richness"),
     ("a temperature", _TEMPERATURE, r"temperature"),
+    ("a circular velocity", r"v_?(?:max|circ\w*|c|peak)(?:_.*)?", r"circular"),
     (
         "a velocity dispersion",
         r"(?:sig(?:ma)?_?v|v(?:el)?_?disp|velocity_dispersion)(?:_.*)?",
@@ -103,9 +109,7 @@ _KINDS = (
     ),
 )
 
-_NOT_OF_A_HALO = tuple(
-    kind for kind, _, _ in _KINDS if kind.startswith(("a mass of", "a mass within", "a stellar mass"))
-)
+_NOT_OF_A_HALO = tuple(kind for kind, _, _ in _KINDS if kind.startswith(("a mass ", "a stellar mass")))
 
 
 def check_observable(preset: Preset, column: str, notes: list[str]) -> None:

@@ -277,7 +277,7 @@ def test_flags_that_are_not_used_are_told(name, values, told):
     assert len(said) == bool(told) and all(repr(name) in note and told in note for note in said)
 
 
-@pytest.mark.parametrize("name", ["cz", "v_hel", "vrad", "velocity", "rv", "zp1", "ln1pz", "log(1+z)", "aexp"])
+@pytest.mark.parametrize("name", ["cz", "v_hel", "vrad", "velocity", "rv", "zp1", "ln1pz", "log(1+z)", "aexp", "scale"])
 def test_no_redshift_by_its_name(name):
     with pytest.raises(MassmapError, match=r"redshift column .* by its name"):
         read({name: Z, "L500": LUM}, z=name)

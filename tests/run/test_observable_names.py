@@ -37,6 +37,8 @@ from massmap_jax.run.options import JobOptions, check_options
         ("mgas_akino22", "StellarMass"),
         ("lc_cacciato09", "log_stellar_mass"),
         ("ysz_planck15", "SNR"),
+        ("sigv_evrard08", "vmax"),
+        ("sigv_munari13", "Vcirc_200"),
         ("lx_mcxc11", "fixed_SNR"),
         ("lx_mcxc11", "DET_LIKE_0"),
         ("lx_mcxc11", "ML_CTS_1"),
@@ -110,7 +112,19 @@ def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     check_own_mass("500c", "M500")
 
 
-APERTURES = ["M500kpc", "M(<1Mpc)", "M_lt_1Mpc", "Mtot_1.5Mpc", "logM_0p5Mpc", "M2D", "M500_cyl", "M200c_proj", "Map"]
+APERTURES = [
+    "M500kpc",
+    "M(<1Mpc)",
+    "M_lt_1Mpc",
+    "Mtot_1.5Mpc",
+    "logM_0p5Mpc",
+    "M2D",
+    "M500_cyl",
+    "M200c_proj",
+    "Map",
+    "M_z0",
+    "M200c(z=0)",
+]
 PARTS = ["TotStellarMass", "total_gas_mass", "Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"]
 BARYONS = ["Mbar", "M_b", "M500_baryon", "M_HI", "M_BH", "dust_mass"]
 
