@@ -61,7 +61,8 @@ _KINDS = (
     ),
     (
         "a mass of baryons, of dust or of a black hole",
-        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:bar(?:yon\w*)?|dust|h_?i|h_?2|bh|smbh|mol(?:ecular)?)|m_b"
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:bar(?:yon\w*)?|dust|bh|smbh|mol(?:ecular)?)"
+        r"|m(?:ass)?_?(?:h_?i|h_?2|b)"
         r"|baryon(?:ic)?_mass|(?:dust|bh|black_hole)_mass)(?:_?\d{3,4})?(?:_.*)?",
         r"baryon",
     ),
@@ -101,6 +102,12 @@ _KINDS = (
     ),
     ("a richness", r"(?:log_?|ln_?)?(?:richness|lambda|lambda_chisq|n_?200|n_?gal\w*|n_?mem|ngals?)", r"richness"),
     ("a temperature", _TEMPERATURE, r"temperature"),
+    (
+        "a velocity dispersion in three dimensions, the root of 3 times that in one,",
+        r"(?:.*_)?(?:sig(?:ma)?|v(?:el)?_?disp|s_?v|dispersion)_?(?:v_?)?3_?d(?:_.*)?",
+        r"three dim",
+    ),
+    ("a full width of a distribution of velocities, and no dispersion,", r"(?:.*_)?(?:fwhm|w_?[25]0)(?:_.*)?", r"(?!)"),
     ("a circular velocity", r"v_?(?:max|circ\w*|c|peak)(?:_.*)?", r"circular"),
     (
         "a velocity dispersion",

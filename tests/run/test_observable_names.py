@@ -39,6 +39,9 @@ from massmap_jax.run.options import JobOptions, check_options
         ("ysz_planck15", "SNR"),
         ("sigv_evrard08", "vmax"),
         ("sigv_munari13", "Vcirc_200"),
+        ("sigv_munari13", "sigma_3D"),
+        ("sigv_munari13", "sigma_v_3d"),
+        ("sigv_evrard08", "FWHM_v"),
         ("lx_mcxc11", "fixed_SNR"),
         ("lx_mcxc11", "DET_LIKE_0"),
         ("lx_mcxc11", "ML_CTS_1"),
@@ -88,6 +91,7 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("mstar_akino22", "logMstar"),
         ("ysz_planck15", "Y500"),
         ("sigv_munari13", "vdisp"),
+        ("sigv_munari13", "sigma_1D"),
         ("lc_cacciato09", "lum_r"),
     ],
 )
@@ -136,7 +140,7 @@ def test_what_is_no_halo_mass_is_not_given_out_as_one(column):
         check_own_mass("500c", column)
     with pytest.raises(MassmapError, match="by its name"):
         check_own_mass("500c", column, stated="500c")
-    for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn"):
+    for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn", "M500_hi", "M_bright", "mass_apparent", "Mhalo"):
         check_own_mass("500c", other)
 
 
