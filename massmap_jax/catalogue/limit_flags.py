@@ -1,6 +1,7 @@
 """Which values of a column are limits, by a column of flags beside it: "l_L500" of CDS, "L500_limit", "UL"."""
 
 import re
+from collections import Counter
 
 import numpy as np
 from jaxtyping import Bool
@@ -120,13 +121,17 @@ def note_other_flags(table: ColumnTable, name: str, notes: list[str]) -> None:
         if re.fullmatch(beside, normal_name(other)) is None or other == name:
             continue
         whole = table if table.sample is None else table.sample
-        if _flagged(whole, other, False)[0].any():  # used as limits
+        cells = whole.column(other)
+        if getattr(cells, "dtype", None) is not None and cells.dtype.kind in "biuf":
+            values, numbers = np.unique(np.ma.compressed(cells), return_counts=True)
+            counted = dict(zip(map(str, values.tolist()), numbers.tolist(), strict=True))
+        elif _flagged(whole, other, False)[0].any():  # used as limits
             continue
-        texts, _ = _words(whole, other)
-        values = sorted({*texts})
-        if not 1 < len(values) <= _FEW:
+        else:
+            counted = dict(Counter(_words(whole, other)[0]))
+        if not 1 < len(counted) <= _FEW:
             continue
-        listed = ", ".join(f"{text or 'blank'} in {texts.count(text)}" for text in values)
+        listed = ", ".join(f"{text or 'blank'} in {counted[text]}" for text in sorted(counted))
         notes.append(
             f"{other!r} is by its name a flag, and is not used ({listed} rows): leave rows out of the file that it says"
             " are bad, contaminated or no clusters"

@@ -179,7 +179,7 @@ def compare_matched(catalogue: HaloCatalogue, rows, *, ids, ra=None, dec=None, r
     separation = _separations(here, table.sky, rows)
     return _same_objects(
         here, as_ids(catalogue.ids)[0], table, rows, separation, _SAME_ID_ARCMIN, REDSHIFT_WINDOW,
-        tells="columns of both in this file would", instead="",
+        tells="columns of both in this file would", instead=", or rename a column that is no such",
     )  # fmt: skip
 
 

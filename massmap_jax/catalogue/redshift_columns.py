@@ -396,18 +396,21 @@ def _of_grids(shape) -> list[str]:
 
 def _without_placeholders(density: np.ndarray, told: list[str]) -> np.ndarray:
     """Blank the rows of p(z) that are one number at all redshifts, or hold 99, 1e20 and the like above all others."""
-    if density.ndim != 2 or density.shape[1] < 3:
+    if density.ndim != 2 or density.shape[1] < 3 or density.shape[0] == 0:
         return density
-    with np.errstate(invalid="ignore"):
-        same = (np.ptp(density, axis=1) == 0) & (density[:, 0] > 0)
-        high = (density >= _FILL) | is_positive_sentinel(density.ravel()).reshape(density.shape)
-        among = np.where(high, 0.0, density).max(axis=1, keepdims=True)
-        filled = (high & (density > _ABOVE * np.maximum(among, 0.0))).any(axis=1) & ~same
-    for rows, what in ((same, "one number at all redshifts"), (filled, "a placeholder, as 99 or 1e20, among others")):
-        if rows.any():
-            shown = rows_text(rows, density.max(axis=1))
-            told.append(f"p(z) is {what} in {shown}: taken as missing")
-    return np.where((same | filled)[:, None], np.nan, density)
+    least, most = density.min(axis=1), density.max(axis=1)  # NaN where a cell is
+    same = (least == most) & (most > 0)
+    filled = np.zeros(same.shape, dtype=bool)
+    large = np.flatnonzero((most >= _FILL) | is_positive_sentinel(most))
+    if large.size:
+        rows = density[large]
+        high = (rows >= _FILL) | is_positive_sentinel(rows.ravel()).reshape(rows.shape)
+        filled[large] = most[large] > _ABOVE * np.maximum(np.where(high, 0.0, rows).max(axis=1), 0.0)
+        filled &= ~same
+    for bad, what in ((same, "one number at all redshifts"), (filled, "a placeholder, as 99 or 1e20, among others")):
+        if bad.any():
+            told.append(f"p(z) is {what} in {rows_text(bad, most)}: taken as missing")
+    return np.where((same | filled)[:, None], np.nan, density) if (same | filled).any() else density
 
 
 def _is_pair(table: ColumnTable, name: str) -> bool:

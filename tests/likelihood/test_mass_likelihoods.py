@@ -230,7 +230,9 @@ def test_masses_of_other_objects_with_the_same_numbers(columns, told):
     table = {"id": np.array([1, 2, 3]), "M": np.array([4.0, 5.0, 6.0]), **{k: np.array(v) for k, v in columns.items()}}
     given = dict(error=0.2, error_kind="ln", mass_unit="1e14 Msun")
     if told:
-        with pytest.raises(MassmapError, match=rf"objects of the same id are .*{told}.*name another id column$"):
+        with pytest.raises(
+            MassmapError, match=rf"objects of the same id are .*{told}.*name another id column, or rename a column"
+        ):
             read_mass_likelihoods(table, NUMBERED, **given)
         return
     with pytest.warns(UserWarning, match="mass likelihoods") as warned:
