@@ -310,7 +310,11 @@ def compute(
             "may not update them"
         )
     if options.is_published:
-        check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
+        preset = find_preset(str(options.relation))
+        check_observable(preset, catalogue.columns_read.get("lum", ""), notes)
+        findings = at_other_redshifts(catalogue.redshift[usable], preset)
+        if findings and not options.accept_misfit:
+            refuse_extrapolation(findings)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     elif options.relation == "identity":
         check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""), catalogue.mass_definition)
@@ -349,11 +353,7 @@ def compute(
     if options.method == "auto" and posterior.surface is not None:
         notes.append(_read_off(posterior))
     if options.is_published:
-        preset = find_preset(options.relation)
-        posterior = flag_outside_range(posterior, preset, notes)
-        findings = at_other_redshifts(posterior, preset)
-        if findings and not options.accept_misfit:
-            refuse_extrapolation(findings)
+        posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
     if fitted is None:
         _refuse_wrong_masses(posterior, options)
         if told := large_part_of_sky(posterior, options.prior.cosmology):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
@@ -139,13 +140,13 @@ def _refuse_unclear_power(catalogue: HaloCatalogue, preset: Preset) -> None:
     )
 
 
-def at_other_redshifts(posterior: MassPosterior, preset: Preset) -> list[Finding]:
+def at_other_redshifts(redshift: Float[np.ndarray, " object"], preset: Preset) -> list[Finding]:
     """Find that most objects are at redshifts that a published relation was not measured at.
 
     Parameters
     ----------
-    posterior : MassPosterior
-        The masses.
+    redshift : Float[np.ndarray, "object"]
+        Redshifts of the objects that can be used.
     preset : Preset
         The published relation.
 
@@ -154,17 +155,15 @@ def at_other_redshifts(posterior: MassPosterior, preset: Preset) -> list[Finding
     list of Finding
         One, or none.
     """
-    usable = posterior.usable
-    outside = _sides(posterior, preset)[2] & usable
-    if outside.sum() <= 0.5 * usable.sum():
-        return []
     near, far = preset.redshift_range
-    z, first = posterior.catalogue.redshift, int(np.argmax(outside))
+    outside = (redshift < near) | (redshift > far)
+    if outside.sum() <= 0.5 * redshift.size:
+        return []
     return [
         Finding(
-            f"{outside.sum()} of {usable.sum()} objects are at redshifts that the relation {preset.name} was not"
-            f" measured at, {near:g} to {far:g} (first row {first}: {z[first]:.3g}; median"
-            f" {np.median(z[usable]):.3g}): its evolution beyond is an assumption, and so are their masses",
+            f"{outside.sum()} of {redshift.size} objects are at redshifts that the relation {preset.name} was not"
+            f" measured at, {near:g} to {far:g} (the first at {redshift[np.argmax(outside)]:.3g}; median"
+            f" {np.median(redshift):.3g}): its evolution beyond is an assumption, and so are their masses",
             (),
         )
     ]

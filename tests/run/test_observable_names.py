@@ -156,7 +156,22 @@ def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "column",
-    ["kT", "Lx", "richness", "Mgas500", "M500_gas", "logMstar", "M_BCG", "M500_3D_star", "sigma_v", "M500 E(z)"],
+    [
+        "M2D",
+        "M500kpc",
+        "Mbar",
+        "N200",
+        "kT",
+        "Lx",
+        "richness",
+        "Mgas500",
+        "M500_gas",
+        "logMstar",
+        "M_BCG",
+        "M500_3D_star",
+        "sigma_v",
+        "M500 E(z)",
+    ],
 )
 def test_what_is_no_mass_of_a_halo_is_no_calibration_mass(column):
     with pytest.raises(MassmapError, match=r"by its name, and no mass of a halo: calib_mass="):
