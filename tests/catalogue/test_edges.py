@@ -284,6 +284,33 @@ def test_no_redshift_by_its_name(name):
 
 
 @pytest.mark.parametrize(
+    ("description", "words", "unit"),
+    [
+        ("log10 of the X-ray luminosity", "lum_log='log10'", ""),
+        ("Logarithm of L500", "lum_log='log10'", ""),
+        ("natural logarithm of the luminosity", "lum_log='ln'", ""),
+        ("X-ray luminosity, ln(L)", "lum_log='ln'", ""),
+        ("X-ray luminosity with log-normal errors", "", ""),
+        ("Catalogued luminosity of 0.1 to 2.4 keV", "", ""),
+        ("X-ray luminosity in units of 1e43 erg/s", "", "erg/s"),
+        ("X-ray luminosity (10^44 erg/s)", "", "erg/s"),
+        ("luminosity in 0.5 to 2 keV", "", ""),
+    ],
+)
+def test_what_a_description_says_of_a_luminosity(description, words, unit):
+    source = {"z": Z, "X": Column(LUM, description=description)}
+    if words:
+        with pytest.raises(MassmapError, match=f"described as .*{words}, or lum_log='none'"):
+            read(source, lum="X")
+        assert read(source, lum="X", lum_log="none").usable.all()
+        return
+    found = read(source, lum="X")
+    assert found.lum_unit == unit
+    scale = 1e43 if "43" in description else 1e44 if unit else 1.0
+    np.testing.assert_allclose(np.exp(found.ln_lum_obs), LUM * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("description", "words"),
     [
         ("log10(1+z)", "give the redshift itself"),
