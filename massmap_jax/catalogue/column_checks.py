@@ -24,6 +24,20 @@ _DISTANCES = (
     r"d_?[aclm](?:_.*)?|d_?(?:ang|lum|com|mod)\w*|dist(?:ance|mod)?(?:_.*)?|\w+_dist(?:ance)?(?:_\w*pc)?|chi|comoving.*"
     r"|lookback.*|t_?(?:lb|lookback)(?:_.*)?|age(?:_.*)?"
 )
+_VELOCITIES = (
+    r"cz(?:_.*)?|v_?(?:rad(?:ial)?|hel(?:io)?|r|rec(?:ession)?|los|cmb|lsr)?|(?:\w+_)?vel(?:ocity)?(?:_.*)?|rv"
+)
+# What a description says that a column is in place of redshifts, and what is to be given.
+_REDSHIFT_OF = {
+    "log": "give the redshift itself",
+    "plus": "subtract 1",
+    "velocity": "give it over the speed of light, 299792.458 km/s",
+    "scale": "give 1/a - 1",
+}
+_NO_REDSHIFT = re.compile(
+    r"(?i)(?P<log>\b(?:log_?(?:10)?|lg|ln)\s*\(?\s*(?:1\s*\+\s*z|z\s*\+\s*1)\b)|^(?:\w+ ){0,2}(?P<velocity>velocity)\b"
+    r"|^\(?(?P<plus>1\s*\+\s*z)\b|^(?:the )?(?P<scale>(?:scale|expansion) factor)\b"
+)
 USED_BY_MASSES = "; z_err= takes them into account"
 """How the note on errors of redshifts ends; not where nothing takes them."""
 _AXES = ("x", "y", "z")
@@ -154,10 +168,20 @@ def refuse_no_redshift(table: ColumnTable, name: str, z: np.ndarray) -> None:
     where = f"redshift column {name!r} of {table.label}"
     if "km" in unit or "m / s" in unit or (good.size and np.median(good) > 200.0):
         raise MassmapError(f"{where} looks like a velocity {shown}: divide it by the speed of light, 299792.458 km/s")
+    if re.fullmatch(_VELOCITIES, normal_name(name)):
+        raise MassmapError(
+            f"{where} is a velocity by its name {shown}: give it over the speed of light, 299792.458 km/s"
+        )
+    described = " ".join(table.descriptions.get(name, "").split())
+    if found := re.search(_NO_REDSHIFT, described):
+        raise MassmapError(
+            f"{where} is described as {described!r} {shown}: {_REDSHIFT_OF[found.lastgroup or '']}, or correct the"
+            " description"
+        )
     plain = re.sub(r"[\s_()]", "", name.lower())
     if plain in ("1+z", "z+1", "zp1", "onepz", "oneplusz", "zplus1", "zplusone", "1pz", "1plusz", "opz"):
         raise MassmapError(f"{where} is 1 + z by its name {shown}: subtract 1")
-    if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac"):
+    if plain in ("a", "aexp", "expfac", "expansionfactor", "scalefactor", "scalefac", "scale", "ascale", "snapa"):
         raise MassmapError(f"{where} is a scale factor by its name {shown}: give z = 1/a - 1")
     if re.fullmatch(_DISTANCES, normal_name(name)):
         raise MassmapError(f"{where} is a distance or a time by its name {shown}: give the redshift")

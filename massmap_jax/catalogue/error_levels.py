@@ -6,14 +6,16 @@ from typing import NamedTuple
 from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.errors import MassmapError
 
-# How many standard deviations the half of a central interval of a normal distribution is.
-_SIGMAS = {"80": 1.2816, "90": 1.6449, "95": 1.9600, "95.4": 2.0, "99": 2.5758, "99.7": 3.0}
+SEVENTY = 1.0364
+"""Standard deviations that half of a central interval of 70 % is, for a normal distribution."""
+_SIGMAS = {"70": SEVENTY, "80": 1.2816, "90": 1.6449, "95": 1.9600, "95.4": 2.0, "99": 2.5758, "99.7": 3.0}
 # Percentiles that are ends of an interval, as names write them.
 _ENDS = {"25": 0.6745, "75": 0.6745, "10": 1.2816, "90": 1.2816, "05": 1.6449, "5": 1.6449, "95": 1.6449}
 _ENDS |= {"025": 1.96, "2_5": 1.96, "2.5": 1.96, "975": 1.96, "97_5": 1.96, "97.5": 1.96}
-_LEVEL = r"(?<![\d.])(?P<level>80|90|95(?:\.4)?|99(?:\.7)?)"
-_PERCENT = rf"{_LEVEL}[\s_-]*(?:%|pct|pc|percent|per[\s_-]?cent|c\.?\s?l(?![a-z])|conf)"
-_NAMED = rf"(?:_|err|error|cl|ci|conf|sig|sigma){_LEVEL}$"
+_LEVEL = r"(?<![\d.])(?P<level>70|80|90|95(?:\.4)?|99(?:\.7)?)"
+_PERCENT = rf"{_LEVEL}[\s_-]*(?:%|pct|pc|percent|per[\s_-]?cent|c\.?\s?l(?![a-z])|conf|int(?:erval)?(?![a-z]))"
+# A name may end with that of h_70.
+_NAMED = rf"(?:_|err|error|cl|ci|conf|sig|sigma)(?!70){_LEVEL}$"
 # Ends of an interval of redshifts, Z_PHOT_L95; e_L90 may be the error of a luminosity within a radius.
 _ENDS_OF_Z = rf"(?:^|_)z[a-z_]*_(?:[luh]|lo|hi|low|high|lower|upper|min|max)_?{_LEVEL}$"
 # Not "0.5_2_sigma", the error in a band of 0.5 to 2 keV.

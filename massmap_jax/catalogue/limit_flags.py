@@ -1,6 +1,7 @@
 """Which values of a column are limits, by a column of flags beside it: "l_L500" of CDS, "L500_limit", "UL"."""
 
 import re
+from collections import Counter
 
 import numpy as np
 from jaxtyping import Bool
@@ -18,6 +19,16 @@ _DETECTED = r"(?:is_?|has_?)?(?:detected|detection|det)(?:_?flag)?"
 _WORDS = r"u[_ ]?l|upper|lower|(?:upper|lower|up|u|l)?[ _]?lim(?:it)?s?"
 # One letter, which says the limit only beside others that say what a detection is: "U" and "L" beside "D" or blank.
 _LETTERS, _MEASURED = ("u", "l"), ("d", "n", "=", "-", "")
+# Flags that say how good a value is, or a row; and how many values a flag has at most.
+_QUALITY = (
+    r"q?_?flags?\d*|flg|qual(?:ity)?(?:_?(?:flag|class))?|qf|good|bad|use(?:d)?|valid|reliab(?:le|ility)|clean"
+    r"|warn(?:ing)?"
+)
+_ROWS = (
+    r"contam(?:inated|ination)?(?:_?flag)?|agn(?:_?(?:flag|contam\w*))?|mask(?:ed)?(?:_?flag)?|spurious|false|art[ei]fact"
+    r"|confirmed|blend(?:ed)?|point_?source|merger|star_?flag|exclude(?:d)?|reject(?:ed)?|duplicate|in_?sample"
+)
+_FEW = 12
 _YES, _NO = ("1", "1.0", "true", "t", "yes", "y"), ("0", "0.0", "false", "f", "no", "n", "")
 
 
@@ -90,6 +101,41 @@ def note_limits_of_any(table: ColumnTable, name: str, notes: list[str]) -> None:
                 f"column {other!r} {marks} in {rows_text(limits, texts)}, and does not say whether of"
                 f" {name!r}, which is read as measured in all rows: leave its {what} blank"
             )
+
+
+def note_other_flags(table: ColumnTable, name: str, notes: list[str]) -> None:
+    """Say that flags beside a column, or of whole rows, which are neither limits nor blank, are not used.
+
+    Parameters
+    ----------
+    table : ColumnTable
+        The table.
+    name : str
+        The column that is read as measured.
+    notes : list of str
+        A note is added for each such column, with its values; none where all cells are alike.
+    """
+    own = re.escape(normal_name(name))
+    beside = rf"(?:{_QUALITY})_?{own}|{own}_?(?:{_QUALITY})|(?:f|q|n|w)_{own}|(?:is_|has_)?(?:{_QUALITY}|{_ROWS})"
+    for other in table.names:
+        if re.fullmatch(beside, normal_name(other)) is None or other == name:
+            continue
+        whole = table if table.sample is None else table.sample
+        cells = whole.column(other)
+        if getattr(cells, "dtype", None) is not None and cells.dtype.kind in "biuf":
+            values, numbers = np.unique(np.ma.compressed(cells), return_counts=True)
+            counted = dict(zip(map(str, values.tolist()), numbers.tolist(), strict=True))
+        elif _flagged(whole, other, False)[0].any():  # used as limits
+            continue
+        else:
+            counted = dict(Counter(_words(whole, other)[0]))
+        if not 1 < len(counted) <= _FEW:
+            continue
+        listed = ", ".join(f"{text or 'blank'} in {counted[text]}" for text in sorted(counted))
+        notes.append(
+            f"{other!r} is by its name a flag, and is not used ({listed} rows): leave rows out of the file that it says"
+            " are bad, contaminated or no clusters"
+        )
 
 
 def _words(table: ColumnTable, flags: str) -> tuple[list[str], list[str]]:

@@ -17,10 +17,12 @@ from massmap_jax.catalogue.placeholders import is_log_sentinel, linear_flags, lo
 from massmap_jax.catalogue.units import (
     LN10,
     has_little_h,
+    is_unit,
     log_kind,
     name_has_little_h,
     named_hubble,
     plain_unit,
+    power_at_end,
     split_unit_scale,
     strip_log,
     unit_factor,
@@ -42,6 +44,11 @@ _OF_A_FLAG = r"(?:.*_)?(?:q?flags?|flg|quality|status|class|type)\d*"
 _OF_A_RADIUS = (
     r"(?:log_?|ln_?|log10_?)?(?:(?:r|rad|radius|theta|th|ang)_?(?:\d{3,4}_?[cm]?|vir|lambda|delta|c|core|s|scale)"
     r"|radius|angular_(?:size|radius)|extent)(?:_?(?:h?_?[ckm]?pc(?:_?h)?|arcmin|arcsec|deg))?"
+)
+# What a description says of a logarithm; that of a natural one has a name.
+_LOG_DESCRIBED = (
+    r"(?i)^(?P<ln>ln\b|natural log)|(?P<natural>\bln ?[(L]|\bnatural log)"
+    r"|^(?:decimal |base.10 )?log(?:10|arithm\w*)?\b(?!-)|\blog_?10\b|\bdecimal log"
 )
 # Rows below which the spread of the values says nothing of whether they are logarithms.
 _ENOUGH_ROWS = 5
@@ -176,8 +183,11 @@ def read_luminosity(
     if raw.size == 0:
         raise MassmapError(f"{table.label} has no rows: at least one object is needed")
     stated = table.units.get(name, "")
-    if not stated and (stated := unit_in_name(name)):
+    described = " ".join(table.descriptions.get(name, "").split())
+    if not stated and (stated := unit_in_name(name) or power_at_end(name)):
         notes.append(f"luminosity unit: {stated!r}, from the name of the column")
+    elif not stated and (stated := _unit_described(described)):
+        notes.append(f"luminosity unit: {stated!r}, from the description of the column, {described!r}")
     if magnitudes is not None:
         _check_magnitudes(where, stated, lum_log, lum_scale, magnitudes)
         ln_lum, flag = _from_magnitudes(where, raw, redshift, magnitudes, notes)
@@ -215,6 +225,11 @@ def read_luminosity(
     if lum_log in (None, "none") and lum_scale != 1 and not table.few:  # 1: the user knows
         _refuse_impossible(where, raw, true_scale, unit)
     if lum_log is None:
+        if (said := re.search(_LOG_DESCRIBED, described)) and not log_kind(text):
+            raise MassmapError(
+                f"{where} is described as {described!r}: pass lum_log='{'ln' if said.lastgroup else 'log10'}', or"
+                " lum_log='none' where it is linear"
+            )
         _refuse_hidden_log(where, name, unit, raw, true_scale, signed, table.few)
     log = lum_log or "none"
     if log == "none":
@@ -229,6 +244,16 @@ def read_luminosity(
     ln_scale = float(converted(where, np.log(scale), unit, lum_in, [])[0]) if log == "none" else 0.0
     ln_lum, unit = converted(where, ln_lum, unit, lum_in, notes)
     return Luminosity(name, raw, log, text, ln_lum, unit, flag, ln_scale, table.few)
+
+
+def _unit_described(description: str) -> str:
+    """Give the unit that a description ends with, "in units of 1e43 erg/s" or in brackets; "" where there is none."""
+    if found := unit_in_name(description):
+        return found
+    tail = re.search(
+        r"(?i)\bin (?:units? of )?((?:1e|10[+^*])\S+\s+\S.*|erg\S* ?\S*|[LM]_?sun|sol(?:Mass|Lum))$", description
+    )
+    return tail[1] if tail and is_unit(tail[1]) else ""
 
 
 def _power_of_ten(unit: str) -> float:

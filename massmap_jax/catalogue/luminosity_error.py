@@ -31,6 +31,8 @@ _SEVERAL, _DIFFER = 5, 1.0
 _FAR_SHORTER = 1e-3
 # So is an error of a factor of 1000, or longer than the luminosity, that is this many times longer than the others.
 _NO_ERROR_LN, _FAR_LONGER = 7.0, 20.0
+# No logarithm, fraction or percentage of an error is so large.
+_NO_SHARE = 1000.0
 
 
 def read_sigma(
@@ -376,7 +378,21 @@ def _decide(table, lum, names, units, columns, kind) -> tuple[str, str]:
         return of_log, f"as {lum.name!r} is"
     if by_name and not (of_log and by_name in ("ln", "dex", "mag")):
         return by_name, "as the name says"
+    if not by_name and (middle := _only_bars(table, lum, names)):
+        return "linear", f"as errors with a median of {middle:.3g} can be nothing else"
     raise MassmapError(_question(table, lum, names, columns))
+
+
+def _only_bars(table, lum: Luminosity, names) -> float:
+    """The median error where nothing but bars in the luminosity's unit can be so large and so small; 0 elsewhere."""
+    if lum.log != "none" or table.few:
+        return 0.0
+    error, raw = (typical(table, name, numbers(table, name, "error", [])) for name in (names[0], lum.name))
+    good = np.isfinite(error) & (error > 0) & ~is_positive_sentinel(error) & np.isfinite(raw) & (raw > 0)
+    if not good.any():
+        return 0.0
+    middle = float(np.median(error[good]))
+    return middle if middle > _NO_SHARE and np.median(error[good] / raw[good]) < 1 else 0.0
 
 
 def _kind_of_unit(unit: str, lum: Luminosity) -> str:
@@ -444,7 +460,7 @@ def _kind_of_name(name: str, table: ColumnTable) -> str:
             f"column {name!r} of {table.label} is by its name no error, but a signal-to-noise ratio or a variance:"
             " compute the error of the luminosity from it and give that, or pass sigma_kind="
         )
-    if re.search(r"(?<![a-z])(?:pct|perc|percent)(?![a-z])|percent|per_?cent", words):
+    if re.search(r"(?<![a-z])(?:pct|perc|percent)(?![a-z])|percent|per_?cent|(?<!\d)%", words):
         return "percent"
     if re.search(
         r"(?<![a-z])(?:frac|fractional|fraction|rel|relative)(?![a-z])|(?<![a-z])(?:frac|rel)(?:_?err|_?lum|_?unc)",

@@ -149,6 +149,40 @@ def match_to_catalogue(
     return _by_id(catalogue, here, table, separation_arcmin or _SAME_ID_ARCMIN, window)
 
 
+def compare_matched(catalogue: HaloCatalogue, rows, *, ids, ra=None, dec=None, redshift=None) -> list[str]:
+    """Compare positions and redshifts of rows that were matched by id with those of the catalogue.
+
+    Parameters
+    ----------
+    catalogue : HaloCatalogue
+        The catalogue.
+    rows : Int[np.ndarray, "row"]
+        Its row for each row of the table.
+    ids : array_like, (row,)
+        Ids of the table.
+    ra, dec, redshift : array_like, (row,), optional
+        Positions [deg] and redshifts of the table.
+
+    Returns
+    -------
+    list of str
+        What was found: distances, and that running numbers say little where neither is known.
+
+    Raises
+    ------
+    MassmapError
+        Where most rows are far from their object.
+    """
+    rows = np.asarray(rows)
+    table = _table(ids, ra, dec, redshift, None, None)
+    here = _Sky(_of_sky(catalogue, catalogue.ra), _of_sky(catalogue, catalogue.dec), catalogue.redshift)
+    separation = _separations(here, table.sky, rows)
+    return _same_objects(
+        here, as_ids(catalogue.ids)[0], table, rows, separation, _SAME_ID_ARCMIN, REDSHIFT_WINDOW,
+        tells="columns of both in this file would", instead=", or rename a column that is no such",
+    )  # fmt: skip
+
+
 class _Sky(NamedTuple):
     """Positions [deg] and redshifts, NaN where there are none."""
 
@@ -249,6 +283,24 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
     if blank := np.count_nonzero(table.use & [key is None for key in loose[1]]):
         notes.append(f"{_count(blank, 'measured object has', 'measured objects have')} no id")
     separation = _separations(here, table.sky, rows)
+    notes += _same_objects(here, own, table, rows, separation, largest, window)
+    return Matches(rows, separation, len(catalogue), tuple(notes))
+
+
+def _same_objects(
+    here: _Sky,
+    own,
+    table: _Table,
+    rows,
+    separation,
+    largest: float,
+    window: float,
+    tells: str = "ra= and dec=, or redshift=, of the measured objects do",
+    instead: str = ", or match by position",
+) -> list[str]:
+    """Compare the places and redshifts of rows of the same id; refused where most are those of other objects."""
+    notes = []
+    found = rows >= 0
     off = np.abs(here.redshift[rows] - table.sky.redshift) / (1 + here.redshift[rows])
     for what, values, most, unit in (
         ("apart on the sky", separation, largest, " arcmin"),
@@ -266,7 +318,7 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
         if 2 * far.sum() > known.sum():
             raise MassmapError(
                 f"{told}: the ids are those of other objects, or a position or redshift column is not what it seems;"
-                " name another id column, or match by position"
+                f" name another id column{instead}"
             )
         notes.append(f"{told}: are they the same objects?")
     if np.isfinite(separation).any():
@@ -274,9 +326,9 @@ def _by_id(catalogue: HaloCatalogue, here: _Sky, table: _Table, largest: float, 
     elif not np.isfinite(off[found]).any() and _is_running(table.ids[table.use]) and _is_running(own):
         notes.append(
             "WARNING, ids that say little: they are running numbers in both tables, and no position or redshift tells"
-            " whether one number is one object (ra= and dec=, or redshift=, of the measured objects do)"
+            f" whether one number is one object ({tells})"
         )
-    return Matches(rows, separation, len(catalogue), tuple(notes))
+    return notes
 
 
 def _told_apart(ours: list[int], theirs: list[int], own: list, other: list) -> tuple[list[int], list[int]] | None:

@@ -26,11 +26,12 @@ from massmap_jax.catalogue.columns import ColumnTable
 from massmap_jax.catalogue.flags import SIGMA_BAD, Flag, count
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue
 from massmap_jax.catalogue.layouts import find_layout, keywords_of, recognised
-from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
-from massmap_jax.catalogue.luminosity import numbers, read_luminosity, typical
+from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any, note_other_flags
+from massmap_jax.catalogue.luminosity import named_log, numbers, read_luminosity, typical
 from massmap_jax.catalogue.luminosity_error import read_sigma
 from massmap_jax.catalogue.magnitudes import Magnitudes
 from massmap_jax.catalogue.photo_z import Contains
+from massmap_jax.catalogue.placeholders import is_log_sentinel
 from massmap_jax.catalogue.position_columns import find_positions, without_zeros
 from massmap_jax.catalogue.positions import check_positions
 from massmap_jax.catalogue.redshift_columns import RedshiftColumns, one_redshift
@@ -39,13 +40,17 @@ from massmap_jax.catalogue.repeated_values import repeated_values
 from massmap_jax.catalogue.sky_frames import angle_columns
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import (
+    LN10,
     has_little_h,
     is_log_unit,
+    log_kind,
     mass_definition_in,
     name_has_little_h,
     overdensity_in,
     split_unit_scale,
+    strip_log,
     unit_factor,
+    unit_in_name,
 )
 from massmap_jax.catalogue.write import write_table
 from massmap_jax.errors import MassmapError
@@ -355,6 +360,7 @@ def read_catalogue(
         signed=noise == "linear",
     )
     note_limits_of_any(table, lum_name, notes)
+    note_other_flags(table, lum_name, notes)
     if (limits := limits_among(table, lum_name, notes)).any():
         bits = np.where(limits, np.int32(Flag.LUM_MISSING), luminosity.flag)
         luminosity = luminosity._replace(flag=bits, ln_lum_obs=np.where(limits, np.nan, luminosity.ln_lum_obs))
@@ -431,6 +437,10 @@ def read_catalogue(
     return catalogue
 
 
+# Logarithms of masses of halos in Msun lie within.
+_LOG10_MASSES, _LN_MASSES = (9.0, 17.0), (20.7, 39.2)
+
+
 def _without_zeros(raw: np.ndarray) -> np.ndarray:
     """Replace luminosities of exactly zero, of which an error is no fraction, by others that no error tells from it."""
     some = np.abs(raw[np.isfinite(raw) & (raw != 0)])
@@ -470,12 +480,24 @@ def _mass_definition(luminosity, notes: list[str]) -> str:
 
 
 def _truth_mass(table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
-    """Give the true masses in Msun; refuse a column that is a logarithm or in units with h."""
-    mass, unit = numbers(table, name, "true mass", notes), table.units.get(name, "")
-    good = mass[np.isfinite(mass) & (mass > 0)]
+    """Give the true masses in Msun; refuse a column in units with h, or a logarithm that nothing calls one."""
+    mass, unit = numbers(table, name, "true mass", notes), table.units.get(name, "") or unit_in_name(name)
+    like = typical(table, name, mass)  # that of all parts of a catalogue
+    good = like[np.isfinite(like) & (like > 0)]
+    log = log_kind(unit) or named_log(name)
+    inside = strip_log(unit)
+    likely = _LN_MASSES if log == "ln" else _LOG10_MASSES
+    if log in ("log10", "ln") and not (has_little_h(unit) or name_has_little_h(name)) and (
+        good.size and split_unit_scale(inside)[0] == 1 and likely[0] < np.median(good) < likely[1]
+    ):  # fmt: skip
+        notes.append(
+            f"true masses: {name!r} holds {log} of masses in Msun, by its {'unit' if log_kind(unit) else 'name'}"
+        )
+        known = np.isfinite(mass) & ~is_log_sentinel(mass)
+        return np.exp(np.where(known, mass, np.nan) * (1.0 if log == "ln" else LN10))
     if has_little_h(unit) or name_has_little_h(name) or is_log_unit(unit) or (good.size and good.max() < 100.0):
         raise MassmapError(
             f"true mass column {name!r} of {table.label} (unit {unit!r}, largest {good.max(initial=0.0):g})"
-            " is not in Msun: convert it to linear Msun without h"
+            " is not in Msun: convert it to linear Msun without h (logarithms of that say so by the column's name)"
         )
     return mass * split_unit_scale(unit)[0]

@@ -9,8 +9,8 @@ import numpy as np
 
 from massmap_jax.catalogue.column_checks import refuse_no_redshift, refuse_unit_of_redshift_error
 from massmap_jax.catalogue.column_names import named_column, normal_name
-from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix
-from massmap_jax.catalogue.error_levels import check_levels
+from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_matrix, is_positive_sentinel, rows_text
+from massmap_jax.catalogue.error_levels import SEVENTY, check_levels, level_in
 from massmap_jax.catalogue.luminosity import numbers
 from massmap_jax.catalogue.luminosity_error import is_no_error
 from massmap_jax.catalogue.photo_z import Contains, RedshiftDistributions
@@ -38,6 +38,8 @@ _NO_DENSITY = (
 _OF_DRAWS = 0.9
 # So many rows tell what a column holds.
 _ROWS = 10_000
+# What programs write where there is no value is above the first; one that the others do not come near.
+_FILL, _ABOVE = 1e19, 5.0
 # A p(z) with less than this of its peak at the ends of its grid has been cut off.
 _CUT_OFF = 0.01
 
@@ -225,7 +227,7 @@ class RedshiftColumns:
             width = None if need_usable else self._width(table, name)
             density = as_matrix(table.column(name), f"z_pdf column {name!r} of {table.label}", width)
             _refuse_no_density(table.label, name)
-            nodes, density = common_grid(table, self.z_grid, density, told)
+            nodes, density = common_grid(table, self.z_grid, _without_placeholders(density, told), told)
             what = f"redshifts have p(z) ({name!r}, at {nodes.size} redshifts from {nodes[0]:g} to {nodes[-1]:g})"
             found = RedshiftDistributions.grid(nodes, density, **options)
             told += _of_grids(found.shape)
@@ -256,7 +258,7 @@ class RedshiftColumns:
     def _errors(self, table: ColumnTable, redshift, told: list[str], options: dict):
         """Distributions with a normal error, and what was read."""
         error, kind = self.z_err, self.z_err_kind
-        if isinstance(error, str) and "," in error and error not in table.names:
+        if isinstance(error, str) and (("," in error and error not in table.names) or _is_pair(table, error)):
             values, kind = self._two_sides(table, error, redshift, told)
         elif isinstance(error, str):
             name = named_column(table, error, "z_err")
@@ -299,16 +301,30 @@ class RedshiftColumns:
 
     def _two_sides(self, table: ColumnTable, given: str, redshift, told: list[str]):
         """Half of the length of an interval of 68 per cent, by its two ends or by the bars to its two sides."""
-        parts = [part.strip() for part in given.split(",")]
-        if len(parts) != 2:
-            raise MassmapError(f"z_err={given!r} names {len(parts)} columns: give one error, or two ends or bars")
-        names = [named_column(table, part, "z_err") for part in parts]
-        if names[0] == names[1]:
-            raise MassmapError(f"z_err={given!r} names one column twice: give it alone where it is the error")
+        if _is_pair(table, given):
+            names = [named_column(table, given, "z_err")] * 2
+            first, second = as_matrix(table.column(names[0]), f"redshift error {names[0]!r} of {table.label}").T
+        else:
+            parts = [part.strip() for part in given.split(",")]
+            if len(parts) != 2:
+                raise MassmapError(f"z_err={given!r} names {len(parts)} columns: give one error, or two ends or bars")
+            names = [named_column(table, part, "z_err") for part in parts]
+            if names[0] == names[1]:
+                raise MassmapError(f"z_err={given!r} names one column twice: give it alone where it is the error")
+            first, second = (numbers(table, name, "redshift error", told) for name in names)
         for name in names:
             refuse_unit_of_redshift_error(table, name)
-        check_levels(table, tuple(names), "redshift error", told)
-        first, second = (numbers(table, name, "redshift error", told) for name in names)
+        both = " and ".join(dict.fromkeys(map(repr, names)))
+        levels = [level_in(name, is_name=True) for name in names]
+        # Euclid's PHZ_70_INT: nearly one standard deviation, where tails do not matter yet.
+        if all(level is not None and level.sigmas == SEVENTY for level in levels):
+            told.append(
+                f"{both}: of 70 % confidence by name, divided by {SEVENTY:g} to be one standard deviation of a normal"
+            )
+            sigmas = SEVENTY
+        else:
+            sigmas = 1.0
+            check_levels(table, tuple(dict.fromkeys(names)), "redshift error", told)
         of_bars = _kind_by_name(names[0], table.label) if self.z_err_kind is None else self.z_err_kind
         with np.errstate(invalid="ignore"):
             known = np.isfinite(first) & np.isfinite(second) & (redshift > 0) & (np.maximum(first, second) > 0)
@@ -318,13 +334,13 @@ class RedshiftColumns:
                     raise MassmapError(
                         f"z_err={given!r} are ends of an interval of z, and z_err_kind is 'relative': leave it out"
                     )
-                told.append(f"{names[0]!r} and {names[1]!r} are ends: half of the distance between them is the error")
+                told.append(f"{both} are ends: half of the distance between them is the error")
                 ends = np.where(np.minimum(first, second) > -1, np.abs(second - first), np.nan)
-                return 0.5 * ends, "z"
+                return 0.5 * ends / sigmas, "z"
             # The lower bar is written with its sign by some.
             first, second = (-a if np.nanmedian(a) < 0 else a for a in (first, second))
-            told.append(f"{names[0]!r} and {names[1]!r} are bars: their mean is the error")
-            return np.where((first >= 0) & (second >= 0), 0.5 * (first + second), np.nan), of_bars
+            told.append(f"{both} are bars: their mean is the error")
+            return np.where((first >= 0) & (second >= 0), 0.5 * (first + second) / sigmas, np.nan), of_bars
 
     def _quantiles(self, table: ColumnTable) -> tuple[np.ndarray, list[str]]:
         """Levels and columns of "1:z01,16:z16,..."."""
@@ -376,6 +392,33 @@ def _of_grids(shape) -> list[str]:
             f" {np.count_nonzero(coarse & good)} of {good.size} rows: give p(z) on a finer grid"
         )
     return told
+
+
+def _without_placeholders(density: np.ndarray, told: list[str]) -> np.ndarray:
+    """Blank the rows of p(z) that are one number at all redshifts, or hold 99, 1e20 and the like above all others."""
+    if density.ndim != 2 or density.shape[1] < 3 or density.shape[0] == 0:
+        return density
+    least, most = density.min(axis=1), density.max(axis=1)  # NaN where a cell is
+    same = (least == most) & (most > 0)
+    filled = np.zeros(same.shape, dtype=bool)
+    large = np.flatnonzero((most >= _FILL) | is_positive_sentinel(most))
+    if large.size:
+        rows = density[large]
+        high = (rows >= _FILL) | is_positive_sentinel(rows.ravel()).reshape(rows.shape)
+        filled[large] = most[large] > _ABOVE * np.maximum(np.where(high, 0.0, rows).max(axis=1), 0.0)
+        filled &= ~same
+    for bad, what in ((same, "one number at all redshifts"), (filled, "a placeholder, as 99 or 1e20, among others")):
+        if bad.any():
+            told.append(f"p(z) is {what} in {rows_text(bad, most)}: taken as missing")
+    return np.where((same | filled)[:, None], np.nan, density) if (same | filled).any() else density
+
+
+def _is_pair(table: ColumnTable, name: str) -> bool:
+    """Whether a column holds the two ends of an interval in each row."""
+    if name not in table.names:
+        return False
+    cells = table.column(name)
+    return np.shape(cells)[1:] == (2,) or (np.ndim(cells) == 1 and cells.size > 0 and np.shape(cells[0]) == (2,))
 
 
 def _mean_and_sd(nodes, density) -> tuple[np.ndarray, np.ndarray]:

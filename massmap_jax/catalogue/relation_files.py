@@ -59,6 +59,9 @@ _LABELS = {
 _SILENT = {"seed", "author", "authors", "date", "created", "reference", "source", "doi", "url", "license", "title"}
 # What this program writes into its own files, one of which is always there.
 _OWN = ("program", "relation_source")
+# What a description or header says of a number in decimal logarithms.
+_DEX = r"(?i)\bdex\b|\blog_?10\b|decimal log|\blog(?:arithm)?s? (?:of )?base\W{0,3}10\b"
+_NOT_OF_IT = r"(?i)\balpha3\b|pivot|mass|\bln\b|natural"
 # A draw so many errors from the median of so many or more is none, if it has more than this part of the weight.
 _STRAY, _FEW_DRAWS, _WEIGHS_NOTHING = 100.0, 20, 1e-4
 
@@ -130,7 +133,7 @@ def read_relation(
         )
     used = {c for c in found.values() if isinstance(c, str)} | ({weight[0]} if weight else set())
     _refuse_unknown(table, used, header if lost is None else lost, ignore_columns, weight is not None, notes)
-    _refuse_dex(table, found)
+    _refuse_dex(table, found, lost)
     draws = {name: _values(table, name, column, path) for name, column in found.items()}
     if "alpha3" in draws and isinstance(found["alpha3"], str):
         draws["alpha3"] = _pivot(draws["alpha3"], table.units.get(found["alpha3"], ""), path)
@@ -171,15 +174,23 @@ def _column_of(table: ColumnTable, name: str, mapping) -> str | float | None:
     return None
 
 
-def _refuse_dex(table: ColumnTable, found: Mapping[str, str | float]) -> None:
-    """Refuse a zero point or a scatter in dex, by its unit or name: a relation has natural logarithms."""
+def _refuse_dex(table: ColumnTable, found: Mapping[str, str | float], lines: list[str]) -> None:
+    """Refuse a zero point or a scatter in dex, by its unit or name, its description or lines of the header."""
     for name in ("alpha1", "scatter"):
         column = found.get(name)
-        if isinstance(column, str) and "log10" in (log_kind(table.units.get(column, "")), named_log(column)):
-            raise MassmapError(
-                f"{name} of {table.label} is in dex or log10 by the unit or name of its column {column!r}: a relation"
-                " has natural logarithms, so multiply it by ln(10) = 2.302585 and write no dex"
-            )
+        if not isinstance(column, str):
+            continue
+        told = "name of its column" if named_log(column) == "log10" else "unit of its column"
+        if "log10" not in (log_kind(table.units.get(column, "")), named_log(column)):
+            of = table.descriptions.get(column, "")
+            spoken = [of] if of else [line for line in lines if not re.search(_NOT_OF_IT, line)]
+            if not any(re.search(_DEX, text) for text in spoken):
+                continue
+            told = "description of its column" if of else "header beside its column"
+        raise MassmapError(
+            f"{name} of {table.label} is in dex or log10 by the {told} {column!r}: a relation"
+            " has natural logarithms, so multiply it by ln(10) = 2.302585 and write no dex"
+        )
 
 
 def weight_column(table: ColumnTable, mapping, path: str, option: str = "relation_columns") -> tuple[str, str] | None:

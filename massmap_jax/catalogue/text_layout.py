@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from massmap_jax.catalogue.column_names import USUAL_NAMES, normal_name
 from massmap_jax.catalogue.columns import BLANKS, number_in
+from massmap_jax.catalogue.error_levels import level_in
 from massmap_jax.catalogue.fixed_width import Span, column_spans
 from massmap_jax.catalogue.text_preamble import (
     is_count,
@@ -149,7 +150,7 @@ def find_text_layout(
     body = body[min(2, max(len(body) - 1, 0)) :]
     numeric = [_is_numeric([row.cells[i] for row in body if i < len(row.cells)]) for i in range(width)]
     above = [line for line in remarks if line.number < first.number]
-    notes += counted + _units_with_h(above)
+    notes += counted + _units_with_h(above) + _levels_of_errors(above)
     notes += _left_out([line for line in remarks if line.number > first.number], mark, width, numeric)
     commented = _names_in_comments(above, width, mark, numeric)
     has_header, more = _has_header(label, rows, numeric, header, commented is not None)
@@ -368,6 +369,19 @@ def _units_with_h(above: list[_Line]) -> tuple[str, ...]:
     hubble = named_hubble(told[0])
     more = f" ({without_named_hubble(hubble)})" if hubble else ""
     return (f"a comment above the table speaks of units with h: {told[0][:80]!r}; nothing was converted{more}",)
+
+
+def _levels_of_errors(above: list[_Line]) -> tuple[str, ...]:
+    """Tell of a comment that says that errors are no standard deviations."""
+    for line in above:
+        text = line.text.strip(" #%!/")
+        found = level_in(text, is_name=False) if re.search(r"(?i)err|uncertain|bars?\b|confiden|limits", text) else None
+        if found is not None:
+            return (
+                f"a comment above the table speaks of errors {found.what}: {text[:80]!r}; they are taken as they are:"
+                f" where these are meant, divide them by {found.sigmas:g}",
+            )
+    return ()
 
 
 def _left_out(below: list[_Line], mark: str, width: int, numeric: list[bool]) -> tuple[str, ...]:

@@ -305,6 +305,24 @@ def unit_at_end(name: str) -> str:
     return "" if found is None else f"{found[1] or ''} Msun".strip()
 
 
+def power_at_end(name: str) -> str:
+    """Give the unit that the name of a luminosity ends with, as L500_1e43 and Lx44 do; "" where there is none.
+
+    Parameters
+    ----------
+    name : str
+        The column's name.
+
+    Returns
+    -------
+    str
+        Such as "1e43 erg/s".
+    """
+    second = r"(?:_?ergs?(?:_?(?:/|p|per)?_?s(?:ec)?)?(?:\^?[_-]?1)?)?$"
+    found = re.search(rf"(?i)^l\w*?_?(?:1e|10\^|e)(4[0-6]){second}|^l_?x?_?(4[2-5]){second}", name)
+    return "" if found is None else f"1e{found[1] or found[2]} erg/s"
+
+
 def is_unit(text: str) -> bool:
     """Tell whether a text is a unit, or a logarithm of one, in any of the notations that are read here."""
     try:

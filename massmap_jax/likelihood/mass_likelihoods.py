@@ -7,12 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from massmap_jax.catalogue.column_names import id_columns, named_column
+from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
 from massmap_jax.catalogue.columns import ColumnTable, as_float64, as_ids, rows_text
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import LEAST_SNR, HaloCatalogue, id_hash
 from massmap_jax.catalogue.luminosity import Luminosity, named_log, read_luminosity
 from massmap_jax.catalogue.luminosity_error import open_question, read_sigma
+from massmap_jax.catalogue.match import compare_matched
+from massmap_jax.catalogue.position_columns import find_positions
 from massmap_jax.catalogue.tables import open_table
 from massmap_jax.catalogue.units import refuse_unit_with_h, unit_at_end
 from massmap_jax.errors import MassmapError
@@ -131,7 +133,7 @@ def read_mass_likelihoods(
     table = open_table(path, text_columns=id_columns(id))
     notes = list(table.notes)
     id_name = id_column(catalogue, table, id, notes)
-    rows = _rows_in(catalogue, table, id_name)
+    rows = _rows_in(catalogue, table, id_name, notes)
     columns = {name: float(name.strip()[4:]) for name in table.names if is_node(name)}
     given = (mass, error, error_plus, error_minus)
     if columns and (any(each is not None for each in given) or scatter):
@@ -158,7 +160,9 @@ def is_node(name: str) -> bool:
     return _NODE.fullmatch(name.strip()) is not None
 
 
-def catalogue_rows(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
+def catalogue_rows(
+    catalogue: HaloCatalogue, table: ColumnTable, name: str, notes: list[str], redshifts: tuple[str, ...] | None = None
+) -> np.ndarray:
     """Find the row of the catalogue that each row of a table belongs to, by id.
 
     Parameters
@@ -169,6 +173,10 @@ def catalogue_rows(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> n
         The table.
     name : str
         Its column of ids.
+    notes : list of str
+        What positions and redshifts of the table say of the ids is added.
+    redshifts : tuple of str, optional
+        Names of a column of redshifts of the objects, those of catalogues where none are given.
 
     Returns
     -------
@@ -178,7 +186,8 @@ def catalogue_rows(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> n
     Raises
     ------
     MassmapError
-        For ids of the catalogue that are not unique, or ids of the table that are not in it.
+        For ids of the catalogue that are not unique, ids of the table that are not in it, or those of other objects by
+        their positions or redshifts.
     """
     ids, missing = as_ids(table.column(name))
     if catalogue.key_number is not None:
@@ -192,12 +201,36 @@ def catalogue_rows(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> n
             f"ids in column {name!r} of {table.label} are not in the catalogue: {rows_text(lost, ids)}; take these rows"
             " out, or name the column of the catalogue's ids with id="
         )
+    _, first = np.unique(rows, return_index=True)  # a row for each bin of a profile
+    notes.extend(
+        compare_matched(
+            catalogue,
+            rows[first],
+            ids=ids[first],
+            **{key: np.asarray(values)[first] for key, values in _places(table, redshifts).items()},
+        )
+    )
     return rows
 
 
-def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str) -> np.ndarray:
+def _places(table: ColumnTable, redshifts: tuple[str, ...] | None) -> dict[str, np.ndarray]:
+    """Positions and redshifts of the objects of a table, where its columns have names that say so."""
+    found: dict[str, np.ndarray] = {}
+    with contextlib.suppress(MassmapError):
+        position, _ = find_positions(table, None, None, None, None, [])
+        if position.get("frame", "sky") == "sky" and "ra" in position:
+            found = {"ra": position["ra"], "dec": position["dec"]}
+    with contextlib.suppress(MassmapError):
+        usual = None if redshifts is None else ({*redshifts},)
+        name, _ = choose_column(table, "redshift", None, "redshift", usual=usual)
+        if name is not None:
+            found["redshift"] = as_float64(table.column(name), name)
+    return found
+
+
+def _rows_in(catalogue: HaloCatalogue, table: ColumnTable, name: str, notes: list[str]) -> np.ndarray:
     """The catalogue's row of each row of the table, each only once."""
-    rows = catalogue_rows(catalogue, table, name)
+    rows = catalogue_rows(catalogue, table, name, notes)
     again = np.ones(rows.size, dtype=bool)
     again[np.unique(rows, return_index=True)[1]] = False
     if again.any():

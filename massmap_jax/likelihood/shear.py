@@ -2,12 +2,13 @@
 
 import warnings
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from massmap_jax.catalogue.columns import as_plain
+from massmap_jax.catalogue.columns import as_plain, is_positive_sentinel
 from massmap_jax.catalogue.halo_catalogue import HIGHEST_REDSHIFT, HaloCatalogue
 from massmap_jax.catalogue.quantities import in_unit
 from massmap_jax.choices import check_concentration_scatter
@@ -37,6 +38,10 @@ _TOO_NEAR = 0.02
 
 # Profiles are computed in whole multiples, so that few sizes are compiled.
 _PARTS = 32
+# A radius of nines alone, or so large, that is so many times the next one of its profile is none.
+_NO_RADIUS, _NEXT = 1e6, 10.0
+# Shears that tell how many decimals all have.
+_ENOUGH = 500
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,12 @@ class ShearProfiles:
         _refuse(there & ~(np.abs(shear) < 1), rows, "shears are not between -1 and 1", "give them as numbers, not %")
         _refuse(there & ~((radius > 0) & np.isfinite(radius)), rows, "radii of bins are not above 0",
                 "give NaN for the shear of a bin that is not there")  # fmt: skip
+        _refuse(there & _no_radii(np.where(there, radius, np.nan)), rows,
+                "radii of bins are placeholders, as 99 or 1e20",
+                "leave the shear of a bin blank that is not there")  # fmt: skip
+        _refuse(there & (shear == 0) & _are_placeholders(shear, covariance), rows,
+                "shears are exactly 0, as no measured one is",
+                "leave the shear of a bin blank that is not there")  # fmt: skip
         _refuse(there & ~((source > 0) & np.isfinite(source)), rows, f"{of_sources} are not above 0",
                 "give NaN for the shear of a bin that is not there")  # fmt: skip
         if sigma_crit is None:
@@ -349,6 +360,28 @@ def _refuse(bad: Any, rows: np.ndarray, what: str, todo: str) -> None:
             f"{what}: {profiles.sum()} of {rows.size} profiles, the first of row {rows[first]} of the catalogue{of_bin}"
             f"; {todo}"
         )
+
+
+def _no_radii(radius) -> np.ndarray:
+    """Which radii are numbers that mean "none", by the others of their profile."""
+    high = is_positive_sentinel(radius.ravel()).reshape(radius.shape) | (radius > _NO_RADIUS)
+    others = np.where(high | np.isnan(radius), 0.0, radius).max(axis=1, keepdims=True)
+    return high & (radius > _NEXT * others) & (others > 0)
+
+
+def _are_placeholders(shear, covariance) -> bool:
+    """Whether so many shears are 0 that these are not rounded values."""
+    zeros = int((shear == 0).sum())
+    known = shear[np.isfinite(shear) & (shear != 0)]
+    if zeros < 2 or known.size == 0:
+        return False
+    # The last decimal that any of them has: a value within half of it is 0. Near 0 a shear with an error s has the
+    # density 0.4 / s.
+    decimals = max(-int(Decimal(repr(float(one))).as_tuple().exponent) for one in known[:_ENOUGH])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.sqrt(np.einsum("ijj->ij", covariance))
+        chance = np.nansum(np.where(error > 0, np.minimum(1.0, 0.4 * 10.0**-decimals / error), 0.0))
+    return zeros > chance + 3 * np.sqrt(chance) + 1
 
 
 def _check_covariance(covariance: np.ndarray, there: np.ndarray, rows: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Tangential shear profiles from a file with a row for each bin, or one of arrays: `read_shear_profiles`."""
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,8 @@ _USUAL: dict[str, tuple[set[str], ...]] = {
     "source_redshift": ({"z_source", "source_redshift", "z_s", "zs"}, {"z"}),
 }
 
+# Redshifts of the lenses; "z" alone is that of the sources.
+OF_LENSES = ("z_lens", "z_l", "zl", "z_cl", "zcl", "z_cluster", "redshift_lens", "lens_redshift", "cluster_redshift")
 # Columns whose names are compared with what they are for; radii are, with their unit.
 _CHECKED = ("shear", "error", "source_redshift", "sigma_crit", "covariance")
 
@@ -67,7 +70,9 @@ def read_shear_profiles(
         Column of the covariance of the bins, in place of `error`: a matrix in each row, or its rows one after the
         other. For tables with one row for each object.
     radius_unit : str, optional
-        Unit of the radii, in place of the table's: a length (proper, without h) or an angle, such as "kpc" or "arcmin".
+        Unit of the radii, in place of the table's: a length (without h) or an angle, such as "kpc" or "arcmin". Lengths
+        are proper ones at the lens, and comoving ones are "ckpc" or "cMpc"; where the table alone gives a length, which
+        of them it is must be said.
     sigma_crit_unit : str, optional
         Unit of `sigma_crit`, in place of the table's, such as "Msun/pc2".
 
@@ -79,8 +84,9 @@ def read_shear_profiles(
     Raises
     ------
     MassmapError
-        No ids, ids that are not in the catalogue, radii without a unit or with one that is no length or angle, a bin
-        that occurs twice; and as `ShearProfiles.from_arrays`.
+        No ids, ids that are not in the catalogue, radii without a unit or with one that is no length or angle, or where
+        nothing says whether lengths are proper or comoving, a bin that occurs twice; and as
+        `ShearProfiles.from_arrays`.
 
     Warns
     -----
@@ -166,7 +172,7 @@ def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> Shea
     def bins(name: str) -> np.ndarray:
         return as_matrix(table.column(name), f"column {name!r} of {table.label}")
 
-    rows = catalogue_rows(catalogue, table, id_column(catalogue, table, id, notes))
+    rows = catalogue_rows(catalogue, table, id_column(catalogue, table, id, notes), notes, OF_LENSES)
     twice = np.isin(rows, rows[np.setdiff1d(np.arange(rows.size), np.unique(rows, return_index=True)[1])])
     if twice.any():
         raise MassmapError(
@@ -174,8 +180,10 @@ def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> Shea
             " the catalogue); give one profile each"
         )
     column = chosen("radius")
-    kind, factor = _kind_of_radius(source, table, column, units[0])
+    kind, factor, is_comoving = _kind_of_radius(source, table, column, units[0])
     radius, shear = bins(column) * factor, bins(chosen("shear"))
+    if is_comoving:
+        radius = _proper(radius, catalogue, rows, f"{column!r} of {table.label}")
     given: dict[str, Any] = {}
     if columns["covariance"] is None:
         given["error"] = bins(chosen("error"))
@@ -241,38 +249,77 @@ def _rows_of(
     if number == 0:
         raise MassmapError(f"{table.label} has no rows, and shear profiles are needed")
     if name is None:
-        rows = catalogue_rows(catalogue, table, id_column(catalogue, table, id, notes))
+        rows = catalogue_rows(catalogue, table, id_column(catalogue, table, id, notes), notes, OF_LENSES)
     else:
         one = ColumnTable("the tables by id", ("id",), lambda _: np.array([name]))
-        rows = np.full(number, catalogue_rows(catalogue, one, "id")[0])
+        rows = np.full(number, catalogue_rows(catalogue, one, "id", [], OF_LENSES)[0])
     column, radius = values("radius")
     shear = values("shear")[1]
-    kind, factor = _kind_of_radius(source, table, str(column), units[0])
+    kind, factor, is_comoving = _kind_of_radius(source, table, str(column), units[0])
+    radius = radius * factor
+    if is_comoving:
+        radius = _proper(radius, catalogue, rows, f"{column!r} of {table.label}")
     column, behind = values(of_sources)
     if of_sources == "sigma_crit":
         behind = behind * _unit_of_density(table, str(column), units[1])
-    found = radius * factor, shear, values("error")[1], behind
+    found = radius, shear, values("error")[1], behind
     there = ~np.isnan(found[1])
     return kind, (rows[there], *(a[there] for a in found))
 
 
-def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | None) -> tuple[str, float]:
-    """Mpc or arcmin, and what the radii are multiplied by to be in it."""
-    unit = given or table.units.get(column) or str(getattr(source, "meta", {}).get("bin_units", ""))  # CLMM's
-    unit = unit or unit_in_name(column)
+def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | None) -> tuple[str, float, bool]:
+    """Mpc or arcmin, what the radii are multiplied by to be in it, and whether they are comoving."""
+    of_clmm = str(getattr(source, "meta", {}).get("bin_units", ""))
+    unit = given or table.units.get(column) or of_clmm or unit_in_name(column)
     if not unit:
         raise MassmapError(
-            f"radius column {column!r} of {table.label} states no unit: give radius_unit='Mpc', 'arcmin', ..."
+            f"radius column {column!r} of {table.label} states no unit: give radius_unit='Mpc' (proper), 'cMpc'"
+            " (comoving), 'arcmin', ..."
         )
-    check_name("radius", column, table.label, unit)
+    plain, frame = _frame_of(unit)
+    check_name("radius", column, table.label, plain, is_comoving=frame == "comoving")
     for kind in ("Mpc", "arcmin"):
-        factor = unit_factor("rad" if unit.lower() == "radians" else unit, kind)
-        if factor is not None:
-            return kind, factor
+        factor = unit_factor("rad" if plain.lower() == "radians" else plain, kind)
+        if factor is None:
+            continue
+        # CLMM's are proper, and so are those whose unit the user gives.
+        if kind == "Mpc" and not (frame or given or of_clmm):
+            told = f"{column} {table.descriptions.get(column, '')}"
+            frame = "proper" if re.search(r"(?i)proper|phys", told) else ""
+            if not frame:
+                raise MassmapError(
+                    f"radii in column {column!r} of {table.label} are in {unit!r}, and nothing says of which lengths:"
+                    f" give radius_unit={plain!r} for proper ones at the lens, or radius_unit='c{plain}' for comoving"
+                    " ones"
+                )
+        return kind, factor, frame == "comoving"
     raise MassmapError(
         f"radii in column {column!r} of {table.label} are in {unit!r}, which is no length without h and no angle:"
         " convert them to Mpc or arcmin, or give the right radius_unit="
     )
+
+
+def _frame_of(unit: str) -> tuple[str, str]:
+    """A unit without the word for its frame, and that: "Mpc" and "comoving" for "cMpc" and "Mpc (comoving)"."""
+    word = r"[(\[]?\s*(co-?moving|com|proper|physical|phys)\.?\s*[)\]]?"
+    found = re.fullmatch(rf"(?i)\s*{word}\s*([kM]?pc)\s*|\s*([kM]?pc)\s*{word}\s*", unit)
+    if found is None:
+        short = re.fullmatch(r"\s*([cp])([kM]pc)\s*", unit)
+        return (unit, "") if short is None else (short[2], {"c": "comoving", "p": "proper"}[short[1]])
+    said = (found[1] or found[4]).lower()
+    return found[2] or found[3], "comoving" if said.startswith("co") else "proper"
+
+
+def _proper(radius: np.ndarray, catalogue: HaloCatalogue, rows: np.ndarray, where: str) -> np.ndarray:
+    """Proper radii of comoving ones."""
+    z = catalogue.redshift[rows]
+    unknown = ~(np.isfinite(z) & (z > 0))
+    if unknown.any():
+        raise MassmapError(
+            f"radii in column {where} are comoving, and the lens has no redshift in {rows_text(unknown, z)}: divide"
+            " them by 1 + z of the lens"
+        )
+    return radius / (1.0 + (z if radius.ndim == 1 else z[:, None]))
 
 
 def _unit_of_density(table: ColumnTable, column: str, given: str | None) -> float:

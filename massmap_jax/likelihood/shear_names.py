@@ -14,7 +14,7 @@ _EXCESS = r"delta_?sig|(?<![a-z])(?:ds|esd|dsigma)(?![a-z])|excess"
 # What a name says that its column is, and what is done with such a one; the first pattern that fits.
 _OTHERS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "radius": (
-        (r"(?<![a-z])(?:co_?mov(?:ing)?|com|c[km]pc)(?![a-z])", "a comoving radius", "divide it by 1 + z of the lens"),
+        (r"(?<![a-z])(?:co_?mov(?:ing)?|com|c[km]pc)(?![a-z])", "a comoving radius", "say radius_unit='cMpc'"),
         (
             r"(?:_|over|/)r_?(?:\d{3,4}[cm]?|vir|s)(?![a-z])",
             "a radius over that of the halo",
@@ -61,7 +61,7 @@ def is_excess(name: str) -> bool:
     return re.search(_EXCESS, normal_name(name)) is not None
 
 
-def check_name(role: str, name: str, label: str, unit: str | None = None) -> None:
+def check_name(role: str, name: str, label: str, unit: str | None = None, is_comoving: bool = False) -> None:
     """Refuse a column of shear profiles that is, by its name, something else than it is taken for.
 
     Parameters
@@ -74,6 +74,8 @@ def check_name(role: str, name: str, label: str, unit: str | None = None) -> Non
         How the table is called.
     unit : str, optional
         The unit that is given for radii.
+    is_comoving : bool, optional
+        Whether it is said that radii are comoving.
 
     Raises
     ------
@@ -107,5 +109,7 @@ def check_name(role: str, name: str, label: str, unit: str | None = None) -> Non
             f"{where} is by its name a variance or a signal-to-noise ratio: give the standard deviation of the shear"
         )
     for pattern, what, remedy in _OTHERS[role]:
+        if is_comoving and what == "a comoving radius":
+            continue
         if (re.fullmatch if role in _WHOLE else re.search)(pattern, plain):
             raise MassmapError(f"{where} is {what} by its name: {remedy}, or rename the column where it is none")

@@ -144,7 +144,12 @@ def computed_from_luminosity(
     )
 
 
-def unrelated(ln_lum: Float[np.ndarray, " object"], ln_mass: Float[np.ndarray, " object"], slope: float) -> str:
+def unrelated(
+    ln_lum: Float[np.ndarray, " object"],
+    ln_mass: Float[np.ndarray, " object"],
+    slope: float,
+    hence: str = "the slope may be that of the beliefs; ",
+) -> str:
     """Say where measured masses do not rise with the luminosities, as if the rows belonged to different objects.
 
     Parameters
@@ -153,6 +158,8 @@ def unrelated(ln_lum: Float[np.ndarray, " object"], ln_mass: Float[np.ndarray, "
         ln of both.
     slope : float
         The slope that is believed in, whose sign counts.
+    hence : str, optional
+        What it means for the result.
 
     Returns
     -------
@@ -166,8 +173,8 @@ def unrelated(ln_lum: Float[np.ndarray, " object"], ln_mass: Float[np.ndarray, "
         return ""
     return (
         f"the {ln_lum.size} measured masses do not {'rise' if slope >= 0 else 'fall'} with the luminosities (rank"
-        f" correlation {found.statistic:.2f}, which chance gives in {100 * found.pvalue:.2g} % of cases): the slope may"
-        " be that of the beliefs; see whether masses and luminosities are of the same objects"
+        f" correlation {found.statistic:.2f}, which chance gives in {100 * found.pvalue:.2g} % of cases): {hence}see"
+        " whether masses and luminosities are of the same objects"
     )
 
 

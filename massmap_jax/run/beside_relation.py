@@ -8,6 +8,7 @@ import numpy as np
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.likelihood.terms import TabulatedTerm
 from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.run.beside_beliefs import unrelated
 
 # A unit is wrong by ten or more, and no bias of a measurement is so large.
 _FAR = 5.0
@@ -99,4 +100,10 @@ def beside_relation(
         " has these luminosities"
     )
     far = abs(shift) > np.log(_FAR) + _STEEPEST * float(np.median(np.broadcast_to(width, centre.shape))) ** 2
+    # Likelihoods that peak within their nodes, as those of a measured mass do.
+    peak = np.argmax(values, axis=1)
+    inside = (peak > 0) & (peak < nodes.size - 1)
+    slope = float(np.median(np.asarray(relation.alpha2)))
+    if other := unrelated(centre[inside], nodes[peak[inside]], abs(slope), hence=""):
+        told += f"; {other}"
     return Beside(told, bool(far))

@@ -11,7 +11,7 @@ import numpy as np
 from massmap_jax.catalogue.column_names import choose_column, id_columns, named_column
 from massmap_jax.catalogue.columns import ColumnTable, rows_text
 from massmap_jax.catalogue.flags import Flag, count
-from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any
+from massmap_jax.catalogue.limit_flags import limits_among, note_limits_of_any, note_other_flags
 from massmap_jax.catalogue.luminosity import Luminosity, numbers, read_luminosity
 from massmap_jax.catalogue.luminosity_error import open_question, read_sigma
 from massmap_jax.catalogue.match import Matches, match_to_catalogue
@@ -272,6 +272,7 @@ def _masses(table: ColumnTable, options: JobOptions, found: list[str]) -> tuple[
     sigma, bad = _errors(table, mass, options, found)
     if options.calib_file is not None:  # of the catalogue's own table it is told of the luminosity
         note_limits_of_any(table, name, found)
+        note_other_flags(table, name, found)
     if (limits := limits_among(table, name, found)).any():  # no masses, as blanks are none
         mass = mass._replace(ln_lum_obs=np.where(limits, np.nan, mass.ln_lum_obs))
     from massmap_jax.relation.calibration import LEAST_MASS_RATIO

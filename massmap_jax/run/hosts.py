@@ -27,6 +27,7 @@ from massmap_jax.run.options import (
     load_relation,
     option,
     selection_of,
+    with_definition_of_relation,
 )
 
 if TYPE_CHECKING:
@@ -250,11 +251,12 @@ def compute_hosts(catalogue: HaloCatalogue, membership: Membership | None, optio
     notes = [note.removesuffix(USED_BY_MASSES) for note in catalogue.notes]
     key_relation, key_map = jax.random.split(jax.random.key(options.seed))
     with clock.stage("prior and relation"):
-        prior, satellites = load_prior(options.prior, notes), read_satellites(str(options.satellites))
-        relation = load_relation(options.job, key_relation, prior, notes)
+        job = with_definition_of_relation(options.job, notes)
+        prior, satellites = load_prior(job.prior, notes), read_satellites(str(options.satellites))
+        relation = load_relation(job, key_relation, prior, notes)
     if options.job.is_published:
         check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
-    job, catalogue = in_unit_of_relation(options.job, catalogue, relation, notes)
+    job, catalogue = in_unit_of_relation(job, catalogue, relation, notes)
     # A map that cannot be made is refused before the masses are computed.
     usable = (flag_outside_prior(catalogue, prior) & UNUSABLE) == 0
     grid, of_map = plan_map(catalogue, usable, job)

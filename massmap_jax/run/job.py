@@ -65,10 +65,16 @@ from massmap_jax.run.options import (
     load_relation,
     selection_of,
     selection_of_fit,
+    with_definition_of_relation,
 )
 from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
-from massmap_jax.run.under_published import flag_outside_range, in_unit_of_relation
+from massmap_jax.run.under_published import (
+    at_other_redshifts,
+    flag_outside_range,
+    in_unit_of_relation,
+    refuse_extrapolation,
+)
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -246,6 +252,7 @@ def compute(
         raise MassmapError(
             f"relation_from is {relation_from!r}, and the relation is fitted to these objects: leave it out"
         )
+    options = with_definition_of_relation(options, notes)
     with clock.stage("prior"):
         prior = load_prior(options.prior, notes)
         cosmology = read_cosmology(options, prior, notes)
@@ -303,10 +310,14 @@ def compute(
             "may not update them"
         )
     if options.is_published:
-        check_observable(find_preset(str(options.relation)), catalogue.columns_read.get("lum", ""), notes)
+        preset = find_preset(str(options.relation))
+        check_observable(preset, catalogue.columns_read.get("lum", ""), notes)
+        findings = at_other_redshifts(catalogue.redshift[usable], preset)
+        if findings and not options.accept_misfit:
+            refuse_extrapolation(findings)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
-    elif options.relation == "identity" and not catalogue.mass_definition:
-        check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""))
+    elif options.relation == "identity":
+        check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""), catalogue.mass_definition)
     of_file = options.relation != "fit" and options.is_file and isinstance(relation, MassLuminosityRelation)
     if of_file and (told := in_numbers(str(options.relation), *_measured(catalogue), relation)):
         notes.append(told)

@@ -191,9 +191,12 @@ def _stacks(source, columns, file: str, options: JobOptions, catalogue: HaloCata
     stacks, place = np.unique(names[~missing], return_inverse=True)
     if stacks.size == 0:
         raise MassmapError(f"no object is in a stack: column {column!r} of the catalogue is blank")
-    # A catalogue of the stacks, which the reader matches by name. What it has besides is not used.
+    # A catalogue of the stacks, which the reader matches by name; a stack has no redshift.
     named = HaloCatalogue.from_arrays(
-        luminosity=np.ones(stacks.size), redshift=np.ones(stacks.size), sigma_ln_luminosity=0.05, ids=stacks
+        luminosity=np.ones(stacks.size),
+        redshift=np.full(stacks.size, np.nan),
+        sigma_ln_luminosity=0.05,
+        ids=stacks.astype(str),
     )
     try:
         profiles = _profiles(file, options, named)

@@ -50,20 +50,65 @@ _KINDS = (
     ),
     (
         "a mass of gas",
-        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:gas|icm)|m_?g(?=_|\d|$)|gas_?mass)(?:_?\d+)?(?:_.*)?",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:gas|icm)|m_?g(?=_|\d|$)|(?:tot(?:al)?_?)?gas_?mass)(?:_?\d+)?(?:_.*)?",
         r"gas mass",
     ),
     (
         "a stellar mass",
-        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:star|stellar|bcg)|(?:stellar|star|bcg)_?mass|m_?\*)"
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\dd_?)?(?:star|stellar|bcg)|(?:tot(?:al)?_?)?(?:stellar|star|bcg)_?mass|m_?\*)"
         r"(?:_?\d+)?(?:_.*)?",
         r"stellar mass",
     ),
+    (
+        "a mass of baryons, of dust or of a black hole",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:bar(?:yon\w*)?|dust|bh|smbh|mol(?:ecular)?)"
+        r"|m(?:ass)?_?(?:h_?i|h_?2|b)"
+        r"|baryon(?:ic)?_mass|(?:dust|bh|black_hole)_mass)(?:_?\d{3,4})?(?:_.*)?",
+        r"baryon",
+    ),
+    (
+        "a mass within a fixed radius",
+        rf"{_IN_LOGS}m(?:ass)?_?(?:(?:tot(?:al)?|wl|lens(?:ing)?|hse?|x)_?)?\(?(?:(?:<|lt|in|within|r)_?)?\d+(?:[.p]\d+)?_?"
+        r"[mk]pc\)?(?:_.*)?",
+        r"(?!)",
+    ),
+    (
+        "a mass that its descendant has at another redshift",
+        rf"{_IN_LOGS}m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:\(?z_?=?_?0(?:[.p]0)?\)?|desc(?:endant)?)(?:_.*)?|descendant_?m(?:ass)?",
+        r"(?!)",
+    ),
+    (
+        "a mass of all that lies along the line of sight",
+        rf"{_IN_LOGS}(?:m(?:ass)?_?(?:\d{{3,4}}[a-z]?_?)?(?:2_?d|cyl(?:ind\w*)?|proj(?:ect\w*)?|ap(?:er\w*)?|ein(?:stein)?)"
+        r"|(?:aperture|cylindrical|projected|einstein)_?m(?:ass)?)(?:_?\d{3,4}[a-z]?)?(?:_.*)?",
+        r"(?!)",
+    ),
+    (
+        "a signal-to-noise ratio or a likelihood of detection",
+        r"(?:.*_)?(?:snr|s_?/?_?n|signif(?:icance)?|det_?like\w*|ext_?like\w*|detection_likelihood)(?:_.*)?",
+        r"(?!)",
+    ),
+    ("a number or rate of photons", r"(?:.*_)?(?:cts|ct_?s|counts?|count_?rate|ml_(?:rate|cts))(?:_.*)?", r"(?!)"),
     ("a flux", r"(?:.*_)?(?:flux|fx|f_x|fluxes)(?:_.*)?|f(?:500|x500|lux.*)", r"\bflux"),
     ("a bolometric luminosity", r"(?:.*_)?l(?:x|um)?_?(?:500)?_?bol(?:o|ometric)?(?:_.*)?|bol_?lum.*", r"bolometric"),
     ("an X-ray luminosity", r"(?:log_?|ln_?)?(?:l_?x|l_?x?_?500|xray_?lum\w*)(?:_.*)?", r"luminosity"),
+    (
+        "a count of galaxies by another finder or above another brightness than redMaPPer's lambda, the same cluster's"
+        " values of which differ by factors,",
+        rf"{_IN_LOGS}(?:n_?(?:200|500|fof|gals?\w*|mem\w*|cor\w*|0?[.p]?0?[.p_]?5|rich)|ngals?|b_?gg|r_?l_?(?:\*|star)"
+        r"|multiplicity|lambda_?(?:\*|star|gama|camira|amico|wazp|madcows|cal|fof|whl)|(?:abell|bautz|maxbcg|gmbcg|whl?|wh\d+"
+        r"|camira|amico|wazp|madcows|gama|yang|cfhtls|3d_?mf)_?(?:richness|rich|lambda))(?:_\d+)?",
+        r"(?!)",
+    ),
     ("a richness", r"(?:log_?|ln_?)?(?:richness|lambda|lambda_chisq|n_?200|n_?gal\w*|n_?mem|ngals?)", r"richness"),
     ("a temperature", _TEMPERATURE, r"temperature"),
+    (
+        "a velocity dispersion in three dimensions, the root of 3 times that in one,",
+        r"(?:.*_)?(?:sig(?:ma)?|v(?:el)?_?disp|s_?v|dispersion)_?(?:v_?)?3_?d(?:_.*)?",
+        r"three dim",
+    ),
+    ("a full width of a distribution of velocities, and no dispersion,", r"(?:.*_)?(?:fwhm|w_?[25]0)(?:_.*)?", r"(?!)"),
+    ("a circular velocity", r"v_?(?:max|circ\w*|c|peak)(?:_.*)?", r"circular"),
     (
         "a velocity dispersion",
         r"(?:sig(?:ma)?_?v|v(?:el)?_?disp|velocity_dispersion)(?:_.*)?",
@@ -71,7 +116,7 @@ _KINDS = (
     ),
 )
 
-_OF_A_PART = ("a mass of gas", "a stellar mass")
+_NOT_OF_A_HALO = tuple(kind for kind, _, _ in _KINDS if kind.startswith(("a mass ", "a stellar mass")))
 
 
 def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
@@ -104,7 +149,7 @@ def check_observable(preset: Preset, column: str, notes: list[str]) -> None:
     notes.append(f"the relation {preset.name} is for the {preset.observable}: column {column!r} is taken to be that")
 
 
-def check_own_mass(prior_definition: str, column: str) -> None:
+def check_own_mass(prior_definition: str, column: str, stated: str | None = None) -> None:
     """Refuse an observable that is taken to be the mass where its name says another thing, or another overdensity.
 
     Parameters
@@ -113,26 +158,28 @@ def check_own_mass(prior_definition: str, column: str) -> None:
         Definition of the mass prior's masses, such as "200m".
     column : str
         The column of the observable; "" where it has no name.
+    stated : str or None, optional
+        The definition that the catalogue states, which is compared with the prior's elsewhere.
 
     Raises
     ------
     MassmapError
-        For masses of gas and of stars, and for "M500" beside 200m, whose ratio is about a factor of two; of which
-        density 500 is does not matter then.
+        For masses of gas and of stars, of all that lies along the line of sight or within a fixed radius, and for
+        "M500" beside 200m, whose ratio is about a factor of two; of which density 500 is does not matter then.
     """
     kind, _ = _kind_of(column)
-    if kind in _OF_A_PART:  # others are far below the masses of any halo
+    if kind in _NOT_OF_A_HALO:
         raise MassmapError(
             f"the observable {column!r} is {kind} by its name, and relation='identity' would give it"
             " out as the mass of a halo: choose a column of halo masses with lum=, or a relation for this one, or"
             " rename the column"
         )
-    if contradicts_name(prior_definition, column):
-        stated = overdensity_in(column)
+    if not stated and contradicts_name(prior_definition, column):
+        named = overdensity_in(column)
         raise MassmapError(
-            f"the observable {column!r} is the mass M{stated} by its name, and relation='identity' would give it out as"
+            f"the observable {column!r} is the mass M{named} by its name, and relation='identity' would give it out as"
             f" one of the mass prior's definition, {prior_definition}: give a prior of its definition"
-            f" ({prior_of(f'{stated}c')}, if it is that), or rename the column"
+            f" ({prior_of(f'{named}c')}, if it is that), or rename the column"
         )
 
 

@@ -314,7 +314,8 @@ class JobOptions:
     fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
     accept_misfit: bool = option(
         False,
-        "Write the results of a fit that does not describe the catalogue, with a warning on top of each.",
+        "Write the results of a fit that does not describe the catalogue, or of a published relation that was measured"
+        " at other redshifts than most of its objects have, with a warning on top of each.",
         RELATION,
         commands=_RUN_FIT,
     )
@@ -830,7 +831,10 @@ _ACTS = {
         lambda o: o.relation == "fit" and (o.observable is not None or o.calib_mass is not None),
         "a relation that is fitted with observable=, a column beside the luminosity, or calib_mass=, measured masses",
     ),
-    "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
+    "accept_misfit": (
+        lambda o: o.relation == "fit" or o.is_published,
+        "relation='fit' or the name of a published relation",
+    ),
     **dict.fromkeys(
         LIMITS,
         (
@@ -1283,6 +1287,36 @@ def _check_prior_file(source: str) -> None:
             f"prior {source!r} is no file and no known name: give 'default', 'hmf' or a file that exists "
             "(.npz, or text with columns z, M, density)"
         )
+
+
+def with_definition_of_relation(options: JobOptions, notes: list[str]) -> JobOptions:
+    """Give a mass function that is made here the definition of a published relation, where none is given.
+
+    Parameters
+    ----------
+    options : JobOptions
+        The options of the run.
+    notes : list of str
+        A note is added.
+
+    Returns
+    -------
+    JobOptions
+        The options with the definition.
+    """
+    from massmap_jax.halo.mass_function import MASS_DEFINITIONS
+    from massmap_jax.relation.presets import find_preset
+
+    if not options.is_published or (options.prior.source, options.prior.mass_definition) != ("hmf", None):
+        return options
+    preset = find_preset(str(options.relation))
+    if preset.mass_definition not in MASS_DEFINITIONS:
+        return options
+    notes.append(
+        f"mass definition: {preset.mass_definition}, that of the relation {preset.name}, as mass_definition= was not"
+        " given"
+    )
+    return replace(options, prior=replace(options.prior, mass_definition=preset.mass_definition))
 
 
 def load_prior(options: PriorOptions, notes: list[str] | None = None) -> MassPrior:

@@ -4,19 +4,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.units import split_unit_scale, unit_factor
-from massmap_jax.errors import MassmapError
+from massmap_jax.errors import MassmapError, MisfitError
 from massmap_jax.posterior.result import MassPosterior
-from massmap_jax.relation.presets import Preset
+from massmap_jax.relation.law import MassLuminosityRelation
+from massmap_jax.relation.presets import Preset, Value, find_preset
+from massmap_jax.relation.published import published_relation
+from massmap_jax.run.misfit import Finding
 
 if TYPE_CHECKING:
     from massmap_jax.run.options import JobOptions
 
 # An object is far outside a published relation if its mass is beyond the range by this factor.
 _FAR_OUTSIDE = 3.0
+# What X-ray catalogues give luminosities in: MCXC, XXL and eRASS1, and logarithms.
+_POWERS = ("1e44 erg/s", "1e43 erg/s", "1e42 erg/s", "erg/s")
+# Groups may be outside of the range by this factor, and are then no evidence for a unit that puts them within.
+_LIKELY_OUTSIDE = 2.0
+# Readings that put the median outside of this [Msun] are not worth a word.
+_ANY_MASS = (1e9, 1e17)
 
 
 def in_unit_of_relation(
@@ -39,8 +49,15 @@ def in_unit_of_relation(
     -------
     tuple of (JobOptions, HaloCatalogue)
         Both in that unit.
+
+    Raises
+    ------
+    MassmapError
+        Where the catalogue states no unit, and not the relation's alone is likely.
     """
     before = catalogue.lum_unit
+    if not before and options.is_published:
+        _refuse_unclear_power(catalogue, find_preset(str(options.relation)))
     catalogue = in_unit_of(catalogue, relation, notes)
     factor = unit_factor(before, catalogue.lum_unit) if before and before != catalogue.lum_unit else None
     if factor not in (None, 1.0):
@@ -74,8 +91,8 @@ def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCata
     """
     wanted = relation.lum_unit
     if not catalogue.lum_unit:
-        # Almost all X-ray catalogues are in 1e44 erg/s. Masses of gas come in 1e12, 1e13 and 1e14 Msun, and of a sample
-        # read with the wrong one most objects may still be within the relation's range.
+        # Masses of gas come in 1e12, 1e13 and 1e14 Msun, and of a sample read with the wrong one most objects may still
+        # be within the relation's range.
         if wanted and split_unit_scale(wanted)[0] != 1 and unit_factor(wanted, "erg/s") is None:
             raise MassmapError(
                 f"the catalogue states no unit of the luminosity, and the relation is for {wanted}, where others write"
@@ -91,6 +108,85 @@ def in_unit_of(catalogue: HaloCatalogue, relation, notes: list[str]) -> HaloCata
         f"luminosity: {catalogue.lum_unit} in the catalogue, multiplied by {factor:g} to be in the relation's {wanted}"
     )
     return catalogue.in_unit(factor, wanted)
+
+
+def _refuse_unclear_power(catalogue: HaloCatalogue, preset: Preset) -> None:
+    """Ask for the unit of X-ray luminosities, unless only the relation's own puts most objects in its range."""
+    usable = catalogue.usable & np.isfinite(catalogue.ln_lum_obs)
+    if unit_factor(preset.lum_unit or "1", "erg/s") is None or not usable.any():
+        return
+    relation = published_relation(preset.name, scatter=Value(1.0) if preset.needs_scatter else None)
+    if not isinstance(relation, MassLuminosityRelation):
+        return
+    ln_lum, z = catalogue.ln_lum_obs[usable], catalogue.redshift[usable]
+    least, most = preset.mass_range
+    within, told = [], []
+    for unit in _POWERS:
+        ln_factor = np.log(unit_factor(unit, preset.lum_unit) or np.nan)
+        mass = np.exp(np.asarray(relation.data_term(ln_lum + ln_factor, 0.0, z).centre, dtype=float))
+        middle = float(np.median(mass))
+        beyond = 1.0 if unit == preset.lum_unit else _LIKELY_OUTSIDE
+        if np.mean((mass >= least / beyond) & (mass <= most * beyond)) >= 0.5:
+            within.append(unit)
+        if _ANY_MASS[0] < middle < _ANY_MASS[1]:
+            told.append(f"{middle:.2g} Msun in {unit!r}")
+    if within == [preset.lum_unit]:
+        return
+    raise MassmapError(
+        "the catalogue states no unit of the luminosity, and catalogues differ in its power of ten: the median of"
+        f" {np.exp(np.median(ln_lum)):.3g} would be {', '.join(told) or 'no mass in any of them'}, by the relation"
+        f" {preset.name} without its scatter, which was measured for {least:.2g} to {most:.2g} Msun; state the unit"
+        " with lum_unit="
+    )
+
+
+def at_other_redshifts(redshift: Float[np.ndarray, " object"], preset: Preset) -> list[Finding]:
+    """Find that most objects are at redshifts that a published relation was not measured at.
+
+    Parameters
+    ----------
+    redshift : Float[np.ndarray, "object"]
+        Redshifts of the objects that can be used.
+    preset : Preset
+        The published relation.
+
+    Returns
+    -------
+    list of Finding
+        One, or none.
+    """
+    near, far = preset.redshift_range
+    outside = (redshift < near) | (redshift > far)
+    if outside.sum() <= 0.5 * redshift.size:
+        return []
+    return [
+        Finding(
+            f"{outside.sum()} of {redshift.size} objects are at redshifts that the relation {preset.name} was not"
+            f" measured at, {near:g} to {far:g} (the first at {redshift[np.argmax(outside)]:.3g}; median"
+            f" {np.median(redshift):.3g}): its evolution beyond is an assumption, and so are their masses",
+            (),
+        )
+    ]
+
+
+def refuse_extrapolation(findings: list[Finding]) -> None:
+    """Stop the run where a published relation would be extrapolated for most objects.
+
+    Parameters
+    ----------
+    findings : list of Finding
+        What `at_other_redshifts` found.
+
+    Raises
+    ------
+    MisfitError
+        With the findings.
+    """
+    raise MisfitError(
+        f"{'; '.join(finding.what for finding in findings)}. Nothing was written: choose a relation for these redshifts"
+        " (massmap-jax relations lists the published ones), calibrate one on objects with measured masses, or leave out"
+        " the objects beyond; with --accept-misfit the results are written all the same, with a warning on top of each"
+    )
 
 
 def flag_outside_range(posterior: MassPosterior, preset: Preset, notes: list[str]) -> MassPosterior:

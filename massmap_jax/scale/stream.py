@@ -66,6 +66,7 @@ from massmap_jax.run.options import (
     load_prior,
     load_relation,
     selection_of,
+    with_definition_of_relation,
 )
 from massmap_jax.run.outputs import RECORD, versions
 from massmap_jax.run.under_published import in_unit_of, in_unit_of_relation, with_flags_of_part
@@ -194,7 +195,8 @@ def stream(
     """
     keep = options.keep or DEFAULT_COLUMNS + (REDSHIFTS if options.uncertain else ())
     _check(options, keep)
-    options = replace(options, keep=keep)
+    told: list[str] = []
+    options = replace(options, keep=keep, job=with_definition_of_relation(options.job, told))
     out = Path(out)
     job = options.job
     manifest.check_folder(out, resume, _RESUME)
@@ -214,7 +216,6 @@ def stream(
         "input": chunks.fingerprint(),
         "options": json.loads(json.dumps(asdict(options))),
     }
-    told: list[str] = []
     prior = load_prior(job.prior, told)
     relation = load_relation(job, jax.random.split(jax.random.key(job.seed), 3)[0], prior)
     if options.uncertain:
@@ -340,8 +341,8 @@ class _Run:
         if self.preset is not None:
             check_observable(self.preset, first.columns_read.get("lum", ""), self.told)
             job, first = in_unit_of_relation(job, first, self.relation, self.told)
-        elif job.relation == "identity" and not first.mass_definition:
-            check_own_mass(self.prior.mass_definition, first.columns_read.get("lum", ""))
+        elif job.relation == "identity":
+            check_own_mass(self.prior.mass_definition, first.columns_read.get("lum", ""), first.mass_definition)
         if job.is_file and isinstance(self.relation, MassLuminosityRelation):
             refuse_falling(first.columns_read.get("lum", ""), self.relation, self.told)
         check_labels(catalogue=first, relation=self.relation, mass_prior=self.prior)

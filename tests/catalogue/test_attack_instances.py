@@ -240,6 +240,18 @@ def test_errors_in_their_notations(tmp_path, columns, options, sigma):
     np.testing.assert_allclose(catalogue.sigma_ln_lum, sigma, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("scale", "asked"), [(1.0, True), (1e3, True), (1e5, False), (1e44, False)])
+def test_errors_that_can_only_be_bars_are_not_asked_about(tmp_path, scale, asked):
+    columns, options = {"z": ZS, "lum": scale * L, "e_lum": 0.1 * scale * L}, {"sigma": "e_lum"}
+    if asked:
+        refused(["sigma_kind=", "'linear'"], read, tmp_path, columns, **options)
+        return
+    catalogue = read(tmp_path, columns, **options)
+    np.testing.assert_allclose(catalogue.sigma_ln_lum, np.arctanh(0.1), rtol=1e-9)
+    assert any("can be nothing else" in note for note in catalogue.notes)
+    refused(["sigma_kind="], read, tmp_path, columns | {"e_lum": 10 * scale * L}, **options)
+
+
 @pytest.mark.parametrize(
     "columns, options, words",
     [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import QTable, Table
+from astropy.table import Column, QTable, Table
 from astropy.utils.masked import Masked
 
 from massmap_jax.catalogue.column_checks import repeated_objects
@@ -254,6 +254,82 @@ def test_limits_by_flags_of_other_names(name, mark, other, limits):
     found = read({"z": Z, "L500": LUM, name: flags})
     assert (found.flag == Flag.LUM_MISSING).sum() == limits and found.usable.sum() == NUM - limits
     assert any(f"rows, first row 2 with value '{mark}' of '{name}'" in note for note in found.notes) == bool(limits)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("L500_flag", (1, 0), "(0 in 10, 1 in 2 rows)"),
+        ("flag_L500", (1.0, 0.0), "(0.0 in 10, 1.0 in 2 rows)"),
+        ("L500_quality", ("C", "A"), "(A in 10, C in 2 rows)"),
+        ("q_L500", (3, 1), "(1 in 10, 3 in 2 rows)"),
+        ("good", (False, True), "(False in 2, True in 10 rows)"),
+        ("AGN_contaminated", (1, 0), "(0 in 10, 1 in 2 rows)"),
+        ("contaminated", ("yes", ""), "(blank in 10, yes in 2 rows)"),
+        ("L500_flag", (0, 0), ""),
+        ("flux_flag", (1, 0), ""),
+        ("L500_flag", ("UL", "det"), ""),  # used
+    ],
+)
+def test_flags_that_are_not_used_are_told(name, values, told):
+    found = read({"z": Z, "L500": LUM, name: [values[0] if i in (2, 7) else values[1] for i in range(NUM)]})
+    said = [note for note in found.notes if "by its name a flag, and is not used" in note]
+    assert len(said) == bool(told) and all(repr(name) in note and told in note for note in said)
+
+
+@pytest.mark.parametrize("name", ["cz", "v_hel", "vrad", "velocity", "rv", "zp1", "ln1pz", "log(1+z)", "aexp", "scale"])
+def test_no_redshift_by_its_name(name):
+    with pytest.raises(MassmapError, match=r"redshift column .* by its name"):
+        read({name: Z, "L500": LUM}, z=name)
+
+
+@pytest.mark.parametrize(
+    ("description", "words", "unit"),
+    [
+        ("log10 of the X-ray luminosity", "lum_log='log10'", ""),
+        ("Logarithm of L500", "lum_log='log10'", ""),
+        ("natural logarithm of the luminosity", "lum_log='ln'", ""),
+        ("X-ray luminosity, ln(L)", "lum_log='ln'", ""),
+        ("X-ray luminosity with log-normal errors", "", ""),
+        ("Catalogued luminosity of 0.1 to 2.4 keV", "", ""),
+        ("X-ray luminosity in units of 1e43 erg/s", "", "erg/s"),
+        ("X-ray luminosity (10^44 erg/s)", "", "erg/s"),
+        ("luminosity in 0.5 to 2 keV", "", ""),
+    ],
+)
+def test_what_a_description_says_of_a_luminosity(description, words, unit):
+    source = {"z": Z, "X": Column(LUM, description=description)}
+    if words:
+        with pytest.raises(MassmapError, match=f"described as .*{words}, or lum_log='none'"):
+            read(source, lum="X")
+        assert read(source, lum="X", lum_log="none").usable.all()
+        return
+    found = read(source, lum="X")
+    assert found.lum_unit == unit
+    scale = 1e43 if "43" in description else 1e44 if unit else 1.0
+    np.testing.assert_allclose(np.exp(found.ln_lum_obs), LUM * scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        ("log10(1+z)", "give the redshift itself"),
+        ("natural log, ln (1 + z) of the cluster", "give the redshift itself"),
+        ("1+z", "subtract 1"),
+        ("Heliocentric velocity / c", "over the speed of light"),
+        ("scale factor at the snapshot", "give 1/a - 1"),
+        ("redshift; its error is 0.01 (1+z)", ""),
+        ("Redshift from velocities of 10 members", ""),
+    ],
+)
+def test_no_redshift_by_its_description(description, words):
+    """Values of log10(1 + z) are redshifts of nearer objects by their look."""
+    source = {"z": Column(Z, description=description), "L500": LUM}
+    if not words:
+        assert read(source).usable.all()
+        return
+    with pytest.raises(MassmapError, match=rf"described as .*{words}"):
+        read(source)
 
 
 @pytest.mark.parametrize(("name", "mark", "told"), [("UL", 1, True), ("upper_limit", "<", True), ("UL", 3.1, False)])

@@ -29,6 +29,8 @@ def table(*errors, description=None):
         ("err (90%)", 1.645),
         ("L500_90%_cl", 1.645),
         ("errLx_90conf", 1.645),
+        ("err_70pc", 1.0364),
+        ("L500_90_INT", 1.645),
         ("e_L_95", 1.96),
         ("e_L_2sig", 2.0),
         ("L 3-sigma", 3.0),
@@ -52,6 +54,7 @@ def test_names_of_errors_that_are_no_standard_deviation(name, sigmas):
         *(
             "e_L500",
             "e_L_68",
+            "e_L_h_70",
             "L500_err",
             "sigma_L",
             "e_L200",
@@ -137,3 +140,27 @@ def test_errors_of_redshifts_too():
 )
 def test_the_unit_behind_a_name_that_has_brackets_itself(name, unit):
     assert unit_in_name(name) == unit
+
+
+@pytest.mark.parametrize(
+    ("comment", "told"),
+    [
+        ("errors are at 90% confidence", "of 90 % confidence"),
+        ("uncertainties: 2 sigma", "of 2 standard deviations"),
+        ("errors are 1 sigma, 68 % confidence", ""),
+        ("95 % of the clusters are confirmed", ""),
+    ],
+)
+def test_a_comment_above_a_table_that_speaks_of_another_level_is_told(tmp_path, comment, told):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{z},{lum},{0.1 * lum}\n" for z, lum in zip(np.linspace(0.1, 0.5, 5), LUM, strict=True))
+    path.write_text(f"# {comment}\nz,L500,e_L500\n{rows}")
+    notes = read_catalogue(path, sigma="e_L500", sigma_kind="linear").notes
+    found = [note for note in notes if "a comment above the table speaks of errors" in note]
+    assert len(found) == bool(told) and all(told in note for note in found)
+
+
+def test_a_name_with_the_mark_of_per_cent():
+    source = Table({"z": np.linspace(0.1, 0.5, 5), "L500": LUM, "Err%": np.full(5, 8.0) + 0.1 * LUM})
+    catalogue = read_catalogue(source, sigma="Err%")
+    np.testing.assert_allclose(catalogue.sigma_ln_lum, np.arctanh(source["Err%"] / 100), rtol=1e-9)

@@ -384,12 +384,28 @@ def test_placeholders_are_found_before_scaling():
         (["format is 'xlsx'", "parquet"], table(), {"format": "xlsx"}),
         (["usual name for the redshift"], {"lum": LUM, "q": Z}, {}),
         (["true mass", "Msun"], table(truth_mass=[13.0, 14.0, 13.5, 14.5]), {}),
+        (["true mass", "Msun"], table(logM200_h=[13.0, 14.0, 13.5, 14.5]), {"truth": "logM200_h"}),
+        (["true mass", "Msun"], table(logM=[1.0, 2.0, 3.5, 4.5]), {"truth": "logM"}),
         (["shape (4, 2)"], Table({"z": Z, "lum": np.ones((4, 2))}), {}),
         (["cannot be read from a int"], 3, {}),
     ],
 )
 def test_bad_tables_are_refused_with_reason(words, source, options):
     fails(words, source, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "base"),
+    [("logM_true", "", 10), ("lg_m200m", "", 10), ("lnM", "", np.e), ("mt", "dex(solMass)", 10)],
+)
+def test_true_masses_in_logs_by_name_or_unit(name, unit, base):
+    source = Table(table())
+    true = np.array([2e13, 1e14, 3e14, np.nan])
+    source[name] = np.log(true) / np.log(base)
+    source[name].unit = unit or None
+    catalogue = read_catalogue(source, sigma=0.1, truth=name)
+    np.testing.assert_allclose(np.exp(catalogue.truth_ln_mass), true, rtol=1e-9)
+    assert any("true masses" in note and "Msun" in note for note in catalogue.notes)
 
 
 @pytest.mark.parametrize(

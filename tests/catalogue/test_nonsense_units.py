@@ -16,6 +16,7 @@ from massmap_jax.catalogue.units import (
     log_kind,
     mass_definition_in,
     overdensity_in,
+    power_at_end,
     same_unit,
     split_unit_scale,
     strip_log,
@@ -553,6 +554,22 @@ def test_a_kind_that_the_name_contradicts_is_told(name, kind, told):
 )
 def test_mass_definition_by_name(name, definition):
     assert mass_definition_in(name) == definition
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("L500_1e43", "1e43 erg/s"),
+        ("Lx44", "1e44 erg/s"),
+        ("LX_1e42_erg_s", "1e42 erg/s"),
+        ("L_44_ergs", "1e44 erg/s"),
+        ("L500_1e44ergs-1", "1e44 erg/s"),
+        ("lum_10^45", "1e45 erg/s"),
+        *((name, "") for name in ("L500", "lum_42", "L0.5_2", "lambda_44", "M_1e43", "L1e3", "l4", "Lx_4")),
+    ],
+)
+def test_the_power_of_ten_of_a_luminosity_by_its_name(name, unit):
+    assert power_at_end(name) == unit
 
 
 def test_the_mass_definition_is_a_label_where_the_observable_is_a_mass():

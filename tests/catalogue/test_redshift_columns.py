@@ -1,11 +1,14 @@
 """p(z) from files: what arrays in FITS, Parquet and HDF5 become, quantiles, and what is refused or told."""
 
+import statistics
+
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.table import Table
 
 import massmap_jax as mm
+from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.redshift_shapes import OnGrid
 from massmap_jax.errors import MassmapError
 
@@ -235,6 +238,35 @@ def test_redshifts_in_another_table_of_the_file(tmp_path):
         read(path, z_grid="BIN")
 
 
+@pytest.mark.parametrize(
+    ("value", "cells", "told"),
+    [
+        (99.0, 3, "a placeholder, as 99 or 1e20, among others in 2 rows, first row 4 with value 99.0"),
+        (1e20, 3, "a placeholder, as 99 or 1e20, among others in 2 rows"),
+        (1e20, slice(None), "one number at all redshifts in 2 rows"),
+        (1.0, slice(None), "one number at all redshifts in 2 rows"),
+        (0.0, slice(None), "2 of 30 cannot be used"),
+        (-99.0, 3, "2 of 30 cannot be used"),
+        (np.nan, 3, "2 of 30 cannot be used"),
+    ],
+)
+def test_placeholders_in_p_of_z_cost_their_rows_alone(value, cells, told):
+    """A cell of 99 was a spike of p(z) at its redshift, with a note on the grid."""
+    p = P.copy()
+    p[[4, 9], cells] = value
+    catalogue = read(columns(p))
+    assert np.flatnonzero(catalogue.flag & Flag.Z_ERROR_BAD).tolist() == [4, 9]
+    assert any(told in note for note in catalogue.notes)
+    np.testing.assert_allclose(*(np.delete(density(one)[0], [4, 9], 0) for one in (catalogue, read(columns()))))
+
+
+def test_a_high_peak_is_no_placeholder():
+    p = np.zeros((N, NODES.size))
+    p[np.arange(N), np.searchsorted(NODES, Z)] = 99.0
+    p[np.arange(N), np.searchsorted(NODES, Z) + 1] = 60.0
+    assert read(columns(p)).usable.all()
+
+
 @pytest.mark.parametrize("kind", ["interp", "hist"])
 def test_a_file_of_qp_is_one_table(kind, tmp_path):
     """Groups meta, data and ancil, as RAIL writes them; the redshifts are in meta."""
@@ -277,10 +309,26 @@ def test_two_ends_or_bars_are_half_an_interval(sides, told):
     np.testing.assert_allclose(np.delete(found, 2), np.delete(SD, 2), rtol=1e-9)
 
 
+@pytest.mark.parametrize("way", ["column", "two", "bars"])
+def test_an_interval_of_70_per_cent_by_name_is_one_of_68(way):
+    """Euclid's PHZ_70_INT is 1.0364 standard deviations to each side, and was read as one."""
+    half = SD * statistics.NormalDist().inv_cdf(0.85)
+    ends = (half, half) if way == "bars" else (Z - half, Z + half)
+    more = {"PHZ_70_INT": np.stack(ends, 1)} if way == "column" else {"PHZ_70_INT_1": ends[0], "PHZ_70_INT_2": ends[1]}
+    catalogue = read(columns(**more), z_pdf=None, z_grid=None, z_err=",".join(more))
+    assert any("of 70 % confidence by name" in note for note in catalogue.notes)
+    np.testing.assert_allclose(catalogue.redshift_distributions.shape.sd, SD, rtol=1e-4)
+    plain = {name.replace("70", "68"): values for name, values in more.items()}
+    catalogue = read(columns(**plain), z_pdf=None, z_grid=None, z_err=",".join(plain))
+    np.testing.assert_allclose(catalogue.redshift_distributions.shape.sd, half, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "names, words",
     [
         ("Z_L95,Z_U95", "of 95 % confidence"),
+        ("PHZ_90_INT_1,PHZ_90_INT_2", "of 90 % confidence"),
+        ("PHZ_70_INT_1", "of 70 % confidence"),
         ("ez_z025,ez_z975", "1.96 standard deviations"),
         ("sig95", "of 95 % confidence"),
         ("z_relerr", "by its name a fraction"),

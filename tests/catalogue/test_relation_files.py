@@ -137,7 +137,18 @@ def test_the_pivot_may_stand_in_the_header(tmp_path):
     refused(csv(tmp_path / "q.csv", alone, ["# pivot = unknown"]), "pivot", "no number")
 
 
-@pytest.mark.parametrize("line", ["# masses in Msun/h", "# h = 0.7", "# burn-in 500 removed", "# alpha1 is in log10"])
+@pytest.mark.parametrize(
+    "line", ["# scatter in dex", "# alpha1 is in log10", "# log base = 10", "# decimal logarithms"]
+)
+def test_a_header_that_speaks_of_decimal_logarithms_is_no_line_to_ignore(tmp_path, line):
+    """A scatter in dex was read as one in ln, 2.3 times too small, as ignore_columns=True said."""
+    path = csv(tmp_path / "r.csv", DRAWS, [line])
+    with pytest.raises(MassmapError, match=r"in dex or log10 by the header"):
+        read_relation(path, ignore_columns=True)
+    same(read_relation(csv(tmp_path / "s.csv", DRAWS, ["# pivot was 14.48 in log10"]), ignore_columns=True))
+
+
+@pytest.mark.parametrize("line", ["# masses in Msun/h", "# h = 0.7", "# burn-in 500 removed", "# ln, not dex"])
 def test_header_lines_that_are_not_understood_are_refused(tmp_path, line):
     path = csv(tmp_path / "r.csv", DRAWS, [line])
     refused(path, "header lines", line.lstrip("# "), "ignore_columns")

@@ -173,7 +173,7 @@ BARRED = 0.5 * np.log(6 / 3)
 @pytest.mark.parametrize(
     ("text", "more", "width"),
     [
-        ("Cluster,z,M500,E_M500,e_M500\nCL J3+4,0.3,4,2,1\n", LINEAR, BARRED),
+        ("Cluster,z,M500,E_M500,e_M500\nCL J3+4,0.2,4,2,1\n", LINEAR, BARRED),
         ("name,M500cCal,M500cCal_errPlus,M500cCal_errMinus\nCL J3+4,4,2,1\n", LINEAR, BARRED),
         ("target,M200c_err,M200c,c200c\nCL J3+4,1,4,3.5\n", LINEAR, 0.5 * np.log(5 / 3)),
         ("name,log10_M200m,log10_M200m_err\nCL J3+4,14.60206,0.1\n", dict(mass_unit="Msun", mass_log="log10"), 0.230259),
@@ -207,6 +207,39 @@ def test_columns_of_published_tables_are_found(tmp_path, text, more, width):
 def test_what_published_tables_leave_open_is_asked_at_once(tmp_path, text, more, told):
     with pytest.raises(MassmapError, match=told):
         read_mass_likelihoods(written(tmp_path, text), NAMED, **more)
+
+
+NUMBERED = HaloCatalogue.from_arrays(
+    luminosity=np.ones(5), redshift=[0.1, 0.2, 0.3, 0.4, 0.5], sigma_ln_luminosity=0.05, ids=np.arange(1, 6),
+    ra=[10.0, 11.0, 12.0, 13.0, 14.0], dec=[0.0, 1.0, 2.0, 3.0, 4.0],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"z": [0.5, 0.1, 0.4]}, "apart in redshift, .* in 3 of 3 cases, the first '1' by 0.3"),
+        ({"ra": [12.0, 13.0, 10.0], "dec": [2.0, 3.0, 0.0]}, "apart on the sky in 3 of 3 cases"),
+        ({"ra": [12.0, 11.0, 12.0], "dec": [2.0, 1.0, 2.0]}, ""),
+        ({"z": [0.101, 0.2, 0.299]}, ""),
+        ({}, ""),
+    ],
+)
+def test_masses_of_other_objects_with_the_same_numbers(columns, told):
+    """Ids that are the rows of another list gave masses to other objects, without a word."""
+    table = {"id": np.array([1, 2, 3]), "M": np.array([4.0, 5.0, 6.0]), **{k: np.array(v) for k, v in columns.items()}}
+    given = dict(error=0.2, error_kind="ln", mass_unit="1e14 Msun")
+    if told:
+        with pytest.raises(
+            MassmapError, match=rf"objects of the same id are .*{told}.*name another id column, or rename a column"
+        ):
+            read_mass_likelihoods(table, NUMBERED, **given)
+        return
+    with pytest.warns(UserWarning, match="mass likelihoods") as warned:
+        read_mass_likelihoods(table, NUMBERED, **given)
+    said = " ".join(str(one.message) for one in warned)
+    assert ("ids that say little" in said) == (not columns)
+    assert ("are they the same objects?" in said) == ("ra" in columns)
 
 
 def test_an_array_of_draws_is_refused():

@@ -19,6 +19,11 @@ CATALOGUE = HaloCatalogue.from_arrays(
 pytestmark = pytest.mark.filterwarnings("ignore:shear profiles")
 
 
+def read(source, catalogue, **given):
+    """Profiles whose lengths are proper ones, if nothing else is said."""
+    return read_shear_profiles(source, catalogue, **({"radius_unit": "Mpc"} | given))
+
+
 def long_table(**changes):
     """Three bins of C and two of A, in any order."""
     columns = {
@@ -47,7 +52,7 @@ def test_rows_are_sorted_into_profiles(tmp_path, suffix):
     if suffix != "memory":
         table.write(tmp_path / f"shear.{suffix}")
         table = tmp_path / f"shear.{suffix}"
-    found = read_shear_profiles(table, CATALOGUE)
+    found = read(table, CATALOGUE)
     assert found.rows.tolist() == [0, 2] and found.radius_unit == "Mpc" and found.sigma_crit is None
     nan = np.nan
     np.testing.assert_array_equal(found.radius, [[0.5, 1.0, nan], [0.5, 1.0, 2.0]])
@@ -85,14 +90,14 @@ def test_one_row_for_each_object_with_arrays_of_bins(tmp_path, form):
                  for name in table.colnames}  # fmt: skip
         pd.DataFrame(frame).to_parquet(tmp_path / "wide.parquet")
         table = tmp_path / "wide.parquet"
-    found = read_shear_profiles(table, CATALOGUE, covariance="cov", radius_unit="Mpc")
+    found = read(table, CATALOGUE, covariance="cov", radius_unit="Mpc")
     assert found.rows.tolist() == [2, 0]
     np.testing.assert_array_equal(found.shear, [[0.09, 0.04, 0.02], [0.08, np.nan, 0.03]])
     np.testing.assert_allclose(found.covariance[0], expected[0], rtol=1e-12)
     np.testing.assert_allclose(found.covariance[1][np.ix_([0, 2], [0, 2])], expected[1][np.ix_([0, 2], [0, 2])])
     np.testing.assert_array_equal(found.source_redshift[0], [1.0, 1.0, 1.0])
     if form == "memory":
-        errors = read_shear_profiles(table, CATALOGUE, source_redshift=1.3)
+        errors = read(table, CATALOGUE, source_redshift=1.3)
         np.testing.assert_allclose(errors.covariance[0], np.diag([1e-4, 4e-4, 9e-4]))
         assert (errors.source_redshift[0] == 1.3).all()
 
@@ -109,15 +114,20 @@ def test_one_row_for_each_object_with_arrays_of_bins(tmp_path, form):
 )
 def test_arrays_of_bins_that_cannot_be_used(changes, given, told):
     with pytest.raises(MassmapError, match=told):
-        read_shear_profiles(wide_table(**changes), CATALOGUE, **given)
+        read(wide_table(**changes), CATALOGUE, **given)
     with pytest.raises(MassmapError, match="covariance= is for a table with one row for each object"):
-        read_shear_profiles(long_table(), CATALOGUE, covariance="gt_err")
+        read(long_table(), CATALOGUE, covariance="gt_err")
 
 
 @pytest.mark.parametrize(
     ("unit", "given", "kind", "factor"),
     [
-        ("kpc", None, "Mpc", 1e-3),
+        ("kpc", "kpc", "Mpc", 1e-3),
+        ("", "pkpc", "Mpc", 1e-3),
+        ("", "proper kpc", "Mpc", 1e-3),
+        ("", "ckpc", "Mpc", 1e-3 / 1.3),  # object C is at z = 0.3
+        ("kpc", "cMpc", "Mpc", 1 / 1.3),
+        ("", "Mpc (comoving)", "Mpc", 1 / 1.3),
         ("arcsec", None, "arcmin", 1 / 60),
         ("rad", None, "arcmin", 3437.746770784939),
         ("", "deg", "arcmin", 60.0),
@@ -126,9 +136,52 @@ def test_arrays_of_bins_that_cannot_be_used(changes, given, told):
 )
 def test_units_of_radii(unit, given, kind, factor):
     table = long_table(radius=units.Quantity([2.0, 1.0, 0.5, 1.0, 0.5], unit))
-    found = read_shear_profiles(table, CATALOGUE, radius_unit=given)
+    found = read(table, CATALOGUE, radius_unit=given)
     assert found.radius_unit == kind
     np.testing.assert_allclose(found.radius[1], np.array([0.5, 1.0, 2.0]) * factor, rtol=1e-12)
+
+
+def test_which_lengths_radii_are_is_asked_for():
+    """Comoving radii of lenses at z = 0.3 were read as proper ones, 1.3 times too large."""
+    given = dict(shear="gt", error="gt_err", source_redshift="z_source")
+    for name in ("radius", "r", "R", "rp"):
+        table = long_table()
+        table.rename_column("radius", name)
+        with pytest.raises(MassmapError, match=r"radius_unit='Mpc' for proper ones .* radius_unit='cMpc' for comoving"):
+            read_shear_profiles(table, CATALOGUE, radius=name, **given)
+    for name, description in (("r_proper", ""), ("r", "Physical radius"), ("R_phys", "")):
+        table = long_table()
+        table.rename_column("radius", name)
+        table[name].description = description
+        assert read_shear_profiles(table, CATALOGUE, radius=name, **given).radius[1, 2] == 2.0
+    table = long_table()
+    table.rename_column("radius", "r_com")
+    assert read(table, CATALOGUE, radius="r_com", radius_unit="cMpc", **given).radius[1, 2] == pytest.approx(2 / 1.3)
+    nowhere = HaloCatalogue.from_arrays(
+        luminosity=[1.0, 2.0], redshift=[0.1, np.nan], sigma_ln_luminosity=0.05, ids=["A", "C"]
+    )
+    with pytest.raises(MassmapError, match="comoving, and the lens has no redshift in 3 rows"):
+        read(long_table(), nowhere, radius_unit="cMpc")
+    wide = read(wide_table(), CATALOGUE, radius_unit="cMpc")
+    np.testing.assert_allclose(wide.radius[0], np.array([0.5, 1.0, 2.0]) / 1.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"gt": [0.0213, 0.0, 0.0912, 0.0, 0.0834]}, "exactly 0, as no measured one is: 2 of 2 profiles"),
+        ({"radius": [99.0, 1.0, 0.5, 1.0, 0.5] * units.Mpc}, "placeholders, as 99 or 1e20: 1 of 2 profiles"),
+        ({"radius": [1e20, 1.0, 0.5, 1.0, 0.5] * units.Mpc}, "placeholders, as 99 or 1e20: 1 of 2 profiles"),
+        ({"gt": [0.02, 0.0, 0.09, 0.04, 0.08]}, ""),
+        ({"gt": [0.0, 0.1, 0.1, 0.0, -0.1], "gt_err": [0.1] * 5}, ""),  # rounded
+    ],
+)
+def test_numbers_that_mean_none_in_a_profile(changes, told):
+    if not told:
+        read(long_table(**changes), CATALOGUE)
+        return
+    with pytest.raises(MassmapError, match=told):
+        read(long_table(**changes), CATALOGUE)
 
 
 @pytest.mark.parametrize(
@@ -146,14 +199,12 @@ def test_profiles_as_clmm_makes_them(tmp_path, bin_units, kind, factor):
     np.testing.assert_array_equal(found.shear, [[0.1, 0.05, 0.02], [0.08, 0.04, 0.02]])
     np.testing.assert_array_equal(found.source_redshift, [[0.9, 1.0, 1.1]] * 2)
     tables["A"].write(tmp_path / "A.csv")
-    again = read_shear_profiles({"A": tmp_path / "A.csv"}, CATALOGUE, radius_unit="Mpc")
+    again = read({"A": tmp_path / "A.csv"}, CATALOGUE, radius_unit="Mpc")
     np.testing.assert_array_equal(again.shear, found.shear[:1])
 
 
 def test_blank_bins_and_one_redshift_of_all_sources():
-    found = read_shear_profiles(
-        long_table(gt=[0.02, np.nan, 0.09, 0.04, np.nan], z_source=None), CATALOGUE, source_redshift=1.1
-    )
+    found = read(long_table(gt=[0.02, np.nan, 0.09, 0.04, np.nan], z_source=None), CATALOGUE, source_redshift=1.1)
     assert found.rows.tolist() == [2] and (found.source_redshift == 1.1).all()
 
 
@@ -162,7 +213,7 @@ def test_critical_surface_densities_in_place_of_redshifts(unit, given):
     density = np.array([2800.0, 2900.0, 3000.0, 3100.0, 3200.0])
     scale = (1 * units.Unit("Msun/pc2")).to_value(unit) if unit == "g / cm2" else 1.0
     column = density * scale if unit is None else units.Quantity(density * scale, unit)
-    found = read_shear_profiles(long_table(z_source=None, sc=column), CATALOGUE, sigma_crit="sc", sigma_crit_unit=given)
+    found = read(long_table(z_source=None, sc=column), CATALOGUE, sigma_crit="sc", sigma_crit_unit=given)
     assert found.source_redshift is None
     np.testing.assert_allclose(np.sort(found.sigma_crit[~np.isnan(found.sigma_crit)]), density * 1e12, rtol=1e-3)
 
@@ -176,7 +227,11 @@ def test_critical_surface_densities_in_place_of_redshifts(unit, given):
         ({}, {"sigma_crit": "sc", "source_redshift": 1.0}, "source_redshift= and sigma_crit= are given"),
         ({"id": ["C", "A", "C", "X", "A"]}, {}, "not in the catalogue: 1 row, first row 3 with value 'X'"),
         ({"id": None}, {}, "usual name for the id: choose it with id="),
-        ({"radius": [2.0, 1.0, 0.5, 1.0, 0.5]}, {}, "'radius' .* states no unit: give radius_unit='Mpc'"),
+        (
+            {"radius": [2.0, 1.0, 0.5, 1.0, 0.5]},
+            {"radius_unit": None},
+            "'radius' .* states no unit: give radius_unit='Mpc'",
+        ),
         ({}, {"radius_unit": "Mpc/h"}, "'Mpc/h', which is no length without h and no angle"),
         ({"radius": [2.0, 1.0, 0.5, 0.5, 0.5] * units.Mpc}, {}, "two bins of one radius .* 1 row, first row"),
         ({"gt": None}, {}, "usual name for the shear: choose it with shear="),
@@ -189,14 +244,14 @@ def test_critical_surface_densities_in_place_of_redshifts(unit, given):
 )
 def test_tables_that_cannot_be_used_are_refused(changes, given, told):
     with pytest.raises(MassmapError, match=told):
-        read_shear_profiles(long_table(**changes), CATALOGUE, **given)
+        read(long_table(**changes), CATALOGUE, **given)
 
 
 def test_columns_of_treecorr_and_units_in_names():
     table = long_table()
     plain = {"object": table["id"], "meanr (Mpc)": np.asarray(table["radius"]), "gamT": table["gt"], "gamX": table["gt"],
              "sigma": table["gt_err"], "z_s": table["z_source"]}  # fmt: skip
-    found, wanted = read_shear_profiles(plain, CATALOGUE), read_shear_profiles(table, CATALOGUE)
+    found, wanted = read(plain, CATALOGUE), read(table, CATALOGUE)
     np.testing.assert_array_equal(found.shear, wanted.shear)
     np.testing.assert_array_equal(found.radius, wanted.radius)
     np.testing.assert_array_equal(found.covariance, wanted.covariance)
@@ -215,9 +270,7 @@ def test_an_excess_surface_density_over_a_large_number_is_a_shear_that_nothing_r
             "gt_err": error / density,
             "sc": [density] * 3,
         }
-        profiles = read_shear_profiles(
-            table, CATALOGUE, radius_unit="Mpc", sigma_crit="sc", sigma_crit_unit="Msun/Mpc2"
-        )
+        profiles = read(table, CATALOGUE, radius_unit="Mpc", sigma_crit="sc", sigma_crit_unit="Msun/Mpc2")
         made.append(np.asarray(profiles.likelihoods(CATALOGUE, prior, reduced=reduced).log_likelihood)[0])
     one, other = (ln_l - ln_l.max() for ln_l in made)
     seen = one > -10
@@ -225,16 +278,14 @@ def test_an_excess_surface_density_over_a_large_number_is_a_shear_that_nothing_r
     with pytest.raises(
         MassmapError, match=r"'ds' .* is an excess surface density .* one large number such as 1e6 Msun/pc2"
     ):
-        read_shear_profiles(
-            {"id": ["A"] * 3, "radius": radius, "ds": signal, "ds_err": error}, CATALOGUE, radius_unit="Mpc"
-        )
+        read({"id": ["A"] * 3, "radius": radius, "ds": signal, "ds_err": error}, CATALOGUE, radius_unit="Mpc")
 
 
 def test_an_empty_table_no_tables_and_two_kinds_of_radii():
     with pytest.raises(MassmapError, match="has no rows"):
-        read_shear_profiles(long_table()[:0], CATALOGUE)
+        read(long_table()[:0], CATALOGUE)
     with pytest.raises(MassmapError, match="no shear profiles are given"):
-        read_shear_profiles({}, CATALOGUE)
+        read({}, CATALOGUE)
     tables = {
         "A": clmm_table([0.1, 0.05, 0.02], bin_units="Mpc"),
         "B": clmm_table([0.1, 0.05, 0.02], bin_units="arcmin"),

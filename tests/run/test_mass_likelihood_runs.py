@@ -150,7 +150,7 @@ def test_shear_profiles(folder):
     shear_profiles(folder).write(folder / "shear.ecsv", overwrite=True)
     (folder / "draws.csv").write_text("alpha1,alpha2,alpha4,scatter,alpha3\n1,1,0,0.9,3e14\n1.1,1,0,0.9,3e14\n")
     given = ["--relation", "draws.csv", "--no-map", "--no-figures"]
-    ended = program(folder, "run", "sheared", *given, "--shear", "shear.ecsv")
+    ended = program(folder, "run", "sheared", *given, "--shear", "shear.ecsv", "--shear-radius-unit", "kpc")
     assert ended.returncode == 0, ended.stderr
     masses = pd.read_parquet(folder / "sheared" / "masses.parquet").set_index("id")
     assert masses.loc["C3", "log10_mass_mean"] - masses.loc["C0", "log10_mass_mean"] > 0.6
@@ -184,7 +184,18 @@ def stacks(folder):
     return clusters
 
 
-STACKS = ["--shear", "stacks.ecsv", "--shear-id", "stack", "--shear-z", "1.2", "--shear-stack", "bin"]
+STACKS = [
+    "--shear",
+    "stacks.ecsv",
+    "--shear-id",
+    "stack",
+    "--shear-z",
+    "1.2",
+    "--shear-stack",
+    "bin",
+    "--shear-radius-unit",
+    "Mpc",
+]
 
 
 def run_binned(folder, out, *options, command="run", catalogue="binned.csv"):
@@ -253,7 +264,8 @@ def test_shears_that_cannot_be_used(folder, change, options, words):
     table = shear_profiles(folder)
     changed = change(table)
     (table if changed is None else changed).write(folder / "bad.ecsv", overwrite=True)
-    ended = program(folder, "fit", "out", *FIT, "--shear", "bad.ecsv", *options)
+    unit = [] if "--shear-radius-unit" in [*options, *words] else ["--shear-radius-unit", "kpc"]
+    ended = program(folder, "fit", "out", *FIT, "--shear", "bad.ecsv", *unit, *options)
     assert ended.returncode == 2 and not [word for word in words if word not in ended.stderr], ended.stderr
     assert ended.stderr.count("\n") == 1 and ended.stdout == "" and not (folder / "out").exists()
 

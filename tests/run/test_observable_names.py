@@ -36,6 +36,34 @@ from massmap_jax.run.options import JobOptions, check_options
         ("mstar_kravtsov18", "mg500"),
         ("mgas_akino22", "StellarMass"),
         ("lc_cacciato09", "log_stellar_mass"),
+        ("ysz_planck15", "SNR"),
+        ("sigv_evrard08", "vmax"),
+        ("sigv_munari13", "Vcirc_200"),
+        ("sigv_munari13", "sigma_3D"),
+        ("sigv_munari13", "sigma_v_3d"),
+        ("sigv_evrard08", "FWHM_v"),
+        ("lx_mcxc11", "fixed_SNR"),
+        ("lx_mcxc11", "DET_LIKE_0"),
+        ("lx_mcxc11", "ML_CTS_1"),
+        ("lx_mcxc11", "count_rate"),
+        # Richness of other finders, from 0.3 to 3 times lambda for one cluster.
+        *(
+            ("lambda_murata18", name)
+            for name in (
+                "N_mem",
+                "Nfof",
+                "N200",
+                "Ngal",
+                "n0.5",
+                "MADCOWS_Richness",
+                "RL*",
+                "N_cor",
+                "lambda_star",
+                "log_N200",
+                "Abell richness",
+                "B_gg",
+            )
+        ),
     ],
 )
 def test_an_observable_of_another_name_is_refused(relation, column):
@@ -54,7 +82,7 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("lx_mcxc11", "L500_52"),
         ("lx_mcxc11", "text"),
         ("lambda_murata18", "LAMBDA_CHISQ"),
-        ("lambda_murata18", "N_mem"),
+        ("lambda_murata18", "RICHNESS"),
         ("lambda_murata18", "lum_obs"),
         ("mgas_akino22", "Mgas"),
         ("mgas_akino22", "x_mg500"),
@@ -63,6 +91,7 @@ def test_an_observable_of_another_name_is_refused(relation, column):
         ("mstar_akino22", "logMstar"),
         ("ysz_planck15", "Y500"),
         ("sigv_munari13", "vdisp"),
+        ("sigv_munari13", "sigma_1D"),
         ("lc_cacciato09", "lum_r"),
     ],
 )
@@ -82,17 +111,36 @@ def test_a_mass_of_another_overdensity_is_not_given_out_as_the_prior_s(column):
     # prior='hmf' is no way to a definition that it has not.
     assert ("mass_definition='500c'" in str(refused.value)) == ("500" in column and "2500" not in column)
     assert ("makes none" in str(refused.value)) == (column in ("m2500", "MASS_180"))
-    for other in ("M200", "m200", "M_lens", "mass", "", "M500kpc"):
+    for other in ("M200", "m200", "M_lens", "mass", "", "M_dyn"):
         check_own_mass("200m", other)
     check_own_mass("500c", "M500")
 
 
-@pytest.mark.parametrize("column", ["Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"])
+APERTURES = [
+    "M500kpc",
+    "M(<1Mpc)",
+    "M_lt_1Mpc",
+    "Mtot_1.5Mpc",
+    "logM_0p5Mpc",
+    "M2D",
+    "M500_cyl",
+    "M200c_proj",
+    "Map",
+    "M_z0",
+    "M200c(z=0)",
+]
+PARTS = ["TotStellarMass", "total_gas_mass", "Mg500", "M500_gas", "x_mgas", "StellarMass", "logMstar", "M_BCG"]
+BARYONS = ["Mbar", "M_b", "M500_baryon", "M_HI", "M_BH", "dust_mass"]
+
+
+@pytest.mark.parametrize("column", [*PARTS, *APERTURES, *BARYONS])
 def test_what_is_no_halo_mass_is_not_given_out_as_one(column):
     """Masses of gas were written as masses of halos, without a word."""
     with pytest.raises(MassmapError, match=r"by its name, and relation='identity' would give it out as the mass of"):
         check_own_mass("500c", column)
-    for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn"):
+    with pytest.raises(MassmapError, match="by its name"):
+        check_own_mass("500c", column, stated="500c")
+    for other in ("M500", "M_lambda", "MSZ", "M_gal", "lum", "Mdyn", "M500_hi", "M_bright", "mass_apparent", "Mhalo"):
         check_own_mass("500c", other)
 
 
@@ -108,7 +156,22 @@ def test_a_folder_of_that_name_is_no_file_of_draws(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "column",
-    ["kT", "Lx", "richness", "Mgas500", "M500_gas", "logMstar", "M_BCG", "M500_3D_star", "sigma_v", "M500 E(z)"],
+    [
+        "M2D",
+        "M500kpc",
+        "Mbar",
+        "N200",
+        "kT",
+        "Lx",
+        "richness",
+        "Mgas500",
+        "M500_gas",
+        "logMstar",
+        "M_BCG",
+        "M500_3D_star",
+        "sigma_v",
+        "M500 E(z)",
+    ],
 )
 def test_what_is_no_mass_of_a_halo_is_no_calibration_mass(column):
     with pytest.raises(MassmapError, match=r"by its name, and no mass of a halo: calib_mass="):

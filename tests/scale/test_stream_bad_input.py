@@ -449,8 +449,10 @@ def test_a_published_relation_as_in_run(tmp_path):
         ("richness", None, 1.0, {}, "is a richness by its name"),
         ("flux", None, 1.0, {}, "is a flux by its name"),
         ("L500", "keV", 1.0, {}, "has luminosities in 'keV'"),
-        ("L500", None, 1e44, {}, "times brighter than that of a halo of 1e"),
-        ("L500", None, 1e-30, {}, "times fainter than that of a halo of 1e"),
+        ("L500", "1e44 erg/s", 1e5, {}, "times brighter than that of a halo of 1e"),
+        ("L500", None, 1e44, {}, r"states no unit of the luminosity.*Msun in 'erg/s', by the relation"),
+        ("L500", None, 1e-30, {}, "would be no mass in any of them"),
+        ("L500", None, 10.0, {}, "Msun in '1e44 erg/s', .* Msun in '1e43 erg/s'"),
     ],
 )
 def test_an_observable_of_another_relation_is_refused_before_any_work(tmp_path, name, unit, scale, job, words):
