@@ -920,10 +920,12 @@ def _moments(number: int, nodes, change, mean, spread):
     def of_object(change, mean, spread, summed, size):
         return _in_blocks(size, nodes, change, lambda *part: of_nodes(*part, mean, spread, summed))
 
-    if mean.shape[0] == 1:
-        # Under `jax.vmap` of many objects: few nodes at a time, as what sums share is kept for each of them.
-        one = of_object(change[0], mean[0], spread[0], lambda change, a: (change[:, None] * a).sum(axis=0), _FEW_LUM)
-        return jax.tree.map(lambda a: a[None], one)
+    if mean.shape[0] == 1 or jax.default_backend() != "cpu":
+        # Many objects at a time, by `jax.vmap` or on a GPU: few nodes, as what sums share is kept for each of them.
+        def summed(change, a):
+            return (change[:, None] * a).sum(axis=0)
+
+        return jax.vmap(lambda c, m, s: of_object(c, m, s, summed, _FEW_LUM))(change, mean, spread)
     # One object after the other: its matrices stay in cache, and their products take a third of the time.
     product = partial(jnp.matmul, precision="highest")
     of_each = (change, mean, spread)

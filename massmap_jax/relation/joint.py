@@ -9,7 +9,6 @@ A measured mass is one more observable, of slope 1, so every object is still a G
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
 
 import equinox as eqx
 import jax
@@ -26,10 +25,10 @@ from massmap_jax.prior.population import Lattice, Population, PopulationDraws
 from massmap_jax.prior.population_cosmology import PopulationUnderCosmology
 from massmap_jax.relation.beliefs import Beliefs, RelationPrior, checked, pack
 from massmap_jax.relation.calibrated import MEASURED, CalibratedRelation, covariance, rows_and_mass
-from massmap_jax.relation.compress import Boxes, Points, compress
+from massmap_jax.relation.chances import Chances
 from massmap_jax.relation.correlations import matrix_of, pairs
 from massmap_jax.relation.cosmology_data import LikelihoodUnderCosmology
-from massmap_jax.relation.data import HALF_LN_2PI, filled, prior_rows
+from massmap_jax.relation.data import HALF_LN_2PI, prior_rows
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.law import LABELS, MassLuminosityRelation
 from massmap_jax.relation.selected_on import THRESHOLD, SelectedOn, SelectedOnMass, ln_above_threshold, ln_share
@@ -39,8 +38,6 @@ from massmap_jax.relation.several import MultiObservableRelation
 _BLOCK = 1024
 # The same beside a completeness, which is integrated over luminosities at each mass.
 _BLOCK_OF_TABLE = 64
-# Boxes of redshift and error in which ln A is interpolated; it depends on no luminosity.
-_OF_CHANCES = Boxes(lum_nodes=1, z_nodes=2, sigma_nodes=3)
 # Panels over the posterior of one object, for the probability of a limit.
 _PANELS = 12
 
@@ -280,7 +277,7 @@ class JointLikelihood(eqx.Module):
     constant: Float[Array | np.ndarray | np.float64, ""]
     observed: Observed | None = None
     noise: LinearNoise | None = None
-    chances: "Chances | None" = None
+    chances: Chances | None = None
     moves: bool = eqx.field(static=True, default=False)
 
     @property
@@ -458,78 +455,6 @@ class JointLikelihood(eqx.Module):
         under, alone = self._under(relation)
         total = (self.weight * under._ln_z(alone, over_a=self.chances is None)).sum() + self.constant
         return total if self.chances is None else total - self.chances(alone, under.prior, self.selection)
-
-
-class Chances(eqx.Module):
-    """Redshifts and errors that stand for those of all objects in the sum of ln A of a table of the completeness.
-
-    Attributes
-    ----------
-    z : Float[Array, "chance"]
-        Redshifts.
-    sigma : Float[Array, "chance"]
-        Errors of ln L, or of ln of the observable that the objects were selected on.
-    weight : Float[Array, "chance"]
-        How many objects each stands for; some may be negative.
-
-    Notes
-    -----
-    A is an integral over luminosities at each mass, and takes a hundred times as long as the evidence of an object. It
-    depends on redshift and error alone, so that ln A is interpolated from few of them (`relation.compress`).
-    """
-
-    z: Float[Array | np.ndarray, " chance"]
-    sigma: Float[Array | np.ndarray, " chance"]
-    weight: Float[Array | np.ndarray, " chance"]
-
-    @classmethod
-    def of(cls, z, sigma, weight, redshift_nodes, scatter: float) -> "Chances":
-        """Find the redshifts and errors for some objects: their own, where these are fewer.
-
-        Parameters
-        ----------
-        z, sigma, weight : Float[np.ndarray, "point"]
-            As the attributes, of each object.
-        redshift_nodes : Float[np.ndarray, "node"]
-            Redshifts where ln A has kinks.
-        scatter : float
-            Least scatter S of the relations to be evaluated.
-
-        Returns
-        -------
-        Chances
-            Filled up to a few sizes with copies of weight 0.
-        """
-        ends = float(sigma.min()), float(sigma.max())
-        asked = {"redshift_nodes": redshift_nodes, "scatter": scatter, "sigma_range": ends, "boxes": _OF_CHANCES}
-        parts = []
-        for one in np.unique(weight):  # whole objects, and those that stand for many
-            own = weight == one
-            short = compress(np.zeros(own.sum()), sigma[own], z[own], **asked)
-            parts.append(short._replace(weight=one * short.weight))
-        points = reduce(Points.__add__, parts)
-        columns = (z, sigma, weight) if points.z.size >= z.size else (points.z, points.sigma, points.weight)
-        return cls(filled(columns[0]), filled(columns[1]), filled(columns[2], 0.0))
-
-    def __call__(self, relation: CalibratedRelation, prior: MassPrior, selection) -> Float[Array, ""]:
-        """Sum ln A over all objects.
-
-        Parameters
-        ----------
-        relation : CalibratedRelation
-            One relation with its population.
-        prior : MassPrior
-            The mass prior.
-        selection : TabulatedSelection or SelectedOn
-            The table.
-
-        Returns
-        -------
-        Float[Array, ""]
-            The sum.
-        """
-        ln_a = selection.log_norms(relation, prior, jnp.asarray(self.z), jnp.asarray(self.sigma))
-        return (self.weight * ln_a).sum()
 
 
 def table_of(selection) -> TabulatedSelection | None:

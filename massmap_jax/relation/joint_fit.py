@@ -33,13 +33,14 @@ from massmap_jax.prior.population import Population
 from massmap_jax.relation.adapt import adapted_draws
 from massmap_jax.relation.beliefs import RelationPrior
 from massmap_jax.relation.calibration import FEW_CALIBRATORS, LEAST_CALIBRATORS, CalibrationMasses, beliefs_of
+from massmap_jax.relation.chances import Chances
 from massmap_jax.relation.compress import LARGE, Points, compress, with_ratio
 from massmap_jax.relation.contradiction import contradiction
 from massmap_jax.relation.coordinates import Coordinates
 from massmap_jax.relation.correlations import beliefs_about
 from massmap_jax.relation.data import CatalogueData, detection, filled, prior_rows
 from massmap_jax.relation.draws import draw_by, ridge_draws
-from massmap_jax.relation.joint import Chances, JointLikelihood, JointPrior, table_of
+from massmap_jax.relation.joint import JointLikelihood, JointPrior, table_of
 from massmap_jax.relation.joint_cosmology import JointCosmologyPrior
 from massmap_jax.relation.joint_linear import LinearNoise
 from massmap_jax.relation.joint_posterior import JointPosterior, is_far_from_normal, shared_error

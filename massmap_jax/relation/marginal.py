@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
-from massmap_jax.likelihood.selection import NoSelection, Selection
+from massmap_jax.likelihood.selection import NoSelection, Selection, TabulatedSelection
 from massmap_jax.prior.mass_prior import MassPrior
+from massmap_jax.relation.chances import Chances
 from massmap_jax.relation.data import (
     HALF_LN_2PI,
     SMOOTH,
@@ -167,10 +168,17 @@ class RelationLikelihood(eqx.Module):
         whole = short if isinstance(data.selection, SMOOTH) else data.halos()
         sigma, group = np.unique(points.sigma, return_inverse=True)
         redshift, row = np.unique(points.z, return_inverse=True)
-        cells, cell = np.unique(np.stack([whole.z, whole.sigma], axis=1), axis=0, return_inverse=True)
         # Copies of weight 0 fill up to a few sizes, so that catalogues share compiled code.
         redshift = filled(redshift)
-        cells = np.stack([filled(column, least=4) for column in cells.T], axis=1)
+        if isinstance(data.selection, TabulatedSelection) and isinstance(data, CatalogueData):
+            whole = data.halos()
+            nodes = data.kinks(float(whole.z.max()))
+            chances = Chances.of(whole.z, whole.sigma, whole.weight, nodes, scatter)
+            cells, cell_weight = np.stack([chances.z, chances.sigma], axis=1), chances.weight
+        else:
+            cells, cell = np.unique(np.stack([whole.z, whole.sigma], axis=1), axis=0, return_inverse=True)
+            cells = np.stack([filled(column, least=4) for column in cells.T], axis=1)
+            cell_weight = filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4)
         return cls(
             ln_lum_obs=filled(points.ln_lum_obs),
             z=filled(points.z),
@@ -182,7 +190,7 @@ class RelationLikelihood(eqx.Module):
             ln_prior=prior_rows(data.prior, redshift),
             cell_sigma=cells[:, 1],
             cell_redshift=cells[:, 0],
-            cell_weight=filled(np.bincount(cell.ravel(), weights=whole.weight), 0.0, least=4),
+            cell_weight=cell_weight,
             constant=np.float64(data.constant),
             least_scatter=np.float64(scatter),
             prior=data.prior,
@@ -239,8 +247,12 @@ class RelationLikelihood(eqx.Module):
             total = total + self.extra(relation, self.prior)
         if isinstance(self.selection, NoSelection):
             return total
-        norm = jax.vmap(lambda z, s: self.selection.log_norm(relation, self.prior, z, s))
-        return total - (self.cell_weight * norm(self.cell_redshift, self.cell_sigma)).sum()
+        columns = jnp.asarray(self.cell_redshift), jnp.asarray(self.cell_sigma)
+        if isinstance(self.selection, TabulatedSelection):
+            ln_a = self.selection.log_norms(relation, self.prior, *columns)
+        else:
+            ln_a = jax.vmap(lambda z, s: self.selection.log_norm(relation, self.prior, z, s))(*columns)
+        return total - (self.cell_weight * ln_a).sum()
 
     def _integrated(self, term):
         """G at each point, integrated there."""

@@ -209,6 +209,19 @@ def test_derivatives_of_a_tables_log_norm(number):
         np.testing.assert_allclose(hessian(x), bends, rtol=1e-6, atol=1e-6)
 
 
+def test_several_objects_at_once_and_one_by_one(monkeypatch):
+    """What a CPU takes one after the other, and a GPU at once, is the ln A of each."""
+    nodes = np.linspace(8.5, 10.5, 150)
+    table = np.interp(nodes, [8.5, 9.0, 9.7, 10.5], [0.0, 0.1, 0.8, 1.0])
+    selection, relation = TabulatedSelection([0.0, 2.0], nodes, [table, table**2]), package_relation()
+    z, sigma = np.array([0.2, 0.7, 1.3]), np.array([0.05, 0.1, 0.3])
+    with jax.enable_x64(True):
+        each = [float(selection.log_norm(relation, PRIOR, *of)) for of in zip(z, sigma, strict=True)]
+        for where in ("cpu", "gpu"):
+            monkeypatch.setattr(jax, "default_backend", lambda where=where: where)
+            np.testing.assert_allclose(selection.log_norms(relation, PRIOR, z, sigma), each, rtol=1e-9)
+
+
 def test_selection_enters_the_likelihood_and_the_fast_path_follows():
     catalogue = simulate(20_000, distinct=200)
     keep = catalogue.ln_lum_obs > 9.2
