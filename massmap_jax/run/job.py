@@ -73,7 +73,6 @@ from massmap_jax.run.under_published import (
     at_other_redshifts,
     flag_outside_range,
     in_unit_of_relation,
-    refuse_extrapolation,
 )
 
 if TYPE_CHECKING:
@@ -312,9 +311,8 @@ def compute(
     if options.is_published:
         preset = find_preset(str(options.relation))
         check_observable(preset, catalogue.columns_read.get("lum", ""), notes)
-        findings = at_other_redshifts(catalogue.redshift[usable], preset)
-        if findings and not options.accept_misfit:
-            refuse_extrapolation(findings)
+        if told := at_other_redshifts(catalogue.redshift[usable], preset):
+            notes.append(told)
         options, catalogue = in_unit_of_relation(options, catalogue, relation, notes)
     elif options.relation == "identity":
         check_own_mass(prior.mass_definition, catalogue.columns_read.get("lum", ""), catalogue.mass_definition)

@@ -314,8 +314,7 @@ class JobOptions:
     fit_method: str = option("laplace", "fit: laplace, importance or nuts.", RELATION, commands=_RUN_FIT)
     accept_misfit: bool = option(
         False,
-        "Write the results of a fit that does not describe the catalogue, or of a published relation that was measured"
-        " at other redshifts than most of its objects have, with a warning on top of each.",
+        "Write the results of a fit that does not describe the catalogue, with a warning on top of each.",
         RELATION,
         commands=_RUN_FIT,
     )
@@ -831,10 +830,7 @@ _ACTS = {
         lambda o: o.relation == "fit" and (o.observable is not None or o.calib_mass is not None),
         "a relation that is fitted with observable=, a column beside the luminosity, or calib_mass=, measured masses",
     ),
-    "accept_misfit": (
-        lambda o: o.relation == "fit" or o.is_published,
-        "relation='fit' or the name of a published relation",
-    ),
+    "accept_misfit": (lambda o: o.relation == "fit", "relation='fit'"),
     **dict.fromkeys(
         LIMITS,
         (

@@ -158,11 +158,8 @@ def _problems(record) -> str:
         )
     box = ""
     if misfits:
-        told = "The fitted relation does not describe this catalogue."
-        if record["fit"] is None:
-            told = "The published relation was not measured where most of these objects are."
         box = (
-            f'<div class="misfit"><b>{told} These masses were written '
+            '<div class="misfit"><b>The fitted relation does not describe this catalogue. These masses were written '
             f"because --accept-misfit was given: do not use them as measurements.</b>{_list(misfits)}</div>"
         )
     return box + (f'<div class="problems">{_list(problems)}</div>' if problems else "")

@@ -9,12 +9,11 @@ from jaxtyping import Float
 from massmap_jax.catalogue.flags import Flag
 from massmap_jax.catalogue.halo_catalogue import HaloCatalogue
 from massmap_jax.catalogue.units import split_unit_scale, unit_factor
-from massmap_jax.errors import MassmapError, MisfitError
+from massmap_jax.errors import MassmapError
 from massmap_jax.posterior.result import MassPosterior
 from massmap_jax.relation.law import MassLuminosityRelation
 from massmap_jax.relation.presets import Preset, Value, find_preset
 from massmap_jax.relation.published import published_relation
-from massmap_jax.run.misfit import Finding
 
 if TYPE_CHECKING:
     from massmap_jax.run.options import JobOptions
@@ -140,8 +139,8 @@ def _refuse_unclear_power(catalogue: HaloCatalogue, preset: Preset) -> None:
     )
 
 
-def at_other_redshifts(redshift: Float[np.ndarray, " object"], preset: Preset) -> list[Finding]:
-    """Find that most objects are at redshifts that a published relation was not measured at.
+def at_other_redshifts(redshift: Float[np.ndarray, " object"], preset: Preset) -> str:
+    """Tell that most objects are at redshifts that a published relation was not measured at.
 
     Parameters
     ----------
@@ -152,40 +151,18 @@ def at_other_redshifts(redshift: Float[np.ndarray, " object"], preset: Preset) -
 
     Returns
     -------
-    list of Finding
-        One, or none.
+    str
+        The sentence; empty where half of the objects or more are within.
     """
     near, far = preset.redshift_range
     outside = (redshift < near) | (redshift > far)
     if outside.sum() <= 0.5 * redshift.size:
-        return []
-    return [
-        Finding(
-            f"{outside.sum()} of {redshift.size} objects are at redshifts that the relation {preset.name} was not"
-            f" measured at, {near:g} to {far:g} (the first at {redshift[np.argmax(outside)]:.3g}; median"
-            f" {np.median(redshift):.3g}): its evolution beyond is an assumption, and so are their masses",
-            (),
-        )
-    ]
-
-
-def refuse_extrapolation(findings: list[Finding]) -> None:
-    """Stop the run where a published relation would be extrapolated for most objects.
-
-    Parameters
-    ----------
-    findings : list of Finding
-        What `at_other_redshifts` found.
-
-    Raises
-    ------
-    MisfitError
-        With the findings.
-    """
-    raise MisfitError(
-        f"{'; '.join(finding.what for finding in findings)}. Nothing was written: choose a relation for these redshifts"
-        " (massmap-jax relations lists the published ones), calibrate one on objects with measured masses, or leave out"
-        " the objects beyond; with --accept-misfit the results are written all the same, with a warning on top of each"
+        return ""
+    return (
+        f"{outside.sum()} of {redshift.size} objects are at redshifts that the relation {preset.name} was not measured"
+        f" at, {near:g} to {far:g} (the first at {redshift[np.argmax(outside)]:.3g}; median {np.median(redshift):.3g}):"
+        " its evolution beyond is an assumption, and so are their masses; choose a relation for these redshifts, or"
+        " calibrate one on objects with measured masses"
     )
 
 

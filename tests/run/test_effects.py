@@ -135,7 +135,7 @@ PAIRS = [
     (FIT, ["--scatter-correlation", "1"], "scatter_correlation", "--observable"),
     (FIT, ["--selected-on", "y"], "selected_on", "--observable"),
     (IDENTITY, ["--accept-misfit"], "accept_misfit", "--relation fit"),
-    ([*PRESET, "--relation-from", "fixed_draws"], ["--accept-misfit"], "accept_misfit", "--relation fit"),
+    (PUBLISHED, ["--accept-misfit"], "accept_misfit", "--relation fit"),
     (IDENTITY, ["--lum-limit", "2"], "lum_limit", "which objects are in the catalogue"),
     ([*PRESET, "--relation-from", "fixed_draws"], ["--lum-limit", "2"], "lum_limit", "--relation-from other_data"),
     (IDENTITY, ["--flux-limit", "2"], "flux_limit", "which objects are in the catalogue"),
