@@ -71,8 +71,8 @@ def read_shear_profiles(
         other. For tables with one row for each object.
     radius_unit : str, optional
         Unit of the radii, in place of the table's: a length (without h) or an angle, such as "kpc" or "arcmin". Lengths
-        are proper ones at the lens, and comoving ones are "ckpc" or "cMpc"; where the table alone gives a length, which
-        of them it is must be said.
+        are proper ones at the lens, and comoving ones are "ckpc" or "cMpc"; a note says so where the table alone gives
+        a length.
     sigma_crit_unit : str, optional
         Unit of `sigma_crit`, in place of the table's, such as "Msun/pc2".
 
@@ -84,9 +84,8 @@ def read_shear_profiles(
     Raises
     ------
     MassmapError
-        No ids, ids that are not in the catalogue, radii without a unit or with one that is no length or angle, or where
-        nothing says whether lengths are proper or comoving, a bin that occurs twice; and as
-        `ShearProfiles.from_arrays`.
+        No ids, ids that are not in the catalogue, radii without a unit or with one that is no length or angle, a bin
+        that occurs twice; and as `ShearProfiles.from_arrays`.
 
     Warns
     -----
@@ -180,7 +179,7 @@ def _of_arrays(source, table, catalogue, id, columns, of_sources, units) -> Shea
             " the catalogue); give one profile each"
         )
     column = chosen("radius")
-    kind, factor, is_comoving = _kind_of_radius(source, table, column, units[0])
+    kind, factor, is_comoving = _kind_of_radius(source, table, column, units[0], notes)
     radius, shear = bins(column) * factor, bins(chosen("shear"))
     if is_comoving:
         radius = _proper(radius, catalogue, rows, f"{column!r} of {table.label}")
@@ -255,7 +254,7 @@ def _rows_of(
         rows = np.full(number, catalogue_rows(catalogue, one, "id", [], OF_LENSES)[0])
     column, radius = values("radius")
     shear = values("shear")[1]
-    kind, factor, is_comoving = _kind_of_radius(source, table, str(column), units[0])
+    kind, factor, is_comoving = _kind_of_radius(source, table, str(column), units[0], notes)
     radius = radius * factor
     if is_comoving:
         radius = _proper(radius, catalogue, rows, f"{column!r} of {table.label}")
@@ -267,7 +266,9 @@ def _rows_of(
     return kind, (rows[there], *(a[there] for a in found))
 
 
-def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | None) -> tuple[str, float, bool]:
+def _kind_of_radius(
+    source: Any, table: ColumnTable, column: str, given: str | None, notes: list[str]
+) -> tuple[str, float, bool]:
     """Mpc or arcmin, what the radii are multiplied by to be in it, and whether they are comoving."""
     of_clmm = str(getattr(source, "meta", {}).get("bin_units", ""))
     unit = given or table.units.get(column) or of_clmm or unit_in_name(column)
@@ -283,15 +284,12 @@ def _kind_of_radius(source: Any, table: ColumnTable, column: str, given: str | N
         if factor is None:
             continue
         # CLMM's are proper, and so are those whose unit the user gives.
-        if kind == "Mpc" and not (frame or given or of_clmm):
-            told = f"{column} {table.descriptions.get(column, '')}"
-            frame = "proper" if re.search(r"(?i)proper|phys", told) else ""
-            if not frame:
-                raise MassmapError(
-                    f"radii in column {column!r} of {table.label} are in {unit!r}, and nothing says of which lengths:"
-                    f" give radius_unit={plain!r} for proper ones at the lens, or radius_unit='c{plain}' for comoving"
-                    " ones"
-                )
+        is_told = frame or given or of_clmm or re.search("(?i)proper|phys", table.descriptions.get(column, "") + column)
+        if kind == "Mpc" and not is_told:
+            notes.append(
+                f"radii in column {column!r} are in {unit!r}, and are taken as proper lengths at the lens: give"
+                f" radius_unit='c{plain}' where they are comoving"
+            )
         return kind, factor, frame == "comoving"
     raise MassmapError(
         f"radii in column {column!r} of {table.label} are in {unit!r}, which is no length without h and no angle:"

@@ -1,5 +1,7 @@
 """Shear profiles from tables with one row for each bin: what is read, and what is refused in one sentence."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:shear profiles")
 
 
 def read(source, catalogue, **given):
-    """Profiles whose lengths are proper ones, if nothing else is said."""
+    """Profiles whose lengths are said to be proper ones, if nothing else is."""
     return read_shear_profiles(source, catalogue, **({"radius_unit": "Mpc"} | given))
 
 
@@ -141,19 +143,23 @@ def test_units_of_radii(unit, given, kind, factor):
     np.testing.assert_allclose(found.radius[1], np.array([0.5, 1.0, 2.0]) * factor, rtol=1e-12)
 
 
-def test_which_lengths_radii_are_is_asked_for():
-    """Comoving radii of lenses at z = 0.3 were read as proper ones, 1.3 times too large."""
+def test_which_lengths_radii_are_is_told():
+    """Comoving radii of lenses at z = 0.3 were read as proper ones, 1.3 times too large, without a word."""
     given = dict(shear="gt", error="gt_err", source_redshift="z_source")
     for name in ("radius", "r", "R", "rp"):
         table = long_table()
         table.rename_column("radius", name)
-        with pytest.raises(MassmapError, match=r"radius_unit='Mpc' for proper ones .* radius_unit='cMpc' for comoving"):
-            read_shear_profiles(table, CATALOGUE, radius=name, **given)
+        with pytest.warns(
+            match=r"taken as proper lengths at the lens: give radius_unit='cMpc' where they are comoving"
+        ):
+            assert read_shear_profiles(table, CATALOGUE, radius=name, **given).radius[1, 2] == 2.0
     for name, description in (("r_proper", ""), ("r", "Physical radius"), ("R_phys", "")):
         table = long_table()
         table.rename_column("radius", name)
         table[name].description = description
-        assert read_shear_profiles(table, CATALOGUE, radius=name, **given).radius[1, 2] == 2.0
+        with warnings.catch_warnings(record=True) as found:
+            assert read_shear_profiles(table, CATALOGUE, radius=name, **given).radius[1, 2] == 2.0
+        assert not any("comoving" in str(one.message) for one in found)
     table = long_table()
     table.rename_column("radius", "r_com")
     assert read(table, CATALOGUE, radius="r_com", radius_unit="cMpc", **given).radius[1, 2] == pytest.approx(2 / 1.3)
