@@ -252,5 +252,6 @@ def test_fit_is_calibrated(prior):
 def test_fit_to_what_was_selected_on_richness_is_calibrated(prior):
     """Truths of the population are drawn from the beliefs, too; the twin is not told of the selection."""
     joint = joint_of(prior, population=COMPLETE)
-    check_with_two_keys(lambda key: p_of_fit(prior, key, joint=joint, cut=CUT))
-    assert p_of_fit(prior, 2, number=20, joint=joint, cut=CUT, told=False) < 1e-3
+    number = SIMULATIONS if SIMULATIONS > 60 else 40
+    check_with_two_keys(lambda key: p_of_fit(prior, key, number=number, joint=joint, cut=CUT))
+    assert p_of_fit(prior, 2, number=12, joint=joint, cut=CUT, told=False) < 1e-3
