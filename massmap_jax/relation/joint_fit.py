@@ -576,7 +576,7 @@ def likelihood_of(
     selection = NoSelection() if selection is None else selection
     index = np.concatenate([with_mass, without])
     weight = np.concatenate([np.ones(with_mass.size), np.full(without.size, stand_for)])
-    chances = None if noise is not None else _chances(data, selection, index, weight, scatter or _USUAL_SCATTER)
+    chances = _chances(data, selection, index, weight, scatter or _USUAL_SCATTER)
     return JointLikelihood(
         ln_lum_obs=filled(points.ln_lum_obs),
         sigma=filled(points.sigma),
