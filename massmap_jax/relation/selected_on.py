@@ -377,9 +377,9 @@ class SelectedOn(eqx.Module):
             ln of the probability that such an object is in the catalogue.
         """
         index = relation.names.index(self.observable)
-        law = relation.laws[index]
         if self.table is not None:
             return self.log_norms(relation, prior, z[None], observed.sigma[index][None])[0]
+        law = relation.laws[index]
         mean = law.mean_ln_lum(jnp.asarray(prior.ln_mass_nodes), z)
         spread = jnp.sqrt(self.width**2 + law.scatter**2 + observed.sigma[index] ** 2)
         return ln_share(relation, prior, ln_prior, z, log_ndtr((mean - self.ln_threshold) / spread))

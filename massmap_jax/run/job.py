@@ -69,11 +69,7 @@ from massmap_jax.run.options import (
 )
 from massmap_jax.run.pictures import fwhm_of_picture, with_picture
 from massmap_jax.run.published_names import mass_column
-from massmap_jax.run.under_published import (
-    at_other_redshifts,
-    flag_outside_range,
-    in_unit_of_relation,
-)
+from massmap_jax.run.under_published import at_other_redshifts, flag_outside_range, in_unit_of_relation
 
 if TYPE_CHECKING:
     from massmap_jax.checks.calibrators import CalibratorsCheck
@@ -308,8 +304,8 @@ def compute(
             "relation weights: fixed_draws, as relation_from was not given: the draws are external and these objects "
             "may not update them"
         )
-    if options.is_published:
-        preset = find_preset(str(options.relation))
+    preset = find_preset(str(options.relation)) if options.is_published else None
+    if preset is not None:
         check_observable(preset, catalogue.columns_read.get("lum", ""), notes)
         if told := at_other_redshifts(catalogue.redshift[usable], preset):
             notes.append(told)
@@ -350,8 +346,8 @@ def compute(
             posterior = mass_posterior(catalogue, prior, relation, method="analytic", **settings)
     if options.method == "auto" and posterior.surface is not None:
         notes.append(_read_off(posterior))
-    if options.is_published:
-        posterior = flag_outside_range(posterior, find_preset(options.relation), notes)
+    if preset is not None:
+        posterior = flag_outside_range(posterior, preset, notes)
     if fitted is None:
         _refuse_wrong_masses(posterior, options)
         if told := large_part_of_sky(posterior, options.prior.cosmology):
